@@ -1,0 +1,71 @@
+"""The errors of this package: one root, one line a kind.
+
+Every message says where, what was found, what was expected, and the way out.
+"""
+
+from typing import Any
+
+
+class ClayPublishError(Exception):
+    """Root of every error this package raises on purpose.
+
+    Args:
+        where: the file, item, or key of the spec that is wrong.
+        found: what was found there.
+        expected: what would have been right.
+        fix: what the reader can do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, where: str, found: str, expected: str = "", fix: str = "") -> None:
+        self.where, self.found, self.expected, self.fix = where, found, expected, fix
+        parts = [f"{where}: {found}"]
+        if expected:
+            parts.append(f"expected {expected}")
+        message = "; ".join(parts) + "."
+        super().__init__(f"{message} {fix}".rstrip())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the four parts when the error crosses a process boundary."""
+        return (type(self), (self.where, self.found, self.expected, self.fix))
+
+
+class SpecError(ClayPublishError, ValueError):
+    """The release spec cannot be used."""
+
+
+class SourceError(ClayPublishError):
+    """The STAC sources cannot be read or hold nothing to use."""
+
+
+class ImageryError(ClayPublishError):
+    """An image cannot be read as what its item says it is."""
+
+
+class EncoderError(ClayPublishError):
+    """A model cannot be loaded, or cannot take this sensor or chip."""
+
+
+class ReleaseError(ClayPublishError):
+    """A release directory is not in a state in which this can be done."""
+
+
+class LockedError(ReleaseError):
+    """Somebody else is at work on the same share of a release."""
+
+
+class StoreError(ClayPublishError, OSError):
+    """A file of a release cannot be read or written."""
+
+
+class MissingExtraError(ClayPublishError, ImportError):
+    """An optional dependency is not installed."""
+
+
+class LicenseError(ClayPublishError):
+    """The terms of a source contradict the licence of the release."""
+
+
+class PublishError(ClayPublishError):
+    """A version cannot be published, or what arrived is not what was sent."""

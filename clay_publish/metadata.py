@@ -1,0 +1,79 @@
+"""One source for what a release says about its embeddings: the footer, the Items, the Collection and the card.
+
+Field names and places are those of the community's Embedding extension (prefix `emb:`) and of our Embedding Release
+extension (prefix `embrel:`).
+"""
+
+from typing import Any
+
+from clay_publish.fingerprint import Fingerprint
+
+QUANTIZATION = {
+    "float32": None,
+    "float16": {"method": "cast", "original_dtype": "float32", "quantized_dtype": "float16"},
+    "int8": {"method": "symmetric scale per row", "original_dtype": "float32", "quantized_dtype": "int8"},
+}
+
+
+def grid_id(fingerprint: Fingerprint) -> str:
+    """Name of the grid the chips lie in: `scene-128px`, or `utm-1280m` by the side of its cells."""
+    if fingerprint.layout == "scene" or fingerprint.gsd is None:
+        return f"scene-{fingerprint.size}px"
+    return f"utm-{fingerprint.size * fingerprint.gsd:.10g}m"
+
+
+def chip_layout(fingerprint: Fingerprint) -> dict[str, Any]:
+    """`emb:chip_layout`."""
+    side = [fingerprint.size, fingerprint.size]
+    kind = "regular_grid" if fingerprint.layout == "scene" else "named_grid"
+    return {"layout_type": kind, "chip_size": side, "stride": side, "grid_id": grid_id(fingerprint)}
+
+
+def collection_fields(fingerprint: Fingerprint, gsd: float) -> dict[str, Any]:
+    """The fields of the Collection; `gsd` in metres."""
+    return {
+        "emb:type": "chip",
+        "emb:dimensions": fingerprint.dimensions,
+        "data_type": fingerprint.dtype,
+        "gsd": gsd,
+        "emb:chip_layout": chip_layout(fingerprint),
+    }
+
+
+def item_fields(fingerprint: Fingerprint) -> dict[str, Any]:
+    """The deterministic fields of an Item's properties."""
+    fields: dict[str, Any] = {
+        "emb:runtime_parameters": {
+            "encoder": fingerprint.encoder,
+            "encoder_version": fingerprint.encoder_version,
+            "weights_sha256": fingerprint.weights_sha256,
+            "metadata": fingerprint.metadata,
+            "precision": fingerprint.precision,
+            **fingerprint.parameters,
+        },
+        "emb:preprocessing": {"format": "text", "expression": preprocessing(fingerprint)},
+        "embrel:fingerprint": fingerprint.digest,
+    }
+    quantization = QUANTIZATION[fingerprint.dtype]
+    if quantization is not None:
+        fields["emb:quantization"] = quantization
+    return fields
+
+
+def preprocessing(fingerprint: Fingerprint) -> str:
+    """What happens to the pixels before the model, in one sentence."""
+    bands = ", ".join(f"{b.name} ({b.mean:g}, {b.std:g})" for b in fingerprint.bands)
+    return (
+        f"(value - mean) / std for {bands}; {fingerprint.resampling}; {fingerprint.nodata}; "
+        f"padding: {fingerprint.padding}"
+    )
+
+
+def footer_emb(fingerprint: Fingerprint, gsd: float) -> dict[str, Any]:
+    """The `emb` key of an embeddings file's footer: the deterministic part, no durations, no energy."""
+    return {
+        **collection_fields(fingerprint, gsd),
+        **item_fields(fingerprint),
+        "embrel:model": {"name": fingerprint.model_name, "href": fingerprint.model_link},
+        "embrel:decided_by": fingerprint.model_dump(mode="json"),
+    }

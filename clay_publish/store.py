@@ -1,0 +1,215 @@
+"""Where a release lies: one small door to directories, object stores, web servers and the Hub.
+
+Nothing above this module knows which of them it is.
+"""
+
+import os
+import posixpath
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import fsspec
+import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
+
+from clay_publish.errors import MissingExtraError, StoreError
+
+_TEMPORARY = ".tmp-"
+_EXTRAS = {"s3": ("s3fs", "s3")}
+
+
+def is_url(where: str) -> bool:
+    """Whether this names something on a server rather than a local path."""
+    return "://" in where and not where.startswith("file://")
+
+
+def check_path(path: str) -> str:
+    """Return a path inside a release, refused where it could lead out of it.
+
+    Raises:
+        StoreError: empty, absolute, with `.`, `..`, `//`, a backslash or a control character.
+    """
+    parts = path.split("/")
+    bad = not path or any(p in {"", ".", ".."} for p in parts) or "\\" in path or ":" in parts[0]
+    if bad or any(ord(c) < 32 or ord(c) == 127 for c in path):
+        raise StoreError(repr(path), "is no safe path", "a relative path below the release")
+    return path
+
+
+class Store:
+    """A tree of files at `where`: a directory, or an `http(s)://`, `s3://` or `hf://` address.
+
+    Paths are relative, with forward slashes. Files appear complete or not at all.
+    """
+
+    def __init__(self, where: str | os.PathLike[str], **options: Any) -> None:
+        text = os.fspath(where)
+        scheme = text.partition("://")[0] if "://" in text else "file"
+        try:
+            self._fs, root = fsspec.core.url_to_fs(text, **options)
+        except ImportError as error:
+            module, extra = _EXTRAS.get(scheme, (scheme, scheme))
+            raise MissingExtraError(
+                text, f"needs {module}, which is not installed", fix=f"pip install 'clay-publish[{extra}]'"
+            ) from error
+        except ValueError as error:
+            raise StoreError(text, str(error), "a directory, http(s)://, s3:// or hf://") from error
+        self.local = isinstance(self._fs, LocalFileSystem)
+        self._root = os.path.abspath(root) if self.local else root.rstrip("/")  # noqa: PTH100 - keep links
+        self.where = self._root if self.local else text.rstrip("/")
+        """The place as a person would name it."""
+
+    def __repr__(self) -> str:
+        return f"Store({self.where!r})"
+
+    def path(self, path: str) -> str:
+        """The full path or address of a file, for messages and for readers that open it themselves."""
+        return posixpath.join(self.where, check_path(path))
+
+    def _full(self, path: str) -> str:
+        full = posixpath.join(self._root, check_path(path))
+        if self.local and not Path(full).resolve().is_relative_to(Path(self._root).resolve()):
+            raise StoreError(path, "is a link that leads out of the release", "a file inside it")
+        return full
+
+    @contextmanager
+    def _errors(self, path: str, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except StoreError:
+            raise
+        except FileNotFoundError as error:
+            raise StoreError(self.path(path), "does not exist", fix=f"It was needed {doing}.") from error
+        except OSError as error:
+            raise StoreError(self.path(path), f"cannot be used {doing} ({error})") from error
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file at this path."""
+        with self._errors(path, "to look for it"):
+            return bool(self._fs.isfile(self._full(path)))
+
+    def size(self, path: str) -> int:
+        """The file's size in bytes."""
+        with self._errors(path, "to tell its size"):
+            return int(self._fs.size(self._full(path)))
+
+    def files(self, prefix: str = "") -> list[str]:
+        """All files below a folder, sorted, without unfinished ones. A web server cannot list: empty."""
+        base = self._full(prefix) if prefix else self._root
+        with self._errors(prefix or ".", "to list it"):
+            if not self._fs.exists(base):
+                return []
+            found = self._fs.find(base)
+        start = len(self._root) + 1
+        paths = (p[start:] for p in found)
+        return sorted(p for p in paths if not posixpath.basename(p).startswith(_TEMPORARY))
+
+    def open(self, path: str) -> IO[bytes]:
+        """Open for reading, seekable, in binary."""
+        with self._errors(path, "for reading"):
+            return cast("IO[bytes]", self._fs.open(self._full(path), "rb"))
+
+    def arrow(self, path: str) -> Any:
+        """Open as an Arrow input: memory-mapped where that is possible."""
+        with self._errors(path, "for reading"):
+            full = self._full(path)
+            if self.local and Path(full).stat().st_size:
+                return pa.memory_map(full)
+            return pa.PythonFile(self._fs.open(full, "rb"), mode="r")
+
+    def read(self, path: str, limit: int | None = None) -> bytes:
+        """Read a whole file.
+
+        Raises:
+            StoreError: missing, unreadable, or larger than `limit` bytes.
+        """
+        with self.open(path) as file:
+            data = file.read() if limit is None else file.read(limit + 1)
+        if limit is not None and len(data) > limit:
+            raise StoreError(self.path(path), f"is larger than {limit} bytes", "a document of ordinary size")
+        return data
+
+    def write(self, path: str, data: bytes | str) -> None:
+        """Write a whole file: it appears complete or not at all."""
+        with self.writer(path) as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file only if there is none; False where somebody else was first."""
+        with self._errors(path, "for writing"):
+            full = self._full(path)
+            if not self.local:
+                try:
+                    self._fs.pipe_file(full, data, mode="create")
+                except FileExistsError:
+                    return False
+                return True
+            temporary = self._temporary(full)
+            try:
+                _write_synced(temporary, data)
+                os.link(temporary, full)
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink(missing_ok=True)
+            return True
+
+    @contextmanager
+    def writer(self, path: str) -> Iterator[IO[bytes]]:
+        """Open for writing. On success the file appears at once and whole; on an error it does not appear."""
+        with self._errors(path, "for writing"):
+            full = self._full(path)
+            if not self.local:
+                with self._fs.transaction, self._fs.open(full, "wb") as file:
+                    yield file
+                return
+            temporary = self._temporary(full)
+            try:
+                with temporary.open("wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(full)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(Path(full).parent)
+
+    def remove(self, path: str) -> None:
+        """Remove a file; nothing happens where there is none."""
+        with self._errors(path, "for removal"):
+            full = self._full(path)
+            if self._fs.isfile(full):
+                self._fs.rm_file(full)
+
+    def remove_orphans(self) -> list[str]:
+        """Remove the unfinished files that killed writers left behind; their paths."""
+        if not self.local:
+            return []
+        orphans = sorted(Path(self._root).rglob(f"{_TEMPORARY}*"))
+        for orphan in orphans:
+            orphan.unlink(missing_ok=True)
+        return [str(o.relative_to(self._root)) for o in orphans]
+
+    def _temporary(self, full: str) -> Path:
+        folder = Path(full).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,171 @@
+"""The Arrow schemas of a release's tables. DESIGN: one row a chip, one row a source item, one row an expected chip."""
+
+from typing import Any, Literal
+
+import pyarrow as pa
+
+Dtype = Literal["float32", "float16", "int8"]
+
+ARROW_DTYPES: dict[str, pa.DataType] = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8()}
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+BBOX = pa.struct([pa.field(side, pa.float64(), nullable=False) for side in ("xmin", "ymin", "xmax", "ymax")])
+THUMBNAIL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+STATUSES = ("embedded", "missing")
+REASONS: dict[str, str] = {
+    "no_imagery": "no source item covers the chip in this window",
+    "nodata": "too few valid pixels",
+    "cloud": "too much cloud",
+    "excluded": "its items were left out as known to be bad",
+    "unreadable": "its image could not be read",
+    "source_changed": "its image changed after the run was planned",
+    "invalid_vector": "the model gave NaN, infinite, zero or constant values",
+    "failed": "processing failed again and again",
+    "over_budget": "the budget was spent before its turn",
+}
+"""Why an expected chip has no embedding."""
+
+ITEM_STATUSES: dict[str, str] = {
+    "used": "offered pixels to at least one expected chip",
+    "unused": "considered and not needed; the reason says why",
+    "excluded": "named in the spec's `exclude`",
+}
+
+COLUMNS: dict[str, str] = {
+    "id": "Identifier of the chip, unique in the release: grid, cell and period.",
+    "geometry": "True footprint of the chip's pixels (WKB, OGC:CRS84).",
+    "bbox": "Bounds of the footprint; xmin > xmax where it crosses the antimeridian.",
+    "datetime": "Acquisition in UTC; for a composite, the middle of its period.",
+    "start_datetime": "Start of the acquisition or of the composite's period.",
+    "end_datetime": "End of the acquisition or of the composite's period.",
+    "lon": "Longitude of the centre of the pixels, degrees, WGS 84.",
+    "lat": "Latitude of the centre of the pixels, degrees, WGS 84.",
+    "embedding": "The embedding of the chip.",
+    "scale": "What to multiply the stored integers with.",
+    "loss": "Reconstruction loss of the model, where it has one.",
+    "valid_fraction": "Share of pixels with data in every band, 0 to 1.",
+    "cloud_fraction": "Share of pixels under cloud, 0 to 1; null where the item has no cloud mask.",
+    "item_id": "Source STAC item the chip's date is taken from.",
+    "item_ids": "All source STAC items that gave pixels.",
+    "epsg": "EPSG code of the chip's pixel grid; null where it has none.",
+    "row": "Row of the chip in its grid.",
+    "col": "Column of the chip in its grid.",
+    "thumbnail": "Small picture of the chip.",
+}
+
+
+def embeddings_schema(dimensions: int, dtype: Dtype = "float32", *, thumbnails: bool = False) -> pa.Schema:
+    """The table of embeddings; `embedding` is a fixed-size list of `dimensions` values."""
+    return _schema(
+        [
+            ("id", pa.string()),
+            ("geometry", pa.binary()),
+            ("bbox", BBOX),
+            ("datetime", TIMESTAMP),
+            ("start_datetime", TIMESTAMP),
+            ("end_datetime", TIMESTAMP),
+            ("lon", pa.float64()),
+            ("lat", pa.float64()),
+            ("embedding", vector_type(dimensions, dtype)),
+            *([("scale", pa.float32())] if dtype == "int8" else []),
+            ("loss", pa.float32()),
+            ("valid_fraction", pa.float32()),
+            ("cloud_fraction", pa.float32()),
+            ("item_id", pa.string()),
+            ("item_ids", pa.list_(pa.field("element", pa.string(), nullable=False))),
+            ("epsg", pa.int32()),
+            ("row", pa.int32()),
+            ("col", pa.int32()),
+            *([("thumbnail", THUMBNAIL)] if thumbnails else []),
+        ],
+        nullable={"loss", "cloud_fraction", "epsg", "thumbnail"},
+    )
+
+
+def vector_type(dimensions: int, dtype: Dtype) -> pa.DataType:
+    """A fixed-size list without nulls inside."""
+    return pa.list_(pa.field("element", ARROW_DTYPES[dtype], nullable=False), dimensions)
+
+
+def coverage_schema() -> pa.Schema:
+    """One row per expected chip. `row` and `col` are null where an item's chips could not be counted."""
+    return _schema(
+        [
+            ("id", pa.string()),
+            ("epsg", pa.int32()),
+            ("row", pa.int32()),
+            ("col", pa.int32()),
+            ("window_start", TIMESTAMP),
+            ("window_end", TIMESTAMP),
+            ("status", pa.string()),
+            ("reason", pa.string()),
+            ("item_ids", pa.list_(pa.field("element", pa.string(), nullable=False))),
+            ("detail", pa.string()),
+        ],
+        nullable={"epsg", "row", "col", "reason", "detail"},
+    )
+
+
+def sources_schema() -> pa.Schema:
+    """One row per source item considered."""
+    asset = pa.struct(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("href", pa.string()),  # public address; null where it was local or signed
+            pa.field("etag", pa.string()),
+            pa.field("size", pa.int64()),
+        ]
+    )
+    return _schema(
+        [
+            ("id", pa.string()),
+            ("collection", pa.string()),
+            ("block", pa.int32()),  # which imagery block of the spec asked for it
+            ("status", pa.string()),
+            ("reason", pa.string()),
+            ("geometry", pa.binary()),
+            ("bbox", BBOX),
+            ("datetime", TIMESTAMP),
+            ("start_datetime", TIMESTAMP),
+            ("end_datetime", TIMESTAMP),
+            ("platform", pa.string()),
+            ("acquisition", pa.string()),  # datatake or composite: items of one may be mosaicked
+            ("cloud_cover", pa.float64()),
+            ("proj_code", pa.string()),
+            ("proj_shape", pa.list_(pa.field("element", pa.int64(), nullable=False))),
+            ("proj_transform", pa.list_(pa.field("element", pa.float64(), nullable=False))),
+            ("offset", pa.float64()),  # added to every raw value before normalisation
+            ("license", pa.string()),
+            ("attribution", pa.string()),
+            ("href", pa.string()),
+            ("assets", pa.list_(pa.field("element", asset, nullable=False))),
+        ],
+        nullable={
+            "collection", "reason", "datetime", "platform", "acquisition", "cloud_cover", "proj_code", "proj_shape",
+            "proj_transform", "license", "attribution", "href", "geometry", "bbox", "start_datetime", "end_datetime",
+        },
+    )
+
+
+def _schema(fields: list[tuple[str, pa.DataType]], nullable: set[str]) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, nullable=name in nullable) for name, kind in fields])
+
+
+def hugging_face_features(schema: pa.Schema) -> dict[str, Any]:
+    """The `features` that `datasets` reads from a footer, so that pictures are pictures and vectors have a length."""
+    return {field.name: _feature(field.type) for field in schema}
+
+
+def _feature(kind: pa.DataType) -> Any:
+    if kind == THUMBNAIL:
+        return {"_type": "Image"}
+    if pa.types.is_struct(kind):
+        return {kind.field(i).name: _feature(kind.field(i).type) for i in range(kind.num_fields)}
+    if pa.types.is_fixed_size_list(kind):
+        return {"feature": _feature(kind.value_type), "length": kind.list_size, "_type": "List"}
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    return {"dtype": _FEATURE_DTYPES.get(str(kind), str(kind)), "_type": "Value"}
+
+
+_FEATURE_DTYPES = {"halffloat": "float16", "float": "float32", "double": "float64"}
