@@ -1,2 +1,4 @@
 """placeholder, written by the packaging part"""
+
+
 def main() -> None: ...

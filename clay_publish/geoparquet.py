@@ -108,7 +108,7 @@ def write_table(store: Store, path: str, table: pa.Table, *, index: str = "id") 
 
 
 def _is_float_vector(kind: pa.DataType) -> bool:
-    return pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)
+    return bool(pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type))
 
 
 def _dictionary_paths(field: pa.Field) -> list[str]:

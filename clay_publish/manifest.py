@@ -102,9 +102,7 @@ def write_manifest(release: Release, software: str) -> Manifest:
     files = []
     for path in release.published_files():
         rows = release.parquet(path).metadata.num_rows if path.endswith(".parquet") else None
-        files.append(
-            FileEntry(path=path, size=release.store.size(path), sha256=sha256(release.store, path), rows=rows)
-        )
+        files.append(FileEntry(path=path, size=release.store.size(path), sha256=sha256(release.store, path), rows=rows))
     manifest = Manifest(name=spec.name, version=spec.version, software=software, run=run, files=files)
     sums = "".join(f"{entry.sha256}  {entry.path}\n" for entry in files)
     release.store.write(paths.SHA256SUMS, sums)

@@ -75,9 +75,7 @@ class DataFile:
             parts = file.removesuffix(".parquet").split("_", maxsplit=3)
             made = cls(Square.parse("_".join(parts[:3])), parse_token(parts[3]))
         except (ValueError, IndexError) as error:
-            raise ReleaseError(
-                path, "names no square and window", "zone=ZZ/ZZ_EE_NN_START_END.parquet"
-            ) from error
+            raise ReleaseError(path, "names no square and window", "zone=ZZ/ZZ_EE_NN_START_END.parquet") from error
         if _ZONE.fullmatch(zone) is None or zone != f"zone={made.square.zone:02d}":
             raise ReleaseError(path, f"lies in folder {zone}", f"zone={made.square.zone:02d}")
         return made
@@ -185,5 +183,7 @@ class Release:
             return Fingerprint.model_validate(footer["emb"]["embrel:decided_by"])
         except (KeyError, TypeError, ValueError) as error:
             raise ReleaseError(
-                self.store.path(files[0]), "has no fingerprint in its footer", "a file written by clay-publish"
+                self.store.path(files[0]),
+                "has no fingerprint in its footer",
+                "a file written by clay-publish",
             ) from error

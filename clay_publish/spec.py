@@ -1,6 +1,7 @@
 """The release spec (`release.yaml`): one validated model, unknown keys refused."""
 
 import difflib
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -9,7 +10,15 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 import shapely
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from clay_publish.errors import SpecError
 from clay_publish.store import is_url
@@ -47,9 +56,7 @@ class Creator(_Model):
     """A person or organisation that made the release."""
 
     name: str
-    orcid: Annotated[
-        str | None, Field(pattern=r"^(https://orcid\.org/)?\d{4}-\d{4}-\d{4}-\d{3}[\dX]$")
-    ] = None
+    orcid: Annotated[str | None, Field(pattern=r"^(https://orcid\.org/)?\d{4}-\d{4}-\d{4}-\d{3}[\dX]$")] = None
     affiliation: str | None = None
     email: str | None = None
 
@@ -73,7 +80,7 @@ class Imagery(_Model):
     @model_validator(mode="after")
     def _windows_do_not_overlap(self) -> Self:
         ordered = sorted(self.parsed_windows())
-        for earlier, later in zip(ordered, ordered[1:], strict=False):
+        for earlier, later in itertools.pairwise(ordered):
             if earlier.overlaps(later):
                 msg = f"windows {earlier} and {later} overlap; a moment may lie in one window only"
                 raise ValueError(msg)
@@ -163,7 +170,8 @@ class Spec(_Model):
     """A release: what to make, of what, with which model, and where it goes."""
 
     name: Annotated[
-        str, _check(_NAME, "1 to 96 of a-z, 0-9, dot, dash and underscore, starting and ending with a letter or digit")
+        str,
+        _check(_NAME, "1 to 96 of a-z, 0-9, dot, dash and underscore, starting and ending with a letter or digit"),
     ]
     """The collection's id."""
     version: Annotated[str, _check(_SEMVER, "a semantic version such as 1.0.0")] = "1.0.0"
@@ -241,7 +249,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(
-            str(path), f"cannot be read ({error.strerror})", "a release spec", "`clay-publish init` writes one."
+            str(path),
+            f"cannot be read ({error.strerror})",
+            "a release spec",
+            "`clay-publish init` writes one.",
         ) from error
     except UnicodeDecodeError as error:
         raise SpecError(str(path), f"is not UTF-8 (byte {error.start})", "a YAML text") from error
@@ -338,7 +349,9 @@ def parse_area(area: Any, where: str = "area") -> shapely.Geometry:
     west, south, east, north = geometry.bounds
     if west < -180 or east > 180 or south < -90 or north > 90:
         raise SpecError(
-            where, f"reaches from {west}, {south} to {east}, {north}", "longitude and latitude in degrees (OGC:CRS84)"
+            where,
+            f"reaches from {west}, {south} to {east}, {north}",
+            "longitude and latitude in degrees (OGC:CRS84)",
         )
     return geometry
 

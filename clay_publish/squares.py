@@ -23,7 +23,8 @@ Ints = npt.NDArray[np.int64]
 def utm_zones(lon: Floats) -> Ints:
     """The plain 6° zone (1 to 60) of each longitude in degrees; no exceptions for Norway and Svalbard."""
     wrapped = np.mod(np.asarray(lon, dtype=np.float64) + 180.0, 360.0)
-    return np.minimum(wrapped // 6, 59).astype(np.int64) + 1
+    zones: Ints = np.minimum(wrapped // 6, 59).astype(np.int64) + 1
+    return zones
 
 
 @dataclass(frozen=True, order=True)
@@ -40,8 +41,10 @@ class Square:
     @property
     def token(self) -> str:
         """The square in a file name: `18_04_41`, or `18_04_-05` south of the equator."""
-        return f"{self.zone:02d}_{self.column:02d}_{self.row:02d}" if self.row >= 0 else (
-            f"{self.zone:02d}_{self.column:02d}_{self.row:03d}"
+        return (
+            f"{self.zone:02d}_{self.column:02d}_{self.row:02d}"
+            if self.row >= 0
+            else (f"{self.zone:02d}_{self.column:02d}_{self.row:03d}")
         )
 
     @classmethod
