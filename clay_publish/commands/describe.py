@@ -1,0 +1,52 @@
+"""`catalog` and `card`: what tells others about the embeddings."""
+
+from typing import TYPE_CHECKING
+
+from clay_publish.commands.options import Json, Quiet, Where
+from clay_publish.commands.screen import Screen
+
+if TYPE_CHECKING:
+    from clay_publish.progress import Report
+    from clay_publish.release import Release
+
+
+def catalog(where: Where, json: Json = False, quiet: Quiet = False) -> None:
+    """Write the STAC item table, the Collection and the manifest anew."""
+    _write(where, again="catalog", screen=Screen(quiet=quiet, as_json=json))
+
+
+def card(where: Where, json: Json = False, quiet: Quiet = False) -> None:
+    """Write the dataset card, citation and pictures anew, and what holds their checksums."""
+    _write(where, again="card", screen=Screen(quiet=quiet, as_json=json))
+
+
+def _write(where: str, *, again: str, screen: Screen) -> None:
+    from clay_publish.release import CARD, ITEMS, Release
+
+    release = Release(where)
+    with screen.progress() as report:
+        describe(
+            release,
+            report,
+            items=again == "catalog" or not release.store.exists(ITEMS),
+            cards=again == "card" or not release.store.exists(CARD),
+        )
+    screen.result(release.store.where, {"release": release.store.where})
+
+
+def describe(release: "Release", report: "Report", *, items: bool = True, cards: bool = True) -> None:
+    """Items, then cards, then the Collection that holds their checksums, then the manifest over everything."""
+    from clay_publish import __version__
+    from clay_publish.cards import write_cards
+    from clay_publish.catalog import write_collection, write_items
+    from clay_publish.manifest import write_manifest
+    from clay_publish.progress import Progress
+
+    if items:
+        files = write_items(release)
+        report(Progress("catalog", files, files, "items"))
+    if cards:
+        write_cards(release)
+        report(Progress("card", 1, 1))
+    write_collection(release)
+    write_manifest(release, f"clay-publish {__version__}")
