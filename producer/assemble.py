@@ -1,0 +1,107 @@
+"""From parts to published files: Hilbert order, fixed row groups, complete or not at all."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import geopandas
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+
+from clay_publish import release as paths
+from clay_publish.geoparquet import ROW_GROUP, geo_metadata, table_writer, total_bbox, write_table
+from clay_publish.metadata import footer_emb
+from clay_publish.producer.parts import COVERAGE, PARTS, Receipt, part_path, read_part
+from clay_publish.producer.plan import Plan
+from clay_publish.release import DataFile, Release
+from clay_publish.tables import coverage_schema, hugging_face_features
+
+_EARTH = (-180.0, -90.0, 180.0, 90.0)
+
+
+def publish_file(release: Release, file: DataFile, receipts: Iterable[Receipt], plan: Plan, gsd: float) -> bool:
+    """Write a published embeddings file from the parts of its units; False where there is none to write.
+
+    Where a unit is done again after the file was published, its rows join or replace those that are there.
+    """
+    mine = sorted((receipt for receipt in receipts if file.token in receipt.parts), key=lambda receipt: receipt.unit)
+    there = [receipt for receipt in mine if release.store.exists(part_path(receipt.unit, file.token))]
+    if not there:
+        return False
+    table = pa.concat_tables(read_part(release, receipt, file.token) for receipt in there)
+    path = f"{paths.EMBEDDINGS}/{file.name}"
+    if len(there) < len(mine):
+        earlier = release.parquet(path).read().replace_schema_metadata(None)
+        kept = earlier.filter(pc.invert(pc.is_in(earlier["id"], table["id"].combine_chunks())))
+        table = pa.concat_tables([table, kept])
+    order = hilbert_order(table)
+    footer = {
+        "geo": json.dumps(_geo(table), sort_keys=True),
+        "emb": json.dumps(footer_emb(plan.fingerprint, gsd), sort_keys=True),
+        "huggingface": json.dumps({"info": {"features": hugging_face_features(table.schema)}}),
+    }
+    with table_writer(release.store, path, table.schema.with_metadata(footer)) as writer:
+        for start in range(0, table.num_rows, ROW_GROUP):
+            rows = take_rows(table, order[start : start + ROW_GROUP])
+            writer.write_table(rows.replace_schema_metadata(footer), row_group_size=ROW_GROUP)
+    return True
+
+
+def hilbert_order(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Row numbers along a Hilbert curve over longitude and latitude; by id where two lie at one place."""
+    points = geopandas.GeoSeries(shapely.points(table["lon"].to_numpy(), table["lat"].to_numpy()))
+    distance = points.hilbert_distance(total_bounds=_EARTH, level=16).to_numpy()
+    keys = pa.table({"distance": distance, "id": table["id"]})
+    return np.asarray(pc.sort_indices(keys, [("distance", "ascending"), ("id", "ascending")]), dtype=np.int64)
+
+
+def take_rows(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Rows by number, chunk by chunk: the other rows of a memory-mapped table are never copied."""
+    batches = table.to_batches()
+    starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+    owner = np.searchsorted(starts, rows, side="right") - 1
+    taken = [batches[n].take(pa.array(rows[owner == n] - starts[n])) for n in np.unique(owner)]
+    grouped = np.concatenate([np.flatnonzero(owner == n) for n in np.unique(owner)])
+    return pa.Table.from_batches(taken).combine_chunks().take(pa.array(np.argsort(grouped, kind="stable")))
+
+
+def _geo(table: pa.Table) -> dict[str, Any]:
+    boxes = table["bbox"].combine_chunks()
+    sides = np.stack([boxes.field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")], axis=1)
+    kinds = {"Polygon"} | ({"MultiPolygon"} if (sides[:, 0] > sides[:, 2]).any() else set())
+    return geo_metadata(kinds, total_bbox(sides))
+
+
+def publish_coverage(release: Release, receipts: Sequence[Receipt]) -> Iterator[pa.Table]:
+    """Write `coverage/zone=ZZ.parquet` for every zone; gives the missing rows of each, with their footprints."""
+    parts = [read_part(release, receipt, COVERAGE) for receipt in receipts if COVERAGE in receipt.parts]
+    table = pa.concat_tables(parts)
+    schema = coverage_schema()
+    for zone in sorted(pc.unique(table["zone"]).to_pylist()):
+        mine = table.filter(pc.equal(table["zone"], zone))
+        mine = mine.sort_by([(key, "ascending") for key in ("window_start", "epsg", "row", "col", "id")])
+        path = f"{paths.COVERAGE}/zone={zone:02d}.parquet"
+        write_table(release.store, path, mine.select(schema.names).cast(schema))
+        yield mine.filter(pc.equal(mine["status"], "missing"))
+
+
+def remove_parts(release: Release, file: DataFile, receipts: Iterable[Receipt]) -> None:
+    """Remove the parts of a published file."""
+    for receipt in receipts:
+        if file.token in receipt.parts:
+            release.store.remove(part_path(receipt.unit, file.token))
+
+
+def remove_strangers(release: Release, files: Iterable[DataFile], receipts: Iterable[Receipt]) -> None:
+    """Remove parts that no receipt names, and published files that this plan does not have."""
+    known = {part_path(r.unit, token) for r in receipts for token in r.parts}
+    for path in release.store.files(PARTS):
+        if path not in known:
+            release.store.remove(path)
+    names = {f"{paths.EMBEDDINGS}/{file.name}" for file in files}
+    for path in release.store.files(paths.EMBEDDINGS):
+        if path not in names:
+            release.store.remove(path)

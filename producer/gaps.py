@@ -1,0 +1,77 @@
+"""`gaps.geojson`: the missing ground, for looking at. The coverage table is what counts."""
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from clay_publish import release as paths
+from clay_publish.manifest import dump_json
+from clay_publish.release import Release
+from clay_publish.windows import Window
+
+MAX_FEATURES = 5_000
+"""Beyond it the runs of a reason and window are drawn as one box a square degree."""
+
+
+def write_gaps(release: Release, missing: Iterable[pa.Table]) -> None:
+    """Write the missing chips as polygons: neighbours in a row that lack for the same reason are merged."""
+    features = [feature for table in missing for feature in _features(table)]
+    if len(features) > MAX_FEATURES:
+        features = _coarse(features)
+    document = {"type": "FeatureCollection", "features": [_geojson(feature) for feature in features]}
+    release.store.write(paths.GAPS, dump_json(document))
+
+
+def _features(table: pa.Table) -> list[dict[str, Any]]:
+    rows = [row for row in table.to_pylist() if row["geometry"] is not None]
+    rows.sort(key=lambda row: (*_kind(row), row["row"] or 0, row["col"] or 0))
+    features = []
+    for _, run in groupby(enumerate(rows), key=_run):
+        members = [row for _, row in run]
+        outline = shapely.union_all(shapely.from_wkb([row["geometry"] for row in members]))
+        features.append({**_properties(members[0]), "chips": len(members), "geometry": outline})
+    return features
+
+
+def _kind(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (row["window_start"], row["window_end"], row["reason"], row["item_ids"], row["epsg"] or 0)
+
+
+def _run(numbered: tuple[int, dict[str, Any]]) -> tuple[Any, ...]:
+    """The same for neighbours: column minus position is constant along a run."""
+    place, row = numbered
+    return (*_kind(row), row["row"], (row["col"] or 0) - place)
+
+
+def _properties(row: dict[str, Any]) -> dict[str, Any]:
+    window = Window(row["window_start"], row["window_end"])
+    return {"reason": row["reason"], "window": str(window), "detail": row["detail"]}
+
+
+def _coarse(features: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One box for what lacks for the same reason, in the same window, within the same degree."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for feature in features:
+        centre = feature["geometry"].centroid
+        key = (feature["reason"], feature["window"], np.floor(centre.x), np.floor(centre.y))
+        found.setdefault(key, []).append(feature)
+    return [
+        {
+            "reason": reason,
+            "window": window,
+            "detail": "drawn coarsely; the coverage table counts chips",
+            "chips": sum(member["chips"] for member in members),
+            "geometry": shapely.box(*shapely.total_bounds([member["geometry"] for member in members])),
+        }
+        for (reason, window, _, _), members in sorted(found.items())
+    ]
+
+
+def _geojson(feature: dict[str, Any]) -> dict[str, Any]:
+    geometry = shapely.set_precision(feature["geometry"], 1e-7)
+    properties = {key: value for key, value in feature.items() if key != "geometry"}
+    return {"type": "Feature", "geometry": shapely.geometry.mapping(geometry), "properties": properties}

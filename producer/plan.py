@@ -1,0 +1,108 @@
+"""What a run will do, fixed before it starts: units of work, and the hash that a resumed run must meet."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import shapely
+
+from clay_publish import release as paths
+from clay_publish.errors import ReleaseError
+from clay_publish.fingerprint import Fingerprint, canonical_json
+from clay_publish.manifest import dump_json
+from clay_publish.producer.items import SourceItem
+from clay_publish.release import DataFile, Release
+from clay_publish.spec import Spec
+from clay_publish.windows import Window
+
+PLAN = f"{paths.RUN}/plan.json"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one worker reads in one go."""
+
+    id: str
+    items: tuple[SourceItem, ...]
+    """`scene`: one image. `utm`: the candidates of a square and window."""
+    window: Window
+    """Of its chips."""
+    area: shapely.Geometry | None
+    """Only chips whose centre lies in it, OGC:CRS84."""
+    files: tuple[DataFile, ...]
+    """The published files it may add rows to."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All units of a run."""
+
+    units: tuple[Unit, ...]
+    fingerprint: Fingerprint
+    decided: dict[str, Any]
+    """What else decides which chips there are."""
+
+    @property
+    def sha256(self) -> str:
+        """Of everything that decides the embeddings files."""
+        return hashlib.sha256(canonical_json(self.document(units=True))).hexdigest()
+
+    def document(self, *, units: bool) -> dict[str, Any]:
+        """The plan as JSON."""
+        document = {"fingerprint": self.fingerprint.model_dump(mode="json"), "decided": self.decided}
+        return {**document, "units": [unit.id for unit in self.units]} if units else document
+
+    def adopt(self, release: Release) -> None:
+        """Write the plan, or make sure that the one that is there is the same.
+
+        Raises:
+            ReleaseError: the directory was begun with another plan; the fields that differ are named.
+        """
+        if not release.store.exists(PLAN):
+            release.store.write(PLAN, dump_json({"sha256": self.sha256, **self.document(units=True)}))
+            return
+        other = release.json(PLAN)
+        if other.get("sha256") == self.sha256:
+            return
+        raise ReleaseError(
+            release.store.where,
+            f"was begun with another plan ({'; '.join(self._differences(other)) or 'other images'})",
+            "the same spec, images and weights",
+            "Use another version or --out, or remove the directory.",
+        )
+
+    def _differences(self, other: dict[str, Any]) -> Iterable[str]:
+        said = self.fingerprint.model_dump(mode="json")
+        for name, mine, theirs in (
+            *((key, value, other.get("fingerprint", {}).get(key)) for key, value in said.items()),
+            *((key, value, other.get("decided", {}).get(key)) for key, value in self.decided.items()),
+        ):
+            if mine != theirs:
+                yield f"{name}: {_short(theirs)} → {_short(mine)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def unit_id(items: Iterable[SourceItem], area: shapely.Geometry | None, decided: dict[str, Any]) -> str:
+    """Hash of the items, their content, the ground asked for, and all that decides the vectors."""
+    document = {
+        "items": [[item.id, item.window.token, item.offset, sorted(item.etags.values())] for item in items],
+        "area": None if area is None else hashlib.sha256(shapely.to_wkb(area)).hexdigest(),
+        "decided": decided,
+    }
+    return hashlib.sha256(canonical_json(document)).hexdigest()[:32]
+
+
+def decided_by(spec: Spec, fingerprint: Fingerprint) -> dict[str, Any]:
+    """What, beside the images, decides the rows of a release."""
+    return {
+        "name": spec.name,
+        "version": spec.version,
+        "fingerprint": fingerprint.digest,
+        "chips": spec.chips.model_dump(mode="json"),
+        "outputs": spec.outputs.model_dump(mode="json"),
+    }

@@ -1,0 +1,226 @@
+"""The stage: spec in; sources, embeddings, coverage and gaps out."""
+
+import importlib.metadata
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import shapely
+
+from clay_publish import release as paths
+from clay_publish.area import read_area
+from clay_publish.errors import ImageryError, ReleaseError
+from clay_publish.fingerprint import Fingerprint
+from clay_publish.manifest import RUN_RECORD, RunRecord, dump_json
+from clay_publish.producer import scene
+from clay_publish.producer.assemble import publish_coverage, publish_file, remove_parts, remove_strangers
+from clay_publish.producer.encoders import Encoder, load_encoder
+from clay_publish.producer.gaps import write_gaps
+from clay_publish.producer.items import RasterGrid, SourceItem
+from clay_publish.producer.lease import lease
+from clay_publish.producer.parts import COVERAGE, Receipt, part_path, read_receipts
+from clay_publish.producer.plan import Plan, Unit, decided_by, unit_id
+from clay_publish.producer.raster import open_bands, session
+from clay_publish.producer.selection import Considered, select
+from clay_publish.producer.sensors import Sensor, sensor
+from clay_publish.producer.sources_table import write_sources
+from clay_publish.producer.strips import fine_grid
+from clay_publish.producer.unit import Work, run_unit
+from clay_publish.progress import Progress, Report, silent
+from clay_publish.release import DataFile, Release
+from clay_publish.spec import Spec, dump_spec
+from clay_publish.squares import squares_of
+from clay_publish.store import is_url
+from clay_publish.tables import embeddings_schema
+
+_LIBRARIES = ("clay-publish", "numpy", "pyarrow", "rasterio", "shapely", "pyproj", "torch")
+
+
+def produce(spec: Spec, release: Release, *, report: Report = silent) -> RunRecord:
+    """Make the embeddings of a release. Run it again after anything: what is finished is not done twice.
+
+    Raises:
+        SpecError, SourceError, LicenseError, EncoderError: before any pixel is read.
+        LockedError: another process is at work in this directory.
+        ReleaseError: the directory was begun with another plan, or no chip could be embedded.
+    """
+    instrument = sensor(spec.sensor)
+    encoder = load_encoder(spec, instrument)
+    with lease(release):
+        release.store.remove_orphans()
+        report(Progress("plan", 0, 0, "reading the sources"))
+        areas = [None if block.area is None else read_area(block.area).geometry for block in spec.imagery]
+        considered = _with_grids(select(spec, instrument, areas), instrument)
+        plan, gsd = make_plan(spec, instrument, encoder, considered, areas)
+        plan.adopt(release)
+        release.store.write(paths.SPEC, dump_spec(_resolved(spec, encoder)))
+        write_sources(release, considered)
+        work = Work(
+            release=release,
+            spec=spec,
+            sensor=instrument,
+            encoder=encoder,
+            fingerprint=plan.fingerprint,
+            schema=embeddings_schema(encoder.dimensions, spec.outputs.dtype, thumbnails=spec.outputs.thumbnails > 0),
+            threads=os.cpu_count() or 1,
+        )
+        receipts = _run(plan, work, gsd, report)
+        return _finish(release, plan, receipts)
+
+
+def make_plan(
+    spec: Spec,
+    instrument: Sensor,
+    encoder: Encoder,
+    considered: list[Considered],
+    areas: list[shapely.Geometry | None],
+) -> tuple[Plan, float]:
+    """The units of a run and the ground size of its pixels, in metres.
+
+    Raises:
+        SourceError: no image gives a whole chip.
+    """
+    used = [each.item for each in considered if each.status == "used"]
+    fingerprint = fingerprint_of(spec, instrument, encoder)
+    decided = decided_by(spec, fingerprint)
+    units = []
+    for item in used:
+        area = areas[item.block]
+        files = _files(item, spec.chips.size, area)
+        units.append(Unit(unit_id([item], area, decided), (item,), item.window, area, files))
+    sizes = [scene.ground_size(item.grid, item.grid.height / 2) for item in used if item.grid is not None]
+    return Plan(tuple(units), fingerprint, decided), float(np.median(sizes)) if sizes else instrument.gsd
+
+
+def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder) -> Fingerprint:
+    """All that decides the vectors of a run."""
+    return Fingerprint(
+        encoder=encoder.key,
+        encoder_version=encoder.version,
+        model_name=encoder.model_name,
+        model_link=encoder.model_link,
+        weights_sha256=encoder.weights_sha256,
+        dimensions=encoder.dimensions,
+        parameters=encoder.parameters,
+        sensor=instrument.key,
+        bands=encoder.bands,
+        layout=spec.chips.layout,
+        size=spec.chips.size,
+        gsd=None,
+        resampling=scene.RESAMPLING,
+        nodata="pixels without data are 0, the mean, after normalisation",
+        padding=encoder.padding,
+        metadata=encoder.metadata,
+        precision=encoder.precision,
+        dtype=spec.outputs.dtype,
+    )
+
+
+def _with_grids(considered: list[Considered], instrument: Sensor) -> list[Considered]:
+    """Ask the files for the pixel grid where an item does not state it, and for what identifies their content."""
+    found = []
+    with session():
+        for each in considered:
+            item = each.item
+            if each.status == "used":
+                item = replace(item, etags=_etags(item))
+                if item.grid is None:
+                    item = replace(item, grid=_opened_grid(item, instrument))
+            found.append(replace(each, item=item))
+    return found
+
+
+def _opened_grid(item: SourceItem, instrument: Sensor) -> RasterGrid | None:
+    try:
+        with open_bands(item.bands, instrument.nodata) as bands:
+            return fine_grid(bands, None)
+    except ImageryError:
+        return None  # its unit meets the same error, and records it
+
+
+def _etags(item: SourceItem) -> Mapping[str, str]:
+    """Size and time of local files."""
+    found = {}
+    for file in (*item.bands, *([item.mask] if item.mask else [])):
+        if not is_url(file.href) and os.path.isfile(file.href):  # noqa: PTH113 - the href may be no path at all
+            status = os.stat(file.href)  # noqa: PTH116
+            found[file.href] = f"{status.st_size:x}-{status.st_mtime_ns:x}"
+    return found
+
+
+def _files(item: SourceItem, size: int, area: shapely.Geometry | None) -> tuple[DataFile, ...]:
+    """The squares that hold chips of an image."""
+    if item.grid is None:
+        return ()
+    chips = scene.SceneChips(item, item.grid, size)
+    lon, lat = chips.centres(*chips.all())
+    mine = scene.inside(area, lon, lat)
+    squares = sorted(set(squares_of(lon[mine], lat[mine])))
+    return tuple(DataFile(square, item.window) for square in squares)
+
+
+def _resolved(spec: Spec, encoder: Encoder) -> dict[str, object]:
+    document = spec.published()
+    document["model"]["precision"] = encoder.precision
+    return document
+
+
+def _run(plan: Plan, work: Work, gsd: float, report: Report) -> list[Receipt]:
+    """Run the units that are not done, publishing each file as soon as its last unit is."""
+    release = work.release
+    names = {unit.id for unit in plan.units}
+    receipts = {key: receipt for key, receipt in read_receipts(release).items() if key in names}
+    waiting = {file: {u.id for u in plan.units if file in u.files} for u in plan.units for file in u.files}
+    receipts = {key: r for key, r in receipts.items() if r.error is None and _complete(release, r, waiting)}
+    remove_strangers(release, waiting, receipts.values())
+    chips = sum(sum(receipt.counts.values()) for receipt in receipts.values())
+    _publish_ready(plan, work, receipts, waiting, gsd)
+    for unit in plan.units:
+        if unit.id not in receipts:
+            receipts[unit.id] = run_unit(unit, work)
+            _publish_ready(plan, work, receipts, {file: waiting[file] for file in unit.files}, gsd)
+            chips += sum(receipts[unit.id].counts.values())
+        report(Progress("produce", len(receipts), len(plan.units), f"{chips} chips"))
+    return [receipts[unit.id] for unit in plan.units]
+
+
+def _complete(release: Release, receipt: Receipt, files: Iterable[DataFile]) -> bool:
+    """Whether all that a receipt speaks of is still there, as a part or in its published file."""
+    published = {file.token: f"{paths.EMBEDDINGS}/{file.name}" for file in files}
+    return all(
+        release.store.exists(part_path(receipt.unit, token))
+        or (token != COVERAGE and token in published and release.store.exists(published[token]))
+        for token in receipt.parts
+    )
+
+
+def _publish_ready(
+    plan: Plan, work: Work, receipts: Mapping[str, Receipt], waiting: Mapping[DataFile, set[str]], gsd: float
+) -> None:
+    for file, units in waiting.items():
+        if units <= receipts.keys() and publish_file(work.release, file, [receipts[u] for u in units], plan, gsd):
+            remove_parts(work.release, file, [receipts[u] for u in units])
+
+
+def _finish(release: Release, plan: Plan, receipts: list[Receipt]) -> RunRecord:
+    counts: Counter[str] = Counter()
+    for receipt in receipts:
+        counts.update(receipt.counts)
+    write_gaps(release, publish_coverage(release, receipts))
+    expected = sum(counts.values())
+    if not counts["embedded"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "no whole chip"
+        first = next((receipt.error for receipt in receipts if receipt.error), "")
+        raise ReleaseError(release.store.where, f"has no embedded chip of {expected} ({reasons})", fix=first)
+    record = RunRecord(
+        fingerprint=plan.fingerprint,
+        plan_sha256=plan.sha256,
+        libraries={name: importlib.metadata.version(name) for name in _LIBRARIES},
+        coverage={"expected": expected, **dict(sorted(counts.items()))},
+        seconds=round(sum(receipt.seconds for receipt in receipts), 3),
+        device=receipts[0].device,
+    )
+    release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
+    return record

@@ -1,0 +1,68 @@
+"""From chips and their vectors to rows of the embeddings and coverage tables."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import shapely
+
+from clay_publish.geoparquet import bbox_array
+from clay_publish.producer.chips import ChipBlock
+from clay_publish.producer.encoders import Encoded
+from clay_publish.tables import TIMESTAMP, Dtype, coverage_schema
+
+PART_COVERAGE = (
+    coverage_schema().append(pa.field("zone", pa.int32(), nullable=False)).append(pa.field("geometry", pa.binary()))
+)
+"""Coverage rows of a part: with their zone, and the footprint of what is missing, for drawing gaps."""
+
+
+def quantize(vectors: npt.NDArray[np.float32], dtype: Dtype) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None]:
+    """[n, D] as they are stored, and the scale of each row where they are integers: value = stored × scale."""
+    if dtype == "float32":
+        return vectors, None
+    if dtype == "float16":
+        return vectors.astype(np.float16), None
+    scale = (np.abs(vectors).max(axis=1) / np.float32(127)).astype(np.float32)
+    return np.rint(vectors / scale[:, None]).astype(np.int8), scale
+
+
+def sound(vectors: npt.NDArray[np.float32], dtype: Dtype) -> npt.NDArray[np.bool_]:
+    """Which rows are finite as stored, and neither zero nor constant."""
+    with np.errstate(over="ignore"):
+        stored = vectors.astype(np.float16).astype(np.float32) if dtype == "float16" else vectors
+    finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(stored).all(axis=1))
+    return np.asarray(finite & (np.ptp(np.where(finite[:, None], stored, 0), axis=1) > 0), dtype=bool)
+
+
+def embedding_rows(
+    block: ChipBlock, encoded: Encoded, keep: npt.NDArray[np.int64], schema: pa.Schema, dtype: Dtype
+) -> pa.Table:
+    """Rows of the embeddings table for the chips `keep` of a block; `encoded` has one entry for each of them."""
+    geometry = block.geometry[keep]
+    vectors = encoded.embeddings
+    field = schema.field("embedding").type
+    stored, scale = quantize(vectors, dtype)
+    columns: dict[str, Any] = {
+        "id": [block.ids[n] for n in keep],
+        "geometry": shapely.to_wkb(geometry),
+        "bbox": bbox_array(geometry),
+        "datetime": pa.array([block.times[n] for n in keep], TIMESTAMP),
+        "start_datetime": pa.array([block.starts[n] for n in keep], TIMESTAMP),
+        "end_datetime": pa.array([block.ends[n] for n in keep], TIMESTAMP),
+        "lon": block.lon[keep],
+        "lat": block.lat[keep],
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1), field.value_type), type=field),
+        "scale": scale,
+        "loss": pa.nulls(len(keep), pa.float32()) if encoded.loss is None else encoded.loss,
+        "valid_fraction": block.valid_fraction[keep],
+        "cloud_fraction": pa.array(block.cloud_fraction[keep], pa.float32(), from_pandas=True),
+        "item_id": [block.item_id[n] for n in keep],
+        "item_ids": [list(block.item_ids[n]) for n in keep],
+        "epsg": pa.array([block.epsg] * len(keep), pa.int32()),
+        "row": block.rows[keep],
+        "col": block.cols[keep],
+    }
+    arrays = [pa.array(columns[f.name], f.type) for f in schema]
+    return pa.Table.from_arrays(arrays, schema=schema.remove_metadata())

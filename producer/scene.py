@@ -1,0 +1,215 @@
+"""The `scene` layout: every image cut on its own pixel grid, no resampling of its finest band, whole chips only."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from pyproj import CRS, Geod
+
+from clay_publish.fingerprint import BandStatistics
+from clay_publish.footprint import centres, footprints
+from clay_publish.producer.chips import ChipBlock, cut, normalise
+from clay_publish.producer.items import RasterGrid, SourceItem
+from clay_publish.producer.raster import OpenBand, open_bands
+from clay_publish.producer.sensors import CloudMask, Sensor
+from clay_publish.producer.strips import Strip, fine_grid, strips
+
+RESAMPLING = "bands coarser than the finest one are brought to its grid by nearest neighbour"
+MEMORY = 1 << 30
+"""Bytes a reader may hold, whatever the size of the scene."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_GEOD = Geod(ellps="WGS84")
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SceneChips:
+    """Where the chips of an image lie."""
+
+    item: SourceItem
+    grid: RasterGrid
+    size: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of whole chips; what remains at the lower edge is left out."""
+        return self.grid.height // self.size
+
+    @property
+    def columns(self) -> int:
+        """Columns of whole chips."""
+        return self.grid.width // self.size
+
+    @property
+    def epsg(self) -> int | None:
+        """EPSG code of the image, where it has one."""
+        return int(self.grid.crs.removeprefix("EPSG:")) if self.grid.crs.startswith("EPSG:") else None
+
+    def ids(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> list[str]:
+        """Ids of chips: grid, item, row, column, period."""
+        head = f"scene-{self.size}px_{safe_name(self.item.id)}"
+        tail = self.item.window.token
+        return [f"{head}_{row}_{col}_{tail}" for row, col in zip(rows.tolist(), cols.tolist(), strict=True)]
+
+    def corners(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> Floats:
+        """[n, 4, 2]: upper left, lower left, lower right, upper right, in the CRS of the image."""
+        a, b, c, d, e, f = self.grid.transform
+        column = (cols[:, None] + np.array([0, 0, 1, 1])) * self.size
+        row = (rows[:, None] + np.array([0, 1, 1, 0])) * self.size
+        return np.stack([a * column + b * row + c, d * column + e * row + f], axis=-1)
+
+    def centres(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> tuple[Floats, Floats]:
+        """Longitude and latitude of the middle of the pixels."""
+        middle = self.corners(rows, cols).mean(axis=1)
+        return centres(self.grid.crs, middle[:, 0], middle[:, 1])
+
+    def footprints(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> npt.NDArray[np.object_]:
+        """True footprints, OGC:CRS84."""
+        return footprints(self.grid.crs, self.corners(rows, cols))
+
+    def all(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Row and column of every whole chip, row by row."""
+        row, col = np.divmod(np.arange(self.rows * self.columns, dtype=np.int32), np.int32(max(self.columns, 1)))
+        return row, col
+
+
+def safe_name(text: str) -> str:
+    """An id as part of a file name or chip id: other characters replaced, a digest added where anything changed."""
+    safe = _UNSAFE.sub("-", text)[:100]
+    return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+def inside(area: shapely.Geometry | None, lon: Floats, lat: Floats) -> npt.NDArray[np.bool_]:
+    """Which centres lie in the area; all of them where there is none."""
+    if area is None:
+        return np.ones(len(lon), dtype=bool)
+    return np.asarray(shapely.intersects_xy(area, lon, lat))
+
+
+def ground_size(grid: RasterGrid, row: float) -> float:
+    """Metres a pixel side covers on the ground at a row of the image.
+
+    Transverse Mercator, sinusoidal and other metric grids are taken at their word; Mercator and geographic ones are
+    measured on the WGS 84 ellipsoid at the middle column, as the square root of the pixel's area.
+    """
+    crs = CRS.from_user_input(grid.crs)
+    operation = crs.coordinate_operation.method_name if crs.coordinate_operation else ""
+    mercator = "Mercator" in operation and "Transverse" not in operation
+    if crs.is_projected and not mercator:
+        return grid.pixel * crs.axis_info[0].unit_conversion_factor
+    a, b, c, d, e, f = grid.transform
+    column = grid.width / 2
+    x = np.array([column, column + 1, column]) * a + np.array([row, row, row + 1]) * b + c
+    y = np.array([column, column + 1, column]) * d + np.array([row, row, row + 1]) * e + f
+    lon, lat = centres(grid.crs, x, y)
+    across = _GEOD.line_length(lon[[0, 1]], lat[[0, 1]])
+    down = _GEOD.line_length(lon[[0, 2]], lat[[0, 2]])
+    return round(float(np.sqrt(across * down)), 3)
+
+
+def read_scene(
+    item: SourceItem,
+    sensor: Sensor,
+    bands: tuple[BandStatistics, ...],
+    size: int,
+    area: shapely.Geometry | None,
+    *,
+    threads: int,
+) -> Iterator[ChipBlock]:
+    """Chips of an image, a row of chips at a time and at most `MEMORY` bytes at once.
+
+    Raises:
+        ImageryError: the image cannot be opened or read, or is not what its item says.
+    """
+    files = [next(f for f in item.bands if f.band == band.name) for band in bands]
+    wanted = [*files, *([item.mask] if item.mask is not None else [])]
+    with open_bands(wanted, sensor.nodata) as opened:
+        if item.mask is not None:
+            opened[-1].nodata = None  # what its values mean is the mask's own business
+        fine = fine_grid(opened[: len(files)], item.grid)
+        scene = SceneChips(item, fine, size)
+        for left, right in _panels(opened, scene):
+            for strip in strips(opened, fine, rows=size, left=left, right=right, threads=threads):
+                block = _block(strip, scene, sensor, bands, area)
+                if block is not None:
+                    yield block
+
+
+def _panels(opened: list[OpenBand], scene: SceneChips) -> Iterator[tuple[int, int]]:
+    """Column ranges of whole chips so that strips of all bands stay within memory."""
+    deepest = max(band.block_rows for band in opened) + scene.size
+    a_column = sum(
+        (deepest * np.dtype(band.dataset.dtypes[band.index - 1]).itemsize + scene.size * 9) for band in opened
+    )
+    chips = max(1, int(MEMORY // (2 * a_column * scene.size)))
+    for first in range(0, scene.columns, chips):
+        yield first * scene.size, min(first + chips, scene.columns) * scene.size
+
+
+def _block(
+    strip: Strip,
+    scene: SceneChips,
+    sensor: Sensor,
+    bands: tuple[BandStatistics, ...],
+    area: shapely.Geometry | None,
+) -> ChipBlock | None:
+    size, item = scene.size, scene.item
+    count = strip.values[0].shape[1] // size
+    cols = np.arange(count, dtype=np.int32) + np.int32(strip.left // size)
+    rows = np.full(count, strip.top // size, dtype=np.int32)
+    lon, lat = scene.centres(rows, cols)
+    mine = np.flatnonzero(inside(area, lon, lat))
+    if not len(mine):
+        return None
+    valid = np.logical_and.reduce(strip.valid[: len(bands)])
+    pixels = np.empty((len(mine), len(bands), size, size), dtype=np.float32)
+    for place, band in enumerate(bands):
+        whole = normalise(strip.values[place], strip.valid[place], band, offset=item.offset, decibels=sensor.decibels)
+        pixels[:, place] = cut(whole, size)[mine]
+    cloud = _cloud(strip, sensor.mask, len(bands), size)
+    rows, cols = rows[mine], cols[mine]
+    return ChipBlock(
+        ids=scene.ids(rows, cols),
+        epsg=scene.epsg,
+        rows=rows,
+        cols=cols,
+        geometry=scene.footprints(rows, cols),
+        lon=lon[mine],
+        lat=lat[mine],
+        gsd=ground_size(scene.grid, strip.top + size / 2),
+        pixels=pixels,
+        valid_fraction=_share(cut(valid, size))[mine],
+        cloud_fraction=cloud[mine],
+        times=[item.acquired] * len(mine),
+        starts=[item.start] * len(mine),
+        ends=[item.end] * len(mine),
+        item_id=[item.id] * len(mine),
+        item_ids=[(item.id,)] * len(mine),
+    )
+
+
+def _cloud(strip: Strip, mask: CloudMask | None, place: int, size: int) -> npt.NDArray[np.float32]:
+    count = strip.values[0].shape[1] // size
+    if mask is None or len(strip.values) <= place:
+        return np.full(count, np.nan, dtype=np.float32)
+    under = cloudy(strip.values[place], mask) & strip.valid[place]
+    return _share(cut(under, size))
+
+
+def _share(chips: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """[n, size, size] of truth values → the share of true ones, [n]."""
+    return np.asarray(np.count_nonzero(chips, axis=(1, 2)) / chips[0].size, dtype=np.float32)
+
+
+def cloudy(values: npt.NDArray[np.generic], mask: CloudMask) -> npt.NDArray[np.bool_]:
+    """Which values of a mask mean cloud or cloud shadow."""
+    if mask.bits:
+        bits = sum(1 << bit for bit in mask.cloudy)
+        fill = values == 1  # bit 0 alone: no data
+        return np.asarray((np.bitwise_and(values.astype(np.int64), bits) != 0) & ~fill, dtype=bool)
+    return np.isin(values, list(mask.cloudy))
