@@ -1,0 +1,5 @@
+"""From a release to the documents it is judged by: card, citation, licence, pictures, changelog."""
+
+from clay_publish.cards.write import write_cards
+
+__all__ = ["write_cards"]
