@@ -4,15 +4,48 @@ Field names and places are those of the community's Embedding extension (prefix 
 extension (prefix `embrel:`).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from clay_publish.fingerprint import Fingerprint
+from clay_publish.spec import Spec
+
+EXTENSION = "https://clay-foundation.github.io/clay-publish/embedding-release/v1.0.0"
+"""Where the Embedding Release extension is published: its page, and `schema.json` below it."""
+
+QUANTIZATION_LINK = {
+    "rel": "about",
+    "href": f"{EXTENSION}/#quantization",
+    "type": "text/html",
+    "title": "How stored values become embeddings again",
+}
 
 QUANTIZATION = {
     "float32": None,
-    "float16": {"method": "cast", "original_dtype": "float32", "quantized_dtype": "float16"},
-    "int8": {"method": "symmetric scale per row", "original_dtype": "float32", "quantized_dtype": "int8"},
+    "float16": {
+        "method": "cast",
+        "original_dtype": "float32",
+        "quantized_dtype": "float16",
+        "link": QUANTIZATION_LINK,
+    },
+    "int8": {
+        "method": "symmetric scale per row",
+        "original_dtype": "float32",
+        "quantized_dtype": "int8",
+        "link": QUANTIZATION_LINK,
+    },
 }
+
+POOLING = {
+    "random-features": "mean of each filter's response over the pixels of the chip",
+    "clay": "class token",
+    "exported": "as the exported program does",
+}
+"""Encoder → how a chip becomes one vector."""
+
+ARCHITECTURE = {"random-features": "Random convolutional features", "clay": "Vision Transformer"}
+
+LOSS = "mean absolute error of the reconstructed masked patches, in normalised units; the same patches of every chip"
 
 
 def grid_id(fingerprint: Fingerprint) -> str:
@@ -40,17 +73,45 @@ def collection_fields(fingerprint: Fingerprint, gsd: float) -> dict[str, Any]:
     }
 
 
+def release_fields(fingerprint: Fingerprint, *, loss: bool) -> dict[str, Any]:
+    """What our extension adds to the Collection about the vectors; `loss`: whether the table has one."""
+    fields: dict[str, Any] = {
+        "embrel:fingerprint": fingerprint.digest,
+        "embrel:decided_by": fingerprint.model_dump(mode="json"),
+        "embrel:pooling": POOLING.get(fingerprint.encoder, fingerprint.encoder),
+    }
+    if loss:
+        fields["embrel:loss"] = {"column": "loss", "description": LOSS}
+    return fields
+
+
+def temporal_resolution(spec: Spec) -> str:
+    """`emb:temporal_resolution`."""
+    windows = {str(window) for block in spec.imagery for window in block.parsed_windows()}
+    if not windows:
+        return "one embedding per image and chip, at the date of the image"
+    listed = ", ".join(sorted(windows)) if len(windows) <= 12 else f"{len(windows)} windows"
+    return f"one embedding per chip and window: {listed}"
+
+
+def coverage_fields(counts: Mapping[str, int]) -> dict[str, Any]:
+    """`embrel:coverage`: chips expected and embedded, and the missing ones by reason."""
+    missing = {key: count for key, count in counts.items() if key not in {"expected", "embedded"} and count}
+    return {"expected": counts["expected"], "embedded": counts["embedded"], "missing": missing}
+
+
 def item_fields(fingerprint: Fingerprint) -> dict[str, Any]:
     """The deterministic fields of an Item's properties."""
+    parameters = {
+        "encoder": fingerprint.encoder,
+        "encoder_version": fingerprint.encoder_version,
+        "weights_sha256": fingerprint.weights_sha256,
+        "metadata": fingerprint.metadata,
+        "precision": fingerprint.precision,
+        **fingerprint.parameters,
+    }
     fields: dict[str, Any] = {
-        "emb:runtime_parameters": {
-            "encoder": fingerprint.encoder,
-            "encoder_version": fingerprint.encoder_version,
-            "weights_sha256": fingerprint.weights_sha256,
-            "metadata": fingerprint.metadata,
-            "precision": fingerprint.precision,
-            **fingerprint.parameters,
-        },
+        "emb:runtime_parameters": {key: value for key, value in parameters.items() if value is not None},
         "emb:preprocessing": {"format": "text", "expression": preprocessing(fingerprint)},
         "embrel:fingerprint": fingerprint.digest,
     }

@@ -1,0 +1,202 @@
+"""`collection.json`: the release as one STAC Collection, with the extension's schema and the model beside it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clay_publish import __version__, metadata
+from clay_publish import release as paths
+from clay_publish.addresses import release_address
+from clay_publish.catalog.documents import document_assets
+from clay_publish.catalog.extension import SCHEMA_FILE, SCHEMA_URI, schema_text
+from clay_publish.catalog.item_table import PARQUET, STAC_VERSION
+from clay_publish.catalog.model import model_item
+from clay_publish.catalog.overview import Overview, rfc3339
+from clay_publish.catalog.table_columns import table_columns
+from clay_publish.fingerprint import Fingerprint
+from clay_publish.manifest import dump_json, run_record
+from clay_publish.release import Release
+from clay_publish.spec import Creator, Spec
+from clay_publish.store import is_url
+
+_EXTENSIONS = [
+    SCHEMA_URI,
+    *(
+        f"https://stac-extensions.github.io/{name}/schema.json"
+        for name in (
+            "processing/v1.2.0",
+            "projection/v2.0.0",
+            "scientific/v1.0.0",
+            "version/v1.2.0",
+            "table/v1.2.0",
+            "file/v2.1.0",
+        )
+    ),
+]
+_KEYWORDS = ["embeddings", "geospatial", "Earth observation", "foundation model"]
+
+
+def write_collection(release: Release) -> None:
+    """Write `schemas/`, `model.json` and `collection.json`. What they list must be there already.
+
+    Raises:
+        ReleaseError: there is no `items.parquet`, no embeddings, or no record of the run.
+    """
+    overview = Overview.read(release)
+    release.store.write(f"{paths.SCHEMAS}/{SCHEMA_FILE}", schema_text())
+    release.store.write(paths.MODEL, dump_json(model_item(release, overview)))
+    document = collection_document(release, overview, assets=document_assets(release))
+    release.store.write(paths.COLLECTION, dump_json(document))
+
+
+def collection_document(release: Release, overview: Overview, assets: Mapping[str, Any]) -> dict[str, Any]:
+    """The Collection. Links are relative to the release."""
+    spec, fingerprint, run = release.spec(), release.fingerprint(), run_record(release)
+    first = release.data_files()[0]
+    gsd = release.footer(first)["emb"]["gsd"]
+    columns = table_columns(release.parquet(first).schema_arrow)
+    fields = {
+        **metadata.collection_fields(fingerprint, gsd),
+        "emb:temporal_resolution": metadata.temporal_resolution(spec),
+    }
+    document: dict[str, Any] = {
+        "type": "Collection",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": _EXTENSIONS,
+        "id": spec.name,
+        "title": spec.title or spec.name,
+        "description": spec.description or f"{overview.chips} embeddings by {fingerprint.model_name}.",
+        "keywords": list(dict.fromkeys([*spec.keywords, *_KEYWORDS])),
+        "license": spec.license,
+        "providers": _providers(release, spec),
+        "extent": {
+            "spatial": {"bbox": [list(overview.bbox)]},
+            "temporal": {"interval": [[rfc3339(overview.start), rfc3339(overview.end)]]},
+        },
+        "version": spec.version,
+        **fields,
+        **metadata.release_fields(fingerprint, loss=_has_loss(release, first)),
+        "embrel:coverage": metadata.coverage_fields(run.coverage),
+        "table:columns": columns,
+        "table:primary_geometry": "geometry",
+        "table:row_count": overview.chips,
+        **_citation(release, spec),
+        "summaries": {
+            "emb:type": [fields["emb:type"]],
+            "emb:dimensions": [fields["emb:dimensions"]],
+            "data_type": [fields["data_type"]],
+            "gsd": [gsd],
+            "proj:code": list(overview.codes),
+        },
+        "item_assets": {
+            "embeddings": {
+                "type": PARQUET,
+                "title": "Embeddings (GeoParquet)",
+                "description": "One row a chip; the columns are those of `table:columns`.",
+                "roles": ["data"],
+                "processing:lineage": _lineage(spec, fingerprint),
+                "processing:software": {"clay-publish": __version__, **run.libraries},
+            }
+        },
+        "assets": dict(assets),
+        "links": _links(spec),
+    }
+    return document
+
+
+def _has_loss(release: Release, path: str) -> bool:
+    """Whether the encoder gave losses; the column is there in any case."""
+    group = release.parquet(path).metadata.row_group(0)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    return any(c.path_in_schema == "loss" and c.statistics.null_count < c.num_values for c in columns)
+
+
+def _lineage(spec: Spec, fingerprint: Fingerprint) -> str:
+    named = {name for block in spec.imagery for name in block.collections}
+    imagery = ", ".join(sorted(named)) or spec.sensor
+    return f"{imagery}; {metadata.preprocessing(fingerprint)}; {fingerprint.model_name}"
+
+
+def _providers(release: Release, spec: Spec) -> list[dict[str, Any]]:
+    providers: list[dict[str, Any]] = [_creator(creator) for creator in spec.creators]
+    table = release.parquet(paths.SOURCES).read(columns=["status", "attribution"])
+    used: pa.Table = table.filter(pc.equal(table["status"], "used"))
+    stated = sorted(text for text in used["attribution"].unique().to_pylist() if text)
+    providers += [{"name": text, "roles": ["licensor"]} for text in stated]
+    if spec.publish.source_coop:
+        address = f"https://source.coop/{spec.publish.source_coop}"
+        providers.append({"name": "Source Cooperative", "roles": ["host"], "url": address})
+    if spec.publish.hugging_face:
+        address = f"https://huggingface.co/datasets/{spec.publish.hugging_face}"
+        providers.append({"name": "Hugging Face", "roles": ["host"], "url": address})
+    return providers
+
+
+def _creator(creator: Creator) -> dict[str, Any]:
+    provider: dict[str, Any] = {"name": creator.name, "roles": ["producer", "processor"]}
+    if creator.affiliation:
+        provider["description"] = creator.affiliation
+    if creator.orcid:
+        provider["url"] = f"https://orcid.org/{creator.orcid.removeprefix('https://orcid.org/')}"
+    return provider
+
+
+def _citation(release: Release, spec: Spec) -> dict[str, Any]:
+    """`sci:citation`, with the year the card's citation gives."""
+    names = ", ".join(creator.name for creator in spec.creators) or f"The creators of {spec.name}"
+    year = ""
+    if release.store.exists(paths.CITATION):
+        year = f" ({str(release.yaml(paths.CITATION).get('date-released', ''))[:4]})"
+    where = f" https://doi.org/{spec.doi}" if spec.doi else f" {release_address(spec) or ''}".rstrip()
+    fields = {"sci:citation": f"{names}{year}. {spec.title or spec.name}, version {spec.version}.{where}"}
+    if spec.doi:
+        fields["sci:doi"] = spec.doi
+    return fields
+
+
+def _links(spec: Spec) -> list[dict[str, str]]:
+    links = [
+        {"rel": "root", "href": f"./{paths.COLLECTION}", "type": "application/json"},
+        {"rel": "emb:model", "href": f"./{paths.MODEL}", "type": "application/geo+json", "title": "The model"},
+        {
+            "rel": "emb:source-data",
+            "href": f"./{paths.SOURCES}",
+            "type": PARQUET,
+            "title": "Every source item considered: used, unused, excluded and why",
+        },
+        *_sources(spec),
+        {"rel": "license", "href": f"./{paths.LICENSE}", "type": "text/plain", "title": spec.license},
+        {"rel": "about", "href": f"./{paths.CARD}", "type": "text/markdown", "title": "Dataset card"},
+    ]
+    if spec.doi:
+        links.append({"rel": "cite-as", "href": f"https://doi.org/{spec.doi}"})
+    if spec.publish.base_url:
+        base = spec.publish.base_url.rstrip("/")
+        address = f"{base}/{spec.version}/{paths.COLLECTION}"
+        links.append({"rel": "canonical", "href": address, "type": "application/json"})
+        latest = {"rel": "latest-version", "href": f"{base}/latest.json", "type": "application/json"}
+        links.append({**latest, "title": "The newest version"})
+    previous = spec.published().get("previous")
+    if previous:
+        base = previous.rstrip("/") if is_url(previous) else f"../{previous}"
+        href = f"{base}/{paths.COLLECTION}"
+        links.append({"rel": "predecessor-version", "href": href, "type": "application/json"})
+    return links
+
+
+def _sources(spec: Spec) -> list[dict[str, str]]:
+    """Where the imagery was found: catalogs, and their collections where they are APIs."""
+    links = []
+    for block in spec.published()["imagery"]:
+        for source in block["stac"]:
+            if not is_url(source):
+                continue
+            below = [f"{source.rstrip('/')}/collections/{name}" for name in block["collections"]] or [source]
+            static = source.endswith((".json", ".parquet", ".geojson"))
+            links += [
+                {"rel": "emb:source-data", "href": href, "title": href.rpartition("/")[2]}
+                for href in ([source] if static else below)
+            ]
+    return list({link["href"]: link for link in links}.values())

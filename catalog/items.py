@@ -1,0 +1,109 @@
+"""One STAC Item per embeddings file, in one table."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clay_publish import metadata
+from clay_publish import release as paths
+from clay_publish.addresses import alternate_addresses, release_address
+from clay_publish.catalog.collection import collection_document
+from clay_publish.catalog.coverage import Missing, missing_chips
+from clay_publish.catalog.extension import SCHEMA_URI
+from clay_publish.catalog.item_table import ItemColumns, ItemConstants, write_item_table
+from clay_publish.catalog.summary import FileSummary, summarise
+from clay_publish.manifest import RunRecord, run_record
+from clay_publish.release import Release
+from clay_publish.tables import BBOX, REASONS, TIMESTAMP
+
+PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+TABLE = "https://stac-extensions.github.io/table/v1.2.0/schema.json"
+FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+ALTERNATE = "https://stac-extensions.github.io/alternate-assets/v1.2.0/schema.json"
+
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def write_items(release: Release) -> int:
+    """Write `items.parquet`; the number of items.
+
+    Raises:
+        ReleaseError: no embeddings, a file that cannot be read, or files of different fingerprints.
+    """
+    spec, fingerprint, run = release.spec(), release.fingerprint(), run_record(release)
+    files = release.data_files()
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        summaries = list(pool.map(partial(summarise, release, fingerprint=fingerprint.digest), files))
+    gsd = release.footer(files[0])["emb"]["gsd"]
+    alternates = alternate_addresses(spec)
+    columns = _columns(summaries, missing_chips(release, fingerprint), run)
+    constants = ItemConstants(
+        collection=collection_document(release, columns.overview(), assets={}),
+        address=release_address(spec),
+        alternates=alternates,
+        extensions=(SCHEMA_URI, PROJECTION, TABLE, FILE, *([ALTERNATE] if alternates else [])),
+        fields={"gsd": gsd, **metadata.item_fields(fingerprint)},
+        source_hrefs=_source_hrefs(release),
+    )
+    write_item_table(release.store, paths.ITEMS, columns, constants)
+    return len(columns)
+
+
+def _columns(summaries: Sequence[FileSummary], missing: Missing, run: RunRecord) -> ItemColumns:
+    parts = [summary.part for summary in summaries]
+    squares = [part.square.mgrs() for part in parts]
+    return ItemColumns(
+        id=pa.array([part.token for part in parts], pa.string()),
+        path=pa.array([summary.path for summary in summaries], pa.string()),
+        geometry=pa.array([summary.geometry for summary in summaries], pa.binary()),
+        bbox=pa.array([dict(zip(_SIDES, summary.bbox, strict=True)) for summary in summaries], BBOX),
+        datetime=pa.array([summary.datetime for summary in summaries], TIMESTAMP),
+        start_datetime=pa.array([summary.start for summary in summaries], TIMESTAMP),
+        end_datetime=pa.array([summary.end for summary in summaries], TIMESTAMP),
+        code=pa.array([f"EPSG:{s.epsg}" if s.epsg else None for s in summaries], pa.string()),
+        square=pa.array([f"MGRS-{name}" if name else None for name in squares], pa.string()),
+        rows=pa.array([summary.rows for summary in summaries], pa.int64()),
+        size=pa.array([summary.size for summary in summaries], pa.int64()),
+        coverage=_coverage(summaries, missing),
+        energy=_energy(summaries, run),
+        sources=pa.array([summary.sources for summary in summaries], pa.list_(pa.string())),
+        kinds=tuple(sorted({summary.kind for summary in summaries})),
+    )
+
+
+def _coverage(summaries: Sequence[FileSummary], missing: Missing) -> pa.StructArray:
+    """`embrel:coverage`; each reason that occurs in the release is a field."""
+    absent = [missing.get(summary.part, Counter()) for summary in summaries]
+    reasons = [reason for reason in REASONS if any(reason in counts for counts in missing.values())]
+    embedded = pa.array([summary.rows for summary in summaries], pa.int64())
+    expected = pa.array([s.rows + counts.total() for s, counts in zip(summaries, absent, strict=True)], pa.int64())
+    fields, names = [expected, embedded], ["expected", "embedded"]
+    if reasons:
+        counts = [pa.array([counts[reason] for counts in absent], pa.int64()) for reason in reasons]
+        fields, names = [*fields, pa.StructArray.from_arrays(counts, names=reasons)], [*names, "missing"]
+    return pa.StructArray.from_arrays(fields, names=names)
+
+
+def _energy(summaries: Sequence[FileSummary], run: RunRecord) -> pa.StructArray:
+    """`emb:energy`: what the run took, shared out by the number of chips."""
+    rows = np.array([summary.rows for summary in summaries], dtype=np.float64)
+    share = rows / rows.sum()
+    fields = {
+        "device_type": pa.repeat("cpu" if run.device == "cpu" else "gpu", len(rows)),
+        "inference_duration_s": pa.array(np.round(run.seconds * share, 6)),
+    }
+    if run.energy_kwh is not None:
+        fields["energy_kwh"] = pa.array(np.round(run.energy_kwh * share, 9))
+    return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
+
+
+def _source_hrefs(release: Release) -> dict[str, str]:
+    table = release.parquet(paths.SOURCES).read(columns=["id", "href"])
+    known = table.filter(pc.is_valid(table["href"]))
+    return dict(zip(known["id"].to_pylist(), known["href"].to_pylist(), strict=True))
