@@ -14,14 +14,14 @@ import functools
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import shapely
 from pyproj import Transformer
 
 from clay_publish.errors import SpecError
+from clay_publish.footprint import polygons
 from clay_publish.squares import FALSE_NORTHING, utm_zones
 from clay_publish.windows import Window, parse_token
 
@@ -136,13 +136,7 @@ class UtmGrid:
         x = (col[:, None] + ring[:, 0]) * self.cell
         y = (row[:, None] + ring[:, 1]) * self.cell
         lon, lat = self._lonlat(np.broadcast_to(zone[:, None], x.shape).ravel(), x.ravel(), y.ravel())
-        lon, lat = lon.reshape(x.shape), lat.reshape(x.shape)
-        middle = (6.0 * zone - 183.0)[:, None]
-        lon = middle + np.mod(lon - middle + 180.0, 360.0) - 180.0  # one piece, around the zone
-        outlines: npt.NDArray[np.object_] = shapely.polygons(np.stack([lon, lat], axis=-1))
-        for place in np.flatnonzero((lon.min(axis=1) < -180) | (lon.max(axis=1) > 180)):
-            outlines[place] = split_at_antimeridian(outlines[place])
-        return outlines
+        return polygons(lon.reshape(x.shape), lat.reshape(x.shape))
 
     def numbers(self, epsg: npt.ArrayLike, row: npt.ArrayLike, col: npt.ArrayLike) -> Ints:
         """[N] one number a cell, ascending by zone, then row from south to north, then column."""
@@ -200,18 +194,6 @@ def in_zone(zone: npt.ArrayLike, lon: Floats) -> Bools:
     """Whether longitudes in degrees lie in the half-open strips of plain zones (1 to 60)."""
     inside: Bools = np.mod(lon + 180.0 - 6.0 * (np.asarray(zone) - 1), 360.0) < 6.0
     return inside
-
-
-def split_at_antimeridian(geometry: Any) -> Any:
-    """Bring a geometry that reaches beyond ±180° back between them, cut there."""
-    west, _, east, _ = shapely.bounds(geometry)
-    parts = []
-    for turn in range(math.floor((west + 180) / 360), math.ceil((east + 180) / 360)):
-        moved = shapely.transform(geometry, lambda xy, by=360.0 * turn: xy - [by, 0.0])
-        parts.append(shapely.intersection(moved, shapely.box(-180, -90, 180, 90)))
-    pieces = [piece for part in parts for piece in shapely.get_parts(part) if piece.geom_type == "Polygon"]
-    pieces = [shapely.orient_polygons(piece) for piece in pieces if piece.area > 0]
-    return pieces[0] if len(pieces) == 1 else shapely.multipolygons(pieces)
 
 
 def _zones(epsg: npt.ArrayLike) -> Ints:
