@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from clay_publish.cards.colours import GRID, LINE
@@ -68,11 +67,11 @@ class Frame:
 def map_figure(frame: Frame, *, below: float = 0.0) -> tuple[Figure, Axes]:
     """An empty map; `below` inches are left free under it."""
     ratio = (frame.north - frame.south) * frame.aspect / (frame.east - frame.west)
-    height = min(max(ratio * (WIDTH - 1.1), 2.2), 6.4) + 0.75
+    height = min(max(ratio * (WIDTH - 1.1), 2.2), 6.4) + 0.85
     figure = Figure(figsize=(WIDTH, height + below))
     FigureCanvasAgg(figure)
     whole = height + below
-    axes = figure.add_axes((0.09, (below + 0.45) / whole, 0.89, (height - 0.6) / whole))
+    axes = figure.add_axes((0.09, (below + 0.45) / whole, 0.89, (height - 0.7) / whole))
     axes.set_xlim(frame.west, frame.east)
     axes.set_ylim(frame.south, frame.north)
     axes.set_aspect(frame.aspect)
@@ -155,8 +154,6 @@ def _scale_bar(axes: Axes, frame: Frame) -> None:
     share = length / frame.metres
     text = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
     where = axes.transAxes
-    axes.add_patch(
-        Rectangle((0.97 - share, 0.015), share + 0.02, 0.085, transform=where, facecolor="white", alpha=0.85, zorder=4)
-    )
-    axes.plot([0.98 - share, 0.98], [0.035, 0.035], transform=where, color=LINE, linewidth=3, zorder=5)
-    axes.text(0.98 - share / 2, 0.05, text, transform=where, ha="center", fontsize=8, color=LINE, zorder=5)
+    # Above the map: on it, it would hide chips.
+    axes.plot([1 - share, 1], [1.015, 1.015], transform=where, color=LINE, linewidth=3, clip_on=False)
+    axes.text(0.99 - share, 1.015, text, transform=where, ha="right", va="center", fontsize=8, color=LINE)

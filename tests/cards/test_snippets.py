@@ -1,0 +1,52 @@
+"""Every example in a card does what it says, on the release it describes."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [code for kind, code in _BLOCK.findall(text) if kind == language]
+
+
+def test_no_block_is_left_out(sample_release: Path) -> None:
+    text = (sample_release / "README.md").read_text()
+    assert {kind for kind, _ in _BLOCK.findall(text)} == {"sql", "python", "sh", "bibtex"}
+
+
+def test_sql(sample_release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sample_release)
+    found = [duckdb.sql(code).to_arrow_table() for code in blocks(Path("README.md").read_text(), "sql")]
+    assert [table.num_rows for table in found] == [5, 5]
+    assert found[1]["similarity"][0].as_py() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_python(sample_release: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    codes = blocks((sample_release / "README.md").read_text(), "python")
+    assert len(codes) >= 3
+    for code in codes:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=sample_release,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
+        assert done.stdout.strip(), code
+
+
+def test_shell(sample_release: Path) -> None:
+    for code in blocks((sample_release / "README.md").read_text(), "sh"):
+        subprocess.run(["/bin/sh", "-e", "-c", code], cwd=sample_release, check=True, timeout=60)
