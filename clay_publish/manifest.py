@@ -106,7 +106,9 @@ def write_manifest(release: Release, software: str) -> Manifest:
     manifest = Manifest(name=spec.name, version=spec.version, software=software, run=run, files=files)
     sums = "".join(f"{entry.sha256}  {entry.path}\n" for entry in files)
     release.store.write(paths.SHA256SUMS, sums)
-    release.store.write(paths.MANIFEST, dump_json(manifest.model_dump(mode="json", exclude_none=True)))
+    document = manifest.model_dump(mode="json", exclude_none=True)
+    document["run"]["fingerprint"] = run.fingerprint.model_dump(mode="json")  # here null says something
+    release.store.write(paths.MANIFEST, dump_json(document))
     return manifest
 
 

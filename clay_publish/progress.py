@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -9,7 +10,7 @@ class Progress:
     """One step of a stage."""
 
     stage: str
-    """`plan`, `produce`, `catalog`, `card`, `validate` or `publish`."""
+    """`plan`, `produce`, `catalog`, `card`, `validate`, `publish` or `verify`."""
 
     done: int
     """Units of work finished so far."""
@@ -19,6 +20,9 @@ class Progress:
 
     message: str = ""
     """What was just finished, or what the reader should know."""
+
+    unit: Literal["units", "bytes"] = "units"
+    """What is counted."""
 
 
 Report = Callable[[Progress], None]

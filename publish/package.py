@@ -1,0 +1,177 @@
+"""What may be published, and exactly which files that is."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import pyarrow.compute as pc
+
+from clay_publish import release as paths
+from clay_publish.errors import LicenseError, PublishError
+from clay_publish.findings import Severity, ValidationReport
+from clay_publish.manifest import FileEntry, Manifest, read_manifest
+from clay_publish.release import Release
+from clay_publish.spec import Spec
+from clay_publish.store import check_path
+
+_NOT_TERMS = frozenset({"", "other", "various", "unknown"})
+_DATA = ".parquet"
+
+
+class ChangedError(PublishError):
+    """A file is not the one that the manifest names."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A release that may be published."""
+
+    release: Release
+    spec: Spec
+    manifest: Manifest
+    sums: FileEntry
+    """SHA256SUMS: says which bytes this version is."""
+    closing: FileEntry
+    """manifest.json: the version is complete once it is there."""
+    notes: str | None = None
+    """Why it is published all the same, where something stood against it."""
+
+    @property
+    def version(self) -> str:
+        """Of the release."""
+        return self.manifest.version
+
+    @property
+    def data(self) -> list[FileEntry]:
+        """What is sent first."""
+        return [entry for entry in self.manifest.files if entry.path.endswith(_DATA)]
+
+    @property
+    def documents(self) -> list[FileEntry]:
+        """What is sent when the data is there."""
+        return [entry for entry in self.manifest.files if not entry.path.endswith(_DATA)]
+
+    @property
+    def files(self) -> list[FileEntry]:
+        """All of it."""
+        return [*self.manifest.files, self.sums, self.closing]
+
+    def open(self, entry: FileEntry) -> IO[bytes]:
+        """Open a file for reading."""
+        return self.release.store.open(entry.path)
+
+    def read(self, entry: FileEntry) -> bytes:
+        """A whole file, refused if it is not the one in the manifest.
+
+        Raises:
+            ChangedError: it changed since the manifest was written.
+        """
+        data = self.release.store.read(entry.path)
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise self._changed(entry)
+        return data
+
+    def pieces(self, entry: FileEntry, size: int) -> Iterator[bytes]:
+        """A file in pieces of `size` bytes.
+
+        Raises:
+            ChangedError: it changed since the manifest was written; known when the last piece was read.
+        """
+        digest = hashlib.sha256()
+        with self.open(entry) as file:
+            while piece := file.read(size):
+                digest.update(piece)
+                yield piece
+        if digest.hexdigest() != entry.sha256:
+            raise self._changed(entry)
+
+    def _changed(self, entry: FileEntry) -> ChangedError:
+        return ChangedError(
+            self.release.store.path(entry.path),
+            "is not the file that the manifest names",
+            f"SHA-256 {entry.sha256}",
+            "Write the manifest anew with `clay-publish catalog`, and validate.",
+        )
+
+
+def pack(release: Release, validation: ValidationReport, *, force: str | None = None) -> Package:
+    """Check that a release may be published.
+
+    Args:
+        release: what to publish.
+        validation: what the judge said of this very release.
+        force: why a release with unknown terms of use is published all the same.
+
+    Raises:
+        PublishError: it does not validate, or its manifest is not about what lies there.
+        LicenseError: a source has no known terms of use, and there is no reason to go on.
+    """
+    _refuse_invalid(release, validation)
+    spec, manifest = release.spec(), read_manifest(release)
+    if (manifest.name, manifest.version) != (spec.name, spec.version):
+        raise PublishError(
+            release.store.path(paths.MANIFEST),
+            f"is about {manifest.name} {manifest.version}",
+            f"{spec.name} {spec.version}, as in {paths.SPEC}",
+            "Write it anew with `clay-publish catalog`.",
+        )
+    for entry in manifest.files:
+        _check_entry(release, entry)
+    sums = _entry(release, paths.SHA256SUMS)
+    expected = "".join(f"{entry.sha256}  {entry.path}\n" for entry in manifest.files).encode()
+    if release.store.read(paths.SHA256SUMS) != expected:
+        raise PublishError(
+            release.store.path(paths.SHA256SUMS),
+            "does not agree with the manifest",
+            fix="Write both anew with `clay-publish catalog`.",
+        )
+    notes = _unknown_terms(release, force)
+    return Package(release, spec, manifest, sums, _entry(release, paths.MANIFEST), notes)
+
+
+def _refuse_invalid(release: Release, validation: ValidationReport) -> None:
+    if validation.where != release.store.where:
+        raise PublishError(release.store.where, f"comes with the report of {validation.where}", "its own report")
+    errors = validation.at_or_above(Severity.ERROR)
+    if errors:
+        first = f"{errors[0].code} {errors[0].where}: {errors[0].found}"
+        more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
+        raise PublishError(
+            release.store.where,
+            f"does not validate ({first}{more})",
+            "a release without errors",
+            f"`clay-publish validate {release.store.where}` shows them all.",
+        )
+
+
+def _check_entry(release: Release, entry: FileEntry) -> None:
+    check_path(entry.path)
+    if entry.path.startswith(f"{paths.RUN}/") or entry.path in {paths.MANIFEST, paths.SHA256SUMS}:
+        raise PublishError(release.store.path(paths.MANIFEST), f"names {entry.path}", "files that are published")
+    size = release.store.size(entry.path)
+    if size != entry.size:
+        raise PublishError(release.store.path(entry.path), f"has {size} bytes", f"{entry.size}, as in the manifest")
+
+
+def _entry(release: Release, path: str) -> FileEntry:
+    data = release.store.read(path)
+    return FileEntry(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _unknown_terms(release: Release, force: str | None) -> str | None:
+    table = release.parquet(paths.SOURCES).read(columns=["id", "status", "license"])
+    used = table.filter(pc.equal(table["status"], "used"))
+    pairs = zip(used["id"].to_pylist(), used["license"].to_pylist(), strict=True)
+    unknown = sorted({item for item, terms in pairs if (terms or "").lower() in _NOT_TERMS})
+    if not unknown:
+        return None
+    named = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
+    if not (force or "").strip():
+        raise LicenseError(
+            release.store.path(paths.SOURCES),
+            f"{named}: the terms of use are not known",
+            "a licence in the items, in the sensor registry, or as `imagery.license` in the spec",
+            'Or publish with --force "why this is allowed"; the reason is published too.',
+        )
+    return f"Published although the terms of use of {named} are not known: {(force or '').strip()}"
