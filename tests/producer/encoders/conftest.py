@@ -1,0 +1,67 @@
+"""Real chips, and specs that name an encoder."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from clay_publish.producer.encoders import Chips
+from clay_publish.producer.sensors import Sensor, sensor
+from clay_publish.spec import Spec
+
+MakeSpec = Callable[..., Spec]
+
+
+@pytest.fixture(scope="session")
+def sentinel_2() -> Sensor:
+    return sensor("sentinel-2-l2a")
+
+
+@pytest.fixture(scope="session")
+def make_spec() -> MakeSpec:
+    """A spec for Sentinel-2, with some of its blocks given."""
+
+    def make(**keys: Any) -> Spec:
+        imagery = {"stac": "items.json", "sensor": "sentinel-2-l2a"}
+        return Spec.model_validate({"name": "test", "imagery": imagery, **keys})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def chips(shared_data: Path, sentinel_2: Sensor) -> Chips:
+    """Twelve chips of 64 pixels around Aberystwyth, ten bands, normalised."""
+    path = shared_data / "s2_sref_aberystwyth_20210527_bng" / "sen2_20210527_aber_512.tif"
+    with rasterio.open(path) as image:
+        scene = image.read(window=((128, 320), (128, 384))).astype(np.float32) * 10
+    mean = np.array([b.mean for b in sentinel_2.bands], np.float32)[:, None, None]
+    std = np.array([b.std for b in sentinel_2.bands], np.float32)[:, None, None]
+    tiles = ((scene - mean) / std).reshape(10, 3, 64, 4, 64).transpose(1, 3, 0, 2, 4)
+    first = datetime(2021, 5, 27, 11, 20, tzinfo=UTC)
+    return Chips(
+        pixels=np.ascontiguousarray(tiles.reshape(12, 10, 64, 64)),
+        lon=np.linspace(-4.1, -4.0, 12),
+        lat=np.linspace(52.3, 52.5, 12),
+        times=[first + timedelta(days=9 * n, hours=n) for n in range(12)],
+        gsd=10.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def choose() -> Callable[..., Chips]:
+    """Some of the chips, in another order."""
+
+    def some(chips: Chips, places: list[int]) -> Chips:
+        return Chips(
+            pixels=chips.pixels[places],
+            lon=chips.lon[places],
+            lat=chips.lat[places],
+            times=[chips.times[n] for n in places],
+            gsd=chips.gsd,
+        )
+
+    return some

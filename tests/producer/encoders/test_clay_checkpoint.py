@@ -1,0 +1,175 @@
+"""Checkpoints that must be refused, and those that must load."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from clay_publish.errors import EncoderError
+from clay_publish.producer.encoders import Chips, load_encoder
+from clay_publish.producer.encoders.clay_checkpoint import build_decoder, build_encoder, read_checkpoint
+from clay_publish.producer.encoders.clay_model import ClayDecoder, ClayEncoder, Sizes
+from clay_publish.producer.sensors import Sensor
+from clay_publish.spec import Spec
+
+MakeSpec = Callable[..., Spec]
+Load = Callable[..., Any]
+
+
+@pytest.fixture
+def load(make_spec: MakeSpec, sentinel_2: Sensor) -> Load:
+    def load_from(path: Path, **model: Any) -> Any:
+        model = {"encoder": "clay", "weights": str(path), "precision": "float32", **model}
+        return load_encoder(make_spec(model=model, outputs={"loss": True}, chips={"size": 64}), sentinel_2)
+
+    return load_from
+
+
+@pytest.fixture(scope="module")
+def golden(shared_data: Path) -> Path:
+    return shared_data / "clay_golden.ckpt"
+
+
+@pytest.fixture
+def changed(golden: Path, tmp_path: Path) -> Callable[[dict[str, torch.Tensor | None]], Path]:
+    """The golden checkpoint with some tensors replaced, or taken away."""
+
+    def change(tensors: dict[str, torch.Tensor | None]) -> Path:
+        state = torch.load(golden, weights_only=True)["state_dict"] | tensors
+        path = tmp_path / "changed.ckpt"
+        torch.save({"state_dict": {k: v for k, v in state.items() if v is not None}}, path)
+        return path
+
+    return change
+
+
+def test_a_missing_file_is_named(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=r"gone\.ckpt: cannot be read \(No such file"):
+        load(tmp_path / "gone.ckpt")
+
+
+def test_no_weights_is_an_error(make_spec: MakeSpec, sentinel_2: Sensor) -> None:
+    with pytest.raises(EncoderError, match=r"model\.weights: is missing"):
+        load_encoder(make_spec(model={"encoder": "clay"}), sentinel_2)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5000, 0.5, 0.999_999])
+def test_a_truncated_file_is_refused(load: Load, golden: Path, tmp_path: Path, kept: float) -> None:
+    whole = golden.read_bytes()
+    cut = tmp_path / "cut.ckpt"
+    cut.write_bytes(whole[: int(kept if kept >= 1 else kept * len(whole))])
+    with pytest.raises(EncoderError, match=r"cut\.ckpt: is no PyTorch checkpoint, or is cut short"):
+        load(cut)
+
+
+class _Code:
+    """Unpickled by an ordinary loader, it creates a file."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
+def test_code_in_a_checkpoint_is_not_run(load: Load, tmp_path: Path, kind: str) -> None:
+    trace, path = tmp_path / "trace", tmp_path / "code.ckpt"
+    document = {"state_dict": {}, "callbacks": _Code(trace)}
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(document))
+    else:
+        torch.save(document, path, _use_new_zipfile_serialization=kind == "zip")
+    with pytest.raises(EncoderError, match=r"tensors alone|no PyTorch checkpoint"):
+        load(path)
+    assert not trace.exists()
+    torch.load(path, weights_only=False) if kind != "pickle" else pickle.loads(path.read_bytes())  # noqa: S301
+    assert trace.exists(), "the trap does not work, so the test proves nothing"
+
+
+def test_damage_anywhere_is_an_error_or_harmless_to_this_process(golden: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    whole = golden.read_bytes()
+    damaged = tmp_path / "damaged.ckpt"
+    refused = 0
+    for n in range(40):
+        data = bytearray(whole)
+        for place in random.integers(0, 20_000, 3):  # the pickle lies at the start, the directory at the end
+            data[place if n % 2 else len(data) - 1 - place] = random.integers(256)
+        damaged.write_bytes(data)
+        try:
+            state = read_checkpoint(damaged)
+            _, sizes = build_encoder(state, damaged)
+            build_decoder(state, sizes, damaged)
+        except EncoderError:
+            refused += 1
+    assert refused > 5
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"model.encoder.transformer.norm.bias": None}, r"Missing key\(s\).*transformer\.norm\.bias"),
+        ({"model.encoder.extra": torch.zeros(1)}, r"Unexpected key\(s\).*extra"),
+        ({"model.encoder.cls_token": torch.zeros(1, 1, 104)}, "does not fit Clay"),
+        ({"model.encoder.cls_token": torch.zeros(())}, "no transformer like Clay's"),
+        ({"model.encoder.cls_token": torch.zeros(1, 1, 96, dtype=torch.int32)}, "dense floating point"),
+        ({"model.encoder.cls_token": torch.zeros(1, 1, 96, device="meta")}, "dense floating point"),
+        ({"model.encoder.transformer.layers.0.0.to_qkv.weight": torch.zeros(120, 96)}, "attention 40 wide"),
+        ({"model.decoder.mask_patch": None}, "which outputs.loss needs"),
+    ],
+)
+def test_another_architecture_is_refused(
+    load: Load, changed: Callable[..., Path], tensors: dict[str, torch.Tensor | None], message: str
+) -> None:
+    with pytest.raises(EncoderError, match=message):
+        load(changed(tensors))
+
+
+def test_a_checkpoint_of_another_model_is_refused(load: Load, tmp_path: Path) -> None:
+    path = tmp_path / "resnet.pt"
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(64, 3, 7, 7)}}, path)
+    with pytest.raises(EncoderError, match=r"has no model\.encoder\.cls_token; expected a checkpoint of Clay"):
+        load(path)
+
+
+def test_other_weights_than_the_pinned_ones_are_refused_before_they_are_read(load: Load, golden: Path) -> None:
+    digest = load(golden).weights_sha256
+    assert load(golden, sha256=digest).weights_sha256 == digest
+    with pytest.raises(EncoderError, match=f"has the SHA-256 {digest}; expected {'0' * 64}"):
+        load(golden, sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [
+        (Sizes(192, 6, 192, 4, 384), Sizes(96, 3, 96, 2, 192)),
+        (Sizes(384, 6, 384, 6, 768), Sizes(192, 4, 256, 4, 384)),
+        pytest.param(Sizes(768, 12, 768, 12, 3072), Sizes(512, 6, 384, 6, 2048), marks=pytest.mark.slow),
+        pytest.param(Sizes(1024, 24, 1024, 16, 4096), Sizes(512, 4, 256, 4, 2048), marks=pytest.mark.slow),
+    ],
+    ids=["tiny", "small", "base v1.0", "large v1.5"],
+)
+def test_sizes_are_read_off_the_tensors(
+    load: Load, tmp_path: Path, chips: Chips, encoder: Sizes, decoder: Sizes
+) -> None:
+    """Seeded weights in the published shapes, beside tensors that Clay's files also hold."""
+    torch.manual_seed(0)
+    parts = {"encoder": ClayEncoder(encoder), "decoder": ClayDecoder(decoder, encoder.dim)}
+    state = {f"model.{name}.{k}": v for name, part in parts.items() for k, v in part.state_dict().items()}
+    for tensor in state.values():
+        torch.nn.init.normal_(tensor, std=0.02)
+    state["model.teacher.blocks.0.weight"] = state["model.proj.weight"] = torch.zeros(4)
+    path = tmp_path / "sized.ckpt"
+    torch.save({"state_dict": state, "optimizer_states": [{"step": 1}], "hyper_parameters": {"lr": 1e-5}}, path)
+    clay = load(path)
+    assert clay.sizes == encoder
+    encoded = clay.encode(Chips(chips.pixels[:2], chips.lon[:2], chips.lat[:2], chips.times[:2], 10.0))
+    assert encoded.embeddings.shape == (2, encoder.dim)
+    assert np.isfinite(encoded.embeddings).all()
+    assert np.isfinite(encoded.loss).all()
