@@ -44,13 +44,13 @@ def load(spec: Spec, sensor: Sensor) -> "Clay":
     layers = _patch_layers(spec.outputs.patches, sizes.depth)
     device = resolve_device()
     precision = resolve_precision(spec.model.precision, device)
-    wavelengths = torch.tensor([band.wavelength for band in bands], device=device)
+    wavelengths = torch.tensor([band.wavelength for band in bands])
     for module in (encoder, decoder):
         if module is not None:
-            module.to(device)
             with torch.inference_mode():
                 module.tune(wavelengths)
             module.transformer.multiply_in(getattr(torch, precision))
+            module.to(device)
     return Clay(
         encoder=encoder,
         decoder=decoder,

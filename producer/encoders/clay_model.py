@@ -3,6 +3,7 @@
 Source: https://github.com/Clay-foundation/model; He et al. 2022, https://arxiv.org/abs/2111.06377.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -48,9 +49,10 @@ class ClayEncoder(nn.Module):
 
     def tune(self, wavelengths: Tensor) -> None:
         """Make the patch embedding for bands of these wavelengths [C], in µm."""
-        kernel, bias = self.patch_embedding.kernel(wavelengths)
-        self.register_buffer("kernel", kernel, persistent=False)
-        self.register_buffer("bias", bias, persistent=False)
+        # In double precision, so that the rounded weights are the same whatever the machine and its threads.
+        kernel, bias = copy.deepcopy(self.patch_embedding).double().kernel(wavelengths.double())
+        self.register_buffer("kernel", kernel.float(), persistent=False)
+        self.register_buffer("bias", bias.float(), persistent=False)
 
     def forward(
         self,
@@ -96,7 +98,8 @@ class ClayDecoder(nn.Module):
 
     def tune(self, wavelengths: Tensor) -> None:
         """Make the way back to pixels for bands of these wavelengths [C], in µm."""
-        self.register_buffer("matrix", self.embed_to_pixels.projection(wavelengths), persistent=False)
+        matrix = copy.deepcopy(self.embed_to_pixels).double().projection(wavelengths.double())
+        self.register_buffer("matrix", matrix.float(), persistent=False)
 
     def forward(self, tokens: Tensor, visible: Tensor, count: int, metadata: Tensor, gsd: float) -> Tensor:
         """[B, 1 + V, encoder dim] → normalised pixels [B, count, C × PATCH × PATCH]."""
