@@ -158,7 +158,6 @@ def _citation(release: Release, spec: Spec) -> dict[str, Any]:
 
 def _links(spec: Spec) -> list[dict[str, str]]:
     links = [
-        {"rel": "root", "href": f"./{paths.COLLECTION}", "type": "application/json"},
         {"rel": "emb:model", "href": f"./{paths.MODEL}", "type": "application/geo+json", "title": "The model"},
         {
             "rel": "emb:source-data",
@@ -176,8 +175,9 @@ def _links(spec: Spec) -> list[dict[str, str]]:
         base = spec.publish.base_url.rstrip("/")
         address = f"{base}/{spec.version}/{paths.COLLECTION}"
         links.append({"rel": "canonical", "href": address, "type": "application/json"})
-        latest = {"rel": "latest-version", "href": f"{base}/latest.json", "type": "application/json"}
-        links.append({**latest, "title": "The newest version"})
+        # A published version never changes; the catalog of all versions, beside them, tells the newest.
+        latest = {"rel": "latest-version", "href": f"{base}/catalog.json", "type": "application/json"}
+        links.append({**latest, "title": "All versions, the newest marked"})
     previous = spec.published().get("previous")
     if previous:
         base = previous.rstrip("/") if is_url(previous) else f"../{previous}"

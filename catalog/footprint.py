@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 def union(geometries: npt.NDArray[np.object_]) -> shapely.Geometry:
     """The ground under chips that share no numbered grid. OGC:CRS84 in and out."""
     east = _east_of_zero(geometries)
-    return _finish(shapely.union_all(east, grid_size=_GRID))
+    return _finish(_without_slivers(shapely.union_all(east, grid_size=_GRID)))
 
 
 def lattice_union(crs: str, row: Ints, col: Ints, x: Floats, y: Floats) -> shapely.Geometry | None:
@@ -101,13 +101,22 @@ def _east_of_zero(geometries: npt.NDArray[np.object_]) -> npt.NDArray[np.object_
     )
 
 
+def _without_slivers(geometry: shapely.Geometry) -> shapely.Geometry:
+    """Fill the holes that are thinner than the tolerance: they lie between chips that touch."""
+    whole = []
+    for polygon in shapely.get_parts(geometry):
+        holes = shapely.get_rings(polygon)[1:]
+        real = holes[shapely.area(shapely.polygons(holes)) > _TOLERANCE * shapely.length(holes)]
+        whole.append(shapely.polygons(shapely.get_exterior_ring(polygon), real))
+    return whole[0] if len(whole) == 1 else shapely.multipolygons(whole)
+
+
 def _finish(geometry: shapely.Geometry) -> shapely.Geometry:
     """Thinned, valid, split at the antimeridian, counterclockwise."""
     thin = shapely.simplify(geometry, _TOLERANCE, preserve_topology=True)
-    _, south, east, north = thin.bounds
-    if east > 180:
-        west_part = shapely.intersection(thin, shapely.box(-180, south - 1, 180, north + 1))
-        east_part = shapely.intersection(thin, shapely.box(180, south - 1, 540, north + 1))
-        moved = shapely.transform(east_part, lambda xy: xy - [360, 0])
-        thin = shapely.union_all([part for part in (west_part, moved) if part.area > 0])
+    if thin.bounds[2] > 180:
+        # Only what was taken round by `_east_of_zero` reaches so far.
+        west, east = (shapely.intersection(thin, shapely.box(side, -90, side + 360, 90)) for side in (-180, 180))
+        moved = shapely.transform(east, lambda xy: xy - [360, 0])
+        thin = shapely.union_all([part for part in (west, moved) if part.area > 0])
     return shapely.orient_polygons(thin)

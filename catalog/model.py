@@ -37,22 +37,21 @@ def model_item(release: Release, overview: Overview) -> dict[str, Any]:
             "datetime": None,
             "start_datetime": rfc3339(overview.start),
             "end_datetime": rfc3339(overview.end),
-            "bands": [_band(fingerprint, place) for place in range(len(fingerprint.bands))],
+            "bands": _bands(fingerprint),
             **_mlm(fingerprint, run),
         },
         "links": [
             {"rel": "derived_from", "href": fingerprint.model_link, "title": fingerprint.model_name},
             {"rel": "collection", "href": f"./{paths.COLLECTION}", "type": "application/json"},
-            {"rel": "root", "href": f"./{paths.COLLECTION}", "type": "application/json"},
         ],
         "collection": spec.name,
-        "assets": {"model": _weights(spec, fingerprint)},
+        # mlm wants the bands in the properties; STAC allows them there only where an asset has them too.
+        "assets": {"model": {**_weights(spec, fingerprint), "bands": _bands(fingerprint)}},
     }
 
 
-def _band(fingerprint: Fingerprint, place: int) -> dict[str, Any]:
-    band = fingerprint.bands[place]
-    return {"name": band.name, "description": f"centre at {band.wavelength:g} µm"}
+def _bands(fingerprint: Fingerprint) -> list[dict[str, Any]]:
+    return [{"name": band.name, "description": f"centre at {band.wavelength:g} µm"} for band in fingerprint.bands]
 
 
 def _mlm(fingerprint: Fingerprint, run: RunRecord) -> dict[str, Any]:

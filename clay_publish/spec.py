@@ -178,7 +178,7 @@ class Spec(_Model):
     previous: str | None = None
     """Directory or address of the version before."""
     title: Annotated[str | None, Field(max_length=200)] = None
-    description: str | None = None
+    description: Annotated[str | None, Field(max_length=100_000)] = None
     license: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+-]{2,64}$")] = "CC-BY-4.0"
     """SPDX identifier."""
     doi: Annotated[str | None, Field(pattern=r"^10\.\d{4,9}/\S+$")] = None

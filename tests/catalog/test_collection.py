@@ -1,0 +1,148 @@
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pystac
+import pytest
+from referencing import Registry, Resource
+
+from clay_publish.catalog import write_collection, write_items
+from clay_publish.catalog.extension import SCHEMA_FILE, SCHEMA_URI, schema_text
+from clay_publish.errors import ReleaseError
+from clay_publish.release import COLLECTION, MODEL, SPEC, Release
+
+MakeRelease = Callable[..., Release]
+PARQUET = "application/vnd.apache.parquet"
+
+
+@pytest.fixture
+def cataloged(make_release: MakeRelease) -> Callable[..., Release]:
+    def make(*parts: Any, **options: Any) -> Release:
+        release = make_release(*parts, **options)
+        write_items(release)
+        for path in ("README.md", "CHANGELOG.md", "croissant.json", "figures/coverage.png", "figures/embeddings.png"):
+            release.store.write(path, path)
+        release.store.write("CITATION.cff", "date-released: 2026-11-22\n")
+        write_collection(release)
+        return release
+
+    return make
+
+
+def accepts(shared_data: Path, document: dict[str, Any], validator: Any) -> list[str]:
+    """What the community's schema says, read with STAC 1.1 core; it insists on its own name in `stac_extensions`."""
+    text = (shared_data / "schemas" / "geo-embeddings-v0.0.1.json").read_text()
+    community = json.loads(text.replace("schemas.stacspec.org/v1.0.0", "schemas.stacspec.org/v1.1.0"))
+    declared = copy.deepcopy(document)
+    declared["stac_extensions"].append(community["$id"].rstrip("#"))
+    known = [(uri, Resource.from_contents(s)) for uri, s in validator.schema_cache.items()]
+    judge = jsonschema.Draft7Validator(community, registry=Registry().with_resources(known))
+    return [error.message for error in judge.iter_errors(declared)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dtype": "int8", "energy_kwh": 0.5},
+        {
+            "spec": {
+                "previous": "0.9.0",
+                "doi": "10.5281/zenodo.1234567",
+                "creators": [{"name": "Ada", "orcid": "0000-0002-1825-0097", "affiliation": "Clay"}],
+                "publish": {
+                    "base_url": "https://data.source.coop/clay/tiny",
+                    "source_coop": "clay/tiny",
+                    "hugging_face": "clay/tiny",
+                },
+            }
+        },
+    ],
+)
+def test_collection_and_model_are_valid_and_the_community_accepts_them(
+    cataloged: Callable[..., Release], options: dict[str, Any], validator: Any, shared_data: Path
+) -> None:
+    release = cataloged(**options)
+    collection = release.json(COLLECTION)
+    checked = pystac.Collection.from_file(release.store.path(COLLECTION)).validate(validator=validator)
+    assert len(checked) == 1 + len(collection["stac_extensions"])
+    pystac.Item.from_file(release.store.path(MODEL)).validate(validator=validator)
+    assert accepts(shared_data, collection, validator) == []
+
+
+def test_the_community_accepts_items(cataloged: Callable[..., Release], validator: Any, shared_data: Path) -> None:
+    import pyarrow.parquet as pq
+    from stac_geoparquet.arrow import stac_table_to_items
+
+    release = cataloged(dtype="int8", energy_kwh=1.0)
+    items = list(stac_table_to_items(pq.read_table(release.store.path("items.parquet"))))
+    assert len(items) == 3
+    for item in items:
+        assert accepts(shared_data, item, validator) == []
+
+
+def test_assets_carry_the_size_and_checksum_of_their_files(cataloged: Callable[..., Release]) -> None:
+    release = cataloged()
+    assets = release.json(COLLECTION)["assets"]
+    assert {"items", "sources", "gaps", "card", "croissant", "thumbnail", "coverage-18", "coverage-34"} <= set(assets)
+    for key, asset in assets.items():
+        path = asset["href"].removeprefix("./")
+        if key == "manifest":
+            assert "file:checksum" not in asset
+            continue
+        data = release.store.read(path)
+        assert asset["file:size"] == len(data)
+        assert asset["file:checksum"] == "1220" + hashlib.sha256(data).hexdigest()
+
+
+def test_only_the_item_table_has_exactly_the_type_of_parquet(cataloged: Callable[..., Release]) -> None:
+    assets = cataloged().json(COLLECTION)["assets"]
+    assert [key for key, asset in assets.items() if asset["type"] == PARQUET] == ["items"]
+    assert assets["items"]["roles"] == ["collection-mirror"]
+
+
+def test_the_release_carries_the_schema_it_declares(cataloged: Callable[..., Release]) -> None:
+    release = cataloged()
+    assert release.store.read(f"schemas/{SCHEMA_FILE}").decode() == schema_text()
+    assert json.loads(schema_text())["$id"] == f"{SCHEMA_URI}#"
+    assert SCHEMA_URI in release.json(COLLECTION)["stac_extensions"]
+
+
+def test_extent_and_totals_are_those_of_the_files(cataloged: Callable[..., Release]) -> None:
+    collection = cataloged().json(COLLECTION)
+    assert collection["table:row_count"] == 26
+    assert collection["embrel:coverage"] == {"expected": 29, "embedded": 26, "missing": {"cloud": 2, "nodata": 1}}
+    assert collection["extent"]["temporal"]["interval"] == [["2023-01-10T10:30:00Z", "2023-07-09T10:00:00Z"]]
+    west, south, east, north = collection["extent"]["spatial"]["bbox"][0]
+    assert (west, south) < (-75, 0) < (east, north)
+    assert [column["name"] for column in collection["table:columns"]][:2] == ["id", "geometry"]
+
+
+def test_an_older_version_and_the_newest_are_linked(cataloged: Callable[..., Release]) -> None:
+    publish = {"base_url": "https://data.source.coop/clay/tiny/"}
+    links = cataloged(spec={"version": "1.1.0", "previous": "1.0.0", "publish": publish}).json(COLLECTION)["links"]
+    found = {link["rel"]: link["href"] for link in links}
+    assert found["predecessor-version"] == "../1.0.0/collection.json"
+    assert found["latest-version"] == "https://data.source.coop/clay/tiny/catalog.json"
+    assert found["canonical"] == "https://data.source.coop/clay/tiny/1.1.0/collection.json"
+    assert "https://example.org/stac/collections/imagery" in [
+        link["href"] for link in links if link["rel"] == "emb:source-data"
+    ]
+
+
+def test_ten_megabytes_of_description_are_refused(make_release: MakeRelease) -> None:
+    release = make_release()
+    spec = release.yaml(SPEC) | {"description": "words" * 2_000_000}
+    release.store.write(SPEC, json.dumps(spec))
+    with pytest.raises(ReleaseError, match="description") as refused:
+        write_items(release)
+    assert len(str(refused.value)) < 2000
+
+
+def test_the_collection_needs_the_items(make_release: MakeRelease) -> None:
+    with pytest.raises(ReleaseError, match=r"items\.parquet"):
+        write_collection(make_release())

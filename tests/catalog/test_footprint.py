@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import shapely
+
+from clay_publish.catalog.footprint import MAX_POINTS, lattice_union, union
+from clay_publish.grid import UtmGrid
+
+GRID = UtmGrid(1280)
+
+
+def ground(epsg: int, row: np.ndarray, col: np.ndarray) -> shapely.Geometry:
+    box = GRID.bounds(epsg, row, col)
+    x, y = (box[:, 0] + box[:, 2]) / 2, (box[:, 1] + box[:, 3]) / 2
+    made = lattice_union(f"EPSG:{epsg}", row, col, x, y)
+    assert made is not None
+    return made
+
+
+def test_a_full_square_is_drawn_with_few_points_and_to_the_metre() -> None:
+    row, col = (a.ravel() for a in np.meshgrid(np.arange(3204, 3281), np.arange(313, 390), indexing="ij"))
+    whole = ground(32618, row, col)
+    assert shapely.get_num_coordinates(whole) < 60
+    chips = GRID.footprints(32618, row, col)
+    outline = union(chips)
+    assert shapely.hausdorff_distance(whole.exterior, outline.exterior, densify=0.1) < 3e-5
+    assert shapely.get_num_interior_rings(outline) == 0
+    assert shapely.symmetric_difference(whole, outline).area < 1e-5 * outline.area
+
+
+def test_holes_stay_holes() -> None:
+    row, col = (a.ravel() for a in np.meshgrid(np.arange(20), np.arange(20), indexing="ij"))
+    keep = ~((row == 7) & (col == 9))
+    whole = ground(32631, row[keep], col[keep] + 300)
+    hole = GRID.footprints(32631, np.array([7]), np.array([309]))[0]
+    assert not whole.contains(hole.centroid)
+    assert shapely.get_num_interior_rings(whole) == 1
+
+
+def test_scattered_chips_are_outlined_in_blocks_that_hold_them_all() -> None:
+    random = np.random.default_rng(3)
+    row, col = (a.ravel() for a in np.meshgrid(np.arange(78), np.arange(78), indexing="ij"))
+    keep = random.random(len(row)) < 0.5
+    row, col = row[keep] + 3200, col[keep] + 310
+    whole = ground(32618, row, col)
+    assert shapely.get_num_coordinates(whole) <= 4 * MAX_POINTS
+    chips = GRID.footprints(32618, row, col)
+    assert shapely.contains(whole.buffer(2e-5), chips).all()
+    west, south, east, north = shapely.total_bounds(chips)
+    np.testing.assert_allclose(whole.bounds, (west, south, east, north), atol=2e-4)
+
+
+@pytest.mark.parametrize("epsg", [32601, 32660, 32701, 32760])
+def test_ground_across_the_antimeridian_is_cut_there(epsg: int) -> None:
+    south = epsg > 32700
+    rows = np.arange(-1400, -1396) if south else np.arange(4000, 4004)
+    lon = GRID.centers(np.full(800, epsg), np.full(800, rows[0]), np.arange(800))[0]
+    cols = np.flatnonzero(np.abs(np.abs(lon) - 180) < 0.1)
+    row, col = (a.ravel() for a in np.meshgrid(rows, cols, indexing="ij"))
+    whole = ground(epsg, row, col)
+    assert whole.geom_type == "MultiPolygon"
+    west, _, east, _ = whole.bounds
+    assert (west, east) == (-180.0, 180.0)
+    assert whole.is_valid
+    assert whole.area == pytest.approx(shapely.area(GRID.footprints(epsg, row, col)).sum(), rel=1e-4)
+
+
+def test_numbers_that_are_no_grid_tell_none() -> None:
+    numbers = np.arange(12)
+    x = np.random.default_rng(1).normal(size=12) * 1e4
+    assert lattice_union("EPSG:32618", numbers % 4, numbers // 4, x, x[::-1]) is None
