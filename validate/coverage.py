@@ -1,0 +1,424 @@
+"""Rules on coverage: what should be there, what is there, and what is said about it."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+
+from clay_publish.area import read_area
+from clay_publish.findings import Severity
+from clay_publish.release import COVERAGE, GAPS, MANIFEST, SPEC
+from clay_publish.tables import REASONS, STATUSES
+from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, combinations
+from clay_publish.validate.chips import Chips
+from clay_publish.validate.expected import coverage_batches, first_items
+from clay_publish.validate.facts import hash_strings
+from clay_publish.validate.rules import BadRows, Fault, Outcome, bad_rows, row_rule, rule
+from clay_publish.validate.view import View
+
+_ERROR, _WARNING, _INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+_SLACK = 1e-5
+"""Fractions are stored as float32."""
+
+
+def _cells(view: View, *, required: int, absent: int, found: str, expected: str) -> Iterator[Outcome]:
+    """A fault for each layer that has cells with these flags and without those."""
+    for layer in view.layers:
+        counts = layer.count()
+        wrong = [c for c in combinations(required=required, absent=absent) if counts[c]]
+        if wrong:
+            yield _fault(layer, sum(int(counts[c]) for c in wrong), layer.cells(wrong[0]), found, expected)
+
+
+def _fault(layer: Layer, count: int, cells: list[tuple[int, int]], found: str, expected: str) -> Fault:
+    listed = ", ".join(f"row {row} col {col}" for row, col in cells)
+    more = ", …" if count > len(cells) else ""
+    return Fault(f"{layer.name}: {listed}{more}", f"{count:,} {found}", expected)
+
+
+@rule(
+    "COV001",
+    _ERROR,
+    "Every expected chip is embedded, or a row says why not",
+    reason="A hole that nobody mentions is found by the user who needed that place.",
+    fix="Run the units again that should have made them, or record the reason.",
+)
+def no_silent_gaps(view: View) -> Iterator[Outcome]:
+    """Expected from release.yaml and sources.parquet; present in the embeddings; explained in the coverage."""
+    yield from _cells(
+        view,
+        required=EXPECTED,
+        absent=PRESENT | SAID_MISSING | SAID_EMBEDDED,
+        found="expected chips are missing without a word",
+        expected="an embedding, or a row in the coverage table with the reason",
+    )
+
+
+@rule(
+    "COV002",
+    _ERROR,
+    "No chip is embedded that the spec does not ask for",
+    reason="Chips outside of the declared images and area have no source that could be checked, and no licence.",
+    fix="Correct the spec and the sources, or leave the chips out.",
+)
+def none_unexpected(view: View) -> Iterator[Outcome]:
+    """Present and not expected."""
+    yield from _cells(
+        view, required=PRESENT, absent=EXPECTED, found="chips are not asked for", expected="chips of used images"
+    )
+    yield from _strangers(view, PRESENT, "chips lie outside of their image")
+
+
+@rule(
+    "COV003",
+    _ERROR,
+    "What the coverage calls embedded is in the files",
+    reason="A table that promises chips the files lack is the defect users of published embeddings met most.",
+    fix="Restore the missing rows from the run, or record why they are missing.",
+)
+def said_embedded_is_there(view: View) -> Iterator[Outcome]:
+    """Said embedded and not present."""
+    yield from _cells(
+        view,
+        required=SAID_EMBEDDED,
+        absent=PRESENT,
+        found="chips are called embedded and are in no file",
+        expected="a row in the embeddings",
+    )
+
+
+@rule(
+    "COV004",
+    _ERROR,
+    "What the coverage calls missing is not in the files",
+    reason="A reason for a gap that is none hides a real one elsewhere.",
+    fix="Write the coverage again from the files.",
+)
+def said_missing_is_missing(view: View) -> Iterator[Outcome]:
+    """Said missing and present."""
+    yield from _cells(
+        view,
+        required=SAID_MISSING | PRESENT,
+        absent=0,
+        found="chips are called missing and are embedded",
+        expected="`embedded` in the coverage table",
+    )
+
+
+@rule(
+    "COV005",
+    _ERROR,
+    "The coverage has one row for every embedded chip",
+    reason="Counts and maps are made from it.",
+    fix="Write the coverage again from the files.",
+)
+def embedded_is_said(view: View) -> Iterator[Outcome]:
+    """Present and not mentioned, or mentioned twice."""
+    yield from _cells(
+        view,
+        required=PRESENT | EXPECTED,
+        absent=SAID_EMBEDDED | SAID_MISSING,
+        found="embedded chips are not in the coverage table",
+        expected="a row each",
+    )
+    for layer in view.layers:
+        again = layer.twice.get(SAID_EMBEDDED, 0) + layer.twice.get(SAID_MISSING, 0)
+        if again:
+            yield Fault(f"{COVERAGE}: {layer.name}", f"{again:,} rows repeat a chip", "one row a chip")
+
+
+@rule(
+    "COV006",
+    _ERROR,
+    "The coverage speaks of expected chips only",
+    reason="Rows that nobody asked for make the share of coverage look worse, or better, than it is.",
+    fix="Write the coverage again from the plan.",
+)
+def said_is_expected(view: View) -> Iterator[Outcome]:
+    """Mentioned and not expected."""
+    for flag in (SAID_EMBEDDED, SAID_MISSING):
+        yield from _cells(
+            view,
+            required=flag,
+            absent=EXPECTED | PRESENT,
+            found="rows speak of chips that nobody expects",
+            expected="expected chips",
+        )
+        yield from _strangers(view, flag, "rows speak of chips outside of the image")
+
+
+def _strangers(view: View, flag: int, found: str) -> Iterator[Outcome]:
+    for layer in view.layers:
+        if flag in layer.strangers:
+            (count, _), *cells = layer.strangers[flag]
+            rows, cols = layer.flags.shape
+            yield _fault(layer, count, cells, found, f"{rows} rows and {cols} columns")
+
+
+@rule(
+    "COV007",
+    _ERROR,
+    "Missing chips have a known reason, embedded ones have none",
+    reason="Reasons are what a reader filters by, and what tells the maintainer whether to run again.",
+    fix=f"Use one of {', '.join(REASONS)}.",
+)
+def reasons_are_known(view: View) -> Iterator[Outcome]:
+    """Status and reason of every row."""
+    pairs: Counter[tuple[str | None, str | None]] = Counter()
+    for batch in coverage_batches(view, ["status", "reason"]):
+        pairs.update(_pairs(batch))
+    for (status, reason), count in sorted(pairs.items(), key=str):
+        if status not in STATUSES:
+            yield Fault(COVERAGE, f"status {status!r} in {count:,} rows", " or ".join(STATUSES))
+        elif status == "embedded" and reason is not None:
+            yield Fault(COVERAGE, f"{count:,} embedded chips with the reason {reason!r}", "no reason")
+        elif status == "missing" and reason not in REASONS:
+            yield Fault(COVERAGE, f"{count:,} missing chips with the reason {reason!r}", "a known reason")
+
+
+def _pairs(batch: pa.RecordBatch) -> Counter[tuple[str | None, str | None]]:
+    status, reason = batch.column("status"), batch.column("reason")
+    words = [*status.dictionary.to_pylist(), None], [*reason.dictionary.to_pylist(), None]
+    left = status.indices.fill_null(len(words[0]) - 1).to_numpy(zero_copy_only=False).astype(np.int64)
+    right = reason.indices.fill_null(len(words[1]) - 1).to_numpy(zero_copy_only=False)
+    counts = np.bincount(left * len(words[1]) + right)
+    return Counter(
+        {
+            (words[0][n // len(words[1])], words[1][n % len(words[1])]): int(count)
+            for n, count in enumerate(counts)
+            if count
+        }
+    )
+
+
+@rule(
+    "COV008",
+    _ERROR,
+    "Reasons do not contradict the data",
+    reason="A chip called cloudy where clouds were allowed, or unreadable in an image that was read, "
+    "is a gap with an excuse.",
+    fix="Find out why the chip is really missing.",
+)
+def reasons_fit(view: View) -> Iterator[Outcome]:
+    """Reasons against the spec, the sources, and the other chips of the image."""
+    chips, cost = view.spec.chips, view.spec.cost
+    sources = list(view.sources.by_id.values())
+    embedded = np.zeros(len(sources) + 1, bool)
+    embedded[np.unique(view.scan.facts["items"])] = True
+    counts: Counter[tuple[str, int]] = Counter()
+    for batch in coverage_batches(view, ["reason", "item_ids"]):
+        items = first_items(batch, view.source_ids)
+        reasons = batch.column("reason")
+        for number, word in enumerate(reasons.dictionary.to_pylist()):
+            rows = reasons.indices.fill_null(-1).to_numpy(zero_copy_only=False) == number
+            places, many = np.unique(items[rows], return_counts=True)
+            counts.update({(word, int(place)): int(n) for place, n in zip(places, many, strict=True)})
+    for (reason, place), count in sorted(counts.items()):
+        source = sources[place] if place >= 0 else None
+        wrong = None
+        if reason == "cloud" and chips.max_cloud >= 1:
+            wrong = "the spec allows any share of cloud"
+        elif reason == "nodata" and chips.max_nodata >= 1:
+            wrong = "the spec allows any share of nodata"
+        elif reason == "over_budget" and cost.budget_usd is None:
+            wrong = "the spec has no budget"
+        elif reason == "excluded" and source is not None and source.status != "excluded":
+            wrong = f"{source.id} is not excluded"
+        elif reason == "no_imagery" and source is not None and source.status == "used":
+            wrong = f"{source.id} was used"
+        elif reason == "unreadable" and view.fingerprint.layout == "scene" and source is not None and embedded[place]:
+            wrong = f"other chips of {source.id} were read"
+        if wrong is not None:
+            yield Fault(
+                COVERAGE, f"{count:,} chips are missing for the reason {reason!r}, but {wrong}", "another reason"
+            )
+
+
+@row_rule(
+    "COV009",
+    _ERROR,
+    "Embedded chips keep the spec's limits of nodata and cloud",
+    reason="The limits are a promise: who reads `at most 30 % cloud` does not filter again.",
+    fix="Leave such chips out with the reason, or state the limits that were used.",
+)
+def limits_are_kept(chips: Chips, view: View) -> Sequence[BadRows]:
+    """`valid_fraction` and `cloud_fraction` against `max_nodata` and `max_cloud`."""
+    limits = view.spec.chips
+    valid, cloud = chips.floats("valid_fraction"), chips.floats("cloud_fraction")
+    least = 1 - limits.max_nodata
+    with np.errstate(invalid="ignore"):
+        return [
+            *bad_rows(valid < least - _SLACK, lambda row: f"valid_fraction {valid[row]:.3f}", f"at least {least:g}"),
+            *bad_rows(
+                cloud > limits.max_cloud + _SLACK,
+                lambda row: f"cloud_fraction {cloud[row]:.3f}",
+                f"at most {limits.max_cloud:g}",
+            ),
+        ]
+
+
+@rule(
+    "COV010",
+    _INFO,
+    "Most expected chips of every window are embedded",
+    reason="Users compare windows; one that is mostly missing cannot be compared.",
+    fix="Nothing, if the reasons are what you expect; say so in the description.",
+)
+def most_is_there(view: View) -> Iterator[Outcome]:
+    """Share by window, with the reasons of what is missing."""
+    shares: dict[str, Counter[str]] = {}
+    for batch in coverage_batches(view, ["window_start", "reason"]):
+        starts = pc.cast(batch.column("window_start"), "date32").to_numpy(zero_copy_only=False).astype(str)
+        reasons = [*batch.column("reason").dictionary.to_pylist(), "embedded"]
+        numbers = batch.column("reason").indices.fill_null(len(reasons) - 1).to_numpy(zero_copy_only=False)
+        for start in np.unique(starts):
+            counted = np.bincount(numbers[starts == start], minlength=len(reasons))
+            shares.setdefault(str(start), Counter()).update(dict(zip(reasons, counted.tolist(), strict=True)))
+    for start, counted in sorted(shares.items()):
+        total, there = counted.total(), counted["embedded"]
+        if there < total / 2:
+            rest = ", ".join(
+                f"{count:,} {reason}" for reason, count in counted.most_common() if reason != "embedded" and count
+            )
+            yield Fault(
+                f"{COVERAGE}: window from {start}", f"{there / total:.0%} of {total:,} chips ({rest})", "at least half"
+            )
+
+
+@rule(
+    "COV011",
+    _WARNING,
+    "The declared area hides no hole over used imagery",
+    reason="An area with a hole cut into it makes missing ground look as if nobody had asked for it.",
+    fix="Close the hole in the area and record why the chips are missing, or explain it in the description.",
+)
+def area_hides_nothing(view: View) -> Iterator[Outcome]:
+    """Interior rings of the area that lie over images of the release."""
+    for number, block in enumerate(view.spec.imagery):
+        if block.area is None or block.area == "land":
+            continue
+        parts = shapely.get_parts(read_area(block.area).geometry)
+        rings = [ring for part in parts for ring in part.interiors]
+        used = [view.sources.geometry(s) for s in view.sources.used if s.block == number]
+        for ring in rings:
+            hole = shapely.polygons(ring)
+            if any(shape is not None and shapely.intersects(shape, hole) for shape in used):
+                west, south, east, north = hole.bounds
+                yield Fault(
+                    f"{SPEC}: imagery.{number}.area",
+                    f"has a hole from {west:.4f}, {south:.4f} to {east:.4f}, {north:.4f} over used images",
+                    "an area without holes, or reasons in the coverage",
+                )
+
+
+@rule(
+    "COV012",
+    _ERROR,
+    "The manifest counts chips as the files and the coverage do",
+    reason="The manifest is what is quoted.",
+    fix="Write the manifest again after the last change of the data.",
+)
+def manifest_counts_agree(view: View) -> Iterator[Outcome]:
+    """`run.coverage` of the manifest."""
+    told = {key: count for key, count in view.manifest.run.coverage.items() if count}
+    counted: Counter[str] = Counter()
+    for batch in coverage_batches(view, ["status", "reason"]):
+        for (status, reason), count in _pairs(batch).items():
+            counted["embedded" if status == "embedded" else str(reason)] += count
+    counted["expected"] = counted.total()
+    for key in sorted({*told, *counted}):
+        if told.get(key, 0) != counted[key]:
+            yield Fault(
+                f"{MANIFEST}: run.coverage.{key}", f"{told.get(key, 0):,}", f"{counted[key]:,} as in the coverage"
+            )
+    if told.get("embedded", 0) != view.rows_told:
+        yield Fault(f"{MANIFEST}: run.coverage.embedded", f"{told.get('embedded', 0):,}", f"{view.rows_told:,} rows")
+
+
+@rule(
+    "COV013",
+    _ERROR,
+    "gaps.geojson draws the gaps of the coverage table",
+    reason="It is the map people look at first.",
+    fix="Draw it again from the coverage table.",
+)
+def gaps_agree(view: View) -> Iterator[Outcome]:
+    """Chips by reason: every missing chip whose place is known."""
+    document = view.release.json(GAPS)
+    if document.get("type") != "FeatureCollection" or not isinstance(document.get("features"), list):
+        yield Fault(GAPS, f"type {document.get('type')!r}", "a FeatureCollection")
+        return
+    drawn: Counter[str] = Counter()
+    for number, feature in enumerate(document["features"]):
+        properties = feature.get("properties") or {}
+        if not isinstance(properties.get("chips"), int) or not isinstance(properties.get("reason"), str):
+            yield Fault(f"{GAPS}: feature {number}", "has no reason or no count of chips", "reason, window, chips")
+            continue
+        drawn[properties["reason"]] += properties["chips"]
+        if not _is_geojson_polygon(feature.get("geometry")):
+            yield Fault(f"{GAPS}: feature {number}", "has no valid polygon", "a Polygon or MultiPolygon in degrees")
+    placed: Counter[str] = Counter()
+    whole: Counter[str] = Counter()
+    for batch in coverage_batches(view, ["status", "reason", "row"]):
+        for counter, rows in ((whole, batch), (placed, batch.filter(batch.column("row").is_valid()))):
+            for (status, reason), count in _pairs(rows).items():
+                if status == "missing":
+                    counter[str(reason)] += count
+    for reason in sorted({*drawn, *whole}):
+        if not placed[reason] <= drawn[reason] <= whole[reason]:
+            yield Fault(f"{GAPS}: {reason}", f"{drawn[reason]:,} chips", f"{whole[reason]:,} as in the coverage")
+
+
+def _is_geojson_polygon(geometry: object) -> bool:
+    if not isinstance(geometry, dict) or geometry.get("type") not in {"Polygon", "MultiPolygon"}:
+        return False
+    try:
+        shape = shapely.geometry.shape(geometry)
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError, shapely.errors.GEOSException):
+        return False
+    west, south, east, north = shape.bounds
+    return bool(shape.is_valid and west >= -180 and east <= 180 and south >= -90 and north <= 90)
+
+
+@rule(
+    "COV014",
+    _ERROR,
+    "Ids in the coverage are the ids in the files",
+    reason="Coverage and embeddings are joined by id.",
+    fix="Write the coverage again from the files.",
+)
+def ids_agree(view: View) -> Iterator[Outcome]:
+    """Hashes of the ids that are called embedded, against those of the files."""
+    said = [
+        hash_strings(batch.column("id").filter(pc.equal(pc.cast(batch.column("status"), "string"), "embedded")))
+        for batch in coverage_batches(view, ["id", "status"])
+    ]
+    ours, theirs = np.sort(view.scan.facts["ids"]), np.sort(np.concatenate(said)) if said else np.empty(0, np.uint64)
+    if not np.array_equal(ours, theirs):
+        alone = np.setdiff1d(ours, theirs).size, np.setdiff1d(theirs, ours).size
+        yield Fault(
+            COVERAGE,
+            f"{alone[0]:,} ids of the files are not in it, {alone[1]:,} of its ids are in no file",
+            "the same ids",
+        )
+
+
+@rule(
+    "COV015",
+    _ERROR,
+    "Images that could not be counted are in the coverage as a whole",
+    reason="An image whose grid nobody knows gives no chips to count; without a row it would vanish.",
+    fix="Record one missing row for the item, without row and column.",
+)
+def unknown_grids_are_said(view: View) -> Iterator[Outcome]:
+    """Used items without shape."""
+    blind = {n for n, s in enumerate(view.sources.by_id.values()) if s.status == "used" and s.shape is None}
+    if view.fingerprint.layout != "scene" or not blind:
+        return
+    for batch in coverage_batches(view, ["item_ids", "status"]):
+        blind -= set(np.unique(first_items(batch, view.source_ids)).tolist())
+    for place in sorted(blind):
+        yield Fault(COVERAGE, f"does not mention {view.source_ids[place].as_py()}, whose grid is unknown", "a row")

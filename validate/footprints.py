@@ -1,0 +1,173 @@
+"""Many small polygons at once: bounds, validity, direction, centre and ground area from WKB.
+
+Nearly all footprints are one ring of a few points, as many in every row. Those are read as one array, which is a
+hundred times faster than one geometry object each; what looks otherwise goes through shapely.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import shapely
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+_HEADER = 13
+"""Bytes of WKB before the first point of a polygon of one ring: order, type, rings, points."""
+_POINT = 16
+_WGS84_A = 6378137.0
+_WGS84_E2 = 0.00669437999014
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Rings of one length: `rows` in the batch, `points` of shape (m, k, 2), longitude and latitude."""
+
+    rows: Ints
+    points: Floats
+
+
+class Footprints:
+    """The footprints of a batch of chips; every attribute has one entry a row."""
+
+    def __init__(self, wkb: pa.BinaryArray) -> None:
+        self.count = len(wkb)
+        self.readable: Bools = np.zeros(self.count, dtype=bool)
+        self.polygonal: Bools = np.zeros(self.count, dtype=bool)
+        self.valid: Bools = np.zeros(self.count, dtype=bool)
+        self.counterclockwise: Bools = np.zeros(self.count, dtype=bool)
+        self.crosses: Bools = np.zeros(self.count, dtype=bool)
+        """Split in two at the antimeridian, as GeoJSON asks for."""
+        self.bounds: Floats = np.full((self.count, 4), np.nan)
+        """xmin, ymin, xmax, ymax; xmin > xmax where it crosses the antimeridian."""
+        self.centre: Floats = np.full((self.count, 2), np.nan)
+        """Centroid: longitude, latitude."""
+        self.area: Floats = np.full(self.count, np.nan)
+        """Square metres on the ellipsoid, by the local radii of curvature: right to 1e-4 for chips below 50 km."""
+        self._wkb = wkb
+        self.rings: list[Ring] = []
+        odd = self._read_rings()
+        self.others: dict[int, Any] = {}
+        """Geometries that are not one plain ring, by row."""
+        if odd.size:
+            self._read_others(odd)
+
+    @cached_property
+    def geometries(self) -> npt.NDArray[np.object_]:
+        """Shapely geometries; None where unreadable."""
+        read: npt.NDArray[np.object_] = shapely.from_wkb(np.array(self._wkb.to_pylist(), object), on_invalid="ignore")
+        return read
+
+    def _read_rings(self) -> Ints:
+        """Read all plain rings; the rows that are something else."""
+        if self.count == 0:
+            return np.empty(0, np.int64)
+        offsets = np.frombuffer(self._wkb.buffers()[1], np.int32)[self._wkb.offset : self._wkb.offset + self.count + 1]
+        data = self._wkb.buffers()[2]
+        lengths = np.diff(offsets)
+        present = self._wkb.is_valid().to_numpy(zero_copy_only=False)
+        odd = [np.flatnonzero(~present)]
+        if data is None:
+            return np.arange(self.count)
+        raw = np.frombuffer(data, np.uint8)
+        for length in np.unique(lengths[present]):
+            rows = np.flatnonzero(present & (lengths == length))
+            count = (int(length) - _HEADER) // _POINT
+            if count < 4 or length != _HEADER + count * _POINT:
+                odd.append(rows)
+                continue
+            first = int(offsets[rows[0]])
+            if rows.size == self.count:
+                bytes_ = raw[first : first + self.count * int(length)].reshape(self.count, -1)
+            else:
+                bytes_ = raw[offsets[rows].astype(np.int64)[:, None] + np.arange(length)]
+            head = np.frombuffer(b"\x01" + np.array([3, 1, count], "<u4").tobytes(), np.uint8)
+            plain = (bytes_[:, :_HEADER] == head).all(axis=1)
+            odd.append(rows[~plain])
+            points = np.ascontiguousarray(bytes_[plain, _HEADER:]).view("<f8").reshape(-1, count, 2)
+            self._measure(rows[plain], points)
+        return np.sort(np.concatenate(odd))
+
+    def _measure(self, rows: Ints, points: Floats) -> None:
+        if not rows.size:
+            return
+        self.rings.append(Ring(rows, points))
+        self.readable[rows] = self.polygonal[rows] = True
+        with np.errstate(invalid="ignore", divide="ignore"):
+            low, high = points.min(axis=1), points.max(axis=1)
+            self.bounds[rows] = np.concatenate([low, high], axis=1)
+            middle = (low + high) / 2
+            around = points - middle[:, None]
+            cross = around[:, :-1, 0] * around[:, 1:, 1] - around[:, 1:, 0] * around[:, :-1, 1]
+            twice = cross.sum(axis=1)
+            moment = ((around[:, :-1] + around[:, 1:]) * cross[..., None]).sum(axis=1)
+            self.centre[rows] = middle + moment / (3 * twice[:, None])
+            self.area[rows] = np.abs(twice) / 2 * _square_metres(middle[:, 1])
+        self.counterclockwise[rows] = twice > 0
+        # Seen from its middle every edge turns left, once round: the ring cannot cross itself.
+        upward = (around[:, :-1, 1] < 0) & (around[:, 1:, 1] >= 0)
+        star = (cross > 0).all(axis=1) & (upward.sum(axis=1) == 1) & (points[:, 0] == points[:, -1]).all(axis=1)
+        self.valid[rows] = star
+        unsure = np.flatnonzero(~star & np.isfinite(points).all(axis=(1, 2)))
+        closed = unsure[(points[unsure, 0] == points[unsure, -1]).all(axis=1)]
+        if closed.size:
+            self.valid[rows[closed]] = shapely.is_valid(shapely.polygons(points[closed]))
+
+    def _read_others(self, rows: Ints) -> None:
+        texts = [self._wkb[int(row)].as_py() for row in rows]
+        for row, geometry in zip(rows.tolist(), shapely.from_wkb(texts, on_invalid="ignore"), strict=True):
+            if geometry is None:
+                continue
+            self.readable[row] = True
+            self.others[row] = geometry
+            if geometry.geom_type not in {"Polygon", "MultiPolygon"} or geometry.is_empty:
+                continue
+            self.polygonal[row] = True
+            self.valid[row] = geometry.is_valid
+            parts = shapely.get_parts(geometry)
+            self.counterclockwise[row] = all(shapely.is_ccw(shapely.get_exterior_ring(part)) for part in parts)
+            boxes = shapely.bounds(parts)
+            east = boxes[:, 2] >= 180
+            west = boxes[:, 0] <= -180
+            whole = shapely.bounds(geometry)
+            self.bounds[row] = whole
+            if east.any() and west.any() and not (east & west).any():
+                self.crosses[row] = True
+                self.bounds[row] = (boxes[east, 0].min(), whole[1], boxes[west, 2].max(), whole[3])
+                geometry = shapely.multipolygons([shapely.transform(p, _eastward) for p in parts])
+            centroid = shapely.centroid(geometry)
+            self.centre[row] = ((centroid.x + 180) % 360 - 180, centroid.y)
+            self.area[row] = geometry.area * _square_metres(np.array([centroid.y]))[0]
+
+    def vertices(self, row: int) -> Floats:
+        """All points of one footprint, (k, 2)."""
+        for ring in self.rings:
+            at = np.searchsorted(ring.rows, row)
+            if at < ring.rows.size and ring.rows[at] == row:
+                found: Floats = ring.points[at]
+                return found
+        return np.asarray(shapely.get_coordinates(self.others[row])) if row in self.others else np.empty((0, 2))
+
+
+def _eastward(points: Floats) -> Floats:
+    return np.stack([np.where(points[:, 0] < 0, points[:, 0] + 360, points[:, 0]), points[:, 1]], axis=1)
+
+
+def metres_per_degree(lat: Floats) -> tuple[Floats, Floats]:
+    """Metres in a degree of longitude and of latitude on the WGS 84 ellipsoid, at a latitude in degrees."""
+    phi = np.radians(lat)
+    bend = 1 - _WGS84_E2 * np.sin(phi) ** 2
+    east = np.pi / 180 * _WGS84_A * np.cos(phi) / np.sqrt(bend)
+    north = np.pi / 180 * _WGS84_A * (1 - _WGS84_E2) / bend**1.5
+    return east, north
+
+
+def _square_metres(lat: Floats) -> Floats:
+    """Square metres in a square degree."""
+    east, north = metres_per_degree(lat)
+    return east * north

@@ -1,0 +1,110 @@
+"""Judging a release by all rules."""
+
+from collections.abc import Iterable
+
+from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.findings import Finding, ValidationReport
+from clay_publish.progress import Progress, Report, silent
+from clay_publish.release import EMBEDDINGS, Release
+
+# The rules register themselves when their files are read.
+from clay_publish.validate import (  # noqa: F401
+    collapse,
+    coverage,
+    documents,
+    geometry,
+    integrity,
+    provenance,
+    readers,
+    schema,
+    stac,
+    time,
+    vectors,
+)
+from clay_publish.validate.rules import Fault, Gap, Rule, Sampled, select
+from clay_publish.validate.view import View
+
+SAMPLE = 50_000
+"""Chips that costly checks look at, at most, where the caller does not say."""
+
+MOST = 20
+"""Findings of one rule that are told one by one."""
+
+
+def validate(
+    release: Release,
+    *,
+    only: Iterable[str] = (),
+    skip: Iterable[str] = (),
+    sample: int = SAMPLE,
+    report: Report = silent,
+) -> ValidationReport:
+    """Judge a release.
+
+    Args:
+        release: a release, made by anyone.
+        only: codes (`COV001`) or groups (`COV`) of rules to judge by; none means all.
+        skip: codes or groups to leave out.
+        sample: chips that the costly checks look at, at most; `checked` says where that was fewer than all.
+        report: hears of the progress.
+
+    Raises:
+        ReleaseError: there is nothing to judge, or a rule is unknown.
+    """
+    rules = select(only, skip)
+    view = View(release, rules, sample, report)
+    if not view.files:
+        raise ReleaseError(release.store.where, "holds no files", "a release directory")
+    if not view.data_paths:
+        raise ReleaseError(release.store.where, f"holds no Parquet file below {EMBEDDINGS}/", "a release directory")
+    findings: list[Finding] = []
+    checked: dict[str, str] = {}
+    for done, rule in enumerate(rules):
+        report(Progress("rules", done, len(rules), rule.code))
+        found, checked[rule.code] = judge(rule, view)
+        findings += found
+    report(Progress("rules", len(rules), len(rules)))
+    return ValidationReport(where=release.store.where, findings=findings, checked=checked)
+
+
+def judge(rule: Rule, view: View) -> tuple[list[Finding], str]:
+    """What one rule finds, and whether it could look."""
+    faults: list[Fault] = []
+    gaps: list[str] = []
+    sampled: Sampled | None = None
+    try:
+        for outcome in rule.check(view):
+            if isinstance(outcome, Fault):
+                faults.append(outcome)
+            elif isinstance(outcome, Gap):
+                gaps.append(outcome.why)
+            else:
+                sampled = outcome
+    except ClayPublishError as error:
+        gaps.append(f"{_relative(error.where, view)} {error.found}")
+    findings = [_finding(rule, fault) for fault in faults[:MOST]]
+    if len(faults) > MOST:
+        findings.append(_finding(rule, Fault(view.release.store.where, f"{len(faults) - MOST:,} more like these")))
+    if faults:
+        return findings, "failed"
+    if gaps:
+        more = f" (and {len(gaps) - 1} more)" if len(gaps) > 1 else ""
+        return [], f"not checked: {gaps[0]}{more}"
+    if sampled is not None and sampled.seen < sampled.total:
+        return [], f"passed on {sampled.seen:,} of {sampled.total:,} chips"
+    return [], "passed"
+
+
+def _finding(rule: Rule, fault: Fault) -> Finding:
+    return Finding(
+        code=rule.code,
+        severity=rule.severity,
+        where=fault.where,
+        found=fault.found,
+        expected=fault.expected,
+        fix=fault.fix or rule.fix,
+    )
+
+
+def _relative(where: str, view: View) -> str:
+    return where.removeprefix(f"{view.release.store.where}/")
