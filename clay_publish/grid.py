@@ -113,7 +113,7 @@ class UtmGrid:
 
     def centers(self, epsg: npt.ArrayLike, row: npt.ArrayLike, col: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Longitude and latitude of the centres of cells, degrees, WGS 84; [N] each."""
-        zone, row, col = _zones(epsg), np.atleast_1d(row), np.atleast_1d(col)
+        zone, row, col = np.broadcast_arrays(_zones(epsg), np.atleast_1d(row), np.atleast_1d(col))
         return self._lonlat(zone, (col + 0.5) * self.cell, (row + 0.5) * self.cell)
 
     def belongs(self, epsg: npt.ArrayLike, row: npt.ArrayLike, col: npt.ArrayLike) -> Bools:

@@ -1,17 +1,32 @@
 """Chips on their way from pixels to rows."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from clay_publish.errors import ImageryError
 from clay_publish.fingerprint import BandStatistics
+from clay_publish.producer.items import SourceItem
+from clay_publish.producer.sensors import Sensor
+from clay_publish.spec import Chips
+from clay_publish.squares import Square
 
+_ROUNDING = 1e-6
 _FLOOR = 1e-10
 """Linear power at and below zero, before decibels (Clay's training)."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What every image is read for."""
+
+    sensor: Sensor
+    bands: tuple[BandStatistics, ...]
+    """The bands the encoder takes, in its order."""
+    rules: Chips
+    threads: int
+    """Files read at the same time."""
 
 
 @dataclass
@@ -28,18 +43,21 @@ class ChipBlock:
     lat: npt.NDArray[np.float64]
     gsd: float
     """Metres: ground size of the pixels."""
+    squares: list[Square]
+    """Which published file each belongs to."""
+    reasons: list[str | None]
+    """Why a chip cannot be embedded; None where it can."""
+    details: list[str | None]
+    """What the reader of the coverage table should know of it."""
     pixels: npt.NDArray[np.float32]
-    """[n, bands, size, size], normalised; 0 where there is no data."""
+    """[k, bands, size, size] of the k chips without a reason, normalised; 0 where there is no data."""
     valid_fraction: npt.NDArray[np.float32]
     cloud_fraction: npt.NDArray[np.float32]
     """NaN where there is no mask."""
-    times: list[datetime]
-    starts: list[datetime]
-    ends: list[datetime]
-    item_id: list[str]
-    item_ids: list[Sequence[str]]
-    notes: list[str] = field(default_factory=list)
-    """What the reader of the coverage table should know of these chips."""
+    source: list[SourceItem | None]
+    """The image a chip's date is taken from."""
+    item_ids: list[tuple[str, ...]]
+    """Images that gave pixels; of a missing chip, those that were tried."""
 
 
 def normalise(
@@ -65,6 +83,21 @@ def normalise(
     if not np.isfinite(raw).all():
         raise ImageryError(f"band {statistics.name}", "has values that overflow", "finite numbers")
     return raw
+
+
+def judge(valid: float, cloud: float, rules: Chips) -> tuple[str, str] | tuple[None, None]:
+    """Why a chip is not embedded, and the number that says so.
+
+    Args:
+        valid: share of its pixels that are valid.
+        cloud: share under cloud; NaN, no mask, is not too much.
+        rules: `max_nodata` and `max_cloud` of the spec.
+    """
+    if valid == 0 or valid < 1 - rules.max_nodata - _ROUNDING:
+        return "nodata", f"{valid:.3f} of the pixels are valid"
+    if cloud > rules.max_cloud + _ROUNDING:
+        return "cloud", f"{cloud:.3f} of the pixels are under cloud"
+    return None, None
 
 
 def cut(strip: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.generic]:

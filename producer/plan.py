@@ -12,6 +12,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.fingerprint import Fingerprint, canonical_json
 from clay_publish.manifest import dump_json
 from clay_publish.producer.items import SourceItem
+from clay_publish.producer.utm import Cells
 from clay_publish.release import DataFile, Release
 from clay_publish.spec import Spec
 from clay_publish.windows import Window
@@ -32,6 +33,8 @@ class Unit:
     """Only chips whose centre lies in it, OGC:CRS84."""
     files: tuple[DataFile, ...]
     """The published files it may add rows to."""
+    cells: Cells | None = None
+    """`utm`: what is asked for."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def unit_id(items: Iterable[SourceItem], area: shapely.Geometry | None, decided: dict[str, Any]) -> str:
+def unit_id(items: Iterable[SourceItem], ground: bytes | None, decided: dict[str, Any]) -> str:
     """Hash of the items, their content, the ground asked for, and all that decides the vectors."""
     document = {
         "items": [[item.id, item.window.token, item.offset, sorted(item.etags.values())] for item in items],
-        "area": None if area is None else hashlib.sha256(shapely.to_wkb(area)).hexdigest(),
+        "ground": None if ground is None else hashlib.sha256(ground).hexdigest(),
         "decided": decided,
     }
     return hashlib.sha256(canonical_json(document)).hexdigest()[:32]

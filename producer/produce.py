@@ -11,27 +11,29 @@ import shapely
 
 from clay_publish import release as paths
 from clay_publish.area import read_area
-from clay_publish.errors import ImageryError, ReleaseError
+from clay_publish.errors import ImageryError, ReleaseError, SourceError
 from clay_publish.fingerprint import Fingerprint
+from clay_publish.grid import UtmGrid
 from clay_publish.manifest import RUN_RECORD, RunRecord, dump_json
-from clay_publish.producer import scene
+from clay_publish.producer import scene, warp
 from clay_publish.producer.assemble import publish_coverage, publish_file, remove_parts, remove_strangers
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.gaps import write_gaps
 from clay_publish.producer.items import RasterGrid, SourceItem
 from clay_publish.producer.lease import lease
 from clay_publish.producer.parts import COVERAGE, Receipt, part_path, read_receipts
-from clay_publish.producer.plan import Plan, Unit, decided_by, unit_id
+from clay_publish.producer.plan import Plan, decided_by
 from clay_publish.producer.raster import open_bands, session
+from clay_publish.producer.scene import ground_size
 from clay_publish.producer.selection import Considered, select
 from clay_publish.producer.sensors import Sensor, sensor
 from clay_publish.producer.sources_table import write_sources
 from clay_publish.producer.strips import fine_grid
 from clay_publish.producer.unit import Work, run_unit
+from clay_publish.producer.units import scene_units, utm_units
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import DataFile, Release
 from clay_publish.spec import Spec, dump_spec
-from clay_publish.squares import squares_of
 from clay_publish.store import is_url
 from clay_publish.tables import embeddings_schema
 
@@ -52,11 +54,12 @@ def produce(spec: Spec, release: Release, *, report: Report = silent) -> RunReco
         release.store.remove_orphans()
         report(Progress("plan", 0, 0, "reading the sources"))
         areas = [None if block.area is None else read_area(block.area).geometry for block in spec.imagery]
-        considered = _with_grids(select(spec, instrument, areas), instrument)
+        selection = select(spec, instrument, areas)
+        considered = _with_grids(selection.considered, instrument)
         plan, gsd = make_plan(spec, instrument, encoder, considered, areas)
         plan.adopt(release)
-        release.store.write(paths.SPEC, dump_spec(_resolved(spec, encoder)))
-        write_sources(release, considered)
+        release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
+        write_sources(release, considered, selection.broken)
         work = Work(
             release=release,
             spec=spec,
@@ -82,19 +85,27 @@ def make_plan(
     Raises:
         SourceError: no image gives a whole chip.
     """
-    used = [each.item for each in considered if each.status == "used"]
-    fingerprint = fingerprint_of(spec, instrument, encoder)
+    chips = spec.chips
+    gsd = None if chips.layout == "scene" else chips.gsd or instrument.gsd
+    fingerprint = fingerprint_of(spec, instrument, encoder, gsd)
     decided = decided_by(spec, fingerprint)
-    units = []
-    for item in used:
-        area = areas[item.block]
-        files = _files(item, spec.chips.size, area)
-        units.append(Unit(unit_id([item], area, decided), (item,), item.window, area, files))
-    sizes = [scene.ground_size(item.grid, item.grid.height / 2) for item in used if item.grid is not None]
-    return Plan(tuple(units), fingerprint, decided), float(np.median(sizes)) if sizes else instrument.gsd
+    if gsd is None:
+        units = tuple(scene_units(spec, considered, areas, decided))
+        grids = [unit.items[0].grid for unit in units]
+        sizes = [ground_size(grid, grid.height / 2) for grid in grids if grid is not None]
+        return Plan(units, fingerprint, decided), float(np.median(sizes)) if sizes else instrument.gsd
+    units = tuple(utm_units(spec, UtmGrid(chips.size * gsd), considered, areas, decided))
+    if not units:
+        raise SourceError(
+            "imagery",
+            f"holds no whole cell of {chips.size * gsd:g} m",
+            "an area, or images larger than a chip",
+            "Choose a smaller chips.size or chips.gsd, or the scene layout.",
+        )
+    return Plan(units, fingerprint, decided), gsd
 
 
-def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder) -> Fingerprint:
+def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder, gsd: float | None) -> Fingerprint:
     """All that decides the vectors of a run."""
     return Fingerprint(
         encoder=encoder.key,
@@ -108,8 +119,8 @@ def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder) -> Fingerpr
         bands=encoder.bands,
         layout=spec.chips.layout,
         size=spec.chips.size,
-        gsd=None,
-        resampling=scene.RESAMPLING,
+        gsd=gsd,
+        resampling=scene.RESAMPLING if gsd is None else warp.RESAMPLING,
         nodata="pixels without data are 0, the mean, after normalisation",
         padding=encoder.padding,
         metadata=encoder.metadata,
@@ -150,20 +161,11 @@ def _etags(item: SourceItem) -> Mapping[str, str]:
     return found
 
 
-def _files(item: SourceItem, size: int, area: shapely.Geometry | None) -> tuple[DataFile, ...]:
-    """The squares that hold chips of an image."""
-    if item.grid is None:
-        return ()
-    chips = scene.SceneChips(item, item.grid, size)
-    lon, lat = chips.centres(*chips.all())
-    mine = scene.inside(area, lon, lat)
-    squares = sorted(set(squares_of(lon[mine], lat[mine])))
-    return tuple(DataFile(square, item.window) for square in squares)
-
-
-def _resolved(spec: Spec, encoder: Encoder) -> dict[str, object]:
+def _resolved(spec: Spec, fingerprint: Fingerprint) -> dict[str, object]:
     document = spec.published()
-    document["model"]["precision"] = encoder.precision
+    document["model"]["precision"] = fingerprint.precision
+    if fingerprint.gsd is not None:
+        document["chips"]["gsd"] = fingerprint.gsd
     return document
 
 

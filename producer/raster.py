@@ -106,7 +106,7 @@ class OpenBand:
         except (RasterioError, OSError) as error:
             place = f"rows {top} to {top + rows}, columns {left} to {left + columns}"
             raise ImageryError(
-                self.where, f"cannot be read at {place} ({_cause(error, self.href)})", "a whole, undamaged image"
+                self.where, f"cannot be read at {place} ({cause(error, self.href)})", "a whole, undamaged image"
             ) from error
         if self.nodata is not None:
             valid &= values != self.nodata
@@ -143,7 +143,7 @@ def _open(file: BandFile) -> Any:
         dataset = rasterio.DatasetReader(gdal_path(file.href), driver=list(DRIVERS))
     except (RasterioError, OSError) as error:
         raise ImageryError(
-            where, f"cannot be opened ({_cause(error, file.href)})", "a GeoTIFF or JPEG 2000 image"
+            where, f"cannot be opened ({cause(error, file.href)})", "a GeoTIFF or JPEG 2000 image"
         ) from error
     if dataset.width * dataset.height > MAX_PIXELS:
         size = f"{dataset.width} × {dataset.height}"
@@ -180,7 +180,7 @@ def public_name(href: str) -> str:
     return href.partition("?")[0].rpartition("/")[2][:200]
 
 
-def _cause(error: BaseException, href: str) -> str:
+def cause(error: BaseException, href: str) -> str:
     """What the library said, without the address."""
     text = " ".join(str(error.__cause__ or error).split())
     for form in (href, href.removeprefix("file://"), href.partition("://")[2]):

@@ -43,14 +43,15 @@ def embedding_rows(
     geometry = block.geometry[keep]
     vectors = encoded.embeddings
     field = schema.field("embedding").type
+    sources = [item for item in (block.source[n] for n in keep) if item is not None]
     stored, scale = quantize(vectors, dtype)
     columns: dict[str, Any] = {
         "id": [block.ids[n] for n in keep],
         "geometry": shapely.to_wkb(geometry),
         "bbox": bbox_array(geometry),
-        "datetime": pa.array([block.times[n] for n in keep], TIMESTAMP),
-        "start_datetime": pa.array([block.starts[n] for n in keep], TIMESTAMP),
-        "end_datetime": pa.array([block.ends[n] for n in keep], TIMESTAMP),
+        "datetime": pa.array([item.acquired for item in sources], TIMESTAMP),
+        "start_datetime": pa.array([item.start for item in sources], TIMESTAMP),
+        "end_datetime": pa.array([item.end for item in sources], TIMESTAMP),
         "lon": block.lon[keep],
         "lat": block.lat[keep],
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1), field.value_type), type=field),
@@ -58,7 +59,7 @@ def embedding_rows(
         "loss": pa.nulls(len(keep), pa.float32()) if encoded.loss is None else encoded.loss,
         "valid_fraction": block.valid_fraction[keep],
         "cloud_fraction": pa.array(block.cloud_fraction[keep], pa.float32(), from_pandas=True),
-        "item_id": [block.item_id[n] for n in keep],
+        "item_id": [item.id for item in sources],
         "item_ids": [list(block.item_ids[n]) for n in keep],
         "epsg": pa.array([block.epsg] * len(keep), pa.int32()),
         "row": block.rows[keep],

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import shapely
 from pyproj import CRS, Geod
 
-from clay_publish.fingerprint import BandStatistics
 from clay_publish.footprint import centres, footprints
-from clay_publish.producer.chips import ChipBlock, cut, normalise
+from clay_publish.producer.chips import ChipBlock, Reading, cut, judge, normalise
 from clay_publish.producer.items import RasterGrid, SourceItem
 from clay_publish.producer.raster import OpenBand, open_bands
-from clay_publish.producer.sensors import CloudMask, Sensor
+from clay_publish.producer.sensors import CloudMask
 from clay_publish.producer.strips import Strip, fine_grid, strips
+from clay_publish.squares import squares_of
 
 RESAMPLING = "bands coarser than the finest one are brought to its grid by nearest neighbour"
 MEMORY = 1 << 30
@@ -112,30 +112,22 @@ def ground_size(grid: RasterGrid, row: float) -> float:
     return round(float(np.sqrt(across * down)), 3)
 
 
-def read_scene(
-    item: SourceItem,
-    sensor: Sensor,
-    bands: tuple[BandStatistics, ...],
-    size: int,
-    area: shapely.Geometry | None,
-    *,
-    threads: int,
-) -> Iterator[ChipBlock]:
+def read_scene(item: SourceItem, reading: Reading, area: shapely.Geometry | None) -> Iterator[ChipBlock]:
     """Chips of an image, a row of chips at a time and at most `MEMORY` bytes at once.
 
     Raises:
         ImageryError: the image cannot be opened or read, or is not what its item says.
     """
-    files = [next(f for f in item.bands if f.band == band.name) for band in bands]
+    files = [next(f for f in item.bands if f.band == band.name) for band in reading.bands]
     wanted = [*files, *([item.mask] if item.mask is not None else [])]
-    with open_bands(wanted, sensor.nodata) as opened:
+    with open_bands(wanted, reading.sensor.nodata) as opened:
         if item.mask is not None:
             opened[-1].nodata = None  # what its values mean is the mask's own business
         fine = fine_grid(opened[: len(files)], item.grid)
-        scene = SceneChips(item, fine, size)
+        scene = SceneChips(item, fine, reading.rules.size)
         for left, right in _panels(opened, scene):
-            for strip in strips(opened, fine, rows=size, left=left, right=right, threads=threads):
-                block = _block(strip, scene, sensor, bands, area)
+            for strip in strips(opened, fine, left=left, right=right, rows=scene.size, threads=reading.threads):
+                block = _block(strip, scene, reading, area)
                 if block is not None:
                     yield block
 
@@ -151,13 +143,8 @@ def _panels(opened: list[OpenBand], scene: SceneChips) -> Iterator[tuple[int, in
         yield first * scene.size, min(first + chips, scene.columns) * scene.size
 
 
-def _block(
-    strip: Strip,
-    scene: SceneChips,
-    sensor: Sensor,
-    bands: tuple[BandStatistics, ...],
-    area: shapely.Geometry | None,
-) -> ChipBlock | None:
+def _block(strip: Strip, scene: SceneChips, reading: Reading, area: shapely.Geometry | None) -> ChipBlock | None:
+    sensor, bands, rules = reading.sensor, reading.bands, reading.rules
     size, item = scene.size, scene.item
     count = strip.values[0].shape[1] // size
     cols = np.arange(count, dtype=np.int32) + np.int32(strip.left // size)
@@ -166,12 +153,16 @@ def _block(
     mine = np.flatnonzero(inside(area, lon, lat))
     if not len(mine):
         return None
-    valid = np.logical_and.reduce(strip.valid[: len(bands)])
-    pixels = np.empty((len(mine), len(bands), size, size), dtype=np.float32)
-    for place, band in enumerate(bands):
-        whole = normalise(strip.values[place], strip.valid[place], band, offset=item.offset, decibels=sensor.decibels)
-        pixels[:, place] = cut(whole, size)[mine]
+    valid = _share(cut(np.logical_and.reduce(strip.valid[: len(bands)]), size))
     cloud = _cloud(strip, sensor.mask, len(bands), size)
+    verdicts = [judge(v, c, rules) for v, c in zip(valid[mine].tolist(), cloud[mine].tolist(), strict=True)]
+    kept = mine[[reason is None for reason, _ in verdicts]]
+    pixels = np.empty((len(kept), len(bands), size, size), dtype=np.float32)
+    if len(kept):
+        for place, band in enumerate(bands):
+            values, has = strip.values[place], strip.valid[place]
+            whole = normalise(values, has, band, offset=item.offset, decibels=sensor.decibels)
+            pixels[:, place] = cut(whole, size)[kept]
     rows, cols = rows[mine], cols[mine]
     return ChipBlock(
         ids=scene.ids(rows, cols),
@@ -182,14 +173,41 @@ def _block(
         lon=lon[mine],
         lat=lat[mine],
         gsd=ground_size(scene.grid, strip.top + size / 2),
+        squares=squares_of(lon[mine], lat[mine]),
+        reasons=[reason for reason, _ in verdicts],
+        details=[detail for _, detail in verdicts],
         pixels=pixels,
-        valid_fraction=_share(cut(valid, size))[mine],
+        valid_fraction=valid[mine],
         cloud_fraction=cloud[mine],
-        times=[item.acquired] * len(mine),
-        starts=[item.start] * len(mine),
-        ends=[item.end] * len(mine),
-        item_id=[item.id] * len(mine),
+        source=[item] * len(mine),
         item_ids=[(item.id,)] * len(mine),
+    )
+
+
+def lost_scene(scene: SceneChips, area: shapely.Geometry | None, reason: str, detail: str) -> ChipBlock:
+    """Every chip that an image was expected to give and does not."""
+    rows, cols = scene.all()
+    lon, lat = scene.centres(rows, cols)
+    mine = inside(area, lon, lat)
+    rows, cols, lon, lat = rows[mine], cols[mine], lon[mine], lat[mine]
+    count = len(rows)
+    return ChipBlock(
+        ids=scene.ids(rows, cols),
+        epsg=scene.epsg,
+        rows=rows,
+        cols=cols,
+        geometry=scene.footprints(rows, cols),
+        lon=lon,
+        lat=lat,
+        gsd=ground_size(scene.grid, scene.grid.height / 2),
+        squares=squares_of(lon, lat),
+        reasons=[reason] * count,
+        details=[detail] * count,
+        pixels=np.empty((0, 0, scene.size, scene.size), dtype=np.float32),
+        valid_fraction=np.zeros(count, dtype=np.float32),
+        cloud_fraction=np.full(count, np.nan, dtype=np.float32),
+        source=[scene.item] * count,
+        item_ids=[(scene.item.id,)] * count,
     )
 
 

@@ -11,19 +11,20 @@ import shapely
 from clay_publish import release as paths
 from clay_publish.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
 from clay_publish.producer.items import BandFile, SourceItem
-from clay_publish.producer.selection import Considered
+from clay_publish.producer.selection import Broken, Considered
 from clay_publish.release import Release
 from clay_publish.store import is_url
 from clay_publish.tables import sources_schema
 
 
-def write_sources(release: Release, considered: Sequence[Considered]) -> None:
+def write_sources(release: Release, considered: Sequence[Considered], broken: Sequence[Broken]) -> None:
     """Write the table; no local path and no signature goes into it."""
     geometries = np.array([each.item.geometry for each in considered], dtype=object)
     known = np.array([geometry is not None for geometry in geometries], dtype=bool)
     boxes = bbox_array(geometries[known])
     place = iter(boxes.to_pylist())
     rows = [_row(each, next(place) if has else None) for each, has in zip(considered, known, strict=True)]
+    rows += [{**vars(each), "status": "unused", "offset": 0.0, "assets": []} for each in broken]
     table = pa.Table.from_pylist(rows, schema=sources_schema())
     bounds = np.array([list(box.values()) for box in boxes.to_pylist()]).reshape(-1, 4)
     kinds = {geometry.geom_type for geometry in geometries[known]}
@@ -65,7 +66,12 @@ def _files(item: SourceItem) -> list[BandFile]:
 
 
 def _asset(file: BandFile, item: SourceItem) -> dict[str, Any]:
-    return {"key": file.asset, "href": _public(file.href), "etag": item.etags.get(file.href), "size": None}
+    return {
+        "key": file.asset,
+        "href": _public(file.href),
+        "etag": item.etags.get(file.href) if is_url(file.href) else None,
+        "size": None,
+    }
 
 
 def _public(href: str | None) -> str | None:

@@ -14,17 +14,18 @@ import shapely
 
 from clay_publish.errors import EncoderError, ImageryError
 from clay_publish.fingerprint import Fingerprint
-from clay_publish.producer.chips import ChipBlock
+from clay_publish.producer.chips import ChipBlock, Reading
 from clay_publish.producer.encoders import Chips, Encoded, Encoder
 from clay_publish.producer.parts import COVERAGE, PartEntry, Receipt, write_part, write_receipt
 from clay_publish.producer.plan import Unit
 from clay_publish.producer.raster import session
 from clay_publish.producer.rows import PART_COVERAGE, embedding_rows, sound
-from clay_publish.producer.scene import SceneChips, inside, read_scene
+from clay_publish.producer.scene import SceneChips, lost_scene, read_scene, safe_name
 from clay_publish.producer.sensors import Sensor
+from clay_publish.producer.utm import read_cells
 from clay_publish.release import DataFile, Release
 from clay_publish.spec import Spec
-from clay_publish.squares import Square, squares_of, utm_zones
+from clay_publish.squares import utm_zones
 
 _BATCH_BYTES = 64 << 20
 _AHEAD = 2
@@ -72,7 +73,7 @@ def run_unit(unit: Unit, work: Work) -> Receipt:
         # What was embedded before the damage is dropped: half an image is not what the next run would find.
         error = str(problem)
         rows = _Rows()
-        _add_missing(_lost(unit, work, error), rows)
+        _lose(unit, work, error, rows)
     parts: dict[str, PartEntry] = {}
     for token, tables in sorted(rows.embeddings.items()):
         parts[token] = write_part(work.release, unit.id, token, tables)
@@ -92,9 +93,11 @@ def run_unit(unit: Unit, work: Work) -> Receipt:
 
 
 def _read(unit: Unit, work: Work) -> Iterator[ChipBlock]:
+    reading = Reading(work.sensor, work.encoder.bands, work.spec.chips, work.threads)
+    if unit.cells is not None:
+        return read_cells(unit.cells, unit.items, unit.window, reading)
     (item,) = unit.items
-    size = work.spec.chips.size
-    return read_scene(item, work.sensor, work.encoder.bands, size, unit.area, threads=work.threads)
+    return read_scene(item, reading, unit.area)
 
 
 def _ahead(blocks: Iterator[ChipBlock]) -> Iterator[ChipBlock]:
@@ -130,42 +133,43 @@ def _ahead(blocks: Iterator[ChipBlock]) -> Iterator[ChipBlock]:
 
 
 def _embed(block: ChipBlock, unit: Unit, work: Work, rows: _Rows) -> None:
-    """Decide on each chip of a block, embed those that pass, and add all of them to the rows."""
-    reasons, details = _judge(block, work.spec)
-    keep = np.array([n for n, reason in enumerate(reasons) if reason is None], dtype=np.int64)
-    made: list[pa.Table] = []
+    """Embed the chips of a block that can be, and add all of them to the rows."""
+    keep = np.array([n for n, reason in enumerate(block.reasons) if reason is None], dtype=np.int64)
+    tokens = np.array([DataFile(square, unit.window).token for square in block.squares])
     batch = max(1, _BATCH_BYTES // max(1, block.pixels[:1].nbytes))
     for start in range(0, len(keep), batch):
         chosen = keep[start : start + batch]
-        encoded = _encode(block, chosen, work)
+        encoded = _encode(block, block.pixels[start : start + batch], chosen, work)
         good = sound(encoded.embeddings, work.spec.outputs.dtype)
         for n in chosen[~good]:
-            reasons[n], details[n] = "invalid_vector", "the model gave NaN, infinite, zero or constant values"
+            block.reasons[n] = "invalid_vector"
+            block.details[n] = "the model gave NaN, infinite, zero or constant values"
         if good.any():
-            made.append(embedding_rows(block, _only(encoded, good), chosen[good], work.schema, work.spec.outputs.dtype))
-    squares = squares_of(block.lon, block.lat)
-    tokens = [DataFile(s, unit.window).token for s in squares]
-    place = {identifier: n for n, identifier in enumerate(block.ids)}
-    for table in made:
-        _split(table, [tokens[place[i]] for i in table["id"].to_pylist()], rows)
-    rows.counts.update(reason or "embedded" for reason in reasons)
-    rows.coverage.append(_coverage(block, unit, squares, reasons, details))
+            chosen = chosen[good]
+            table = embedding_rows(block, _only(encoded, good), chosen, work.schema, work.spec.outputs.dtype)
+            _split(table, tokens[chosen], rows)
+    _cover(block, unit, rows)
 
 
-def _split(table: pa.Table, tokens: list[str], rows: _Rows) -> None:
-    names = np.array(tokens)
-    for token in dict.fromkeys(tokens):
-        mine = np.flatnonzero(names == token)
+def _cover(block: ChipBlock, unit: Unit, rows: _Rows) -> None:
+    rows.counts.update(reason or "embedded" for reason in block.reasons)
+    rows.coverage.append(_coverage(block, unit))
+
+
+def _split(table: pa.Table, tokens: npt.NDArray[np.str_], rows: _Rows) -> None:
+    for token in dict.fromkeys(tokens.tolist()):
+        mine = np.flatnonzero(tokens == token)
         part = table if len(mine) == table.num_rows else table.take(mine)
         rows.embeddings.setdefault(token, []).append(part)
 
 
-def _encode(block: ChipBlock, chosen: npt.NDArray[np.int64], work: Work) -> Encoded:
+def _encode(block: ChipBlock, pixels: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64], work: Work) -> Encoded:
+    sources = (block.source[n] for n in chosen)
     chips = Chips(
-        pixels=block.pixels if len(chosen) == len(block.ids) else block.pixels[chosen],
+        pixels=pixels,
         lon=block.lon[chosen],
         lat=block.lat[chosen],
-        times=[block.times[n] for n in chosen],
+        times=[item.acquired for item in sources if item is not None],
         gsd=block.gsd,
     )
     encoded = work.encoder.encode(chips)
@@ -185,87 +189,46 @@ def _only(encoded: Encoded, good: npt.NDArray[np.bool_]) -> Encoded:
     )
 
 
-def _judge(block: ChipBlock, spec: Spec) -> tuple[list[str | None], list[str | None]]:
-    reasons: list[str | None] = []
-    details: list[str | None] = []
-    for valid, cloud in zip(block.valid_fraction.tolist(), block.cloud_fraction.tolist(), strict=True):
-        if valid == 0 or valid < 1 - spec.chips.max_nodata - 1e-6:
-            reasons.append("nodata")
-            details.append(f"{valid:.3f} of the pixels are valid")
-        elif cloud > spec.chips.max_cloud + 1e-6:  # NaN, no mask, is not more
-            reasons.append("cloud")
-            details.append(f"{cloud:.3f} of the pixels are under cloud")
-        else:
-            reasons.append(None)
-            details.append(None)
-    return reasons, details
-
-
-def _coverage(
-    block: ChipBlock, unit: Unit, squares: list[Square], reasons: list[str | None], details: list[str | None]
-) -> pa.Table:
-    window = unit.window
+def _coverage(block: ChipBlock, unit: Unit) -> pa.Table:
     count = len(block.ids)
-    missing = np.array([reason is not None for reason in reasons])
     outline = block.geometry.copy()
-    outline[~missing] = None
+    outline[[reason is None for reason in block.reasons]] = None
     columns = {
         "id": block.ids,
         "epsg": pa.array([block.epsg] * count, pa.int32()),
         "row": block.rows,
         "col": block.cols,
-        "window_start": [window.start] * count,
-        "window_end": [window.end] * count,
-        "status": ["missing" if reason else "embedded" for reason in reasons],
-        "reason": reasons,
+        "window_start": [unit.window.start] * count,
+        "window_end": [unit.window.end] * count,
+        "status": ["missing" if reason else "embedded" for reason in block.reasons],
+        "reason": block.reasons,
         "item_ids": [list(ids) for ids in block.item_ids],
-        "detail": details,
-        "zone": [square.zone for square in squares],
+        "detail": block.details,
+        "zone": [square.zone for square in block.squares],
         "geometry": shapely.to_wkb(outline),
     }
     arrays = [pa.array(columns[f.name], f.type) for f in PART_COVERAGE]
     return pa.Table.from_arrays(arrays, schema=PART_COVERAGE)
 
 
-def _add_missing(table: pa.Table, rows: _Rows) -> None:
-    rows.coverage.append(table)
-    rows.counts.update(table["reason"].to_pylist())
-
-
-def _lost(unit: Unit, work: Work, detail: str) -> pa.Table:
-    """Coverage rows of an image that cannot be read: every chip it was expected to give, or one for the whole item."""
+def _lose(unit: Unit, work: Work, detail: str, rows: _Rows) -> None:
+    """Record an image that cannot be read: every chip it was expected to give, or one row for the whole item."""
     (item,) = unit.items
-    window = unit.window
-    common = {
-        "window_start": window.start,
-        "window_end": window.end,
+    if item.grid is not None:
+        _cover(
+            lost_scene(SceneChips(item, item.grid, work.spec.chips.size), unit.area, "unreadable", detail), unit, rows
+        )
+        return
+    row = {
+        "id": f"item_{safe_name(item.id)}_{unit.window.token}",
+        "window_start": unit.window.start,
+        "window_end": unit.window.end,
         "status": "missing",
         "reason": "unreadable",
         "item_ids": [item.id],
         "detail": detail,
+        "zone": 1 if item.geometry is None else int(utm_zones(np.array([item.geometry.centroid.x]))[0]),
+        "geometry": None if item.geometry is None else shapely.to_wkb(item.geometry),
     }
-    if item.grid is None:
-        zone = 1 if item.geometry is None else int(utm_zones(np.array([item.geometry.centroid.x]))[0])
-        outline = None if item.geometry is None else shapely.to_wkb(item.geometry)
-        row = {"id": f"item_{item.id}_{window.token}", **common, "zone": zone, "geometry": outline}
-        return pa.Table.from_pylist([row], schema=PART_COVERAGE)
-    scene = SceneChips(item, item.grid, work.spec.chips.size)
-    row_numbers, col_numbers = scene.all()
-    lon, lat = scene.centres(row_numbers, col_numbers)
-    mine = inside(unit.area, lon, lat)
-    row_numbers, col_numbers = row_numbers[mine], col_numbers[mine]
-    outlines = scene.footprints(row_numbers, col_numbers)
-    zones = utm_zones(lon[mine])
-    places = zip(
-        scene.ids(row_numbers, col_numbers),
-        row_numbers.tolist(),
-        col_numbers.tolist(),
-        zones.tolist(),
-        shapely.to_wkb(outlines),
-        strict=True,
-    )
-    found = [
-        {"id": i, "epsg": scene.epsg, "row": r, "col": c, "zone": z, "geometry": g, **common}
-        for i, r, c, z, g in places
-    ]
-    return pa.Table.from_pylist(found, schema=PART_COVERAGE)
+    rows.counts["unreadable"] += 1
+    rows.coverage.append(pa.Table.from_pylist([row], schema=PART_COVERAGE))
