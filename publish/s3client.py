@@ -93,7 +93,7 @@ class Client:
                     self._renew(client)
                     renewed = True
                     continue
-                if status in {404, 412} or code in {"NoSuchUpload", "NoSuchKey"}:
+                if status in {404, 412} and code != "NoSuchBucket":
                     raise
                 if not (status >= 500 or status in {408, 429} or code in _AGAIN) or code == "NotImplemented":
                     raise self._refused(error) from error

@@ -1,0 +1,99 @@
+"""Real servers on loopback, a proxy that breaks connections, and releases with something to send."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from fault_proxy import FaultProxy
+from s3_servers import KEY, SECRET, S3View, free_port, serve, with_client
+
+from clay_publish.geoparquet import write_table
+from clay_publish.manifest import write_manifest
+from clay_publish.publish.s3client import Patience
+from clay_publish.release import Release
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Credentials and caches of this test alone."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "HF_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries wait milliseconds."""
+    patience = Patience(attempts=6, first=0.01, longest=0.05)
+    monkeypatch.setattr("clay_publish.publish.s3.Patience", lambda: patience)
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3 server that knows conditional writes, checksums and multipart uploads; its address."""
+    folder, port = tmp_path_factory.mktemp("ministack"), free_port()
+    settings = {
+        "IOT_MTLS_ENABLED": "0",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "SERVICES": "s3",
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(folder / "data"),
+    }
+    yield from serve([Path(sys.executable).with_name("ministack")], port, folder, settings)
+
+
+@pytest.fixture(scope="session")
+def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3 server that refuses wrong credentials; its address."""
+    folder, port = tmp_path_factory.mktemp("rclone"), free_port()
+    (folder / "data" / "clay").mkdir(parents=True)
+    command = [shutil.which("rclone", path=str(Path(sys.executable).parent)), "serve", "s3", folder / "data"]
+    command += ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}", "--config", folder / "none"]
+    yield from serve(command, port, folder, {})
+
+
+@pytest.fixture
+def bucket(ministack: str, request: pytest.FixtureRequest, environment: None) -> str:
+    """A fresh bucket on ministack; AWS_ENDPOINT_URL_S3 points there."""
+    name = f"b{abs(hash(request.node.nodeid)):x}"
+    request.getfixturevalue("monkeypatch").setenv("AWS_ENDPOINT_URL_S3", ministack)
+    with_client(
+        ministack,
+        lambda client: client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "us-west-2"}),
+    )
+    return name
+
+
+@pytest.fixture
+def proxy(ministack: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy before ministack; AWS_ENDPOINT_URL_S3 points to it."""
+    with FaultProxy(ministack) as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", running.address)
+        yield running
+
+
+@pytest.fixture
+def view(ministack: str, bucket: str) -> S3View:
+    return S3View(ministack, bucket)
+
+
+@pytest.fixture
+def large_release(release_copy: Path) -> Path:
+    """The sample with one more table of 40 MB that cannot be compressed: three parts of an upload."""
+    release = Release(str(release_copy))
+    rows = np.random.default_rng(1).standard_normal((20, 250_000)).astype("float64")
+    table = pa.table({"id": [str(n) for n in range(20)], "values": list(rows)})
+    write_table(release.store, "patches/zone=18/large.parquet", table)
+    write_manifest(release, "test")
+    return release_copy
