@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fault_proxy import FaultProxy
-from s3_servers import KEY, SECRET, S3View, free_port, serve, with_client
+from s3_servers import KEY, SECRET, SMALL_PART, S3View, free_port, serve, with_client
 
 from clay_publish.geoparquet import write_table
 from clay_publish.manifest import write_manifest
@@ -32,8 +32,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries wait milliseconds."""
+def small_and_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts are as small as S3 allows, and retries wait milliseconds."""
+    monkeypatch.setattr("clay_publish.publish.s3._PART", SMALL_PART)
     patience = Patience(attempts=6, first=0.01, longest=0.05)
     monkeypatch.setattr("clay_publish.publish.s3.Patience", lambda: patience)
 
@@ -64,10 +65,10 @@ def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(ministack: str, request: pytest.FixtureRequest, environment: None) -> str:
+def bucket(ministack: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A fresh bucket on ministack; AWS_ENDPOINT_URL_S3 points there."""
     name = f"b{abs(hash(request.node.nodeid)):x}"
-    request.getfixturevalue("monkeypatch").setenv("AWS_ENDPOINT_URL_S3", ministack)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", ministack)
     with_client(
         ministack,
         lambda client: client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "us-west-2"}),
@@ -76,7 +77,7 @@ def bucket(ministack: str, request: pytest.FixtureRequest, environment: None) ->
 
 
 @pytest.fixture
-def proxy(ministack: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+def proxy(ministack: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """A proxy before ministack; AWS_ENDPOINT_URL_S3 points to it."""
     with FaultProxy(ministack) as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", running.address)
@@ -90,9 +91,9 @@ def view(ministack: str, bucket: str) -> S3View:
 
 @pytest.fixture
 def large_release(release_copy: Path) -> Path:
-    """The sample with one more table of 40 MB that cannot be compressed: three parts of an upload."""
+    """The sample with one more table of 14 MB that cannot be compressed: three parts of an upload."""
     release = Release(str(release_copy))
-    rows = np.random.default_rng(1).standard_normal((20, 250_000)).astype("float64")
+    rows = np.random.default_rng(1).standard_normal((20, 85_000)).astype("float64")
     table = pa.table({"id": [str(n) for n in range(20)], "values": list(rows)})
     write_table(release.store, "patches/zone=18/large.parquet", table)
     write_manifest(release, "test")

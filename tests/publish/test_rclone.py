@@ -42,6 +42,6 @@ def test_wrong_credentials_are_refused_with_the_way_out_and_without_the_secret(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", rclone_s3)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-secret")
-    with pytest.raises(PublishError, match="get new credentials|permission") as caught:
+    with pytest.raises(PublishError, match=r"get new credentials|permission") as caught:
         send(sample_release, "s3://clay/other")
     assert "a-wrong-secret" not in str(caught.value)

@@ -41,7 +41,7 @@ def test_what_arrives_is_what_the_manifest_names_and_the_pointers_come_last(
     for entry in manifest.files:
         assert hashlib.sha256(view.get(prefix + entry.path)).hexdigest() == entry.sha256
     named = {prefix + entry.path for entry in manifest.files} | {f"{prefix}manifest.json", f"{prefix}SHA256SUMS"}
-    assert set(view.keys()) == named | {"shore/catalog.json", "shore/latest.json", "shore/README.md"}
+    assert set(view.names()) == named | {"shore/catalog.json", "shore/latest.json", "shore/README.md"}
     catalog = json.loads(view.get("shore/catalog.json"))
     assert catalog["latest"] == "1.0.0"
     assert [link["href"] for link in catalog["links"] if link["rel"] == "child"] == ["./1.0.0/collection.json"]
@@ -148,8 +148,8 @@ def test_a_host_that_is_down_leaves_nothing_visible_and_the_next_try_goes_on(
     proxy.fail(lambda r: r.is_part and "partNumber=3" in r.path, "status:503", times=1000)
     with pytest.raises(PublishError, match="did not answer 6 times"):
         send(large_release, f"s3://{bucket}/shore")
-    assert "shore/catalog.json" not in view.keys()
-    assert "shore/1.0.0/manifest.json" not in view.keys()
+    assert "shore/catalog.json" not in view.names()
+    assert "shore/1.0.0/manifest.json" not in view.names()
     proxy.faults.clear()
     proxy.requests.clear()
     send(large_release, f"s3://{bucket}/shore")
@@ -164,7 +164,9 @@ def test_killed_in_the_middle_only_what_was_in_flight_is_sent_again(
     program = textwrap.dedent(f"""
         import sys
         sys.path.insert(0, {str(Path(__file__).parent.parent / "servers")!r})
-        from s3_servers import send
+        from s3_servers import SMALL_PART, send
+        from clay_publish.publish import s3
+        s3._PART = SMALL_PART
         send({str(large_release)!r}, "s3://{bucket}/shore")
     """)
     with subprocess.Popen([sys.executable, "-c", program], cwd=large_release, env=os.environ) as publisher:
@@ -173,7 +175,7 @@ def test_killed_in_the_middle_only_what_was_in_flight_is_sent_again(
             pass
         publisher.kill()
     arrived = journals(large_release)[0].read_text().count('"event":"part"')
-    assert "shore/catalog.json" not in view.keys()
+    assert "shore/catalog.json" not in view.names()
     proxy.requests.clear()
     send(large_release, f"s3://{bucket}/shore")
     parts = sum(r.is_part for r in proxy.requests)
@@ -218,7 +220,7 @@ def test_a_journal_that_cannot_be_written_stops_before_data_is_lost(
     monkeypatch.setattr("clay_publish.publish.journal.Journal._read", lambda _: None)
     with pytest.raises(PublishError, match=r"cannot be written \(No space left on device\).*goes on"):
         send(large_release, f"s3://{bucket}/shore")
-    assert "shore/catalog.json" not in view.keys()
+    assert "shore/catalog.json" not in view.names()
     assert view.uploads() == []
     monkeypatch.undo()
 
@@ -232,8 +234,8 @@ def test_a_file_that_changed_after_the_manifest_is_never_completed(
     large.write_bytes(data)
     with pytest.raises(PublishError, match="is not the file that the manifest names"):
         send(large_release, f"s3://{bucket}/shore")
-    assert "shore/1.0.0/patches/zone=18/large.parquet" not in view.keys()
-    assert "shore/catalog.json" not in view.keys()
+    assert "shore/1.0.0/patches/zone=18/large.parquet" not in view.names()
+    assert "shore/catalog.json" not in view.names()
     assert view.uploads() == []
 
 
@@ -248,7 +250,7 @@ def test_bytes_that_changed_on_the_host_are_found_and_never_pointed_to(
     proxy.faults.clear()
     with pytest.raises(PublishError, match=r"gaps.geojson: holds other bytes"):
         send(sample_release, f"s3://{bucket}/shore")
-    assert "shore/catalog.json" not in view.keys()
+    assert "shore/catalog.json" not in view.names()
 
 
 def test_what_the_manifest_does_not_name_is_reported(sample_release: Path, bucket: str, view: S3View) -> None:

@@ -18,6 +18,8 @@ from clay_publish.publish import Receipt, publish
 from clay_publish.release import Release
 
 KEY, SECRET = "publisher", "not-a-real-secret"
+SMALL_PART = 5 << 20
+"""The smallest part that S3 takes."""
 
 
 def free_port() -> int:
@@ -75,7 +77,7 @@ class S3View:
     address: str
     bucket: str
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def names(self, prefix: str = "") -> list[str]:
         pages = with_client(self.address, lambda c: c.list_objects_v2(Bucket=self.bucket, Prefix=prefix))
         return [item["Key"] for item in pages.get("Contents", [])]
 
