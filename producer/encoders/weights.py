@@ -33,7 +33,7 @@ def find_weights(model: Model) -> Weights:
         raise EncoderError(
             "model.weights", "is missing", f"a file for the encoder {model.encoder}, or hf://OWNER/REPO/FILE"
         )
-    path = _from_hub(model.weights) if is_url(model.weights) else Path(model.weights)
+    path = local_file(model.weights)
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -46,7 +46,14 @@ def find_weights(model: Model) -> Weights:
     return Weights(path, digest)
 
 
-def _from_hub(address: str) -> Path:
+def local_file(address: str) -> Path:
+    """Where a path or `hf://` address lies on this machine, fetched if need be.
+
+    Raises:
+        EncoderError: another kind of address, or the Hub does not give it.
+    """
+    if not is_url(address):
+        return Path(address)
     found = _HUB.fullmatch(address)
     if found is None:
         raise EncoderError(
