@@ -9,7 +9,8 @@ import shapely
 from pystac.utils import make_absolute_href
 
 from clay_publish.errors import SourceError
-from clay_publish.producer.sensors import Band, Sensor
+from clay_publish.producer.sensors import Band, CloudMask, Sensor
+from clay_publish.store import is_url
 from clay_publish.windows import Window, parse_time
 
 _MAX_ID = 4096
@@ -47,6 +48,17 @@ class BandFile:
     """1-based band of the file; None where a file of one band is expected."""
     nodata: float | None
     """As the item states it."""
+    origin: str | None = None
+    """Address of the remote catalog that named the file; it may not name local files."""
+
+
+@dataclass(frozen=True)
+class ItemMask:
+    """The cloud mask of an image."""
+
+    file: BandFile
+    values: CloudMask
+    """What its values mean."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +77,7 @@ class SourceItem:
     end: datetime
     bands: tuple[BandFile, ...]
     """In the sensor's order."""
-    mask: BandFile | None
-    """The cloud mask."""
+    mask: ItemMask | None
     grid: RasterGrid | None
     """Of the finest band, where the item states it."""
     proj_code: str | None
@@ -85,6 +96,11 @@ class SourceItem:
     """For choosing among versions of the same item."""
     etags: Mapping[str, str] = field(default_factory=dict)
     """What identifies the content of each href when the run was planned."""
+
+    @property
+    def files(self) -> tuple[BandFile, ...]:
+        """The bands, and the mask."""
+        return self.bands if self.mask is None else (*self.bands, self.mask.file)
 
     @property
     def window(self) -> Window:
@@ -175,6 +191,9 @@ def _geometry(document: Any, where: str) -> shapely.Geometry | None:
 def _band_files(
     item: Mapping[str, Any], assets: Mapping[str, Any], sensor: Sensor, where: str, base: str | None
 ) -> tuple[BandFile, ...]:
+    whole = next((key for key in sensor.images if key in assets and not _bands(item, assets[key])), None)
+    if whole is not None:
+        return tuple(_file(assets, whole, band.name, n, base) for n, band in enumerate(sensor.bands, start=1))
     found = [_find_band(item, assets, band, base) for band in sensor.bands]
     missing = [band.name for band, file in zip(sensor.bands, found, strict=True) if file is None]
     if missing:
@@ -222,7 +241,18 @@ def _file(assets: Mapping[str, Any], key: str, band: str, index: int | None, bas
     place = (index or 1) - 1
     own = described[place] if place < len(described) and isinstance(described[place], dict) else {}
     nodata = own.get("nodata", asset.get("nodata"))
-    return BandFile(band, key, resolve_href(str(asset.get("href", "")), base), index, _number(nodata))
+    href = resolve_href(_href(asset), base)
+    return BandFile(band, key, href, index, _number(nodata), base if base is not None and is_url(base) else None)
+
+
+def _href(asset: Mapping[str, Any]) -> str:
+    """The asset's address; an alternate one over http(s), where the main one is of a kind that needs a login."""
+    href = str(asset.get("href", ""))
+    alternates = asset.get("alternate")
+    if href.startswith(("http://", "https://", "s3://")) or "://" not in href or not isinstance(alternates, dict):
+        return href
+    others = [str(each.get("href")) for each in alternates.values() if isinstance(each, dict)]
+    return next((other for other in others if other.startswith(("https://", "s3://"))), href)
 
 
 def resolve_href(href: str, base: str | None) -> str:
@@ -230,13 +260,10 @@ def resolve_href(href: str, base: str | None) -> str:
     return href if base is None else make_absolute_href(href, base, start_is_dir=False)
 
 
-def _mask(assets: Mapping[str, Any], sensor: Sensor, base: str | None) -> BandFile | None:
-    if sensor.mask is None:
-        return None
-    for key in sensor.mask.assets:
-        if key in assets:
-            return _file(assets, key, "mask", None, base)
-    return None
+def _mask(assets: Mapping[str, Any], sensor: Sensor, base: str | None) -> ItemMask | None:
+    found = ((mask, key) for mask in sensor.masks for key in mask.assets if key in assets)
+    mask, key = next(found, (None, ""))
+    return None if mask is None else ItemMask(_file(assets, key, "mask", None, base), mask)
 
 
 def _finest_grid(

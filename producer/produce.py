@@ -17,6 +17,7 @@ from clay_publish.grid import UtmGrid
 from clay_publish.manifest import RUN_RECORD, RunRecord, dump_json
 from clay_publish.producer import scene, warp
 from clay_publish.producer.assemble import publish_coverage, publish_file, remove_parts, remove_strangers
+from clay_publish.producer.content import etags
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.gaps import write_gaps
 from clay_publish.producer.items import RasterGrid, SourceItem
@@ -34,7 +35,6 @@ from clay_publish.producer.units import scene_units, utm_units
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import DataFile, Release
 from clay_publish.spec import Spec, dump_spec
-from clay_publish.store import is_url
 from clay_publish.tables import embeddings_schema
 
 _LIBRARIES = ("clay-publish", "numpy", "pyarrow", "rasterio", "shapely", "pyproj", "torch")
@@ -136,7 +136,7 @@ def _with_grids(considered: list[Considered], instrument: Sensor) -> list[Consid
         for each in considered:
             item = each.item
             if each.status == "used":
-                item = replace(item, etags=_etags(item))
+                item = replace(item, etags=etags(item))
                 if item.grid is None:
                     item = replace(item, grid=_opened_grid(item, instrument))
             found.append(replace(each, item=item))
@@ -149,16 +149,6 @@ def _opened_grid(item: SourceItem, instrument: Sensor) -> RasterGrid | None:
             return fine_grid(bands, None)
     except ImageryError:
         return None  # its unit meets the same error, and records it
-
-
-def _etags(item: SourceItem) -> Mapping[str, str]:
-    """Size and time of local files."""
-    found = {}
-    for file in (*item.bands, *([item.mask] if item.mask else [])):
-        if not is_url(file.href) and os.path.isfile(file.href):  # noqa: PTH113 - the href may be no path at all
-            status = os.stat(file.href)  # noqa: PTH116
-            found[file.href] = f"{status.st_size:x}-{status.st_mtime_ns:x}"
-    return found
 
 
 def _resolved(spec: Spec, fingerprint: Fingerprint) -> dict[str, object]:

@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +16,19 @@ from rasterio.windows import Window as Block
 
 from clay_publish.errors import ImageryError
 from clay_publish.producer.items import BandFile, RasterGrid
+from clay_publish.producer.remote import look, patiently, signed
 
 GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_MULTIPLEX": "YES",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    "GDAL_HTTP_CONNECTTIMEOUT": "10",
-    "GDAL_HTTP_TIMEOUT": "60",
-    "GDAL_CACHEMAX": 64,  # read in order, a block is needed once
-    "GDAL_NUM_THREADS": "1",  # bands are read in parallel instead
-    "VSI_CACHE": "TRUE",
+    "GDAL_HTTP_CONNECTTIMEOUT": 10,
+    "GDAL_HTTP_TIMEOUT": 60,
+    "GDAL_HTTP_LOW_SPEED_TIME": 30,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1000,
+    "GDAL_CACHEMAX": 256,  # MiB; read in order, a block is needed once, but a warp reads around its edges
+    "GDAL_NUM_THREADS": 1,  # files are read in parallel instead
+    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/",  # a damaged answer must not outlive the handle that got it
 }
 DRIVERS = ("GTiff", "JP2OpenJPEG")
 MAX_PIXELS = 4_000_000_000
@@ -33,62 +36,121 @@ MAX_PIXELS = 4_000_000_000
 MAX_BLOCK_BYTES = 256 << 20
 """A block decodes whole; a larger one would not fit the memory that is promised."""
 
-_ALLOWED = re.compile(r"https?://|s3://")
+_FAILURES = (RasterioError, OSError)
+T = TypeVar("T")
 
 
 @contextmanager
 def session() -> Iterator[None]:
-    """GDAL's settings for reading, in this thread and those it starts."""
+    """GDAL's settings for reading, in this thread."""
     with rasterio.Env(**GDAL):
         yield
 
 
-def gdal_path(href: str) -> str:
-    """What GDAL opens: a local path, or a file on a server; never a virtual chain.
+def gdal_path(file: BandFile) -> str:
+    """What GDAL opens: a local file, or a file on a server; never a virtual chain.
 
     Raises:
-        ImageryError: the href is of another kind.
+        ImageryError: the href is of another kind, or one that a remote catalog may not name.
     """
-    if href.startswith("/vsicurl/http"):
-        href = href.removeprefix("/vsicurl/")
-    if href.startswith("/vsis3/"):
-        href = "s3://" + href.removeprefix("/vsis3/")
-    if _ALLOWED.match(href):
-        return href.replace("s3://", "/vsis3/", 1) if href.startswith("s3://") else f"/vsicurl/{href}"
+    href = file.href
+    if href.startswith(("/vsicurl/http", "/vsis3/")):
+        href = href.removeprefix("/vsicurl/").replace("/vsis3/", "s3://", 1)
+    if href.startswith(("http://", "https://")):
+        return f"/vsicurl/{look(signed(href), file.origin).url}"
+    if href.startswith("s3://"):
+        return href.replace("s3://", "/vsis3/", 1)
     path = href.removeprefix("file://")
     if "://" in path or path.startswith(("/vsi", "<")) or "\0" in path or re.match(r"[A-Za-z0-9_]{2,}:", path):
-        raise ImageryError(public_name(href), "is no address an image may have", "a local path, http(s):// or s3://")
+        raise ImageryError(_name(file), "has no address an image may have", "a local path, http(s):// or s3://")
+    if file.origin is not None:
+        raise ImageryError(_name(file), "is a local file, named by a remote catalog", "an http(s):// or s3:// address")
     if not os.path.isfile(path):  # noqa: PTH113 - the href may be no path at all
-        raise ImageryError(public_name(path), "does not exist", "an image file")
+        raise ImageryError(_name(file), "does not exist", "an image file")
     return path
+
+
+class ImageFile:
+    """One open file; opened anew where a server lets a read down."""
+
+    def __init__(self, file: BandFile) -> None:
+        self._file, self._path = file, gdal_path(file)
+        self.where = _name(file)
+        """What messages call it; they are published, so no path and no signature is in it."""
+        self.remote = self._path.startswith(("/vsicurl/", "/vsis3/"))
+        self.dataset: Any = None
+        opened = self.attempt(lambda: self.dataset, "opened")
+        if opened.width * opened.height > MAX_PIXELS:
+            size = f"{opened.width} × {opened.height}"
+            self.close()
+            raise ImageryError(self.where, f"claims {size} pixels", f"at most {MAX_PIXELS}")
+
+    def attempt(self, do: Callable[[], T], doing: str) -> T:
+        """Do something with `dataset`; on a server's file a few times, if need be.
+
+        Raises:
+            ImageryError: it fails still. The message has the library's words, without the address.
+        """
+
+        def whole() -> T:
+            if self.dataset is None:
+                self.dataset = rasterio.DatasetReader(self._path, driver=list(DRIVERS))
+            return do()
+
+        try:
+            return patiently(whole, self.close, _FAILURES) if self.remote else whole()
+        except _FAILURES as error:
+            expected = "a GeoTIFF or JPEG 2000 image" if self.dataset is None else "a whole, undamaged image"
+            raise ImageryError(self.where, f"cannot be {doing} ({self._words(error)})", expected) from error
+
+    def _words(self, error: Exception) -> str:
+        text = " ".join(str(error.__cause__ or error).split())
+        for form in (self._path, self._path.removeprefix("/vsicurl/"), self._file.href):
+            text = text.replace(form, public_name(self._file.href))
+        return text
+
+    def close(self) -> None:
+        """Close it; the next attempt opens it again."""
+        if self.dataset is not None:
+            self.dataset.close()
+            self.dataset = None
 
 
 @dataclass
 class OpenBand:
-    """One band of an open file, with its pixel grid."""
+    """One band of an open file."""
 
-    dataset: Any
+    file: ImageFile
     index: int
     nodata: float | None
-    per_dataset_mask: bool
-    where: str
-    """What messages call it; they are published, so no path and no signature is in it."""
-    href: str
+    has_mask: bool
+    """Whether the file has a mask or alpha band for all of its bands."""
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return self.file.where
 
     @property
     def height(self) -> int:
         """Rows."""
-        return int(self.dataset.height)
+        return int(self.file.dataset.height)
 
     @property
     def width(self) -> int:
         """Columns."""
-        return int(self.dataset.width)
+        return int(self.file.dataset.width)
 
     @property
     def block_rows(self) -> int:
         """Rows of a block: what is decoded together."""
-        return int(self.dataset.block_shapes[self.index - 1][0])
+        return int(self.file.dataset.block_shapes[self.index - 1][0])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the raw values."""
+        dtype: np.dtype[Any] = np.dtype(self.file.dataset.dtypes[self.index - 1])
+        return dtype
 
     def read(self, top: int, left: int, rows: int, columns: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Raw values and where they are data; both of shape [rows, columns].
@@ -97,17 +159,12 @@ class OpenBand:
             ImageryError: the file is truncated or corrupt there.
         """
         window = Block(left, top, columns, rows)
-        try:
-            values = self.dataset.read(self.index, window=window)
-            if self.per_dataset_mask:
-                valid = self.dataset.dataset_mask(window=window) != 0
-            else:
-                valid = np.ones(values.shape, dtype=bool)
-        except (RasterioError, OSError) as error:
-            place = f"rows {top} to {top + rows}, columns {left} to {left + columns}"
-            raise ImageryError(
-                self.where, f"cannot be read at {place} ({cause(error, self.href)})", "a whole, undamaged image"
-            ) from error
+        place = f"read at rows {top} to {top + rows}, columns {left} to {left + columns}"
+        values = self.file.attempt(lambda: self.file.dataset.read(self.index, window=window), place)
+        if self.has_mask:
+            valid = self.file.attempt(lambda: self.file.dataset.dataset_mask(window=window), place) != 0
+        else:
+            valid = np.ones(values.shape, dtype=bool)
         if self.nodata is not None:
             valid &= values != self.nodata
         if np.issubdtype(values.dtype, np.floating):
@@ -128,47 +185,33 @@ def open_bands(files: Sequence[BandFile], nodata: float | None) -> Iterator[list
             with too few bands, or too large to be true.
     """
     with ExitStack() as stack:
-        handles: dict[str, Any] = {}
+        handles: dict[str, ImageFile] = {}
         bands = []
         for file in files:
             if file.href not in handles:
-                handles[file.href] = stack.enter_context(_open(file))
+                handles[file.href] = ImageFile(file)
+                stack.callback(handles[file.href].close)
             bands.append(_band(handles[file.href], file, nodata))
         yield bands
 
 
-def _open(file: BandFile) -> Any:
-    where = _name(file)
-    try:
-        dataset = rasterio.DatasetReader(gdal_path(file.href), driver=list(DRIVERS))
-    except (RasterioError, OSError) as error:
-        raise ImageryError(
-            where, f"cannot be opened ({cause(error, file.href)})", "a GeoTIFF or JPEG 2000 image"
-        ) from error
-    if dataset.width * dataset.height > MAX_PIXELS:
-        size = f"{dataset.width} × {dataset.height}"
-        dataset.close()
-        raise ImageryError(where, f"claims {size} pixels", f"at most {MAX_PIXELS}")
-    return dataset
-
-
-def _band(dataset: Any, file: BandFile, nodata: float | None) -> OpenBand:
-    where = _name(file)
-    index = file.index or 1
+def _band(image: ImageFile, file: BandFile, nodata: float | None) -> OpenBand:
+    dataset, index = image.dataset, file.index or 1
     if index > dataset.count or (file.index is None and dataset.count > 1 and file.band != "mask"):
-        raise ImageryError(where, f"has {dataset.count} bands", f"band {index} to be {file.band}")
+        raise ImageryError(image.where, f"has {dataset.count} bands", f"band {index} to be {file.band}")
     rows, columns = dataset.block_shapes[index - 1]
     size = rows * columns * np.dtype(dataset.dtypes[index - 1]).itemsize
     if size > MAX_BLOCK_BYTES:
-        raise ImageryError(where, f"has blocks of {size >> 20} MiB", f"at most {MAX_BLOCK_BYTES >> 20} MiB a block")
+        raise ImageryError(
+            image.where, f"has blocks of {size >> 20} MiB", f"at most {MAX_BLOCK_BYTES >> 20} MiB a block"
+        )
     stated = dataset.nodatavals[index - 1]
     if stated is None:
         stated = file.nodata
-    flags = dataset.mask_flag_enums[index - 1]
-    has_mask = MaskFlags.per_dataset in flags
+    has_mask = MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1]
     if stated is None and not has_mask:
         stated = nodata
-    return OpenBand(dataset, index, stated, has_mask, where, file.href)
+    return OpenBand(image, index, stated, has_mask)
 
 
 def _name(file: BandFile) -> str:
@@ -180,24 +223,16 @@ def public_name(href: str) -> str:
     return href.partition("?")[0].rpartition("/")[2][:200]
 
 
-def cause(error: BaseException, href: str) -> str:
-    """What the library said, without the address."""
-    text = " ".join(str(error.__cause__ or error).split())
-    for form in (href, href.removeprefix("file://"), href.partition("://")[2]):
-        text = text.replace(form, public_name(href)) if form else text
-    return text
-
-
 def grid_of(band: OpenBand) -> RasterGrid:
     """The pixel grid of an open band.
 
     Raises:
-        ImageryError: it has no reference system or no transform, or is rotated or upside down.
+        ImageryError: it has no reference system or no transform.
     """
-    dataset = band.dataset
+    dataset = band.file.dataset
     if dataset.crs is None or dataset.transform.is_identity:
-        gcps = len(dataset.gcps[0])
-        hint = f"only {gcps} ground control points" if gcps else "no reference system or transform"
+        points = len(dataset.gcps[0])
+        hint = f"only {points} ground control points" if points else "no reference system or transform"
         raise ImageryError(band.where, f"has {hint}", "a georeferenced image")
     code = dataset.crs.to_epsg()
     crs = f"EPSG:{code}" if code is not None else dataset.crs.to_wkt()

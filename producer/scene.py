@@ -12,7 +12,7 @@ from pyproj import CRS, Geod
 
 from clay_publish.footprint import centres, footprints
 from clay_publish.producer.chips import ChipBlock, Reading, cut, judge, normalise
-from clay_publish.producer.items import RasterGrid, SourceItem
+from clay_publish.producer.items import ItemMask, RasterGrid, SourceItem
 from clay_publish.producer.raster import OpenBand, open_bands
 from clay_publish.producer.sensors import CloudMask
 from clay_publish.producer.strips import Strip, fine_grid, strips
@@ -119,7 +119,7 @@ def read_scene(item: SourceItem, reading: Reading, area: shapely.Geometry | None
         ImageryError: the image cannot be opened or read, or is not what its item says.
     """
     files = [next(f for f in item.bands if f.band == band.name) for band in reading.bands]
-    wanted = [*files, *([item.mask] if item.mask is not None else [])]
+    wanted = [*files, *([item.mask.file] if item.mask is not None else [])]
     with open_bands(wanted, reading.sensor.nodata) as opened:
         if item.mask is not None:
             opened[-1].nodata = None  # what its values mean is the mask's own business
@@ -135,9 +135,7 @@ def read_scene(item: SourceItem, reading: Reading, area: shapely.Geometry | None
 def _panels(opened: list[OpenBand], scene: SceneChips) -> Iterator[tuple[int, int]]:
     """Column ranges of whole chips so that strips of all bands stay within memory."""
     deepest = max(band.block_rows for band in opened) + scene.size
-    a_column = sum(
-        (deepest * np.dtype(band.dataset.dtypes[band.index - 1]).itemsize + scene.size * 9) for band in opened
-    )
+    a_column = sum((deepest * band.dtype.itemsize + scene.size * 9) for band in opened)
     chips = max(1, int(MEMORY // (2 * a_column * scene.size)))
     for first in range(0, scene.columns, chips):
         yield first * scene.size, min(first + chips, scene.columns) * scene.size
@@ -154,7 +152,7 @@ def _block(strip: Strip, scene: SceneChips, reading: Reading, area: shapely.Geom
     if not len(mine):
         return None
     valid = _share(cut(np.logical_and.reduce(strip.valid[: len(bands)]), size))
-    cloud = _cloud(strip, sensor.mask, len(bands), size)
+    cloud = _cloud(strip, item.mask, len(bands), size)
     verdicts = [judge(v, c, rules) for v, c in zip(valid[mine].tolist(), cloud[mine].tolist(), strict=True)]
     kept = mine[[reason is None for reason, _ in verdicts]]
     pixels = np.empty((len(kept), len(bands), size, size), dtype=np.float32)
@@ -211,11 +209,11 @@ def lost_scene(scene: SceneChips, area: shapely.Geometry | None, reason: str, de
     )
 
 
-def _cloud(strip: Strip, mask: CloudMask | None, place: int, size: int) -> npt.NDArray[np.float32]:
+def _cloud(strip: Strip, mask: ItemMask | None, place: int, size: int) -> npt.NDArray[np.float32]:
     count = strip.values[0].shape[1] // size
     if mask is None or len(strip.values) <= place:
         return np.full(count, np.nan, dtype=np.float32)
-    under = cloudy(strip.values[place], mask) & strip.valid[place]
+    under = cloudy(strip.values[place], mask.values) & strip.valid[place]
     return _share(cut(under, size))
 
 

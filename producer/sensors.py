@@ -69,7 +69,10 @@ class Sensor:
     attribution: str
     nodata: float | None = None
     """Raw value without data, where neither file nor item says."""
-    mask: CloudMask | None = None
+    masks: tuple[CloudMask, ...] = ()
+    """Ways in which its items may mark cloud; the first whose asset is there is used."""
+    images: tuple[str, ...] = ()
+    """Keys of an asset that holds all bands in this order, where the item does not describe its bands."""
     decibels: bool = False
     """Linear power in the file: ≤ 0 becomes 1e-10, then 10·log10."""
     offset_from_baseline: float | None = None
@@ -101,6 +104,8 @@ _SENTINEL_2_BANDS = (
     Band("swir22", 1835, 1379, 2.19, ("B12",)),
 )
 
+_RGBNIR = ("red", "green", "blue", "nir")
+
 _LANDSAT = {
     "red": (0.65, ("B4", "SR_B4", "SR_B4.TIF", "B4.TIF")),
     "green": (0.56, ("B3", "SR_B3", "SR_B3.TIF", "B3.TIF")),
@@ -120,6 +125,10 @@ def _landsat(*statistics: tuple[float, float]) -> tuple[Band, ...]:
 _QA_PIXEL = CloudMask(("qa_pixel", "QA_PIXEL", "pixel_qa", "QA_PIXEL.TIF"), frozenset({1, 2, 3, 4}), bits=True)
 # Cloud shadow, medium and high probability cloud, thin cirrus (Sentinel-2 L2A scene classification).
 _SCL = CloudMask(("scl", "SCL"), frozenset({3, 8, 9, 10}), nodata=frozenset({0}))
+# Thick cloud, thin cloud, cloud shadow (OmniCloudMask).
+_OMNICLOUDMASK = CloudMask(
+    ("omnicloudmask", "ocm", "cloud_mask", "cloudmask"), frozenset({1, 2, 3}), nodata=frozenset({255})
+)
 
 _USGS = "Landsat Level-1 and Level-2 data courtesy of the U.S. Geological Survey."
 _COPERNICUS_TERMS = "LicenseRef-Copernicus"
@@ -136,8 +145,20 @@ SENSORS: dict[str, Sensor] = {
             _COPERNICUS_TERMS,
             COPERNICUS,
             nodata=0,
-            mask=_SCL,
+            masks=(_SCL, _OMNICLOUDMASK),
             offset_from_baseline=4.0,
+        ),
+        Sensor(
+            "sentinel-2-rgbnir",
+            "Sentinel-2 annual composites of ESA WorldCover: red, green, blue and near infrared in one image",
+            10,
+            tuple(band for name in _RGBNIR for band in _SENTINEL_2_BANDS if band.name == name),
+            ("red", "green", "blue"),
+            "CC-BY-4.0",
+            "© ESA WorldCover project. Contains modified Copernicus Sentinel data processed by the ESA WorldCover"
+            " consortium.",
+            nodata=0,
+            images=("rgbnir", "s2_rgbnir", "RGBNIR", "data"),
         ),
         Sensor(
             "landsat-c2l1",
@@ -148,7 +169,7 @@ SENSORS: dict[str, Sensor] = {
             "public-domain",
             _USGS,
             nodata=0,
-            mask=_QA_PIXEL,
+            masks=(_QA_PIXEL, _OMNICLOUDMASK),
         ),
         Sensor(
             "landsat-c2l2-sr",
@@ -159,7 +180,7 @@ SENSORS: dict[str, Sensor] = {
             "public-domain",
             _USGS,
             nodata=0,
-            mask=_QA_PIXEL,
+            masks=(_QA_PIXEL, _OMNICLOUDMASK),
         ),
         Sensor(
             "naip",
@@ -174,6 +195,7 @@ SENSORS: dict[str, Sensor] = {
             ("red", "green", "blue"),
             "public-domain",
             "USDA Farm Production and Conservation, National Agriculture Imagery Program.",
+            images=("image",),
         ),
         Sensor(
             "linz",
@@ -187,6 +209,7 @@ SENSORS: dict[str, Sensor] = {
             ("red", "green", "blue"),
             "CC-BY-4.0",
             "Sourced from the LINZ Data Service and licensed for reuse under CC BY 4.0.",
+            images=("visual",),
         ),
         Sensor(
             "sentinel-1-rtc",
@@ -204,7 +227,7 @@ SENSORS: dict[str, Sensor] = {
             "MODIS surface reflectance",
             500,
             tuple(
-                Band(f"sur_refl_b{number:02d}", mean, std, wave, (f"B{number:02d}",))
+                Band(f"sur_refl_b{number:02d}", mean, std, wave, (f"B{number:02d}", f"Nadir_Reflectance_Band{number}"))
                 for number, (mean, std, wave) in enumerate(
                     (
                         (1072, 1643, 0.645),
@@ -221,6 +244,7 @@ SENSORS: dict[str, Sensor] = {
             ("sur_refl_b01", "sur_refl_b04", "sur_refl_b03"),
             "public-domain",
             "MODIS data courtesy of NASA's Land Processes DAAC and the U.S. Geological Survey.",
+            nodata=-28672,
         ),
         Sensor(
             "planetscope-sr",
@@ -240,6 +264,8 @@ SENSORS: dict[str, Sensor] = {
             None,
             "Includes material © Planet Labs PBC.",
             nodata=0,
+            masks=(_OMNICLOUDMASK,),
+            images=("ortho_analytic_8b_sr", "analytic_8b_sr", "analytic"),
         ),
         Sensor(
             "satellogic-MSI-L1D",
@@ -255,6 +281,8 @@ SENSORS: dict[str, Sensor] = {
             "CC-BY-4.0",
             "Satellogic EarthView, © Satellogic.",
             nodata=0,
+            masks=(_OMNICLOUDMASK,),
+            images=("analytic",),
         ),
     )
 }

@@ -61,8 +61,7 @@ def _row(each: Considered, bbox: dict[str, float] | None) -> dict[str, Any]:
 
 def _files(item: SourceItem) -> list[BandFile]:
     """One entry an asset."""
-    every = [*item.bands, *([item.mask] if item.mask else [])]
-    return list({file.asset: file for file in every}.values())
+    return list({file.asset: file for file in item.files}.values())
 
 
 def _asset(file: BandFile, item: SourceItem) -> dict[str, Any]:

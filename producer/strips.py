@@ -50,7 +50,7 @@ class _BandRows:
         """Rows `top` to `bottom` of the fine grid, by nearest neighbour; outside the band nothing is valid."""
         rows = self._rows[top:bottom]
         inside = rows[(rows >= 0) & (rows < self.band.height)]
-        dtype = np.dtype(self.band.dataset.dtypes[self.band.index - 1])
+        dtype = self.band.dtype
         if not len(inside) or not self._width:
             shape = (len(rows), len(self._columns))
             return np.zeros(shape, dtype=dtype), np.zeros(shape, dtype=bool)
@@ -152,8 +152,8 @@ def strips(
     Bands that are coarser, or that start elsewhere, are brought to the fine grid by nearest neighbour.
     """
     readers = [_BandRows(band, fine, left, right) for band in bands]
-    files = list({id(reader.band.dataset): None for reader in readers})
-    groups = [[n for n, r in enumerate(readers) if id(r.band.dataset) == file] for file in files]
+    files = list({id(reader.band.file): None for reader in readers})
+    groups = [[n for n, r in enumerate(readers) if id(r.band.file) == file] for file in files]
     with ThreadPoolExecutor(max_workers=min(threads, len(groups))) as pool:
         for top in range(0, fine.height - rows + 1, rows):
 

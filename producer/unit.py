@@ -15,6 +15,7 @@ import shapely
 from clay_publish.errors import EncoderError, ImageryError
 from clay_publish.fingerprint import Fingerprint
 from clay_publish.producer.chips import ChipBlock, Reading
+from clay_publish.producer.content import SourceChangedError, check_unchanged
 from clay_publish.producer.encoders import Chips, Encoded, Encoder
 from clay_publish.producer.parts import COVERAGE, PartEntry, Receipt, write_part, write_receipt
 from clay_publish.producer.plan import Unit
@@ -70,10 +71,11 @@ def run_unit(unit: Unit, work: Work) -> Receipt:
             for block in _ahead(_read(unit, work)):
                 _embed(block, unit, work, rows)
     except ImageryError as problem:
+        reason = "source_changed" if isinstance(problem, SourceChangedError) else "unreadable"
         # What was embedded before the damage is dropped: half an image is not what the next run would find.
         error = str(problem)
         rows = _Rows()
-        _lose(unit, work, error, rows)
+        _lose(unit, work, reason, error, rows)
     parts: dict[str, PartEntry] = {}
     for token, tables in sorted(rows.embeddings.items()):
         parts[token] = write_part(work.release, unit.id, token, tables)
@@ -97,6 +99,7 @@ def _read(unit: Unit, work: Work) -> Iterator[ChipBlock]:
     if unit.cells is not None:
         return read_cells(unit.cells, unit.items, unit.window, reading)
     (item,) = unit.items
+    check_unchanged(item)
     return read_scene(item, reading, unit.area)
 
 
@@ -211,24 +214,22 @@ def _coverage(block: ChipBlock, unit: Unit) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=PART_COVERAGE)
 
 
-def _lose(unit: Unit, work: Work, detail: str, rows: _Rows) -> None:
+def _lose(unit: Unit, work: Work, reason: str, detail: str, rows: _Rows) -> None:
     """Record an image that cannot be read: every chip it was expected to give, or one row for the whole item."""
     (item,) = unit.items
     if item.grid is not None:
-        _cover(
-            lost_scene(SceneChips(item, item.grid, work.spec.chips.size), unit.area, "unreadable", detail), unit, rows
-        )
+        _cover(lost_scene(SceneChips(item, item.grid, work.spec.chips.size), unit.area, reason, detail), unit, rows)
         return
     row = {
         "id": f"item_{safe_name(item.id)}_{unit.window.token}",
         "window_start": unit.window.start,
         "window_end": unit.window.end,
         "status": "missing",
-        "reason": "unreadable",
+        "reason": reason,
         "item_ids": [item.id],
         "detail": detail,
         "zone": 1 if item.geometry is None else int(utm_zones(np.array([item.geometry.centroid.x]))[0]),
         "geometry": None if item.geometry is None else shapely.to_wkb(item.geometry),
     }
-    rows.counts["unreadable"] += 1
+    rows.counts[reason] += 1
     rows.coverage.append(pa.Table.from_pylist([row], schema=PART_COVERAGE))

@@ -14,6 +14,7 @@ from rasterio.enums import Resampling
 from clay_publish.errors import ImageryError
 from clay_publish.grid import UtmGrid
 from clay_publish.producer.chips import ChipBlock, Reading, judge, normalise
+from clay_publish.producer.content import SourceChangedError
 from clay_publish.producer.items import SourceItem
 from clay_publish.producer.scene import cloudy
 from clay_publish.producer.warp import Canvas, Images, images
@@ -191,7 +192,7 @@ class _Piece:
     def _clouds(self, acquisition: _Acquisition, touches: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
         """Share of each cell under cloud; NaN where no image of the acquisition has a mask there."""
         shares = np.full(len(self.rows), np.nan)
-        if self.reading.sensor.mask is None or not touches.any():
+        if not touches.any():
             return shares
         seen = np.zeros((self.canvas.height, self.canvas.width), dtype=bool)
         under = np.zeros_like(seen)
@@ -199,15 +200,15 @@ class _Piece:
         for item in acquisition.items:
             try:
                 band = self.opened.mask(item)
-                if band is None:
+                if band is None or item.mask is None:
                     continue
                 ((values, valid),) = self.opened.warp([band], self.canvas, Resampling.nearest)
             except ImageryError as error:
                 self._blame(item, error)
                 continue
             masked = True
-            fresh = valid & ~np.isin(values, list(self.reading.sensor.mask.nodata)) & ~seen
-            under |= fresh & cloudy(values, self.reading.sensor.mask)
+            fresh = valid & ~np.isin(values, list(item.mask.values.nodata)) & ~seen
+            under |= fresh & cloudy(values, item.mask.values)
             seen |= fresh
         if masked:
             for n in np.flatnonzero(touches).tolist():
@@ -218,7 +219,8 @@ class _Piece:
         """Remember that an image cannot be read, for the cells that find no other."""
         for cell in self.found:
             if item.id in cell.tried and cell.reason == "no_imagery":
-                cell.reason, cell.detail = "unreadable", f"item {item.id}: {error}"
+                cell.reason = "source_changed" if isinstance(error, SourceChangedError) else "unreadable"
+                cell.detail = f"item {item.id}: {error}"
 
     def _try(self, number: int, places: list[int], cloud: npt.NDArray[np.float64]) -> None:
         """Read an acquisition and give its pixels to the cells that it fills well enough."""

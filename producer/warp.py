@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from affine import Affine
-from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
 
-from clay_publish.errors import ImageryError
+from clay_publish.producer.content import check_unchanged
 from clay_publish.producer.items import BandFile, SourceItem
-from clay_publish.producer.raster import OpenBand, cause, grid_of, open_bands
+from clay_publish.producer.raster import OpenBand, grid_of, open_bands
 
 RESAMPLING = "all bands are warped to the cell's pixels, bilinear"
 _TOLERANCE = 0.02
@@ -55,8 +54,10 @@ class Images:
         """The bands of an image, in the order asked for.
 
         Raises:
-            ImageryError: it cannot be opened.
+            ImageryError: it cannot be opened, or is not what was planned.
         """
+        if (item.id, False) not in self._open:
+            check_unchanged(item)
         files = [next(f for f in item.bands if f.band == band) for band in self._bands]
         return self._get(item, files, mask=False)
 
@@ -66,7 +67,7 @@ class Images:
         Raises:
             ImageryError: it cannot be opened.
         """
-        return None if item.mask is None else self._get(item, [item.mask], mask=True)[0]
+        return None if item.mask is None else self._get(item, [item.mask.file], mask=True)[0]
 
     def _get(self, item: SourceItem, files: list[BandFile], *, mask: bool) -> list[OpenBand]:
         key = (item.id, mask)
@@ -87,8 +88,8 @@ class Images:
         Raises:
             ImageryError: an image is truncated or corrupt there.
         """
-        files = list({id(band.dataset): None for band in bands})
-        groups = [[n for n, band in enumerate(bands) if id(band.dataset) == file] for file in files]
+        files = list({id(band.file): None for band in bands})
+        groups = [[n for n, band in enumerate(bands) if id(band.file) == file] for file in files]
 
         def read(group: list[int]) -> list[Layer]:
             return _warp_file([bands[n] for n in group], canvas, resampling)
@@ -117,10 +118,12 @@ def images(bands: tuple[str, ...], nodata: float | None, threads: int) -> Iterat
 
 def _warp_file(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) -> list[Layer]:
     first = bands[0]
-    nodata = first.nodata
-    try:
+    nodata = None if first.has_mask else first.nodata
+    indexes = [band.index for band in bands]
+
+    def read() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         with WarpedVRT(
-            first.dataset,
+            first.file.dataset,
             crs=f"EPSG:{canvas.epsg}",
             transform=canvas.transform,
             height=canvas.height,
@@ -129,13 +132,9 @@ def _warp_file(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) ->
             tolerance=_TOLERANCE,
             src_nodata=nodata,
             nodata=nodata,
-            add_alpha=nodata is None,
-        ) as vrt:
-            indexes = [band.index for band in bands]
-            values = vrt.read(indexes)
-            masks = vrt.read_masks(indexes) != 0
-    except (RasterioError, OSError) as error:
-        raise ImageryError(
-            first.where, f"cannot be warped ({cause(error, first.href)})", "a whole, undamaged image"
-        ) from error
-    return list(zip(values, masks, strict=True))
+            add_alpha=nodata is None and MaskFlags.alpha not in first.file.dataset.mask_flag_enums[0],
+        ) as warped:
+            return warped.read(indexes), warped.read_masks(indexes)
+
+    values, masks = first.file.attempt(read, "warped")
+    return list(zip(values, masks != 0, strict=True))
