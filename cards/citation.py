@@ -15,8 +15,8 @@ from clay_publish.cards.facts import Facts
 
 _ORCID = re.compile(r"\d{4}-\d{4}-\d{4}-\d{3}[\dX]")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
-_DOI = re.compile(r"10\.\d{4,9}(\.\d+)?/[A-Za-z0-9:/_;\-.()\[\]\\]+")
-_URL = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&()*+,;=%-]+")
+_DOI = re.compile(r"10\.\d{4,9}(\.\d+)?/[A-Za-z0-9:/_;\-.()\[\]\\]{1,200}")
+_URL = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&()*+,;=%-]{1,1000}")
 
 
 def citation(facts: Facts, released: date) -> dict[str, Any]:
@@ -43,11 +43,8 @@ def citation(facts: Facts, released: date) -> dict[str, Any]:
         made["license-url"] = where
     if spec.doi and _DOI.fullmatch(spec.doi):
         made["doi"] = spec.doi
-    address = facts.address or (
-        f"https://huggingface.co/datasets/{spec.publish.hugging_face}" if spec.publish.hugging_face else None
-    )
-    if address and _URL.fullmatch(address):
-        made["url"] = address
+    if facts.home and _URL.fullmatch(facts.home):
+        made["url"] = facts.home
     return made | {"references": _references(facts)}
 
 

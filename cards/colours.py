@@ -11,6 +11,7 @@ import numpy.typing as npt
 from clay_publish.cards.ground import Floats
 
 EMBEDDED = "#0072B2"
+MARK = "#D55E00"
 LINE = "#333333"
 GRID = "#CCCCCC"
 

@@ -51,10 +51,15 @@ def markdown(value: Any) -> Markup:
     return _escape(one_line(str(value)))
 
 
+def long(value: str) -> Markup:
+    """A value in one line that may be as long as a description."""
+    return _escape(one_line(value, TEXT))
+
+
 def paragraphs(text: str) -> Markup:
     """A longer text: its paragraphs stay, nothing in it is markup."""
     short = text if len(text) <= TEXT else f"{text[: TEXT - 1]}…"
-    blocks = [_escape(one_line(block, TEXT)) for block in re.split(r"\n\s*\n", short)]
+    blocks = [long(block) for block in re.split(r"\n\s*\n", short)]
     return Markup("\n\n").join(block for block in blocks if block)
 
 
@@ -89,5 +94,5 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters.update(code=code, link=link, paragraphs=paragraphs, **FORMATS)
+    made.filters.update(code=code, link=link, long=long, paragraphs=paragraphs, **FORMATS)
     return made

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from clay_publish import manifest
 from clay_publish import release as paths
+from clay_publish.addresses import release_address
 from clay_publish.cards.provenance import Coverage, Sources, read_coverage, read_sources
 from clay_publish.errors import ReleaseError
 from clay_publish.fingerprint import Fingerprint
@@ -89,10 +90,18 @@ class Facts:
         return self.fingerprint.size * self.gsd
 
     @property
+    def home(self) -> str | None:
+        """The page a person would be sent to; None where the spec names none."""
+        if self.address:
+            return self.address
+        repository = self.spec.publish.hugging_face
+        return f"https://huggingface.co/datasets/{repository}" if repository else None
+
+    @property
     def address(self) -> str | None:
         """Where this version will be found on the web."""
-        base = self.spec.publish.base_url
-        return f"{quote(base.rstrip('/'), safe=':/%@~+,;=&$!')}/{self.spec.version}" if base else None
+        found = release_address(self.spec)
+        return quote(found, safe=":/%@~+,;=&$!") if found else None
 
 
 def read_facts(release: Release) -> Facts:

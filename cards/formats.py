@@ -24,9 +24,9 @@ def percent(share: float) -> str:
     return f"{share * 100:.1f}".removesuffix(".0") + " %"
 
 
-def length(metres: float) -> str:
+def metres(value: float) -> str:
     """`960 m`, `1.28 km`."""
-    return f"{metres / 1000:.4g} km" if metres >= 1000 else f"{metres:.4g} m"
+    return f"{value / 1000:.4g} km" if value >= 1000 else f"{value:.4g} m"
 
 
 def size(value: int) -> str:
@@ -53,7 +53,7 @@ FORMATS: dict[str, Callable[..., str]] = {
     "number": number,
     "figure": figure,
     "percent": percent,
-    "length": length,
+    "metres": metres,
     "bytes": size,
     "duration": duration,
 }

@@ -2,14 +2,20 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from clay_publish.cards import colours
 from clay_publish.cards.facts import Facts
+from clay_publish.cards.formats import figure as figure_text
+from clay_publish.cards.formats import percent
 from clay_publish.cards.gaps import Gap
-from clay_publish.cards.ground import Ground
-from clay_publish.cards.maps import Frame, draw_chips, draw_polygons, map_figure, png
+from clay_publish.cards.ground import Floats, Ground
+from clay_publish.cards.maps import WIDTH, Frame, draw_chips, draw_polygons, map_figure, png
 from clay_publish.cards.sample import Sample
 
 
@@ -30,6 +36,90 @@ def coverage_map(facts: Facts, ground: Ground, gaps: list[Gap]) -> bytes:
         )
     figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=9)
     return png(figure)
+
+
+def gaps_chart(facts: Facts) -> bytes | None:
+    """Missing chips by reason; None where none is missing."""
+    missing = list(facts.coverage.missing.items())[::-1]
+    if not missing:
+        return None
+    figure = _chart(0.7 + 0.42 * len(missing))
+    axes = figure.subplots()
+    fills = [colours.REASONS.get(reason, colours.UNKNOWN) for reason, _ in missing]
+    bars = axes.barh(
+        [_words(reason) for reason, _ in missing],
+        [number for _, number in missing],
+        color=[fill.colour for fill in fills],
+        hatch=[fill.hatch for fill in fills],
+        edgecolor="white",
+        height=0.7,
+    )
+    expected = facts.coverage.expected
+    labels = [f" {number:,} ({percent(number / expected)} of the expected)" for _, number in missing]
+    axes.bar_label(bars, labels=labels, fontsize=9)
+    axes.set_xlim(0, max(number for _, number in missing) * 1.45)
+    axes.set_xlabel("chips", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return png(figure)
+
+
+def norms_chart(sample: Sample) -> bytes:
+    """How long the vectors are."""
+    figure = _chart(2.4)
+    _histogram(figure.subplots(), sample.norms, "length of the vector (Euclidean norm)")
+    return png(figure)
+
+
+def loss_chart(sample: Sample) -> bytes | None:
+    """How the reconstruction loss is distributed; None where there is none."""
+    known = sample.loss[np.isfinite(sample.loss)]
+    if not len(known):
+        return None
+    figure = _chart(2.4)
+    _histogram(figure.subplots(), known, "reconstruction loss (mean absolute error of normalised pixels)")
+    return png(figure)
+
+
+def loss_map(facts: Facts, sample: Sample) -> bytes | None:
+    """Where the model reconstructs badly; None where there is no loss."""
+    known = np.flatnonzero(np.isfinite(sample.loss))
+    if not len(known):
+        return None
+    frame = Frame.around(facts.bbox)
+    figure, axes = map_figure(frame, below=0.55)
+    low, high = np.percentile(sample.loss[known], [2, 98])
+    scale = ScalarMappable(Normalize(low, max(high, low + 1e-9)), "cividis")
+    geometry = sample.ground.geometry
+    ground = Ground(geometry[known] if len(geometry) else geometry, sample.ground.lon[known], sample.ground.lat[known])
+    draw_chips(axes, frame, ground, facts.ground, scale.to_rgba(sample.loss[known]))
+    height = figure.get_figheight()
+    bar = figure.colorbar(
+        scale, cax=figure.add_axes((0.3, 0.34 / height, 0.45, 0.14 / height)), orientation="horizontal", extend="both"
+    )
+    bar.set_label("reconstruction loss", fontsize=8, labelpad=1)
+    bar.ax.tick_params(labelsize=8, pad=1)
+    return png(figure)
+
+
+def _chart(height: float) -> Figure:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _histogram(axes: Axes, values: Floats, label: str) -> None:
+    low, high = values.min(), values.max()
+    # Values that are all alike are one bar, not a spike of rounding.
+    around = (low - 0.5, high + 0.5) if high - low < 1e-6 * abs(high) else (low, high)
+    axes.hist(values, bins=min(60, max(10, int(len(values) ** 0.5) * 2)), range=around, color=colours.EMBEDDED)
+    median = float(np.median(values))
+    axes.axvline(median, color=colours.MARK, linewidth=2, linestyle="--", label=f"median {figure_text(median)}")
+    axes.set_xlabel(label, fontsize=9)
+    axes.set_ylabel("chips", fontsize=9)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
 
 
 def components_map(facts: Facts, sample: Sample) -> bytes:

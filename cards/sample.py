@@ -46,6 +46,8 @@ class Sample:
     """Length of each vector."""
     loss: Floats
     """NaN where there is none."""
+    cosine: float | None
+    """Mean cosine similarity of two chips drawn at random; None where there is only one."""
     scores: Floats
     """[n, 3]: the vectors on the principal axes."""
     components: Components
@@ -87,9 +89,9 @@ def read_sample(release: Release) -> Sample:
     components = _fit(release, chosen)
     parts = [_describe(_read(release, group, vectors_only=False), components) for group in chosen]
     joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    geometry, lon, lat, norms, loss, scores = joined
+    geometry, lon, lat, norms, loss, directions, scores = joined
     ground = Ground(geometry if len(geometry) <= POLYGONS else geometry[:0], lon, lat)
-    return Sample(total, ground, norms, loss, scores, components)
+    return Sample(total, ground, norms, loss, _cosine(directions, len(norms)), scores, components)
 
 
 def _row_groups(release: Release) -> Iterator[_RowGroup]:
@@ -155,13 +157,24 @@ def _normalised(rows: Floats) -> Floats:
 
 
 def _describe(table: pa.Table, components: Components) -> tuple[npt.NDArray[np.generic], ...]:
-    found = vectors(table)
+    found = vectors(table).astype(np.float64)
+    norms = np.linalg.norm(found, axis=1)
+    directions = np.divide(found, norms[:, None], out=np.zeros_like(found), where=norms[:, None] > 0)
     loss = table.column("loss").to_numpy().astype(np.float64)
     return (
         np.array(table.column("geometry").to_pylist(), dtype=object),
         table.column("lon").to_numpy(),
         table.column("lat").to_numpy(),
-        np.linalg.norm(found.astype(np.float64), axis=1),
+        norms,
         loss,
+        directions.sum(axis=0, keepdims=True),
         (found - components.mean) @ components.axes.T,
     )
+
+
+def _cosine(directions: Floats, number: int) -> float | None:
+    """Mean over all pairs of different chips, from the sum of their unit vectors: (|Σu|² − n) / (n (n − 1))."""
+    if number < 2:
+        return None
+    total = directions.sum(axis=0)
+    return float((total @ total - number) / (number * (number - 1)))

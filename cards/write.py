@@ -5,16 +5,22 @@ from datetime import UTC, date, datetime
 from clay_publish import release as paths
 from clay_publish.cards import citation, licences
 from clay_publish.cards.card import host_card, hub_card
+from clay_publish.cards.croissant import croissant
+from clay_publish.cards.datacite import datacite
 from clay_publish.cards.facts import Facts, read_facts
 from clay_publish.cards.gaps import read_gaps
 from clay_publish.cards.ground import read_ground
-from clay_publish.cards.pictures import components_map, coverage_map
-from clay_publish.cards.sample import read_sample
+from clay_publish.cards.jsonld import json_ld
+from clay_publish.cards.neighbours import neighbours_picture
+from clay_publish.cards.pictures import components_map, coverage_map, gaps_chart, loss_chart, loss_map, norms_chart
+from clay_publish.cards.quality import quality
+from clay_publish.cards.sample import Sample, read_sample
+from clay_publish.manifest import dump_json
 from clay_publish.release import Release
 
 
 def write_cards(release: Release) -> None:
-    """Write `figures/`, `README.md`, `CITATION.cff`, `LICENSE`, `CHANGELOG.md` and the card of source.coop.
+    """Write the pictures, both cards, the citation, the licence, the changelog, and what machines read about a release.
 
     All they say is read from the release: its spec, tables, footers and record of the run. Only the day of the first
     writing is today's, and stays when the documents are written again.
@@ -24,18 +30,43 @@ def write_cards(release: Release) -> None:
     """
     facts = read_facts(release)
     sample = read_sample(release)
+    figures = _write_figures(release, facts, sample)
+    released = _released(release, facts)
+    cited = citation.citation(facts, released)
+    bibtex = citation.bibtex(cited, f"{facts.spec.name}-{facts.spec.version}")
+    measured = quality(sample)
+    documents = {
+        paths.CITATION: citation.dump(cited),
+        paths.LICENSE: licences.text(facts.spec.license),
+        paths.CARD: hub_card(facts, measured, figures, bibtex),
+        paths.HOST_CARD: host_card(facts, measured, figures, bibtex),
+        paths.CROISSANT: dump_json(croissant(facts, released, bibtex)),
+        paths.DATACITE: dump_json(datacite(facts, released)),
+        paths.JSON_LD: dump_json(json_ld(facts, released)),
+        paths.CHANGELOG: f"# Changelog\n\n## {facts.spec.version}\n\nFirst release.\n",
+    }
+    for path, text in documents.items():
+        release.store.write(path, text)
+
+
+def _write_figures(release: Release, facts: Facts, sample: Sample) -> frozenset[str]:
+    """Write the pictures this release has something to show for, and remove those it has not; their names."""
     pictures = {
         "coverage.png": coverage_map(facts, read_ground(release), read_gaps(release)),
         "embeddings.png": components_map(facts, sample),
+        "gaps.png": gaps_chart(facts),
+        "norms.png": norms_chart(sample),
+        "loss.png": loss_chart(sample),
+        "loss_map.png": loss_map(facts, sample),
+        "neighbours.png": neighbours_picture(release),
     }
     for name, picture in pictures.items():
-        release.store.write(f"{paths.FIGURES}/{name}", picture)
-    cited = citation.citation(facts, _released(release, facts))
-    release.store.write(paths.CITATION, citation.dump(cited))
-    release.store.write(paths.LICENSE, licences.text(facts.spec.license))
-    release.store.write(paths.CARD, hub_card(facts, sample, cited))
-    release.store.write(paths.HOST_CARD, host_card(facts, sample, cited))
-    release.store.write(paths.CHANGELOG, f"# Changelog\n\n## {facts.spec.version}\n\nFirst release.\n")
+        path = f"{paths.FIGURES}/{name}"
+        if picture is None:
+            release.store.remove(path)
+        else:
+            release.store.write(path, picture)
+    return frozenset(name for name, picture in pictures.items() if picture is not None)
 
 
 def _released(release: Release, facts: Facts) -> date:

@@ -31,6 +31,8 @@ CITATION = "CITATION.cff"
 LICENSE = "LICENSE"
 CHANGELOG = "CHANGELOG.md"
 CROISSANT = "croissant.json"
+DATACITE = "datacite.json"
+JSON_LD = "dataset.jsonld"
 HOST_CARD = "hosts/source.coop/README.md"
 SCHEMAS = "schemas"
 MODEL = "model.json"
@@ -145,7 +147,9 @@ class Release:
             ReleaseError: missing, or not a readable Parquet file.
         """
         try:
-            return pq.ParquetFile(self.store.arrow(path), page_checksum_verification=verify)
+            source = self.store.arrow(path)
+            # Elsewhere the ranges of a read are asked for at once instead of column by column.
+            return pq.ParquetFile(source, page_checksum_verification=verify, pre_buffer=not self.store.local)
         except StoreError as error:
             raise ReleaseError(error.where, error.found, error.expected, error.fix) from error
         except (pa.ArrowException, OSError) as error:

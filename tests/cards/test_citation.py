@@ -11,14 +11,10 @@ import yaml
 
 from clay_publish.cards import write_cards
 from clay_publish.release import Release
-from clay_publish.spec import dump_spec
+
+from .specs import respecify
 
 SCHEMA = json.loads((Path(__file__).parent / "cff-1.2.0.json").read_text())
-
-
-def respecify(folder: Path, **keys: object) -> None:
-    spec = yaml.safe_load((folder / "release.yaml").read_text())
-    (folder / "release.yaml").write_text(dump_spec({**spec, **keys}))
 
 
 def test_the_citation_is_valid(release_copy: Path) -> None:
