@@ -158,7 +158,7 @@ def test_other_weights_than_the_pinned_ones_are_refused_before_they_are_read(loa
 def test_sizes_are_read_off_the_tensors(
     load: Load, tmp_path: Path, chips: Chips, encoder: Sizes, decoder: Sizes
 ) -> None:
-    """Seeded weights in the published shapes (of the large ones the first layers), beside what Clay's files also hold."""
+    """Seeded weights in the published shapes (few layers of the large ones) beside what else Clay's files hold."""
     torch.manual_seed(0)
     parts = {"encoder": ClayEncoder(encoder), "decoder": ClayDecoder(decoder, encoder.dim)}
     state = {f"model.{name}.{k}": v for name, part in parts.items() for k, v in part.state_dict().items()}
