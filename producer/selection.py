@@ -1,27 +1,18 @@
 """Which items of the sources are used, and why the others are not."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import shapely
 
-from clay_publish.errors import SourceError, SpecError
+from clay_publish.errors import SourceError
 from clay_publish.producer.items import SourceItem, source_item
 from clay_publish.producer.licenses import check, terms
+from clay_publish.producer.search import Search
 from clay_publish.producer.sensors import Sensor
-from clay_publish.producer.sources import read_items
+from clay_publish.producer.sources import Found, read_items
 from clay_publish.spec import Imagery, Spec
-
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "eq": lambda value, limit: bool(value == limit),
-    "neq": lambda value, limit: bool(value != limit),
-    "lt": lambda value, limit: bool(value < limit),
-    "lte": lambda value, limit: bool(value <= limit),
-    "gt": lambda value, limit: bool(value > limit),
-    "gte": lambda value, limit: bool(value >= limit),
-    "in": lambda value, limit: bool(value in limit),
-}
+from clay_publish.windows import Window
 
 
 @dataclass(frozen=True)
@@ -34,8 +25,27 @@ class Considered:
     reason: str | None = None
 
 
-def select(spec: Spec, sensor: Sensor, areas: list[shapely.Geometry | None]) -> list[Considered]:
-    """Read every block's items and decide on each, ordered by block and id.
+@dataclass(frozen=True)
+class Broken:
+    """An item that cannot be used for what it is: no time, no such band."""
+
+    id: str
+    collection: str | None
+    block: int
+    reason: str
+
+
+@dataclass
+class Selection:
+    """All that the sources gave."""
+
+    considered: list[Considered] = field(default_factory=list)
+    """Ordered by block and id."""
+    broken: list[Broken] = field(default_factory=list)
+
+
+def select(spec: Spec, sensor: Sensor, areas: Sequence[shapely.Geometry | None]) -> Selection:
+    """Read every block's items and decide on each.
 
     Args:
         spec: the release spec.
@@ -44,105 +54,95 @@ def select(spec: Spec, sensor: Sensor, areas: list[shapely.Geometry | None]) -> 
 
     Raises:
         SourceError: a source cannot be read, or nothing is left to use.
-        LicenseError: the terms of an item contradict the release's licence.
+        LicenseError: the terms of an item or its collection contradict the release's licence.
     """
-    considered: list[Considered] = []
-    broken: list[SourceError] = []
+    selection = Selection()
     for number, block in enumerate(spec.imagery):
-        for item, properties in _items(block, sensor, number, broken):
-            licensed = replace(
-                item,
-                license=terms(item.license, sensor.license, block.license),
-                attribution=item.attribution or sensor.attribution,
-            )
-            status, reason = _decide(licensed, properties, block, areas[number])
-            if status == "used":
-                check(licensed.license, spec.license, f"item {licensed.id}")
-            considered.append(Considered(licensed, status, reason))
-    chosen = _without_repeats(considered)
-    if not any(each.status == "used" for each in chosen):
-        _refuse(spec, chosen, broken)
-    return sorted(chosen, key=lambda each: (each.item.block, each.item.id))
+        search = Search(tuple(block.collections), tuple(block.parsed_windows()), areas[number], block.query)
+        if search.area is not None:
+            shapely.prepare(search.area)
+        for found in _items(block, search):
+            _take(found, selection, number=number, search=search, spec=spec, sensor=sensor)
+    selection.considered = sorted(
+        _without_repeats(spec, selection.considered), key=lambda each: (each.item.block, each.item.id)
+    )
+    selection.broken.sort(key=lambda each: (each.block, each.id))
+    if not any(each.status == "used" for each in selection.considered):
+        _refuse(spec, selection)
+    return selection
 
 
-def _items(
-    block: Imagery, sensor: Sensor, number: int, broken: list[SourceError]
-) -> list[tuple[SourceItem, Mapping[str, Any]]]:
-    found = []
+def _items(block: Imagery, search: Search) -> Iterator[Found]:
     for source in block.stac:
-        for document, base in read_items(source):
-            if block.collections and document.get("collection") not in block.collections:
-                continue
-            try:
-                item = source_item(document, sensor, block=number, base=base)
-            except SourceError as error:
-                broken.append(error)
-                continue
-            found.append((item, document["properties"]))
-    return found
+        for found in read_items(source, search):
+            if not block.collections or found.document.get("collection") in block.collections:
+                yield found
 
 
-def _decide(
-    item: SourceItem, properties: Mapping[str, Any], block: Imagery, area: shapely.Geometry | None
-) -> tuple[str, str | None]:
+def _take(found: Found, selection: Selection, *, number: int, search: Search, spec: Spec, sensor: Sensor) -> None:
+    block = spec.imagery[number]
+    document, collection = found.document, found.collection or {}
+    try:
+        item = source_item(document, sensor, block=number, base=found.base)
+    except SourceError as error:
+        name = document.get("collection")
+        selection.broken.append(Broken(str(document.get("id")), name, number, str(error)))
+        return
+    described = collection.get("license")
+    licensed = replace(
+        item,
+        license=terms(item.license, described, sensor.license, block.license),
+        attribution=item.attribution or sensor.attribution,
+    )
+    status, reason = _decide(licensed, document, block, search)
+    if status == "used":
+        own = licensed.license == item.license or licensed.license != described
+        check(licensed.license, spec.license, f"item {item.id}" if own else f"collection {collection.get('id')}")
+    selection.considered.append(Considered(licensed, status, reason))
+
+
+def _decide(item: SourceItem, document: Mapping[str, object], block: Imagery, search: Search) -> tuple[str, str | None]:
     if item.id in block.exclude:
         return "excluded", "named in the spec's exclude"
-    windows = block.parsed_windows()
-    if windows and not any(item.acquired in window for window in windows):
+    if search.windows and not any(item.acquired in window for window in search.windows):
         return "unused", f"{item.acquired.isoformat()} lies in no window"
-    if area is not None and item.geometry is not None and not shapely.intersects(area, item.geometry):
+    if search.area is not None and item.geometry is not None and not shapely.intersects(search.area, item.geometry):
         return "unused", "lies outside the area"
-    for key, tests in block.query.items():
-        reason = _fails(key, properties.get(key), tests)
-        if reason is not None:
-            return "unused", reason
-    return "used", None
+    reason = search.fails(document)
+    return ("used", None) if reason is None else ("unused", reason)
 
 
-def _fails(key: str, value: Any, tests: Any) -> str | None:
-    """Why a property fails a filter of the STAC API's query extension; None where it passes."""
-    if not isinstance(tests, dict):
-        tests = {"eq": tests}
-    for name, limit in tests.items():
-        if name not in _COMPARE:
-            raise SpecError(f"imagery.query.{key}", f"has the operator {name!r}", f"one of {', '.join(_COMPARE)}")
-        if value is None:
-            return f"has no {key}"
-        try:
-            passes = _COMPARE[name](value, limit)
-        except TypeError as error:
-            raise SpecError(
-                f"imagery.query.{key}", f"compares {value!r} with {limit!r}", "a value of the same type"
-            ) from error
-        if not passes:
-            return f"{key} is {value!r}, not {name} {limit!r}"
-    return None
-
-
-def _without_repeats(considered: list[Considered]) -> list[Considered]:
-    """Of items with one id, the most recently updated is used."""
-    best: dict[str, Considered] = {}
+def _without_repeats(spec: Spec, considered: list[Considered]) -> list[Considered]:
+    """Of items with one id, the most recently updated is used; in the `utm` layout, one for each window."""
+    best: dict[tuple[str, Window | None], Considered] = {}
     for each in considered:
         if each.status == "used":
-            known = best.get(each.item.id)
+            known = best.get(_place(spec, each.item))
             if known is None or each.item.updated > known.item.updated:
-                best[each.item.id] = each
+                best[_place(spec, each.item)] = each
     return [
-        each if each.status != "used" or best[each.item.id] is each else replace(each, status="unused", reason=_REPEAT)
+        each
+        if each.status != "used" or best[_place(spec, each.item)] is each
+        else replace(each, status="unused", reason=_REPEAT)
         for each in considered
     ]
+
+
+def _place(spec: Spec, item: SourceItem) -> tuple[str, Window | None]:
+    windows = spec.imagery[item.block].parsed_windows() if spec.chips.layout == "utm" else []
+    return item.id, next((window for window in windows if item.acquired in window), None)
 
 
 _REPEAT = "another item of the same id is newer, or came first"
 
 
-def _refuse(spec: Spec, considered: list[Considered], broken: list[SourceError]) -> None:
+def _refuse(spec: Spec, selection: Selection) -> None:
     sources = ", ".join(source for block in spec.imagery for source in block.stac)
-    if broken and not considered:
-        raise broken[0]
-    reasons = sorted({each.reason or each.status for each in considered})
+    reasons = sorted({each.reason or each.status for each in selection.considered})
+    reasons += sorted({each.reason for each in selection.broken})
     raise SourceError(
         sources,
-        f"has {len(considered)} items and none to use ({'; '.join(reasons[:3]) or 'it is empty'})",
+        f"has {len(selection.considered) + len(selection.broken)} items and none to use"
+        f" ({'; '.join(reasons[:3]) or 'it is empty'})",
         "at least one item that passes windows, area, query and exclude",
     )
