@@ -41,6 +41,7 @@ app.command()(make.produce)
 app.command()(describe.catalog)
 app.command()(describe.card)
 app.command()(judge.validate)
+app.command()(judge.rules)
 app.command()(send.publish)
 
 

@@ -1,1 +1,430 @@
-"""Rules that follow."""
+"""Rules on what people and programs read about a release: the card, the citation, and that all say the same."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+
+from clay_publish.errors import MissingExtraError, ReleaseError
+from clay_publish.findings import Severity
+from clay_publish.release import (
+    CARD,
+    CITATION,
+    COLLECTION,
+    CROISSANT,
+    HOST_CARD,
+    ITEMS,
+    LICENSE,
+    MANIFEST,
+    MODEL,
+    SHA256SUMS,
+)
+from clay_publish.validate.rules import Fault, Gap, Outcome, rule
+from clay_publish.validate.view import View
+
+_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
+
+_CARD_KEYS = (
+    "license",
+    "creator",
+    "tags",
+    "embedding_spatial_types",
+    "embedding_temporal_type",
+    "embedding_spatial_context",
+    "embedding_temporal_context",
+    "embedding_dimension",
+    "grid_spacing",
+    "inference_datasets",
+    "model_name",
+    "model_link",
+)
+"""Required by the geo-embeddings data card."""
+
+_LOCAL = re.compile(r"(?<![\w./:-])(?:/(?:home|Users|root|tmp|mnt|var|data|work|scratch)/[^\s\"')]+|[A-Za-z]:\\\\\S+|file://[^\s\"')]+)")
+_SIGNED = re.compile(r"[?&](?:X-Amz-Signature|X-Amz-Credential|sig|Signature|token|AWSAccessKeyId|X-Goog-Signature)=", re.I)
+_SECRET = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b|\bAKIA[0-9A-Z]{16}\b|://[^/\s:@]+:[^/\s:@]+@")
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)")
+
+
+@rule(
+    "DOC001",
+    _ERROR,
+    "The card begins with front matter that is YAML",
+    reason="The Hub takes licence, tags and table definitions from there; broken front matter shows as text.",
+    fix="Write the card again with `clay-publish card`.",
+)
+def front_matter_parses(view: View) -> Iterator[Outcome]:
+    """`README.md`."""
+    text = view.card
+    try:
+        _ = view.front_matter
+    except ReleaseError as error:
+        yield Fault(CARD, error.found, "front matter between two lines `---`")
+    if len(text) < 500:
+        yield Fault(CARD, f"has {len(text)} characters", "a card that describes the release")
+
+
+@rule(
+    "DOC002",
+    _ERROR,
+    "`datasets` reads the card's table definitions",
+    reason="`load_dataset` fails, or loads other files, when these are wrong.",
+    fix="Write the card again with `clay-publish card`.",
+)
+def datasets_reads_card(view: View) -> Iterator[Outcome]:
+    """`configs` and `dataset_info` with the library's own readers; every pattern matches a file."""
+    try:
+        from datasets.info import DatasetInfosDict  # noqa: PLC0415 - optional, and slow to import
+        from datasets.utils.metadata import MetadataConfigs  # noqa: PLC0415
+        from huggingface_hub import DatasetCardData  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("datasets", "is not installed", "pip install datasets") from error
+    matter = json.loads(json.dumps(view.front_matter, default=str))
+    try:
+        data = DatasetCardData(**matter)
+        configs = MetadataConfigs.from_dataset_card_data(data)
+        infos = DatasetInfosDict.from_dataset_card_data(data)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        yield Fault(CARD, f"cannot be read by datasets ({error})", "configs and dataset_info")
+        return
+    if "embeddings" not in configs:
+        yield Fault(f"{CARD}: configs", f"{', '.join(configs) or 'none'}", "a configuration `embeddings`")
+    elif "embeddings" in infos and infos["embeddings"].splits:
+        told = sum(split.num_examples for split in infos["embeddings"].splits.values())
+        if told != view.rows_told:
+            yield Fault(f"{CARD}: dataset_info", f"{told:,} examples", f"{view.rows_told:,} as in the files")
+
+
+@rule(
+    "DOC003",
+    _ERROR,
+    "The front matter has the keys of the geo-embeddings data card",
+    reason="They are how collections of embeddings are searched and compared on the Hub.",
+    fix="Write the card again with `clay-publish card`.",
+)
+def card_keys_are_there(view: View) -> Iterator[Outcome]:
+    """Required keys."""
+    for key in _CARD_KEYS:
+        if view.front_matter.get(key) in (None, "", []):
+            yield Fault(f"{CARD}: {key}", "is missing", "a value")
+    kinds = view.front_matter.get("embedding_spatial_types") or []
+    if not set(kinds) <= {"pixel", "patch", "scene"}:
+        yield Fault(f"{CARD}: embedding_spatial_types", str(kinds), "pixel, patch or scene")
+    if view.front_matter.get("embedding_temporal_type") not in {"single-date", "multi-date", None}:
+        found = view.front_matter["embedding_temporal_type"]
+        yield Fault(f"{CARD}: embedding_temporal_type", str(found), "single-date or multi-date")
+
+
+@rule(
+    "DOC004",
+    _ERROR,
+    "CITATION.cff is valid",
+    reason="Citation tools refuse a file that is not, and nobody cites by hand.",
+    fix="Write it again with `clay-publish card`.",
+)
+def citation_is_valid(view: View) -> Iterator[Outcome]:
+    """What the Citation File Format 1.2.0 requires of a data set."""
+    cited = view.citation
+    if str(cited.get("cff-version")) not in {"1.1.0", "1.2.0"}:
+        yield Fault(f"{CITATION}: cff-version", repr(cited.get("cff-version")), "1.2.0")
+    for key in ("message", "title"):
+        if not isinstance(cited.get(key), str) or not cited[key].strip():
+            yield Fault(f"{CITATION}: {key}", repr(cited.get(key)), "a text")
+    if cited.get("type") != "dataset":
+        yield Fault(f"{CITATION}: type", repr(cited.get("type")), "dataset")
+    authors = cited.get("authors")
+    if not isinstance(authors, list) or not authors:
+        yield Fault(f"{CITATION}: authors", repr(authors), "at least one")
+    elif not all(isinstance(a, dict) and {"name", "family-names", "given-names", "alias"} & a.keys() for a in authors):
+        yield Fault(f"{CITATION}: authors", "one has no name", "name, or family-names and given-names")
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", str(cited.get("date-released", "2000-01-01"))):
+        yield Fault(f"{CITATION}: date-released", repr(cited["date-released"]), "YYYY-MM-DD")
+
+
+@rule(
+    "DOC005",
+    _ERROR,
+    "Croissant is valid",
+    reason="Data search engines read it.",
+    fix="Write it again with `clay-publish card`.",
+)
+def croissant_is_valid(view: View) -> Iterator[Outcome]:
+    """With mlcroissant, where the release has a croissant.json."""
+    if CROISSANT not in view.files:
+        yield Gap(f"the release has no {CROISSANT}")
+        return
+    try:
+        import mlcroissant  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise MissingExtraError("mlcroissant", "is not installed", "pip install mlcroissant") from error
+    try:
+        found = mlcroissant.Dataset(jsonld=view.release.json(CROISSANT)).metadata.ctx.issues.errors
+    except (mlcroissant.ValidationError, ValueError, KeyError, TypeError) as error:
+        found = [str(error)]
+    for problem in list(found)[:5]:
+        yield Fault(CROISSANT, str(problem)[:300], "valid Croissant 1.0")
+
+
+@rule(
+    "DOC006",
+    _ERROR,
+    "LICENSE holds the text of the licence",
+    reason="A licence that is only named has not been given.",
+    fix="Write it again with `clay-publish card`.",
+)
+def licence_has_text(view: View) -> Iterator[Outcome]:
+    """Not empty, and of the right kind."""
+    text = view.text(LICENSE)
+    if len(text.strip()) < 20:
+        yield Fault(LICENSE, f"has {len(text.strip())} characters", "the text of the licence, or where it is")
+    named = re.fullmatch(r"CC-(BY(?:-[A-Z]{2})*)-(\d\.\d)", view.spec.license)
+    if named and f"{named[2]}" not in text:
+        yield Fault(LICENSE, f"does not speak of version {named[2]}", view.spec.license)
+    if named and "attribution" not in text.lower():
+        yield Fault(LICENSE, "does not speak of attribution", view.spec.license)
+
+
+def _agree(view: View, name: str, truth: Any, told: dict[str, Any]) -> Iterator[Outcome]:
+    for where, value in told.items():
+        if value is not None and value != truth:
+            yield Fault(where, f"{name} {value!r}", f"{truth!r}")
+
+
+def _item_field(view: View, name: str) -> Any:
+    """The value that all items share; None where there is no such column."""
+    if name not in view.items.column_names:
+        return None
+    values = {json.dumps(v, sort_keys=True, default=str) for v in view.items.column(name).to_pylist()}
+    return json.loads(values.pop()) if len(values) == 1 else sorted(values)
+
+
+@rule(
+    "DOC007",
+    _ERROR,
+    "All documents state the dimension of the vectors",
+    reason="A reader allocates, casts and indexes by it.",
+    fix="Write card and catalog again; both take it from the files' footers.",
+)
+def dimension_agrees(view: View) -> Iterator[Outcome]:
+    """Fingerprint, Collection, card, manifest."""
+    yield from _agree(
+        view,
+        "dimension",
+        view.fingerprint.dimensions,
+        {
+            f"{COLLECTION}: emb:dimensions": view.collection.get("emb:dimensions", "missing"),
+            f"{CARD}: embedding_dimension": view.front_matter.get("embedding_dimension"),
+            f"{MANIFEST}: run.fingerprint": view.manifest.run.fingerprint.dimensions,
+        },
+    )
+
+
+@rule(
+    "DOC008",
+    _ERROR,
+    "All documents state the type, layout and ground size of the vectors' chips",
+    reason="A reader dequantizes, and matches ground, by them.",
+    fix="Write card and catalog again; both take them from the files' footers.",
+)
+def layout_agrees(view: View) -> Iterator[Outcome]:
+    """Footers against Collection and Items."""
+    for path, footer in view.footers.items():
+        emb = footer.get("emb", {})
+        for key in ("emb:type", "data_type", "gsd", "emb:chip_layout"):
+            if key in emb and emb[key] != view.collection.get(key):
+                yield Fault(f"{COLLECTION}: {key}", repr(view.collection.get(key)), f"{emb[key]!r} as in {path}")
+        for key in ("embrel:fingerprint", "gsd"):
+            value = _item_field(view, key)
+            if value is not None and key in emb and value != emb[key]:
+                yield Fault(f"{ITEMS}: {key}", str(value)[:60], f"{str(emb[key])[:60]} as in {path}")
+    told = view.collection.get("embrel:fingerprint")
+    if told != view.fingerprint.digest:
+        yield Fault(f"{COLLECTION}: embrel:fingerprint", f"{str(told)[:16]}…", f"{view.fingerprint.digest[:16]}…")
+
+
+@rule(
+    "DOC009",
+    _ERROR,
+    "All documents state the same licence",
+    reason="Two licences are none: the careful reader leaves.",
+    fix="Write card and catalog again; both take it from release.yaml.",
+)
+def licence_agrees(view: View) -> Iterator[Outcome]:
+    """Spec, Collection, card, CITATION."""
+    licence = view.spec.license
+    yield from _agree(view, "licence", licence, {f"{COLLECTION}: license": view.collection.get("license", "missing")})
+    card = str(view.front_matter.get("license", "")).lower()
+    # The Hub knows a list of identifiers in lower case; others are `other`, and named beside.
+    if card not in {licence.lower(), "other"}:
+        yield Fault(f"{CARD}: license", repr(card), licence.lower())
+    cited = view.citation.get("license")
+    if cited is not None and cited != licence:
+        yield Fault(f"{CITATION}: license", repr(cited), licence)
+
+
+@rule(
+    "DOC010",
+    _ERROR,
+    "All documents state the same version",
+    reason="A citation of another version points to other bytes.",
+    fix="Write card, catalog and manifest again; all take it from release.yaml.",
+)
+def version_agrees(view: View) -> Iterator[Outcome]:
+    """Spec, manifest, Collection, card, CITATION."""
+    yield from _agree(
+        view,
+        "version",
+        view.spec.version,
+        {
+            f"{MANIFEST}: version": view.manifest.version,
+            f"{COLLECTION}: version": view.collection.get("version", "missing"),
+            f"{CARD}: version": view.front_matter.get("version"),
+            f"{CITATION}: version": str(view.citation.get("version", "missing")),
+        },
+    )
+    if f"{view.spec.version}" not in view.card:
+        yield Fault(CARD, "does not name its version", view.spec.version)
+
+
+@rule(
+    "DOC011",
+    _ERROR,
+    "All documents count the same chips",
+    reason="The first number a reader sees is the one that gets quoted.",
+    fix="Write card, catalog and manifest again, after the last change of the data.",
+)
+def counts_agree(view: View) -> Iterator[Outcome]:
+    """Rows of the files against Collection, card, Items."""
+    rows = view.rows_told
+    coverage = view.collection.get("embrel:coverage") or {}
+    yield from _agree(view, "count", rows, {f"{COLLECTION}: embrel:coverage.embedded": coverage.get("embedded")})
+    if "table:row_count" in view.collection:
+        yield from _agree(view, "count", rows, {f"{COLLECTION}: table:row_count": view.collection["table:row_count"]})
+    told = [c for c in (coverage.get("expected"),) if c is not None]
+    expected = view.manifest.run.coverage.get("expected")
+    for count in told:
+        if count != expected:
+            yield Fault(f"{COLLECTION}: embrel:coverage.expected", f"{count:,}", f"{expected} as in the manifest")
+    body = view.card.split("\n---", 2)[-1]
+    if f"{rows:,}" not in body and str(rows) not in body:
+        yield Fault(CARD, f"does not say that there are {rows:,} chips", "the number of rows")
+
+
+@rule(
+    "DOC012",
+    _ERROR,
+    "All documents name the same model",
+    reason="Vectors of a model are used with vectors of the same model, or not at all.",
+    fix="Write card and catalog again; both take it from the files' footers.",
+)
+def model_agrees(view: View) -> Iterator[Outcome]:
+    """Fingerprint, card, model.json, Items."""
+    made = view.fingerprint
+    yield from _agree(
+        view,
+        "model",
+        made.model_name,
+        {f"{CARD}: model_name": view.front_matter.get("model_name")},
+    )
+    yield from _agree(view, "link", made.model_link, {f"{CARD}: model_link": view.front_matter.get("model_link")})
+    model = view.release.json(MODEL).get("properties") or {}
+    if _letters(model.get("mlm:name")) != _letters(made.model_name):
+        yield Fault(f"{MODEL}: mlm:name", repr(model.get("mlm:name")), repr(made.model_name))
+    parameters = _item_field(view, "emb:runtime_parameters")
+    if isinstance(parameters, dict) and parameters.get("weights_sha256") != made.weights_sha256:
+        found = str(parameters.get("weights_sha256"))
+        yield Fault(f"{ITEMS}: emb:runtime_parameters.weights_sha256", f"{found[:16]}…", str(made.weights_sha256))
+
+
+def _letters(text: object) -> str:
+    return re.sub(r"[^a-z0-9]", "", str(text).lower())
+
+
+@rule(
+    "DOC013",
+    _ERROR,
+    "All documents name the same release",
+    reason="A card of another dataset is the mistake nobody looks for.",
+    fix="Write card, catalog and manifest again; all take it from release.yaml.",
+)
+def name_agrees(view: View) -> Iterator[Outcome]:
+    """Spec, manifest, Collection, Items, CITATION."""
+    title = view.spec.title or view.spec.name
+    told: dict[str, Any] = {
+        f"{MANIFEST}: name": view.manifest.name,
+        f"{COLLECTION}: id": view.collection.get("id"),
+        f"{ITEMS}: collection": _item_field(view, "collection"),
+    }
+    yield from _agree(view, "name", view.spec.name, told)
+    if " ".join(str(view.citation.get("title")).split()) != " ".join(title.split()):
+        yield Fault(f"{CITATION}: title", repr(view.citation.get("title")), repr(title))
+
+
+@rule(
+    "DOC014",
+    _ERROR,
+    "No local path, signed address or secret is published",
+    reason="A signed address stops working tomorrow, a path of somebody's machine never worked, "
+    "and a token works for the wrong people.",
+    fix="Publish addresses without query, and paths relative to the release.",
+)
+def nothing_private(view: View) -> Iterator[Outcome]:
+    """Every text document, and the text columns of sources and items."""
+    texts = [p for p in view.files if p.rpartition(".")[2] in {"json", "geojson", "yaml", "md", "cff", "txt"} or p == SHA256SUMS]
+    for path in texts:
+        yield from _private(path, view.text(path))
+    for path in ("sources.parquet", ITEMS):
+        if path in view.metadata_paths:
+            table = view.table(path)
+            names = [n for n in ("href", "assets", "links") if n in table.column_names]
+            yield from _private(path, json.dumps(table.select(names).to_pylist(), default=str))
+
+
+def _private(path: str, text: str) -> Iterator[Outcome]:
+    for pattern, kind in ((_LOCAL, "a path of some machine"), (_SIGNED, "a signed address"), (_SECRET, "a credential")):
+        match = pattern.search(text)
+        if match:
+            line = text.count("\n", 0, match.start()) + 1
+            shown = match.group()[:60] if kind != "a credential" else "not shown here"
+            yield Fault(f"{path}: line {line}", f"{kind} ({shown})", "nothing private")
+
+
+@rule(
+    "DOC015",
+    _ERROR,
+    "Pictures and links of the card lead to files that are there",
+    reason="A card with broken pictures looks abandoned.",
+    fix="Write the card again with `clay-publish card`.",
+)
+def card_links_lead_somewhere(view: View) -> Iterator[Outcome]:
+    """Relative links of README.md."""
+    there = set(view.files)
+    folders = {path.rpartition("/")[0] for path in there}
+    for target in sorted(set(_LINK.findall(view.card))):
+        path = target.partition("#")[0].removeprefix("./").rstrip("/")
+        if path and "://" not in target and not target.startswith("mailto:") and path not in there | folders:
+            yield Fault(f"{CARD}: {target}", "is not there", "a file of the release")
+
+
+@rule(
+    "DOC016",
+    _WARNING,
+    "The card for source.coop has no front matter and no relative pictures",
+    reason="source.coop shows front matter as text, and pictures only by their whole address.",
+    fix="Write the card again with `clay-publish card`.",
+)
+def host_card_is_plain(view: View) -> Iterator[Outcome]:
+    """`hosts/source.coop/README.md`."""
+    if HOST_CARD not in view.files:
+        yield Gap(f"the release has no {HOST_CARD}")
+        return
+    text = view.text(HOST_CARD)
+    if text.lstrip().startswith("---\n"):
+        yield Fault(HOST_CARD, "begins with front matter", "Markdown")
+    if view.spec.publish.base_url is not None:
+        relative = [t for t in re.findall(r"!\[[^\]]*\]\(([^)\s]+)", text) if "://" not in t]
+        if relative:
+            yield Fault(HOST_CARD, f"has the picture {relative[0]}", "absolute addresses")
+
+
