@@ -113,12 +113,12 @@ class Store:
             return cast("IO[bytes]", self._fs.open(self._full(path), "rb"))
 
     def arrow(self, path: str) -> Any:
-        """Open as an Arrow input: memory-mapped where that is possible."""
+        """Open as an Arrow input: memory-mapped where that is possible, else one request for each range read."""
         with self._errors(path, "for reading"):
             full = self._full(path)
             if self.local and Path(full).stat().st_size:
                 return pa.memory_map(full)
-            return pa.PythonFile(self._fs.open(full, "rb"), mode="r")
+            return pa.PythonFile(self._fs.open(full, "rb", cache_type="none"), mode="r")
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         """Read a whole file.

@@ -1,9 +1,13 @@
 """Small releases written with the core alone, so that the catalog is judged apart from the producer."""
 
 import json
-from collections.abc import Callable, Sequence
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +250,75 @@ def validator(shared_data: Path) -> JsonSchemaSTACValidator:
         "definitions": {"bands": kinds},
     }
     return made
+
+
+@dataclass
+class Served:
+    """A folder on a loopback web server, and what was asked of it."""
+
+    address: str
+    requests: list[tuple[str, int]] = field(default_factory=list)
+    """Path and bytes sent, in order."""
+
+    def sent(self, beginning: str = "/") -> int:
+        """Bytes sent from paths that begin so."""
+        return sum(size for path, size in self.requests if path.startswith(beginning))
+
+
+class _Ranges(SimpleHTTPRequestHandler):
+    """Files with byte ranges, as object stores serve them."""
+
+    served: Served
+
+    def do_GET(self) -> None:
+        file = Path(self.translate_path(self.path))
+        if not file.is_file():
+            self.send_error(404)
+            return
+        data = file.read_bytes()
+        total = len(data)
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if asked:
+            first, last = int(asked[1]), min(int(asked[2] or total - 1), total - 1)
+            data = data[first : last + 1]
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{last}/{total}")
+        else:
+            self.send_response(200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+        self.served.requests.append((self.path, len(data)))
+
+    def do_HEAD(self) -> None:
+        file = Path(self.translate_path(self.path))
+        if not file.is_file():
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(file.stat().st_size))
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], Served]]:
+    """Serve folders on 127.0.0.1 until the test ends."""
+    servers = []
+
+    def start(folder: Path) -> Served:
+        handler = type("Handler", (_Ranges,), {})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
+        handler.served = Served(f"http://127.0.0.1:{server.server_address[1]}")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return handler.served
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

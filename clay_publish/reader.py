@@ -1,0 +1,256 @@
+"""Reading a published release: its items, and the chips at a place, near one, or like one.
+
+Only the files, row groups and columns that are needed are read, wherever the release lies.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clay_publish import release as paths
+from clay_publish.errors import ReleaseError
+from clay_publish.grid import parse_chip_id
+from clay_publish.reading.extent import Extent, QueryError
+from clay_publish.reading.nearest import nearest_chips
+from clay_publish.reading.pruning import Shelf, Vectors, check_columns, groups_with, read, select, vectors
+from clay_publish.reading.similar import similar_chips
+from clay_publish.release import DataFile, Release
+from clay_publish.store import Store, check_path
+
+LIGHT = (
+    "id",
+    "geometry",
+    "bbox",
+    "datetime",
+    "start_datetime",
+    "end_datetime",
+    "lon",
+    "lat",
+    "valid_fraction",
+    "cloud_fraction",
+    "item_id",
+)
+"""Columns that a search gives by default: all about a chip but its vector."""
+
+
+class ReleaseReader:
+    """A release at some place, open for reading. Make one with `open_release`."""
+
+    def __init__(self, release: Release) -> None:
+        self.release = release
+
+    def __repr__(self) -> str:
+        return f"ReleaseReader({self.release.store.where!r})"
+
+    @cached_property
+    def _items(self) -> pq.ParquetFile:
+        return self.release.parquet(paths.ITEMS)
+
+    def items(
+        self, bbox: Sequence[float] | None = None, datetime: str | None = None, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """The STAC Items, one an embeddings file, that meet a box and a time.
+
+        Args:
+            bbox: west, south, east, north in degrees; west > east across the antimeridian.
+            datetime: RFC 3339 date, time, or interval: `2023-01-01/2023-02-01`, `../2023-06-30`.
+            columns: of `items.parquet`; default: all.
+
+        Returns:
+            A table as stac-geoparquet has it; the embeddings' addresses lead to where the release was opened.
+
+        Raises:
+            QueryError: no box, no time, or no such column.
+            ReleaseError: the release has no readable `items.parquet`, or one that leads out of it.
+        """
+        extent = Extent.of(bbox, datetime)
+        table = select(self._items, extent, columns, self.release.store.path(paths.ITEMS))
+        return self._rebase(table) if "assets" in table.column_names else table
+
+    def chips(
+        self, bbox: Sequence[float] | None = None, datetime: str | None = None, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
+        """The chips whose bounds meet a box and whose period meets a time, file by file.
+
+        Args:
+            bbox: as for `items`.
+            datetime: as for `items`.
+            columns: of the embeddings files; default: all, the embedding too.
+
+        Returns:
+            A stream: `.read_all()` makes it a table, and a loop over it never holds more than a row group.
+
+        Raises:
+            QueryError, ReleaseError: as for `items`.
+        """
+        extent = Extent.of(bbox, datetime)
+        shelf = self.shelf(extent)
+        schema = self.schema(columns)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for path in shelf.paths:
+                where = self.release.store.path(path)
+                found = select(self.release.parquet(path), extent, schema.names, where)
+                yield from found.cast(schema).to_batches()
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def nearest(self, lon: float, lat: float, k: int = 1, datetime: str | None = None) -> pa.Table:
+        """The `k` chips whose centres are nearest to a place, the nearest first.
+
+        Returns:
+            `LIGHT` columns and `distance`, metres on the ellipsoid (float64).
+
+        Raises:
+            QueryError: no place on Earth, or no such time.
+            ReleaseError: as for `items`.
+        """
+        extent = Extent.of(None, datetime)
+        shelf = self.shelf(extent)
+        place = np.array([lon], dtype=np.float64), np.array([lat], dtype=np.float64)
+        rows, metres = nearest_chips(self.release, shelf, *place, k=k, extent=extent)
+        found = np.isfinite(metres)
+        table = rows.read(self.release, shelf, LIGHT)
+        return table.filter(pa.array(found)).append_column("distance", pa.array(metres[found]))
+
+    def similar(
+        self, vector: npt.ArrayLike, k: int = 10, bbox: Sequence[float] | None = None, datetime: str | None = None
+    ) -> pa.Table:
+        """The `k` chips whose embeddings have the largest cosine with a vector, the most similar first.
+
+        Every embedding in the box and time is compared, streamed in bounded memory.
+
+        Returns:
+            `LIGHT` columns and `similarity`, the cosine (float64).
+
+        Raises:
+            QueryError: a vector of another length, or without direction.
+            ReleaseError: as for `items`.
+        """
+        extent = Extent.of(bbox, datetime)
+        shelf = self.shelf(extent)
+        rows, cosine = similar_chips(self.release, shelf, vector, k=k, extent=extent)
+        return rows.read(self.release, shelf, LIGHT).append_column("similarity", pa.array(cosine))
+
+    def vector(self, chip: str) -> Vectors:
+        """The embedding of a chip, quantization undone.
+
+        Raises:
+            QueryError: no chip has this id.
+            ReleaseError: as for `items`.
+        """
+        for path in self._files_of(chip):
+            file = self.release.parquet(path)
+            where = self.release.store.path(path)
+            for group in groups_with(file, chip):
+                place = pc.index(read(file, [group], ["id"], where)["id"], chip).as_py()
+                if place >= 0:
+                    names = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
+                    found: Vectors = vectors(read(file, [group], names, where).slice(place, 1))[0]
+                    return found
+        raise QueryError("id", f"{chip!r} is no chip of {self.release.store.where}", "the id of one")
+
+    def shelf(self, extent: Extent) -> Shelf:
+        """The embeddings files that may hold chips within an extent.
+
+        Raises:
+            ReleaseError: as for `items`.
+        """
+        table = select(self._items, extent, ["bbox", "assets"], self.release.store.path(paths.ITEMS))
+        sides = pa.Table.from_struct_array(table["bbox"].combine_chunks())
+        boxes = np.column_stack([sides[side].to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")])
+        hrefs = pc.struct_field(table["assets"], ["embeddings", "href"]).to_pylist()
+        return Shelf([embeddings_path(href) for href in hrefs], boxes)
+
+    def schema(self, columns: Sequence[str] | None = None) -> pa.Schema:
+        """Of the embeddings files: all columns, or these.
+
+        Raises:
+            QueryError: there is no such column.
+        """
+        every = self._schema
+        check_columns(columns or (), every.names)
+        return every if columns is None else pa.schema([every.field(name) for name in columns])
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        first = self.shelf(Extent()).paths
+        if not first:
+            raise ReleaseError(self.release.store.where, "has no item", "at least one embeddings file")
+        return self.release.parquet(first[0]).schema_arrow.remove_metadata()
+
+    def _files_of(self, chip: str) -> list[str]:
+        """Files that may hold a chip: those of its window, and in the `utm` layout of its place."""
+        extent = Extent()
+        try:
+            told = parse_chip_id(chip)
+            lon, lat = told.grid.centers(np.array([told.epsg]), np.array([told.row]), np.array([told.col]))
+            extent = Extent((float(lon[0]), float(lat[0]), float(lon[0]), float(lat[0])))
+        except ValueError:  # an id of the scene layout, or of another program
+            pass
+        files = self.shelf(extent).paths
+        windows = [DataFile.parse(path).window.token for path in files]
+        return [path for path, window in zip(files, windows, strict=True) if chip.endswith(window)] or files
+
+    def _rebase(self, items: pa.Table) -> pa.Table:
+        """Let addresses lead to where the release was opened, wherever it was made for."""
+        store = self.release.store
+        assets = items["assets"].combine_chunks()
+        embeddings = assets.field("embeddings")
+        hrefs = [store.path(embeddings_path(href)) for href in embeddings.field("href").to_pylist()]
+        links = items["links"].to_pylist() if "links" in items.column_names else None
+        moved = _with_field(assets, "embeddings", _with_field(embeddings, "href", pa.array(hrefs, pa.string())))
+        table = items.set_column(items.column_names.index("assets"), "assets", moved)
+        if links is None:
+            return table
+        ours = {paths.COLLECTION, paths.SOURCES}
+        for link in (link for row in links for link in row):
+            name = link["href"].rpartition("/")[2]
+            if name in ours and link["rel"] in {"collection", "emb:source-data"}:
+                link["href"] = store.path(name)
+        kind = items.schema.field("links").type
+        return table.set_column(items.column_names.index("links"), "links", pa.array(links, kind))
+
+
+def open_release(where: str | os.PathLike[str], **options: Any) -> ReleaseReader:
+    """Open a release in a directory, or at an `http(s)://`, `s3://` or `hf://` address.
+
+    Args:
+        where: the folder of one version, which holds `collection.json`.
+        options: passed to fsspec, such as `anon=True` for a public bucket.
+
+    Raises:
+        StoreError: no such kind of place.
+        MissingExtraError: reading from there needs an extra.
+    """
+    return ReleaseReader(Release(Store(where, **options)))
+
+
+def embeddings_path(href: str) -> str:
+    """Path of an embeddings file below its release, from any address of it.
+
+    Raises:
+        ReleaseError: the address is of nothing inside a release.
+    """
+    head, found, tail = href.rpartition(f"{paths.EMBEDDINGS}/")
+    if not found or (head and not head.endswith("/")):
+        raise ReleaseError(repr(href[:200]), "is no embeddings file of this release", f"…/{paths.EMBEDDINGS}/zone=…")
+    try:
+        path = check_path(found + tail)
+    except OSError as error:
+        raise ReleaseError(repr(href[:200]), "leads out of the release", f"…/{paths.EMBEDDINGS}/zone=…") from error
+    DataFile.parse(path)
+    return path
+
+
+def _with_field(rows: pa.StructArray, name: str, values: pa.Array) -> pa.StructArray:
+    fields = [rows.type.field(i) for i in range(rows.type.num_fields)]
+    arrays = [values if field.name == name else rows.field(field.name) for field in fields]
+    return pa.StructArray.from_arrays(arrays, fields=fields)

@@ -1,0 +1,1 @@
+"""Finding chips in a published release: by place, by time, and by what they look like."""

@@ -1,0 +1,158 @@
+"""A place and a time to look for, and which rows of a table meet them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clay_publish.errors import ClayPublishError
+from clay_publish.windows import parse_time
+
+Bbox = tuple[float, float, float, float]
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+JUDGED = ("bbox", "start_datetime", "end_datetime")
+"""What a row is judged by."""
+_DAY = timedelta(days=1) - timedelta(microseconds=1)
+
+
+class QueryError(ClayPublishError, ValueError):
+    """What is asked of a release makes no sense."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A box in degrees (WGS 84) and a closed interval of time; None: everywhere, or at any time."""
+
+    bbox: Bbox | None = None
+    """West, south, east, north; west > east across the antimeridian."""
+    start: datetime | None = None
+    end: datetime | None = None
+
+    @classmethod
+    def of(cls, bbox: Sequence[float] | None = None, when: str | None = None) -> "Extent":
+        """From a bbox and an RFC 3339 date, time or interval such as `2023-01-01/2023-02-01` or `../2023-06-30`.
+
+        A date without a time is the whole day, as start and as end.
+
+        Raises:
+            QueryError: four numbers that are no box, or no such interval.
+        """
+        box = None
+        if bbox is not None:
+            box = _box(bbox)
+        start, end = _interval(when) if when else (None, None)
+        return cls(box, start, end)
+
+    @property
+    def everything(self) -> bool:
+        """Whether every row meets it."""
+        return self.bbox is None and self.start is None and self.end is None
+
+    def meets(self, rows: pa.Table | pa.RecordBatch) -> Bools:
+        """Whether each row's `bbox` and period do."""
+        found = np.ones(rows.num_rows, dtype=bool)
+        if self.bbox is not None:
+            west, south, east, north = self.bbox
+            xmin, ymin, xmax, ymax = _sides(rows["bbox"])
+            found &= (ymin <= north) & (ymax >= south)
+            # Both the row's range of longitudes and ours may cross the antimeridian.
+            spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+            crosses = xmin > xmax
+            along = np.zeros(rows.num_rows, dtype=bool)
+            for first, last in spans:
+                whole = (xmin <= last) & (xmax >= first)
+                along |= np.where(crosses, (xmin <= last) | (xmax >= first), whole)
+            found &= along
+        if self.end is not None:
+            found &= _moments(rows["start_datetime"]) <= np.datetime64(self.end.replace(tzinfo=None), "us")
+        if self.start is not None:
+            found &= _moments(rows["end_datetime"]) >= np.datetime64(self.start.replace(tzinfo=None), "us")
+        return found
+
+    def row_groups(self, footer: pq.FileMetaData) -> list[int]:
+        """The row groups whose statistics do not rule out that some row meets it."""
+        if self.everything:
+            return list(range(footer.num_row_groups))
+        places = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
+        return [group for group in range(footer.num_row_groups) if self._may_meet(footer.row_group(group), places)]
+
+    def _may_meet(self, group: Any, places: dict[str, int]) -> bool:
+        def known(column: str) -> tuple[Any, Any] | None:
+            statistics = group.column(places[column]).statistics if column in places else None
+            return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
+
+        if self.bbox is not None:
+            sides = [known(f"bbox.{side}") for side in _SIDES]
+            if all(side is not None for side in sides) and not self._box_may_meet(*sides):  # type: ignore[arg-type]
+                return False
+        starts, ends = known("start_datetime"), known("end_datetime")
+        if self.end is not None and starts is not None and starts[0] > self.end:
+            return False
+        return not (self.start is not None and ends is not None and ends[1] < self.start)
+
+    def _box_may_meet(
+        self,
+        xmin: tuple[float, float],
+        ymin: tuple[float, float],
+        xmax: tuple[float, float],
+        ymax: tuple[float, float],
+    ) -> bool:
+        assert self.bbox is not None
+        west, south, east, north = self.bbox
+        if ymin[0] > north or ymax[1] < south:
+            return False
+        if xmin[1] - xmax[0] > 180:  # a row here may cross the antimeridian
+            return True
+        spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+        return any(xmin[0] <= last and xmax[1] >= first for first, last in spans)
+
+
+def _box(bbox: Sequence[float]) -> Bbox:
+    sides = [float(side) for side in bbox]
+    good = len(sides) == 4 and all(np.isfinite(sides))
+    if not good or not (-90 <= sides[1] <= sides[3] <= 90) or max(abs(sides[0]), abs(sides[2])) > 180:
+        raise QueryError(
+            "bbox",
+            f"{list(bbox)} is no box on Earth",
+            "west, south, east, north in degrees; west > east across the antimeridian",
+        )
+    return (sides[0], sides[1], sides[2], sides[3])
+
+
+def _interval(text: str) -> tuple[datetime | None, datetime | None]:
+    first, slash, last = text.partition("/")
+    try:
+        if not slash:
+            return _moment(first), _moment(first, end=True)
+        start = None if first in {"", ".."} else _moment(first)
+        end = None if last in {"", ".."} else _moment(last, end=True)
+    except ValueError as error:
+        raise QueryError("datetime", f"{text!r} is no date or time", "such as 2023-01-01/2023-02-01") from error
+    if start is None and end is None:
+        raise QueryError("datetime", f"{text!r} has no end at all", "such as 2023-01-01/..")
+    if start is not None and end is not None and end < start:
+        raise QueryError("datetime", f"{text!r} ends before it starts", "the earlier time first")
+    return start, end
+
+
+def _moment(text: str, *, end: bool = False) -> datetime:
+    moment = parse_time(text).astimezone(UTC)
+    return moment + _DAY if end and len(text.strip()) == len("2023-01-01") else moment
+
+
+def _sides(bbox: pa.ChunkedArray | pa.StructArray) -> list[Floats]:
+    whole = bbox.combine_chunks() if isinstance(bbox, pa.ChunkedArray) else bbox
+    return [whole.field(side).to_numpy(zero_copy_only=False) for side in _SIDES]
+
+
+def _moments(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.datetime64]:
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.asarray(whole.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False))
