@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+
+from clay_publish.geoparquet import ROW_GROUP, bbox_array, geo_metadata, total_bbox, write_table
+from clay_publish.store import Store
+from clay_publish.tables import embeddings_schema, hugging_face_features
+
+
+def test_the_bbox_of_what_crosses_the_antimeridian_has_its_west_in_the_east() -> None:
+    across = shapely.MultiPolygon([shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -178, 1)])
+    round_the_pole = shapely.box(-180, 80, 180, 90)
+    boxes = bbox_array(np.array([shapely.box(1, 2, 3, 4), across, round_the_pole])).to_pylist()
+    assert [tuple(box.values()) for box in boxes] == [(1, 2, 3, 4), (179, 0, -178, 1), (-180, 80, 180, 90)]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "expected"),
+    [
+        ([], None),
+        ([[1, 2, 3, 4], [-5, 0, 0, 1]], [-5, 0, 3, 4]),
+        ([[179, 0, -179, 1]], [179, 0, -179, 1]),
+        ([[179, 0, -179, 1], [170, -1, 172, 0]], [170, -1, -179, 1]),
+        ([[179, 0, -179, 1], [-170, -1, -160, 0]], [179, -1, -160, 1]),
+        ([[179, 0, -179, 1], [-179, 0, 179, 1]], [-180, 0, 180, 1]),
+    ],
+)
+def test_one_box_around_many_goes_the_smaller_way_round(boxes: list[list[float]], expected: list[float] | None) -> None:
+    assert total_bbox(np.array(boxes, dtype="float64").reshape(-1, 4)) == expected
+
+
+def test_geo_metadata_says_crs84_by_name_and_a_covering() -> None:
+    column = geo_metadata({"Polygon"}, [0, 0, 1, 1])["columns"]["geometry"]
+    assert column["crs"]["id"] == {"authority": "OGC", "code": "CRS84"}
+    assert column["covering"]["bbox"]["xmax"] == ["bbox", "xmax"]
+
+
+def test_a_flipped_bit_is_found_and_vectors_are_stored_as_promised(tmp_path: Path) -> None:
+    rows = ROW_GROUP + 1
+    vectors = np.random.default_rng(0).standard_normal(rows * 4).astype("float32")
+    schema = embeddings_schema(4)
+    table = pa.table(
+        {
+            "id": [f"chip-{n}" for n in range(rows)],
+            "embedding": pa.FixedSizeListArray.from_arrays(vectors, type=schema.field("embedding").type),
+        }
+    )
+    write_table(Store(tmp_path), "t.parquet", table)
+    metadata = pq.ParquetFile(tmp_path / "t.parquet").metadata
+    assert [metadata.row_group(n).num_rows for n in range(2)] == [ROW_GROUP, 1]
+    column = metadata.row_group(0).column(1)
+    assert (column.compression, "BYTE_STREAM_SPLIT" in column.encodings) == ("ZSTD", True)
+    data = bytearray((tmp_path / "t.parquet").read_bytes())
+    data[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    (tmp_path / "t.parquet").write_bytes(data)
+    with pytest.raises(OSError, match=r"(?i)crc|checksum"):
+        pq.ParquetFile(tmp_path / "t.parquet", page_checksum_verification=True).read()
+
+
+def test_datasets_is_told_of_pictures_and_lengths() -> None:
+    features = hugging_face_features(embeddings_schema(8, "float16", thumbnails=True))
+    assert features["thumbnail"] == {"_type": "Image"}
+    assert features["embedding"] == {"feature": {"dtype": "float16", "_type": "Value"}, "length": 8, "_type": "List"}
+    assert json.loads(json.dumps(features)) == features

@@ -1,0 +1,76 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from clay_publish.errors import StoreError
+from clay_publish.store import Store
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/etc/passwd", "../up", "a/../b", "a//b", "./a", "a/", "a\\b", "c:/x", "a\x00b", "a\nb"]
+)
+def test_a_path_that_could_lead_out_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(StoreError, match="is no safe path"):
+        Store(tmp_path).read(path)
+
+
+def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release" / "inside").symlink_to(tmp_path / "secret")
+    with pytest.raises(StoreError, match="leads out of the release"):
+        Store(tmp_path / "release").read("inside")
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write("a/b", "old")
+
+    def half() -> None:
+        with store.writer("a/b") as file:
+            file.write(b"new")
+            file.flush()
+            assert store.read("a/b") == b"old"
+            assert store.files() == ["a/b"]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        half()
+    assert store.read("a/b") == b"old"
+    assert store.files() == ["a/b"]
+
+
+def test_only_the_first_creates(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.create("lock", b"mine")
+    assert not store.create("lock", b"yours")
+    assert store.read("lock") == b"mine"
+    memory = Store("memory://created")
+    assert memory.create("lock", b"mine")
+    assert not memory.create("lock", b"yours")
+    assert memory.read("lock") == b"mine"
+
+
+def test_what_killed_writers_left_is_not_listed_and_can_be_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write("a/kept", b"")
+    (tmp_path / "a" / ".tmp-123").write_text("half")
+    assert store.files() == ["a/kept"]
+    assert store.remove_orphans() == ["a/.tmp-123"]
+    assert sorted(os.listdir(tmp_path / "a")) == ["kept"]  # noqa: PTH208
+
+
+def test_a_document_of_unusual_size_is_not_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write("a", b"12345")
+    assert store.read("a", 5) == b"12345"
+    with pytest.raises(StoreError, match="is larger than 4 bytes"):
+        store.read("a", 4)
+
+
+def test_missing_files_and_unknown_places_are_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"nothing: does not exist\. It was needed for reading"):
+        Store(tmp_path).read("nothing")
+    with pytest.raises(StoreError, match="expected a directory, http"):
+        Store("gopher://host/release")
