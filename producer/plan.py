@@ -17,7 +17,8 @@ from clay_publish.release import DataFile, Release
 from clay_publish.spec import Spec
 from clay_publish.windows import Window
 
-PLAN = f"{paths.RUN}/plan.json"
+UNITS = f"{paths.RUN}/units.json"
+"""What a run was begun with."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ class Plan:
         Raises:
             ReleaseError: the directory was begun with another plan; the fields that differ are named.
         """
-        if not release.store.exists(PLAN):
-            release.store.write(PLAN, dump_json({"sha256": self.sha256, **self.document(units=True)}))
+        if not release.store.exists(UNITS):
+            release.store.write(UNITS, dump_json({"sha256": self.sha256, **self.document(units=True)}))
             return
-        other = release.json(PLAN)
+        other = release.json(UNITS)
         if other.get("sha256") == self.sha256:
             return
         raise ReleaseError(

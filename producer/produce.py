@@ -24,7 +24,7 @@ from clay_publish.producer.items import RasterGrid, SourceItem
 from clay_publish.producer.lease import lease
 from clay_publish.producer.parts import COVERAGE, Receipt, part_path, read_receipts
 from clay_publish.producer.plan import Plan, decided_by
-from clay_publish.producer.raster import open_bands, session
+from clay_publish.producer.raster import open_bands
 from clay_publish.producer.scene import ground_size
 from clay_publish.producer.selection import Considered, select
 from clay_publish.producer.sensors import Sensor, sensor
@@ -132,14 +132,13 @@ def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder, gsd: float 
 def _with_grids(considered: list[Considered], instrument: Sensor) -> list[Considered]:
     """Ask the files for the pixel grid where an item does not state it, and for what identifies their content."""
     found = []
-    with session():
-        for each in considered:
-            item = each.item
-            if each.status == "used":
-                item = replace(item, etags=etags(item))
-                if item.grid is None:
-                    item = replace(item, grid=_opened_grid(item, instrument))
-            found.append(replace(each, item=item))
+    for each in considered:
+        item = each.item
+        if each.status == "used":
+            item = replace(item, etags=etags(item))
+            if item.grid is None:
+                item = replace(item, grid=_opened_grid(item, instrument))
+        found.append(replace(each, item=item))
     return found
 
 

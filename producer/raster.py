@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -40,11 +41,14 @@ _FAILURES = (RasterioError, OSError)
 T = TypeVar("T")
 
 
-@contextmanager
-def session() -> Iterator[None]:
-    """GDAL's settings for reading, in this thread."""
-    with rasterio.Env(**GDAL):
-        yield
+def session() -> rasterio.Env:
+    """GDAL's settings for reading; they hold in the thread that enters them."""
+    return rasterio.Env(**GDAL)
+
+
+def readers(threads: int) -> ThreadPoolExecutor:
+    """Threads that read, each with GDAL's settings."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="reader", initializer=lambda: session().__enter__())
 
 
 def gdal_path(file: BandFile) -> str:
@@ -184,7 +188,7 @@ def open_bands(files: Sequence[BandFile], nodata: float | None) -> Iterator[list
         ImageryError: an href of a forbidden kind, a file that is missing, of another format, without georeference,
             with too few bands, or too large to be true.
     """
-    with ExitStack() as stack:
+    with session(), ExitStack() as stack:
         handles: dict[str, ImageFile] = {}
         bands = []
         for file in files:

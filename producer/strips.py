@@ -1,7 +1,6 @@
 """Row strips of an image on its finest grid: every block of every band is read and decoded once."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy.typing as npt
 
 from clay_publish.errors import ImageryError
 from clay_publish.producer.items import RasterGrid
-from clay_publish.producer.raster import OpenBand, grid_of
+from clay_publish.producer.raster import OpenBand, grid_of, readers
 
 Bools = npt.NDArray[np.bool_]
 _SAME = 1e-3
@@ -151,17 +150,17 @@ def strips(
 
     Bands that are coarser, or that start elsewhere, are brought to the fine grid by nearest neighbour.
     """
-    readers = [_BandRows(band, fine, left, right) for band in bands]
-    files = list({id(reader.band.file): None for reader in readers})
-    groups = [[n for n, r in enumerate(readers) if id(r.band.file) == file] for file in files]
-    with ThreadPoolExecutor(max_workers=min(threads, len(groups))) as pool:
+    rows_of = [_BandRows(band, fine, left, right) for band in bands]
+    files = list({id(reader.band.file): None for reader in rows_of})
+    groups = [[n for n, r in enumerate(rows_of) if id(r.band.file) == file] for file in files]
+    with readers(min(threads, len(groups))) as pool:
         for top in range(0, fine.height - rows + 1, rows):
 
             def read(group: list[int], top: int = top) -> list[tuple[npt.NDArray[np.generic], Bools]]:
-                return [readers[n].strip(top, top + rows) for n in group]  # a handle serves one thread at a time
+                return [rows_of[n].strip(top, top + rows) for n in group]  # a handle serves one thread at a time
 
             found: dict[int, tuple[npt.NDArray[np.generic], Bools]] = {}
             for group, read_bands in zip(groups, pool.map(read, groups), strict=True):
                 found.update(zip(group, read_bands, strict=True))
-            in_order = [found[n] for n in range(len(readers))]
+            in_order = [found[n] for n in range(len(rows_of))]
             yield Strip(top, left, [values for values, _ in in_order], [valid for _, valid in in_order])

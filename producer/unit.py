@@ -19,7 +19,6 @@ from clay_publish.producer.content import SourceChangedError, check_unchanged
 from clay_publish.producer.encoders import Chips, Encoded, Encoder
 from clay_publish.producer.parts import COVERAGE, PartEntry, Receipt, write_part, write_receipt
 from clay_publish.producer.plan import Unit
-from clay_publish.producer.raster import session
 from clay_publish.producer.rows import PART_COVERAGE, embedding_rows, sound
 from clay_publish.producer.scene import SceneChips, lost_scene, read_scene, safe_name
 from clay_publish.producer.sensors import Sensor
@@ -67,9 +66,8 @@ def run_unit(unit: Unit, work: Work) -> Receipt:
     rows = _Rows()
     error: str | None = None
     try:
-        with session():
-            for block in _ahead(_read(unit, work)):
-                _embed(block, unit, work, rows)
+        for block in _ahead(_read(unit, work)):
+            _embed(block, unit, work, rows)
     except ImageryError as problem:
         reason = "source_changed" if isinstance(problem, SourceChangedError) else "unreadable"
         # What was embedded before the damage is dropped: half an image is not what the next run would find.
@@ -111,12 +109,11 @@ def _ahead(blocks: Iterator[ChipBlock]) -> Iterator[ChipBlock]:
 
     def read() -> None:
         try:
-            with session():
-                for block in blocks:
-                    waiting.put(block)
-                    room.acquire()
-                    if stop.is_set():
-                        break
+            for block in blocks:
+                waiting.put(block)
+                room.acquire()
+                if stop.is_set():
+                    break
             waiting.put(None)
         except BaseException as error:  # noqa: BLE001 - handed over to the thread that takes the blocks
             waiting.put(error)

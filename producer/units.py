@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import shapely
 
+from clay_publish.area import Area, items_area
 from clay_publish.expectation import ZoneCells, expected_cells
 from clay_publish.footprint import polygons
 from clay_publish.grid import UtmGrid
@@ -60,16 +62,24 @@ def utm_units(
 
     A cell that two blocks ask for in the same window is made once, from the images of both.
     """
-    for window, items, excluded, area, rule in _steps(spec, considered, areas):
-        for zone in expected_cells(grid, area, rule=rule):
-            for cells in _by_square(grid, zone, spec.chips.size, excluded):
-                yield _utm_unit(cells, window, items, decided)
+    for step in steps(spec, considered, areas):
+        for zone in expected_cells(grid, step.area.geometry, rule=step.area.rule):
+            for cells in _by_square(grid, zone, spec.chips.size, step.excluded):
+                yield _utm_unit(cells, step.window, step.used, decided)
 
 
-def _steps(
-    spec: Spec, considered: Sequence[Considered], areas: Sequence[shapely.Geometry | None]
-) -> Iterator[tuple[Window, list[SourceItem], list[SourceItem], shapely.Geometry, Any]]:
-    """Each window, its images used and excluded, and the ground expected of it."""
+@dataclass(frozen=True)
+class Step:
+    """One window: the images used and excluded, and the ground expected of it."""
+
+    window: Window
+    used: list[SourceItem]
+    excluded: list[SourceItem]
+    area: Area
+
+
+def steps(spec: Spec, considered: Sequence[Considered], areas: Sequence[shapely.Geometry | None]) -> Iterator[Step]:
+    """The windows of all blocks, in order. Blocks that share a window share its images and its ground."""
     used: dict[Window, list[SourceItem]] = defaultdict(list)
     excluded: dict[Window, list[SourceItem]] = defaultdict(list)
     blocks: dict[Window, set[int]] = defaultdict(set)
@@ -87,11 +97,12 @@ def _steps(
         grounds = [areas[number] for number in sorted(blocks[window])]
         asked = [ground for ground in grounds if ground is not None]
         if len(asked) == len(grounds):
-            yield window, used[window], excluded[window], shapely.union_all(asked), "intersects"
-            continue
-        covered = [item.geometry for item in used[window] if item.geometry is not None]
-        if covered:
-            yield window, used[window], excluded[window], shapely.union_all([*covered, *asked]), "covered"
+            area = Area("area", shapely.union_all(asked) if len(asked) > 1 else asked[0])
+        else:
+            covered = [item.geometry for item in used[window] if item.geometry is not None]
+            area = items_area(np.array([*covered, *asked], dtype=object))
+        if not area.geometry.is_empty:
+            yield Step(window, used[window], excluded[window], area)
 
 
 def window_of(item: SourceItem, block: Imagery) -> Window | None:

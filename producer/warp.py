@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from rasterio.vrt import WarpedVRT
 
 from clay_publish.producer.content import check_unchanged
 from clay_publish.producer.items import BandFile, SourceItem
-from clay_publish.producer.raster import OpenBand, grid_of, open_bands
+from clay_publish.producer.raster import OpenBand, grid_of, open_bands, readers, session
 
 RESAMPLING = "all bands are warped to the cell's pixels, bilinear"
 _TOLERANCE = 0.02
@@ -108,7 +108,7 @@ class Images:
 @contextmanager
 def images(bands: tuple[str, ...], nodata: float | None, threads: int) -> Iterator[Images]:
     """Open images as they are asked for, and close them in the end."""
-    with ThreadPoolExecutor(threads) as pool:
+    with session(), readers(threads) as pool:
         opened = Images(bands, nodata, pool)
         try:
             yield opened

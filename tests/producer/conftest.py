@@ -1,0 +1,123 @@
+"""Small images and items made from real pixels, and releases made of them."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+from affine import Affine
+
+from clay_publish.producer.produce import produce
+from clay_publish.release import Release
+from clay_publish.spec import resolve_spec
+
+ITEM_TIME = "2021-05-27T11:30:00Z"
+
+
+@dataclass
+class Made:
+    """A release that `produce` made, and its tables."""
+
+    release: Release
+    counts: dict[str, int]
+    coverage: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def embeddings(self) -> pa.Table:
+        return pa.concat_tables(pq.read_table(self.release.store.path(p)) for p in self.release.data_files())
+
+    def reasons(self) -> dict[str, str]:
+        """Detail by reason, of the missing chips."""
+        return {row["reason"]: row["detail"] for row in self.coverage if row["reason"]}
+
+
+Make = Callable[..., Made]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Run the stage on items: `make(item, sensor=…, chips={…})`."""
+
+    def run(*stac: Path, sensor: str = "sentinel-2-l2a", out: str = "release", **spec: Any) -> Made:
+        imagery = {"stac": [str(path) for path in stac], "sensor": sensor, **spec.pop("imagery", {})}
+        document = {"name": "test", "imagery": imagery, "chips": {"layout": "scene"}, **spec}
+        release = Release(str(tmp_path / out))
+        record = produce(resolve_spec(document, where="spec", folder=tmp_path), release)
+        files = release.data_files("coverage")
+        rows = [row for path in files for row in pq.read_table(release.store.path(path)).to_pylist()]
+        return Made(release, record.coverage, rows)
+
+    return run
+
+
+def write_tif(
+    path: Path,
+    values: np.ndarray[Any, Any],
+    transform: Affine | None,
+    crs: str | None,
+    *,
+    nodata: float | None = None,
+    block: int | None = None,
+) -> Path:
+    """Write [bands, rows, columns] as a GeoTIFF."""
+    options: dict[str, Any] = {"tiled": True, "blockxsize": block, "blockysize": block} if block else {}
+    count, height, width = values.shape
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        count=count,
+        height=height,
+        width=width,
+        dtype=values.dtype,
+        transform=transform,
+        crs=crs,
+        nodata=nodata,
+        compress="deflate",
+        **options,
+    ) as file:
+        file.write(values)
+    return path
+
+
+def write_item(path: Path, assets: Mapping[str, Any], **properties: Any) -> Path:
+    """Write a STAC item whose footprint is that of its first asset's file."""
+    first = next(iter(assets.values()))["href"]
+    with rasterio.open(path.parent / first) as file:
+        from rasterio.warp import transform_bounds
+
+        bounds = transform_bounds(file.crs, "OGC:CRS84", *file.bounds) if file.crs else (0, 0, 1, 1)
+    west, south, east, north = bounds
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    item = {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": path.stem,
+        "collection": "test",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "bbox": list(bounds),
+        "properties": {"datetime": ITEM_TIME, **properties},
+        "links": [],
+        "assets": dict(assets),
+    }
+    path.write_text(json.dumps(item))
+    return path
+
+
+def copy_item(source: Path, folder: Path, change: Callable[[dict[str, Any]], None] | None = None) -> Path:
+    """Copy an item of the real data with absolute hrefs, changed as asked."""
+    item = json.loads(source.read_text())
+    for asset in item["assets"].values():
+        if "://" not in asset["href"]:
+            asset["href"] = str((source.parent / asset["href"]).resolve())
+    if change is not None:
+        change(item)
+    target = folder / f"{source.parent.name}-{source.name}"
+    target.write_text(json.dumps(item))
+    return target
