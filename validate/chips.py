@@ -51,7 +51,7 @@ class Chips:
 
     def has(self, name: str) -> bool:
         """Whether the file has this column."""
-        return self.batch.schema.get_field_index(name) >= 0
+        return bool(self.batch.schema.get_field_index(name) >= 0)
 
     def floats(self, name: str) -> Floats:
         """A number column as float64, NaN where null."""
@@ -129,7 +129,7 @@ class Chips:
             raise ReleaseError(self.path, f"has no vectors in 'embedding' but {kind}")
         values = column.values.slice(column.offset * kind.list_size, len(column) * kind.list_size)
         flat = values.fill_null(0) if values.null_count else values
-        vectors = flat.to_numpy(zero_copy_only=False).reshape(len(column), kind.list_size)
+        vectors: npt.NDArray[Any] = flat.to_numpy(zero_copy_only=False).reshape(len(column), kind.list_size)
         if column.null_count:
             vectors = np.where(self.nulls("embedding")[:, None], vectors.dtype.type(0), vectors)
         return vectors
@@ -143,8 +143,10 @@ class Chips:
 
     def values(self, rows: slice | npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """The vectors of some rows as float32, dequantized."""
-        values = self.stored[rows].astype(np.float32, copy=False)
-        return values if self.scales is None else values * self.scales[rows, None]
+        values: npt.NDArray[np.float32] = self.stored[rows].astype(np.float32, copy=False)
+        if self.scales is not None:
+            values = np.multiply(values, self.scales[rows, None], dtype=np.float32)
+        return values
 
     @cached_property
     def sums(self) -> "Sums":

@@ -45,7 +45,7 @@ def not_collapsed(view: View) -> Iterator[Outcome]:
 
 
 def effective_rank(vectors: npt.NDArray[Any]) -> float:
-    """exp of the entropy of the normalised singular values of the centred vectors."""
+    """Exponential of the entropy of the normalised singular values of the centred vectors."""
     values = np.linalg.svd(vectors - vectors.mean(axis=0), compute_uv=False)
     total = values.sum()
     if total <= 0:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from clay_publish.validate.chips import Chips
 from clay_publish.validate.expected import coverage_batches, first_items
 from clay_publish.validate.facts import hash_strings
 from clay_publish.validate.rules import BadRows, Fault, Outcome, bad_rows, row_rule, rule
+from clay_publish.validate.sources import Source
 from clay_publish.validate.view import View
 
 _ERROR, _WARNING, _INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
@@ -204,10 +206,6 @@ def _pairs(batch: pa.RecordBatch) -> Counter[tuple[str | None, str | None]]:
 )
 def reasons_fit(view: View) -> Iterator[Outcome]:
     """Reasons against the spec, the sources, and the other chips of the image."""
-    chips, cost = view.spec.chips, view.spec.cost
-    sources = list(view.sources.by_id.values())
-    embedded = np.zeros(len(sources) + 1, bool)
-    embedded[np.unique(view.scan.facts["items"])] = True
     counts: Counter[tuple[str, int]] = Counter()
     for batch in coverage_batches(view, ["reason", "item_ids"]):
         items = first_items(batch, view.source_ids)
@@ -216,25 +214,29 @@ def reasons_fit(view: View) -> Iterator[Outcome]:
             rows = reasons.indices.fill_null(-1).to_numpy(zero_copy_only=False) == number
             places, many = np.unique(items[rows], return_counts=True)
             counts.update({(word, int(place)): int(n) for place, n in zip(places, many, strict=True)})
+    sources = list(view.sources.by_id.values())
+    embedded = set(np.unique(view.scan.facts["items"]).tolist())
     for (reason, place), count in sorted(counts.items()):
-        source = sources[place] if place >= 0 else None
-        wrong = None
-        if reason == "cloud" and chips.max_cloud >= 1:
-            wrong = "the spec allows any share of cloud"
-        elif reason == "nodata" and chips.max_nodata >= 1:
-            wrong = "the spec allows any share of nodata"
-        elif reason == "over_budget" and cost.budget_usd is None:
-            wrong = "the spec has no budget"
-        elif reason == "excluded" and source is not None and source.status != "excluded":
-            wrong = f"{source.id} is not excluded"
-        elif reason == "no_imagery" and source is not None and source.status == "used":
-            wrong = f"{source.id} was used"
-        elif reason == "unreadable" and view.fingerprint.layout == "scene" and source is not None and embedded[place]:
-            wrong = f"other chips of {source.id} were read"
+        wrong = _contradiction(reason, sources[place] if place >= 0 else None, view, read=place in embedded)
         if wrong is not None:
-            yield Fault(
-                COVERAGE, f"{count:,} chips are missing for the reason {reason!r}, but {wrong}", "another reason"
-            )
+            yield Fault(COVERAGE, f"{count:,} chips are missing as {reason!r}, but {wrong}", "another reason")
+
+
+def _contradiction(reason: str, source: Source | None, view: View, *, read: bool) -> str | None:
+    """Why a reason cannot be true of chips of a source, of which others were read or not."""
+    spec, scene = view.spec, view.fingerprint.layout == "scene"
+    status = source.status if source is not None else None
+    name = source.id if source is not None else "its item"
+    contradictions = {
+        "cloud": (spec.chips.max_cloud >= 1, "the spec allows any share of cloud"),
+        "nodata": (spec.chips.max_nodata >= 1, "the spec allows any share of nodata"),
+        "over_budget": (spec.cost.budget_usd is None, "the spec has no budget"),
+        "excluded": (status in {"used", "unused"}, f"{name} is not excluded"),
+        "no_imagery": (scene and status == "used", f"{name} was used"),
+        "unreadable": (scene and read, f"other chips of {name} were read"),
+    }
+    applies, why = contradictions.get(reason, (False, ""))
+    return why if applies else None
 
 
 @row_rule(
@@ -275,8 +277,8 @@ def most_is_there(view: View) -> Iterator[Outcome]:
         reasons = [*batch.column("reason").dictionary.to_pylist(), "embedded"]
         numbers = batch.column("reason").indices.fill_null(len(reasons) - 1).to_numpy(zero_copy_only=False)
         for start in np.unique(starts):
-            counted = np.bincount(numbers[starts == start], minlength=len(reasons))
-            shares.setdefault(str(start), Counter()).update(dict(zip(reasons, counted.tolist(), strict=True)))
+            many = np.bincount(numbers[starts == start], minlength=len(reasons))
+            shares.setdefault(str(start), Counter()).update(dict(zip(reasons, many.tolist(), strict=True)))
     for start, counted in sorted(shares.items()):
         total, there = counted.total(), counted["embedded"]
         if there < total / 2:
@@ -353,13 +355,19 @@ def gaps_agree(view: View) -> Iterator[Outcome]:
         return
     drawn: Counter[str] = Counter()
     for number, feature in enumerate(document["features"]):
-        properties = feature.get("properties") or {}
-        if not isinstance(properties.get("chips"), int) or not isinstance(properties.get("reason"), str):
-            yield Fault(f"{GAPS}: feature {number}", "has no reason or no count of chips", "reason, window, chips")
-            continue
-        drawn[properties["reason"]] += properties["chips"]
-        if not _is_geojson_polygon(feature.get("geometry")):
-            yield Fault(f"{GAPS}: feature {number}", "has no valid polygon", "a Polygon or MultiPolygon in degrees")
+        wrong = _wrong_gap(feature)
+        if wrong is not None:
+            yield Fault(f"{GAPS}: feature {number}", wrong, "a polygon in degrees with reason, window and chips")
+        else:
+            drawn[feature["properties"]["reason"]] += feature["properties"]["chips"]
+    placed, whole = _missing_by_reason(view)
+    for reason in sorted({*drawn, *whole}):
+        if not placed[reason] <= drawn[reason] <= whole[reason]:
+            yield Fault(f"{GAPS}: {reason}", f"{drawn[reason]:,} chips", f"{whole[reason]:,} as in the coverage")
+
+
+def _missing_by_reason(view: View) -> tuple[Counter[str], Counter[str]]:
+    """Missing chips whose row and column are known, and all missing ones."""
     placed: Counter[str] = Counter()
     whole: Counter[str] = Counter()
     for batch in coverage_batches(view, ["status", "reason", "row"]):
@@ -367,9 +375,16 @@ def gaps_agree(view: View) -> Iterator[Outcome]:
             for (status, reason), count in _pairs(rows).items():
                 if status == "missing":
                     counter[str(reason)] += count
-    for reason in sorted({*drawn, *whole}):
-        if not placed[reason] <= drawn[reason] <= whole[reason]:
-            yield Fault(f"{GAPS}: {reason}", f"{drawn[reason]:,} chips", f"{whole[reason]:,} as in the coverage")
+    return placed, whole
+
+
+def _wrong_gap(feature: Any) -> str | None:
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    if not isinstance(properties, dict):
+        return "has no properties"
+    if not isinstance(properties.get("chips"), int) or not isinstance(properties.get("reason"), str):
+        return "has no reason or no count of chips"
+    return None if _is_geojson_polygon(feature.get("geometry")) else "has no valid polygon"
 
 
 def _is_geojson_polygon(geometry: object) -> bool:

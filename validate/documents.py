@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-
 from clay_publish.errors import MissingExtraError, ReleaseError
 from clay_publish.findings import Severity
 from clay_publish.release import (
@@ -41,9 +40,15 @@ _CARD_KEYS = (
 )
 """Required by the geo-embeddings data card."""
 
-_LOCAL = re.compile(r"(?<![\w./:-])(?:/(?:home|Users|root|tmp|mnt|var|data|work|scratch)/[^\s\"')]+|[A-Za-z]:\\\\\S+|file://[^\s\"')]+)")
-_SIGNED = re.compile(r"[?&](?:X-Amz-Signature|X-Amz-Credential|sig|Signature|token|AWSAccessKeyId|X-Goog-Signature)=", re.I)
+_LOCAL = re.compile(
+    r"(?<![\w./:-])(?:/(?:home|Users|root|tmp|mnt|var|data|work|scratch)/[^\s\"')]+"
+    r"|[A-Za-z]:\\\\\S+|file://[^\s\"')]+)"
+)
+_SIGNED = re.compile(
+    r"[?&](?:X-Amz-Signature|X-Amz-Credential|sig|Signature|token|AWSAccessKeyId|X-Goog-Signature)=", re.IGNORECASE
+)
 _SECRET = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b|\bAKIA[0-9A-Z]{16}\b|://[^/\s:@]+:[^/\s:@]+@")
+_TEXTS = {"json", "geojson", "yaml", "md", "cff", "txt"}
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)")
 
 
@@ -185,7 +190,7 @@ def licence_has_text(view: View) -> Iterator[Outcome]:
         yield Fault(LICENSE, "does not speak of attribution", view.spec.license)
 
 
-def _agree(view: View, name: str, truth: Any, told: dict[str, Any]) -> Iterator[Outcome]:
+def _agree(name: str, truth: Any, told: dict[str, Any]) -> Iterator[Outcome]:
     for where, value in told.items():
         if value is not None and value != truth:
             yield Fault(where, f"{name} {value!r}", f"{truth!r}")
@@ -209,7 +214,6 @@ def _item_field(view: View, name: str) -> Any:
 def dimension_agrees(view: View) -> Iterator[Outcome]:
     """Fingerprint, Collection, card, manifest."""
     yield from _agree(
-        view,
         "dimension",
         view.fingerprint.dimensions,
         {
@@ -253,7 +257,7 @@ def layout_agrees(view: View) -> Iterator[Outcome]:
 def licence_agrees(view: View) -> Iterator[Outcome]:
     """Spec, Collection, card, CITATION."""
     licence = view.spec.license
-    yield from _agree(view, "licence", licence, {f"{COLLECTION}: license": view.collection.get("license", "missing")})
+    yield from _agree("licence", licence, {f"{COLLECTION}: license": view.collection.get("license", "missing")})
     card = str(view.front_matter.get("license", "")).lower()
     # The Hub knows a list of identifiers in lower case; others are `other`, and named beside.
     if card not in {licence.lower(), "other"}:
@@ -273,7 +277,6 @@ def licence_agrees(view: View) -> Iterator[Outcome]:
 def version_agrees(view: View) -> Iterator[Outcome]:
     """Spec, manifest, Collection, card, CITATION."""
     yield from _agree(
-        view,
         "version",
         view.spec.version,
         {
@@ -298,9 +301,9 @@ def counts_agree(view: View) -> Iterator[Outcome]:
     """Rows of the files against Collection, card, Items."""
     rows = view.rows_told
     coverage = view.collection.get("embrel:coverage") or {}
-    yield from _agree(view, "count", rows, {f"{COLLECTION}: embrel:coverage.embedded": coverage.get("embedded")})
+    yield from _agree("count", rows, {f"{COLLECTION}: embrel:coverage.embedded": coverage.get("embedded")})
     if "table:row_count" in view.collection:
-        yield from _agree(view, "count", rows, {f"{COLLECTION}: table:row_count": view.collection["table:row_count"]})
+        yield from _agree("count", rows, {f"{COLLECTION}: table:row_count": view.collection["table:row_count"]})
     told = [c for c in (coverage.get("expected"),) if c is not None]
     expected = view.manifest.run.coverage.get("expected")
     for count in told:
@@ -322,12 +325,11 @@ def model_agrees(view: View) -> Iterator[Outcome]:
     """Fingerprint, card, model.json, Items."""
     made = view.fingerprint
     yield from _agree(
-        view,
         "model",
         made.model_name,
         {f"{CARD}: model_name": view.front_matter.get("model_name")},
     )
-    yield from _agree(view, "link", made.model_link, {f"{CARD}: model_link": view.front_matter.get("model_link")})
+    yield from _agree("link", made.model_link, {f"{CARD}: model_link": view.front_matter.get("model_link")})
     model = view.release.json(MODEL).get("properties") or {}
     if _letters(model.get("mlm:name")) != _letters(made.model_name):
         yield Fault(f"{MODEL}: mlm:name", repr(model.get("mlm:name")), repr(made.model_name))
@@ -356,7 +358,7 @@ def name_agrees(view: View) -> Iterator[Outcome]:
         f"{COLLECTION}: id": view.collection.get("id"),
         f"{ITEMS}: collection": _item_field(view, "collection"),
     }
-    yield from _agree(view, "name", view.spec.name, told)
+    yield from _agree("name", view.spec.name, told)
     if " ".join(str(view.citation.get("title")).split()) != " ".join(title.split()):
         yield Fault(f"{CITATION}: title", repr(view.citation.get("title")), repr(title))
 
@@ -371,7 +373,7 @@ def name_agrees(view: View) -> Iterator[Outcome]:
 )
 def nothing_private(view: View) -> Iterator[Outcome]:
     """Every text document, and the text columns of sources and items."""
-    texts = [p for p in view.files if p.rpartition(".")[2] in {"json", "geojson", "yaml", "md", "cff", "txt"} or p == SHA256SUMS]
+    texts = [p for p in view.files if p.rpartition(".")[2] in _TEXTS or p == SHA256SUMS]
     for path in texts:
         yield from _private(path, view.text(path))
     for path in ("sources.parquet", ITEMS):
@@ -426,5 +428,3 @@ def host_card_is_plain(view: View) -> Iterator[Outcome]:
         relative = [t for t in re.findall(r"!\[[^\]]*\]\(([^)\s]+)", text) if "://" not in t]
         if relative:
             yield Fault(HOST_CARD, f"has the picture {relative[0]}", "absolute addresses")
-
-

@@ -87,9 +87,9 @@ def _mark_by_layer(
     for place, layer in enumerate(found):
         mine = order[ends[place + 1] : ends[place + 2]]
         if mine.size:
-            if layer is None:
-                layer = found[place] = Layer("an unused item", 0, 0, np.zeros((0, 0), np.uint8))
-            layer.mark(rows[mine], cols[mine], flag)
+            marked = layer or Layer("an unused item", 0, 0, np.zeros((0, 0), np.uint8))
+            marked.mark(rows[mine], cols[mine], flag)
+            found[place] = marked
 
 
 def coverage_batches(view: "View", columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -126,7 +126,7 @@ def first_items(batch: pa.RecordBatch, known: pa.Array) -> npt.NDArray[np.int32]
 def equals(column: pa.Array, text: str) -> npt.NDArray[np.bool_]:
     """Which rows of a text column, plain or of dictionaries, hold this text."""
     if not pa.types.is_dictionary(column.type):
-        return np.asarray(pc.equal(column, text).fill_null(False).to_numpy(zero_copy_only=False), dtype=bool)
+        return np.asarray(pc.equal(column.fill_null(""), text).to_numpy(zero_copy_only=False), dtype=bool)
     words = column.dictionary.to_pylist()
     if text not in words:
         return np.zeros(len(column), dtype=bool)

@@ -17,7 +17,7 @@ import jsonschema
 from jsonschema.protocols import Validator
 from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
-from referencing.exceptions import NoSuchResource
+from referencing.exceptions import NoSuchResource, Unresolvable
 
 from clay_publish.catalog.extension import SCHEMA_URI, schema
 from clay_publish.errors import ReleaseError
@@ -25,6 +25,7 @@ from clay_publish.errors import ReleaseError
 FOLDER = "CLAY_PUBLISH_SCHEMAS"
 """Environment variable: a folder of JSON Schemas to use instead of the network."""
 
+_FIX = f"Put it into the folder that {FOLDER} names."
 _HOSTS = {"stac-extensions.github.io", "schemas.stacspec.org", "proj.org"}
 """Where schemas are fetched from. A release may name any address; it is not asked."""
 _SECONDS = 5
@@ -58,13 +59,13 @@ def _fetched(uri: str) -> dict[str, Any]:
     """
     parts = urllib.parse.urlsplit(uri)
     if os.environ.get(FOLDER) or parts.scheme != "https" or parts.hostname not in _HOSTS:
-        raise ReleaseError(uri, "is not among the schemas of this machine", fix=f"Put it into the folder {FOLDER} names.")
+        raise ReleaseError(uri, "is not among the schemas of this machine", fix=_FIX)
     try:
         with urllib.request.urlopen(uri, timeout=_SECONDS) as answer:  # noqa: S310 - https, known hosts only
             text = answer.read(_MAX_BYTES)
         document: dict[str, Any] = json.loads(text)
     except (OSError, ValueError) as error:
-        raise ReleaseError(uri, f"cannot be fetched ({error})", fix=f"Put it into the folder {FOLDER} names.") from error
+        raise ReleaseError(uri, f"cannot be fetched ({error})", fix=_FIX) from error
     folder = _cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{urllib.parse.quote(uri, safe='')}.json").write_text(json.dumps(document), encoding="utf-8")
@@ -100,7 +101,7 @@ def violations(document: dict[str, Any], schema: dict[str, Any]) -> list[str]:
     validator = kind(schema, registry=_registry())
     try:
         errors = list(validator.iter_errors(document))
-    except jsonschema.exceptions._WrappedReferencingError as error:  # noqa: SLF001 - has no public name
+    except Unresolvable as error:
         raise ReleaseError(str(schema.get("$id")), f"refers to a schema that cannot be had ({error})") from error
     best = sorted(errors, key=jsonschema.exceptions.relevance, reverse=True)
     return [_told(error) for error in best]
@@ -119,6 +120,6 @@ def _registry() -> Any:
         try:
             return Resource.from_contents(schema_of(uri))
         except ReleaseError as error:
-            raise NoSuchResource(ref=uri) from error
+            raise NoSuchResource(uri) from error
 
     return Registry(retrieve=retrieve)  # type: ignore[call-arg]

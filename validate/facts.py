@@ -62,7 +62,7 @@ _FACTS: dict[str, Callable[[Chips, "View"], Array]] = {
     "cols": lambda chips, _: _narrow(chips.integers("col")),
     "items": lambda chips, view: view.item_places(chips),
     "boxes": lambda chips, _: chips.footprints.bounds[_extremes(chips.footprints.bounds)],
-    "examples": lambda chips, view: _examples(chips, view),
+    "examples": lambda chips, view: chips.values(_spread(chips, view)).copy(),
 }
 
 
@@ -127,7 +127,8 @@ def _narrow(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
 
 def _runs(projected: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     whole = len(projected) // RUN * RUN
-    return projected[:whole].reshape(-1, RUN, PROJECTIONS).mean(axis=1)
+    means: npt.NDArray[np.float32] = projected[:whole].reshape(-1, RUN, PROJECTIONS).mean(axis=1)
+    return means
 
 
 def _extremes(bounds: npt.NDArray[np.float64]) -> list[int]:
@@ -139,11 +140,10 @@ def _extremes(bounds: npt.NDArray[np.float64]) -> list[int]:
     return [*map(int, sides), int(np.nanargmax(bounds[:, 3])), *crossing]
 
 
-def _examples(chips: Chips, view: "View") -> npt.NDArray[np.float32]:
-    """Evenly spread vectors, about 4096 in the whole release."""
+def _spread(chips: Chips, view: "View") -> npt.NDArray[np.int64]:
+    """Evenly spread rows, about 4096 in the whole release."""
     step = max(1, view.rows_told // 4096)
-    first = -chips.start % step
-    return chips.values(np.arange(first, len(chips), step)).copy()
+    return np.arange(-chips.start % step, len(chips), step)
 
 
 def hash_strings(column: pa.Array) -> U64:

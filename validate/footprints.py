@@ -136,13 +136,14 @@ class Footprints:
             west = boxes[:, 0] <= -180
             whole = shapely.bounds(geometry)
             self.bounds[row] = whole
+            whole_again = geometry
             if east.any() and west.any() and not (east & west).any():
                 self.crosses[row] = True
                 self.bounds[row] = (boxes[east, 0].min(), whole[1], boxes[west, 2].max(), whole[3])
-                geometry = shapely.multipolygons([shapely.transform(p, _eastward) for p in parts])
-            centroid = shapely.centroid(geometry)
+                whole_again = shapely.multipolygons([shapely.transform(p, _eastward) for p in parts])
+            centroid = shapely.centroid(whole_again)
             self.centre[row] = ((centroid.x + 180) % 360 - 180, centroid.y)
-            self.area[row] = geometry.area * _square_metres(np.array([centroid.y]))[0]
+            self.area[row] = whole_again.area * _square_metres(np.array([centroid.y]))[0]
 
     def vertices(self, row: int) -> Floats:
         """All points of one footprint, (k, 2)."""

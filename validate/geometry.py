@@ -44,7 +44,7 @@ def valid(chips: Chips, _: View) -> Sequence[BadRows]:
         if not prints.readable[row]:
             return "cannot be read as WKB"
         geometry = prints.geometries[row]
-        return geometry.geom_type if not prints.polygonal[row] else shapely.is_valid_reason(geometry)
+        return str(shapely.is_valid_reason(geometry) if prints.polygonal[row] else geometry.geom_type)
 
     bad = ~null & ~(prints.readable & prints.polygonal & prints.valid)
     return list(bad_rows(bad, found, "a valid Polygon or MultiPolygon"))
@@ -97,8 +97,8 @@ def bbox_is_bounds(chips: Chips, _: View) -> Sequence[BadRows]:
     """To a centimetre."""
     bounds, boxes = chips.footprints.bounds, chips.boxes
     known = np.isfinite(bounds).all(axis=1)
-    bad = known & ~(np.abs(bounds - boxes) <= _SAME).all(axis=1)
-    return list(bad_rows(bad, lambda row: _numbers(boxes[row]), "the bounds of its geometry"))
+    same: Bools = np.all(np.abs(bounds - boxes) <= _SAME, axis=1)
+    return list(bad_rows(known & ~same, lambda row: _numbers(boxes[row]), "the bounds of its geometry"))
 
 
 @row_rule(
@@ -131,7 +131,7 @@ def antimeridian(chips: Chips, _: View) -> Sequence[BadRows]:
     """A chip is never half the Earth wide."""
     box = chips.footprints.bounds
     with np.errstate(invalid="ignore"):
-        wide = chips.footprints.polygonal & (box[:, 2] - box[:, 0] > 180)
+        wide = np.asarray(chips.footprints.polygonal & (box[:, 2] - box[:, 0] > 180))
     return list(bad_rows(wide, lambda row: f"{box[row, 2] - box[row, 0]:.1f} degrees wide", "two parts, cut at ±180"))
 
 

@@ -4,8 +4,21 @@ from collections.abc import Iterator
 
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.findings import Severity
-from clay_publish.release import CITATION, CARD, COLLECTION, COVERAGE, EMBEDDINGS, GAPS, ITEMS, LICENSE, MANIFEST
-from clay_publish.release import MODEL, SHA256SUMS, SOURCES, SPEC
+from clay_publish.release import (
+    CARD,
+    CITATION,
+    COLLECTION,
+    COVERAGE,
+    EMBEDDINGS,
+    GAPS,
+    ITEMS,
+    LICENSE,
+    MANIFEST,
+    MODEL,
+    SHA256SUMS,
+    SOURCES,
+    SPEC,
+)
 from clay_publish.store import check_path
 from clay_publish.validate.pages import columns_without_checksum
 from clay_publish.validate.repeats import repeated
@@ -48,7 +61,7 @@ def manifest_files_exist(view: View) -> Iterator[Outcome]:
     "INT002",
     Severity.ERROR,
     "Every file is named in the manifest",
-    reason="What the manifest does not name is not covered by any checksum, and is published by accident or not at all.",
+    reason="What the manifest does not name has no checksum, and is published by accident or not at all.",
     fix="Remove the file, or write the manifest again.",
 )
 def files_are_listed(view: View) -> Iterator[Outcome]:

@@ -147,13 +147,13 @@ def items_are_listed(chips: Chips, view: View) -> Sequence[BadRows]:
     places = view.item_places(chips)
     used = np.array([source.status == "used" for source in view.sources.by_id.values()] + [False])
     found = list(
-        bad_rows(~used[places], lambda row: f"item {chips.value('item_id', row)!r}", "an item that sources.parquet uses")
+        bad_rows(~used[places], lambda row: f"item {chips.value('item_id', row)!r}", "an item that the sources use")
     )
     lists = chips.column("item_ids")
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     found += bad_rows(lengths == 0, lambda _: "item_ids is empty", "all items that gave pixels")
     flat, parents = pc.list_flatten(lists), pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
-    same = pc.equal(flat, chips.column("item_id").take(pc.list_parent_indices(lists))).fill_null(False)
+    same = pc.equal(flat, chips.column("item_id").fill_null("").take(pc.list_parent_indices(lists)))
     named = np.zeros(len(chips), dtype=bool)
     named[parents[same.to_numpy(zero_copy_only=False)]] = True
     known = pc.index_in(flat, value_set=view.source_ids).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -214,7 +214,8 @@ def licences_are_compatible(view: View) -> Iterator[Outcome]:
     for source in view.sources.used:
         forbidden = _forbids(source.license or "", release)
         if forbidden:
-            yield Fault(f"{SOURCES}: {source.id}", f"is under {source.license} ({forbidden})", f"terms that allow {release}")
+            found = f"is under {source.license} ({forbidden})"
+            yield Fault(f"{SOURCES}: {source.id}", found, f"terms that allow {release}")
 
 
 def _forbids(source: str, release: str) -> str | None:
@@ -265,5 +266,3 @@ def software_is_named(view: View) -> Iterator[Outcome]:
         yield Fault(f"{MANIFEST}: run.libraries", f"{manifest.run.libraries}", "library → version")
     if not _SHA256.fullmatch(manifest.run.plan_sha256):
         yield Fault(f"{MANIFEST}: run.plan_sha256", manifest.run.plan_sha256[:20], "64 hexadecimal digits")
-
-

@@ -9,7 +9,7 @@ import pyarrow.dataset as ds
 
 from clay_publish.errors import MissingExtraError, ReleaseError
 from clay_publish.findings import Severity
-from clay_publish.release import EMBEDDINGS
+from clay_publish.release import EMBEDDINGS, ITEMS
 from clay_publish.validate.rules import Fault, Gap, Outcome, Sampled, rule
 from clay_publish.validate.view import View
 
@@ -75,8 +75,9 @@ def geopandas_reads(view: View) -> Iterator[Outcome]:
     """The first file."""
     geopandas = _library("geopandas")
     path = _first(view)
+    _local(view)
     try:
-        frame = geopandas.read_parquet(view.release.store.path(path)) if _local(view) else None
+        frame = geopandas.read_parquet(view.release.store.path(path))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         yield Fault(path, f"geopandas fails ({_short(error)})", "a GeoDataFrame")
         return
@@ -197,18 +198,16 @@ def geovibes_reads(view: View) -> Iterator[Outcome]:
 def items_are_read(view: View) -> Iterator[Outcome]:
     """Items as geopandas reads them."""
     geopandas = _library("geopandas")
-    if not _local(view):
-        return
+    _local(view)
+    view.footer_of(ITEMS)
     try:
-        frame = geopandas.read_parquet(view.release.store.path("items.parquet"))
+        frame = geopandas.read_parquet(view.release.store.path(ITEMS))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        yield Fault("items.parquet", f"geopandas fails ({_short(error)})", "a GeoDataFrame")
+        yield Fault(ITEMS, f"geopandas fails ({_short(error)})", "a GeoDataFrame")
         return
     if not frame.geometry.is_valid.all():
-        yield Fault("items.parquet", f"{int((~frame.geometry.is_valid).sum())} geometries are not valid", "valid ones")
+        yield Fault(ITEMS, f"{int((~frame.geometry.is_valid).sum())} geometries are not valid", "valid ones")
 
 
 def _short(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
-
-

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 from pyproj import CRS
@@ -24,7 +25,7 @@ _ERROR, _WARNING = Severity.ERROR, Severity.WARNING
     "SCH001",
     _ERROR,
     "Every embeddings file has the columns of the table",
-    reason="Readers ask for columns by name; without a date, an id or a source item a vector cannot be used or checked.",
+    reason="Readers ask for columns by name; without date, id and source item a vector cannot be used or checked.",
     fix="Write the files with the columns that the documentation of the release directory lists.",
 )
 def columns_are_there(view: View) -> Iterator[Outcome]:
@@ -78,14 +79,16 @@ def no_nulls(chips: Chips, _: View) -> Sequence[BadRows]:
             continue
         array = chips.column(column.name)
         if array.null_count:
-            found += bad_rows(
-                chips.nulls(column.name), lambda _, n=column.name: f"{n} is null", f"a value in {column.name}"
-            )
+            found += bad_rows(chips.nulls(column.name), partial(_null, column.name), f"a value in {column.name}")
         if pa.types.is_fixed_size_list(array.type) and array.values.null_count:
             inner = array.values.slice(array.offset * array.type.list_size, len(array) * array.type.list_size)
             nulls = inner.is_null().to_numpy(zero_copy_only=False).reshape(len(array), -1).any(axis=1)
             found += bad_rows(nulls, lambda _: "the vector holds nulls", "numbers")
     return found
+
+
+def _null(name: str, _: int) -> str:
+    return f"{name} is null"
 
 
 @rule(

@@ -35,7 +35,8 @@ def _judge(document: dict[str, Any], kind: str, where: str) -> Iterator[Outcome]
         try:
             schema = core_schema(kind, version) if uri is None else schema_of(uri)
             for violation in violations(document, schema)[:3]:
-                yield Fault(f"{where}: {violation.partition(': ')[0]}", violation.partition(": ")[2], uri or "STAC core")
+                place, _, message = violation.partition(": ")
+                yield Fault(f"{where}: {place}", message, uri or "STAC core")
         except ReleaseError as error:
             yield Gap(f"{error.where} {error.found}")
 
@@ -191,9 +192,7 @@ def item_times_agree(view: View) -> Iterator[Outcome]:
         end = row.get("end_datetime") or row.get("datetime")
         if start is None or end is None:
             yield Fault(f"{ITEMS}: {row['id']}", "has no time", "datetime, or start_datetime and end_datetime")
-        elif moments.size and (
-            moments.min() < micros(start) - _SECOND or moments.max() > micros(end) + _SECOND
-        ):
+        elif moments.size and (moments.min() < micros(start) - _SECOND or moments.max() > micros(end) + _SECOND):
             yield Fault(f"{ITEMS}: {row['id']}", f"{start.isoformat()}/{end.isoformat()}", f"the times in {path}")
 
 
@@ -261,11 +260,12 @@ def assets_agree(view: View) -> Iterator[Outcome]:
     _ERROR,
     "Only the item table has the plain Parquet type among the Collection's assets",
     reason="STAC servers over GeoParquet take every asset of exactly this type for items, and fail on two.",
-    fix=f"Give other tables a type with a profile: `{_PARQUET}; profile=\"coverage\"`.",
+    fix=f'Give other tables a type with a profile: `{_PARQUET}; profile="coverage"`.',
 )
 def one_item_table(view: View) -> Iterator[Outcome]:
     """Types of the collection's assets."""
-    tables = {k: a.get("href", "") for k, a in (view.collection.get("assets") or {}).items() if a.get("type") == _PARQUET}
+    assets = view.collection.get("assets") or {}
+    tables = {key: asset.get("href", "") for key, asset in assets.items() if asset.get("type") == _PARQUET}
     if [href.removeprefix("./").rpartition("/")[2] for href in tables.values()] != [ITEMS]:
         yield Fault(f"{COLLECTION}: assets", f"{', '.join(tables) or 'none'} of type {_PARQUET}", f"{ITEMS} alone")
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from clay_publish.findings import Severity
@@ -24,6 +26,10 @@ _SECOND = 1_000_000
 def micros(moment: datetime) -> int:
     """Microseconds since 1970."""
     return round((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
+
+
+def _dated(name: str, values: npt.NDArray[np.int64], row: int) -> str:
+    return f"{name} {_told(int(values[row]))}"
 
 
 def _told(value: int) -> str:
@@ -56,7 +62,7 @@ def zone_is_utc(view: View) -> Iterator[Outcome]:
     fix="Write start_datetime ≤ datetime ≤ end_datetime.",
 )
 def in_own_period(chips: Chips, _: View) -> Sequence[BadRows]:
-    """start ≤ datetime ≤ end."""
+    """Start, moment and end in order."""
     moment, start, end = (chips.micros(name) for name in _COLUMNS)
     known = (moment != _NULL) & (start != _NULL) & (end != _NULL)
     bad = known & ~((start <= moment) & (moment <= end))
@@ -106,7 +112,7 @@ def plausible(chips: Chips, _: View) -> Sequence[BadRows]:
         values = chips.micros(name)
         # A period may well end in the future of the image it is named after; the image may not.
         bad = (values != _NULL) & ((values < micros(_FIRST)) | ((values > now) & (name != "end_datetime")))
-        found += bad_rows(bad, lambda n, v=values, c=name: f"{c} {_told(v[n])}", "from 1972 to today")
+        found += bad_rows(bad, partial(_dated, name, values), "from 1972 to today")
     return found
 
 
@@ -170,7 +176,7 @@ def in_collection_interval(view: View) -> Iterator[Outcome]:
             continue
         low, high = int(values.min()), int(values.max())
         if (start is not None and low < start - _SECOND) or (end is not None and high > end + _SECOND):
-            yield Fault(path, f"chips from {_told(low)} to {_told(high)}", f"within {intervals[0][0]}/{intervals[0][1]}")
+            yield Fault(path, f"chips from {_told(low)} to {_told(high)}", f"within {'/'.join(map(str, intervals[0]))}")
 
 
 @rule(

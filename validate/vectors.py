@@ -1,8 +1,10 @@
 """Rules on single vectors."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from clay_publish.findings import Severity
 from clay_publish.validate.chips import Chips
@@ -55,7 +57,7 @@ def not_zero(chips: Chips, _: View) -> Sequence[BadRows]:
     return list(bad_rows(zero, lambda _: "all values are 0", "a vector"))
 
 
-def _scale_is_zero(chips: Chips) -> np.ndarray:
+def _scale_is_zero(chips: Chips) -> npt.NDArray[np.bool_]:
     return np.zeros(len(chips), dtype=bool) if chips.scales is None else chips.scales == 0
 
 
@@ -131,8 +133,12 @@ def quality_in_range(chips: Chips, _: View) -> Sequence[BadRows]:
             good = (values >= 0) & (values <= high) & np.isfinite(values)
         bad = ~good & ~chips.nulls(name)
         limit = "0 to 1" if high == 1 else "a finite number from 0"
-        found += bad_rows(bad, lambda row, n=name, v=values: f"{n} {v[row]:g}", limit)
+        found += bad_rows(bad, partial(_number, name, values), limit)
     return found
+
+
+def _number(name: str, values: npt.NDArray[np.float64], row: int) -> str:
+    return f"{name} {values[row]:g}"
 
 
 @rule(
