@@ -40,7 +40,7 @@ def main() -> None:
     idle = memory()
     before, cells, runs = time.perf_counter(), 0, 0
     for part in expected_cells(GRID, area, rule="intersects"):
-        cells, runs = cells + len(part), runs + len(part.row)
+        cells, runs = cells + len(part), runs + len(part.runs[0])
     seconds = time.perf_counter() - before
     print(f"all land at 1 km: {cells:,} cells in {runs:,} runs, {seconds:.1f} s, {cells / seconds / 1e6:.0f} M cells/s")
     print(f"peak memory {memory():.0f} MB, {memory() - idle:.0f} MB more than before planning")

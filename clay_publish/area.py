@@ -29,7 +29,7 @@ class Area:
     """Ground that chips are asked for."""
 
     name: str
-    """What a reader of the plan calls it: `land`, `bbox`, `geojson`, `items`."""
+    """What a reader of the plan calls it: `land`, `bbox`, `geojson`, `items`; `area` for several together."""
 
     geometry: Any = field(repr=False)
     """Valid Polygon or MultiPolygon, degrees (OGC:CRS84), cut at the antimeridian; edges are straight in degrees."""

@@ -15,6 +15,8 @@ import numpy as np
 import shapely
 
 from clay_publish.grid import NORTH, SOUTH, Bools, Floats, Ints, UtmGrid, epsg_of, in_zone, utm
+from clay_publish.runs import Runs, difference, size, spread, union
+from clay_publish.squares import SQUARE, Square
 
 Rule = Literal["intersects", "covered"]
 """`intersects`: each cell that shares ground with the area. `covered`: cells that lie wholly inside it."""
@@ -32,27 +34,20 @@ _DEGREE = 111_320.0
 
 @dataclass(frozen=True)
 class ZoneCells:
-    """Cells of one UTM zone as runs along rows: `row`, `first` and `stop` (one past the last column), each [R]; int64.
-
-    Runs are sorted by row, then column, and neither overlap nor touch.
-    """
+    """Cells of one UTM zone as runs along rows."""
 
     grid: UtmGrid
     zone: int
-    row: Ints = field(repr=False)
-    first: Ints = field(repr=False)
-    stop: Ints = field(repr=False)
+    runs: Runs = field(repr=False)
 
     def __len__(self) -> int:
-        return int((self.stop - self.first).sum())
+        return size(self.runs)
 
     def cells(self) -> tuple[Ints, Ints, Ints]:
         """EPSG code, row and column of every cell; [N] each, in the order of their numbers."""
-        sizes = self.stop - self.first
-        starts = np.cumsum(sizes) - sizes
-        row = np.repeat(self.row, sizes)
-        col = np.arange(len(row)) + np.repeat(self.first - starts, sizes)
-        return epsg_of(np.full(len(row), self.zone), row), row, col
+        row, first, stop = self.runs
+        run, col = spread(first, stop)
+        return epsg_of(np.full(len(run), self.zone), row[run]), row[run], col
 
     def numbers(self) -> Ints:
         """The number of every cell, ascending; [N]."""
@@ -60,13 +55,28 @@ class ZoneCells:
 
     def holds(self, row: Ints, col: Ints) -> Bools:
         """Whether cells of this zone are among these; [N]."""
-        if not len(self.row):
+        rows, first, stop = self.runs
+        if not len(rows):
             return np.zeros(len(row), dtype=bool)
-        width = int(max(self.stop.max(), np.max(col, initial=0))) + 2
-        place = np.searchsorted(self.row * width + self.first, row * width + col, side="right") - 1
+        width = int(max(stop.max(), np.max(col, initial=0))) + 2
+        place = np.searchsorted(rows * width + first, row * width + col, side="right") - 1
         found = np.maximum(place, 0)
-        inside: Bools = (place >= 0) & (self.row[found] == row) & (col < self.stop[found])
+        inside: Bools = (place >= 0) & (rows[found] == row) & (col < stop[found])
         return inside
+
+    def squares(self) -> list[tuple[Square, int]]:
+        """How many cells lie in each 100 km square, by their centres; ordered by square."""
+        row, first, stop = self.runs
+        side, cell = SQUARE, self.grid.cell
+        north = np.floor_divide((row + 0.5) * cell, side).astype(np.int64)
+        found = []
+        for column in range(10):  # eastings lie from 0 to 1000 km
+            low, high = (math.ceil(edge * side / cell - 0.5) for edge in (column, column + 1))
+            here = np.minimum(stop, high) - np.maximum(first, low)
+            lines, place = np.unique(north[here > 0], return_inverse=True)
+            counts = np.bincount(place, here[here > 0]).astype(int)
+            found += [(Square(self.zone, column, int(n)), int(c)) for n, c in zip(lines, counts, strict=True)]
+        return sorted(found)
 
 
 def expected_cells(grid: UtmGrid, area: Any, *, rule: Rule) -> Iterator[ZoneCells]:
@@ -80,12 +90,20 @@ def expected_cells(grid: UtmGrid, area: Any, *, rule: Rule) -> Iterator[ZoneCell
     if area.is_empty:
         return
     shapely.prepare(area)
-    for zone in range(1, 61):
+    west, _, east, _ = area.bounds
+    for zone in _zones_near(west, east):
         piece = _piece_in_plane(grid, area, zone)
         if piece is not None:
             runs = _clip_to_zone(grid, zone, *fill(piece, rule=rule))
             if len(runs[0]):
-                yield ZoneCells(grid, zone, *runs)
+                yield ZoneCells(grid, zone, runs)
+
+
+def _zones_near(west: float, east: float) -> list[int]:
+    """Zones whose cells may reach a range of longitudes: its own, and neighbours on both sides."""
+    first, last = math.floor((west + 180) / 6), math.floor((east + 180) / 6)
+    reach = 2  # cells stick out of their zone by less than two zones' width
+    return sorted({number % 60 + 1 for number in range(first - reach, last + reach + 1)})
 
 
 def _piece_in_plane(grid: UtmGrid, area: Any, zone: int) -> Any | None:
@@ -120,7 +138,7 @@ def _longest_piece(grid: UtmGrid, lat: float) -> float:
     return min(metres / _DEGREE, 0.5)
 
 
-def fill(area: Any, *, rule: Rule) -> tuple[Ints, Ints, Ints]:
+def fill(area: Any, *, rule: Rule) -> Runs:
     """Unit squares that share ground with polygons in a plane, or lie wholly inside them.
 
     Args:
@@ -134,12 +152,12 @@ def fill(area: Any, *, rule: Rule) -> tuple[Ints, Ints, Ints]:
     row, left, right = _touched(starts, ends)
     inside_row, inside_first, inside_stop = _inside(starts, ends)
     if rule == "intersects":
-        return _union(
+        return union(
             np.concatenate([row, inside_row]),
             np.concatenate([left, inside_first]),
             np.concatenate([right, inside_stop]),
         )
-    return _difference((inside_row, inside_first, inside_stop), _union(row, left, right))
+    return difference((inside_row, inside_first, inside_stop), union(row, left, right))
 
 
 def _edges(area: Any) -> tuple[Floats, Floats]:
@@ -153,11 +171,11 @@ def _edges(area: Any) -> tuple[Floats, Floats]:
     return np.where(down, end, start), np.where(down, start, end)
 
 
-def _touched(start: Floats, end: Floats) -> tuple[Ints, Ints, Ints]:
+def _touched(start: Floats, end: Floats) -> Runs:
     """Runs of squares whose interior an edge passes through, an entry an edge and row."""
     low = np.floor(start[:, 1] + _EPSILON).astype(np.int64)
     high = np.ceil(end[:, 1] - _EPSILON).astype(np.int64)  # one past the last row
-    edge, row = _spread(low, high)
+    edge, row = spread(low, high)
     (x0, y0), (x1, y1) = start[edge].T, end[edge].T
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = np.where(y1 - y0 > _EPSILON, (x1 - x0) / (y1 - y0), 0.0)
@@ -170,11 +188,11 @@ def _touched(start: Floats, end: Floats) -> tuple[Ints, Ints, Ints]:
     return row[some], left[some], right[some]
 
 
-def _inside(start: Floats, end: Floats) -> tuple[Ints, Ints, Ints]:
+def _inside(start: Floats, end: Floats) -> Runs:
     """Runs of squares whose centre lies inside, by the crossings of the lines through the middles of rows."""
     low = np.ceil(start[:, 1] - 0.5).astype(np.int64)
     high = np.ceil(end[:, 1] - 0.5).astype(np.int64)
-    edge, row = _spread(low, high)
+    edge, row = spread(low, high)
     (x0, y0), (x1, y1) = start[edge].T, end[edge].T
     x = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
     order = np.lexsort((x, row))
@@ -182,55 +200,10 @@ def _inside(start: Floats, end: Floats) -> tuple[Ints, Ints, Ints]:
     first = np.ceil(x[0::2] - 0.5).astype(np.int64)
     stop = np.ceil(x[1::2] - 0.5).astype(np.int64)
     some = stop > first
-    return _union(row[0::2][some], first[some], stop[some])
+    return union(row[0::2][some], first[some], stop[some])
 
 
-def _spread(low: Ints, high: Ints) -> tuple[Ints, Ints]:
-    """For each i, the numbers from low[i] to high[i] - 1: their i, and they themselves."""
-    count = np.maximum(high - low, 0)
-    which = np.repeat(np.arange(len(count)), count)
-    return which, np.arange(len(which)) + np.repeat(low - (np.cumsum(count) - count), count)
-
-
-def _union(row: Ints, first: Ints, stop: Ints) -> tuple[Ints, Ints, Ints]:
-    """Merge runs that overlap or touch."""
-    if not len(row):
-        return row, first, stop
-    # Rows laid out one after another on a line, with a gap between them.
-    origin = first.min()
-    width = int(stop.max() - origin) + 1
-    base = (row - row.min()) * width - origin
-    order = np.argsort(base + first, kind="stable")
-    begin, finish = (base + first)[order], np.maximum.accumulate((base + stop)[order])
-    opens = np.flatnonzero(np.concatenate([[True], begin[1:] > finish[:-1]]))
-    closes = np.concatenate([opens[1:] - 1, [len(begin) - 1]])
-    shift, line = base[order][opens], row[order][opens]
-    return line, begin[opens] - shift, finish[closes] - shift
-
-
-def _difference(runs: tuple[Ints, Ints, Ints], without: tuple[Ints, Ints, Ints]) -> tuple[Ints, Ints, Ints]:
-    """Runs less other runs; both as `_union` gives them."""
-    if not len(runs[0]) or not len(without[0]):
-        return runs
-    rows, firsts, stops = (np.concatenate(pair) for pair in zip(runs, without, strict=True))
-    origin = firsts.min()
-    width = int(stops.max() - origin) + 1
-    base = (rows - rows.min()) * width - origin
-    # Sweep along the line: inside a run and not inside one that is taken away.
-    change = np.concatenate([np.where(np.arange(len(rows)) < len(runs[0]), 1, -2)] * 2)
-    change[len(rows) :] *= -1
-    place = np.concatenate([base + firsts, base + stops])
-    line = np.concatenate([rows, rows])
-    order = np.argsort(place, kind="stable")
-    place, line = place[order], line[order]
-    level = np.cumsum(change[order])
-    keep = np.flatnonzero((level[:-1] == 1) & (place[1:] > place[:-1]))
-    row = line[keep]
-    shift = (row - rows.min()) * width - origin
-    return _union(row, place[keep] - shift, place[keep + 1] - shift)
-
-
-def _clip_to_zone(grid: UtmGrid, zone: int, row: Ints, first: Ints, stop: Ints) -> tuple[Ints, Ints, Ints]:
+def _clip_to_zone(grid: UtmGrid, zone: int, row: Ints, first: Ints, stop: Ints) -> Runs:
     """Leave out what does not belong to the zone."""
     if not len(row):
         return row, first, stop
@@ -272,7 +245,7 @@ def _corner_lon(grid: UtmGrid, zone: int, col: Ints, lines: Ints) -> Floats:
     return np.asarray(lon).reshape(col.shape)
 
 
-def _within_limits(grid: UtmGrid, zone: int, row: Ints, first: Ints, stop: Ints) -> tuple[Ints, Ints, Ints]:
+def _within_limits(grid: UtmGrid, zone: int, row: Ints, first: Ints, stop: Ints) -> Runs:
     """Ask each cell of the few rows along 84°N and 80°S; all between belong. Parallels bend away from the equator."""
     if not len(row):
         return row, first, stop
@@ -288,4 +261,4 @@ def _within_limits(grid: UtmGrid, zone: int, row: Ints, first: Ints, stop: Ints)
         rows.append(np.full(len(col), r))
         firsts.append(col)
         stops.append(col + 1)
-    return _union(np.concatenate(rows), np.concatenate(firsts), np.concatenate(stops))
+    return union(np.concatenate(rows), np.concatenate(firsts), np.concatenate(stops))
