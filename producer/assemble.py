@@ -15,6 +15,7 @@ from clay_publish import release as paths
 from clay_publish.geoparquet import ROW_GROUP, geo_metadata, table_writer, total_bbox, write_table
 from clay_publish.metadata import footer_emb
 from clay_publish.producer.parts import COVERAGE, PARTS, Receipt, part_path, read_part
+from clay_publish.producer.patches import patches_token
 from clay_publish.producer.plan import Plan
 from clay_publish.release import DataFile, Release
 from clay_publish.tables import coverage_schema, hugging_face_features
@@ -39,7 +40,7 @@ def publish_file(release: Release, file: DataFile, receipts: Iterable[Receipt], 
         table = pa.concat_tables([table, kept])
     order = hilbert_order(table)
     footer = {
-        "geo": json.dumps(_geo(table), sort_keys=True),
+        "geo": json.dumps(describe_geometry(table["bbox"].combine_chunks()), sort_keys=True),
         "emb": json.dumps(footer_emb(plan.fingerprint, gsd), sort_keys=True),
         "huggingface": json.dumps({"info": {"features": hugging_face_features(table.schema)}}),
     }
@@ -68,8 +69,8 @@ def take_rows(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
     return pa.Table.from_batches(taken).combine_chunks().take(pa.array(np.argsort(grouped, kind="stable")))
 
 
-def _geo(table: pa.Table) -> dict[str, Any]:
-    boxes = table["bbox"].combine_chunks()
+def describe_geometry(boxes: pa.StructArray) -> dict[str, Any]:
+    """The `geo` key of a table whose covering is `boxes`."""
     sides = np.stack([boxes.field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")], axis=1)
     kinds = {"Polygon"} | ({"MultiPolygon"} if (sides[:, 0] > sides[:, 2]).any() else set())
     return geo_metadata(kinds, total_bbox(sides))
@@ -88,11 +89,12 @@ def publish_coverage(release: Release, receipts: Sequence[Receipt]) -> Iterator[
         yield mine.filter(pc.equal(mine["status"], "missing"))
 
 
-def remove_parts(release: Release, file: DataFile, receipts: Iterable[Receipt]) -> None:
-    """Remove the parts of a published file."""
-    for receipt in receipts:
-        if file.token in receipt.parts:
-            release.store.remove(part_path(receipt.unit, file.token))
+def remove_parts(release: Release, file: DataFile, receipts: Sequence[Receipt]) -> None:
+    """Remove the parts of a published file; those of its patches first, which cannot be published without it."""
+    for token in (patches_token(file.token), file.token):
+        for receipt in receipts:
+            if token in receipt.parts:
+                release.store.remove(part_path(receipt.unit, token))
 
 
 def remove_strangers(release: Release, files: Iterable[DataFile], receipts: Iterable[Receipt]) -> None:
@@ -101,7 +103,8 @@ def remove_strangers(release: Release, files: Iterable[DataFile], receipts: Iter
     for path in release.store.files(PARTS):
         if path not in known:
             release.store.remove(path)
-    names = {f"{paths.EMBEDDINGS}/{file.name}" for file in files}
-    for path in release.store.files(paths.EMBEDDINGS):
-        if path not in names:
-            release.store.remove(path)
+    names = {f"{folder}/{file.name}" for file in files for folder in (paths.EMBEDDINGS, paths.PATCHES)}
+    for folder in (paths.EMBEDDINGS, paths.PATCHES):
+        for path in release.store.files(folder):
+            if path not in names:
+                release.store.remove(path)

@@ -16,19 +16,23 @@ from clay_publish.fingerprint import Fingerprint
 from clay_publish.grid import UtmGrid
 from clay_publish.manifest import RUN_RECORD, RunRecord, dump_json
 from clay_publish.producer import scene, warp
+from clay_publish.producer.aggregates import write_aggregates
 from clay_publish.producer.assemble import publish_coverage, publish_file, remove_parts, remove_strangers
 from clay_publish.producer.content import etags
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.gaps import write_gaps
 from clay_publish.producer.items import RasterGrid, SourceItem
 from clay_publish.producer.lease import lease
-from clay_publish.producer.parts import COVERAGE, Receipt, part_path, read_receipts
+from clay_publish.producer.parts import Receipt, part_path, read_receipts
+from clay_publish.producer.patches import patches_token, publish_patches
 from clay_publish.producer.plan import Plan, decided_by
 from clay_publish.producer.raster import open_bands
+from clay_publish.producer.reference import publish_reference, rows_per_unit
 from clay_publish.producer.scene import ground_size
 from clay_publish.producer.selection import Considered, select
 from clay_publish.producer.sensors import Sensor, sensor
 from clay_publish.producer.sources_table import write_sources
+from clay_publish.producer.thumbnails import Thumbnails
 from clay_publish.producer.strips import fine_grid
 from clay_publish.producer.unit import Work, run_unit
 from clay_publish.producer.units import scene_units, utm_units
@@ -50,6 +54,8 @@ def produce(spec: Spec, release: Release, *, report: Report = silent) -> RunReco
     """
     instrument = sensor(spec.sensor)
     encoder = load_encoder(spec, instrument)
+    outputs = spec.outputs
+    thumbnails = Thumbnails.of(outputs.thumbnails, instrument, encoder.bands) if outputs.thumbnails else None
     with lease(release):
         release.store.remove_orphans()
         report(Progress("plan", 0, 0, "reading the sources"))
@@ -66,11 +72,13 @@ def produce(spec: Spec, release: Release, *, report: Report = silent) -> RunReco
             sensor=instrument,
             encoder=encoder,
             fingerprint=plan.fingerprint,
-            schema=embeddings_schema(encoder.dimensions, spec.outputs.dtype, thumbnails=spec.outputs.thumbnails > 0),
+            schema=embeddings_schema(encoder.dimensions, outputs.dtype, thumbnails=thumbnails is not None),
             threads=os.cpu_count() or 1,
+            thumbnails=thumbnails,
+            references=0 if outputs.dtype == "float32" else rows_per_unit(len(plan.units)),
         )
         receipts = _run(plan, work, gsd, report)
-        return _finish(release, plan, receipts)
+        return _finish(work, plan, receipts, gsd)
 
 
 def make_plan(
@@ -180,9 +188,10 @@ def _run(plan: Plan, work: Work, gsd: float, report: Report) -> list[Receipt]:
 def _complete(release: Release, receipt: Receipt, files: Iterable[DataFile]) -> bool:
     """Whether all that a receipt speaks of is still there, as a part or in its published file."""
     published = {file.token: f"{paths.EMBEDDINGS}/{file.name}" for file in files}
+    published |= {patches_token(file.token): f"{paths.PATCHES}/{file.name}" for file in files}
     return all(
         release.store.exists(part_path(receipt.unit, token))
-        or (token != COVERAGE and token in published and release.store.exists(published[token]))
+        or (token in published and release.store.exists(published[token]))
         for token in receipt.parts
     )
 
@@ -191,11 +200,16 @@ def _publish_ready(
     plan: Plan, work: Work, receipts: Mapping[str, Receipt], waiting: Mapping[DataFile, set[str]], gsd: float
 ) -> None:
     for file, units in waiting.items():
-        if units <= receipts.keys() and publish_file(work.release, file, [receipts[u] for u in units], plan, gsd):
-            remove_parts(work.release, file, [receipts[u] for u in units])
+        if not units <= receipts.keys():
+            continue
+        mine = [receipts[unit] for unit in units]
+        if publish_file(work.release, file, mine, plan, gsd):
+            publish_patches(work.release, file, mine, plan, gsd)
+            remove_parts(work.release, file, mine)
 
 
-def _finish(release: Release, plan: Plan, receipts: list[Receipt]) -> RunRecord:
+def _finish(work: Work, plan: Plan, receipts: list[Receipt], gsd: float) -> RunRecord:
+    release = work.release
     counts: Counter[str] = Counter()
     for receipt in receipts:
         counts.update(receipt.counts)
@@ -205,6 +219,8 @@ def _finish(release: Release, plan: Plan, receipts: list[Receipt]) -> RunRecord:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "no whole chip"
         first = next((receipt.error for receipt in receipts if receipt.error), "")
         raise ReleaseError(release.store.where, f"has no embedded chip of {expected} ({reasons})", fix=first)
+    publish_reference(release, receipts)
+    write_aggregates(release, plan, work.spec.outputs.aggregate, gsd)
     record = RunRecord(
         fingerprint=plan.fingerprint,
         plan_sha256=plan.sha256,

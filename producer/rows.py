@@ -25,6 +25,7 @@ def quantize(vectors: npt.NDArray[np.float32], dtype: Dtype) -> tuple[npt.NDArra
     if dtype == "float16":
         return vectors.astype(np.float16), None
     scale = (np.abs(vectors).max(axis=1) / np.float32(127)).astype(np.float32)
+    scale[scale == 0] = 1  # of zeros, which patches may be
     return np.rint(vectors / scale[:, None]).astype(np.int8), scale
 
 
@@ -37,9 +38,14 @@ def sound(vectors: npt.NDArray[np.float32], dtype: Dtype) -> npt.NDArray[np.bool
 
 
 def embedding_rows(
-    block: ChipBlock, encoded: Encoded, keep: npt.NDArray[np.int64], schema: pa.Schema, dtype: Dtype
+    block: ChipBlock,
+    encoded: Encoded,
+    keep: npt.NDArray[np.int64],
+    schema: pa.Schema,
+    dtype: Dtype,
+    pictures: list[bytes] | None = None,
 ) -> pa.Table:
-    """Rows of the embeddings table for the chips `keep` of a block; `encoded` has one entry for each of them."""
+    """Rows of the embeddings table for the chips `keep` of a block; `encoded`, `pictures` have one entry for each."""
     geometry = block.geometry[keep]
     vectors = encoded.embeddings
     field = schema.field("embedding").type
@@ -65,5 +71,8 @@ def embedding_rows(
         "row": block.rows[keep],
         "col": block.cols[keep],
     }
+    if pictures is not None:
+        names = [f"{block.ids[n]}.webp" for n in keep]
+        columns["thumbnail"] = [{"bytes": b, "path": n} for b, n in zip(pictures, names, strict=True)]
     arrays = [pa.array(columns[f.name], f.type) for f in schema]
     return pa.Table.from_arrays(arrays, schema=schema.remove_metadata())

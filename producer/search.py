@@ -92,7 +92,7 @@ class Search:
                         f"imagery.query.{key}", f"compares {value!r} with {limit!r}", "a value of the same type"
                     ) from error
                 if not passes:
-                    return f"{key} is {value!r}, not {name} {limit!r}"
+                    return f"{key} is not {name} {limit!r} ({value!r})"
         return None
 
     def _tests(self) -> list[tuple[str, Mapping[str, Any]]]:

@@ -105,7 +105,7 @@ def _decide(item: SourceItem, document: Mapping[str, object], block: Imagery, se
     if item.id in block.exclude:
         return "excluded", "named in the spec's exclude"
     if search.windows and not any(item.acquired in window for window in search.windows):
-        return "unused", f"{item.acquired.isoformat()} lies in no window"
+        return "unused", f"lies in no window ({item.acquired.isoformat()})"
     if search.area is not None and item.geometry is not None and not shapely.intersects(search.area, item.geometry):
         return "unused", "lies outside the area"
     reason = search.fails(document)

@@ -18,13 +18,16 @@ from clay_publish.producer.chips import ChipBlock, Reading
 from clay_publish.producer.content import SourceChangedError, check_unchanged
 from clay_publish.producer.encoders import Chips, Encoded, Encoder
 from clay_publish.producer.parts import COVERAGE, PartEntry, Receipt, write_part, write_receipt
+from clay_publish.producer.patches import PatchParts
 from clay_publish.producer.plan import Unit
+from clay_publish.producer.reference import REFERENCE, lowest, reference_rows
 from clay_publish.producer.rows import PART_COVERAGE, embedding_rows, sound
 from clay_publish.producer.scene import SceneChips, lost_scene, read_scene, safe_name
 from clay_publish.producer.sensors import Sensor
+from clay_publish.producer.thumbnails import Thumbnails
 from clay_publish.producer.utm import read_cells
 from clay_publish.release import DataFile, Release
-from clay_publish.spec import Spec
+from clay_publish.spec import Patches, Spec
 from clay_publish.squares import utm_zones
 
 _BATCH_BYTES = 64 << 20
@@ -43,6 +46,9 @@ class Work:
     fingerprint: Fingerprint
     schema: pa.Schema
     threads: int
+    thumbnails: Thumbnails | None = None
+    references: int = 0
+    """Vectors that each unit keeps in float32."""
 
 
 @dataclass
@@ -50,6 +56,7 @@ class _Rows:
     """Rows of a unit, by published file."""
 
     embeddings: dict[str, list[pa.Table]] = field(default_factory=dict)
+    references: list[pa.Table] = field(default_factory=list)
     coverage: list[pa.Table] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -65,18 +72,22 @@ def run_unit(unit: Unit, work: Work) -> Receipt:
     started = time.perf_counter()
     rows = _Rows()
     error: str | None = None
+    parts: dict[str, PartEntry] = {}
     try:
-        for block in _ahead(_read(unit, work)):
-            _embed(block, unit, work, rows)
+        with _patch_parts(unit, work) as patches:
+            for block in _ahead(_read(unit, work)):
+                _embed(block, unit, work, rows, patches)
+        parts = patches.entries()
     except ImageryError as problem:
         reason = "source_changed" if isinstance(problem, SourceChangedError) else "unreadable"
         # What was embedded before the damage is dropped: half an image is not what the next run would find.
         error = str(problem)
         rows = _Rows()
         _lose(unit, work, reason, error, rows)
-    parts: dict[str, PartEntry] = {}
     for token, tables in sorted(rows.embeddings.items()):
         parts[token] = write_part(work.release, unit.id, token, tables)
+    if rows.references:
+        parts[REFERENCE] = write_part(work.release, unit.id, REFERENCE, rows.references)
     if rows.coverage:
         parts[COVERAGE] = write_part(work.release, unit.id, COVERAGE, rows.coverage)
     receipt = Receipt(
@@ -132,23 +143,56 @@ def _ahead(blocks: Iterator[ChipBlock]) -> Iterator[ChipBlock]:
         thread.join()
 
 
-def _embed(block: ChipBlock, unit: Unit, work: Work, rows: _Rows) -> None:
+def _patch_parts(unit: Unit, work: Work) -> PatchParts:
+    outputs = work.spec.outputs
+    layers = work.encoder.patch_layers if isinstance(outputs.patches, Patches) else ()
+    return PatchParts(work.release, unit.id, layers, outputs.dtype)
+
+
+def _embed(block: ChipBlock, unit: Unit, work: Work, rows: _Rows, patches: PatchParts) -> None:
     """Embed the chips of a block that can be, and add all of them to the rows."""
     keep = np.array([n for n, reason in enumerate(block.reasons) if reason is None], dtype=np.int64)
     tokens = np.array([DataFile(square, unit.window).token for square in block.squares])
     batch = max(1, _BATCH_BYTES // max(1, block.pixels[:1].nbytes))
     for start in range(0, len(keep), batch):
         chosen = keep[start : start + batch]
-        encoded = _encode(block, block.pixels[start : start + batch], chosen, work)
+        pixels = block.pixels[start : start + batch]
+        encoded = _encode(block, pixels, chosen, work)
         good = sound(encoded.embeddings, work.spec.outputs.dtype)
         for n in chosen[~good]:
             block.reasons[n] = "invalid_vector"
             block.details[n] = "the model gave NaN, infinite, zero or constant values"
         if good.any():
-            chosen = chosen[good]
-            table = embedding_rows(block, _only(encoded, good), chosen, work.schema, work.spec.outputs.dtype)
-            _split(table, tokens[chosen], rows)
+            kept = _Kept(chosen[good], pixels[good], _only(encoded, good))
+            _add(block, kept, tokens[kept.places], work, rows, patches)
     _cover(block, unit, rows)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Chips of a block that were embedded."""
+
+    places: npt.NDArray[np.int64]
+    pixels: npt.NDArray[np.float32]
+    encoded: Encoded
+
+
+def _add(
+    block: ChipBlock, kept: _Kept, tokens: npt.NDArray[np.str_], work: Work, rows: _Rows, patches: PatchParts
+) -> None:
+    """Add embedded chips to every table that the spec asks for."""
+    dtype = work.spec.outputs.dtype
+    pictures = None if work.thumbnails is None else work.thumbnails.draw(kept.pixels)
+    table = embedding_rows(block, kept.encoded, kept.places, work.schema, dtype, pictures)
+    _split(table, tokens, rows)
+    ids = [block.ids[n] for n in kept.places]
+    if kept.encoded.patches is not None:
+        for token in dict.fromkeys(tokens.tolist()):
+            mine = np.flatnonzero(tokens == token)
+            patches.add(token, [ids[n] for n in mine], kept.encoded.patches[mine])
+    if work.references:
+        added = reference_rows(ids, kept.encoded, dtype)
+        rows.references = [lowest([*rows.references, added], work.references)]
 
 
 def _cover(block: ChipBlock, unit: Unit, rows: _Rows) -> None:
