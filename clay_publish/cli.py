@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clay_publish.commands import describe, judge, make, send, start
+from clay_publish.commands import compare, describe, find, judge, make, send, start
 from clay_publish.errors import ClayPublishError
 
 app = typer.Typer(
@@ -40,9 +40,12 @@ app.command()(make.run)
 app.command()(make.produce)
 app.command()(describe.catalog)
 app.command()(describe.card)
+app.command()(compare.diff)
 app.command()(judge.validate)
 app.command()(judge.rules)
 app.command()(send.publish)
+app.command()(find.search)
+app.command()(find.sample_points)
 
 
 def main() -> None:

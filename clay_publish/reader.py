@@ -19,7 +19,8 @@ from clay_publish.errors import ReleaseError
 from clay_publish.grid import parse_chip_id
 from clay_publish.reading.extent import Extent, QueryError
 from clay_publish.reading.nearest import nearest_chips
-from clay_publish.reading.pruning import Shelf, Vectors, check_columns, groups_with, read, select, vectors
+from clay_publish.reading.points import coordinates, join
+from clay_publish.reading.pruning import Rows, Shelf, Vectors, check_columns, groups_with, read, select, vectors
 from clay_publish.reading.similar import similar_chips
 from clay_publish.release import DataFile, Release
 from clay_publish.store import Store, check_path
@@ -102,11 +103,13 @@ class ReleaseReader:
 
         return pa.RecordBatchReader.from_batches(schema, batches())
 
-    def nearest(self, lon: float, lat: float, k: int = 1, datetime: str | None = None) -> pa.Table:
+    def nearest(
+        self, lon: float, lat: float, k: int = 1, datetime: str | None = None, columns: Sequence[str] = LIGHT
+    ) -> pa.Table:
         """The `k` chips whose centres are nearest to a place, the nearest first.
 
         Returns:
-            `LIGHT` columns and `distance`, metres on the ellipsoid (float64).
+            These columns and `distance`, metres on the ellipsoid (float64).
 
         Raises:
             QueryError: no place on Earth, or no such time.
@@ -117,18 +120,45 @@ class ReleaseReader:
         place = np.array([lon], dtype=np.float64), np.array([lat], dtype=np.float64)
         rows, metres = nearest_chips(self.release, shelf, *place, k=k, extent=extent)
         found = np.isfinite(metres)
-        table = rows.read(self.release, shelf, LIGHT)
-        return table.filter(pa.array(found)).append_column("distance", pa.array(metres[found]))
+        table = self._read(Rows(rows.file[found], rows.row[found]), shelf, columns)
+        return table.append_column("distance", pa.array(metres[found]))
+
+    def sample(self, points: pa.Table, datetime: str | None = None) -> pa.Table:
+        """Join the nearest chip's embedding to each row of a table of places.
+
+        Args:
+            points: has a column `lon` or `longitude` and one `lat` or `latitude`, in degrees.
+            datetime: as for `items`; of chips equally near, the first in the release.
+
+        Returns:
+            The table with `distance` (metres), `chip_id`, `chip_datetime`, `chip_lon`, `chip_lat` and `embedding`
+            (float32, quantization undone).
+
+        Raises:
+            QueryError: no such columns, or a row that is no place on Earth.
+            ReleaseError: as for `items`.
+        """
+        extent = Extent.of(None, datetime)
+        shelf = self.shelf(extent)
+        rows, metres = nearest_chips(self.release, shelf, *coordinates(points), k=1, extent=extent)
+        names = ["id", "datetime", "lon", "lat", "embedding", "scale"]
+        chips = self._read(rows, shelf, [name for name in names if name in self._schema.names])
+        return join(points, chips, metres)
 
     def similar(
-        self, vector: npt.ArrayLike, k: int = 10, bbox: Sequence[float] | None = None, datetime: str | None = None
+        self,
+        vector: npt.ArrayLike,
+        k: int = 10,
+        bbox: Sequence[float] | None = None,
+        datetime: str | None = None,
+        columns: Sequence[str] = LIGHT,
     ) -> pa.Table:
         """The `k` chips whose embeddings have the largest cosine with a vector, the most similar first.
 
         Every embedding in the box and time is compared, streamed in bounded memory.
 
         Returns:
-            `LIGHT` columns and `similarity`, the cosine (float64).
+            These columns and `similarity`, the cosine (float64).
 
         Raises:
             QueryError: a vector of another length, or without direction.
@@ -137,7 +167,7 @@ class ReleaseReader:
         extent = Extent.of(bbox, datetime)
         shelf = self.shelf(extent)
         rows, cosine = similar_chips(self.release, shelf, vector, k=k, extent=extent)
-        return rows.read(self.release, shelf, LIGHT).append_column("similarity", pa.array(cosine))
+        return self._read(rows, shelf, columns).append_column("similarity", pa.array(cosine))
 
     def vector(self, chip: str) -> Vectors:
         """The embedding of a chip, quantization undone.
@@ -185,6 +215,10 @@ class ReleaseReader:
         if not first:
             raise ReleaseError(self.release.store.where, "has no item", "at least one embeddings file")
         return self.release.parquet(first[0]).schema_arrow.remove_metadata()
+
+    def _read(self, rows: Rows, shelf: Shelf, columns: Sequence[str]) -> pa.Table:
+        schema = self.schema(columns)
+        return rows.read(self.release, shelf, schema.names) if len(rows.file) else schema.empty_table()
 
     def _files_of(self, chip: str) -> list[str]:
         """Files that may hold a chip: those of its window, and in the `utm` layout of its place."""

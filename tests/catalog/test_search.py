@@ -1,0 +1,154 @@
+"""The commands that find things in a release."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pystac
+import pytest
+from pyproj import Geod
+
+from clay_publish.catalog import write_items
+from clay_publish.reader import ReleaseReader, open_release
+from clay_publish.reading.extent import QueryError
+from clay_publish.release import Release
+from clay_publish.squares import Square
+
+MakeRelease = Callable[..., Release]
+
+
+@pytest.fixture
+def tiny(make_release: MakeRelease) -> ReleaseReader:
+    release = make_release()
+    write_items(release)
+    return open_release(release.store.where)
+
+
+def test_search_prints_items_and_their_files(run: Any, tiny: ReleaseReader) -> None:
+    where = tiny.release.store.where
+    lines = run("search", where, "--bbox", "-77,36,-74,39", "--datetime", "2023-07-01/..").stdout.splitlines()
+    name = "18_04_41_2023-07-01_2023-08-01"
+    assert lines == [f"{name}  10 chips  {where}/embeddings/zone=18/{name}.parquet"]
+    found = json.loads(run("search", where, "--json").stdout)
+    assert len(pystac.ItemCollection.from_dict(found).items) == 3
+
+
+def test_search_writes_items_that_open_again(run: Any, tiny: ReleaseReader, tmp_path: Path) -> None:
+    where = tiny.release.store.where
+    run("search", where, "--out", tmp_path / "items.parquet")
+    run("search", where, "--out", tmp_path / "items.geojson")
+    assert len(gpd.read_parquet(tmp_path / "items.parquet")) == 3
+    assert len(pystac.ItemCollection.from_file(str(tmp_path / "items.geojson")).items) == 3
+
+
+def test_search_writes_chips_with_their_embeddings(run: Any, tiny: ReleaseReader, tmp_path: Path) -> None:
+    where, out = tiny.release.store.where, tmp_path / "chips.parquet"
+    run("search", where, "--chips", "--bbox", "-77,36,-74,39", "--out", out)
+    frame = gpd.read_parquet(out)
+    assert len(frame) == 22
+    assert len(frame["embedding"].iloc[0]) == 8
+    assert frame.crs.to_authority() == ("OGC", "CRS84")
+    run("search", where, "--chips", "--out", tmp_path / "chips.geojson")
+    assert len(gpd.read_file(tmp_path / "chips.geojson")) == 26
+
+
+def test_search_near_and_like(run: Any, tiny: ReleaseReader) -> None:
+    where = tiny.release.store.where
+    near = run("search", where, "--near", "-76,37.5", "--top", "2", "--json").stdout
+    first, second = json.loads(near)["features"]
+    assert first["properties"]["distance"] <= second["properties"]["distance"]
+    like = json.loads(run("search", where, "--like", first["id"], "--top", "3", "--json").stdout)["features"]
+    assert like[0]["id"] == first["id"]
+    assert like[0]["properties"]["similarity"] == pytest.approx(1)
+    place = f"{first['properties']['lon']},{first['properties']['lat']}"
+    day = first["properties"]["datetime"][:10]
+    again = run("search", where, "--like", place, "--datetime", day, "--top", "3", "--json").stdout
+    assert json.loads(again)["features"][0]["properties"]["similarity"] == pytest.approx(1)
+    assert {chip["properties"]["datetime"][:10] for chip in json.loads(again)["features"]} == {day}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("--bbox", "1,2,3"), "--bbox"),
+        (("--near", "1,2", "--like", "3,4"), "--near and --like"),
+        (("--out", "found.shp"), ".parquet or .geojson"),
+        (("--like", "no-such-chip"), "is no chip"),
+    ],
+)
+def test_a_search_that_makes_no_sense_says_so(
+    run: Any, tiny: ReleaseReader, arguments: tuple[str, ...], names: str
+) -> None:
+    made = run("search", tiny.release.store.where, *arguments, code=2)
+    assert names in made.stderr
+    assert "Traceback" not in made.stderr
+
+
+def test_places_get_the_nearest_embedding(run: Any, tiny: ReleaseReader, tmp_path: Path, shared_data: Path) -> None:
+    stations = shared_data / "labels_latlon" / "satclip_stationDataAll.csv"
+    out = tmp_path / "joined.parquet"
+    run("sample-points", tiny.release.store.where, stations, "--out", out)
+    joined = pq.read_table(out)
+    chips = tiny.chips().read_all()
+    assert joined.num_rows == pyarrow.csv.read_csv(stations).num_rows
+    geod = Geod(ellps="WGS84")
+    values = {row["id"]: row["embedding"] for row in chips.select(["id", "embedding"]).to_pylist()}
+    for row in joined.slice(0, 200).to_pylist():
+        size = chips.num_rows
+        here = np.full(size, row["Lon"]), np.full(size, row["Lat"])
+        _, _, metres = geod.inv(*here, chips["lon"].to_numpy(), chips["lat"].to_numpy())
+        assert row["distance"] == pytest.approx(metres.min())
+        assert row["embedding"] == values[row["chip_id"]]
+    assert {"meanT", "chip_datetime"} <= set(joined.column_names)
+
+
+def test_a_model_learns_from_places(make_release: MakeRelease, part: Any) -> None:
+    """What the documentation shows: join, fit, score."""
+    cells = [(row, col) for row in range(3160, 3200) for col in range(320, 350)]
+    release = make_release(part(Square(18, 4, 40), cells))
+    write_items(release)
+    reader = open_release(release.store.where)
+    chips = reader.chips(columns=["lon", "lat", "embedding"]).read_all()
+    truth = np.stack(chips["embedding"].to_pylist()) @ np.arange(8.0) + 3
+    places = pa.table({"longitude": chips["lon"], "latitude": chips["lat"], "y": truth})
+    joined = reader.sample(places)
+    x = np.column_stack([np.stack(joined["embedding"].to_pylist()), np.ones(joined.num_rows)])
+    y = joined["y"].to_numpy()
+    weights, *_ = np.linalg.lstsq(x[::2], y[::2], rcond=None)
+    assert np.corrcoef(x[1::2] @ weights, y[1::2])[0, 1] ** 2 > 0.999
+    assert joined["distance"].to_numpy().max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("points", "names"),
+    [
+        ({"a": [1.0], "lat": [1.0]}, "longitude"),
+        ({"lon": ["east"], "lat": [1.0]}, "no numbers"),
+        ({"lon": [0.0], "lat": [95.0]}, "no place on Earth"),
+        ({"lon": [0.0], "lat": [None]}, "no place on Earth"),
+        ({"lon": [0.0], "lat": [0.0], "distance": [0.0]}, "'distance' already"),
+    ],
+)
+def test_places_that_are_none_are_refused(tiny: ReleaseReader, points: dict[str, Any], names: str) -> None:
+    with pytest.raises(QueryError, match=names):
+        tiny.sample(pa.table(points))
+
+
+def test_quantized_vectors_are_joined_as_numbers(make_release: MakeRelease) -> None:
+    release = make_release(dtype="int8")
+    write_items(release)
+    reader = open_release(release.store.where)
+    chip = reader.chips(columns=["id", "lon", "lat"]).read_all().slice(5, 1)
+    joined = reader.sample(pa.table({"lon": chip["lon"], "lat": chip["lat"]}))
+    np.testing.assert_allclose(joined["embedding"][0].as_py(), reader.vector(joined["chip_id"][0].as_py()))
+
+
+def test_no_places_make_no_rows(tiny: ReleaseReader) -> None:
+    none = pa.table({"lon": pa.array([], pa.float64()), "lat": pa.array([], pa.float64())})
+    assert tiny.sample(none).num_rows == 0
