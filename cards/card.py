@@ -4,6 +4,7 @@ from markupsafe import Markup
 
 from clay_publish import release as paths
 from clay_publish.cards import licences
+from clay_publish.cards.changelog import History
 from clay_publish.cards.escape import environment
 from clay_publish.cards.facts import Facts
 from clay_publish.cards.frontmatter import front_matter
@@ -12,21 +13,23 @@ from clay_publish.metadata import preprocessing
 from clay_publish.tables import COLUMNS, REASONS
 
 
-def hub_card(facts: Facts, quality: Quality, figures: frozenset[str], bibtex: str) -> str:
+def hub_card(facts: Facts, quality: Quality, figures: frozenset[str], bibtex: str, history: History) -> str:
     """`README.md`: front matter and body."""
-    return front_matter(facts) + "\n" + _body(facts, quality, figures, bibtex, pictures=f"{paths.FIGURES}/")
+    return front_matter(facts) + "\n" + _body(facts, quality, figures, bibtex, history, pictures=f"{paths.FIGURES}/")
 
 
-def host_card(facts: Facts, quality: Quality, figures: frozenset[str], bibtex: str) -> str:
+def host_card(facts: Facts, quality: Quality, figures: frozenset[str], bibtex: str, history: History) -> str:
     """The body alone; where the release's address is known, its pictures are named by it.
 
     source.coop shows front matter as text, and the card at addresses that relative names do not fit.
     """
     base = f"{facts.address}/" if facts.address else "../../"
-    return _body(facts, quality, figures, bibtex, pictures=f"{base}{paths.FIGURES}/")
+    return _body(facts, quality, figures, bibtex, history, pictures=f"{base}{paths.FIGURES}/")
 
 
-def _body(facts: Facts, quality: Quality, figures: frozenset[str], bibtex: str, *, pictures: str) -> str:
+def _body(
+    facts: Facts, quality: Quality, figures: frozenset[str], bibtex: str, history: History, *, pictures: str
+) -> str:
     text: str = (
         environment()
         .get_template("card.md.jinja")
@@ -44,7 +47,7 @@ def _body(facts: Facts, quality: Quality, figures: frozenset[str], bibtex: str, 
             box=_box(facts),
             period=_period(facts),
             sources=sorted({source for block in facts.spec.imagery for source in block.stac})[:10],
-            changelog="First release.",
+            changelog=Markup(history.entry),  # noqa: S704 - escaped when it was made
             pictures=Markup(pictures),  # noqa: S704 - a quoted address
             # Each of its lines opens with its own text, so none of them can close the block.
             bibtex=Markup(bibtex),  # noqa: S704

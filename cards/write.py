@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from clay_publish import release as paths
 from clay_publish.cards import citation, licences
 from clay_publish.cards.card import host_card, hub_card
+from clay_publish.cards.changelog import changelog
 from clay_publish.cards.croissant import croissant
 from clay_publish.cards.datacite import datacite
 from clay_publish.cards.facts import Facts, read_facts
@@ -19,31 +20,34 @@ from clay_publish.manifest import dump_json
 from clay_publish.release import Release
 
 
-def write_cards(release: Release) -> None:
+def write_cards(release: Release, previous: Release | None = None) -> None:
     """Write the pictures, both cards, the citation, the licence, the changelog, and what machines read about a release.
 
     All they say is read from the release: its spec, tables, footers and record of the run. Only the day of the first
-    writing is today's, and stays when the documents are written again.
+    writing is today's, and stays when the documents are written again. With `previous`, the version before, the
+    changelog tells what changed; without it, what the changelog says of this version stays.
 
     Raises:
         ReleaseError: the release has no embeddings, or lacks what the documents tell about.
+        SpecError: the version number is too small for what changed since `previous`.
     """
     facts = read_facts(release)
+    released = _released(release, facts)
+    history = changelog(release, facts.spec, released, previous)
     sample = read_sample(release)
     figures = _write_figures(release, facts, sample)
-    released = _released(release, facts)
     cited = citation.citation(facts, released)
     bibtex = citation.bibtex(cited, f"{facts.spec.name}-{facts.spec.version}")
     measured = quality(sample)
     documents = {
         paths.CITATION: citation.dump(cited),
         paths.LICENSE: licences.text(facts.spec.license),
-        paths.CARD: hub_card(facts, measured, figures, bibtex),
-        paths.HOST_CARD: host_card(facts, measured, figures, bibtex),
+        paths.CARD: hub_card(facts, measured, figures, bibtex, history),
+        paths.HOST_CARD: host_card(facts, measured, figures, bibtex, history),
         paths.CROISSANT: dump_json(croissant(facts, released, bibtex)),
         paths.DATACITE: dump_json(datacite(facts, released)),
         paths.JSON_LD: dump_json(json_ld(facts, released)),
-        paths.CHANGELOG: f"# Changelog\n\n## {facts.spec.version}\n\nFirst release.\n",
+        paths.CHANGELOG: history.text,
     }
     for path, text in documents.items():
         release.store.write(path, text)

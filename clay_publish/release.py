@@ -132,8 +132,12 @@ class Release:
         return document
 
     def data_files(self, table: str = EMBEDDINGS) -> list[str]:
-        """Paths of a partitioned table's files, sorted."""
-        return [path for path in self.store.files(table) if path.endswith(".parquet")]
+        """Paths of a partitioned table's files, sorted; as the manifest names them where the place cannot list."""
+        found = self.store.files(table)
+        if not found and not self.store.local and self.store.exists(MANIFEST):
+            entries = self.json(MANIFEST).get("files", [])
+            found = sorted(str(entry["path"]) for entry in entries if str(entry["path"]).startswith(f"{table}/"))
+        return [path for path in found if path.endswith(".parquet")]
 
     def published_files(self) -> list[str]:
         """Every file that is published, but the manifest and the checksums."""

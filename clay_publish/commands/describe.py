@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from clay_publish.commands.options import Json, Quiet, Where
+from clay_publish.commands.options import Json, Previous, Quiet, Where
 from clay_publish.commands.screen import Screen
 
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ def catalog(where: Where, json: Json = False, quiet: Quiet = False) -> None:
     _write(where, again="catalog", screen=Screen(quiet=quiet, as_json=json))
 
 
-def card(where: Where, json: Json = False, quiet: Quiet = False) -> None:
+def card(where: Where, previous: Previous = None, json: Json = False, quiet: Quiet = False) -> None:
     """Write the dataset card, citation and pictures anew, and what holds their checksums."""
-    _write(where, again="card", screen=Screen(quiet=quiet, as_json=json))
+    _write(where, again="card", screen=Screen(quiet=quiet, as_json=json), previous=previous)
 
 
-def _write(where: str, *, again: str, screen: Screen) -> None:
+def _write(where: str, *, again: str, screen: Screen, previous: str | None = None) -> None:
     from clay_publish.release import CARD, ITEMS, Release
 
     release = Release(where)
@@ -30,23 +30,30 @@ def _write(where: str, *, again: str, screen: Screen) -> None:
             report,
             items=again == "catalog" or not release.store.exists(ITEMS),
             cards=again == "card" or not release.store.exists(CARD),
+            previous=previous,
         )
     screen.result(release.store.where, {"release": release.store.where})
 
 
-def describe(release: "Release", report: "Report", *, items: bool = True, cards: bool = True) -> None:
-    """Items, then cards, then the Collection that holds their checksums, then the manifest over everything."""
+def describe(
+    release: "Release", report: "Report", *, items: bool = True, cards: bool = True, previous: str | None = None
+) -> None:
+    """Items, then cards, then the Collection that holds their checksums, then the manifest over everything.
+
+    `previous` is where the version before lies, which the changelog compares with.
+    """
     from clay_publish import __version__
     from clay_publish.cards import write_cards
     from clay_publish.catalog import write_collection, write_items
     from clay_publish.manifest import write_manifest
     from clay_publish.progress import Progress
+    from clay_publish.release import Release
 
     if items:
         files = write_items(release)
         report(Progress("catalog", files, files, "items"))
     if cards:
-        write_cards(release)
+        write_cards(release, Release(previous) if previous else None)
         report(Progress("card", 1, 1))
     write_collection(release)
     write_manifest(release, f"clay-publish {__version__}")

@@ -21,8 +21,8 @@ def run(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json = Fal
     """Do everything, from the spec to a validated release directory."""
     screen, begun = Screen(quiet=quiet, as_json=json), time.monotonic()
     with screen.progress() as report:
-        release, record = _embed(spec, out, report)
-        describe(release, report)
+        release, record, previous = _embed(spec, out, report)
+        describe(release, report, previous=previous)
         validation = judge(release, report)
     seconds = time.monotonic() - begun
     summary = {**_summary(release, record), "seconds": round(seconds, 1), "findings": _count(validation.findings)}
@@ -38,22 +38,24 @@ def produce(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json =
     """Make the embeddings, and say of every expected chip that is missing why."""
     screen = Screen(quiet=quiet, as_json=json)
     with screen.progress() as report:
-        release, record = _embed(spec, out, report)
+        release, record, _ = _embed(spec, out, report)
     summary = _summary(release, record)
     screen.result(_line(summary), summary)
 
 
-def _embed(path: Path, out: Path | None, report: "Report") -> "tuple[Release, RunRecord]":
+def _embed(path: Path, out: Path | None, report: "Report") -> "tuple[Release, RunRecord, str | None]":
     from clay_publish.extras import require_extra
     from clay_publish.release import Release
     from clay_publish.spec import load_spec
+    from clay_publish.versions import check_previous
 
     spec = load_spec(path)
+    check_previous(spec)
     require_extra("produce", "Making embeddings")
     from clay_publish.producer.produce import produce as embed
 
     release = Release(str(out or Path(spec.name) / spec.version))
-    return release, embed(spec, release, report=report)
+    return release, embed(spec, release, report=report), spec.previous
 
 
 def _summary(release: "Release", record: "RunRecord") -> dict[str, Any]:

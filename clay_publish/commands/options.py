@@ -10,3 +10,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only th
 Where = Annotated[str, typer.Argument(metavar="RELEASE", help="Directory or address of a release.")]
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec: release.yaml.")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Release directory; default: ./NAME/VERSION.")]
+Previous = Annotated[
+    str | None,
+    typer.Option(metavar="RELEASE", help="Directory or address of the version before, for the changelog."),
+]

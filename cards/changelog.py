@@ -1,0 +1,62 @@
+"""`CHANGELOG.md`: what changed in the data from version to version."""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+
+from clay_publish import release as paths
+from clay_publish.cards.compare import compare
+from clay_publish.errors import ReleaseError
+from clay_publish.release import MAX_DOCUMENT, Release
+from clay_publish.spec import Spec
+from clay_publish.versions import check_version
+
+_TITLE = "# Changelog\n\n"
+_HEADING = re.compile(r"^## ", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class History:
+    """The changelog of a release."""
+
+    entry: str
+    """Of this version, without its heading."""
+    text: str
+    """The whole file."""
+
+
+def changelog(release: Release, spec: Spec, released: date, previous: Release | None) -> History:
+    """Tell what changed since `previous`; without it, keep what is told of this version, or call it the first.
+
+    Raises:
+        SpecError: the version number is too small for what changed.
+        ReleaseError: the spec names a version before, and nothing is known of it.
+    """
+    if previous is not None:
+        difference = compare(previous, release)
+        check_version(spec.version, difference.old, difference.step, difference.because)
+        return _history([difference.markdown(released.isoformat()), *_entries(previous)])
+    there = _entries(release)
+    if there and there[0].startswith(f"## {spec.version} "):
+        return _history(there)
+    if spec.previous is not None:
+        raise ReleaseError(
+            release.store.path(paths.CHANGELOG),
+            f"does not tell what changed since {spec.previous}",
+            "a comparison with the version before",
+            "Name that version: `clay-publish card RELEASE --previous WHERE`.",
+        )
+    return _history([f"## {spec.version} ({released.isoformat()})\n\nFirst release.\n"])
+
+
+def _history(entries: list[str]) -> History:
+    first = entries[0].partition("\n")[2].strip()
+    return History(first, _TITLE + "\n".join(entry.strip() + "\n" for entry in entries))
+
+
+def _entries(release: Release) -> list[str]:
+    """The entries of a release's changelog, the newest first."""
+    if not release.store.exists(paths.CHANGELOG):
+        return []
+    text = release.store.read(paths.CHANGELOG, MAX_DOCUMENT).decode("utf-8", errors="replace")
+    return [f"## {entry}" for entry in _HEADING.split(text)[1:]]

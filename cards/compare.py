@@ -1,0 +1,176 @@
+"""Compare two versions of a release, wherever they lie, a row group at a time."""
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clay_publish import release as paths
+from clay_publish.cards.difference import NOT_EXPECTED, ChipChanges, CoverageChanges, Difference
+from clay_publish.cards.sample import vectors
+from clay_publish.release import Release
+from clay_publish.versions import Step
+
+TOLERANCE = 1e-3
+"""How far a vector may move, as a share of its length, and still be the same."""
+
+_Places = npt.NDArray[np.int64]
+
+
+def compare(old: Release, new: Release, tolerance: float = TOLERANCE) -> Difference:
+    """What `new` differs in from `old`.
+
+    Chips are matched by id inside files of the same name: a file's name tells the place and the time of its chips.
+
+    Raises:
+        ReleaseError: one of them is no complete release.
+    """
+    fingerprint = old.fingerprint().differences(new.fingerprint())
+    columns, more = _schemas(old, new)
+    chips = _chips(old, new, tolerance, comparable=not fingerprint)
+    step, because = _step(fingerprint, columns, chips, more=more)
+    return Difference(
+        old=old.spec().version,
+        new=new.spec().version,
+        step=step,
+        because=because,
+        chips=chips,
+        coverage=_coverage(old, new),
+        columns=[*columns, *more],
+        fingerprint=fingerprint,
+    )
+
+
+def _step(fingerprint: list[str], columns: list[str], chips: ChipChanges, *, more: list[str]) -> tuple[Step, str]:
+    if fingerprint:
+        return Step.MAJOR, "the fingerprint differs, so vectors of both must not be compared"
+    if columns:
+        return Step.MAJOR, "its tables have other columns"
+    if more:
+        return Step.MINOR, "it has more tables"
+    if chips.added:
+        return Step.MINOR, "it covers more"
+    return Step.PATCH, "mends or documents" if chips.removed or chips.changed else "documents"
+
+
+def _schemas(old: Release, new: Release) -> tuple[list[str], list[str]]:
+    """What a reader of the old tables would stumble over, and what is merely more."""
+    before, after = _tables(old), _tables(new)
+    columns = [f"table {name} removed" for name in before if name not in after]
+    for name in before.keys() & after.keys():
+        mine, theirs = before[name], after[name]
+        columns += [f"{name}: column {field.name} removed" for field in mine if field.name not in theirs.names]
+        columns += [f"{name}: column {field.name} added" for field in theirs if field.name not in mine.names]
+        columns += [
+            f"{name}: column {field.name} was {field.type}, is {theirs.field(field.name).type}"
+            for field in mine
+            if field.name in theirs.names and field.type != theirs.field(field.name).type
+        ]
+    return sorted(columns), [f"table {name} added" for name in after if name not in before]
+
+
+def _tables(release: Release) -> dict[str, pa.Schema]:
+    """The schema of each partitioned table, by its folder."""
+    found: dict[str, pa.Schema] = {}
+    for top in (paths.EMBEDDINGS, paths.PATCHES, paths.AGGREGATES):
+        for path in release.data_files(top):
+            folder = path.partition("/zone=")[0]
+            if folder not in found:
+                found[folder] = release.parquet(path).schema_arrow.remove_metadata()
+    return found
+
+
+def _chips(old: Release, new: Release, tolerance: float, *, comparable: bool) -> ChipChanges:
+    before, after = set(old.data_files()), set(new.data_files())
+    added = sum(new.parquet(path).metadata.num_rows for path in after - before)
+    removed = sum(old.parquet(path).metadata.num_rows for path in before - after)
+    changed = unchanged = 0
+    largest = 0.0
+    for path in sorted(before & after):
+        mine, theirs = old.parquet(path), new.parquet(path)
+        ids, others = mine.read(columns=["id"])["id"], theirs.read(columns=["id"])["id"]
+        places = pc.fill_null(pc.index_in(ids, value_set=others.combine_chunks()), -1).to_numpy()
+        kept = int((places >= 0).sum())
+        removed += len(ids) - kept
+        added += len(others) - kept
+        if comparable:
+            for moved in _moved(mine, theirs, places):
+                changed += int((moved > tolerance).sum())
+                unchanged += int((moved <= tolerance).sum())
+                largest = max(largest, float(moved.max(initial=0.0)))
+    return ChipChanges(
+        added=added,
+        removed=removed,
+        changed=changed if comparable else None,
+        unchanged=unchanged if comparable else None,
+        largest=largest,
+    )
+
+
+def _moved(old: pq.ParquetFile, new: pq.ParquetFile, places: _Places) -> Iterator[npt.NDArray[np.float64]]:
+    """How far each vector of `old` that `new` has too is from it, as a share of its length, row group by row group.
+
+    `places` is where in `new` each row of `old` is, −1 for nowhere. Both files are in the same order, so what a row
+    group of one needs lies in few row groups of the other.
+    """
+    starts = np.cumsum([0, *(new.metadata.row_group(g).num_rows for g in range(new.num_row_groups))])
+    columns = [name for name in ("embedding", "scale") if name in new.schema_arrow.names]
+
+    @lru_cache(maxsize=3)
+    def of(group: int) -> npt.NDArray[np.float32]:
+        return vectors(new.read_row_group(group, columns=columns))
+
+    first = 0
+    for group in range(old.num_row_groups):
+        mine = vectors(old.read_row_group(group, columns=columns))
+        there = places[first : first + len(mine)]
+        first += len(mine)
+        for other in np.unique(np.searchsorted(starts, there[there >= 0], side="right") - 1):
+            rows = np.flatnonzero((there >= starts[other]) & (there < starts[other + 1]))
+            a, b = mine[rows].astype(np.float64), of(int(other))[there[rows] - starts[other]]
+            lengths = np.linalg.norm(a, axis=1)
+            yield np.linalg.norm(a - b, axis=1) / np.where(lengths > 0, lengths, 1)
+
+
+def _coverage(old: Release, new: Release) -> CoverageChanges:
+    before, after = set(old.data_files(paths.COVERAGE)), set(new.data_files(paths.COVERAGE))
+    gained: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    expected_before = expected = 0
+    for path in sorted(before | after):
+        mine = _expected(old, path) if path in before else _NOTHING
+        theirs = _expected(new, path) if path in after else _NOTHING
+        expected_before += mine.num_rows
+        expected += theirs.num_rows
+        gained.update(_reasons(theirs, mine))
+        lost.update(_reasons(mine, theirs))
+    return CoverageChanges(
+        expected_before=expected_before,
+        expected=expected,
+        gained=dict(gained.most_common()),
+        lost=dict(lost.most_common()),
+    )
+
+
+_COLUMNS = ("id", "status", "reason")
+_NOTHING = pa.table({name: pa.array([], pa.string()) for name in _COLUMNS})
+
+
+def _expected(release: Release, path: str) -> pa.Table:
+    return release.parquet(path).read(columns=list(_COLUMNS))
+
+
+def _reasons(one: pa.Table, other: pa.Table) -> Counter[str]:
+    """Of the chips that are embedded in `one` and not in `other`: why not."""
+    embedded = one.filter(pc.equal(one["status"], "embedded"))
+    places = pc.index_in(embedded["id"], value_set=other["id"].combine_chunks())
+    counts: Counter[str] = Counter({NOT_EXPECTED: places.null_count} if places.null_count else {})
+    found = other.take(places.drop_null())
+    missing = found.filter(pc.not_equal(found["status"], "embedded"))
+    counts.update(str(reason) for reason in missing["reason"].to_pylist())
+    return counts

@@ -1,0 +1,159 @@
+"""What `diff` tells of two versions, and what it asks of the version number."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from clay_publish.cards import write_cards
+from clay_publish.cards.compare import compare
+from clay_publish.errors import ReleaseError, SpecError
+from clay_publish.release import Release
+from clay_publish.versions import Step, Version, check_version
+
+from .copies import change_table, ids_of, lose, move, version
+from .specs import respecify
+
+
+@pytest.fixture
+def pair(sample_release: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The same release twice: the second is to become the next version."""
+    old, new = tmp_path / "1.0.0", tmp_path / "next"
+    shutil.copytree(sample_release, old)
+    shutil.copytree(sample_release, new)
+    return old, new
+
+
+def between(pair: tuple[Path, Path]) -> tuple[Release, Release]:
+    return Release(str(pair[0])), Release(str(pair[1]))
+
+
+def test_the_same_data_asks_for_a_patch(pair: tuple[Path, Path]) -> None:
+    found = compare(*between(pair))
+    assert found.step is Step.PATCH
+    assert found.chips.unchanged == 144
+    assert (found.chips.added, found.chips.removed, found.chips.changed, found.chips.largest) == (0, 0, 0, 0.0)
+    assert found.coverage.gained == found.coverage.lost == {}
+
+
+def test_more_chips_ask_for_a_minor_step_and_tell_why_they_were_missing(pair: tuple[Path, Path]) -> None:
+    old, _ = pair
+    chips = ids_of(old)
+    lose(old, chips[:3], "cloud")
+    lose(old, chips[3:5], "unreadable")
+    change_table(old, "coverage", lambda table: table.filter(pa.compute.not_equal(table["id"], chips[0])))
+    found = compare(*between(pair))
+    assert found.step is Step.MINOR
+    assert found.chips.added == 5
+    assert found.coverage.gained == {"cloud": 2, "unreadable": 2, "not_expected": 1}
+    assert (found.coverage.expected_before, found.coverage.expected) == (143, 144)
+
+
+def test_lost_chips_are_told_with_the_reason(pair: tuple[Path, Path]) -> None:
+    _, new = pair
+    lose(new, ids_of(new)[:4], "excluded")
+    found = compare(*between(pair))
+    assert found.step is Step.PATCH
+    assert found.chips.removed == 4
+    assert found.coverage.lost == {"excluded": 4}
+    assert "4 chips removed (4 now: its items were left out as known to be bad)" in found.lines()
+
+
+def test_a_vector_that_moved_is_counted(pair: tuple[Path, Path]) -> None:
+    _, new = pair
+    chips = ids_of(new)
+    move(new, chips[7], 1.25)
+    move(new, chips[8], 1.0001)
+    found = compare(*between(pair))
+    assert (found.chips.changed, found.chips.unchanged) == (1, 143)
+    assert found.chips.largest == pytest.approx(0.25, rel=1e-5)
+    strict = compare(*between(pair), tolerance=1e-5)
+    assert strict.chips.changed == 2
+
+
+def test_another_order_of_rows_changes_nothing(pair: tuple[Path, Path]) -> None:
+    _, new = pair
+    change_table(new, "embeddings", lambda table: table.take(list(range(table.num_rows))[::-1]))
+    assert compare(*between(pair)).chips.unchanged == 144
+
+
+def test_another_fingerprint_asks_for_a_major_step(pair: tuple[Path, Path]) -> None:
+    _, new = pair
+
+    def reseeded(table: pa.Table) -> pa.Table:
+        metadata = dict(table.schema.metadata)
+        emb = json.loads(metadata[b"emb"])
+        emb["embrel:decided_by"]["parameters"]["seed"] = 7
+        return table.replace_schema_metadata({**metadata, b"emb": json.dumps(emb)})
+
+    change_table(new, "embeddings", reseeded)
+    found = compare(*between(pair))
+    assert found.step is Step.MAJOR
+    assert found.chips.changed is None
+    assert len(found.fingerprint) == 1
+    assert "'seed': 7" in found.fingerprint[0]
+
+
+def test_another_column_asks_for_a_major_step(pair: tuple[Path, Path]) -> None:
+    _, new = pair
+    change_table(new, "embeddings", lambda table: table.drop_columns(["loss"]))
+    found = compare(*between(pair))
+    assert found.step is Step.MAJOR
+    assert found.columns == ["embeddings: column loss removed"]
+
+
+def test_the_changelog_grows_version_by_version(pair: tuple[Path, Path]) -> None:
+    old, new = pair
+    lose(old, ids_of(old)[:3], "cloud")
+    version(new, "1.1.0")
+    write_cards(Release(str(new)), Release(str(old)))
+    text = (new / "CHANGELOG.md").read_text()
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("## ")] == ["1.1.0", "1.0.0"]
+    assert "- 3 chips added (3 before: too much cloud)" in text
+    assert "3 chips added" in (new / "README.md").read_text()
+    write_cards(Release(str(new)))
+    assert (new / "CHANGELOG.md").read_text() == text
+
+
+def test_a_number_that_says_too_little_is_refused(pair: tuple[Path, Path]) -> None:
+    old, new = pair
+    lose(old, ids_of(old)[:3], "cloud")
+    version(new, "1.0.1")
+    before = (new / "CHANGELOG.md").read_text()
+    with pytest.raises(SpecError, match=r"1\.0\.1 is too small after 1\.0\.0: it covers more.*1\.1\.0"):
+        write_cards(Release(str(new)), Release(str(old)))
+    assert (new / "CHANGELOG.md").read_text() == before
+
+
+def test_a_version_before_that_nobody_compared_with_is_asked_for(release_copy: Path) -> None:
+    version(release_copy, "1.1.0")
+    respecify(release_copy, previous="1.0.0")
+    with pytest.raises(ReleaseError, match="--previous"):
+        write_cards(Release(str(release_copy)))
+
+
+@pytest.mark.parametrize(
+    ("previous", "step", "enough"),
+    [
+        ("1.2.3", Step.PATCH, "1.2.4"),
+        ("1.2.3", Step.MINOR, "1.3.0"),
+        ("1.2.3", Step.MAJOR, "2.0.0"),
+        ("0.4.1", Step.MINOR, "0.4.2"),
+        ("0.4.1", Step.MAJOR, "0.5.0"),
+        ("2.0.0-rc.1", Step.MAJOR, "2.0.0"),
+        ("1.1.0-rc.1", Step.MAJOR, "2.0.0"),
+        ("1.1.0-rc.1", Step.MINOR, "1.1.0"),
+    ],
+)
+def test_the_smallest_version_that_is_enough(previous: str, step: Step, enough: str) -> None:
+    assert str(Version.parse(previous).smallest_after(step)) == enough
+    check_version(enough, previous, step, "why")
+    with pytest.raises(SpecError):
+        check_version(previous, previous, step, "why")
+
+
+def test_versions_are_ordered_as_semver_says() -> None:
+    texts = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0"]
+    assert [str(version) for version in sorted(Version.parse(text) for text in texts[::-1])] == texts
