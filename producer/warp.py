@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from affine import Affine
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
 from clay_publish.producer.content import check_unchanged
@@ -121,6 +121,8 @@ def _warp_file(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) ->
     nodata = None if first.has_mask else first.nodata
     indexes = [band.index for band in bands]
 
+    own_alpha = [n for n, kind in enumerate(first.file.dataset.colorinterp, start=1) if kind is ColorInterp.alpha]
+
     def read() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         with WarpedVRT(
             first.file.dataset,
@@ -132,9 +134,12 @@ def _warp_file(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) ->
             tolerance=_TOLERANCE,
             src_nodata=nodata,
             nodata=nodata,
-            add_alpha=nodata is None and MaskFlags.alpha not in first.file.dataset.mask_flag_enums[0],
+            add_alpha=nodata is None and not own_alpha,
         ) as warped:
-            return warped.read(indexes), warped.read_masks(indexes)
+            if nodata is not None:
+                return warped.read(indexes), warped.read_masks(indexes)
+            alpha = warped.read(own_alpha[0] if own_alpha else warped.count)
+            return warped.read(indexes), np.broadcast_to(alpha, (len(indexes), *alpha.shape))
 
     values, masks = first.file.attempt(read, "warped")
     return list(zip(values, masks != 0, strict=True))

@@ -90,7 +90,6 @@ def test_pixels_of_another_projection_equal_those_of_an_independent_warp(shared_
                 height=64,
                 resampling=Resampling.bilinear,
                 tolerance=0.001,
-                add_alpha=True,
             ) as warped,
         ):
             mean = np.array([band.mean for band in sensor("sentinel-2-l2a").bands])[:, None, None]
@@ -309,3 +308,19 @@ def test_the_antimeridian_is_split_in_footprints(make: Make, tmp_path: Path) -> 
             area, _ = GEOD.geometry_area_perimeter(outline)
             assert area == pytest.approx(640**2, rel=0.01)
             assert (boxes[n]["xmin"] > boxes[n]["xmax"]) == (n in split)
+
+
+def test_beyond_the_edge_of_an_image_without_nodata_value_nothing_is_valid(shared_data: Path, make: Make) -> None:
+    item = shared_data / "naip" / "va_m_3607717_sw_18_1_20160620_crop.json"
+    west, south, east, north = json.loads(item.read_text())["bbox"]
+    area = [west - 0.001, south - 0.001, east + 0.001, north + 0.001]
+    made = make(item, sensor="naip", chips={"layout": "utm", "size": 32}, imagery={"area": area})
+    with rasterio.open(item.parent / "m_3607717_sw_18_1_20160620_subset.tif") as file:
+        image = shapely.box(*file.bounds)
+    back = Transformer.from_crs("OGC:CRS84", "EPSG:26918", always_xy=True)
+    for row in made.embeddings.to_pylist():
+        inside = shapely.from_wkb(row["geometry"])
+        inside = shapely.transform(inside, back.transform, interleaved=False)
+        share = inside.intersection(image).area / inside.area
+        assert row["valid_fraction"] == pytest.approx(share, abs=0.04)
+    assert made.counts["nodata"] > 5
