@@ -46,30 +46,57 @@ class Layer:
         flat = self.flags.reshape(-1)
         place = down * self.flags.shape[1] + along
         before = flat[place] & flag
-        again = int(np.count_nonzero(before))
         flat[place] |= np.uint8(flag)
-        if not again and place.size > 1:
-            # The same cell twice in one batch shows as fewer cells set than marked.
-            low, high = int(place.min()), int(place.max()) + 1
-            again = place.size - int(np.count_nonzero(_set_in(flat[low:high], flag, place - low)))
+        again = int(np.count_nonzero(before))
+        if not again:
+            # The same cell twice in one batch shows as fewer cells than marks.
+            seen = np.zeros(int(place.max()) - int(place.min()) + 1, dtype=bool)
+            seen[place - place.min()] = True
+            again = place.size - int(np.count_nonzero(seen))
         if again:
             self.twice[flag] = self.twice.get(flag, 0) + again
 
-    def count(self) -> npt.NDArray[np.int64]:
-        """How many cells have each combination of flags; (16,)."""
-        return np.bincount(self.flags.reshape(-1), minlength=16)
+    def mark_runs(self, row: Ints, first: Ints, stop: Ints, flag: int) -> None:
+        """Set a flag on runs of cells along rows: `first` to one before `stop`. Runs do not overlap."""
+        edges = np.zeros((self.flags.shape[0], self.flags.shape[1] + 1), np.int8)
+        np.add.at(edges, (row - self.row, first - self.col), 1)
+        np.add.at(edges, (row - self.row, stop - self.col), -1)
+        self.flags |= (np.cumsum(edges[:, :-1], axis=1, dtype=np.int8) * flag).view(np.uint8)
 
-    def cells(self, combination: int, most: int = 3) -> list[tuple[int, int]]:
-        """Row and column of the first cells with a combination of flags."""
+    def summary(self) -> "Summary":
+        """What the rules ask of it; the bitmap itself can go."""
+        counts = np.bincount(self.flags.reshape(-1), minlength=16)
+        wanted = [c for c in range(1, 16) if counts[c] and c not in _USUAL]
+        return Summary(
+            name=self.name,
+            shape=self.flags.shape,
+            counts=[int(count) for count in counts],
+            cells={combination: self._cells(combination) for combination in wanted},
+            twice=self.twice,
+            strangers=self.strangers,
+        )
+
+    def _cells(self, combination: int, most: int = 3) -> list[tuple[int, int]]:
         places = np.flatnonzero(self.flags.reshape(-1) == combination)[:most]
         return [(int(n // self.flags.shape[1]) + self.row, int(n % self.flags.shape[1]) + self.col) for n in places]
 
 
-def _set_in(flat: npt.NDArray[np.uint8], flag: int, place: Ints) -> npt.NDArray[np.bool_]:
-    """Cells of a stretch that were just marked."""
-    seen = np.zeros(flat.size, dtype=bool)
-    seen[place] = True
-    return seen & ((flat & flag) > 0)
+@dataclass(frozen=True)
+class Summary:
+    """A layer, counted."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Rows and columns."""
+    counts: list[int]
+    """Cells by combination of flags; 16 numbers."""
+    cells: dict[int, list[tuple[int, int]]]
+    """Row and column of the first cells, by combination, where it is not a usual one."""
+    twice: dict[int, int]
+    strangers: dict[int, list[tuple[int, int]]]
+
+
+_USUAL = {EXPECTED | PRESENT | SAID_EMBEDDED, EXPECTED | SAID_MISSING}
 
 
 def combinations(*, required: int, absent: int) -> Iterator[int]:

@@ -145,7 +145,7 @@ class Chips:
         """The vectors of some rows as float32, dequantized."""
         values: npt.NDArray[np.float32] = self.stored[rows].astype(np.float32, copy=False)
         if self.scales is not None:
-            values = np.multiply(values, self.scales[rows, None], dtype=np.float32)
+            np.multiply(values, self.scales[rows, None], out=values)  # the cast of integers made a copy
         return values
 
     @cached_property

@@ -13,9 +13,9 @@ from clay_publish.area import read_area
 from clay_publish.findings import Severity
 from clay_publish.release import COVERAGE, GAPS, MANIFEST, SPEC
 from clay_publish.tables import REASONS, STATUSES
-from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, combinations
+from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Summary, combinations
 from clay_publish.validate.chips import Chips
-from clay_publish.validate.expected import coverage_batches, first_items
+from clay_publish.validate.coverage_rows import coverage_batches, first_items
 from clay_publish.validate.facts import hash_strings
 from clay_publish.validate.rules import BadRows, Fault, Outcome, bad_rows, row_rule, rule
 from clay_publish.validate.sources import Source
@@ -29,13 +29,12 @@ _SLACK = 1e-5
 def _cells(view: View, *, required: int, absent: int, found: str, expected: str) -> Iterator[Outcome]:
     """A fault for each layer that has cells with these flags and without those."""
     for layer in view.layers:
-        counts = layer.count()
-        wrong = [c for c in combinations(required=required, absent=absent) if counts[c]]
+        wrong = [c for c in combinations(required=required, absent=absent) if layer.counts[c]]
         if wrong:
-            yield _fault(layer, sum(int(counts[c]) for c in wrong), layer.cells(wrong[0]), found, expected)
+            yield _fault(layer, sum(layer.counts[c] for c in wrong), layer.cells.get(wrong[0], []), found, expected)
 
 
-def _fault(layer: Layer, count: int, cells: list[tuple[int, int]], found: str, expected: str) -> Fault:
+def _fault(layer: Summary, count: int, cells: list[tuple[int, int]], found: str, expected: str) -> Fault:
     listed = ", ".join(f"row {row} col {col}" for row, col in cells)
     more = ", …" if count > len(cells) else ""
     return Fault(f"{layer.name}: {listed}{more}", f"{count:,} {found}", expected)
@@ -156,7 +155,7 @@ def _strangers(view: View, flag: int, found: str) -> Iterator[Outcome]:
     for layer in view.layers:
         if flag in layer.strangers:
             (count, _), *cells = layer.strangers[flag]
-            rows, cols = layer.flags.shape
+            rows, cols = layer.shape
             yield _fault(layer, count, cells, found, f"{rows} rows and {cols} columns")
 
 

@@ -12,8 +12,8 @@ from clay_publish.errors import ReleaseError
 from clay_publish.findings import Severity
 from clay_publish.release import COLLECTION, ITEMS, MODEL
 from clay_publish.validate.extension_schemas import core_schema, schema_of, violations
+from clay_publish.validate.moments import micros
 from clay_publish.validate.rules import Fault, Gap, Outcome, rule
-from clay_publish.validate.time import micros
 from clay_publish.validate.view import View
 
 _ERROR = Severity.ERROR

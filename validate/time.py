@@ -11,6 +11,7 @@ import pyarrow as pa
 from clay_publish.findings import Severity
 from clay_publish.release import COLLECTION
 from clay_publish.validate.chips import Chips
+from clay_publish.validate.moments import micros
 from clay_publish.validate.rules import BadRows, Fault, Gap, Outcome, bad_rows, row_rule, rule
 from clay_publish.validate.view import View
 from clay_publish.windows import Window, parse_time
@@ -21,11 +22,6 @@ _FIRST = datetime(1972, 7, 23, tzinfo=UTC)
 """Launch of Landsat 1: no satellite image of this kind is older."""
 _NULL = np.iinfo(np.int64).min
 _SECOND = 1_000_000
-
-
-def micros(moment: datetime) -> int:
-    """Microseconds since 1970."""
-    return round((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
 
 
 def _dated(name: str, values: npt.NDArray[np.int64], row: int) -> str:

@@ -20,7 +20,7 @@ from clay_publish.progress import Report
 from clay_publish.release import EMBEDDINGS, SPEC, DataFile, Release
 from clay_publish.spec import Spec
 from clay_publish.store import is_url
-from clay_publish.validate.bitmaps import Layer
+from clay_publish.validate.bitmaps import Summary
 from clay_publish.validate.cells import Grid, scene_grid, stretch, utm_grid
 from clay_publish.validate.chips import Chips
 from clay_publish.validate.expected import layers
@@ -185,7 +185,7 @@ class View:
             yield grid, np.flatnonzero(places == place)
 
     @cached_property
-    def layers(self) -> list[Layer]:
+    def layers(self) -> list[Summary]:
         """Expected, present and described cells."""
         return list(layers(self))
 

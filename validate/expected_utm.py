@@ -1,0 +1,176 @@
+"""Cells of the `utm` layout, zone by zone: expected, present and described.
+
+The grid, and which cells an area asks for, are the core's definitions; what is there is read from the files.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from clay_publish.area import Area, items_area, read_area
+from clay_publish.errors import ReleaseError
+from clay_publish.expectation import ZoneCells, expected_cells
+from clay_publish.grid import UtmGrid
+from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, Summary
+from clay_publish.validate.coverage_rows import coverage_batches, equals, whole_numbers
+from clay_publish.validate.moments import micros
+from clay_publish.windows import Window
+
+if TYPE_CHECKING:
+    from clay_publish.validate.sources import Source
+    from clay_publish.validate.view import View
+
+_ZONE = re.compile(r"zone=(\d{2})\.parquet$")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One window and the ground that is asked for in it."""
+
+    window: Window
+    area: Area
+
+
+def steps(view: "View") -> list[Step]:
+    """The windows of the release, in order, and the ground of each.
+
+    A window's ground is the areas of the blocks that ask for it; a block without area asks for what its images cover.
+    """
+    blocks: dict[Window, set[int]] = defaultdict(set)
+    covered: dict[Window, list[Any]] = defaultdict(list)
+    for number, block in enumerate(view.spec.imagery):
+        for window in block.parsed_windows():
+            blocks[window].add(number)
+    for source in view.sources.rows:
+        window_of = _window(source, view) if source.status in {"used", "excluded"} else None
+        if window_of is None:
+            continue
+        blocks[window_of].add(source.block)
+        shape = view.sources.geometry(source) if source.status == "used" else None
+        if shape is not None:
+            covered[window_of].append(shape)
+    made = []
+    for window in sorted(blocks):
+        areas = [view.spec.imagery[number].area for number in sorted(blocks[window])]
+        asked = [read_area(area).geometry for area in areas if area is not None]
+        if len(asked) == len(areas):
+            ground = Area("area", shapely.union_all(asked))
+        else:
+            ground = items_area(np.array([*covered[window], *asked], dtype=object))
+        if not ground.geometry.is_empty:
+            made.append(Step(window, ground))
+    return made
+
+
+def _window(source: "Source", view: "View") -> Window | None:
+    """The window of its block that holds a source's moment; its own days where the block names none."""
+    if not 0 <= source.block < len(view.spec.imagery):
+        return None
+    windows = view.spec.imagery[source.block].parsed_windows()
+    if not windows:
+        return source.window
+    return next((w for w in windows if source.moment is not None and source.moment in w), None)
+
+
+def utm_layers(view: "View") -> Iterator[Summary]:
+    """One layer for each zone and window; only one zone's bitmaps are held at a time.
+
+    Raises:
+        ReleaseError: spec, sources, embeddings or coverage do not tell enough.
+    """
+    if view.fingerprint.gsd is None:
+        raise ReleaseError("fingerprint", "has no gsd, which the utm layout needs")
+    grid = UtmGrid(view.fingerprint.size * view.fingerprint.gsd)
+    asked = steps(view)
+    streams = [expected_cells(grid, step.area.geometry, rule=step.area.rule) for step in asked]
+    waiting: list[ZoneCells | None] = [next(stream, None) for stream in streams]
+    tables = _tables(view)
+    files = _files(view)
+    for zone in range(1, 61):
+        found: dict[Window, Layer] = {}
+        for number, step in enumerate(asked):
+            cells = waiting[number]
+            if cells is not None and cells.zone == zone:
+                found[step.window] = expected_layer(cells, str(step.window))
+                waiting[number] = next(streams[number], None)
+        for path in files.get(zone, []):
+            window = view.data_files[path].window
+            rows = view.scan.facts.slices()[path]
+            _layer(found, zone, window).mark(view.scan.facts["rows"][rows], view.scan.facts["cols"][rows], PRESENT)
+        _mark_table(view, zone, tables.get(zone, []), found)
+        yield from (layer.summary() for layer in found.values())
+
+
+def expected_layer(cells: ZoneCells, name: str) -> Layer:
+    """A layer that just holds the expected cells of a zone."""
+    row, first, stop = cells.runs
+    low, left = int(row.min()), int(first.min())
+    shape = (int(row.max()) + 1 - low, int(stop.max()) - left)
+    layer = Layer(f"zone {cells.zone}, {name}", low, left, np.zeros(shape, np.uint8))
+    layer.mark_runs(row, first, stop, EXPECTED)
+    return layer
+
+
+def _layer(found: dict[Window, Layer], zone: int, window: Window) -> Layer:
+    if window not in found:
+        found[window] = Layer(f"zone {zone}, {window} (not asked for)", 0, 0, np.zeros((0, 0), np.uint8))
+    return found[window]
+
+
+def _mark_table(view: "View", zone: int, paths: list[str], found: dict[Window, Layer]) -> None:
+    by_start = {micros(window.start): window for window in found}
+    for batch in coverage_batches(view, ["row", "col", "epsg", "window_start", "status"], paths):
+        starts = batch.column("window_start").cast("int64").fill_null(0).to_numpy(zero_copy_only=False)
+        row, col = whole_numbers(batch, "row"), whole_numbers(batch, "col")
+        foreign = whole_numbers(batch, "epsg") % 100 != zone
+        if foreign.any():
+            raise ReleaseError(paths[0], f"holds {int(foreign.sum()):,} rows of other zones", f"rows of zone {zone}")
+        embedded = equals(batch.column("status"), "embedded")
+        for start in _distinct(starts):
+            window = by_start.get(start)
+            if window is None:
+                raise ReleaseError(paths[0], f"speaks of a window from {start} microseconds, which nobody asked for")
+            mine = None if (starts == start).all() else starts == start
+            for flag, which in ((SAID_EMBEDDED, embedded), (SAID_MISSING, ~embedded)):
+                chosen = which if mine is None else which & mine
+                if chosen.any():
+                    found[window].mark(row[chosen], col[chosen], flag)
+
+
+def _distinct(values: npt.NDArray[np.int64]) -> list[int]:
+    """The few values that occur."""
+    if values.size and values.min() == values.max():
+        return [int(values[0])]
+    found: list[int] = np.unique(values).tolist()
+    return found
+
+
+def _tables(view: "View") -> dict[int, list[str]]:
+    """Coverage tables by zone."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for path in view.coverage_paths:
+        match = _ZONE.search(path)
+        if match is None:
+            raise ReleaseError(path, "does not name its zone", "coverage/zone=ZZ.parquet")
+        found[int(match[1])].append(path)
+    return found
+
+
+def _files(view: "View") -> dict[int, list[str]]:
+    """Embeddings files by zone.
+
+    Raises:
+        ReleaseError: a file's name does not tell.
+    """
+    found: dict[int, list[str]] = defaultdict(list)
+    for path in view.embeddings:
+        if path not in view.data_files:
+            raise ReleaseError(path, "does not name its square and window")
+        found[view.data_files[path].square.zone].append(path)
+    return found
