@@ -18,7 +18,7 @@ from clay_publish.producer.items import BandFile, SourceItem
 from clay_publish.producer.raster import OpenBand, grid_of, open_bands, readers, session
 
 RESAMPLING = "all bands are warped to the cell's pixels, bilinear"
-_TOLERANCE = 0.02
+_TOLERANCE = 0.005
 """Pixels by which GDAL may approximate the warp; its own default is 0.125."""
 _OPEN_ITEMS = 4
 
