@@ -51,6 +51,11 @@ COLUMNS: dict[str, str] = {
     "row": "Row of the chip in its grid.",
     "col": "Column of the chip in its grid.",
     "thumbnail": "Small picture of the chip.",
+    "chip_id": "Identifier of the chip that the patch is a part of.",
+    "layer": "Layer of the model the patch embedding comes from, 1 the first.",
+    "patch_row": "Row of the patch in its chip, from the top.",
+    "patch_col": "Column of the patch in its chip, from the left.",
+    "tolerance": "How far a stored value, read rightly, may be from the one here.",
 }
 
 
@@ -79,6 +84,29 @@ def embeddings_schema(dimensions: int, dtype: Dtype = "float32", *, thumbnails: 
             *([("thumbnail", THUMBNAIL)] if thumbnails else []),
         ],
         nullable={"loss", "cloud_fraction", "epsg", "thumbnail"},
+    )
+
+
+def patches_schema(dimensions: int, dtype: Dtype = "float32", *, layers: bool = False) -> pa.Schema:
+    """The table of patch embeddings: one row a patch, and a layer where the spec lists layers."""
+    return _schema(
+        [
+            ("chip_id", pa.string()),
+            *([("layer", pa.int32())] if layers else []),
+            ("patch_row", pa.int32()),
+            ("patch_col", pa.int32()),
+            ("embedding", vector_type(dimensions, dtype)),
+            *([("scale", pa.float32())] if dtype == "int8" else []),
+        ],
+        nullable=set(),
+    )
+
+
+def reference_schema(dimensions: int) -> pa.Schema:
+    """Some vectors before quantization, so that any reader can prove that it reads the others right."""
+    return _schema(
+        [("id", pa.string()), ("embedding", vector_type(dimensions, "float32")), ("tolerance", pa.float32())],
+        nullable=set(),
     )
 
 

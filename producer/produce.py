@@ -21,6 +21,7 @@ from clay_publish.producer.assemble import publish_coverage, publish_file, remov
 from clay_publish.producer.content import etags
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.gaps import write_gaps
+from clay_publish.producer.grids import ground_size
 from clay_publish.producer.items import RasterGrid, SourceItem
 from clay_publish.producer.lease import lease
 from clay_publish.producer.parts import Receipt, part_path, read_receipts
@@ -28,24 +29,32 @@ from clay_publish.producer.patches import patches_token, publish_patches
 from clay_publish.producer.plan import Plan, decided_by
 from clay_publish.producer.raster import open_bands
 from clay_publish.producer.reference import publish_reference, rows_per_unit
-from clay_publish.producer.scene import ground_size
 from clay_publish.producer.selection import Considered, select
 from clay_publish.producer.sensors import Sensor, sensor
 from clay_publish.producer.sources_table import write_sources
-from clay_publish.producer.thumbnails import Thumbnails
 from clay_publish.producer.strips import fine_grid
+from clay_publish.producer.thumbnails import Thumbnails
 from clay_publish.producer.unit import Work, run_unit
 from clay_publish.producer.units import scene_units, utm_units
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import DataFile, Release
 from clay_publish.spec import Spec, dump_spec
 from clay_publish.tables import embeddings_schema
+from clay_publish.versions import check_previous
 
 _LIBRARIES = ("clay-publish", "numpy", "pyarrow", "rasterio", "shapely", "pyproj", "torch")
 
 
-def produce(spec: Spec, release: Release, *, report: Report = silent) -> RunRecord:
+def produce(
+    spec: Spec, release: Release, *, encoder: Encoder | None = None, report: Report = silent
+) -> RunRecord:
     """Make the embeddings of a release. Run it again after anything: what is finished is not done twice.
+
+    Args:
+        spec: the release spec.
+        release: the directory to write to.
+        encoder: one that is loaded already; default: the one the spec names.
+        report: who is told how far it is.
 
     Raises:
         SpecError, SourceError, LicenseError, EncoderError: before any pixel is read.
@@ -53,7 +62,7 @@ def produce(spec: Spec, release: Release, *, report: Report = silent) -> RunReco
         ReleaseError: the directory was begun with another plan, or no chip could be embedded.
     """
     instrument = sensor(spec.sensor)
-    encoder = load_encoder(spec, instrument)
+    encoder = encoder or load_encoder(spec, instrument)
     outputs = spec.outputs
     thumbnails = Thumbnails.of(outputs.thumbnails, instrument, encoder.bands) if outputs.thumbnails else None
     with lease(release):
@@ -63,6 +72,7 @@ def produce(spec: Spec, release: Release, *, report: Report = silent) -> RunReco
         selection = select(spec, instrument, areas)
         considered = _with_grids(selection.considered, instrument)
         plan, gsd = make_plan(spec, instrument, encoder, considered, areas)
+        check_previous(spec, plan.fingerprint)
         plan.adopt(release)
         release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
         write_sources(release, considered, selection.broken)

@@ -43,6 +43,7 @@ def embedding_rows(
     keep: npt.NDArray[np.int64],
     schema: pa.Schema,
     dtype: Dtype,
+    *,
     pictures: list[bytes] | None = None,
 ) -> pa.Table:
     """Rows of the embeddings table for the chips `keep` of a block; `encoded`, `pictures` have one entry for each."""

@@ -164,7 +164,7 @@ def _embed(block: ChipBlock, unit: Unit, work: Work, rows: _Rows, patches: Patch
             block.details[n] = "the model gave NaN, infinite, zero or constant values"
         if good.any():
             kept = _Kept(chosen[good], pixels[good], _only(encoded, good))
-            _add(block, kept, tokens[kept.places], work, rows, patches)
+            _add(block, kept, tokens[kept.places], work, rows=rows, patches=patches)
     _cover(block, unit, rows)
 
 
@@ -178,12 +178,12 @@ class _Kept:
 
 
 def _add(
-    block: ChipBlock, kept: _Kept, tokens: npt.NDArray[np.str_], work: Work, rows: _Rows, patches: PatchParts
+    block: ChipBlock, kept: _Kept, tokens: npt.NDArray[np.str_], work: Work, *, rows: _Rows, patches: PatchParts
 ) -> None:
     """Add embedded chips to every table that the spec asks for."""
     dtype = work.spec.outputs.dtype
     pictures = None if work.thumbnails is None else work.thumbnails.draw(kept.pixels)
-    table = embedding_rows(block, kept.encoded, kept.places, work.schema, dtype, pictures)
+    table = embedding_rows(block, kept.encoded, kept.places, work.schema, dtype, pictures=pictures)
     _split(table, tokens, rows)
     ids = [block.ids[n] for n in kept.places]
     if kept.encoded.patches is not None:
