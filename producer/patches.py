@@ -18,6 +18,7 @@ import pyarrow as pa
 from clay_publish import release as paths
 from clay_publish.geoparquet import ROW_GROUP, table_writer
 from clay_publish.metadata import footer_emb
+from clay_publish.producer.encoders import Encoder
 from clay_publish.producer.parts import PartEntry, Receipt, part_path, read_part
 from clay_publish.producer.plan import Plan
 from clay_publish.producer.rows import quantize
@@ -32,10 +33,15 @@ def patches_token(token: str) -> str:
     return f"{_PREFIX}{token}"
 
 
-def patch_bytes(chips: int, patches: int, dimensions: int, dtype: Dtype) -> int:
-    """Bytes of the vectors of so many chips with so many patches (all layers together), uncompressed."""
-    width: int = ARROW_DTYPES[dtype].bit_width
-    return chips * patches * dimensions * width // 8
+def told_before(encoder: Encoder, size: int, dtype: Dtype) -> str:
+    """What patches will take, for who starts a run: they outweigh the imagery they are made of."""
+    width: int = ARROW_DTYPES[dtype].bit_width // 8
+    stored = encoder.patches * encoder.dimensions * width
+    pixels = size * size * len(encoder.bands) * 2  # nearly all imagery has two bytes a value
+    return (
+        f"patches: {encoder.patches} a chip, {stored / 1e6:.3g} MB a chip before compression,"
+        f" {stored / pixels:.2g} times its pixels"
+    )
 
 
 class _Hashed:

@@ -25,7 +25,7 @@ from clay_publish.producer.grids import ground_size
 from clay_publish.producer.items import RasterGrid, SourceItem
 from clay_publish.producer.lease import lease
 from clay_publish.producer.parts import Receipt, part_path, read_receipts
-from clay_publish.producer.patches import patches_token, publish_patches
+from clay_publish.producer.patches import patches_token, publish_patches, told_before
 from clay_publish.producer.plan import Plan, decided_by
 from clay_publish.producer.raster import open_bands
 from clay_publish.producer.reference import publish_reference, rows_per_unit
@@ -45,9 +45,7 @@ from clay_publish.versions import check_previous
 _LIBRARIES = ("clay-publish", "numpy", "pyarrow", "rasterio", "shapely", "pyproj", "torch")
 
 
-def produce(
-    spec: Spec, release: Release, *, encoder: Encoder | None = None, report: Report = silent
-) -> RunRecord:
+def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, report: Report = silent) -> RunRecord:
     """Make the embeddings of a release. Run it again after anything: what is finished is not done twice.
 
     Args:
@@ -74,6 +72,8 @@ def produce(
         plan, gsd = make_plan(spec, instrument, encoder, considered, areas)
         check_previous(spec, plan.fingerprint)
         plan.adopt(release)
+        if encoder.patches:
+            report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, outputs.dtype)))
         release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
         write_sources(release, considered, selection.broken)
         work = Work(

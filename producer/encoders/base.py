@@ -63,6 +63,8 @@ class Encoder(Protocol):
     """As torch names it."""
     patch_layers: tuple[int, ...]
     """Layers whose patch embeddings are given, 1 the first; empty: none."""
+    patches: int
+    """Patch embeddings that a chip has, all layers together; 0: none."""
 
     def encode(self, chips: Chips) -> Encoded:
         """Embed a batch."""

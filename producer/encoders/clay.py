@@ -109,6 +109,11 @@ class Clay:
         return f"reflect, {self._missing} px right and below" if self._missing else "none"
 
     @property
+    def patches(self) -> int:
+        """Patch embeddings of a chip, all layers together."""
+        return len(self.patch_layers) * ((self.side + self._missing) // PATCH) ** 2
+
+    @property
     def _missing(self) -> int:
         return -self.side % PATCH
 

@@ -99,6 +99,7 @@ class Exported:
     metadata: Literal["tutorial", "zeros", "none"] = "none"
     precision: Precision = "float32"
     patch_layers: tuple[int, ...] = ()
+    patches: int = 0
 
     @property
     def model_name(self) -> str:

@@ -75,6 +75,7 @@ class RandomFeatures:
     metadata: Literal["tutorial", "zeros", "none"] = "none"
     precision: Literal["float32", "bfloat16"] = "float32"
     patch_layers: tuple[int, ...] = ()
+    patches: int = 0
 
     @classmethod
     def of(cls, sensor: Sensor, device: torch.device) -> "RandomFeatures":
