@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import shapely
-from pyproj import CRS, Geod
 
 from clay_publish.footprint import centres, footprints
 from clay_publish.producer.chips import ChipBlock, Reading, cut, judge, normalise
+from clay_publish.producer.grids import ground_size
 from clay_publish.producer.items import ItemMask, RasterGrid, SourceItem
 from clay_publish.producer.raster import OpenBand, open_bands
 from clay_publish.producer.sensors import CloudMask
@@ -23,7 +23,6 @@ MEMORY = 1 << 30
 """Bytes a reader may hold, whatever the size of the scene."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-_GEOD = Geod(ellps="WGS84")
 Floats = npt.NDArray[np.float64]
 
 
@@ -89,27 +88,6 @@ def inside(area: shapely.Geometry | None, lon: Floats, lat: Floats) -> npt.NDArr
     if area is None:
         return np.ones(len(lon), dtype=bool)
     return np.asarray(shapely.intersects_xy(area, lon, lat))
-
-
-def ground_size(grid: RasterGrid, row: float) -> float:
-    """Metres a pixel side covers on the ground at a row of the image.
-
-    Transverse Mercator, sinusoidal and other metric grids are taken at their word; Mercator and geographic ones are
-    measured on the WGS 84 ellipsoid at the middle column, as the square root of the pixel's area.
-    """
-    crs = CRS.from_user_input(grid.crs)
-    operation = crs.coordinate_operation.method_name if crs.coordinate_operation else ""
-    mercator = "Mercator" in operation and "Transverse" not in operation
-    if crs.is_projected and not mercator:
-        return grid.pixel * crs.axis_info[0].unit_conversion_factor
-    a, b, c, d, e, f = grid.transform
-    column = grid.width / 2
-    x = np.array([column, column + 1, column]) * a + np.array([row, row, row + 1]) * b + c
-    y = np.array([column, column + 1, column]) * d + np.array([row, row, row + 1]) * e + f
-    lon, lat = centres(grid.crs, x, y)
-    across = _GEOD.line_length(lon[[0, 1]], lat[[0, 1]])
-    down = _GEOD.line_length(lon[[0, 2]], lat[[0, 2]])
-    return round(float(np.sqrt(across * down)), 3)
 
 
 def read_scene(item: SourceItem, reading: Reading, area: shapely.Geometry | None) -> Iterator[ChipBlock]:

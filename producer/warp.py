@@ -14,11 +14,12 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
 from clay_publish.producer.content import check_unchanged
+from clay_publish.producer.grids import ground_size
 from clay_publish.producer.items import BandFile, SourceItem
 from clay_publish.producer.raster import OpenBand, grid_of, open_bands, readers, session
 
 RESAMPLING = "all bands are warped to the cell's pixels, bilinear"
-_TOLERANCE = 0.005
+_TOLERANCE = 0.02
 """Pixels by which GDAL may approximate the warp; its own default is 0.125."""
 _OPEN_ITEMS = 4
 
@@ -123,6 +124,10 @@ def _warp_file(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) ->
 
     own_alpha = [n for n, kind in enumerate(first.file.dataset.colorinterp, start=1) if kind is ColorInterp.alpha]
 
+    # Left to itself, GDAL takes the scale from the windows, and blurs where an image fills only a part of the canvas.
+    grid = grid_of(first)
+    scale = round(ground_size(grid, grid.height / 2) / canvas.gsd, 6)
+
     def read() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         with WarpedVRT(
             first.file.dataset,
@@ -132,6 +137,8 @@ def _warp_file(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) ->
             width=canvas.width,
             resampling=resampling,
             tolerance=_TOLERANCE,
+            XSCALE=scale,
+            YSCALE=scale,
             src_nodata=nodata,
             nodata=nodata,
             add_alpha=nodata is None and not own_alpha,
