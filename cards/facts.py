@@ -18,6 +18,7 @@ from clay_publish.geoparquet import total_bbox
 from clay_publish.manifest import RunRecord
 from clay_publish.release import Release
 from clay_publish.spec import Spec
+from clay_publish.tables import THUMBNAIL
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Facts:
     end: datetime
     coverage: Coverage
     sources: Sources
+    reference: bool
+    """Whether there are vectors before rounding to compare with."""
 
     @property
     def embeddings(self) -> Table:
@@ -126,6 +129,7 @@ def read_facts(release: Release) -> Facts:
         end=end,
         coverage=read_coverage(release),
         sources=read_sources(release),
+        reference=release.store.exists(paths.REFERENCE),
     )
 
 
@@ -190,6 +194,8 @@ def _kind(kind: pa.DataType) -> str:
         return f"list of {kind.list_size} {_kind(kind.value_type)}"
     if pa.types.is_list(kind):
         return f"list of {_kind(kind.value_type)}"
+    if kind == THUMBNAIL:
+        return "picture"
     if pa.types.is_struct(kind):
         return f"struct of {', '.join(kind.field(i).name for i in range(kind.num_fields))}"
     if pa.types.is_timestamp(kind):

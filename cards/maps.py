@@ -67,7 +67,7 @@ class Frame:
 def map_figure(frame: Frame, *, below: float = 0.0) -> tuple[Figure, Axes]:
     """An empty map; `below` inches are left free under it."""
     ratio = (frame.north - frame.south) * frame.aspect / (frame.east - frame.west)
-    height = min(max(ratio * (WIDTH - 1.1), 2.2), 6.4) + 0.85
+    height = min(max(ratio * (WIDTH - 1.1), 2.2), 5.4) + 0.85
     figure = Figure(figsize=(WIDTH, height + below))
     FigureCanvasAgg(figure)
     whole = height + below

@@ -11,7 +11,6 @@ from matplotlib.ticker import MaxNLocator
 
 from clay_publish.cards import colours
 from clay_publish.cards.facts import Facts
-from clay_publish.cards.formats import figure as figure_text
 from clay_publish.cards.formats import percent
 from clay_publish.cards.gaps import Gap
 from clay_publish.cards.ground import Floats, Ground
@@ -60,6 +59,7 @@ def gaps_chart(facts: Facts) -> bytes | None:
     axes.set_xlim(0, max(number for _, number in missing) * 1.45)
     axes.set_xlabel("chips", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
     return png(figure)
 
 
@@ -113,7 +113,7 @@ def _histogram(axes: Axes, values: Floats, label: str) -> None:
     around = (low - 0.5, high + 0.5) if high - low < 1e-6 * abs(high) else (low, high)
     axes.hist(values, bins=min(60, max(10, int(len(values) ** 0.5) * 2)), range=around, color=colours.EMBEDDED)
     median = float(np.median(values))
-    axes.axvline(median, color=colours.MARK, linewidth=2, linestyle="--", label=f"median {figure_text(median)}")
+    axes.axvline(median, color=colours.MARK, linewidth=2, linestyle="--", label=f"median {median:.4g}")
     axes.set_xlabel(label, fontsize=9)
     axes.set_ylabel("chips", fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -61,7 +61,7 @@ def _write_figures(release: Release, facts: Facts, sample: Sample) -> frozenset[
         "gaps.png": gaps_chart(facts),
         "norms.png": norms_chart(sample),
         "loss.png": loss_chart(sample),
-        "loss_map.png": loss_map(facts, sample),
+        "loss-map.png": loss_map(facts, sample),
         "neighbours.png": neighbours_picture(release),
     }
     for name, picture in pictures.items():
