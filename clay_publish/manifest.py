@@ -42,6 +42,8 @@ class RunRecord(BaseModel):
     seconds: float
     """Wall time of the units, summed."""
     device: str
+    notes: list[str] = []
+    """What a reader should know of single images."""
     usd: float | None = None
     energy_kwh: float | None = None
 

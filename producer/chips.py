@@ -1,6 +1,6 @@
 """Chips on their way from pixels to rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +8,7 @@ import numpy.typing as npt
 from clay_publish.errors import ImageryError
 from clay_publish.fingerprint import BandStatistics
 from clay_publish.producer.items import SourceItem
+from clay_publish.producer.offsets import OffsetWatch
 from clay_publish.producer.sensors import Sensor
 from clay_publish.spec import Chips
 from clay_publish.squares import Square
@@ -27,6 +28,7 @@ class Reading:
     rules: Chips
     threads: int
     """Files read at the same time."""
+    offsets: OffsetWatch = field(default_factory=OffsetWatch)
 
 
 @dataclass

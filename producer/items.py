@@ -83,6 +83,8 @@ class SourceItem:
     proj_code: str | None
     offset: float
     """Added to every raw value before normalisation."""
+    baseline: float | None
+    """Sentinel-2's processing baseline."""
     platform: str | None
     acquisition: str
     """Images of one acquisition may be mosaicked: the datatake, or the composite and its period."""
@@ -147,6 +149,7 @@ def source_item(item: Mapping[str, Any], sensor: Sensor, *, block: int, base: st
         grid=grid,
         proj_code=_proj_code(properties, assets.get(grid_asset, {})),
         offset=_offset(properties, assets[files[0].asset], sensor),
+        baseline=None if sensor.offset_from_baseline is None else _baseline(properties),
         platform=properties.get("platform") or properties.get("eo:platform"),
         acquisition=_acquisition(item, properties, start, end),
         cloud_cover=_number(properties.get("eo:cloud_cover")),
@@ -183,7 +186,7 @@ def _geometry(document: Any, where: str) -> shapely.Geometry | None:
         return None
     try:
         geometry = shapely.geometry.shape(document)
-    except (shapely.errors.GEOSException, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (shapely.errors.ShapelyError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise SourceError(f"{where}: geometry", f"is no GeoJSON geometry ({error})") from error
     return shapely.make_valid(geometry) if not geometry.is_valid else geometry
 
@@ -191,10 +194,10 @@ def _geometry(document: Any, where: str) -> shapely.Geometry | None:
 def _band_files(
     item: Mapping[str, Any], assets: Mapping[str, Any], sensor: Sensor, where: str, base: str | None
 ) -> tuple[BandFile, ...]:
-    whole = next((key for key in sensor.images if key in assets and not _bands(item, assets[key])), None)
-    if whole is not None:
-        return tuple(_file(assets, whole, band.name, n, base) for n, band in enumerate(sensor.bands, start=1))
     found = [_find_band(item, assets, band, base) for band in sensor.bands]
+    whole = next((key for key in sensor.images if key in assets), None)
+    if whole is not None and None in found:  # its bands are not described, or not by name: they are in this order
+        return tuple(_file(assets, whole, band.name, n, base) for n, band in enumerate(sensor.bands, start=1))
     missing = [band.name for band, file in zip(sensor.bands, found, strict=True) if file is None]
     if missing:
         raise SourceError(
@@ -326,12 +329,20 @@ def _offset(properties: Mapping[str, Any], asset: Mapping[str, Any], sensor: Sen
     scale = _number(first.get("scale", first.get("raster:scale", asset.get("raster:scale"))))
     if offset is not None and offset != 0 and scale:
         return round(offset / scale)
-    baseline = _number(properties.get("s2:processing_baseline", properties.get("processing:version")))
+    baseline = _baseline(properties)
     return -1000.0 if baseline is not None and baseline >= sensor.offset_from_baseline else 0.0
 
 
+def _baseline(properties: Mapping[str, Any]) -> float | None:
+    """Sentinel-2's processing baseline, as Earth Search and Planetary Computer, stactools and older items name it."""
+    for key in ("s2:processing_baseline", "sentinel2:processing_baseline", "sentinel:processing_baseline"):
+        if properties.get(key) is not None:
+            return _number(properties[key])
+    return None
+
+
 def _acquisition(item: Mapping[str, Any], properties: Mapping[str, Any], start: datetime, end: datetime) -> str:
-    for key in ("s2:datatake_id", "sat:absolute_orbit", "landsat:scene_id"):
+    for key in ("s2:datatake_id", "sentinel2:datatake_id", "sat:absolute_orbit", "landsat:scene_id"):
         if properties.get(key) is not None:
             return f"{properties.get('platform', '')} {properties[key]}".strip()
     if start != end:

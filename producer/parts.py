@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from clay_publish import release as paths
 from clay_publish.errors import ReleaseError
-from clay_publish.manifest import dump_json
-from clay_publish.release import Release
+from clay_publish.manifest import dump_json, sha256
+from clay_publish.release import DataFile, Release
 
 PARTS = f"{paths.RUN}/parts"
 RECEIPTS = f"{paths.RUN}/receipts"
@@ -44,6 +44,8 @@ class Receipt(BaseModel):
     device: str
     error: str | None = None
     """Why none of its chips could be made."""
+    notes: list[str] = []
+    """What a reader of the release should know of its images."""
 
 
 def part_path(unit: str, token: str) -> str:
@@ -77,9 +79,22 @@ def read_part(release: Release, receipt: Receipt, token: str) -> pa.Table:
             release.store.path(path),
             "is damaged",
             f"SHA-256 {entry.sha256}",
-            f"Remove it and {RECEIPTS}/{receipt.unit}.json; the next run makes it again.",
+            "Run it again; what is damaged is made anew.",
         )
     return pa.ipc.open_file(buffer).read_all()
+
+
+def part_is_whole(release: Release, receipt: Receipt, token: str) -> bool:
+    """Whether a part that is there holds what its receipt says."""
+    return sha256(release.store, part_path(receipt.unit, token)) == receipt.parts[token].sha256
+
+
+def file_of(token: str) -> DataFile | None:
+    """The published file whose rows a part holds; None for the other parts of a unit."""
+    try:
+        return DataFile.parse(f"zone={token[:2]}/{token}.parquet")
+    except ReleaseError:
+        return None
 
 
 def write_receipt(release: Release, receipt: Receipt) -> None:

@@ -238,6 +238,7 @@ def _finish(work: Work, plan: Plan, receipts: list[Receipt], gsd: float) -> RunR
         coverage={"expected": expected, **dict(sorted(counts.items()))},
         seconds=round(sum(receipt.seconds for receipt in receipts), 3),
         device=receipts[0].device,
+        notes=sorted({note for receipt in receipts for note in receipt.notes}),
     )
     release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
     return record

@@ -129,6 +129,7 @@ def _block(strip: Strip, scene: SceneChips, reading: Reading, area: shapely.Geom
     mine = np.flatnonzero(inside(area, lon, lat))
     if not len(mine):
         return None
+    reading.offsets.look(item, strip.values[: len(bands)], strip.valid[: len(bands)])
     valid = _share(cut(np.logical_and.reduce(strip.valid[: len(bands)]), size))
     cloud = _cloud(strip, item.mask, len(bands), size)
     verdicts = [judge(v, c, rules) for v, c in zip(valid[mine].tolist(), cloud[mine].tolist(), strict=True)]

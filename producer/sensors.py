@@ -195,7 +195,7 @@ SENSORS: dict[str, Sensor] = {
             ("red", "green", "blue"),
             "public-domain",
             "USDA Farm Production and Conservation, National Agriculture Imagery Program.",
-            images=("image",),
+            images=("image", "asset"),
         ),
         Sensor(
             "linz",
@@ -215,7 +215,10 @@ SENSORS: dict[str, Sensor] = {
             "sentinel-1-rtc",
             "Sentinel-1 radiometrically terrain corrected",
             10,
-            (Band("vv", -12.113, 8.314, 3.5, ("VV",)), Band("vh", -18.673, 8.017, 4.0, ("VH",))),
+            (
+                Band("vv", -12.113, 8.314, 3.5, ("VV", "gamma0_vv")),
+                Band("vh", -18.673, 8.017, 4.0, ("VH", "gamma0_vh")),
+            ),
             ("vv", "vh", "vv"),
             _COPERNICUS_TERMS,
             COPERNICUS,

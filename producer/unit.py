@@ -2,7 +2,6 @@
 
 import queue
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,45 +9,24 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import shapely
 
-from clay_publish.errors import EncoderError, ImageryError
-from clay_publish.fingerprint import Fingerprint
+from clay_publish.errors import ImageryError
 from clay_publish.producer.chips import ChipBlock, Reading
 from clay_publish.producer.content import SourceChangedError, check_unchanged
-from clay_publish.producer.encoders import Chips, Encoded, Encoder
+from clay_publish.producer.encoders import Chips, Encoded
+from clay_publish.producer.lost import Reason, lost_rows
 from clay_publish.producer.parts import COVERAGE, PartEntry, Receipt, write_part, write_receipt
 from clay_publish.producer.patches import PatchParts
 from clay_publish.producer.plan import Unit
 from clay_publish.producer.reference import REFERENCE, lowest, reference_rows
-from clay_publish.producer.rows import PART_COVERAGE, embedding_rows, sound
-from clay_publish.producer.scene import SceneChips, lost_scene, read_scene, safe_name
-from clay_publish.producer.sensors import Sensor
-from clay_publish.producer.thumbnails import Thumbnails
+from clay_publish.producer.rows import coverage_rows, embedding_rows, sound
+from clay_publish.producer.scene import read_scene
 from clay_publish.producer.utm import read_cells
-from clay_publish.release import DataFile, Release
-from clay_publish.spec import Patches, Spec
-from clay_publish.squares import utm_zones
+from clay_publish.producer.work import READERS, Pace, Work
+from clay_publish.release import DataFile
+from clay_publish.spec import Patches
 
 _BATCH_BYTES = 64 << 20
-_AHEAD = 2
-"""Blocks read while the model works."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What every unit of a run needs; made once a worker."""
-
-    release: Release
-    spec: Spec
-    sensor: Sensor
-    encoder: Encoder
-    fingerprint: Fingerprint
-    schema: pa.Schema
-    threads: int
-    thumbnails: Thumbnails | None = None
-    references: int = 0
-    """Vectors that each unit keeps in float32."""
 
 
 @dataclass
@@ -68,35 +46,56 @@ def run_unit(unit: Unit, work: Work) -> Receipt:
 
     Raises:
         EncoderError: the model gave something that is no embedding of this release.
+        StoreError: a part cannot be written.
+        StoppedError: the run ends.
     """
-    started = time.perf_counter()
     rows = _Rows()
-    error: str | None = None
-    parts: dict[str, PartEntry] = {}
     try:
         with _patch_parts(unit, work) as patches:
-            for block in _ahead(_read(unit, work)):
+            for block in _ahead(_read(unit, work), work.pace):
+                work.pace.check()
                 _embed(block, unit, work, rows, patches)
-        parts = patches.entries()
     except ImageryError as problem:
-        reason = "source_changed" if isinstance(problem, SourceChangedError) else "unreadable"
         # What was embedded before the damage is dropped: half an image is not what the next run would find.
-        error = str(problem)
-        rows = _Rows()
-        _lose(unit, work, reason, error, rows)
+        reason: Reason = "source_changed" if isinstance(problem, SourceChangedError) else "unreadable"
+        return _lose(unit, work, reason, detail=str(problem), error=str(problem))
+    parts = patches.entries()
     for token, tables in sorted(rows.embeddings.items()):
         parts[token] = write_part(work.release, unit.id, token, tables)
     if rows.references:
         parts[REFERENCE] = write_part(work.release, unit.id, REFERENCE, rows.references)
     if rows.coverage:
         parts[COVERAGE] = write_part(work.release, unit.id, COVERAGE, rows.coverage)
+    return _finish(unit, work, parts, rows.counts)
+
+
+def set_aside(unit: Unit, work: Work, detail: str, error: str) -> Receipt:
+    """Record a unit that cannot be made, so that the run goes on without it; the next run tries it again.
+
+    Args:
+        unit: that failed.
+        work: what the run needs.
+        detail: why, as it is published.
+        error: why, for whoever runs this.
+    """
+    return _lose(unit, work, "failed", detail=detail, error=error)
+
+
+def _lose(unit: Unit, work: Work, reason: Reason, *, detail: str, error: str) -> Receipt:
+    rows, counts = lost_rows(unit, work.spec.chips.size, reason, detail)
+    return _finish(unit, work, {COVERAGE: write_part(work.release, unit.id, COVERAGE, [rows])}, counts, error)
+
+
+def _finish(
+    unit: Unit, work: Work, parts: dict[str, PartEntry], counts: Counter[str], error: str | None = None
+) -> Receipt:
     receipt = Receipt(
         unit=unit.id,
         items=[item.id for item in unit.items],
         parts=parts,
-        counts=dict(sorted(rows.counts.items())),
-        seconds=time.perf_counter() - started,
-        device=work.encoder.device,
+        counts=dict(sorted(counts.items())),
+        seconds=work.pace.lap(),
+        device=work.model.encoder.device,
         error=error,
     )
     write_receipt(work.release, receipt)
@@ -104,7 +103,7 @@ def run_unit(unit: Unit, work: Work) -> Receipt:
 
 
 def _read(unit: Unit, work: Work) -> Iterator[ChipBlock]:
-    reading = Reading(work.sensor, work.encoder.bands, work.spec.chips, work.threads)
+    reading = Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS)
     if unit.cells is not None:
         return read_cells(unit.cells, unit.items, unit.window, reading)
     (item,) = unit.items
@@ -112,19 +111,15 @@ def _read(unit: Unit, work: Work) -> Iterator[ChipBlock]:
     return read_scene(item, reading, unit.area)
 
 
-def _ahead(blocks: Iterator[ChipBlock]) -> Iterator[ChipBlock]:
-    """Read in a thread of its own, at most `_AHEAD` blocks in front of whoever takes them."""
-    room = threading.Semaphore(_AHEAD)
+def _ahead(blocks: Iterator[ChipBlock], pace: Pace) -> Iterator[ChipBlock]:
+    """Read in a thread of its own, as far ahead of whoever takes the blocks as there is room."""
     waiting: queue.SimpleQueue[ChipBlock | BaseException | None] = queue.SimpleQueue()
     stop = threading.Event()
 
     def read() -> None:
         try:
-            for block in blocks:
+            while not stop.is_set() and (block := _next(blocks, pace)) is not None:
                 waiting.put(block)
-                room.acquire()
-                if stop.is_set():
-                    break
             waiting.put(None)
         except BaseException as error:  # noqa: BLE001 - handed over to the thread that takes the blocks
             waiting.put(error)
@@ -135,17 +130,41 @@ def _ahead(blocks: Iterator[ChipBlock]) -> Iterator[ChipBlock]:
         while (thing := waiting.get()) is not None:
             if isinstance(thing, BaseException):
                 raise thing
-            yield thing
-            room.release()
+            try:
+                yield thing
+            finally:
+                pace.give_room()
     finally:
         stop.set()
-        room.release()
-        thread.join()
+        _drain(waiting, thread, pace)
+
+
+def _next(blocks: Iterator[ChipBlock], pace: Pace) -> ChipBlock | None:
+    """The next block, once there is room for it."""
+    pace.take_room()
+    block = None
+    try:
+        block = next(blocks, None)
+    finally:
+        if block is None:
+            pace.give_room()
+    return block
+
+
+def _drain(waiting: "queue.SimpleQueue[ChipBlock | BaseException | None]", thread: threading.Thread, pace: Pace) -> None:
+    """Wait for a reader to end, and throw away what it has read."""
+    while thread.is_alive() or not waiting.empty():
+        try:
+            thing = waiting.get(timeout=0.05)
+        except queue.Empty:
+            continue
+        if isinstance(thing, ChipBlock):
+            pace.give_room()
 
 
 def _patch_parts(unit: Unit, work: Work) -> PatchParts:
     outputs = work.spec.outputs
-    layers = work.encoder.patch_layers if isinstance(outputs.patches, Patches) else ()
+    layers = work.model.encoder.patch_layers if isinstance(outputs.patches, Patches) else ()
     return PatchParts(work.release, unit.id, layers, outputs.dtype)
 
 
@@ -197,7 +216,7 @@ def _add(
 
 def _cover(block: ChipBlock, unit: Unit, rows: _Rows) -> None:
     rows.counts.update(reason or "embedded" for reason in block.reasons)
-    rows.coverage.append(_coverage(block, unit))
+    rows.coverage.append(coverage_rows(block, unit.window))
 
 
 def _split(table: pa.Table, tokens: npt.NDArray[np.str_], rows: _Rows) -> None:
@@ -216,13 +235,7 @@ def _encode(block: ChipBlock, pixels: npt.NDArray[np.float32], chosen: npt.NDArr
         times=[item.acquired for item in sources if item is not None],
         gsd=block.gsd,
     )
-    encoded = work.encoder.encode(chips)
-    expected = (len(chosen), work.fingerprint.dimensions)
-    if encoded.embeddings.shape != expected:
-        raise EncoderError(
-            f"encoder {work.encoder.key}", f"gave embeddings of shape {encoded.embeddings.shape}", f"{expected}"
-        )
-    return encoded
+    return work.model.encode(chips)
 
 
 def _only(encoded: Encoded, good: npt.NDArray[np.bool_]) -> Encoded:
@@ -231,46 +244,3 @@ def _only(encoded: Encoded, good: npt.NDArray[np.bool_]) -> Encoded:
         loss=None if encoded.loss is None else encoded.loss[good],
         patches=None if encoded.patches is None else encoded.patches[good],
     )
-
-
-def _coverage(block: ChipBlock, unit: Unit) -> pa.Table:
-    count = len(block.ids)
-    outline = block.geometry.copy()
-    outline[[reason is None for reason in block.reasons]] = None
-    columns = {
-        "id": block.ids,
-        "epsg": pa.array([block.epsg] * count, pa.int32()),
-        "row": block.rows,
-        "col": block.cols,
-        "window_start": [unit.window.start] * count,
-        "window_end": [unit.window.end] * count,
-        "status": ["missing" if reason else "embedded" for reason in block.reasons],
-        "reason": block.reasons,
-        "item_ids": [list(ids) for ids in block.item_ids],
-        "detail": block.details,
-        "zone": [square.zone for square in block.squares],
-        "geometry": shapely.to_wkb(outline),
-    }
-    arrays = [pa.array(columns[f.name], f.type) for f in PART_COVERAGE]
-    return pa.Table.from_arrays(arrays, schema=PART_COVERAGE)
-
-
-def _lose(unit: Unit, work: Work, reason: str, detail: str, rows: _Rows) -> None:
-    """Record an image that cannot be read: every chip it was expected to give, or one row for the whole item."""
-    (item,) = unit.items
-    if item.grid is not None:
-        _cover(lost_scene(SceneChips(item, item.grid, work.spec.chips.size), unit.area, reason, detail), unit, rows)
-        return
-    row = {
-        "id": f"item_{safe_name(item.id)}_{unit.window.token}",
-        "window_start": unit.window.start,
-        "window_end": unit.window.end,
-        "status": "missing",
-        "reason": reason,
-        "item_ids": [item.id],
-        "detail": detail,
-        "zone": 1 if item.geometry is None else int(utm_zones(np.array([item.geometry.centroid.x]))[0]),
-        "geometry": None if item.geometry is None else shapely.to_wkb(item.geometry),
-    }
-    rows.counts[reason] += 1
-    rows.coverage.append(pa.Table.from_pylist([row], schema=PART_COVERAGE))

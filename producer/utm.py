@@ -240,6 +240,7 @@ class _Piece:
             except ImageryError as error:
                 self._blame(item, error)
                 continue
+            self.reading.offsets.look(item, [values for values, _ in read], [valid for _, valid in read])
             fresh = np.logical_and.reduce([valid for _, valid in read]) & (owner < 0)
             if not fresh.any():
                 continue
