@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clay_publish.commands import compare, describe, find, judge, make, send, start
+from clay_publish.commands import compare, describe, find, judge, make, plan, send, serve, start
 from clay_publish.errors import ClayPublishError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ def _root(
 
 app.command()(start.sample)
 app.command()(start.init)
+app.command()(plan.plan)
 app.command()(make.run)
 app.command()(make.produce)
 app.command()(describe.catalog)
@@ -46,6 +47,7 @@ app.command()(judge.rules)
 app.command()(send.publish)
 app.command()(find.search)
 app.command()(find.sample_points)
+app.command()(serve.serve)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from clay_publish.errors import MissingExtraError
 MODULES: dict[str, tuple[str, ...]] = {
     "produce": ("rasterio", "torch"),
     "s3": ("boto3", "s3fs"),
+    "serve": ("cql2", "stac_fastapi", "uvicorn"),
 }
 
 

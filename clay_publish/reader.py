@@ -75,6 +75,23 @@ class ReleaseReader:
         table = select(self._items, extent, columns, self.release.store.path(paths.ITEMS))
         return self._rebase(table) if "assets" in table.column_names else table
 
+    def rows(self, numbers: npt.NDArray[np.int64]) -> pa.Table:
+        """Rows of `items.parquet` by number, as `items` gives them.
+
+        Raises:
+            ReleaseError: as for `items`.
+        """
+        file, where = self.release.parquet(paths.ITEMS), self.release.store.path(paths.ITEMS)
+        starts = np.cumsum([0, *(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))])
+        groups = np.unique(np.searchsorted(starts, numbers, side="right") - 1)
+        parts = [
+            read(file, [int(group)], file.schema_arrow.names, where).take(
+                pa.array(numbers[(numbers >= starts[group]) & (numbers < starts[group + 1])] - starts[group])
+            )
+            for group in groups
+        ]
+        return self._rebase(pa.concat_tables(parts) if parts else file.schema_arrow.empty_table())
+
     def chips(
         self, bbox: Sequence[float] | None = None, datetime: str | None = None, columns: Sequence[str] | None = None
     ) -> pa.RecordBatchReader:
