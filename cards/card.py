@@ -1,5 +1,7 @@
 """The dataset card, for the Hub and for source.coop."""
 
+import math
+
 from markupsafe import Markup
 
 from clay_publish import release as paths
@@ -61,7 +63,8 @@ def _box(facts: Facts) -> tuple[float, float, float, float]:
     west, south, east, north = facts.bbox
     east = east if west <= east else 180.0
     x, y = (east - west) / 3, (north - south) / 3
-    return round(west + x, 3), round(south + y, 3), round(east - x, 3), round(north - y, 3)
+    digits = max(2, 1 - math.floor(math.log10(min(x, y))))
+    return round(west + x, digits), round(south + y, digits), round(east - x, digits), round(north - y, digits)
 
 
 def _period(facts: Facts) -> str:

@@ -20,16 +20,14 @@ from clay_publish.release import Release
 from .specs import respecify
 
 HOSTILE = {
-    "html": "<script>alert(1)</script><img src=x onerror=alert(1)><!-- --></table></p>&lt;&#x3c;",
-    "markdown": "# head\n\n---\n\n![x](javascript:alert(1)) [y](//evil) `code` | a |\n\n```sh\nrm\n```\n",
+    "markup": "<script>alert(1)</script><img src=x onerror=alert(1)><!-- --></table></p>&lt;&#x3c; "
+    "![x](javascript:alert(1)) [y](//evil) `code` | a | **b** ~~c~~ $x_{1}$ {{ facts.__class__ }} {% raw %} {# #}\n"
+    "# head\n\n***\n\n1. one\n\n- two\n\n> three\n\n    four\n\n```sh\nrm\n```\n",
     "front matter": "x\n---\nlicense: none\n---\n# gone",
-    "yaml": "a: b\n- c: &anchor {d: !!python/object/apply:os.system [ls]} # '\"",
-    "shell": "$(reboot) `reboot` ; reboot && \"'\\ ${HOME} > /etc/passwd",
-    "template": "{{ facts.__class__ }} {% raw %} {# #} ${7*7}",
-    "directions": "safe\u202egnp.exe\u2066\u200f\u061c\u200b\ufeff",
-    "controls": "bell\x07 escape\x1b[31m null\u2028\u2029\x85line",
+    "code": "a: b\n- c: &anchor {d: !!python/object/apply:os.system [ls]} # '\" $(reboot) `reboot` ; && "
+    "\\input{/etc/passwd} % } @misc{evil, ${HOME} > /etc/passwd '; DROP TABLE chips; --",
+    "invisible": "safe\u202egnp.exe\u2066\u200f\u061c\u200b\ufeff bell\x07 escape\x1b[31m\u2028\u2029\x85line",
     "long": "A" * 100_000,
-    "latex": "\\input{/etc/passwd} $x_{1}$ % } @misc{evil,",
 }
 FENCE = re.compile(r"^```", re.MULTILINE)
 
