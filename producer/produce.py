@@ -1,9 +1,7 @@
 """The stage: spec in; sources, embeddings, coverage and gaps out."""
 
 import importlib.metadata
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,29 +15,28 @@ from clay_publish.grid import UtmGrid
 from clay_publish.manifest import RUN_RECORD, RunRecord, dump_json
 from clay_publish.producer import scene, warp
 from clay_publish.producer.aggregates import write_aggregates
-from clay_publish.producer.assemble import publish_coverage, publish_file, remove_parts, remove_strangers
+from clay_publish.producer.assemble import publish_coverage
 from clay_publish.producer.content import etags
 from clay_publish.producer.encoders import Encoder, load_encoder
+from clay_publish.producer.engine import run_units
 from clay_publish.producer.gaps import write_gaps
 from clay_publish.producer.grids import ground_size
 from clay_publish.producer.items import RasterGrid, SourceItem
 from clay_publish.producer.lease import lease
-from clay_publish.producer.parts import Receipt, part_path, read_receipts
-from clay_publish.producer.patches import patches_token, publish_patches, told_before
+from clay_publish.producer.parts import Receipt
+from clay_publish.producer.patches import told_before
 from clay_publish.producer.plan import Plan, decided_by
 from clay_publish.producer.raster import open_bands
-from clay_publish.producer.reference import publish_reference, rows_per_unit
+from clay_publish.producer.reference import publish_reference
 from clay_publish.producer.selection import Considered, select
 from clay_publish.producer.sensors import Sensor, sensor
 from clay_publish.producer.sources_table import write_sources
 from clay_publish.producer.strips import fine_grid
-from clay_publish.producer.thumbnails import Thumbnails
-from clay_publish.producer.unit import Work, run_unit
 from clay_publish.producer.units import scene_units, utm_units
+from clay_publish.producer.work import Work, make_work
 from clay_publish.progress import Progress, Report, silent
-from clay_publish.release import DataFile, Release
+from clay_publish.release import Release
 from clay_publish.spec import Spec, dump_spec
-from clay_publish.tables import embeddings_schema
 from clay_publish.versions import check_previous
 
 _LIBRARIES = ("clay-publish", "numpy", "pyarrow", "rasterio", "shapely", "pyproj", "torch")
@@ -62,7 +59,6 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
     instrument = sensor(spec.sensor)
     encoder = encoder or load_encoder(spec, instrument)
     outputs = spec.outputs
-    thumbnails = Thumbnails.of(outputs.thumbnails, instrument, encoder.bands) if outputs.thumbnails else None
     with lease(release):
         release.store.remove_orphans()
         report(Progress("plan", 0, 0, "reading the sources"))
@@ -71,23 +67,13 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
         considered = _with_grids(selection.considered, instrument)
         plan, gsd = make_plan(spec, instrument, encoder, considered, areas)
         check_previous(spec, plan.fingerprint)
+        work = make_work(release, spec, encoder, plan.fingerprint, len(plan.units))
         plan.adopt(release)
         if encoder.patches:
             report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, outputs.dtype)))
         release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
         write_sources(release, considered, selection.broken)
-        work = Work(
-            release=release,
-            spec=spec,
-            sensor=instrument,
-            encoder=encoder,
-            fingerprint=plan.fingerprint,
-            schema=embeddings_schema(encoder.dimensions, outputs.dtype, thumbnails=thumbnails is not None),
-            threads=os.cpu_count() or 1,
-            thumbnails=thumbnails,
-            references=0 if outputs.dtype == "float32" else rows_per_unit(len(plan.units)),
-        )
-        receipts = _run(plan, work, gsd, report)
+        receipts = run_units(plan, work, gsd, report)
         return _finish(work, plan, receipts, gsd)
 
 
@@ -174,48 +160,6 @@ def _resolved(spec: Spec, fingerprint: Fingerprint) -> dict[str, object]:
     if fingerprint.gsd is not None:
         document["chips"]["gsd"] = fingerprint.gsd
     return document
-
-
-def _run(plan: Plan, work: Work, gsd: float, report: Report) -> list[Receipt]:
-    """Run the units that are not done, publishing each file as soon as its last unit is."""
-    release = work.release
-    names = {unit.id for unit in plan.units}
-    receipts = {key: receipt for key, receipt in read_receipts(release).items() if key in names}
-    waiting = {file: {u.id for u in plan.units if file in u.files} for u in plan.units for file in u.files}
-    receipts = {key: r for key, r in receipts.items() if r.error is None and _complete(release, r, waiting)}
-    remove_strangers(release, waiting, receipts.values())
-    chips = sum(sum(receipt.counts.values()) for receipt in receipts.values())
-    _publish_ready(plan, work, receipts, waiting, gsd)
-    for unit in plan.units:
-        if unit.id not in receipts:
-            receipts[unit.id] = run_unit(unit, work)
-            _publish_ready(plan, work, receipts, {file: waiting[file] for file in unit.files}, gsd)
-            chips += sum(receipts[unit.id].counts.values())
-        report(Progress("produce", len(receipts), len(plan.units), f"{chips} chips"))
-    return [receipts[unit.id] for unit in plan.units]
-
-
-def _complete(release: Release, receipt: Receipt, files: Iterable[DataFile]) -> bool:
-    """Whether all that a receipt speaks of is still there, as a part or in its published file."""
-    published = {file.token: f"{paths.EMBEDDINGS}/{file.name}" for file in files}
-    published |= {patches_token(file.token): f"{paths.PATCHES}/{file.name}" for file in files}
-    return all(
-        release.store.exists(part_path(receipt.unit, token))
-        or (token in published and release.store.exists(published[token]))
-        for token in receipt.parts
-    )
-
-
-def _publish_ready(
-    plan: Plan, work: Work, receipts: Mapping[str, Receipt], waiting: Mapping[DataFile, set[str]], gsd: float
-) -> None:
-    for file, units in waiting.items():
-        if not units <= receipts.keys():
-            continue
-        mine = [receipts[unit] for unit in units]
-        if publish_file(work.release, file, mine, plan, gsd):
-            publish_patches(work.release, file, mine, plan, gsd)
-            remove_parts(work.release, file, mine)
 
 
 def _finish(work: Work, plan: Plan, receipts: list[Receipt], gsd: float) -> RunRecord:

@@ -11,6 +11,7 @@ from clay_publish.geoparquet import bbox_array
 from clay_publish.producer.chips import ChipBlock
 from clay_publish.producer.encoders import Encoded
 from clay_publish.tables import TIMESTAMP, Dtype, coverage_schema
+from clay_publish.windows import Window
 
 PART_COVERAGE = (
     coverage_schema().append(pa.field("zone", pa.int32(), nullable=False)).append(pa.field("geometry", pa.binary()))
@@ -77,3 +78,26 @@ def embedding_rows(
         columns["thumbnail"] = [{"bytes": b, "path": n} for b, n in zip(pictures, names, strict=True)]
     arrays = [pa.array(columns[f.name], f.type) for f in schema]
     return pa.Table.from_arrays(arrays, schema=schema.remove_metadata())
+
+
+def coverage_rows(block: ChipBlock, window: Window) -> pa.Table:
+    """Rows of a coverage part for all chips of a block."""
+    count = len(block.ids)
+    outline = block.geometry.copy()
+    outline[[reason is None for reason in block.reasons]] = None
+    columns = {
+        "id": block.ids,
+        "epsg": pa.array([block.epsg] * count, pa.int32()),
+        "row": block.rows,
+        "col": block.cols,
+        "window_start": [window.start] * count,
+        "window_end": [window.end] * count,
+        "status": ["missing" if reason else "embedded" for reason in block.reasons],
+        "reason": block.reasons,
+        "item_ids": [list(ids) for ids in block.item_ids],
+        "detail": block.details,
+        "zone": [square.zone for square in block.squares],
+        "geometry": shapely.to_wkb(outline),
+    }
+    arrays = [pa.array(columns[f.name], f.type) for f in PART_COVERAGE]
+    return pa.Table.from_arrays(arrays, schema=PART_COVERAGE)

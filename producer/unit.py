@@ -50,9 +50,10 @@ def run_unit(unit: Unit, work: Work) -> Receipt:
         StoppedError: the run ends.
     """
     rows = _Rows()
+    reading = Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS)
     try:
         with _patch_parts(unit, work) as patches:
-            for block in _ahead(_read(unit, work), work.pace):
+            for block in _ahead(_read(unit, reading), work.pace):
                 work.pace.check()
                 _embed(block, unit, work, rows, patches)
     except ImageryError as problem:
@@ -66,7 +67,7 @@ def run_unit(unit: Unit, work: Work) -> Receipt:
         parts[REFERENCE] = write_part(work.release, unit.id, REFERENCE, rows.references)
     if rows.coverage:
         parts[COVERAGE] = write_part(work.release, unit.id, COVERAGE, rows.coverage)
-    return _finish(unit, work, parts, rows.counts)
+    return _finish(unit, work, parts, rows.counts, notes=reading.offsets.notes())
 
 
 def set_aside(unit: Unit, work: Work, detail: str, error: str) -> Receipt:
@@ -83,11 +84,17 @@ def set_aside(unit: Unit, work: Work, detail: str, error: str) -> Receipt:
 
 def _lose(unit: Unit, work: Work, reason: Reason, *, detail: str, error: str) -> Receipt:
     rows, counts = lost_rows(unit, work.spec.chips.size, reason, detail)
-    return _finish(unit, work, {COVERAGE: write_part(work.release, unit.id, COVERAGE, [rows])}, counts, error)
+    return _finish(unit, work, {COVERAGE: write_part(work.release, unit.id, COVERAGE, [rows])}, counts, error=error)
 
 
 def _finish(
-    unit: Unit, work: Work, parts: dict[str, PartEntry], counts: Counter[str], error: str | None = None
+    unit: Unit,
+    work: Work,
+    parts: dict[str, PartEntry],
+    counts: Counter[str],
+    *,
+    error: str | None = None,
+    notes: list[str] | None = None,
 ) -> Receipt:
     receipt = Receipt(
         unit=unit.id,
@@ -97,13 +104,13 @@ def _finish(
         seconds=work.pace.lap(),
         device=work.model.encoder.device,
         error=error,
+        notes=notes or [],
     )
     write_receipt(work.release, receipt)
     return receipt
 
 
-def _read(unit: Unit, work: Work) -> Iterator[ChipBlock]:
-    reading = Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS)
+def _read(unit: Unit, reading: Reading) -> Iterator[ChipBlock]:
     if unit.cells is not None:
         return read_cells(unit.cells, unit.items, unit.window, reading)
     (item,) = unit.items
@@ -151,7 +158,9 @@ def _next(blocks: Iterator[ChipBlock], pace: Pace) -> ChipBlock | None:
     return block
 
 
-def _drain(waiting: "queue.SimpleQueue[ChipBlock | BaseException | None]", thread: threading.Thread, pace: Pace) -> None:
+def _drain(
+    waiting: "queue.SimpleQueue[ChipBlock | BaseException | None]", thread: threading.Thread, pace: Pace
+) -> None:
     """Wait for a reader to end, and throw away what it has read."""
     while thread.is_alive() or not waiting.empty():
         try:

@@ -67,5 +67,5 @@ class Encoder(Protocol):
     """Patch embeddings that a chip has, all layers together; 0: none."""
 
     def encode(self, chips: Chips) -> Encoded:
-        """Embed a batch."""
+        """Embed a batch. Several threads call it at once."""
         ...

@@ -1,0 +1,63 @@
+"""Units that were begun, and what is known of those that never ended."""
+
+import json
+import traceback
+
+from clay_publish import release as paths
+from clay_publish.errors import ClayPublishError
+from clay_publish.manifest import dump_json
+from clay_publish.producer.parts import Receipt
+from clay_publish.producer.plan import Unit
+from clay_publish.producer.unit import run_unit, set_aside
+from clay_publish.producer.work import StoppedError, Work
+from clay_publish.release import Release
+
+ATTEMPTS = f"{paths.RUN}/attempts"
+"""One file a unit at work: those that are there when a run begins are of units in which a process died."""
+FAILURES = f"{paths.RUN}/failures"
+"""What went wrong, for a person."""
+TRIES = 3
+"""After so many failures of its own a unit is set aside."""
+
+
+def died_in(release: Release) -> dict[str, int]:
+    """Units that were at work when a process ended, and how often that is known to have been their doing."""
+    found = {}
+    for path in release.store.files(ATTEMPTS):
+        try:
+            deaths = int(json.loads(release.store.read(path))["deaths"])
+        except (ValueError, KeyError, TypeError):
+            deaths = 0  # it says less than it should, and no more is at stake than another try
+        found[path.rpartition("/")[2].removesuffix(".json")] = deaths
+    return found
+
+
+def begin(release: Release, unit: str, deaths: int = 0) -> None:
+    """Note that a unit is at work."""
+    release.store.write(f"{ATTEMPTS}/{unit}.json", dump_json({"deaths": deaths}))
+
+
+def end(release: Release, unit: str) -> None:
+    """Note that it no longer is."""
+    release.store.remove(f"{ATTEMPTS}/{unit}.json")
+
+
+def attempt(unit: Unit, work: Work) -> Receipt:
+    """Make a unit, a few times if need be; where it fails each time, it is set aside and the run goes on.
+
+    Raises:
+        ClayPublishError: what is wrong is not with this unit: the disk is full, the model is another.
+        StoppedError: the run ends.
+    """
+    kind = ""
+    for _ in range(TRIES):
+        try:
+            return run_unit(unit, work)
+        except (ClayPublishError, StoppedError):
+            raise
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the other units are not to suffer
+            kind = type(problem).__name__
+            path = f"{FAILURES}/{unit.id}.txt"
+            work.release.store.write(path, traceback.format_exc())
+    # The message may name paths of this machine; what is published is its kind.
+    return set_aside(unit, work, f"failed {TRIES} times ({kind})", f"{kind}; {work.release.store.path(path)} has more")

@@ -1,0 +1,106 @@
+"""A unit in a process of its own: whatever it does to that process, the run goes on."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+
+from clay_publish.errors import ClayPublishError
+from clay_publish.fingerprint import Fingerprint
+from clay_publish.producer.attempts import TRIES, attempt, begin, end
+from clay_publish.producer.encoders import load_encoder
+from clay_publish.producer.parts import Receipt
+from clay_publish.producer.plan import Unit
+from clay_publish.producer.sensors import sensor
+from clay_publish.producer.unit import set_aside
+from clay_publish.producer.work import Work, make_work
+from clay_publish.release import Release
+from clay_publish.spec import Spec
+
+
+@dataclass(frozen=True)
+class _Job:
+    unit: Unit
+    spec: Spec
+    where: str
+    fingerprint: Fingerprint
+    units: int
+
+
+def run_isolated(unit: Unit, work: Work, deaths: int) -> Receipt:
+    """Make a unit in which a process died before.
+
+    Args:
+        unit: to be made.
+        work: what the run needs.
+        deaths: how often it has ended a process of its own.
+
+    Raises:
+        ClayPublishError: as `attempt`.
+    """
+    job = pickle.dumps(_Job(unit, work.spec, work.release.store.where, work.fingerprint, work.units))
+    how = "a signal"
+    while deaths < TRIES:
+        begin(work.release, unit.id, deaths)
+        ended = _run(job)
+        if isinstance(ended, Receipt):
+            end(work.release, unit.id)
+            return ended
+        if isinstance(ended, ClayPublishError):
+            end(work.release, unit.id)
+            raise ended
+        how = ended
+        deaths += 1
+    begin(work.release, unit.id, TRIES - 1)  # the next run tries once more
+    said = f"ended its process {TRIES} times (by {how}); perhaps it needs more memory than there is"
+    return set_aside(unit, work, said, said)
+
+
+def _run(job: bytes) -> Receipt | ClayPublishError | str:
+    """What the process said, or how it ended without a word."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "clay_publish.producer.isolated"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        with suppress(BrokenPipeError):  # it has died already; its exit code says how
+            child.stdin.write(len(job).to_bytes(8) + job)
+            child.stdin.flush()
+        answer = child.stdout.read()
+        with suppress(BrokenPipeError):
+            child.stdin.close()
+    if child.returncode == 0:
+        said: Receipt | ClayPublishError = pickle.loads(answer)  # noqa: S301 - our own words
+        return said
+    return signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
+
+
+def main() -> None:
+    """Make the unit that stands on standard input."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    size = int.from_bytes(sys.stdin.buffer.read(8))
+    job: _Job = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301 - our own words
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    result: Receipt | ClayPublishError
+    try:
+        encoder = load_encoder(job.spec, sensor(job.spec.sensor))
+        result = attempt(job.unit, make_work(Release(job.where), job.spec, encoder, job.fingerprint, job.units))
+    except ClayPublishError as error:
+        result = error
+    with answers:
+        pickle.dump(result, answers)
+
+
+def _end_with_parent() -> None:
+    """Two runs must not work on one unit: this one ends when whoever started it does."""
+    os.read(0, 1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
