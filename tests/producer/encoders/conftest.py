@@ -1,6 +1,6 @@
 """Real chips, and specs that name an encoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import torch
 
 from clay_publish.producer.encoders import Chips
 from clay_publish.producer.sensors import Sensor, sensor
 from clay_publish.spec import Spec
 
 MakeSpec = Callable[..., Spec]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small models gain nothing by more, and on a busy machine their threads wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

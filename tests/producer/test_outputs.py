@@ -1,0 +1,282 @@
+"""Every output that a spec can ask for, made of real Sentinel-2 and NAIP pixels with a real checkpoint's layout."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+import shapely
+import torch
+from PIL import Image
+from rasterio.enums import Resampling
+
+from clay_publish.producer.encoders import Chips, load_encoder
+from clay_publish.producer.produce import produce
+from clay_publish.producer.sensors import sensor
+from clay_publish.progress import Progress, silent
+from clay_publish.release import Release
+from clay_publish.spec import Spec, resolve_spec
+
+SENTINEL_2, NAIP = "s2_l1c_T18SVG_20160112/item.json", "naip"
+MakeRelease = Callable[..., Path]
+
+
+@dataclass(frozen=True)
+class _Factory:
+    data: Path
+    folder: Path
+
+    def spec(self, imagery: str = SENTINEL_2, layout: str = "scene", size: int = 64, **keys: Any) -> Spec:
+        instrument = "naip" if imagery == NAIP else "sentinel-2-l2a"
+        source = {"stac": [str(p) for p in self._items(imagery)], "sensor": instrument, "license": "CC0-1.0"}
+        weights = str(self.data / "clay_golden.ckpt")
+        model = {"encoder": "clay", "weights": weights, "precision": "float32", **keys.pop("model", {})}
+        document = {
+            "name": "made",
+            "imagery": source,
+            "chips": {"layout": layout, "size": size},
+            "model": model,
+            **keys,
+        }
+        return resolve_spec(document, where="test", folder=self.folder)
+
+    def _items(self, imagery: str) -> list[Path]:
+        path = self.data / imagery
+        return sorted(path.glob("va_*.json")) if path.is_dir() else [path]
+
+    def make(self, name: str, **keys: Any) -> Path:
+        folder = self.folder / name
+        if not folder.exists():
+            produce(self.spec(**keys), Release(str(folder)))
+        return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small a model gains nothing by more, and on a busy machine its threads wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def factory(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> _Factory:
+    return _Factory(shared_data, tmp_path_factory.mktemp("outputs"))
+
+
+@pytest.fixture(scope="module")
+def everything(factory: _Factory) -> Path:
+    outputs = {"loss": True, "patches": True, "thumbnails": 32, "aggregate": [2, 3]}
+    return factory.make("everything", outputs=outputs)
+
+
+def rows_of(folder: Path, table: str = "embeddings") -> pa.Table:
+    files = sorted((folder / table).rglob("*.parquet"))
+    return pa.concat_tables(pq.read_table(f, partitioning=None) for f in files)
+
+
+def vectors_of(table: pa.Table) -> np.ndarray:
+    values = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
+    return values.astype(np.float32) * (table["scale"].to_numpy()[:, None] if "scale" in table.column_names else 1)
+
+
+@pytest.fixture(scope="module")
+def scene(shared_data: Path) -> np.ndarray:
+    """The ten bands of the main scene, read without the producer, at 10 m."""
+    path = shared_data / SENTINEL_2
+    assets = json.loads(path.read_text())["assets"]
+    bands = []
+    for band in sensor("sentinel-2-l2a").bands:
+        with rasterio.open(path.parent / assets[band.name]["href"]) as file:
+            raw = file.read(1, out_shape=(1024, 1024), resampling=Resampling.nearest).astype(np.float32)
+        bands.append(np.where(raw == 0, 0, (raw - np.float32(band.mean)) / np.float32(band.std)))
+    return np.stack(bands)
+
+
+def test_a_release_holds_what_the_model_gives_for_independently_read_pixels(
+    factory: _Factory, everything: Path, scene: np.ndarray
+) -> None:
+    table = rows_of(everything).take(pa.array([0, 77, 255]))
+    spec = factory.spec(outputs={"loss": True, "patches": True})
+    encoder = load_encoder(spec, sensor("sentinel-2-l2a"))
+    corners = zip(table["row"].to_pylist(), table["col"].to_pylist(), strict=True)
+    pixels = np.stack([scene[:, 64 * r : 64 * (r + 1), 64 * c : 64 * (c + 1)] for r, c in corners])
+    times = table["datetime"].to_pylist()
+    expected = encoder.encode(Chips(pixels, table["lon"].to_numpy(), table["lat"].to_numpy(), times, 10.0))
+    assert expected.loss is not None
+    assert expected.patches is not None
+    assert np.abs(vectors_of(table) - expected.embeddings).max() < 1e-5
+    assert np.abs(table["loss"].to_numpy() - expected.loss).max() < 1e-5
+    patches = rows_of(everything, "patches")
+    for place, chip in enumerate(table["id"].to_pylist()):
+        mine = patches.filter(pa.compute.equal(patches["chip_id"], chip))
+        assert mine["patch_row"].to_pylist() == [r for r in range(8) for _ in range(8)]
+        assert mine["patch_col"].to_pylist() == list(range(8)) * 8
+        assert np.abs(vectors_of(mine).reshape(8, 8, -1) - expected.patches[place, 0]).max() < 1e-5
+
+
+def test_time_and_place_are_told_or_zeros_as_the_spec_says(factory: _Factory, everything: Path) -> None:
+    zeros = factory.make("zeros", model={"metadata": "zeros"})
+    told, untold = (rows_of(folder).sort_by("id") for folder in (everything, zeros))
+    assert told["id"].equals(untold["id"])
+    assert np.abs(vectors_of(told) - vectors_of(untold)).max(axis=1).min() > 1e-3
+    said = [Release(str(folder)).fingerprint().metadata for folder in (everything, zeros)]
+    assert said == ["tutorial", "zeros"]
+
+
+def test_naip_is_taken_by_the_same_checkpoint_in_the_utm_layout(factory: _Factory) -> None:
+    made = factory.make("naip", imagery=NAIP, layout="utm", outputs={"loss": True, "aggregate": [2], "thumbnails": 32})
+    table = rows_of(made)
+    assert table.num_rows > 20
+    assert np.isfinite(vectors_of(table)).all()
+    assert (table["loss"].to_numpy() > 0).all()
+    assert [b.name for b in Release(str(made)).fingerprint().bands] == ["red", "green", "blue", "nir"]
+    _check_blocks(made, 2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_quantized_values_are_within_the_tolerance_and_the_reference_proves_it(
+    factory: _Factory, everything: Path, dtype: str
+) -> None:
+    made = factory.make(dtype, outputs={"dtype": dtype, "patches": True})
+    exact, table = rows_of(everything).sort_by("id"), rows_of(made).sort_by("id")
+    truth, found = vectors_of(exact), vectors_of(table)
+    cosine = (truth * found).sum(1) / np.linalg.norm(truth, axis=1) / np.linalg.norm(found, axis=1)
+    assert cosine.min() > {"float16": 0.999_999, "int8": 0.9999}[dtype]
+
+    reference = pq.read_table(made / "reference.parquet")
+    places = {chip: n for n, chip in enumerate(table["id"].to_pylist())}
+    wanted = [places[chip] for chip in reference["id"].to_pylist()]
+    assert len(set(wanted)) == min(256, table.num_rows)
+    assert np.array_equal(vectors_of(reference), truth[wanted])
+    away = np.abs(vectors_of(reference) - found[wanted]).max(axis=1)
+    assert (away <= reference["tolerance"].to_numpy()).all()
+    assert (away > reference["tolerance"].to_numpy() / 50).all(), "a tolerance that never binds proves nothing"
+    if dtype == "int8":
+        unsigned = found * np.where(found < 0, -1, 1)  # what a reader of unsigned bytes might make of it
+        wrong = np.abs(vectors_of(reference) - unsigned[wanted]).max(axis=1)
+        assert (wrong > reference["tolerance"].to_numpy()).all()
+    patches = vectors_of(rows_of(made, "patches"))
+    assert np.abs(patches - vectors_of(rows_of(everything, "patches"))).max() < 0.05
+
+
+def test_a_float32_release_needs_no_reference(everything: Path) -> None:
+    assert not (everything / "reference.parquet").exists()
+
+
+def test_patches_follow_the_chips_of_the_embeddings_file(everything: Path) -> None:
+    chips = rows_of(everything)["id"].to_pylist()
+    patches = rows_of(everything, "patches")
+    assert patches["chip_id"].to_pylist() == [chip for chip in chips for _ in range(64)]
+    assert "layer" not in patches.column_names
+
+
+def test_layers_have_a_column_and_their_size_is_told_before_the_run(factory: _Factory) -> None:
+    told: list[Progress] = []
+    folder = factory.folder / "layers"
+    produce(factory.spec(outputs={"patches": {"layers": [2, 1]}}), Release(str(folder)), report=told.append)
+    patches = rows_of(folder, "patches")
+    assert patches.num_rows == 256 * 2 * 64
+    assert patches["layer"].to_pylist()[:130] == [1] * 64 + [2] * 64 + [1] * 2
+    sizes = [p for p in told if p.message.startswith("patches: 128 a chip, 0.0492 MB a chip")]
+    assert sizes
+    assert told.index(sizes[0]) < min(n for n, p in enumerate(told) if p.stage == "produce")
+
+
+def _check_blocks(folder: Path, side: int) -> None:
+    """Each bigger chip is the mean of exactly the chips that fill its footprint."""
+    chips = geopandas.read_parquet(folder / "embeddings")
+    blocks = geopandas.read_parquet(folder / f"aggregates/{side}x{side}")
+    crs = [f"EPSG:{code}" for code in sorted(set(blocks["epsg"]))]
+    assert len(blocks)
+    assert blocks["id"].is_unique
+    for code in crs:
+        small, big = (t[t["epsg"] == int(code.removeprefix("EPSG:"))].to_crs(code) for t in (chips, blocks))
+        for _, block in big.iterrows():
+            inside = small[shapely.contains_properly(block.geometry.buffer(0.01), small.geometry.to_numpy())]
+            assert len(inside) == side**2
+            assert block.geometry.area == pytest.approx(inside.geometry.area.sum(), rel=1e-5)
+            assert block.geometry.symmetric_difference(inside.union_all()).area < 1e-3 * block.geometry.area
+            assert np.abs(np.stack(inside["embedding"]).mean(axis=0) - block["embedding"]).max() < 1e-5
+            assert block["loss"] == pytest.approx(inside["loss"].mean(), abs=1e-5)
+            assert block["valid_fraction"] == pytest.approx(inside["valid_fraction"].mean(), abs=1e-5)
+            assert sorted(block["item_ids"]) == sorted({i for ids in inside["item_ids"] for i in ids})
+            assert (block["start_datetime"], block["end_datetime"]) == (
+                inside["start_datetime"].min(),
+                inside["end_datetime"].max(),
+            )
+            centre = geopandas.points_from_xy([block["lon"]], [block["lat"]], crs="OGC:CRS84").to_crs(code)[0]
+            assert centre.distance(block.geometry.centroid) < 0.5
+
+
+@pytest.mark.parametrize(("side", "count"), [(2, 64), (3, 25)])
+def test_bigger_chips_are_means_of_complete_blocks_with_their_own_footprints(
+    everything: Path, side: int, count: int
+) -> None:
+    _check_blocks(everything, side)
+    assert rows_of(everything, f"aggregates/{side}x{side}").num_rows == count
+
+
+def test_an_incomplete_block_gives_no_bigger_chip(factory: _Factory) -> None:
+    """The clouded, half empty item: some chips are missing, and so are the blocks they would be in."""
+    made = factory.make(
+        "clouded",
+        imagery="s2_l2a_mini_29RKH_20200219/item.json",
+        chips={"layout": "scene", "size": 64, "max_nodata": 0.1, "max_cloud": 0.05},
+        outputs={"aggregate": [2]},
+        model={"metadata": "zeros"},
+    )
+    chips, blocks = rows_of(made), rows_of(made, "aggregates/2x2")
+    cells = set(zip(chips["row"].to_pylist(), chips["col"].to_pylist(), strict=True))
+    whole = {
+        (r // 2, c // 2)
+        for r, c in cells
+        if {(r // 2 * 2 + dr, c // 2 * 2 + dc) for dr in (0, 1) for dc in (0, 1)} <= cells
+    }
+    assert 0 < len(whole) < len({(r // 2, c // 2) for r, c in cells})
+    assert set(zip(blocks["row"].to_pylist(), blocks["col"].to_pylist(), strict=True)) == whole
+
+
+def test_thumbnails_are_pictures_stretched_the_same_way_for_all_chips(everything: Path, scene: np.ndarray) -> None:
+    table = rows_of(everything)
+    raw = scene[[2, 1, 0]] * np.array([1888, 1757, 1809])[:, None, None] + np.array([1552, 1355, 1105])[:, None, None]
+    highest = 1552 + 1888  # of the three bands' ranges, which all begin at 0
+    errors = []
+    for row in table.select(["row", "col", "thumbnail"]).slice(0, 40).to_pylist():
+        picture = np.asarray(Image.open(io.BytesIO(row["thumbnail"]["bytes"])))
+        assert picture.shape == (32, 32, 3)
+        chip = raw[:, 64 * row["row"] : 64 * (row["row"] + 1), 64 * row["col"] : 64 * (row["col"] + 1)]
+        shown = np.clip(chip / highest, 0, 1).reshape(3, 32, 2, 32, 2).mean((2, 4)).transpose(1, 2, 0) * 255
+        errors.append(np.abs(picture - shown).mean())
+    assert max(errors) < 6  # WebP loses a little
+    assert table["thumbnail"][0].as_py()["path"] == f"{table['id'][0].as_py()}.webp"
+
+
+def test_everything_is_byte_identical_when_made_again(factory: _Factory, everything: Path) -> None:
+    outputs = {"loss": True, "patches": True, "thumbnails": 32, "aggregate": [2, 3]}
+    again = factory.make("again", outputs=outputs)
+    produce(factory.spec(outputs=outputs), Release(str(again)), report=silent)  # and over a finished one
+    files = [p.relative_to(everything) for p in everything.rglob("*.parquet") if ".run" not in p.parts]
+    assert len(files) > 5
+    for file in files:
+        assert (again / file).read_bytes() == (everything / file).read_bytes(), file
+
+
+def test_lost_patches_are_made_again(factory: _Factory, everything: Path, tmp_path: Path) -> None:
+    outputs = {"loss": True, "patches": True, "thumbnails": 32, "aggregate": [2, 3]}
+    damaged = Path(shutil.copytree(everything, tmp_path / "damaged"))
+    (file,) = (damaged / "patches").rglob("*.parquet")
+    truth = file.read_bytes()
+    file.unlink()
+    produce(factory.spec(outputs=outputs), Release(str(damaged)))
+    assert file.read_bytes() == truth
