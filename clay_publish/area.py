@@ -44,6 +44,10 @@ class Area:
         """Ground on the WGS 84 ellipsoid."""
         return _km2(self.geometry)
 
+    def within(self) -> "Area":
+        """The part inside the limits of the `utm` grid."""
+        return Area(self.name, shapely.intersection(self.geometry, shapely.box(-180, SOUTH, 180, NORTH)))
+
     def beyond(self) -> list[str]:
         """A sentence for each part outside the limits of the `utm` grid, with its size; usually none."""
         west, south, east, north = self.geometry.bounds

@@ -1,0 +1,127 @@
+"""Timing some real chips on this machine, end to end: what they cost is what the others will."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+import shapely
+
+from clay_publish.area import Area
+from clay_publish.errors import ClayPublishError, SourceError
+from clay_publish.producer.encoders import Chips, Encoded, Encoder
+from clay_publish.producer.estimate import Shares
+from clay_publish.producer.items import SourceItem
+from clay_publish.producer.price import Rates
+from clay_publish.producer.produce import produce
+from clay_publish.producer.selection import Selection
+from clay_publish.producer.sensors import Sensor
+from clay_publish.release import Release
+from clay_publish.spec import Spec
+from clay_publish.store import Store
+
+_TRIES = 5
+
+
+def calibrate(
+    spec: Spec, sensor: Sensor, encoder: Encoder, selection: Selection, areas: list[Area | None], *, chips: int
+) -> tuple[Rates, Shares]:
+    """Make about `chips` chips of the release into a temporary directory.
+
+    Args:
+        spec: the release spec.
+        sensor: of its imagery.
+        encoder: as the run will use it.
+        selection: the images to take chips from.
+        areas: each block's.
+        chips: how many; the more, the truer.
+
+    Raises:
+        SourceError: no image gives a chip.
+    """
+    used = [each.item for each in selection.considered if each.status == "used" and each.item.geometry is not None]
+    problem: ClayPublishError | None = None
+    for item in used[:: max(1, len(used) // _TRIES)][:_TRIES]:
+        ground = _ground(item, areas[item.block], chips, spec.chips.size * (spec.chips.gsd or sensor.gsd))
+        try:
+            return _timed(_only(spec, item, ground), encoder)
+        except ClayPublishError as error:
+            problem = error  # perhaps all cloud: the next image may do
+    raise SourceError("--calibrate", f"no image gives a chip ({problem})", "images with chips that can be embedded")
+
+
+@dataclass
+class _Clock:
+    """Seconds spent in one kind of work."""
+
+    seconds: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - begun
+
+
+class _TimedEncoder:
+    """An encoder, and how long it works."""
+
+    def __init__(self, encoder: Encoder, clock: _Clock) -> None:
+        self._encoder, self._clock = encoder, clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+    def encode(self, chips: Chips) -> Encoded:
+        with self._clock.running():
+            return self._encoder.encode(chips)
+
+
+class _TimedStore(Store):
+    """A directory, and how long files take to be written there."""
+
+    def __init__(self, where: str, clock: _Clock) -> None:
+        super().__init__(where)
+        self._clock = clock
+
+    @contextmanager
+    def writer(self, path: str) -> Iterator[IO[bytes]]:
+        with self._clock.running(), super().writer(path) as file:
+            yield file
+
+
+def _timed(spec: Spec, encoder: Encoder) -> tuple[Rates, Shares]:
+    model, disk = _Clock(), _Clock()
+    with tempfile.TemporaryDirectory(prefix="clay-publish-") as folder:
+        timed: Any = _TimedEncoder(encoder, model)
+        record = produce(spec, Release(_TimedStore(folder, disk)), encoder=timed)
+    wall = record.seconds
+    rates = Rates(
+        chips_per_hour=record.coverage["embedded"] / wall * 3600, usd_per_hour=spec.cost.usd_per_hour, measured=True
+    )
+    inference, writing = min(model.seconds / wall, 1.0), min(disk.seconds / wall, 1.0)
+    return rates, Shares(
+        reading=round(max(0.0, 1 - inference - writing), 3), inference=round(inference, 3), writing=round(writing, 3)
+    )
+
+
+def _ground(item: SourceItem, area: Area | None, chips: int, cell: float) -> dict[str, Any]:
+    """A square of about so many chips around the middle of an image, inside the area."""
+    assert item.geometry is not None
+    ground = item.geometry if area is None else shapely.intersection(item.geometry, area.geometry)
+    middle = shapely.point_on_surface(ground)
+    half = np.sqrt(chips) * cell / 111_000 / 2
+    wide = half / np.cos(np.radians(middle.y))
+    square = shapely.box(middle.x - wide, middle.y - half, middle.x + wide, middle.y + half)
+    return dict(shapely.geometry.mapping(shapely.intersection(square, ground)))
+
+
+def _only(spec: Spec, item: SourceItem, ground: dict[str, Any]) -> Spec:
+    """The same spec for one block and a little ground."""
+    block = spec.imagery[item.block].model_copy(update={"area": ground})
+    return spec.model_copy(update={"imagery": [block], "previous": None})

@@ -1,0 +1,151 @@
+"""How many chips a release asks for, and which of them have imagery: counted by cell, before any pixel is read."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from clay_publish.area import Area
+from clay_publish.expectation import ZoneCells, expected_cells
+from clay_publish.grid import UtmGrid
+from clay_publish.producer.items import SourceItem
+from clay_publish.producer.scene import SceneChips, inside
+from clay_publish.producer.units import Step
+from clay_publish.runs import NONE, Runs, between_rows, difference, intersection, size, union
+from clay_publish.squares import Square, squares_of
+from clay_publish.windows import Window
+
+
+@dataclass(frozen=True)
+class SquareCount:
+    """Chips of one 100 km square and window: one file of the release."""
+
+    square: Square
+    window: Window
+    expected: int
+    with_imagery: int
+    excluded: int
+    """Chips whose only images were left out as known to be bad."""
+    images: int
+    """Images that touch its chips."""
+
+    @property
+    def no_imagery(self) -> int:
+        """Chips that no image covers."""
+        return self.expected - self.with_imagery - self.excluded
+
+
+@dataclass(frozen=True)
+class Counts:
+    """All squares and windows of a release."""
+
+    squares: tuple[SquareCount, ...]
+    by_item: dict[str, int]
+    """Chips that each used image could give."""
+
+    @property
+    def expected(self) -> int:
+        """Chips the spec asks for."""
+        return sum(each.expected for each in self.squares)
+
+    @property
+    def with_imagery(self) -> int:
+        """Of these, the ones some image covers."""
+        return sum(each.with_imagery for each in self.squares)
+
+    @property
+    def excluded(self) -> int:
+        """Of these, the ones only excluded images cover."""
+        return sum(each.excluded for each in self.squares)
+
+    @property
+    def per_scene(self) -> int:
+        """Chips that cutting every image on its own would make."""
+        return sum(self.by_item.values())
+
+
+def count_cells(grid: UtmGrid, steps: Iterable[Step]) -> Counts:
+    """Chips in the `utm` layout."""
+    squares: list[SquareCount] = []
+    by_item: Counter[str] = Counter()
+    for step in steps:
+        used, excluded = _by_zone(grid, step.used), _by_zone(grid, step.excluded)
+        for zone in expected_cells(grid, step.area.geometry, rule=step.area.rule):
+            here = [(item, shared) for item, runs in used[zone.zone] if size(shared := _shared(zone.runs, runs))]
+            by_item.update({item.id: size(shared) for item, shared in here})
+            squares += _squares(zone, step.window, [shared for _, shared in here], [r for _, r in excluded[zone.zone]])
+    return Counts(tuple(sorted(squares, key=lambda each: (each.window, each.square))), dict(by_item))
+
+
+def count_scenes(items: Sequence[SourceItem], chip: int, areas: Sequence[Area | None], gsd: float) -> Counts:
+    """Chips in the `scene` layout. Where an item does not state its pixel grid, its footprint is measured."""
+    found: Counter[tuple[Square, Window]] = Counter()
+    images: Counter[tuple[Square, Window]] = Counter()
+    by_item: Counter[str] = Counter()
+    for item in items:
+        area = areas[item.block]
+        mine = _scene_squares(item, chip, None if area is None else area.geometry, gsd)
+        by_item[item.id] += sum(mine.values())
+        for square, chips in mine.items():
+            found[square, item.window] += chips
+            images[square, item.window] += 1
+    rows = (SquareCount(square, window, n, n, 0, images[square, window]) for (square, window), n in found.items())
+    return Counts(tuple(sorted(rows, key=lambda each: (each.window, each.square))), dict(by_item))
+
+
+def _by_zone(grid: UtmGrid, items: Sequence[SourceItem]) -> dict[int, list[tuple[SourceItem, Runs]]]:
+    """The cells that each image touches. Images of one footprint are worked out once."""
+    known: dict[bytes, list[ZoneCells]] = {}
+    found: dict[int, list[tuple[SourceItem, Runs]]] = defaultdict(list)
+    for item in items:
+        if item.geometry is None:
+            continue
+        key = shapely.to_wkb(item.geometry)
+        if key not in known:
+            known[key] = list(expected_cells(grid, item.geometry, rule="intersects"))
+        for cells in known[key]:
+            found[cells.zone].append((item, cells.runs))
+    return found
+
+
+def _shared(expected: Runs, runs: Runs) -> Runs:
+    return intersection(runs, between_rows(expected, int(runs[0][0]), int(runs[0][-1])))
+
+
+def _squares(zone: ZoneCells, window: Window, used: list[Runs], excluded: list[Runs]) -> Iterator[SquareCount]:
+    covered = _together(used)
+    left_out = difference(intersection(_together(excluded), zone.runs), covered)
+    images: Counter[Square] = Counter()
+    for runs in used:
+        images.update(square for square, _ in _in_squares(zone, runs))
+    with_imagery, without = dict(_in_squares(zone, covered)), dict(_in_squares(zone, left_out))
+    for square, expected in zone.squares():
+        yield SquareCount(square, window, expected, with_imagery.get(square, 0), without.get(square, 0), images[square])
+
+
+def _in_squares(zone: ZoneCells, runs: Runs) -> list[tuple[Square, int]]:
+    return ZoneCells(zone.grid, zone.zone, runs).squares()
+
+
+def _together(parts: list[Runs]) -> Runs:
+    if not parts:
+        return NONE
+    row, first, stop = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return union(row, first, stop)
+
+
+def _scene_squares(item: SourceItem, chip: int, area: shapely.Geometry | None, gsd: float) -> dict[Square, int]:
+    if item.grid is not None:
+        chips = SceneChips(item, item.grid, chip)
+        lon, lat = chips.centres(*chips.all())
+        mine = inside(area, lon, lat)
+        return dict(Counter(squares_of(lon[mine], lat[mine])))
+    if item.geometry is None:
+        return {}
+    ground = item.geometry if area is None else shapely.intersection(item.geometry, area)
+    if ground.is_empty:
+        return {}
+    cells = expected_cells(UtmGrid(chip * gsd), ground, rule="covered")
+    return dict(square for zone in cells for square in zone.squares())

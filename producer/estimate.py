@@ -1,0 +1,343 @@
+"""What a run will be, before it runs: `plan.json` and `plan.parquet` in `.run/`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from clay_publish import release as paths
+from clay_publish.area import Area
+from clay_publish.errors import SourceError
+from clay_publish.geoparquet import write_table
+from clay_publish.grid import UtmGrid
+from clay_publish.manifest import dump_json
+from clay_publish.producer.counts import Counts, SquareCount, count_cells, count_scenes
+from clay_publish.producer.encoders import Encoder
+from clay_publish.producer.items import SourceItem
+from clay_publish.producer.price import Alternative, Rates, alternatives, stored_bytes
+from clay_publish.producer.selection import Selection
+from clay_publish.producer.sensors import Sensor
+from clay_publish.producer.units import steps
+from clay_publish.release import DataFile, Release
+from clay_publish.spec import Spec
+from clay_publish.store import is_url
+from clay_publish.tables import TIMESTAMP
+
+PLAN = f"{paths.RUN}/plan.json"
+PLAN_TABLE = f"{paths.RUN}/plan.parquet"
+
+FOLDER_LIMIT = 10_000
+"""Files a folder may hold on the Hub."""
+REPOSITORY_LIMIT = 100_000
+"""Files a repository should stay below there."""
+
+_COMPRESSION = 0.6
+"""Bytes fetched for a byte of pixels, read in strips; measured on DEFLATE COGs."""
+_PIXEL = 2
+"""Bytes of a value in nearly all of the imagery."""
+
+
+class WindowCount(BaseModel):
+    """Chips of one window."""
+
+    model_config = ConfigDict(frozen=True)
+
+    window: str
+    expected: int
+    with_imagery: int
+    no_imagery: int
+    excluded: int
+
+
+class Shares(BaseModel):
+    """Where the time of a calibration went, as shares of its wall time."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reading: float
+    """Waiting for pixels; reading that is done meanwhile costs nothing."""
+    inference: float
+    writing: float
+
+
+class Comparison(BaseModel):
+    """Images against those of the version before."""
+
+    model_config = ConfigDict(frozen=True)
+
+    previous: str
+    new: int
+    mended: int
+    """Excluded or unusable before, used now."""
+    stays: int
+    changed: int
+    """Used before and now, with other content."""
+    gone: int
+    same_model: bool
+    """Whether vectors of unchanged images are taken over; a version with another model makes all of them anew."""
+
+
+class Estimate(BaseModel):
+    """The plan as it is printed and kept."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: str
+    layout: str
+    size: int
+    gsd: float
+    """Metres; of the `scene` layout the sensor's."""
+    encoder: str
+    dimensions: int
+    dtype: str
+    images: dict[str, int]
+    """`considered`, `used`, `unused`, `excluded`, `unusable`."""
+    left_out: dict[str, int]
+    """Unused and unusable images by reason."""
+    tiles: int
+    """100 km squares with chips."""
+    files: int
+    """Embeddings files."""
+    chips: dict[str, int]
+    """`expected`, `with_imagery`, and without by reason."""
+    windows: list[WindowCount]
+    km2: dict[str, float]
+    """`area` where the spec gives one; `expected` and `with_imagery` by the ground of the chips."""
+    per_scene: int
+    """Chips that cutting every image on its own would make."""
+    bytes_to_read: int
+    bytes_to_store: dict[str, int]
+    """By dtype."""
+    rates: Rates | None
+    hours: float | None
+    usd: float | None
+    km2_per_usd: float | None
+    shares: Shares | None = None
+    budget_usd: float | None
+    over_budget: bool
+    warnings: list[str]
+    """What the reader should know before spending money."""
+    alternatives: list[Alternative]
+    comparison: Comparison | None = None
+
+
+def estimate(
+    spec: Spec,
+    sensor: Sensor,
+    encoder: Encoder,
+    selection: Selection,
+    areas: Sequence[Area | None],
+    *,
+    rates: Rates | None,
+    shares: Shares | None = None,
+    comparison: Comparison | None = None,
+) -> tuple[Estimate, Counts]:
+    """Count and price a run. No pixel is read.
+
+    Args:
+        spec: the release spec.
+        sensor: of its imagery.
+        encoder: for what an embedding takes to store.
+        selection: its images.
+        areas: each block's.
+        rates: stated in the spec or measured; None where neither.
+        shares: where the time went, if measured.
+        comparison: with the version before.
+
+    Raises:
+        SourceError: the spec asks for no chip at all.
+    """
+    gsd, size = spec.chips.gsd or sensor.gsd, spec.chips.size
+    used = [each.item for each in selection.considered if each.status == "used"]
+    if spec.chips.layout == "scene":
+        counts = count_scenes(used, size, areas, gsd)
+    else:
+        grounds = [None if area is None else area.geometry for area in areas]
+        counts = count_cells(UtmGrid(size * gsd), steps(spec, selection.considered, grounds))
+    if not counts.expected:
+        raise SourceError(
+            "imagery",
+            f"holds no whole chip of {size * gsd:g} m",
+            "an area within reach of the grid, or images larger than a chip",
+            " ".join(said for area in areas if area is not None for said in area.beyond())
+            or "Choose a smaller chips.size or chips.gsd.",
+        )
+    chips = counts.with_imagery
+    ground = (size * gsd / 1000) ** 2
+    usd = None if rates is None else rates.usd(chips)
+    budget = spec.cost.budget_usd
+    made = Estimate(
+        name=spec.name,
+        version=spec.version,
+        layout=spec.chips.layout,
+        size=size,
+        gsd=gsd,
+        encoder=spec.model.encoder,
+        dimensions=encoder.dimensions,
+        dtype=spec.outputs.dtype,
+        images=_images(selection),
+        left_out=_left_out(selection),
+        tiles=len({each.square for each in counts.squares}),
+        files=sum(1 for each in counts.squares if each.with_imagery),
+        chips=_by_reason(counts),
+        windows=_windows(counts),
+        km2=_km2(areas, counts, ground),
+        per_scene=counts.per_scene,
+        bytes_to_read=_bytes_to_read(used, counts, len(encoder.bands), size * size),
+        bytes_to_store={d: stored_bytes(chips, encoder.dimensions, d) for d in ("float32", "float16", "int8")},
+        rates=rates,
+        hours=None if rates is None else rates.hours(chips),
+        usd=usd,
+        km2_per_usd=chips * ground / usd if usd else None,
+        shares=shares,
+        budget_usd=budget,
+        over_budget=usd is not None and budget is not None and usd > budget,
+        warnings=_warnings(spec, selection, areas, counts),
+        alternatives=alternatives(chips, size, gsd, rates, dimensions=encoder.dimensions, dtype=spec.outputs.dtype),
+        comparison=comparison,
+    )
+    return made, counts
+
+
+def stated_rates(spec: Spec) -> Rates | None:
+    """The rates that the spec states."""
+    if spec.cost.chips_per_hour is None:
+        return None
+    return Rates(chips_per_hour=spec.cost.chips_per_hour, usd_per_hour=spec.cost.usd_per_hour, measured=False)
+
+
+def write_estimate(release: Release, made: Estimate, counts: Counts) -> None:
+    """Write `plan.json`, and `plan.parquet` with one row a square and window."""
+    release.store.write(PLAN, dump_json(made.model_dump(mode="json")))
+    table = pa.Table.from_pylist([_row(each, made) for each in counts.squares], schema=_SCHEMA)
+    write_table(release.store, PLAN_TABLE, table, index="file")
+
+
+_SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),
+        ("zone", pa.int32()),
+        ("column", pa.int32()),
+        ("row", pa.int32()),
+        ("mgrs", pa.string()),
+        ("window_start", TIMESTAMP),
+        ("window_end", TIMESTAMP),
+        ("expected", pa.int64()),
+        ("with_imagery", pa.int64()),
+        ("no_imagery", pa.int64()),
+        ("excluded", pa.int64()),
+        ("images", pa.int64()),
+        ("bytes_to_store", pa.int64()),
+    ]
+)
+
+
+def _row(each: SquareCount, made: Estimate) -> dict[str, Any]:
+    return {
+        "file": DataFile(each.square, each.window).name,
+        "zone": each.square.zone,
+        "column": each.square.column,
+        "row": each.square.row,
+        "mgrs": each.square.mgrs(),
+        "window_start": each.window.start,
+        "window_end": each.window.end,
+        "expected": each.expected,
+        "with_imagery": each.with_imagery,
+        "no_imagery": each.no_imagery,
+        "excluded": each.excluded,
+        "images": each.images,
+        "bytes_to_store": stored_bytes(each.with_imagery, made.dimensions, made.dtype),  # type: ignore[arg-type]
+    }
+
+
+def _images(selection: Selection) -> dict[str, int]:
+    by_status = Counter(each.status for each in selection.considered)
+    total = len(selection.considered) + len(selection.broken)
+    return {
+        "considered": total,
+        **{status: by_status[status] for status in ("used", "unused", "excluded")},
+        "unusable": len(selection.broken),
+    }
+
+
+def _left_out(selection: Selection) -> dict[str, int]:
+    """Reasons without what they say of a single image."""
+    reasons = Counter(each.reason.partition(" (")[0] for each in selection.considered if each.reason)
+    reasons.update(each.reason.partition(": ")[2].partition(";")[0] for each in selection.broken)
+    return dict(reasons.most_common())
+
+
+def _by_reason(counts: Counts) -> dict[str, int]:
+    no_imagery = counts.expected - counts.with_imagery - counts.excluded
+    return {
+        "expected": counts.expected,
+        "with_imagery": counts.with_imagery,
+        "no_imagery": no_imagery,
+        "excluded": counts.excluded,
+    }
+
+
+def _windows(counts: Counts) -> list[WindowCount]:
+    found: dict[str, list[SquareCount]] = {}
+    for each in counts.squares:
+        found.setdefault(str(each.window), []).append(each)
+    return [
+        WindowCount(
+            window=window,
+            expected=sum(each.expected for each in rows),
+            with_imagery=sum(each.with_imagery for each in rows),
+            no_imagery=sum(each.no_imagery for each in rows),
+            excluded=sum(each.excluded for each in rows),
+        )
+        for window, rows in found.items()
+    ]
+
+
+def _km2(areas: Sequence[Area | None], counts: Counts, ground: float) -> dict[str, float]:
+    stated = [area.km2 for area in areas if area is not None]
+    return {
+        **({"area": round(sum(stated), 3)} if stated else {}),
+        "expected": round(counts.expected * ground, 3),
+        "with_imagery": round(counts.with_imagery * ground, 3),
+    }
+
+
+def _bytes_to_read(used: Sequence[SourceItem], counts: Counts, bands: int, pixels: int) -> int:
+    """Of the best image of each chip: by the size of local files, else by their pixels as they usually compress."""
+    a_chip = bands * pixels * _PIXEL * _COMPRESSION
+    total = 0.0
+    for item in used:
+        chips = counts.by_item.get(item.id, 0)
+        size = _size(item)
+        whole = item.grid.height * item.grid.width / pixels if item.grid is not None else 0.0
+        total += chips * a_chip if size is None or not whole else size * min(1.0, chips / whole)
+    return round(total * counts.with_imagery / counts.per_scene) if counts.per_scene else 0
+
+
+def _size(item: SourceItem) -> int | None:
+    files = {band.href.removeprefix("file://") for band in item.bands}
+    if any(is_url(file) or not Path(file).is_file() for file in files):
+        return None
+    return sum(Path(file).stat().st_size for file in files)
+
+
+def _warnings(spec: Spec, selection: Selection, areas: Sequence[Area | None], counts: Counts) -> list[str]:
+    said = [sentence for area in areas if area is not None and spec.chips.layout == "utm" for sentence in area.beyond()]
+    unknown = [e.item.id for e in selection.considered if e.status == "used" and e.item.license is None]
+    if unknown:
+        said.append(f"terms of use of {len(unknown)} images are unknown ({unknown[0]}, …); `publish` will refuse them")
+    folders = Counter(each.square.zone for each in counts.squares if each.with_imagery)
+    zone, most = folders.most_common(1)[0] if folders else (0, 0)
+    files = sum(folders.values())
+    if most > FOLDER_LIMIT:
+        said.append(f"zone {zone} would hold {most:,} files; hosts take {FOLDER_LIMIT:,} a folder")
+    if files > REPOSITORY_LIMIT:
+        said.append(f"the release would hold {files:,} files; hosts take {REPOSITORY_LIMIT:,}")
+    if not counts.with_imagery:
+        said.append("no chip has imagery")
+    said += [f"{each.id}: {each.reason}" for each in selection.broken[:3]]
+    return said
