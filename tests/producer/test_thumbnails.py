@@ -52,7 +52,7 @@ def test_the_same_ground_looks_the_same_beside_other_ground(shared_data: Path) -
     brighter = pixels.copy()
     brighter[:, 128:] += 3
     one, other = draw(naip, pixels), draw(naip, brighter)
-    assert np.abs(one[:24] - other[:24]).mean() < 2
+    assert np.abs(one[:24] - other[:24]).mean() < 8  # WebP loses some of the finest texture
     assert other[40:].mean() > one[40:].mean() + 40
 
 
