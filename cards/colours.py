@@ -14,6 +14,7 @@ EMBEDDED = "#0072B2"
 MARK = "#D55E00"
 LINE = "#333333"
 GRID = "#CCCCCC"
+LAND = "#E2E2E2"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Fill:
 
 
 REASONS = {
-    "no_imagery": Fill("#BBBBBB", ""),
+    "no_imagery": Fill("#BBBBBB", "||||"),
     "nodata": Fill("#666666", "////"),
     "cloud": Fill("#56B4E9", "...."),
     "excluded": Fill("#CC79A7", "xxxx"),

@@ -10,9 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from clay_publish.cards.colours import GRID, LINE
+from clay_publish.area import land
+from clay_publish.cards.colours import GRID, LAND, LINE
 from clay_publish.cards.ground import Floats, Ground
 
 WIDTH = 8.6
@@ -83,6 +86,7 @@ def map_figure(frame: Frame, *, below: float = 0.0) -> tuple[Figure, Axes]:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees((value + 180) % 360 - 180, "E", "W")))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees(value, "N", "S")))
     axes.tick_params(labelsize=8, colors=LINE)
+    _land(axes, frame)
     _scale_bar(axes, frame)
     return figure, axes
 
@@ -142,6 +146,23 @@ def _degrees(value: float, positive: str, negative: str) -> str:
     if float(text) == 0:
         return "0°"
     return f"{text}°{positive if value > 0 else negative}"
+
+
+def _land(axes: Axes, frame: Frame) -> None:
+    """The land under the chips, on maps that are wider than its coastlines are coarse."""
+    if frame.metres < 200_000:
+        return
+    everywhere, finest = land(), (frame.east - frame.west) / 1500
+    rings = []
+    for turn in (-360, 0, 360):
+        seen = shapely.clip_by_rect(everywhere, frame.west - turn, frame.south, frame.east - turn, frame.north)
+        polygons = shapely.get_parts(shapely.simplify(seen, finest, preserve_topology=False))
+        large = polygons[shapely.area(polygons) > finest**2]
+        rings += [shapely.get_coordinates(ring) + [turn, 0] for ring in shapely.get_rings(large)]  # noqa: RUF005 - adds
+    if rings:
+        # Inner rings run the other way round, so what they enclose stays free.
+        outline = Path.make_compound_path(*(Path(ring, closed=True) for ring in rings))
+        axes.add_patch(PathPatch(outline, facecolor=LAND, linewidth=0, zorder=0.4))
 
 
 def _scale_bar(axes: Axes, frame: Frame) -> None:
