@@ -1,10 +1,10 @@
 """Timing some real chips on this machine, end to end: what they cost is what the others will."""
 
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -53,19 +53,26 @@ def calibrate(
     raise SourceError("--calibrate", f"no image gives a chip ({problem})", "images with chips that can be embedded")
 
 
-@dataclass
 class _Clock:
-    """Seconds spent in one kind of work."""
+    """Seconds during which at least one thread did one kind of work."""
 
-    seconds: float = 0.0
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._lock, self._running, self._begun = threading.Lock(), 0, 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        begun = time.perf_counter()
+        with self._lock:
+            self._running += 1
+            if self._running == 1:
+                self._begun = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - begun
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    self.seconds += time.perf_counter() - self._begun
 
 
 class _TimedEncoder:
@@ -104,10 +111,9 @@ def _timed(spec: Spec, encoder: Encoder) -> tuple[Rates, Shares]:
     rates = Rates(
         chips_per_hour=record.coverage["embedded"] / wall * 3600, usd_per_hour=spec.cost.usd_per_hour, measured=True
     )
-    inference, writing = min(model.seconds / wall, 1.0), min(disk.seconds / wall, 1.0)
-    return rates, Shares(
-        reading=round(max(0.0, 1 - inference - writing), 3), inference=round(inference, 3), writing=round(writing, 3)
-    )
+    inference = min(model.seconds / wall, 1.0)
+    writing = min(disk.seconds / wall, 1.0 - inference)
+    return rates, Shares(reading=1.0 - inference - writing, inference=inference, writing=writing)
 
 
 def _ground(item: SourceItem, area: Area | None, chips: int, cell: float) -> dict[str, Any]:

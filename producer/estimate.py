@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from clay_publish import release as paths
 from clay_publish.area import Area
-from clay_publish.errors import SourceError
+from clay_publish.errors import ReleaseError, SourceError
 from clay_publish.geoparquet import write_table
 from clay_publish.grid import UtmGrid
 from clay_publish.manifest import dump_json
@@ -208,6 +208,23 @@ def stated_rates(spec: Spec) -> Rates | None:
     if spec.cost.chips_per_hour is None:
         return None
     return Rates(chips_per_hour=spec.cost.chips_per_hour, usd_per_hour=spec.cost.usd_per_hour, measured=False)
+
+
+def planned_rates(release: Release, spec: Spec) -> Rates | None:
+    """The rates of the plan that was made for this directory, else those that the spec states.
+
+    Raises:
+        ReleaseError: there is a plan, and it cannot be read.
+    """
+    if not release.store.exists(PLAN):
+        return stated_rates(spec)
+    rates = release.json(PLAN).get("rates")
+    try:
+        return None if rates is None else Rates.model_validate(rates)
+    except ValueError as error:
+        raise ReleaseError(
+            release.store.path(PLAN), f"is no plan ({error})", fix="Plan again, or remove it."
+        ) from error
 
 
 def write_estimate(release: Release, made: Estimate, counts: Counts) -> None:

@@ -16,7 +16,7 @@ from clay_publish.producer.utm import Cells
 from clay_publish.squares import utm_zones
 from clay_publish.windows import Window
 
-Reason = Literal["unreadable", "source_changed", "failed"]
+Reason = Literal["unreadable", "source_changed", "failed", "over_budget"]
 
 
 def lost_rows(unit: Unit, size: int, reason: Reason, detail: str) -> tuple[pa.Table, Counter[str]]:

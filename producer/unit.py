@@ -70,16 +70,17 @@ def run_unit(unit: Unit, work: Work) -> Receipt:
     return _finish(unit, work, parts, rows.counts, notes=reading.offsets.notes())
 
 
-def set_aside(unit: Unit, work: Work, detail: str, error: str) -> Receipt:
-    """Record a unit that cannot be made, so that the run goes on without it; the next run tries it again.
+def set_aside(unit: Unit, work: Work, detail: str, error: str, reason: Reason = "failed") -> Receipt:
+    """Record a unit that is not made, so that the run goes on without it; the next run tries it again.
 
     Args:
-        unit: that failed.
+        unit: that is left out.
         work: what the run needs.
         detail: why, as it is published.
         error: why, for whoever runs this.
+        reason: of its chips in the coverage table.
     """
-    return _lose(unit, work, "failed", detail=detail, error=error)
+    return _lose(unit, work, reason, detail=detail, error=error)
 
 
 def _lose(unit: Unit, work: Work, reason: Reason, *, detail: str, error: str) -> Receipt:

@@ -1,0 +1,92 @@
+"""The books of a run: chips a second, dollars so far, what it will come to, and when to stop."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from clay_publish.producer.parts import Receipt
+from clay_publish.producer.plan import Unit
+from clay_publish.producer.price import Rates
+from clay_publish.producer.scene import SceneChips
+from clay_publish.spec import Spec
+
+STRAY = 0.25
+"""Share by which the pace may differ from the plan's before it is said."""
+_EARLY = 0.02
+"""Share of the chips after which a pace says something."""
+
+
+def chips_of(unit: Unit, size: int) -> int:
+    """Chips that a unit is asked for; 0 where its image's grid is not known before it is read."""
+    if unit.cells is not None:
+        return len(unit.cells.rows)
+    (item,) = unit.items
+    if item.grid is None:
+        return 0
+    scene = SceneChips(item, item.grid, size)
+    return scene.rows * scene.columns
+
+
+@dataclass
+class Books:
+    """What was done and what it cost. One thread enters receipts, others may read."""
+
+    total: int
+    """Chips of the whole run."""
+    usd_per_hour: float | None
+    budget_usd: float | None
+    planned: Rates | None
+    """What the plan said of the pace."""
+    chips: int = 0
+    seconds: float = 0.0
+    _entered: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, spec: Spec, units: Iterable[Unit], planned: Rates | None) -> "Books":
+        """Empty books for the units of a plan."""
+        total = sum(chips_of(unit, spec.chips.size) for unit in units)
+        return cls(total, spec.cost.usd_per_hour, spec.cost.budget_usd, planned)
+
+    def enter(self, receipt: Receipt) -> None:
+        """Count a unit that is done, in this run or before; each once."""
+        if receipt.unit not in self._entered:
+            self._entered.add(receipt.unit)
+            self.chips += sum(count for reason, count in receipt.counts.items() if reason != "over_budget")
+            self.seconds += receipt.seconds
+
+    @property
+    def usd(self) -> float | None:
+        """Dollars so far; None where no price is stated."""
+        return None if self.usd_per_hour is None else self.seconds / 3600 * self.usd_per_hour
+
+    @property
+    def projected_usd(self) -> float | None:
+        """Dollars in all, if it goes on like this."""
+        if self.usd is None or not self.chips:
+            return None
+        return self.usd * max(self.total, self.chips) / self.chips
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget is used up."""
+        return self.usd is not None and self.budget_usd is not None and self.usd >= self.budget_usd
+
+    def line(self) -> str:
+        """What a person watching wants to know."""
+        said = [f"{self.chips} chips"]
+        if self.seconds:
+            said.append(f"{self.chips / self.seconds:.1f} a second")
+        if self.usd is not None:
+            said.append(f"${self.usd:.2f} so far")
+        if self.projected_usd is not None:
+            said.append(f"${self.projected_usd:.2f} in all")
+        return ", ".join([*said, *self._warnings()])
+
+    def _warnings(self) -> list[str]:
+        if self.spent:
+            return [f"the budget of ${self.budget_usd:g} is spent: the rest is left for another run"]
+        if self.planned is None or not self.seconds or self.chips < max(1, _EARLY * self.total):
+            return []
+        pace, planned = self.chips / self.seconds * 3600, self.planned.chips_per_hour
+        if abs(pace / planned - 1) <= STRAY:
+            return []
+        return [f"{abs(pace / planned - 1):.0%} {'more' if pace > planned else 'less'} than the planned pace"]
