@@ -12,6 +12,7 @@ from clay_publish.addresses import release_address
 from clay_publish.catalog.documents import document_assets
 from clay_publish.catalog.extension import SCHEMA_FILE, SCHEMA_URI, schema_text
 from clay_publish.catalog.item_table import PARQUET, STAC_VERSION
+from clay_publish.catalog.json_items import FOLDER
 from clay_publish.catalog.model import model_item
 from clay_publish.catalog.overview import Overview, rfc3339
 from clay_publish.catalog.table_columns import table_columns
@@ -48,6 +49,7 @@ def write_collection(release: Release) -> None:
     release.store.write(f"{paths.SCHEMAS}/{SCHEMA_FILE}", schema_text())
     release.store.write(paths.MODEL, dump_json(model_item(release, overview)))
     document = collection_document(release, overview, assets=document_assets(release))
+    document["links"] += _items(release)
     release.store.write(paths.COLLECTION, dump_json(document))
 
 
@@ -170,11 +172,11 @@ def _links(spec: Spec) -> list[dict[str, str]]:
         {"rel": "about", "href": f"./{paths.CARD}", "type": "text/markdown", "title": "Dataset card"},
     ]
     if spec.doi:
-        links.append({"rel": "cite-as", "href": f"https://doi.org/{spec.doi}"})
+        links.append({"rel": "cite-as", "href": f"https://doi.org/{spec.doi}", "title": f"doi:{spec.doi}"})
     if spec.publish.base_url:
         base = spec.publish.base_url.rstrip("/")
         address = f"{base}/{spec.version}/{paths.COLLECTION}"
-        links.append({"rel": "canonical", "href": address, "type": "application/json"})
+        links.append({"rel": "canonical", "href": address, "type": "application/json", "title": "This document"})
         # A published version never changes; the catalog of all versions, beside them, tells the newest.
         latest = {"rel": "latest-version", "href": f"{base}/catalog.json", "type": "application/json"}
         links.append({**latest, "title": "All versions, the newest marked"})
@@ -182,8 +184,16 @@ def _links(spec: Spec) -> list[dict[str, str]]:
     if previous:
         base = previous.rstrip("/") if is_url(previous) else f"../{previous}"
         href = f"{base}/{paths.COLLECTION}"
-        links.append({"rel": "predecessor-version", "href": href, "type": "application/json"})
+        link = {"rel": "predecessor-version", "href": href, "type": "application/json"}
+        links.append({**link, "title": "The version before"})
     return links
+
+
+def _items(release: Release) -> list[dict[str, str]]:
+    """Links to the items that are also JSON files."""
+    return [
+        {"rel": "item", "href": f"./{path}", "type": "application/geo+json"} for path in release.store.files(FOLDER)
+    ]
 
 
 def _sources(spec: Spec) -> list[dict[str, str]]:

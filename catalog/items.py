@@ -17,6 +17,7 @@ from clay_publish.catalog.collection import collection_document
 from clay_publish.catalog.coverage import Missing, missing_chips
 from clay_publish.catalog.extension import SCHEMA_URI
 from clay_publish.catalog.item_table import ItemColumns, ItemConstants, write_item_table
+from clay_publish.catalog.json_items import remove_json_items, write_json_items
 from clay_publish.catalog.summary import FileSummary, summarise
 from clay_publish.manifest import RunRecord, run_record
 from clay_publish.release import Release
@@ -30,8 +31,8 @@ ALTERNATE = "https://stac-extensions.github.io/alternate-assets/v1.2.0/schema.js
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
-def write_items(release: Release) -> int:
-    """Write `items.parquet`; the number of items.
+def write_items(release: Release, *, json_items: bool = False) -> int:
+    """Write `items.parquet`, and with `json_items` a JSON file for each row too; the number of items.
 
     Raises:
         ReleaseError: no embeddings, a file that cannot be read, or files of different fingerprints.
@@ -52,6 +53,10 @@ def write_items(release: Release) -> int:
         source_hrefs=_source_hrefs(release),
     )
     write_item_table(release.store, paths.ITEMS, columns, constants)
+    if json_items:
+        write_json_items(release)
+    else:
+        remove_json_items(release)
     return len(columns)
 
 

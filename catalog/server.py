@@ -47,6 +47,14 @@ from clay_publish.reading.extent import QueryError
 DATA = "data"
 """Where the files of a release in a directory are found."""
 
+_TITLES = {
+    "self": "This document",
+    "root": "The API",
+    "parent": "What holds this",
+    "collection": "The release",
+    "items": "Its items",
+    "next": "The next page",
+}
 _GEOJSON = "application/geo+json"
 _JSON = "application/json"
 _FILTERS: list[str] = [
@@ -292,7 +300,7 @@ class _Client(BaseCoreClient):
 
 
 def _link(rel: str, href: str, kind: str) -> dict[str, Any]:
-    return {"rel": rel, "href": href, "type": kind}
+    return {"rel": rel, "href": href, "type": kind, "title": _TITLES[rel]}
 
 
 def _start(token: str | None) -> int:

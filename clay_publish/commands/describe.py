@@ -1,6 +1,8 @@
 """`catalog` and `card`: what tells others about the embeddings."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from clay_publish.commands.options import Json, Previous, Quiet, Where
 from clay_publish.commands.screen import Screen
@@ -10,9 +12,16 @@ if TYPE_CHECKING:
     from clay_publish.release import Release
 
 
-def catalog(where: Where, json: Json = False, quiet: Quiet = False) -> None:
+def catalog(
+    where: Where,
+    json_items: Annotated[
+        bool, typer.Option("--json-items", help="Each item as a JSON file too, for tools that browse static catalogs.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Write the STAC item table, the Collection and the manifest anew."""
-    _write(where, again="catalog", screen=Screen(quiet=quiet, as_json=json))
+    _write(where, again="catalog", screen=Screen(quiet=quiet, as_json=json), json_items=json_items)
 
 
 def card(where: Where, previous: Previous = None, json: Json = False, quiet: Quiet = False) -> None:
@@ -20,7 +29,7 @@ def card(where: Where, previous: Previous = None, json: Json = False, quiet: Qui
     _write(where, again="card", screen=Screen(quiet=quiet, as_json=json), previous=previous)
 
 
-def _write(where: str, *, again: str, screen: Screen, previous: str | None = None) -> None:
+def _write(where: str, *, again: str, screen: Screen, previous: str | None = None, json_items: bool = False) -> None:
     from clay_publish.release import CARD, ITEMS, Release
 
     release = Release(where)
@@ -31,16 +40,24 @@ def _write(where: str, *, again: str, screen: Screen, previous: str | None = Non
             items=again == "catalog" or not release.store.exists(ITEMS),
             cards=again == "card" or not release.store.exists(CARD),
             previous=previous,
+            json_items=json_items,
         )
     screen.result(release.store.where, {"release": release.store.where})
 
 
 def describe(
-    release: "Release", report: "Report", *, items: bool = True, cards: bool = True, previous: str | None = None
+    release: "Release",
+    report: "Report",
+    *,
+    items: bool = True,
+    cards: bool = True,
+    previous: str | None = None,
+    json_items: bool = False,
 ) -> None:
     """Items, then cards, then the Collection that holds their checksums, then the manifest over everything.
 
-    `previous` is where the version before lies, which the changelog compares with.
+    `previous` is where the version before lies, which the changelog compares with. With `json_items`, each item is
+    written as a JSON file too.
     """
     from clay_publish import __version__
     from clay_publish.cards import write_cards
@@ -50,7 +67,7 @@ def describe(
     from clay_publish.release import Release
 
     if items:
-        files = write_items(release)
+        files = write_items(release, json_items=json_items)
         report(Progress("catalog", files, files, "items"))
     if cards:
         write_cards(release, Release(previous) if previous else None)

@@ -144,7 +144,7 @@ def _interval(text: str) -> tuple[datetime | None, datetime | None]:
 
 
 def _moment(text: str, *, end: bool = False) -> datetime:
-    moment = parse_time(text).astimezone(UTC)
+    moment = parse_time(text.upper()).astimezone(UTC)  # RFC 3339 allows t and z
     return moment + _DAY if end and len(text.strip()) == len("2023-01-01") else moment
 
 
