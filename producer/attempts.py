@@ -21,20 +21,20 @@ TRIES = 3
 
 
 def died_in(release: Release) -> dict[str, int]:
-    """Units that were at work when a process ended, and how often that is known to have been their doing."""
+    """Units that were at work when a process ended, and how many runs ended so."""
     found = {}
     for path in release.store.files(ATTEMPTS):
         try:
-            deaths = int(json.loads(release.store.read(path))["deaths"])
+            runs = int(json.loads(release.store.read(path))["runs"])
         except (ValueError, KeyError, TypeError):
-            deaths = 0  # it says less than it should, and no more is at stake than another try
-        found[path.rpartition("/")[2].removesuffix(".json")] = deaths
+            runs = 1  # it says less than it should, and no more is at stake than another try
+        found[path.rpartition("/")[2].removesuffix(".json")] = runs
     return found
 
 
-def begin(release: Release, unit: str, deaths: int = 0) -> None:
-    """Note that a unit is at work."""
-    release.store.write(f"{ATTEMPTS}/{unit}.json", dump_json({"deaths": deaths}))
+def begin(release: Release, unit: str, runs: int) -> None:
+    """Note that a unit is at work, for which so many runs have ended if this one does."""
+    release.store.write(f"{ATTEMPTS}/{unit}.json", dump_json({"runs": runs}))
 
 
 def end(release: Release, unit: str) -> None:

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 
 from clay_publish import release as paths
 from clay_publish.producer.assemble import publish_file, remove_parts, remove_strangers
-from clay_publish.producer.attempts import attempt, begin, died_in, end
+from clay_publish.producer.attempts import TRIES, attempt, begin, died_in, end
+from clay_publish.producer.books import Books
+from clay_publish.producer.estimate import planned_rates
 from clay_publish.producer.isolated import run_isolated
 from clay_publish.producer.parts import Receipt, file_of, part_is_whole, part_path, read_receipts
 from clay_publish.producer.patches import patches_token, publish_patches
 from clay_publish.producer.plan import Plan, Unit
+from clay_publish.producer.unit import set_aside
 from clay_publish.producer.work import SIDE_BY_SIDE, Work
 from clay_publish.progress import Progress, Report
 from clay_publish.release import DataFile, Release
@@ -19,21 +22,22 @@ from clay_publish.release import DataFile, Release
 def run_units(plan: Plan, work: Work, gsd: float, report: Report) -> list[Receipt]:
     """Run the units that are not done, and give the receipts of all, in the order of the plan.
 
-    Units that failed in an earlier run are tried again. Those in which a process died come last, each in a process of
-    its own.
+    Units that failed in an earlier run are tried again. Those in which a run died come last; after the last but one
+    try in a process of their own.
 
     Raises:
         ClayPublishError: the run cannot go on; what is finished stays.
     """
-    run = _Run(plan, work, gsd, report)
+    books = Books.of(work.spec, plan.units, planned_rates(work.release, work.spec))
+    run = _Run(plan, work, gsd, report, books)
     run.resume()
-    died = died_in(work.release)
     waiting = [unit for unit in plan.units if unit.id not in run.receipts]
-    run.side_by_side([unit for unit in waiting if unit.id not in died])
-    for unit in waiting:
-        if unit.id in died:
-            run.done(unit, run_isolated(unit, work, died[unit.id]))
-    for name in died.keys() - {unit.id for unit in waiting}:
+    waiting.sort(key=lambda unit: run.died.get(unit.id, 0))
+    careful = [unit for unit in waiting if run.died.get(unit.id, 0) >= TRIES - 1]
+    run.side_by_side(waiting[: len(waiting) - len(careful)])
+    for unit in careful:
+        run.done(unit, run_isolated(unit, work))
+    for name in run.died.keys() - {unit.id for unit in waiting}:
         end(work.release, name)  # it was done after all
     return [run.receipts[unit.id] for unit in plan.units]
 
@@ -44,11 +48,13 @@ class _Run:
     work: Work
     gsd: float
     report: Report
+    books: Books
     receipts: dict[str, Receipt] = field(default_factory=dict)
     """Of units that are done, in this run or before."""
     files: dict[DataFile, set[str]] = field(default_factory=dict)
     """The units that each published file waits for."""
-    chips: int = 0
+    died: dict[str, int] = field(default_factory=dict)
+    """How many runs ended while a unit was at work."""
 
     def resume(self) -> None:
         """Find what is done already, remove what is not part of it, and publish what only waited for that."""
@@ -61,7 +67,8 @@ class _Run:
         for name, receipt in read_receipts(release).items():
             if name in known and receipt.error is None and _is_there(release, receipt, published):
                 self.receipts[name] = receipt
-                self.chips += sum(receipt.counts.values())
+                self.books.enter(receipt)
+        self.died = died_in(release)
         remove_strangers(release, self.files, self.receipts.values())
         self._publish(self.files)
         self._tell()
@@ -79,7 +86,10 @@ class _Run:
             self.work.pace.resume()
 
     def _one(self, unit: Unit) -> Receipt:
-        begin(self.work.release, unit.id)
+        if self.books.spent:
+            detail = "the budget was spent before its turn"
+            return set_aside(unit, self.work, detail, "run again with a greater cost.budget_usd", "over_budget")
+        begin(self.work.release, unit.id, self.died.get(unit.id, 0) + 1)
         try:
             return attempt(unit, self.work)
         finally:
@@ -88,7 +98,7 @@ class _Run:
     def done(self, unit: Unit, receipt: Receipt) -> None:
         """Count a unit, and publish the files that waited for it alone."""
         self.receipts[unit.id] = receipt
-        self.chips += sum(receipt.counts.values())
+        self.books.enter(receipt)
         mine = set(unit.files)
         if not mine:  # its image could not be asked where it lies before it was read
             mine = {file for token in receipt.parts if (file := file_of(token)) is not None}
@@ -108,7 +118,7 @@ class _Run:
                 remove_parts(self.work.release, file, mine)
 
     def _tell(self) -> None:
-        self.report(Progress("produce", len(self.receipts), len(self.plan.units), f"{self.chips} chips"))
+        self.report(Progress("produce", len(self.receipts), len(self.plan.units), self.books.line()))
 
 
 def _is_there(release: Release, receipt: Receipt, published: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from clay_publish.errors import ClayPublishError
 from clay_publish.fingerprint import Fingerprint
-from clay_publish.producer.attempts import TRIES, attempt, begin, end
+from clay_publish.producer.attempts import TRIES, attempt, end
 from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.parts import Receipt
 from clay_publish.producer.plan import Unit
@@ -31,32 +31,22 @@ class _Job:
     units: int
 
 
-def run_isolated(unit: Unit, work: Work, deaths: int) -> Receipt:
-    """Make a unit in which a process died before.
+def run_isolated(unit: Unit, work: Work) -> Receipt:
+    """Make a unit in which runs have died before; where it ends this process too, it is set aside.
 
-    Args:
-        unit: to be made.
-        work: what the run needs.
-        deaths: how often it has ended a process of its own.
+    The note that it is at work stays until it succeeds, so that the next run is as careful.
 
     Raises:
         ClayPublishError: as `attempt`.
     """
     job = pickle.dumps(_Job(unit, work.spec, work.release.store.where, work.fingerprint, work.units))
-    how = "a signal"
-    while deaths < TRIES:
-        begin(work.release, unit.id, deaths)
-        ended = _run(job)
-        if isinstance(ended, Receipt):
-            end(work.release, unit.id)
-            return ended
-        if isinstance(ended, ClayPublishError):
-            end(work.release, unit.id)
-            raise ended
-        how = ended
-        deaths += 1
-    begin(work.release, unit.id, TRIES - 1)  # the next run tries once more
-    said = f"ended its process {TRIES} times (by {how}); perhaps it needs more memory than there is"
+    ended = _run(job)
+    if isinstance(ended, ClayPublishError):
+        raise ended
+    if isinstance(ended, Receipt):
+        end(work.release, unit.id)
+        return ended
+    said = f"ended its process {TRIES} times (at last by {ended}); perhaps it needs more memory than there is"
     return set_aside(unit, work, said, said)
 
 

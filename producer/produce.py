@@ -2,36 +2,32 @@
 
 import importlib.metadata
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import shapely
 
 from clay_publish import release as paths
 from clay_publish.area import read_area
-from clay_publish.errors import ImageryError, ReleaseError, SourceError
+from clay_publish.errors import ReleaseError, SourceError
 from clay_publish.fingerprint import Fingerprint
 from clay_publish.grid import UtmGrid
 from clay_publish.manifest import RUN_RECORD, RunRecord, dump_json
 from clay_publish.producer import scene, warp
 from clay_publish.producer.aggregates import write_aggregates
 from clay_publish.producer.assemble import publish_coverage
-from clay_publish.producer.content import etags
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.engine import run_units
 from clay_publish.producer.gaps import write_gaps
 from clay_publish.producer.grids import ground_size
-from clay_publish.producer.items import RasterGrid, SourceItem
 from clay_publish.producer.lease import lease
 from clay_publish.producer.parts import Receipt
 from clay_publish.producer.patches import told_before
 from clay_publish.producer.plan import Plan, decided_by
-from clay_publish.producer.raster import open_bands
+from clay_publish.producer.planned import as_planned
 from clay_publish.producer.reference import publish_reference
 from clay_publish.producer.selection import Considered, select
 from clay_publish.producer.sensors import Sensor, sensor
 from clay_publish.producer.sources_table import write_sources
-from clay_publish.producer.strips import fine_grid
 from clay_publish.producer.units import scene_units, utm_units
 from clay_publish.producer.work import Work, make_work
 from clay_publish.progress import Progress, Report, silent
@@ -64,7 +60,7 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
         report(Progress("plan", 0, 0, "reading the sources"))
         areas = [None if block.area is None else read_area(block.area).geometry for block in spec.imagery]
         selection = select(spec, instrument, areas)
-        considered = _with_grids(selection.considered, instrument)
+        considered = as_planned(release, selection.considered, instrument)
         plan, gsd = make_plan(spec, instrument, encoder, considered, areas)
         check_previous(spec, plan.fingerprint)
         work = make_work(release, spec, encoder, plan.fingerprint, len(plan.units))
@@ -133,27 +129,6 @@ def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder, gsd: float 
     )
 
 
-def _with_grids(considered: list[Considered], instrument: Sensor) -> list[Considered]:
-    """Ask the files for the pixel grid where an item does not state it, and for what identifies their content."""
-    found = []
-    for each in considered:
-        item = each.item
-        if each.status == "used":
-            item = replace(item, etags=etags(item))
-            if item.grid is None:
-                item = replace(item, grid=_opened_grid(item, instrument))
-        found.append(replace(each, item=item))
-    return found
-
-
-def _opened_grid(item: SourceItem, instrument: Sensor) -> RasterGrid | None:
-    try:
-        with open_bands(item.bands, instrument.nodata) as bands:
-            return fine_grid(bands, None)
-    except ImageryError:
-        return None  # its unit meets the same error, and records it
-
-
 def _resolved(spec: Spec, fingerprint: Fingerprint) -> dict[str, object]:
     document = spec.published()
     document["model"]["precision"] = fingerprint.precision
@@ -175,13 +150,15 @@ def _finish(work: Work, plan: Plan, receipts: list[Receipt], gsd: float) -> RunR
         raise ReleaseError(release.store.where, f"has no embedded chip of {expected} ({reasons})", fix=first)
     publish_reference(release, receipts)
     write_aggregates(release, plan, work.spec.outputs.aggregate, gsd)
+    seconds, price = sum(receipt.seconds for receipt in receipts), work.spec.cost.usd_per_hour
     record = RunRecord(
         fingerprint=plan.fingerprint,
         plan_sha256=plan.sha256,
         libraries={name: importlib.metadata.version(name) for name in _LIBRARIES},
         coverage={"expected": expected, **dict(sorted(counts.items()))},
-        seconds=round(sum(receipt.seconds for receipt in receipts), 3),
+        seconds=round(seconds, 3),
         device=receipts[0].device,
+        usd=None if price is None else round(seconds / 3600 * price, 4),
         notes=sorted({note for receipt in receipts for note in receipt.notes}),
     )
     release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
