@@ -32,7 +32,8 @@ class Grid:
         """Column and row, with fractions, of points in degrees."""
         x, y = _from_lonlat(self.crs).transform(lon, lat)
         inverse = np.linalg.inv(self.matrix[:, :2])
-        away = inverse @ np.stack([np.asarray(x) - self.matrix[0, 2], np.asarray(y) - self.matrix[1, 2]])
+        with np.errstate(invalid="ignore"):  # what is no place on Earth comes out infinite
+            away = inverse @ np.stack([np.asarray(x) - self.matrix[0, 2], np.asarray(y) - self.matrix[1, 2]])
         return away[0], away[1]
 
     def to_lonlat(self, col: Floats, row: Floats) -> tuple[Floats, Floats]:

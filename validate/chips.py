@@ -174,7 +174,7 @@ PROJECTIONS = 16
 def directions(dimensions: int) -> npt.NDArray[np.float32]:
     """Fixed random directions, (D, PROJECTIONS): shifts of any kind show on some of them."""
     drawn = np.random.default_rng(20160112).standard_normal((dimensions, PROJECTIONS))
-    return (drawn / np.sqrt(dimensions)).astype(np.float32)
+    return np.asarray(drawn / np.sqrt(dimensions), dtype=np.float32)
 
 
 def sums_of(rows: int, dimensions: int, values: Callable[[slice], npt.NDArray[np.float32]]) -> Sums:

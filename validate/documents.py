@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -164,7 +165,9 @@ def croissant_is_valid(view: View) -> Iterator[Outcome]:
     except ImportError as error:
         raise MissingExtraError("mlcroissant", "is not installed", "pip install mlcroissant") from error
     try:
-        found = mlcroissant.Dataset(jsonld=view.release.json(CROISSANT)).metadata.ctx.issues.errors
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of rdflib, at what mlcroissant does
+            found = mlcroissant.Dataset(jsonld=view.release.json(CROISSANT)).metadata.ctx.issues.errors
     except (mlcroissant.ValidationError, ValueError, KeyError, TypeError) as error:
         found = [str(error)]
     for problem in list(found)[:5]:

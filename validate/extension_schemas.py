@@ -115,11 +115,15 @@ def _told(error: jsonschema.ValidationError) -> str:
     return f"{place or 'document'}: {deepest.message[:200]}"
 
 
+@cache
 def _registry() -> Any:
+    """All schemas that are known, read once; others are fetched when a schema refers to them."""
+
     def retrieve(uri: str) -> Any:
         try:
             return Resource.from_contents(schema_of(uri))
         except ReleaseError as error:
             raise NoSuchResource(uri) from error
 
-    return Registry(retrieve=retrieve)  # type: ignore[call-arg]
+    resources = [(uri, Resource.from_contents(document)) for uri, document in _known().items()]
+    return Registry(retrieve=retrieve).with_resources(resources).crawl()  # type: ignore[call-arg]

@@ -117,7 +117,7 @@ class ReleaseFacts:
 
     def slices(self) -> dict[str, slice]:
         """Which rows of the release lie in which file."""
-        ends = [*self.starts[1:], self.rows]
+        ends = [*self.starts[1:], self.rows][: len(self.paths)]
         return {path: slice(a, b) for path, a, b in zip(self.paths, self.starts, ends, strict=True)}
 
 

@@ -161,7 +161,7 @@ def _eastward(points: Floats) -> Floats:
 
 def metres_per_degree(lat: Floats) -> tuple[Floats, Floats]:
     """Metres in a degree of longitude and of latitude on the WGS 84 ellipsoid, at a latitude in degrees."""
-    phi = np.radians(lat)
+    phi = np.radians(np.clip(lat, -90, 90))
     bend = 1 - _WGS84_E2 * np.sin(phi) ** 2
     east = np.pi / 180 * _WGS84_A * np.cos(phi) / np.sqrt(bend)
     north = np.pi / 180 * _WGS84_A * (1 - _WGS84_E2) / bend**1.5

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import shapely
 
 from clay_publish.errors import MissingExtraError, ReleaseError
 from clay_publish.findings import Severity
@@ -14,6 +15,8 @@ from clay_publish.validate.rules import Fault, Gap, Outcome, Sampled, rule
 from clay_publish.validate.view import View
 
 _ERROR = Severity.ERROR
+_FAILURES = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, shapely.errors.ShapelyError)
+"""What a library raises at data it cannot read."""
 
 
 def _library(name: str) -> Any:
@@ -78,7 +81,7 @@ def geopandas_reads(view: View) -> Iterator[Outcome]:
     _local(view)
     try:
         frame = geopandas.read_parquet(view.release.store.path(path))
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except _FAILURES as error:
         yield Fault(path, f"geopandas fails ({_short(error)})", "a GeoDataFrame")
         return
     if frame.crs is None or not frame.crs.equals("OGC:CRS84", ignore_axis_order=True):
@@ -102,10 +105,10 @@ def torchgeo_reads(view: View) -> Iterator[Outcome]:
         return
     try:
         frame = geopandas.read_parquet(folder, columns=["embedding", "geometry", "datetime"])
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except _FAILURES as error:
         yield Fault(EMBEDDINGS, f"fails as TorchGeo reads it ({_short(error)})", "embedding, geometry, datetime")
         return
-    lengths = {len(vector) for vector in frame["embedding"]}
+    lengths = {len(vector) for vector in frame["embedding"].dropna()}
     if len(lengths) != 1:
         yield Fault(EMBEDDINGS, f"vectors of {len(lengths)} lengths", "one")
     if str(frame["datetime"].dtype).partition("[")[0] != "datetime64":
@@ -202,7 +205,7 @@ def items_are_read(view: View) -> Iterator[Outcome]:
     view.footer_of(ITEMS)
     try:
         frame = geopandas.read_parquet(view.release.store.path(ITEMS))
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except _FAILURES as error:
         yield Fault(ITEMS, f"geopandas fails ({_short(error)})", "a GeoDataFrame")
         return
     if not frame.geometry.is_valid.all():

@@ -188,6 +188,7 @@ def item_times_agree(view: View) -> Iterator[Outcome]:
     names = [n for n in ("datetime", "start_datetime", "end_datetime") if n in view.items.column_names]
     for path, row in _items_of_files(view, names):
         moments = facts["moments"][rows_of[path]]
+        moments = moments[moments != np.iinfo(np.int64).min]
         start = row.get("start_datetime") or row.get("datetime")
         end = row.get("end_datetime") or row.get("datetime")
         if start is None or end is None:
@@ -283,7 +284,8 @@ def links_lead_somewhere(view: View) -> Iterator[Outcome]:
     for path in (COLLECTION, MODEL):
         for link in view.release.json(path).get("links", []):
             href = str(link.get("href", ""))
-            if "://" not in href and not href.startswith("#") and href.removeprefix("./") not in there:
+            outside = "://" in href or href.startswith(("#", "../"))  # another version, beside this one
+            if not outside and href.removeprefix("./") not in there:
                 yield Fault(f"{path}: link {link.get('rel')}", f"{href} is not there", "a file of the release")
 
 

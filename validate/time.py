@@ -25,12 +25,12 @@ _SECOND = 1_000_000
 
 
 def _dated(name: str, values: npt.NDArray[np.int64], row: int) -> str:
-    return f"{name} {_told(int(values[row]))}"
+    return f"{name} {_told(values[row])}"
 
 
-def _told(value: int) -> str:
+def _told(value: int | np.int64) -> str:
     try:
-        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)).isoformat()
+        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(value))).isoformat()
     except OverflowError:
         return f"{value} microseconds since 1970"
 

@@ -1,0 +1,78 @@
+"""Good releases of several kinds, made by the program once, and copies of them to break."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from breakage import KINDS, SHORE, Broken
+
+from clay_publish.cards import write_cards
+from clay_publish.catalog import write_collection, write_items
+from clay_publish.manifest import write_manifest
+from clay_publish.producer.produce import produce
+from clay_publish.release import Release
+from clay_publish.spec import load_spec
+from clay_publish.validate import extension_schemas
+
+SAMPLE = Path(extension_schemas.__file__).parent.parent / "clay_publish" / "sample"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _schemas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Schemas of extensions come from the test data, or from nowhere; never from the network."""
+    data = Path(os.environ.get("CLAY_PUBLISH_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+    folder = data / "schemas" if (data / "schemas").is_dir() else tmp_path_factory.mktemp("no-schemas")
+    patch = pytest.MonkeyPatch()
+    patch.setenv(extension_schemas.FOLDER, str(folder))
+    yield
+    patch.undo()
+
+
+def complete(spec: Path, where: Path) -> Path:
+    """Run every stage."""
+    release, resolved = Release(str(where)), load_spec(spec)
+    produce(resolved, release)
+    write_items(release)
+    write_cards(release, Release(resolved.previous) if resolved.previous else None)
+    write_collection(release)
+    write_manifest(release, "clay-publish")
+    shutil.rmtree(where / ".run")
+    return where
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    """A good release of a kind. Read only."""
+    home = tmp_path_factory.mktemp("good")
+    made: dict[str, Path] = {}
+
+    def get(kind: str) -> Path:
+        if kind not in made:
+            item, more = KINDS[kind]
+            folder = SAMPLE if item == SHORE else request.getfixturevalue("shared_data")
+            imagery = {"stac": str(folder / item), "sensor": more.get("sensor", "sentinel-2-l2a")}
+            spec = {"name": "shore", "version": "1.0.0", "imagery": imagery}
+            spec |= {key: value for key, value in more.items() if key != "sensor"}
+            if "previous" in spec:
+                shutil.copytree(get("small"), home / spec["previous"])
+            file = home / f"{kind}.yaml"
+            file.write_text(yaml.safe_dump(spec))
+            made[kind] = complete(file, home / kind / spec["version"])
+        return made[kind]
+
+    return get
+
+
+@pytest.fixture
+def broken(good: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Broken]:
+    """A copy of a good release, with its neighbours, to be broken."""
+
+    def copy(kind: str = "small") -> Broken:
+        source = good(kind)
+        shutil.copytree(source.parent, tmp_path / kind)
+        return Broken(tmp_path / kind / source.name)
+
+    return copy

@@ -1,0 +1,40 @@
+"""Each way of breaking a good release is found by the rule that is meant to find it, and by nothing unrelated."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mutations_data  # noqa: F401 - registers its mutations
+import mutations_release  # noqa: F401
+import pytest
+from breakage import KINDS, MUTATIONS, Broken, Mutation
+
+from clay_publish.release import Release
+from clay_publish.validate import all_rules, validate
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_good_releases_have_no_finding(good: Callable[[str], Path], kind: str) -> None:
+    report = validate(Release(str(good(kind))))
+    assert report.findings == []
+    unchecked = {code: state for code, state in report.checked.items() if not state.startswith("passed")}
+    assert set(unchecked) <= {"VEC013", "DOC005", "DOC016", "STC001", "STC002", "STC003", "COV015"}, unchecked
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.apply.__name__)
+def test_mutation_is_found(mutation: Mutation, broken: Callable[[str], Broken]) -> None:
+    release = broken(mutation.base)
+    mutation.apply(release)
+    if mutation.settle:
+        release.settle()
+    report = validate(Release(str(release.folder)))
+    found = {finding.code for finding in report.findings}
+    assert mutation.code in found, f"found only {found or 'nothing'}; {report.checked[mutation.code]}"
+    assert report.checked[mutation.code] == "failed"
+    unrelated = {code for code in found - {mutation.code} if not {code, code[:3]} & mutation.also}
+    assert not unrelated, "\n".join(f"{f.code} {f.where}: {f.found}" for f in report.findings if f.code in unrelated)
+
+
+def test_there_are_sixty_mutations_of_as_many_names() -> None:
+    names = [mutation.apply.__name__ for mutation in MUTATIONS]
+    assert len(names) == len(set(names)) >= 60
+    assert {mutation.code for mutation in MUTATIONS} <= {rule.code for rule in all_rules()}
