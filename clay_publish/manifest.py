@@ -46,6 +46,8 @@ class RunRecord(BaseModel):
     """What a reader should know of single images."""
     usd: float | None = None
     energy_kwh: float | None = None
+    units: list[str] = []
+    """Ids of the units that were made, for the version after to take over: hashes of all that decides their rows."""
 
 
 class Manifest(BaseModel):

@@ -48,10 +48,15 @@ class Books:
 
     def enter(self, receipt: Receipt) -> None:
         """Count a unit that is done, in this run or before; each once."""
-        if receipt.unit not in self._entered:
-            self._entered.add(receipt.unit)
-            self.chips += sum(count for reason, count in receipt.counts.items() if reason != "over_budget")
-            self.seconds += receipt.seconds
+        if receipt.unit in self._entered:
+            return
+        self._entered.add(receipt.unit)
+        chips = sum(count for reason, count in receipt.counts.items() if reason != "over_budget")
+        if not receipt.seconds:
+            self.total -= chips  # taken over from the version before: free, and no measure of the pace
+            return
+        self.chips += chips
+        self.seconds += receipt.seconds
 
     @property
     def usd(self) -> float | None:

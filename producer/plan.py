@@ -92,11 +92,14 @@ def _short(value: Any) -> str:
 
 
 def unit_id(items: Iterable[SourceItem], ground: bytes | None, decided: dict[str, Any]) -> str:
-    """Hash of the items, their content, the ground asked for, and all that decides the vectors."""
+    """Hash of the items, their content, the ground asked for, and all that decides the vectors.
+
+    Not of the release's name and version: the next version takes over units that have not changed.
+    """
     document = {
         "items": [[item.id, item.window.token, item.offset, sorted(item.etags.values())] for item in items],
         "ground": None if ground is None else hashlib.sha256(ground).hexdigest(),
-        "decided": decided,
+        "decided": {key: value for key, value in decided.items() if key not in {"name", "version"}},
     }
     return hashlib.sha256(canonical_json(document)).hexdigest()[:32]
 

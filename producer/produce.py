@@ -28,6 +28,7 @@ from clay_publish.producer.reference import publish_reference
 from clay_publish.producer.selection import Considered, select
 from clay_publish.producer.sensors import Sensor, sensor
 from clay_publish.producer.sources_table import write_sources
+from clay_publish.producer.takeover import take_over
 from clay_publish.producer.units import scene_units, utm_units
 from clay_publish.producer.work import Work, make_work
 from clay_publish.progress import Progress, Report, silent
@@ -69,6 +70,9 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
             report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, outputs.dtype)))
         release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
         write_sources(release, considered, selection.broken)
+        if spec.previous is not None:
+            taken = take_over(plan, work, Release(spec.previous))
+            report(Progress("plan", 0, 0, f"{taken} of {len(plan.units)} units are as in the version before"))
         receipts = run_units(plan, work, gsd, report)
         return _finish(work, plan, receipts, gsd)
 
@@ -121,7 +125,7 @@ def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder, gsd: float 
         size=spec.chips.size,
         gsd=gsd,
         resampling=scene.RESAMPLING if gsd is None else warp.RESAMPLING,
-        nodata="pixels without data are 0, the mean, after normalisation",
+        nodata="pixels without data in any band are 0, the mean, in all bands after normalisation",
         padding=encoder.padding,
         metadata=encoder.metadata,
         precision=encoder.precision,
@@ -159,6 +163,7 @@ def _finish(work: Work, plan: Plan, receipts: list[Receipt], gsd: float) -> RunR
         seconds=round(seconds, 3),
         device=receipts[0].device,
         usd=None if price is None else round(seconds / 3600 * price, 4),
+        units=[receipt.unit for receipt in receipts if receipt.error is None],
         notes=sorted({note for receipt in receipts for note in receipt.notes}),
     )
     release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))

@@ -1,0 +1,107 @@
+"""Budgets: a run that stops cleanly, says what is left, and goes on when there is more to spend."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from clay_publish.producer.books import Books
+from clay_publish.producer.parts import Receipt
+from clay_publish.producer.price import Rates
+from clay_publish.producer.produce import produce
+from clay_publish.progress import Progress
+from clay_publish.release import Release
+from clay_publish.spec import Spec, load_spec
+
+
+def a_receipt(number: int, chips: int, seconds: float) -> Receipt:
+    return Receipt(unit=f"u{number}", items=[], parts={}, counts={"embedded": chips}, seconds=seconds, device="cpu")
+
+
+def test_dollars_and_their_projection_follow_from_seconds() -> None:
+    books = Books(total=1000, usd_per_hour=3.6, budget_usd=1.0, planned=None)
+    books.enter(a_receipt(1, 100, 50))
+    books.enter(a_receipt(1, 100, 50))  # entered before
+    assert books.usd == pytest.approx(0.05)
+    assert books.projected_usd == pytest.approx(0.5)
+    assert not books.spent
+    assert books.line() == "100 chips, 2.0 a second, $0.05 so far, $0.50 in all"
+    books.enter(a_receipt(2, 100, 950))
+    assert books.spent
+    assert "budget of $1 is spent" in books.line()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(36.0, ""), (30.0, ""), (60.0, "40% less than the planned pace"), (18.0, "100% more than the planned pace")],
+)
+def test_a_run_that_strays_from_the_plan_says_so(seconds: float, said: str) -> None:
+    rates = Rates(chips_per_hour=10_000, usd_per_hour=None, measured=False)
+    books = Books(total=1000, usd_per_hour=None, budget_usd=None, planned=rates)
+    books.enter(a_receipt(1, 100, seconds))
+    assert ("planned pace" in books.line()) == bool(said)
+    assert said in books.line()
+
+
+@pytest.fixture
+def four_units(tmp_path: Path, shared_data: Path) -> Path:
+    """The real scene four times, as images of four days: four units."""
+    source = shared_data / "s2_l1c_T18SVG_20160112"
+    item = json.loads((source / "item.json").read_text())
+    items = []
+    for day in range(4):
+        one = json.loads(json.dumps(item))
+        one["id"] = f"day-{day}"
+        one["properties"] |= {
+            "start_datetime": f"2016-01-1{day}T00:00:00Z",
+            "end_datetime": f"2016-01-1{day}T23:59:59Z",
+        }
+        for asset in one["assets"].values():
+            asset["href"] = str((source / asset["href"]).resolve())
+        items.append(one)
+    (tmp_path / "items.json").write_text(json.dumps(items))
+    return tmp_path
+
+
+def a_spec(folder: Path, **cost: Any) -> Spec:
+    document = {
+        "name": "four-days",
+        "imagery": {"stac": "items.json", "sensor": "sentinel-2-l2a"},
+        "chips": {"layout": "scene", "size": 256},
+        "cost": cost,
+    }
+    (folder / "release.yaml").write_text(yaml.safe_dump(document))
+    return load_spec(folder / "release.yaml")
+
+
+def coverage(release: Release) -> dict[str, int]:
+    reasons: dict[str, int] = {}
+    for path in release.data_files("coverage"):
+        for status, reason in zip(*pq.read_table(release.store.path(path), columns=["status", "reason"]), strict=True):
+            key = reason.as_py() or status.as_py()
+            reasons[key] = reasons.get(key, 0) + 1
+    return reasons
+
+
+def test_a_run_stops_at_its_budget_and_goes_on_with_a_greater_one(four_units: Path) -> None:
+    """An hour of a million dollars is soon spent: the units at work are finished, the others left for later."""
+    said: list[Progress] = []
+    poor, rich = Release(str(four_units / "poor")), Release(str(four_units / "rich"))
+    record = produce(a_spec(four_units, usd_per_hour=1e6, budget_usd=0.01), poor, report=said.append)
+    assert 0 < record.coverage["over_budget"] < record.coverage["expected"]
+    assert coverage(poor) == {k: v for k, v in record.coverage.items() if k != "expected"}
+    assert record.usd is not None
+    assert record.usd > 0.01
+    assert any("budget of $0.01 is spent" in step.message for step in said)
+
+    again = produce(a_spec(four_units, usd_per_hour=1e6, budget_usd=1e9), poor)
+    produce(a_spec(four_units), rich)
+    assert "over_budget" not in again.coverage
+    assert coverage(poor) == coverage(rich)
+    files = rich.data_files()
+    assert poor.data_files() == files
+    for path in files:
+        assert (four_units / "poor" / path).read_bytes() == (four_units / "rich" / path).read_bytes()

@@ -1,0 +1,144 @@
+"""The version after: what has not changed is taken over, what was bad is mended, and nobody can tell from the files."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from clay_publish.errors import ReleaseError, SpecError
+from clay_publish.manifest import write_manifest
+from clay_publish.producer.encoders import Chips, Encoded, Encoder, load_encoder
+from clay_publish.producer.planning import plan
+from clay_publish.producer.produce import produce
+from clay_publish.producer.sensors import sensor
+from clay_publish.release import Release
+from clay_publish.spec import Spec, load_spec
+
+
+class Counting:
+    """An encoder that counts what it embeds."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.inner: Encoder = load_encoder(spec, sensor(spec.sensor))
+        self.chips = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def encode(self, chips: Chips) -> Encoded:
+        self.chips += len(chips.pixels)
+        return self.inner.encode(chips)
+
+
+@pytest.fixture
+def three_days(tmp_path: Path, shared_data: Path) -> Path:
+    """The real scene, as images of three days."""
+    source = shared_data / "s2_l1c_T18SVG_20160112"
+    item = json.loads((source / "item.json").read_text())
+    for asset in item["assets"].values():
+        asset["href"] = str((source / asset["href"]).resolve())
+    items = []
+    for day in range(3):
+        one = copy.deepcopy(item)
+        one["id"] = f"day-{day}"
+        one["properties"] |= {
+            "start_datetime": f"2016-01-1{day}T00:00:00Z",
+            "end_datetime": f"2016-01-1{day}T23:59:59Z",
+        }
+        items.append(one)
+    (tmp_path / "items.json").write_text(json.dumps(items))
+    return tmp_path
+
+
+def a_spec(folder: Path, version: str, *, layout: str = "utm", **more: Any) -> Spec:
+    block = {"stac": "items.json", "sensor": "sentinel-2-l2a", "exclude": more.pop("exclude", [])}
+    document = {"name": "days", "version": version, "imagery": block, "chips": {"layout": layout, "size": 128}, **more}
+    path = folder / f"release-{version}.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return load_spec(path)
+
+
+def make(spec: Spec, folder: Path) -> tuple[Release, int]:
+    """A release, and how many chips were embedded for it."""
+    release, encoder = Release(str(folder)), Counting(spec)
+    produce(spec, release, encoder=encoder)  # type: ignore[arg-type]
+    write_manifest(release, "test")
+    return release, encoder.chips
+
+
+def same(left: Release, right: Release, *tables: str) -> None:
+    for table in tables:
+        files = left.data_files(table)
+        assert files == right.data_files(table) != []
+        for path in files:
+            assert left.store.read(path) == right.store.read(path), path
+    assert left.store.read("gaps.geojson") == right.store.read("gaps.geojson")
+
+
+@pytest.mark.parametrize(("layout", "dtype"), [("utm", "float32"), ("scene", "int8")])
+def test_what_has_not_changed_is_taken_over(three_days: Path, layout: str, dtype: str) -> None:
+    outputs = {"dtype": dtype}
+    first = a_spec(three_days, "1.0.0", layout=layout, outputs=outputs, exclude=["day-1"])
+    before, embedded = make(first, three_days / "1.0.0")
+    then = a_spec(three_days, "1.1.0", layout=layout, outputs=outputs, previous="1.0.0")
+    after, again = make(then, three_days / "1.1.0")
+    fresh, everything = make(a_spec(three_days, "1.1.1", layout=layout, outputs=outputs), three_days / "fresh")
+    assert embedded > 0
+    assert again == everything - embedded > 0
+    same(after, fresh, "embeddings", "coverage")
+    assert len(before.data_files()) == 2
+    assert len(after.data_files()) == 3
+
+
+def test_the_plan_says_what_is_new_what_is_mended_and_what_stays(three_days: Path) -> None:
+    make(a_spec(three_days, "1.0.0", exclude=["day-1"]), three_days / "1.0.0")
+    items = json.loads((three_days / "items.json").read_text())
+    items[2]["id"] = "another"
+    (three_days / "items.json").write_text(json.dumps(items))
+    then = a_spec(three_days, "1.1.0", previous="1.0.0")
+    said = plan(then, Release(str(three_days / "1.1.0"))).comparison
+    assert said is not None
+    assert (said.stays, said.mended, said.new, said.gone, said.changed) == (1, 1, 1, 1, 0)
+    assert said.same_model
+
+
+def test_a_changed_image_is_made_again(three_days: Path) -> None:
+    own = three_days / "imagery"
+    items = json.loads((three_days / "items.json").read_text())
+    for asset in items[0]["assets"].values():
+        source = Path(asset["href"])
+        own.mkdir(exist_ok=True)
+        if source.is_file():
+            shutil.copy2(source, own / source.name)
+            asset["href"] = str(own / source.name)
+    (three_days / "items.json").write_text(json.dumps(items))
+    _, all_chips = make(a_spec(three_days, "1.0.0"), three_days / "1.0.0")
+    for file in own.iterdir():
+        file.touch()
+    _, again = make(a_spec(three_days, "1.1.0", previous="1.0.0"), three_days / "1.1.0")
+    assert again == all_chips // 3
+
+
+def test_a_damaged_version_before_is_not_taken_over(three_days: Path) -> None:
+    before, _ = make(a_spec(three_days, "1.0.0"), three_days / "1.0.0")
+    path = three_days / "1.0.0" / before.data_files()[0]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    then = a_spec(three_days, "1.1.0", previous="1.0.0")
+    with pytest.raises(ReleaseError, match="is not what the manifest says"):
+        make(then, three_days / "1.1.0")
+
+
+def test_another_model_takes_nothing_over(three_days: Path) -> None:
+    make(a_spec(three_days, "1.0.0"), three_days / "1.0.0")
+    other = {"outputs": {"dtype": "float16"}, "previous": "1.0.0"}
+    with pytest.raises(SpecError, match="cannot be compared"):
+        make(a_spec(three_days, "1.1.0", **other), three_days / "1.1.0")
+    fresh, everything = make(a_spec(three_days, "2.0.0", **other), three_days / "2.0.0")
+    assert everything > 0
+    assert fresh.spec().version == "2.0.0"
