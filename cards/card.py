@@ -12,7 +12,7 @@ from clay_publish.cards.facts import Facts
 from clay_publish.cards.frontmatter import front_matter
 from clay_publish.cards.quality import Quality
 from clay_publish.metadata import preprocessing
-from clay_publish.tables import COLUMNS, REASONS
+from clay_publish.tables import REASONS
 
 
 def hub_card(facts: Facts, quality: Quality, figures: frozenset[str], bibtex: str, history: History) -> str:
@@ -41,7 +41,6 @@ def _body(
             fingerprint=facts.fingerprint,
             quality=quality,
             figures=figures,
-            columns=COLUMNS,
             reasons=REASONS,
             license_name=licences.name(facts.spec.license),
             license_address=licences.address(facts.spec.license),

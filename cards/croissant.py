@@ -12,7 +12,6 @@ from clay_publish.cards import licences
 from clay_publish.cards.escape import one_line
 from clay_publish.cards.facts import Facts, Table
 from clay_publish.cards.jsonld import creators, described
-from clay_publish.tables import COLUMNS
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -103,7 +102,7 @@ def _files(table: Table) -> dict[str, Any]:
         "@type": "cr:FileSet",
         "@id": f"{table.config}-files",
         "name": f"{table.config}-files",
-        "description": f"The GeoParquet files of the table {table.config}.",
+        "description": f"The {table.format} files of the table {table.config}.",
         "encodingFormat": "application/x-parquet",
         "includes": table.pattern,
     }
@@ -114,8 +113,8 @@ def _records(table: Table) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": table.config,
         "name": table.config,
-        "description": f"{table.rows} rows, one a chip.",
-        "key": {"@id": f"{table.config}/id"},
+        "description": f"{table.rows} rows, one a {table.noun}.",
+        "key": [{"@id": f"{table.config}/{column}"} for column in table.key],
         "field": [_field(table, column) for column in table.schema],
     }
 
@@ -125,7 +124,7 @@ def _field(table: Table, column: pa.Field) -> dict[str, Any]:
         "@type": "cr:Field",
         "@id": f"{table.config}/{column.name}",
         "name": f"{table.config}/{column.name}",
-        "description": COLUMNS.get(column.name, column.name),
+        "description": table.meaning(column.name) or column.name,
     }
     kind, source = column.type, _source(table, column.name)
     if column.name == "thumbnail":

@@ -18,7 +18,7 @@ from clay_publish.geoparquet import total_bbox
 from clay_publish.manifest import RunRecord
 from clay_publish.release import Release
 from clay_publish.spec import Spec
-from clay_publish.tables import THUMBNAIL
+from clay_publish.tables import COLUMNS, THUMBNAIL
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,31 @@ class Table:
     def pattern(self) -> str:
         """The files of this table, and no others."""
         return f"{self.folder}/**/*.parquet"
+
+    @property
+    def noun(self) -> str:
+        """What a row stands for."""
+        if self.folder == paths.PATCHES:
+            return "patch"
+        if self.folder.startswith(f"{paths.AGGREGATES}/"):
+            return f"square of {self.folder.rpartition('/')[2].replace('x', ' × ')} chips"
+        return "chip"
+
+    @property
+    def format(self) -> str:
+        """GeoParquet where its rows have a place of their own."""
+        return "GeoParquet 1.1" if "geometry" in self.schema.names else "Parquet"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that together name a row."""
+        return ("id",) if "id" in self.schema.names else ("chip_id", "patch_row", "patch_col")
+
+    def meaning(self, column: str) -> str:
+        """What a column holds; empty for one that is not known here."""
+        if column in {"id", "embedding"} and self.noun != "chip":
+            return {"id": f"Identifier of the {self.noun}.", "embedding": f"The embedding of the {self.noun}."}[column]
+        return COLUMNS.get(column, "")
 
     @property
     def columns(self) -> tuple[Column, ...]:
