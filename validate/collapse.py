@@ -46,7 +46,9 @@ def not_collapsed(view: View) -> Iterator[Outcome]:
 
 def effective_rank(vectors: npt.NDArray[Any]) -> float:
     """Exponential of the entropy of the normalised singular values of the centred vectors."""
-    values = np.linalg.svd(vectors - vectors.mean(axis=0), compute_uv=False)
+    centred = (vectors - vectors.mean(axis=0)).astype(np.float64)
+    smaller = centred.T @ centred if centred.shape[1] < len(centred) else centred @ centred.T
+    values = np.sqrt(np.maximum(np.linalg.eigvalsh(smaller), 0))
     total = values.sum()
     if total <= 0:
         return 0.0

@@ -4,6 +4,7 @@ Nearly all footprints are one ring of a few points, as many in every row. Those 
 hundred times faster than one geometry object each; what looks otherwise goes through shapely.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -145,14 +146,15 @@ class Footprints:
             self.centre[row] = ((centroid.x + 180) % 360 - 180, centroid.y)
             self.area[row] = whole_again.area * _square_metres(np.array([centroid.y]))[0]
 
-    def vertices(self, row: int) -> Floats:
-        """All points of one footprint, (k, 2)."""
+    def outlines(self, wanted: Bools) -> Iterator[tuple[Ints, Floats]]:
+        """Rows among the wanted polygons, and their points (rows, points, 2), grouped by the number of points."""
         for ring in self.rings:
-            at = np.searchsorted(ring.rows, row)
-            if at < ring.rows.size and ring.rows[at] == row:
-                found: Floats = ring.points[at]
-                return found
-        return np.asarray(shapely.get_coordinates(self.others[row])) if row in self.others else np.empty((0, 2))
+            mine = wanted[ring.rows]
+            if mine.any():
+                yield ring.rows[mine], ring.points[mine]
+        for row, geometry in self.others.items():
+            if wanted[row] and self.polygonal[row]:
+                yield np.array([row]), np.asarray(shapely.get_coordinates(geometry))[None]
 
 
 def _eastward(points: Floats) -> Floats:

@@ -27,6 +27,7 @@ _SAME = 1e-7
 """Degrees, about a centimetre."""
 
 Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 
 @row_rule(
@@ -316,19 +317,21 @@ def footprint_from_grid(chips: Chips, view: View) -> Sequence[BadRows]:
     chosen = np.zeros(len(chips), dtype=bool)
     chosen[view.sampled(chips)] = True
     for grid, rows in view.grids(chips):
-        metres = grid.side * grid.unit
-        for n in rows[chosen[rows] & chips.footprints.polygonal[rows]].tolist():
-            points = chips.footprints.vertices(n)
-            x, y = grid.to_chips(points[:, 0], points[:, 1])
-            away[n] = _from_border(x - col[n], y - row[n]) * metres
+        mine = np.zeros(len(chips), dtype=bool)
+        mine[rows] = True
+        for places, points in chips.footprints.outlines(mine & chosen):
+            x, y = grid.to_chips(points[..., 0].ravel(), points[..., 1].ravel())
+            x = x.reshape(points.shape[:2]) - col[places, None]
+            y = y.reshape(points.shape[:2]) - row[places, None]
+            away[places] = _from_border(x, y) * grid.side * grid.unit
     return list(bad_rows(away > _METRE, lambda n: f"{away[n]:,.1f} m from its pixels' outline", "within 0.1 m"))
 
 
-def _from_border(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
-    """How far an outline is from that of the unit square, in sides: off the border, or not reaching a corner."""
-    off = np.maximum(np.abs(x - 0.5), np.abs(y - 0.5)) - 0.5
-    corners = [np.hypot(x - right, y - low).min() for right in (0, 1) for low in (0, 1)]
-    return float(max(np.abs(off).max(), *corners))
+def _from_border(x: Floats, y: Floats) -> Floats:
+    """How far outlines (n, points) are from that of the unit square, in sides: off its border, or short of a corner."""
+    off = np.abs(np.maximum(np.abs(x - 0.5), np.abs(y - 0.5)) - 0.5).max(axis=1)
+    corners = [np.hypot(x - right, y - low).min(axis=1) for right in (0, 1) for low in (0, 1)]
+    return np.asarray(np.maximum.reduce([off, *corners]))
 
 
 @rule(

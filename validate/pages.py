@@ -4,7 +4,6 @@ Source: Apache Parquet format, `PageHeader` in parquet.thrift; Thrift compact pr
 """
 
 from clay_publish.errors import ReleaseError
-from clay_publish.store import Store
 from clay_publish.validate.view import View
 
 _CRC = 4
@@ -24,18 +23,21 @@ def columns_without_checksum(view: View, path: str) -> list[str]:
         return []
     group = footer.row_group(0)
     bare = []
-    for number in range(group.num_columns):
-        column = group.column(number)
-        offset = column.dictionary_page_offset or column.data_page_offset
-        if not _has_crc(view.release.store, path, offset):
-            bare.append(column.path_in_schema)
+    with view.release.store.open(path) as file:
+        for number in range(group.num_columns):
+            column = group.column(number)
+            offset = column.dictionary_page_offset or column.data_page_offset
+            file.seek(offset)
+            has = _has_crc(file.read(_HEADER_BYTES))
+            if has is None:
+                raise ReleaseError(path, f"has no page header at byte {offset}")
+            if not has:
+                bare.append(column.path_in_schema)
     return bare
 
 
-def _has_crc(store: Store, path: str, offset: int) -> bool:
-    with store.open(path) as file:
-        file.seek(offset)
-        data = file.read(_HEADER_BYTES)
+def _has_crc(data: bytes) -> bool | None:
+    """Whether a page header has a checksum; None where it is no page header."""
     place, field = 0, 0
     # The first fields are numbers: type, two sizes, then the optional checksum. The first structure ends the search.
     while place < len(data):
@@ -50,4 +52,4 @@ def _has_crc(store: Store, path: str, offset: int) -> bool:
         while place < len(data) and data[place] & 0x80:
             place += 1
         place += 1
-    raise ReleaseError(path, f"has no page header at byte {offset}")
+    return None
