@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shapely
 import yaml
 
 from clay_publish.errors import ReleaseError, SpecError
@@ -36,7 +37,7 @@ class Counting:
 
 @pytest.fixture
 def three_days(tmp_path: Path, shared_data: Path) -> Path:
-    """The real scene, as images of three days."""
+    """A part of the real scene, as images of three days."""
     source = shared_data / "s2_l1c_T18SVG_20160112"
     item = json.loads((source / "item.json").read_text())
     for asset in item["assets"].values():
@@ -51,11 +52,16 @@ def three_days(tmp_path: Path, shared_data: Path) -> Path:
         }
         items.append(one)
     (tmp_path / "items.json").write_text(json.dumps(items))
+    west, south, east, north = shapely.geometry.shape(item["geometry"]).bounds
+    middle = shapely.box(west, south, east, north).centroid
+    part = middle.buffer((north - south) / 6, cap_style="square")
+    (tmp_path / "area.geojson").write_text(shapely.to_geojson(part))
     return tmp_path
 
 
-def a_spec(folder: Path, version: str, *, layout: str = "utm", **more: Any) -> Spec:
+def a_spec(folder: Path, version: str, *, layout: str = "scene", **more: Any) -> Spec:
     block = {"stac": "items.json", "sensor": "sentinel-2-l2a", "exclude": more.pop("exclude", [])}
+    block["area"] = "area.geojson"
     document = {"name": "days", "version": version, "imagery": block, "chips": {"layout": layout, "size": 128}, **more}
     path = folder / f"release-{version}.yaml"
     path.write_text(yaml.safe_dump(document))
