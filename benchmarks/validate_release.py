@@ -128,7 +128,7 @@ def make(where: Path, chips: int, dimensions: int) -> None:
         for east, north in np.unique(np.stack([column, line], axis=1), axis=0).tolist():
             mine = np.flatnonzero((column == east) & (line == north))
             file = DataFile(Square(zone.zone, east, north), WINDOW)
-            table = _rows(grid, epsg[mine], row[mine], col[mine], fingerprint, seed=made)
+            table = _rows(grid, (epsg[mine], row[mine], col[mine]), fingerprint, seed=made)
             write_table(release.store, f"{paths.EMBEDDINGS}/{file.name}", table)
             made += len(mine)
         write_table(release.store, f"{paths.COVERAGE}/zone={zone.zone:02d}.parquet", _coverage(grid, epsg, row, col))
@@ -158,15 +158,15 @@ def _fingerprint(dimensions: int) -> Fingerprint:
     )
 
 
-def _rows(
-    grid: UtmGrid, epsg: np.ndarray, row: np.ndarray, col: np.ndarray, fingerprint: Fingerprint, seed: int
-) -> pa.Table:
+def _rows(grid: UtmGrid, cells: tuple[np.ndarray, ...], fingerprint: Fingerprint, seed: int) -> pa.Table:
+    epsg, row, col = cells
     count = len(row)
     vectors = np.random.default_rng(seed).standard_normal((count, fingerprint.dimensions), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     shapes = grid.footprints(epsg, row, col)
     lon, lat = grid.centers(epsg, row, col)
     schema = embeddings_schema(fingerprint.dimensions)
+    kind = schema.field("embedding").type
     boxes = bbox_array(shapes)
     values = {
         "id": _ids(grid, epsg, row, col),
@@ -177,7 +177,7 @@ def _rows(
         "end_datetime": [WINDOW.middle] * count,
         "lon": lon,
         "lat": lat,
-        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=schema.field("embedding").type),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind),
         "loss": pa.nulls(count, pa.float32()),
         "valid_fraction": np.ones(count, np.float32),
         "cloud_fraction": np.zeros(count, np.float32),

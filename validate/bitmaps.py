@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.integer]
 
+_PIECE = 1 << 20
+"""Cells marked at once, so that numbers in between stay in cache."""
+
 EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING = 1, 2, 4, 8
 
 
@@ -25,36 +28,29 @@ class Layer:
     """First column."""
     flags: npt.NDArray[np.uint8]
     """(rows, columns)."""
-    twice: dict[int, int] = field(default_factory=dict)
-    """Marks made again on the same cell, by flag."""
     strangers: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     """Some cells that were marked outside of the rectangle, by flag; the first entry counts all of them as (n, 0)."""
+    _marks: dict[int, int] = field(default_factory=dict)
+    """Marks made inside, by flag."""
 
     def mark(self, rows: Ints, cols: Ints, flag: int) -> None:
         """Set a flag on cells."""
-        down = rows.astype(np.int64) - self.row
-        along = cols.astype(np.int64) - self.col
-        inside = (down >= 0) & (down < self.flags.shape[0]) & (along >= 0) & (along < self.flags.shape[1])
+        for start in range(0, len(rows), _PIECE):
+            self._mark(rows[start : start + _PIECE], cols[start : start + _PIECE], flag)
+
+    def _mark(self, rows: Ints, cols: Ints, flag: int) -> None:
+        height, width = self.flags.shape
+        down, along = np.asarray(rows) - self.row, np.asarray(cols) - self.col
+        inside = (down >= 0) & (down < height) & (along >= 0) & (along < width)
         if not inside.all():
             outside = np.flatnonzero(~inside)
             known = self.strangers.setdefault(flag, [(0, 0)])
             known[0] = (known[0][0] + outside.size, 0)
             known += [(int(rows[n]), int(cols[n])) for n in outside[: max(0, 4 - len(known))]]
             down, along = down[inside], along[inside]
-        if not down.size:
-            return
         flat = self.flags.reshape(-1)
-        place = down * self.flags.shape[1] + along
-        before = flat[place] & flag
-        flat[place] |= np.uint8(flag)
-        again = int(np.count_nonzero(before))
-        if not again:
-            # The same cell twice in one batch shows as fewer cells than marks.
-            seen = np.zeros(int(place.max()) - int(place.min()) + 1, dtype=bool)
-            seen[place - place.min()] = True
-            again = place.size - int(np.count_nonzero(seen))
-        if again:
-            self.twice[flag] = self.twice.get(flag, 0) + again
+        flat[down * np.int64(width) + along] |= np.uint8(flag)
+        self._marks[flag] = self._marks.get(flag, 0) + len(down)
 
     def mark_runs(self, row: Ints, first: Ints, stop: Ints, flag: int) -> None:
         """Set a flag on runs of cells along rows: `first` to one before `stop`. Runs do not overlap."""
@@ -66,13 +62,14 @@ class Layer:
     def summary(self) -> "Summary":
         """What the rules ask of it; the bitmap itself can go."""
         counts = np.bincount(self.flags.reshape(-1), minlength=16)
+        set_ = {flag: sum(int(counts[c]) for c in range(16) if c & flag) for flag in self._marks}
         wanted = [c for c in range(1, 16) if counts[c] and c not in _USUAL]
         return Summary(
             name=self.name,
             shape=self.flags.shape,
             counts=[int(count) for count in counts],
             cells={combination: self._cells(combination) for combination in wanted},
-            twice=self.twice,
+            twice={flag: marks - set_[flag] for flag, marks in self._marks.items() if marks > set_[flag]},
             strangers=self.strangers,
         )
 
@@ -93,6 +90,7 @@ class Summary:
     cells: dict[int, list[tuple[int, int]]]
     """Row and column of the first cells, by combination, where it is not a usual one."""
     twice: dict[int, int]
+    """Marks made again on the same cell, by flag."""
     strangers: dict[int, list[tuple[int, int]]]
 
 
