@@ -1,0 +1,139 @@
+"""Every block of code in README.md and docs/ runs, on the sample release."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from clay_publish.cli import app
+from clay_publish.spec import Spec
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+ELSEWHERE = {
+    "make": "what CI itself runs",
+    "pip": "what CI itself runs",
+    "clay-publish sample": "tests/conftest.py",
+    "clay-publish run": "tests/test_cli.py",
+    "clay-publish serve": "the fixture `api`",
+}
+"""Commands that other tests run, and where."""
+
+
+def blocks(*languages: str) -> list[object]:
+    """The blocks of these languages, each named by its page and line."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for block in BLOCK.finditer(text):
+            if block[1] in languages:
+                line = text.count("\n", 0, block.start()) + 1
+                found.append(pytest.param(block[2], id=f"{page.name}:{line}"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(sample_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sample; beside its own files, what the pages assume to be there."""
+    made = Path(shutil.copytree(sample_release, tmp_path_factory.mktemp("documents") / "release"))
+    chips = pq.read_table(made / "embeddings", columns=["lon", "lat", "embedding"])
+    columns = zip(chips["lon"].to_pylist(), chips["lat"].to_pylist(), chips["embedding"].to_pylist(), strict=True)
+    rows = "".join(f"{lon},{lat},{vector[0]}\n" for lon, lat, vector in columns)
+    (made / "stations.csv").write_text(f"lon,lat,meanT\n{rows}")
+    return made
+
+
+@pytest.fixture
+def stands_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What is written in the pages, and what it stands for here; longer names first."""
+    monkeypatch.chdir(folder)
+    chip = pq.read_table("embeddings", columns=["id"])["id"][0].as_py()
+    return {
+        "https://data.source.coop/clay/sentinel-2-annual/1.0.0": str(folder),
+        "utm-1280m_32618_3262_345_2023-01-01_2023-02-01": chip,
+        "utm-1280m_…": chip,
+        "RELEASE": str(folder),
+        "OLD": str(folder),
+        "NEW": str(folder),
+    }
+
+
+def replaced(code: str, stands_for: dict[str, str]) -> str:
+    for written, meant in stands_for.items():
+        code = code.replace(written, meant)
+    return code
+
+
+@pytest.fixture(scope="module")
+def api(folder: Path) -> Iterator[str]:
+    """The address of a running `clay-publish serve`."""
+    command = [Path(sys.executable).with_name("clay-publish"), "serve", folder, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
+
+
+def test_nothing_is_written_in_a_language_that_nobody_runs() -> None:
+    languages = {block[1] for page in PAGES for block in BLOCK.finditer(page.read_text())}
+    assert languages <= {"", "console", "python", "sql", "yaml"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", blocks("", "console"))
+def test_commands(code: str, stands_for: dict[str, str]) -> None:
+    prompt = "$ " if code.startswith("$ ") else ""
+    lines = [line.removeprefix(prompt) for line in code.splitlines() if line.startswith(prompt)]
+    for line in lines:
+        command = replaced(line.partition("  #")[0].strip(), stands_for)
+        if any(command.startswith(start) for start in ELSEWHERE):
+            continue
+        program, *arguments = shlex.split(command)
+        assert program == "clay-publish"
+        result = CliRunner().invoke(app, arguments)
+        # 1: `validate` has findings, which here are the files of this test.
+        assert result.exit_code == 0 or (arguments[0] == "validate" and result.exit_code == 1), result.output
+
+
+@pytest.mark.parametrize("code", blocks("sql"))
+@pytest.mark.usefixtures("stands_for")
+def test_sql(code: str) -> None:
+    duckdb.sql(code).to_arrow_table()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python(
+    code: str,
+    stands_for: dict[str, str],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    if "http://127.0.0.1:8000" in code:
+        pytest.importorskip("pystac_client")
+        stands_for = {**stands_for, "http://127.0.0.1:8000": request.getfixturevalue("api")}
+    if "stations.parquet" in code:
+        CliRunner().invoke(app, ["sample-points", str(Path.cwd()), "stations.csv", "--out", "stations.parquet"])
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "cards" / "standins"))
+    exec(compile(replaced(code, stands_for), "document", "exec"), {"__name__": "__main__"})  # noqa: S102 - our own text
+
+
+@pytest.mark.parametrize("code", blocks("yaml"))
+def test_yaml_is_part_of_a_spec(code: str) -> None:
+    least = {"name": "x", "imagery": {"stac": "x.json", "sensor": "sentinel-2-l2a"}}
+    Spec.model_validate(least | yaml.safe_load(code))
