@@ -130,15 +130,15 @@ def _block(strip: Strip, scene: SceneChips, reading: Reading, area: shapely.Geom
     if not len(mine):
         return None
     reading.offsets.look(item, strip.values[: len(bands)], strip.valid[: len(bands)])
-    valid = _share(cut(np.logical_and.reduce(strip.valid[: len(bands)]), size))
+    everywhere = np.logical_and.reduce(strip.valid[: len(bands)])
+    valid = _share(cut(everywhere, size))
     cloud = _cloud(strip, item.mask, len(bands), size)
     verdicts = [judge(v, c, rules) for v, c in zip(valid[mine].tolist(), cloud[mine].tolist(), strict=True)]
     kept = mine[[reason is None for reason, _ in verdicts]]
     pixels = np.empty((len(kept), len(bands), size, size), dtype=np.float32)
     if len(kept):
         for place, band in enumerate(bands):
-            values, has = strip.values[place], strip.valid[place]
-            whole = normalise(values, has, band, offset=item.offset, decibels=sensor.decibels)
+            whole = normalise(strip.values[place], everywhere, band, offset=item.offset, decibels=sensor.decibels)
             pixels[:, place] = cut(whole, size)[kept]
     rows, cols = rows[mine], cols[mine]
     return ChipBlock(
