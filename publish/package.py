@@ -69,7 +69,7 @@ class Package:
         """
         data = self.release.store.read(entry.path)
         if hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise self._changed(entry)
+            raise self.changed(entry)
         return data
 
     def pieces(self, entry: FileEntry, size: int) -> Iterator[bytes]:
@@ -84,9 +84,10 @@ class Package:
                 digest.update(piece)
                 yield piece
         if digest.hexdigest() != entry.sha256:
-            raise self._changed(entry)
+            raise self.changed(entry)
 
-    def _changed(self, entry: FileEntry) -> ChangedError:
+    def changed(self, entry: FileEntry) -> ChangedError:
+        """The error for a file that is not the one in the manifest."""
         return ChangedError(
             self.release.store.path(entry.path),
             "is not the file that the manifest names",

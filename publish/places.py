@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from clay_publish import release as paths
@@ -13,10 +14,39 @@ from clay_publish.publish.directory import Directory
 from clay_publish.publish.package import Package
 from clay_publish.store import is_url
 
+if TYPE_CHECKING:
+    from clay_publish.publish.hub_repository import HubRepository
+
 SOURCE_COOP = "source.coop"
+HUB = "huggingface"
+HUB_SCHEME = "hf://datasets/"
 _ENDPOINT = "AWS_ENDPOINT_URL_S3"
 _PROXY = "https://data.source.coop"
-KNOWN = "source.coop, s3://BUCKET/PREFIX, huggingface, a directory or a file:// address"
+KNOWN = "source.coop, huggingface, s3://BUCKET/PREFIX, a directory or a file:// address"
+
+
+def hub_repository(target: str, package: Package | None = None) -> "HubRepository | None":
+    """The repository a target names on the Hub; None where it names another place.
+
+    Args:
+        target: `huggingface`, `huggingface/OWNER/NAME` or `hf://datasets/OWNER/NAME`.
+        package: what will be published: knows the repository.
+
+    Raises:
+        PublishError: no repository is named.
+    """
+    if target.startswith(HUB_SCHEME):
+        name = target.removeprefix(HUB_SCHEME).strip("/")
+    elif target == HUB or target.startswith(f"{HUB}/"):
+        named = package.spec.publish.hugging_face if package else None
+        name = target.removeprefix(HUB).strip("/") or named or ""
+    else:
+        return None
+    if name.count("/") != 1:
+        raise PublishError(target, "names no repository", f"{HUB}/OWNER/NAME, or `publish.hugging_face` in the spec")
+    from clay_publish.publish.hub_repository import HubRepository  # noqa: PLC0415 - slow to import
+
+    return HubRepository(name)
 
 
 def bucket_at(target: str, package: Package | None = None) -> Bucket:

@@ -5,7 +5,7 @@ from contextlib import closing
 from clay_publish.findings import ValidationReport
 from clay_publish.progress import Report, silent
 from clay_publish.publish.package import pack
-from clay_publish.publish.places import bucket_at
+from clay_publish.publish.places import bucket_at, hub_repository
 from clay_publish.publish.receipt import Receipt
 from clay_publish.publish.versioned import publish_version
 from clay_publish.release import Release
@@ -19,18 +19,20 @@ def publish(
     dry_run: bool = False,
     full: bool = False,
     force: str | None = None,
+    create: bool = False,
     report: Report = silent,
 ) -> Receipt:
     """Publish a release: readers see the old state or the complete new version.
 
     Args:
         release: what to publish.
-        target: `source.coop` (as the spec says) or `source.coop/ACCOUNT/PRODUCT`, `s3://BUCKET/PREFIX`, a directory or
-            `file://` address; versions lie below it.
+        target: `source.coop` or `huggingface` (as the spec says), `source.coop/ACCOUNT/PRODUCT`,
+            `huggingface/OWNER/NAME`, `s3://BUCKET/PREFIX`, a directory or `file://` address.
         validation: what `validate` says of this very release.
         dry_run: say what would be sent, send nothing.
         full: read every byte back, instead of trusting the place's checksums.
         force: why a source without known terms of use may be published; the reason is published too.
+        create: make the repository on the Hub where there is none.
         report: told about the bytes that arrived.
 
     Raises:
@@ -38,5 +40,10 @@ def publish(
         LicenseError: a source has no known terms of use.
     """
     package = pack(release, validation, force=force)
+    repository = hub_repository(target, package)
+    if repository is not None:
+        from clay_publish.publish.hub import publish_to_hub  # noqa: PLC0415 - slow to import
+
+        return publish_to_hub(repository, package, target, create=create, dry_run=dry_run, full=full, report=report)
     with closing(bucket_at(target, package)) as bucket:
         return publish_version(bucket, package, target, dry_run=dry_run, full=full, report=report)

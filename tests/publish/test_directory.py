@@ -1,0 +1,184 @@
+"""Publishing to a directory, and what is the same for every place: what may go out, and which versions there are."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+from s3_servers import send
+
+from clay_publish.errors import LicenseError, PublishError
+from clay_publish.findings import Finding, Severity, ValidationReport
+from clay_publish.geoparquet import write_table
+from clay_publish.manifest import dump_json, read_manifest, write_manifest
+from clay_publish.publish import publish, versions, yank
+from clay_publish.publish.catalog import order
+from clay_publish.release import Release
+
+
+def of_version(where: Path, version: str) -> None:
+    spec = where / "release.yaml"
+    document = yaml.safe_load(spec.read_text())
+    spec.write_text(yaml.safe_dump({**document, "version": version}))
+    write_manifest(Release(str(where)), "test")
+
+
+def test_a_directory_gets_what_a_bucket_gets(sample_release: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    receipt = send(sample_release, site.as_uri())
+    assert (receipt.state, receipt.where) == ("published", str(site / "1.0.0"))
+    subprocess.run(["/usr/bin/sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=site / "1.0.0", check=True)
+    assert {p.name for p in site.iterdir()} == {"1.0.0", "catalog.json", "latest.json", "README.md"}
+    assert not list(site.rglob(".unfinished-*"))
+    assert not (site / "1.0.0" / ".run").exists()
+    assert send(sample_release, str(site)).state == "unchanged"
+
+
+def test_other_bytes_under_a_published_version_are_refused(release_copy: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    send(release_copy, str(site))
+    before = {p: p.read_bytes() for p in site.rglob("*") if p.is_file()}
+    (release_copy / "README.md").write_text("other")
+    write_manifest(Release(str(release_copy)), "test")
+    with pytest.raises(PublishError, match="holds other bytes"):
+        send(release_copy, str(site))
+    assert {p: p.read_bytes() for p in site.rglob("*") if p.is_file()} == before
+
+
+def test_what_was_damaged_there_is_found(sample_release: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    send(sample_release, str(site))
+    data = bytearray((site / "1.0.0" / "items.parquet").read_bytes())
+    data[len(data) // 2] ^= 1
+    (site / "1.0.0" / "items.parquet").write_bytes(data)
+    with pytest.raises(PublishError, match=r"items\.parquet: holds other bytes"):
+        send(sample_release, str(site))
+
+
+def test_a_new_version_shares_what_did_not_change(release_copy: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    send(release_copy, str(site))
+    of_version(release_copy, "1.0.1")
+    receipt = send(release_copy, str(site))
+    assert set(receipt.sent) == {"SHA256SUMS", "manifest.json", "release.yaml"}
+    embeddings = Release(str(release_copy)).data_files()[0]
+    assert (site / "1.0.0" / embeddings).stat().st_ino == (site / "1.0.1" / embeddings).stat().st_ino
+
+
+def test_no_room_on_the_disk_leaves_nothing_half_written(sample_release: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    program = (
+        "import resource, sys; sys.path.insert(0, sys.argv[1]); from s3_servers import send\n"
+        "from clay_publish.errors import PublishError; import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try: send(sys.argv[2], sys.argv[3])\n"
+        "except PublishError as error: print(error)\n"
+    )
+    servers = Path(__file__).parents[1] / "servers"
+    made = subprocess.run(
+        [sys.executable, "-c", program, servers, sample_release, site], capture_output=True, text=True, check=True
+    )
+    assert "cannot be written (File too large)" in made.stdout
+    assert not (site / "catalog.json").exists()
+    assert not list(site.rglob(".unfinished-*"))
+    assert send(sample_release, str(site)).state == "published"
+
+
+def test_what_does_not_validate_is_not_published(sample_release: Path, tmp_path: Path) -> None:
+    release = Release(str(sample_release))
+    wrong = Finding(code="X001", severity=Severity.ERROR, where="a", found="b", expected="c", fix="d")
+    for report, message in (
+        (ValidationReport(where=release.store.where, findings=[wrong], checked={}), r"does not validate \(X001 a: b\)"),
+        (ValidationReport(where="/elsewhere", findings=[], checked={}), "comes with the report of /elsewhere"),
+    ):
+        with pytest.raises(PublishError, match=message):
+            publish(release, str(tmp_path / "site"), report)
+    assert not (tmp_path / "site").exists()
+
+
+def test_unknown_terms_stop_it_unless_there_is_a_reason_which_is_published(release_copy: Path, tmp_path: Path) -> None:
+    release = Release(str(release_copy))
+    table = release.parquet("sources.parquet").read()
+    place = table.schema.get_field_index("license")
+    unknown = table.set_column(place, table.schema.field("license"), pa.nulls(table.num_rows, pa.string()))
+    write_table(release.store, "sources.parquet", unknown)
+    write_manifest(release, "test")
+    site = tmp_path / "site"
+    for force in (None, " "):
+        with pytest.raises(LicenseError, match=r"the terms of use are not known.*--force"):
+            send(release_copy, str(site), force=force)
+    assert not site.exists()
+    send(release_copy, str(site), force="our own flight")
+    link = next(x for x in json.loads((site / "catalog.json").read_text())["links"] if x["rel"] == "child")
+    assert link["notes"].endswith("are not known: our own flight")
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/passwd", ".run/run.json", "a/../../b"])
+def test_a_manifest_that_names_what_must_not_leave_is_refused(release_copy: Path, tmp_path: Path, path: str) -> None:
+    manifest = read_manifest(Release(str(release_copy)))
+    document = json.loads((release_copy / "manifest.json").read_text())
+    document["files"].append({"path": path, "size": 1, "sha256": "0" * 64})
+    (release_copy / "manifest.json").write_text(dump_json(document))
+    with pytest.raises((PublishError, OSError), match=r"no safe path|files that are published"):
+        send(release_copy, str(tmp_path / "site"))
+    assert manifest.files
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("ftp://host/x", "is no place to publish to"),
+        ("source.coop", "names no product"),
+        ("source.coop/only-one", "names no product"),
+        ("huggingface", "names no repository"),
+        ("hf://datasets/a/b/c", "names no repository"),
+    ],
+)
+def test_a_place_that_is_none_is_named(sample_release: Path, target: str, message: str) -> None:
+    with pytest.raises(PublishError, match=message):
+        send(sample_release, target)
+
+
+def test_latest_is_the_highest_version_that_was_not_yanked(release_copy: Path, tmp_path: Path) -> None:
+    site = str(tmp_path / "site")
+    for version in ("1.0.0", "1.10.0", "1.9.0", "2.0.0-rc.1"):
+        of_version(release_copy, version)
+        send(release_copy, site)
+    assert versions(site).latest == "1.10.0"
+    marked = yank(site, "1.10.0", "wrong offsets in March")
+    assert marked.latest == versions(site).latest == "1.9.0"
+    assert json.loads((tmp_path / "site" / "latest.json").read_text())["version"] == "1.9.0"
+    titles = [x.get("title") for x in json.loads((tmp_path / "site" / "catalog.json").read_text())["links"]]
+    assert any(title and title.endswith("1.10.0 (yanked)") for title in titles)
+    assert (tmp_path / "site" / "1.10.0" / "manifest.json").exists()
+    with pytest.raises(PublishError, match="without a reason"):
+        yank(site, "1.9.0", "")
+
+
+def test_the_catalog_of_versions_is_valid_stac(sample_release: Path, tmp_path: Path) -> None:
+    import pystac
+
+    send(sample_release, str(tmp_path / "site"))
+    catalog = pystac.Catalog.from_file(str(tmp_path / "site" / "catalog.json"))
+    catalog.validate()
+    assert [child.id for child in catalog.get_children()] == ["my-first-release"]
+
+
+def test_a_catalog_of_somebody_else_is_not_overwritten(sample_release: Path, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "catalog.json").write_text('{"hello": 1}')
+    with pytest.raises(PublishError, match="is no catalog of versions"):
+        send(sample_release, str(tmp_path / "site"))
+    assert os.listdir(tmp_path / "site") == ["catalog.json"]  # noqa: PTH208
+
+
+def test_versions_are_ordered_as_semver_says() -> None:
+    ordered = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1"]
+    ordered += ["1.0.0", "1.2.0", "1.10.0"]
+    assert sorted(ordered[4:] + ordered[:4], key=order) == ordered

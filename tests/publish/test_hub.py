@@ -1,0 +1,221 @@
+"""Publishing to the Hugging Face Hub: the unmodified client against a Hub on loopback, with and without Xet."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from hub_server import File, Hub
+from huggingface_hub import HfFileSystem
+from s3_servers import send
+
+from clay_publish.errors import PublishError
+from clay_publish.manifest import read_manifest, write_manifest
+from clay_publish.publish import versions, yank
+from clay_publish.release import Release
+
+PLACE = "huggingface/clay/shore"
+
+# How huggingface_hub sends large files without Xet.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+
+@pytest.fixture(params=["lfs", "xet"])
+def hub(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    (tmp_path / "hub").mkdir()
+    with Hub(tmp_path / "hub", xet=request.param == "xet") as running:
+        constants = huggingface_hub.constants
+        monkeypatch.setattr(constants, "ENDPOINT", running.address)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.address + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", request.param != "xet")
+        monkeypatch.setenv("HF_TOKEN", "hf_not_a_real_token")
+        monkeypatch.setattr("clay_publish.publish.hub.time.sleep", lambda _: None)
+        HfFileSystem.clear_instance_cache()
+        yield running
+        HfFileSystem.clear_instance_cache()
+
+
+lfs_only = pytest.mark.parametrize("hub", ["lfs"], indirect=True)
+
+
+def paths(hub: Hub, revision: str) -> set[str]:
+    repository = hub.repositories["clay/shore"]
+    return set(repository.commits[repository.find(revision) or ""])
+
+
+def of_version(where: Path, version: str, card: str = "") -> None:
+    """Make another version of a release."""
+    spec = where / "release.yaml"
+    spec.write_text(spec.read_text().replace("version: 1.0.0", f"version: {version}"))
+    (where / "README.md").write_text((where / "README.md").read_text() + card)
+    write_manifest(Release(str(where)), "test")
+
+
+def test_the_version_is_one_commit_and_a_tag_and_loads(sample_release: Path, hub: Hub, tmp_path: Path) -> None:
+    receipt = send(sample_release, PLACE, create=True)
+    assert (receipt.state, receipt.verified, receipt.unknown) == ("published", "checksums", [])
+    repository = hub.repositories["clay/shore"]
+    assert len(repository.log) == 2, "the first commit is the Hub's own"
+    assert repository.tags == {"v1.0.0": receipt.commit}
+    named = {entry.path for entry in read_manifest(Release(str(sample_release))).files}
+    assert paths(hub, "v1.0.0") == named | {"manifest.json", "SHA256SUMS", ".gitattributes"}
+    copy = huggingface_hub.snapshot_download(
+        "clay/shore", repo_type="dataset", revision="v1.0.0", local_dir=tmp_path / "copy"
+    )
+    subprocess.run(["/usr/bin/sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=copy, check=True)
+    program = (
+        "import sys, datasets\n"
+        "print(datasets.load_dataset('clay/shore', revision='v1.0.0', split='train', cache_dir=sys.argv[1]).num_rows)"
+    )
+    settings = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", program, tmp_path / "cache"]
+    loaded = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
+    assert loaded.stdout == "121\n"
+    assert (hub.received() == 0) == hub.xet, "with Xet, no large file comes by the older way"
+
+
+def test_the_same_bytes_again_send_nothing_and_are_read_back_in_full(sample_release: Path, hub: Hub) -> None:
+    send(sample_release, PLACE, create=True)
+    hub.requests.clear()
+    receipt = send(sample_release, PLACE, full=True)
+    assert (receipt.state, receipt.sent, receipt.verified) == ("unchanged", [], "full")
+    assert {method for method, *_ in hub.requests} <= {"GET", "HEAD"}
+
+
+@lfs_only
+def test_other_bytes_under_a_published_version_are_refused_before_anything_is_sent(
+    release_copy: Path, hub: Hub
+) -> None:
+    send(release_copy, PLACE, create=True)
+    of_version(release_copy, "1.0.0", card="\nmended\n")
+    hub.requests.clear()
+    with pytest.raises(PublishError, match=r"v1\.0\.0: holds other bytes \(README\.md.*another version"):
+        send(release_copy, PLACE)
+    assert not any(method == "PUT" or "/commit/" in path for method, path, _ in hub.requests)
+
+
+def test_a_new_version_replaces_the_root_and_sends_only_what_is_new(release_copy: Path, hub: Hub) -> None:
+    first = send(release_copy, PLACE, create=True)
+    (release_copy / "CHANGELOG.md").unlink()
+    of_version(release_copy, "1.1.0", card="\nmore\n")
+    before = hub.received()
+    second = send(release_copy, PLACE)
+    assert set(second.sent) == {"README.md", "release.yaml", "manifest.json", "SHA256SUMS"}
+    assert hub.received() - before <= second.sent_bytes < first.sent_bytes
+    assert "CHANGELOG.md" not in paths(hub, "v1.1.0")
+    assert "CHANGELOG.md" in paths(hub, "v1.0.0")
+    assert [v.version for v in versions(PLACE).versions] == ["1.0.0", "1.1.0"]
+
+
+@lfs_only
+def test_what_somebody_else_put_there_is_left_alone_and_reported(sample_release: Path, hub: Hub) -> None:
+    send(sample_release, PLACE, create=True, dry_run=True)
+    assert hub.repositories == {}
+    huggingface_hub.HfApi().create_repo("clay/shore", repo_type="dataset")
+    repository = hub.repositories["clay/shore"]
+    repository.commit("main", {**repository.commits[repository.refs["main"]], "notes.txt": File(1, None, b"x")})
+    assert send(sample_release, PLACE).unknown == ["notes.txt"]
+    assert "notes.txt" in paths(hub, "v1.0.0")
+
+
+@lfs_only
+def test_somebody_who_commits_meanwhile_is_not_overwritten(sample_release: Path, hub: Hub) -> None:
+    huggingface_hub.HfApi().create_repo("clay/shore", repo_type="dataset")
+    repository = hub.repositories["clay/shore"]
+
+    def quicker() -> None:
+        repository.commit("main", {**repository.commits[repository.refs["main"]], "theirs": File(1, None, b"x")})
+
+    hub.before_commit = quicker
+    with pytest.raises(PublishError, match="was changed by somebody else"):
+        send(sample_release, PLACE)
+    assert repository.tags == {}
+    assert "README.md" not in paths(hub, "main")
+    sent = hub.received()
+    assert send(sample_release, PLACE).state == "published"
+    assert hub.received() == sent, "what had arrived is not sent again"
+
+
+@lfs_only
+@pytest.mark.parametrize(
+    ("where", "fault"),
+    [
+        ("/commit/", "lose the answer"),
+        ("/tag/", "lose the answer"),
+        ("/preupload/", "status:503"),
+        ("objects/batch", "reset"),
+        ("/lfs/", "status:500"),
+    ],
+)
+def test_what_breaks_once_is_mended_by_the_same_or_the_next_run(
+    sample_release: Path, hub: Hub, where: str, fault: str
+) -> None:
+    hub.faults.append((lambda method, path: method != "GET" and where in path, fault))
+    try:
+        send(sample_release, PLACE, create=True)
+    except PublishError:
+        assert hub.repositories["clay/shore"].tags == {}
+        send(sample_release, PLACE, create=True)
+    assert hub.faults == []
+    repository = hub.repositories["clay/shore"]
+    assert repository.tags["v1.0.0"] == repository.refs["main"]
+    assert len(repository.log) == 2
+
+
+def test_too_much_for_one_commit_goes_through_a_pull_request(
+    sample_release: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clay_publish.publish.hub._FILES_A_COMMIT", 8)
+    receipt = send(sample_release, PLACE, create=True)
+    repository = hub.repositories["clay/shore"]
+    assert receipt.state == "published"
+    assert [pr["status"] for pr in repository.pull_requests.values()] == ["merged"]
+    assert repository.tags["v1.0.0"] == repository.refs["main"]
+    assert len(repository.log) >= 1 + 3 + 1
+
+
+@lfs_only
+def test_limits_are_checked_before_the_first_byte(
+    sample_release: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clay_publish.publish.hub._FILES_A_FOLDER", 3)
+    with pytest.raises(PublishError, match="at most 3 a folder on the Hub"):
+        send(sample_release, PLACE, create=True)
+    assert hub.requests == []
+
+
+@lfs_only
+def test_a_missing_repository_and_a_refused_account_are_named(sample_release: Path, hub: Hub) -> None:
+    with pytest.raises(PublishError, match=r"does not exist.*--create"):
+        send(sample_release, PLACE)
+    hub.faults.append((lambda _, path: path.endswith("/create"), "status:403"))
+    with pytest.raises(PublishError, match=r"refuses this account \(403\).*hf auth login") as caught:
+        send(sample_release, PLACE, create=True)
+    assert "hf_not_a_real_token" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_version_is_mirrored_from_the_hub_to_a_directory(sample_release: Path, tmp_path: Path) -> None:
+    send(sample_release, PLACE, create=True)
+    receipt = send("hf://datasets/clay/shore@v1.0.0", str(tmp_path / "site"))
+    assert receipt.state == "published"
+    for entry in read_manifest(Release(str(sample_release))).files:
+        data = (tmp_path / "site" / "1.0.0" / entry.path).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == entry.sha256
+
+
+@lfs_only
+def test_a_yanked_version_stays_and_is_marked(sample_release: Path, hub: Hub) -> None:
+    send(sample_release, PLACE, create=True)
+    before = paths(hub, "v1.0.0")
+    marked = yank(PLACE, "1.0.0", "clouds")
+    assert marked.latest is None
+    assert paths(hub, "v1.0.0") == before
+    with pytest.raises(PublishError, match=r"is not published; expected one of 1\.0\.0"):
+        yank(PLACE, "2.0.0", "clouds")
