@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 
-from clay_publish.errors import ClayPublishError
+from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.fingerprint import Fingerprint
 from clay_publish.producer.attempts import TRIES, attempt, end
 from clay_publish.producer.encoders import load_encoder
@@ -20,6 +20,9 @@ from clay_publish.producer.unit import set_aside
 from clay_publish.producer.work import Work, make_work
 from clay_publish.release import Release
 from clay_publish.spec import Spec
+
+_BEGUN = b"begun"
+"""Said once the model is loaded: only what comes after it is the unit's doing."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,23 @@ def _run(job: bytes) -> Receipt | ClayPublishError | str:
             child.stdin.write(len(job).to_bytes(8) + job)
             child.stdin.flush()
         answer = child.stdout.read()
+        child.wait()  # and only then let go of its input, whose end would end it
         with suppress(BrokenPipeError):
             child.stdin.close()
+    if not answer.startswith(_BEGUN):
+        raise ReleaseError(
+            "a process for one unit",
+            f"ended before it began ({_how(child.returncode)})",
+            fix="What it printed says why; run again.",
+        )
     if child.returncode == 0:
-        said: Receipt | ClayPublishError = pickle.loads(answer)  # noqa: S301 - our own words
+        said: Receipt | ClayPublishError = pickle.loads(answer[len(_BEGUN) :])  # noqa: S301 - our own words
         return said
-    return signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
+    return _how(child.returncode)
+
+
+def _how(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def main() -> None:
@@ -76,10 +90,13 @@ def main() -> None:
     size = int.from_bytes(sys.stdin.buffer.read(8))
     job: _Job = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301 - our own words
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    encoder = load_encoder(job.spec, sensor(job.spec.sensor))
+    work = make_work(Release(job.where), job.spec, encoder, job.fingerprint, job.units)
+    answers.write(_BEGUN)
+    answers.flush()
     result: Receipt | ClayPublishError
     try:
-        encoder = load_encoder(job.spec, sensor(job.spec.sensor))
-        result = attempt(job.unit, make_work(Release(job.where), job.spec, encoder, job.fingerprint, job.units))
+        result = attempt(job.unit, work)
     except ClayPublishError as error:
         result = error
     with answers:

@@ -3,7 +3,8 @@
 import queue
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,7 +112,7 @@ def _finish(
     return receipt
 
 
-def _read(unit: Unit, reading: Reading) -> Iterator[ChipBlock]:
+def _read(unit: Unit, reading: Reading) -> Generator[ChipBlock]:
     if unit.cells is not None:
         return read_cells(unit.cells, unit.items, unit.window, reading)
     (item,) = unit.items
@@ -119,15 +120,16 @@ def _read(unit: Unit, reading: Reading) -> Iterator[ChipBlock]:
     return read_scene(item, reading, unit.area)
 
 
-def _ahead(blocks: Iterator[ChipBlock], pace: Pace) -> Iterator[ChipBlock]:
+def _ahead(blocks: Generator[ChipBlock], pace: Pace) -> Iterator[ChipBlock]:
     """Read in a thread of its own, as far ahead of whoever takes the blocks as there is room."""
     waiting: queue.SimpleQueue[ChipBlock | BaseException | None] = queue.SimpleQueue()
     stop = threading.Event()
 
     def read() -> None:
         try:
-            while not stop.is_set() and (block := _next(blocks, pace)) is not None:
-                waiting.put(block)
+            with closing(blocks):  # in the thread that opened the files
+                while not stop.is_set() and (block := _next(blocks, pace)) is not None:
+                    waiting.put(block)
             waiting.put(None)
         except BaseException as error:  # noqa: BLE001 - handed over to the thread that takes the blocks
             waiting.put(error)
@@ -147,7 +149,7 @@ def _ahead(blocks: Iterator[ChipBlock], pace: Pace) -> Iterator[ChipBlock]:
         _drain(waiting, thread, pace)
 
 
-def _next(blocks: Iterator[ChipBlock], pace: Pace) -> ChipBlock | None:
+def _next(blocks: Generator[ChipBlock], pace: Pace) -> ChipBlock | None:
     """The next block, once there is room for it."""
     pace.take_room()
     block = None

@@ -1,6 +1,7 @@
 """Small images and items made from real pixels, and releases made of them."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,9 @@ from affine import Affine
 from clay_publish.producer.produce import produce
 from clay_publish.release import Release
 from clay_publish.spec import resolve_spec
+
+from .processes import start
+from .scattered import scattered
 
 ITEM_TIME = "2021-05-27T11:30:00Z"
 
@@ -121,3 +125,18 @@ def copy_item(source: Path, folder: Path, change: Callable[[dict[str, Any]], Non
     target = folder / f"{source.parent.name}-{source.name}"
     target.write_text(json.dumps(item))
     return target
+
+
+@pytest.fixture(scope="session")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A spec of several units and files, and the release that an undisturbed run makes of it. Read only."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    spec = scattered(folder / "spec")
+    start(spec, folder / "release").finish()
+    return spec, folder / "release"
+
+
+@pytest.fixture
+def spec(begun: tuple[Path, Path], tmp_path: Path) -> Path:
+    """The same spec and images, to be changed and run again."""
+    return Path(shutil.copytree(begun[0].parent, tmp_path / "spec")) / "release.yaml"

@@ -1,0 +1,78 @@
+"""The program in processes that may be killed: forked from one that has everything imported, so that many can be."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+_NUMBER = itertools.count()
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["clay_publish.producer.produce", "clay_publish.commands.make", "clay_publish.cli"])
+
+DIE_BEFORE_FILE = """
+import os, pathlib, signal
+real, left = pathlib.Path.replace, [{number}]
+def replace(self, target):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, target)
+pathlib.Path.replace = replace
+"""
+"""Dies with file number so and so written, but not yet in its place."""
+
+
+@dataclass
+class Program:
+    """A running `clay-publish produce`."""
+
+    process: ForkServerProcess
+    errors: Path
+
+    def wait(self) -> int:
+        """The exit code; negative: the signal that ended it."""
+        self.process.join(240)
+        assert self.process.exitcode is not None, "still running after 240 s"
+        return self.process.exitcode
+
+    def finish(self) -> None:
+        """Wait until it has done its work."""
+        assert self.wait() == 0, self.errors.read_text()
+
+    def kill_when(self, seen: Callable[[], bool]) -> bool:
+        """Kill it as soon as something is seen; False where it ended before."""
+        while self.process.is_alive():
+            if seen():
+                self.kill()
+                return True
+            time.sleep(0.001)
+        return False
+
+    def kill(self) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.wait()
+
+
+def start(spec: Path, out: Path, first: str = "") -> Program:
+    """Start it; `first` is Python that runs in the process before the program does."""
+    errors = spec.with_name(f"printed-{next(_NUMBER)}.txt")
+    arguments = ["clay-publish", "produce", str(spec), "--out", str(out), "--quiet"]
+    code = f"""
+import os, sys
+file = os.open({str(errors)!r}, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+os.dup2(file, 1), os.dup2(file, 2)
+sys.argv = {json.dumps(arguments)}
+{first}
+from clay_publish.cli import main
+main()
+"""
+    process = _CONTEXT.Process(target=exec, args=(code, {}))
+    process.start()
+    return Program(process, errors)
