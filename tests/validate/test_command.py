@@ -1,0 +1,59 @@
+"""`clay-publish validate` and `clay-publish rules`, as people and machines run them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from breakage import Broken
+
+Run = Callable[..., "CompletedProcess[str]"]
+
+
+def test_a_good_release_exits_with_0_and_says_what_was_not_checked(good: Callable[[str], Path], run: Run) -> None:
+    made = run("validate", good("small"), "--quiet")
+    assert made.stdout.splitlines()[-1].startswith(f"{good('small')}: no findings; ")
+    assert "VEC013 not checked: " in made.stdout
+
+
+def test_findings_exit_with_1_from_the_threshold_on(broken: Callable[[str], Broken], run: Run) -> None:
+    release = broken("small")
+    release.sources(lambda row: row.update(license=None))
+    release.settle()
+    assert "0 errors" not in run("validate", release.folder, "--quiet").stdout
+    said = run("validate", release.folder, "--quiet", "--fail-on", "warning", code=1).stdout
+    assert "PRV008" in said
+    assert "1 warning" in said
+
+
+def test_json_is_one_document_that_publish_can_read(broken: Callable[[str], Broken], run: Run) -> None:
+    release = broken("small")
+    release.value("valid_fraction", 0, 7.0)
+    made = json.loads(run("validate", release.folder, "--json", "--only", "VEC", code=1).stdout)
+    (finding,) = made["findings"]
+    assert finding.keys() == {"code", "severity", "where", "found", "expected", "fix"}
+    assert made["checked"]["VEC006"] == "failed"
+
+
+@pytest.mark.parametrize("arguments", [["--fail-on", "fatal"], ["--only", "XYZ"], ["--sample", "0"]])
+def test_options_that_make_no_sense_exit_with_2(arguments: list[str], good: Callable[[str], Path], run: Run) -> None:
+    run("validate", good("small"), *arguments, code=2)
+
+
+def test_what_is_no_release_cannot_be_judged(tmp_path: Path, run: Run) -> None:
+    assert "a release directory" in run("validate", tmp_path, code=2).stderr
+    assert run("validate", tmp_path / "nowhere", code=2).stderr.startswith("error: ")
+
+
+def test_a_release_that_no_chosen_rule_can_judge_exits_with_2(broken: Callable[[str], Broken], run: Run) -> None:
+    release = broken("small")
+    (release.folder / "collection.json").unlink()
+    run("validate", release.folder, "--only", "STC001", code=2)
+
+
+def test_rules_lists_every_rule_with_its_reason(run: Run) -> None:
+    rules = json.loads(run("rules", "--json").stdout)["rules"]
+    lines = run("rules").stdout.splitlines()
+    assert len(rules) == len(lines) > 100
+    assert all(rule["code"] in line and rule["reason"] in line for rule, line in zip(rules, lines, strict=True))

@@ -1,0 +1,78 @@
+"""The list of rules, and choosing among them."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from breakage import Broken
+from write_rules import DOCS, PAGES
+
+from clay_publish.errors import ReleaseError
+from clay_publish.findings import Severity
+from clay_publish.release import Release
+from clay_publish.validate import GROUPS, all_rules, validate
+
+
+def test_codes_are_stable_and_every_rule_says_why_and_what_to_do() -> None:
+    codes = [rule.code for rule in all_rules()]
+    assert len(codes) == len(set(codes))
+    for rule in all_rules():
+        assert re.fullmatch(r"[A-Z]{3}\d{3}", rule.code)
+        assert rule.code[:3] in GROUPS
+        assert rule.title, rule.code
+        assert rule.reason.endswith("."), rule.code
+        assert rule.fix.endswith((".", "?")), rule.code
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_docs_are_those_of_the_rules(name: str) -> None:
+    assert (DOCS / name).read_text() == PAGES[name](), "run `python tests/validate/write_rules.py`"
+
+
+def test_only_and_skip_take_codes_and_groups(good: Callable[[str], Path]) -> None:
+    report = validate(Release(str(good("small"))), only=("TIM", "VEC001"), skip=("TIM003",))
+    assert set(report.checked) == {"VEC001", *(f"TIM00{n}" for n in (1, 2, 4, 5, 6, 7, 8))}
+
+
+def test_an_unknown_rule_is_refused_and_the_nearest_named(good: Callable[[str], Path]) -> None:
+    with pytest.raises(ReleaseError, match="Did you mean COV001"):
+        validate(Release(str(good("small"))), only=("CVO001",))
+
+
+def test_a_folder_without_embeddings_cannot_be_judged(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("nothing")
+    with pytest.raises(ReleaseError, match="no Parquet file below embeddings/"):
+        validate(Release(str(tmp_path)))
+
+
+def test_what_was_not_checked_says_why_and_never_passes(broken: Callable[[str], Broken]) -> None:
+    release = broken("small")
+    (release.folder / "sources.parquet").unlink()
+    report = validate(Release(str(release.folder)))
+    for code in ("GEO008", "GEO011", "TIM003", "COV001", "PRV006"):
+        assert report.checked[code].startswith("not checked: sources.parquet does not exist"), code
+
+
+def test_a_sample_is_said_and_finds_what_lies_in_it(broken: Callable[[str], Broken]) -> None:
+    release = broken("small")
+    report = validate(Release(str(release.folder)), only=("GEO012",), sample=10)
+    assert re.fullmatch(r"passed on \d+ of \d+ chips", report.checked["GEO012"])
+
+
+def test_every_bad_row_is_counted_and_the_first_named(broken: Callable[[str], Broken]) -> None:
+    release = broken("small")
+    release.column("valid_fraction", lambda values: [2.0 if 3 <= n < 40 else v for n, v in enumerate(values)])
+    (finding,) = validate(Release(str(release.folder)), only=("VEC006",)).findings
+    assert finding.severity is Severity.ERROR
+    assert "row 3 (" in finding.where
+    assert "37 of" in finding.found
+
+
+def test_many_files_with_one_fault_do_not_drown_the_report(broken: Callable[[str], Broken]) -> None:
+    release = broken("small")
+    for number in range(30):
+        (release.folder / f"stray-{number}.txt").write_text("x")
+    findings = validate(Release(str(release.folder)), only=("INT002",)).findings
+    assert len(findings) == 21
+    assert findings[-1].found == "10 more like these"
