@@ -103,9 +103,9 @@ def _references(facts: Facts) -> list[dict[str, Any]]:
     if _URL.fullmatch(fingerprint.model_link):
         model["url"] = fingerprint.model_link
     found = [model]
-    for term in facts.sources.terms:
+    for term in facts.sources.terms[:10]:
         attribution = one_line(term.attribution or "")
-        title = ", ".join(facts.sources.collections) or facts.spec.sensor
+        title = ", ".join(facts.sources.collections[:10]) or facts.spec.sensor
         found.append(
             {
                 "type": "data",

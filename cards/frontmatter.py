@@ -41,7 +41,7 @@ def fields(facts: Facts) -> dict[str, Any]:
         "embedding_temporal_context": _period(facts),
         "embedding_dimension": fingerprint.dimensions,
         "grid_spacing": f"{facts.ground:.10g} m",
-        "inference_datasets": [one_line(name) for name in facts.sources.collections] or [facts.spec.sensor],
+        "inference_datasets": [one_line(name) for name in facts.sources.collections[:20]] or [facts.spec.sensor],
         "model_name": one_line(fingerprint.model_name),
         "model_link": one_line(fingerprint.model_link),
     }

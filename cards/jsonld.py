@@ -65,7 +65,7 @@ def json_ld(facts: Facts, released: date) -> dict[str, Any]:
         },
         "isBasedOn": [
             {"@type": "Dataset", "name": one_line(name), "description": _based_on(facts, name)}
-            for name in facts.sources.collections or (spec.sensor,)
+            for name in facts.sources.collections[:20] or (spec.sensor,)
         ],
     }
     if spec.doi:
@@ -91,5 +91,5 @@ def json_ld(facts: Facts, released: date) -> dict[str, Any]:
 
 
 def _based_on(facts: Facts, name: str) -> str:
-    terms = "; ".join(one_line(term.attribution) for term in facts.sources.terms if term.attribution)
+    terms = "; ".join(one_line(term.attribution) for term in facts.sources.terms[:5] if term.attribution)
     return f"Imagery of the collection {one_line(name)}, sensor {facts.spec.sensor}. {terms}".strip()

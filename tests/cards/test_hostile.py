@@ -17,6 +17,7 @@ from clay_publish.cards import write_cards
 from clay_publish.cards.escape import code, link, markdown, paragraphs
 from clay_publish.release import Release
 
+from .copies import change_table
 from .specs import respecify
 
 HOSTILE = {
@@ -56,6 +57,22 @@ def hostile_sources(folder: Path, text: str) -> None:
     pq.write_table(table, path)
 
 
+def hostile_run(folder: Path, text: str) -> None:
+    """A model that calls itself what it likes, and images that carry strange notes."""
+    document = json.loads((folder / "manifest.json").read_text())["run"]
+    document |= {"notes": [text, text], "device": text}
+    document["libraries"][text[:50]] = text
+    (folder / ".run/run.json").write_text(json.dumps(document))
+
+    def renamed(table: pa.Table) -> pa.Table:
+        emb = json.loads(table.schema.metadata[b"emb"])
+        emb["embrel:decided_by"] |= {"model_name": text, "model_link": text, "encoder_version": text}
+        emb["embrel:decided_by"]["parameters"] = {text[:50]: text}
+        return table.replace_schema_metadata({**table.schema.metadata, b"emb": json.dumps(emb)})
+
+    change_table(folder, "embeddings", renamed)
+
+
 @pytest.fixture(scope="module")
 def schema() -> object:
     return json.loads((Path(__file__).parent / "cff-1.2.0.json").read_text())
@@ -67,6 +84,7 @@ def test_a_hostile_spec_gives_a_harmless_card(kind: str, release_copy: Path, sch
     before = (release_copy / "README.md").read_text()
     respecify(release_copy, **hostile_spec(text))
     hostile_sources(release_copy, text)
+    hostile_run(release_copy, text)
     write_cards(Release(str(release_copy)))
     card = (release_copy / "README.md").read_text()
     assert len(card) < 100_000
@@ -132,3 +150,16 @@ def test_inline_code_cannot_be_left() -> None:
 
 def test_paragraphs_stay() -> None:
     assert paragraphs("One\nline.\n\n# Two") == "One line.\n\n\\# Two"
+
+
+def test_a_thousand_kinds_of_terms_make_no_endless_card(release_copy: Path) -> None:
+    path = release_copy / "sources.parquet"
+    row = pq.read_table(path).slice(0, 1)
+    rows = pa.concat_tables([row] * 1000)
+    texts = pa.array([f"Attribution of image {number}." for number in range(1000)], pa.string())
+    place = rows.column_names.index("attribution")
+    pq.write_table(rows.set_column(place, rows.schema.field("attribution"), texts), path)
+    write_cards(Release(str(release_copy)))
+    card = (release_copy / "README.md").read_text()
+    assert card.count("Attribution of image") == 40
+    assert "960 more kinds of terms are in `sources.parquet`." in card
