@@ -14,6 +14,7 @@ from clay_publish.spec import Chips
 from clay_publish.squares import Square
 
 _ROUNDING = 1e-6
+_LARGEST_REFLECTANCE = 10
 _FLOOR = 1e-10
 """Linear power at and below zero, before decibels (Clay's training)."""
 
@@ -85,6 +86,21 @@ def normalise(
     if not np.isfinite(raw).all():
         raise ImageryError(f"band {statistics.name}", "has values that overflow", "finite numbers")
     return raw
+
+
+def check_numbers(values: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_], sensor: Sensor, where: str) -> None:
+    """Refuse reflectances where digital numbers are expected: the statistics would not fit them.
+
+    Raises:
+        ImageryError: real numbers, none of them above 10.
+    """
+    if sensor.decibels or not np.issubdtype(values.dtype, np.floating) or not valid.any():
+        return
+    largest = float(values[valid].astype(np.float64).max())
+    if largest <= _LARGEST_REFLECTANCE:
+        raise ImageryError(
+            where, f"has real numbers up to {largest:g}", "digital numbers as the sensor's archive has them"
+        )
 
 
 def judge(valid: float, cloud: float, rules: Chips) -> tuple[str, str] | tuple[None, None]:

@@ -14,6 +14,7 @@ from clay_publish.store import is_url
 from clay_publish.windows import Window, parse_time
 
 _MAX_ID = 4096
+_SAME_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def source_item(item: Mapping[str, Any], sensor: Sensor, *, block: int, base: st
     where = f"item {identifier}"
     moment, start, end = _times(properties, where)
     files = _band_files(item, assets, sensor, where, base)
+    _check_scale(assets, files, sensor, where)
     grid_asset, grid = _finest_grid(item, assets, [f.asset for f in files])
     return SourceItem(
         id=identifier,
@@ -206,6 +208,21 @@ def _band_files(
             fix="Choose the sensor that made it, or add the asset's name to the sensor's band.",
         )
     return tuple(file for file in found if file is not None)
+
+
+def _check_scale(assets: Mapping[str, Any], files: Iterable[BandFile], sensor: Sensor, where: str) -> None:
+    """Refuse digital numbers of another scale than the sensor's: its statistics would not fit them."""
+    for file in files:
+        described = assets[file.asset].get("raster:bands") or assets[file.asset].get("bands") or []
+        place = (file.index or 1) - 1
+        own = described[place] if place < len(described) and isinstance(described[place], dict) else {}
+        stated = _number(own.get("scale", own.get("raster:scale")))
+        if sensor.scale is not None and stated and abs(stated / sensor.scale - 1) > _SAME_SCALE:
+            raise SourceError(
+                f"{where}, asset {file.asset}",
+                f"has the scale {stated:g}",
+                f"{sensor.scale:g}, the one of sensor {sensor.key}",
+            )
 
 
 def _find_band(item: Mapping[str, Any], assets: Mapping[str, Any], band: Band, base: str | None) -> BandFile | None:

@@ -203,6 +203,8 @@ def _band(image: ImageFile, file: BandFile, nodata: float | None) -> OpenBand:
     dataset, index = image.dataset, file.index or 1
     if index > dataset.count or (file.index is None and dataset.count > 1 and file.band != "mask"):
         raise ImageryError(image.where, f"has {dataset.count} bands", f"band {index} to be {file.band}")
+    if np.dtype(dataset.dtypes[index - 1]).kind not in "uif":
+        raise ImageryError(image.where, f"has {dataset.dtypes[index - 1]} pixels", "integers or real numbers")
     rows, columns = dataset.block_shapes[index - 1]
     size = rows * columns * np.dtype(dataset.dtypes[index - 1]).itemsize
     if size > MAX_BLOCK_BYTES:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import shapely
 
 from clay_publish.footprint import centres, footprints
-from clay_publish.producer.chips import ChipBlock, Reading, cut, judge, normalise
+from clay_publish.producer.chips import ChipBlock, Reading, check_numbers, cut, judge, normalise
 from clay_publish.producer.grids import ground_size
 from clay_publish.producer.items import ItemMask, RasterGrid, SourceItem
 from clay_publish.producer.raster import OpenBand, open_bands
@@ -90,7 +90,7 @@ def inside(area: shapely.Geometry | None, lon: Floats, lat: Floats) -> npt.NDArr
     return np.asarray(shapely.intersects_xy(area, lon, lat))
 
 
-def read_scene(item: SourceItem, reading: Reading, area: shapely.Geometry | None) -> Iterator[ChipBlock]:
+def read_scene(item: SourceItem, reading: Reading, area: shapely.Geometry | None) -> Generator[ChipBlock]:
     """Chips of an image, a row of chips at a time and at most `MEMORY` bytes at once.
 
     Raises:
@@ -130,6 +130,8 @@ def _block(strip: Strip, scene: SceneChips, reading: Reading, area: shapely.Geom
     if not len(mine):
         return None
     reading.offsets.look(item, strip.values[: len(bands)], strip.valid[: len(bands)])
+    for band, values, has in zip(bands, strip.values, strip.valid, strict=False):
+        check_numbers(values, has, sensor, f"band {band.name}")
     everywhere = np.logical_and.reduce(strip.valid[: len(bands)])
     valid = _share(cut(everywhere, size))
     cloud = _cloud(strip, item.mask, len(bands), size)

@@ -75,6 +75,8 @@ class Sensor:
     """Keys of an asset that holds all bands in this order, where the item does not describe its bands."""
     decibels: bool = False
     """Linear power in the file: ≤ 0 becomes 1e-10, then 10·log10."""
+    scale: float | None = None
+    """What catalogs state as the factor from a digital number to reflectance; another one means other numbers."""
     offset_from_baseline: float | None = None
     """Sentinel-2's processing baseline from which +1000 is in the pixels."""
 
@@ -146,6 +148,7 @@ SENSORS: dict[str, Sensor] = {
             COPERNICUS,
             nodata=0,
             masks=(_SCL, _OMNICLOUDMASK),
+            scale=0.0001,
             offset_from_baseline=4.0,
         ),
         Sensor(
@@ -180,6 +183,7 @@ SENSORS: dict[str, Sensor] = {
             "public-domain",
             _USGS,
             nodata=0,
+            scale=0.0000275,
             masks=(_QA_PIXEL, _OMNICLOUDMASK),
         ),
         Sensor(

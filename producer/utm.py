@@ -1,7 +1,7 @@
 """The `utm` layout: the Earth cut once, and for every cell and window the best acquisition."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeVar
@@ -13,7 +13,7 @@ from rasterio.enums import Resampling
 
 from clay_publish.errors import ImageryError
 from clay_publish.grid import UtmGrid
-from clay_publish.producer.chips import ChipBlock, Reading, judge, normalise
+from clay_publish.producer.chips import ChipBlock, Reading, check_numbers, judge, normalise
 from clay_publish.producer.content import SourceChangedError
 from clay_publish.producer.items import SourceItem
 from clay_publish.producer.scene import cloudy
@@ -95,7 +95,7 @@ class _Cell:
     used: tuple[str, ...] = ()
 
 
-def read_cells(cells: Cells, items: tuple[SourceItem, ...], window: Window, reading: Reading) -> Iterator[ChipBlock]:
+def read_cells(cells: Cells, items: tuple[SourceItem, ...], window: Window, reading: Reading) -> Generator[ChipBlock]:
     """Chips of a unit's cells, one superblock at a time.
 
     A superblock is warped whole and always the same one for a cell, so that a chip's pixels do not depend on which
@@ -237,6 +237,8 @@ class _Piece:
         for place, item in enumerate(acquisition.items):
             try:
                 read = self.opened.warp(self.opened.bands(item), self.canvas, Resampling.bilinear)
+                for band, (values, valid) in zip(self.reading.bands, read, strict=True):
+                    check_numbers(values, valid, self.reading.sensor, f"band {band.name}")
             except ImageryError as error:
                 self._blame(item, error)
                 continue

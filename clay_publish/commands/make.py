@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from clay_publish.release import Release
 
 
+_DAMAGE = ("unreadable", "source_changed", "failed")
+"""Reasons that are no property of the ground or the sky."""
+
+
 def run(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json = False, quiet: Quiet = False) -> None:
     """Do everything, from the spec to a validated release directory."""
     screen, begun = Screen(quiet=quiet, as_json=json), time.monotonic()
@@ -32,6 +36,7 @@ def run(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json = Fal
         if not json:
             typer.echo(f"`clay-publish validate {release.store.where}` says what is wrong.", err=True)
         raise typer.Exit(1)
+    _leave_if_damaged(record, json=json)
 
 
 def produce(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json = False, quiet: Quiet = False) -> None:
@@ -41,6 +46,23 @@ def produce(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json =
         release, record, _ = _embed(spec, out, report)
     summary = _summary(release, record)
     screen.result(_line(summary), summary)
+    _leave_if_damaged(record, json=json)
+
+
+def _leave_if_damaged(record: "RunRecord", *, json: bool) -> None:
+    """Exit with 1 where the run went on past images that it could not use: the reader has to decide about them."""
+    for note in record.notes:
+        typer.echo(f"note: {note}", err=True)
+    lost = {reason: record.coverage[reason] for reason in _DAMAGE if record.coverage.get(reason)}
+    if not lost:
+        return
+    if not json:
+        said = ", ".join(f"{count} {reason}" for reason, count in lost.items())
+        typer.echo(
+            f"{said}: the coverage table says which and why. Mend or `exclude` their items; run again to retry.",
+            err=True,
+        )
+    raise typer.Exit(1)
 
 
 def _embed(path: Path, out: Path | None, report: "Report") -> "tuple[Release, RunRecord, str | None]":
