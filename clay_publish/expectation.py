@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 
 from clay_publish.grid import NORTH, SOUTH, Bools, Floats, Ints, UtmGrid, epsg_of, in_zone, utm
-from clay_publish.runs import Runs, difference, size, spread, union
+from clay_publish.runs import NONE, Runs, difference, size, spread, union
 from clay_publish.squares import SQUARE, Square
 
 Rule = Literal["intersects", "covered"]
@@ -91,7 +91,7 @@ def expected_cells(grid: UtmGrid, area: Any, *, rule: Rule) -> Iterator[ZoneCell
         return
     shapely.prepare(area)
     west, _, east, _ = area.bounds
-    for zone in _zones_near(west, east):
+    for zone in zones_near(west, east):
         piece = _piece_in_plane(grid, area, zone)
         if piece is not None:
             runs = _clip_to_zone(grid, zone, *fill(piece, rule=rule))
@@ -99,7 +99,16 @@ def expected_cells(grid: UtmGrid, area: Any, *, rule: Rule) -> Iterator[ZoneCell
                 yield ZoneCells(grid, zone, runs)
 
 
-def _zones_near(west: float, east: float) -> list[int]:
+def touched_cells(grid: UtmGrid, area: Any, zone: int) -> Runs:
+    """Cells of one zone that share ground with polygons, whether they belong to the zone or not.
+
+    To be compared with expected cells, which do: this is faster where there are many small areas.
+    """
+    piece = _piece_in_plane(grid, area, zone)
+    return NONE if piece is None else fill(piece, rule="intersects")
+
+
+def zones_near(west: float, east: float) -> list[int]:
     """Zones whose cells may reach a range of longitudes: its own, and neighbours on both sides."""
     first, last = math.floor((west + 180) / 6), math.floor((east + 180) / 6)
     reach = 2  # cells stick out of their zone by less than two zones' width

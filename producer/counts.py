@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 
 from clay_publish.area import Area
-from clay_publish.expectation import ZoneCells, expected_cells
+from clay_publish.expectation import ZoneCells, expected_cells, touched_cells, zones_near
 from clay_publish.grid import UtmGrid
 from clay_publish.producer.items import SourceItem
 from clay_publish.producer.scene import SceneChips, inside
@@ -71,11 +71,12 @@ def count_cells(grid: UtmGrid, steps: Iterable[Step]) -> Counts:
     squares: list[SquareCount] = []
     by_item: Counter[str] = Counter()
     for step in steps:
-        used, excluded = _by_zone(grid, step.used), _by_zone(grid, step.excluded)
+        used, excluded = _near(step.used), _near(step.excluded)
         for zone in expected_cells(grid, step.area.geometry, rule=step.area.rule):
-            here = [(item, shared) for item, runs in used[zone.zone] if size(shared := _shared(zone.runs, runs))]
-            by_item.update({item.id: size(shared) for item, shared in here})
-            squares += _squares(zone, step.window, [shared for _, shared in here], [r for _, r in excluded[zone.zone]])
+            here = list(_in_zone(zone, used[zone.zone]))
+            by_item.update({item.id: size(runs) for item, runs in here})
+            left_out = [runs for _, runs in _in_zone(zone, excluded[zone.zone])]
+            squares += _squares(zone, step.window, [runs for _, runs in here], left_out)
     return Counts(tuple(sorted(squares, key=lambda each: (each.window, each.square))), dict(by_item))
 
 
@@ -95,28 +96,34 @@ def count_scenes(items: Sequence[SourceItem], chip: int, areas: Sequence[Area | 
     return Counts(tuple(sorted(rows, key=lambda each: (each.window, each.square))), dict(by_item))
 
 
-def _by_zone(grid: UtmGrid, items: Sequence[SourceItem]) -> dict[int, list[tuple[SourceItem, Runs]]]:
-    """The cells that each image touches. Images of one footprint are worked out once."""
-    known: dict[bytes, list[ZoneCells]] = {}
-    found: dict[int, list[tuple[SourceItem, Runs]]] = defaultdict(list)
+def _near(items: Sequence[SourceItem]) -> dict[int, list[SourceItem]]:
+    """Images by the zones that they may reach."""
+    found: dict[int, list[SourceItem]] = defaultdict(list)
     for item in items:
-        if item.geometry is None:
-            continue
-        key = shapely.to_wkb(item.geometry)
-        if key not in known:
-            known[key] = list(expected_cells(grid, item.geometry, rule="intersects"))
-        for cells in known[key]:
-            found[cells.zone].append((item, cells.runs))
+        if item.geometry is not None:
+            west, _, east, _ = item.geometry.bounds
+            for zone in zones_near(west, east):
+                found[zone].append(item)
     return found
 
 
-def _shared(expected: Runs, runs: Runs) -> Runs:
-    return intersection(runs, between_rows(expected, int(runs[0][0]), int(runs[0][-1])))
+def _in_zone(zone: ZoneCells, items: Sequence[SourceItem]) -> Iterator[tuple[SourceItem, Runs]]:
+    """Images that touch expected cells, and which. Images of one footprint are worked out once."""
+    known: dict[bytes, Runs] = {}
+    for item in items:
+        key = shapely.to_wkb(item.geometry)
+        if key not in known:
+            runs = touched_cells(zone.grid, item.geometry, zone.zone)
+            if size(runs):
+                runs = intersection(runs, between_rows(zone.runs, int(runs[0][0]), int(runs[0][-1])))
+            known[key] = runs
+        if size(known[key]):
+            yield item, known[key]
 
 
 def _squares(zone: ZoneCells, window: Window, used: list[Runs], excluded: list[Runs]) -> Iterator[SquareCount]:
     covered = _together(used)
-    left_out = difference(intersection(_together(excluded), zone.runs), covered)
+    left_out = difference(_together(excluded), covered)
     images: Counter[Square] = Counter()
     for runs in used:
         images.update(square for square, _ in _in_squares(zone, runs))
