@@ -193,7 +193,7 @@ def test_a_constant_image_gives_no_constant_vector(tmp_path: Path, make: Make, m
     write_tif(tmp_path / "any.tif", values, Affine(10, 0, 500_000, 0, -10, 5_000_000), "EPSG:32631")
     item = write_item(tmp_path / "any.json", {"rgbnir": {"href": "any.tif"}})
     made = make(item, sensor="sentinel-2-rgbnir", chips={"layout": "scene", "size": 64})
-    assert 4 <= made.counts["invalid_vector"] <= 8
+    assert made.counts["invalid_vector"] >= 4
     assert made.counts["invalid_vector"] + made.counts["embedded"] == 16
     vectors = np.stack(made.embeddings["embedding"].to_numpy(zero_copy_only=False))
     assert np.isfinite(vectors).all()
