@@ -9,8 +9,10 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.filesize import decimal
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from clay_publish.progress import Progress, Report, silent
 
@@ -48,12 +50,23 @@ def _bars(console: Console) -> Bars:
     return Bars(
         TextColumn("{task.description:<9}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        _Amount(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[message]}"),
+        TextColumn("{task.fields[message]}", markup=False),
         console=console,
     )
+
+
+class _Amount(ProgressColumn):
+    """Units done of all; of bytes, also how many a second."""
+
+    def render(self, task: Task) -> Text:
+        done, total = int(task.completed), "?" if task.total is None else int(task.total)
+        if task.fields["unit"] != "bytes":
+            return Text(f"{done}/{total}")
+        rate = f" {decimal(int(task.speed))}/s" if task.speed else ""
+        return Text(f"{decimal(done)}/{decimal(int(task.total or 0))}{rate}")
 
 
 class _Drawing:
@@ -65,7 +78,7 @@ class _Drawing:
 
     def __call__(self, step: Progress) -> None:
         if step.stage not in self._tasks:
-            self._tasks[step.stage] = self._bars.add_task(step.stage, message="")
+            self._tasks[step.stage] = self._bars.add_task(step.stage, message="", unit=step.unit)
         self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total or None, message=step.message)
 
 
