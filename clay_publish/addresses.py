@@ -18,8 +18,8 @@ def alternate_addresses(spec: Spec) -> dict[str, str]:
     if spec.publish.source_coop:
         hosts[SOURCE_COOP] = f"https://data.source.coop/{spec.publish.source_coop}/{spec.version}"
     if spec.publish.hugging_face:
-        # On the Hub the repository's root is the version, and a tag.
-        hosts[HUGGING_FACE] = f"https://huggingface.co/datasets/{spec.publish.hugging_face}/resolve/{spec.version}"
+        # On the Hub the repository's root is the version, and `v` with its number a tag.
+        hosts[HUGGING_FACE] = f"https://huggingface.co/datasets/{spec.publish.hugging_face}/resolve/v{spec.version}"
     primary = release_address(spec)
     if primary is None:
         return {}

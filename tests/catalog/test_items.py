@@ -83,7 +83,7 @@ def test_addresses_are_absolute_with_a_base_url_and_relative_without(make_releas
     asset = item["assets"]["embeddings"]
     name = "embeddings/zone=18/18_04_41_2023-01-01_2023-02-01.parquet"
     assert asset["href"] == f"https://data.source.coop/clay/tiny/1.0.0/{name}"
-    other = f"https://huggingface.co/datasets/made-with-clay/tiny/resolve/1.0.0/{name}"
+    other = f"https://huggingface.co/datasets/made-with-clay/tiny/resolve/v1.0.0/{name}"
     assert asset["alternate"] == {"hugging-face": {"href": other, "alternate:name": "hugging-face"}}
     assert {link["href"] for link in item["links"] if link["rel"] == "collection"} == {
         "https://data.source.coop/clay/tiny/1.0.0/collection.json"
@@ -141,6 +141,25 @@ def test_items_are_valid_geoparquet_and_the_readers_agree(make_release: MakeRele
     frame = gpd.read_parquet(where)
     assert frame.crs.to_authority() == ("OGC", "CRS84")
     assert sorted(frame["id"]) == sorted(items)
+
+
+def test_rustac_reads_the_same_items(make_release: MakeRelease) -> None:
+    import rustac
+
+    release = make_release()
+    write_items(release)
+    items = items_of(release)
+    found = rustac.read_sync(release.store.path(ITEMS))["features"]
+    assert sorted(item["id"] for item in found) == sorted(items)
+    for item in found:
+        ours = items[item["id"]]
+        assert item["assets"] == ours["assets"]
+        assert item["links"] == ours["links"]
+        np.testing.assert_allclose(item["bbox"], ours["bbox"])
+        there = shapely.geometry.shape(item["geometry"])
+        assert there.equals_exact(shapely.geometry.shape(ours["geometry"]), 1e-9)
+        for name in ("emb:runtime_parameters", "embrel:coverage", "table:row_count", "emb:energy", "gsd"):
+            assert item["properties"][name] == ours["properties"][name]
 
 
 def test_every_item_is_valid_with_its_extensions(make_release: MakeRelease, validator: Any) -> None:
