@@ -146,3 +146,23 @@ def test_ten_megabytes_of_description_are_refused(make_release: MakeRelease) -> 
 def test_the_collection_needs_the_items(make_release: MakeRelease) -> None:
     with pytest.raises(ReleaseError, match=r"items\.parquet"):
         write_collection(make_release())
+
+
+def test_the_sample_is_cataloged_as_a_whole(sample_release: Path, validator: Any, shared_data: Path) -> None:
+    import pyarrow.parquet as pq
+    from stac_geoparquet.arrow import stac_table_to_items
+
+    collection = pystac.Collection.from_file(str(sample_release / COLLECTION))
+    collection.validate(validator=validator)
+    pystac.Item.from_file(str(sample_release / MODEL)).validate(validator=validator)
+    assert accepts(shared_data, collection.to_dict(transform_hrefs=False), validator) == []
+    items = list(stac_table_to_items(pq.read_table(sample_release / "items.parquet")))
+    for item in items:
+        pystac.validation.validate_dict(item, validator=validator)
+        assert accepts(shared_data, item, validator) == []
+    assert sum(item["properties"]["table:row_count"] for item in items) == collection.extra_fields["table:row_count"]
+    listed = {asset.href.removeprefix("./") for asset in collection.assets.values()}
+    assert {"items.parquet", "sources.parquet", "README.md", "croissant.json", "manifest.json"} <= listed
+    for asset in collection.assets.values():
+        assert (sample_release / asset.href).is_file()
+    assert "thumbnail" in collection.assets
