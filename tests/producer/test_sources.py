@@ -2,7 +2,9 @@
 
 import copy
 import json
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pystac
 import pytest
 from fault_proxy import FaultProxy
+from s3_servers import KEY, SECRET, free_port, serve, with_client
 from shapely import box
 from stac_server import Memory, collection, stac_server
 
@@ -82,7 +85,7 @@ def memory(items: list[dict[str, Any]]) -> Memory:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[str]:
+def http(tmp_path: Path) -> Iterator[str]:
     """The temporary folder over http."""
 
     class Quiet(SimpleHTTPRequestHandler):
@@ -228,7 +231,7 @@ def test_pages_that_never_end_are_noticed(memory: Memory, monkeypatch: pytest.Mo
         ids(address)
 
 
-def test_an_api_without_item_search_is_refused(tmp_path: Path, serve: str) -> None:
+def test_an_api_without_item_search_is_refused(tmp_path: Path, http: str) -> None:
     core = "https://api.stacspec.org/v1.0.0/core"
     landing = {
         "type": "Catalog",
@@ -240,35 +243,35 @@ def test_an_api_without_item_search_is_refused(tmp_path: Path, serve: str) -> No
     }
     (tmp_path / "index.json").write_text(json.dumps(landing))
     with pytest.raises(SourceError, match="item-search"):
-        ids(f"{serve}/index.json")
+        ids(f"{http}/index.json")
 
 
 def test_a_static_catalog_is_walked_on_disk_and_over_http(
-    tmp_path: Path, serve: str, items: list[dict[str, Any]]
+    tmp_path: Path, http: str, items: list[dict[str, Any]]
 ) -> None:
     catalog = pystac.Catalog("root", "all")
-    for name, some in (("one", items[:30]), ("two", items[30:])):
+    for name, some in (("one", items[:6]), ("two", items[6:20])):
         extent = pystac.Extent(pystac.SpatialExtent([[-180, -90, 180, 90]]), pystac.TemporalExtent([[None, None]]))
         child = pystac.Collection(name, name, extent, license="CC-BY-4.0")
         catalog.add_child(child)
         child.add_items([pystac.Item.from_dict({**item, "links": [], "collection": None}) for item in some])
     catalog.normalize_and_save(str(tmp_path), pystac.CatalogType.SELF_CONTAINED)
-    everything = sorted(item["id"] for item in items)
+    everything = sorted(item["id"] for item in items[:20])
     assert ids(str(tmp_path / "catalog.json")) == everything
-    assert ids(f"{serve}/catalog.json") == everything
-    assert {f.collection["license"] for f in read_items(f"{serve}/catalog.json") if f.collection} == {"CC-BY-4.0"}
+    assert ids(f"{http}/catalog.json") == everything
+    assert {f.collection["license"] for f in read_items(f"{http}/catalog.json") if f.collection} == {"CC-BY-4.0"}
     next(tmp_path.glob("two/*/*.json")).unlink()
     with pytest.raises(SourceError, match="404"):
-        ids(f"{serve}/catalog.json")
+        ids(f"{http}/catalog.json")
 
 
 def test_stac_geoparquet_and_item_collections_are_read_over_http(
-    tmp_path: Path, serve: str, shared_data: Path, items: list[dict[str, Any]]
+    tmp_path: Path, http: str, shared_data: Path, items: list[dict[str, Any]]
 ) -> None:
     (tmp_path / "items.parquet").write_bytes((shared_data / "stac_items" / S2).read_bytes())
     (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items[:3]}))
-    assert ids(f"{serve}/items.parquet") == sorted(item["id"] for item in items)
-    assert ids(f"{serve}/items.json") == sorted(item["id"] for item in items[:3])
+    assert ids(f"{http}/items.parquet") == sorted(item["id"] for item in items)
+    assert ids(f"{http}/items.json") == sorted(item["id"] for item in items[:3])
 
 
 def test_several_sources_are_one(tmp_path: Path, items: list[dict[str, Any]]) -> None:
@@ -366,3 +369,30 @@ def test_unknown_terms_stay_unknown() -> None:
     """PlanetScope's depend on the contract; the spec can say them."""
     assert terms(None, "various", sensor("planetscope-sr").license, None) is None
     assert terms(None, "various", sensor("planetscope-sr").license, "LicenseRef-Contract") == "LicenseRef-Contract"
+
+
+def test_items_are_read_from_object_storage(
+    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch, items: list[dict[str, Any]]
+) -> None:
+    port = free_port()
+    settings = {
+        "IOT_MTLS_ENABLED": "0",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "SERVICES": "s3",
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(tmp_path / "data"),
+    }
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    table = (shared_data / "stac_items" / S2).read_bytes()
+    with contextmanager(serve)([Path(sys.executable).with_name("ministack")], port, tmp_path, settings) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        place = {"LocationConstraint": "us-west-2"}
+        with_client(address, lambda c: c.create_bucket(Bucket="stac", CreateBucketConfiguration=place))
+        with_client(address, lambda c: c.put_object(Bucket="stac", Key="items.parquet", Body=table))
+        with_client(address, lambda c: c.put_object(Bucket="stac", Key="one.json", Body=json.dumps(items[0])))
+        assert ids("s3://stac/items.parquet") == sorted(item["id"] for item in items)
+        assert ids("s3://stac/one.json") == [items[0]["id"]]
+        with pytest.raises(SourceError, match="cannot be read"):
+            ids("s3://stac/none.json")
