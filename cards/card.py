@@ -5,6 +5,7 @@ import math
 from markupsafe import Markup
 
 from clay_publish import release as paths
+from clay_publish.addresses import source_coop_address
 from clay_publish.cards import licences
 from clay_publish.cards.changelog import History
 from clay_publish.cards.escape import environment
@@ -21,12 +22,12 @@ def hub_card(facts: Facts, quality: Quality, figures: frozenset[str], bibtex: st
 
 
 def host_card(facts: Facts, quality: Quality, figures: frozenset[str], bibtex: str, history: History) -> str:
-    """The body alone; where the release's address is known, its pictures are named by it.
+    """The body alone, with the pictures' full addresses where they are known.
 
     source.coop shows front matter as text, and the card at addresses that relative names do not fit.
     """
-    base = f"{facts.address}/" if facts.address else "../../"
-    return _body(facts, quality, figures, bibtex, history, pictures=f"{base}{paths.FIGURES}/")
+    base = source_coop_address(facts.spec) or facts.address or "../.."
+    return _body(facts, quality, figures, bibtex, history, pictures=f"{base}/{paths.FIGURES}/")
 
 
 def _body(

@@ -120,10 +120,12 @@ class Facts:
     @property
     def home(self) -> str | None:
         """The page a person would be sent to; None where the spec names none."""
-        if self.address:
-            return self.address
-        repository = self.spec.publish.hugging_face
-        return f"https://huggingface.co/datasets/{repository}" if repository else None
+        publish = self.spec.publish
+        if publish.source_coop:
+            return f"https://source.coop/{publish.source_coop}"
+        if publish.hugging_face:
+            return f"https://huggingface.co/datasets/{publish.hugging_face}"
+        return self.address
 
     @property
     def address(self) -> str | None:

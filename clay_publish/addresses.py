@@ -12,11 +12,17 @@ def release_address(spec: Spec) -> str | None:
     return f"{base.rstrip('/')}/{spec.version}" if base else None
 
 
+def source_coop_address(spec: Spec) -> str | None:
+    """Address of this version's root on source.coop; None where it does not go there."""
+    product = spec.publish.source_coop
+    return f"https://data.source.coop/{product}/{spec.version}" if product else None
+
+
 def alternate_addresses(spec: Spec) -> dict[str, str]:
     """Host → address of this version's root there, for hosts other than the one of `release_address`."""
     hosts = {}
-    if spec.publish.source_coop:
-        hosts[SOURCE_COOP] = f"https://data.source.coop/{spec.publish.source_coop}/{spec.version}"
+    if (product := source_coop_address(spec)) is not None:
+        hosts[SOURCE_COOP] = product
     if spec.publish.hugging_face:
         # On the Hub the repository's root is the version, and `v` with its number a tag.
         hosts[HUGGING_FACE] = f"https://huggingface.co/datasets/{spec.publish.hugging_face}/resolve/v{spec.version}"

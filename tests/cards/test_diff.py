@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from image_server import ImageServer
 
 from clay_publish.cards import write_cards
 from clay_publish.cards.compare import compare
@@ -157,3 +158,14 @@ def test_the_smallest_version_that_is_enough(previous: str, step: Step, enough: 
 def test_versions_are_ordered_as_semver_says() -> None:
     texts = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0"]
     assert [str(version) for version in sorted(Version.parse(text) for text in texts[::-1])] == texts
+
+
+def test_a_published_version_is_compared_where_it_lies(pair: tuple[Path, Path]) -> None:
+    """A web server cannot list its files: the manifest names them."""
+    old, new = pair
+    chips = ids_of(old)
+    lose(new, chips[:2], "excluded")
+    with ImageServer(old) as server:
+        found = compare(Release(server.url), Release(str(new)))
+    assert (found.chips.added, found.chips.removed, found.chips.unchanged) == (0, 2, len(chips) - 2)
+    assert found.coverage.lost == {"excluded": 2}
