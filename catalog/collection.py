@@ -11,7 +11,7 @@ from clay_publish import release as paths
 from clay_publish.addresses import release_address
 from clay_publish.catalog.documents import document_assets
 from clay_publish.catalog.extension import SCHEMA_FILE, SCHEMA_URI, schema_text
-from clay_publish.catalog.item_table import PARQUET, STAC_VERSION
+from clay_publish.catalog.item_table import PARQUET, STAC_VERSION, asset_key, table_title
 from clay_publish.catalog.json_items import FOLDER
 from clay_publish.catalog.model import model_item
 from clay_publish.catalog.overview import Overview, rfc3339
@@ -100,7 +100,11 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
                 "roles": ["data"],
                 "processing:lineage": _lineage(spec, fingerprint),
                 "processing:software": {"clay-publish": __version__, **run.libraries},
-            }
+            },
+            **{
+                asset_key(folder): {"type": PARQUET, "title": table_title(folder), "roles": ["data"]}
+                for folder in _other_tables(release)
+            },
         },
         "assets": dict(assets),
         "links": _links(spec),
@@ -113,6 +117,11 @@ def _has_loss(release: Release, path: str) -> bool:
     group = release.parquet(path).metadata.row_group(0)
     columns = [group.column(place) for place in range(group.num_columns)]
     return any(c.path_in_schema == "loss" and c.statistics.null_count < c.num_values for c in columns)
+
+
+def _other_tables(release: Release) -> list[str]:
+    files = [path for top in (paths.PATCHES, paths.AGGREGATES) for path in release.data_files(top)]
+    return sorted({path.partition("/zone=")[0] for path in files})
 
 
 def _lineage(spec: Spec, fingerprint: Fingerprint) -> str:

@@ -24,6 +24,8 @@ _SINGLE = (
     ("card", paths.CARD, "text/markdown", "Dataset card", ["metadata", "overview"]),
     ("citation", paths.CITATION, "application/yaml", "How to cite (CITATION.cff)", ["metadata"]),
     ("croissant", paths.CROISSANT, "application/ld+json", "Croissant metadata", ["metadata"]),
+    ("datacite", paths.DATACITE, "application/json", "DataCite metadata", ["metadata"]),
+    ("json-ld", paths.JSON_LD, "application/ld+json", "schema.org Dataset", ["metadata"]),
     ("changelog", paths.CHANGELOG, "text/markdown", "What changed since the version before", ["metadata"]),
     ("spec", paths.SPEC, "application/yaml", "The release's specification", ["metadata"]),
     ("schema", f"{paths.SCHEMAS}/{SCHEMA_FILE}", "application/schema+json", "Schema of `embrel:` fields", ["metadata"]),

@@ -6,7 +6,7 @@ Source: STAC GeoParquet specification 1.0, https://github.com/stac-utils/stac-ge
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from stac_geoparquet.arrow import to_parquet
 
+from clay_publish import release as paths
 from clay_publish.catalog.footer import replace_geo
 from clay_publish.catalog.overview import Overview
 from clay_publish.errors import ReleaseError
@@ -62,12 +63,17 @@ class ItemColumns:
     """Ids of source items: list<string>."""
     kinds: tuple[str, ...]
     """Geometry types that occur."""
+    others: Mapping[str, pa.Int64Array] = field(default_factory=dict)
+    """Folder of another table cut like the embeddings, `patches` or `aggregates/2x2` → bytes of each item's file;
+    null where it has none."""
 
     def take(self, places: Places) -> "ItemColumns":
         """Some rows, in this order."""
         chosen = pa.array(places)
-        taken = {name: value.take(chosen) for name, value in vars(self).items() if name != "kinds"}
-        return ItemColumns(**taken, kinds=self.kinds)
+        whole = {"kinds", "others"}
+        taken = {name: value.take(chosen) for name, value in vars(self).items() if name not in whole}
+        others = {folder: sizes.take(chosen) for folder, sizes in self.others.items()}
+        return ItemColumns(**taken, kinds=self.kinds, others=others)
 
     def overview(self) -> Overview:
         """Extent and totals."""
@@ -224,23 +230,42 @@ def _links(columns: ItemColumns, constants: ItemConstants) -> pa.ListArray:
 
 
 def _assets(columns: ItemColumns, constants: ItemConstants) -> pa.StructArray:
-    rows = len(columns)
+    made = {"embeddings": _asset(columns.path, "Embeddings (GeoParquet)", columns.size, constants)}
+    for folder, sizes in columns.others.items():
+        path = pc.replace_substring_regex(columns.path, f"^{paths.EMBEDDINGS}/", f"{folder}/")
+        made[asset_key(folder)] = _asset(path, table_title(folder), sizes, constants)
+    return _struct(made)
+
+
+def asset_key(folder: str) -> str:
+    """Key of a table's asset: `aggregates-2x2` of `aggregates/2x2`."""
+    return folder.replace("/", "-")
+
+
+def table_title(folder: str) -> str:
+    """What a person calls a table: `Aggregates 2x2 (GeoParquet)`."""
+    return f"{folder.replace('/', ' ').capitalize()} (GeoParquet)"
+
+
+def _asset(path: pa.StringArray, title: str, sizes: pa.Int64Array, constants: ItemConstants) -> pa.StructArray:
+    """Null where there is no file."""
+    rows = len(path)
     fields: dict[str, pa.Array] = {
-        "href": _address(constants.address, columns.path),
+        "href": _address(constants.address, path),
         "type": _same(PARQUET, rows),
-        "title": _same("Embeddings (GeoParquet)", rows),
+        "title": _same(title, rows),
         "roles": _same(["data"], rows),
-        "file:size": columns.size,
+        "file:size": sizes,
     }
     if constants.alternates:
         fields["alternate"] = _struct(
             {
-                host: _struct({"href": _address(address, columns.path), "alternate:name": _same(host, rows)})
+                host: _struct({"href": _address(address, path), "alternate:name": _same(host, rows)})
                 for host, address in constants.alternates.items()
             }
         )
-    return _struct({"embeddings": _struct(fields)})
+    return _struct(fields, mask=sizes.is_null() if sizes.null_count else None)
 
 
-def _struct(fields: Mapping[str, pa.Array]) -> pa.StructArray:
-    return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
+def _struct(fields: Mapping[str, pa.Array], mask: pa.BooleanArray | None = None) -> pa.StructArray:
+    return pa.StructArray.from_arrays(list(fields.values()), names=list(fields), mask=mask)

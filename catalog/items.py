@@ -43,7 +43,7 @@ def write_items(release: Release, *, json_items: bool = False) -> int:
         summaries = list(pool.map(partial(summarise, release, fingerprint=fingerprint.digest), files))
     gsd = release.footer(files[0])["emb"]["gsd"]
     alternates = alternate_addresses(spec)
-    columns = _columns(summaries, missing_chips(release, fingerprint), run)
+    columns = _columns(summaries, missing_chips(release, fingerprint), run, _other_tables(release, files))
     constants = ItemConstants(
         collection=collection_document(release, columns.overview(), assets={}),
         address=release_address(spec),
@@ -60,7 +60,19 @@ def write_items(release: Release, *, json_items: bool = False) -> int:
     return len(columns)
 
 
-def _columns(summaries: Sequence[FileSummary], missing: Missing, run: RunRecord) -> ItemColumns:
+def _other_tables(release: Release, files: Sequence[str]) -> dict[str, pa.Int64Array]:
+    """Tables cut like the embeddings: folder → bytes of the file of the same name; null where there is none."""
+    found: dict[str, dict[str, int]] = {}
+    for top in (paths.PATCHES, paths.AGGREGATES):
+        for path in release.data_files(top):
+            folder, _, name = path.partition("/zone=")
+            found.setdefault(folder, {})[f"{paths.EMBEDDINGS}/zone={name}"] = release.store.size(path)
+    return {folder: pa.array([sizes.get(path) for path in files], pa.int64()) for folder, sizes in found.items()}
+
+
+def _columns(
+    summaries: Sequence[FileSummary], missing: Missing, run: RunRecord, others: dict[str, pa.Int64Array]
+) -> ItemColumns:
     parts = [summary.part for summary in summaries]
     squares = [part.square.mgrs() for part in parts]
     return ItemColumns(
@@ -79,6 +91,7 @@ def _columns(summaries: Sequence[FileSummary], missing: Missing, run: RunRecord)
         energy=_energy(summaries, run),
         sources=pa.array([summary.sources for summary in summaries], pa.list_(pa.string())),
         kinds=tuple(sorted({summary.kind for summary in summaries})),
+        others=others,
     )
 
 

@@ -8,6 +8,7 @@ from stac_geoparquet.arrow import stac_table_to_items
 
 from clay_publish import release as paths
 from clay_publish.manifest import dump_json
+from clay_publish.reader import data_path
 from clay_publish.release import Release
 
 FOLDER = "items"
@@ -37,8 +38,8 @@ def items_of(release: Release) -> Iterator[dict[str, Any]]:
 
 
 def _relative(item: dict[str, Any]) -> dict[str, Any]:
-    asset = item["assets"]["embeddings"]
-    asset["href"] = f"../{paths.EMBEDDINGS}/{asset['href'].rpartition(f'{paths.EMBEDDINGS}/')[2]}"
+    for asset in item["assets"].values():
+        asset["href"] = f"../{data_path(asset['href'])}"
     for link in item["links"]:
         name = link["href"].rpartition("/")[2]
         if (link["rel"], name) in {("collection", paths.COLLECTION), ("emb:source-data", paths.SOURCES)}:

@@ -275,7 +275,8 @@ class _Client(BaseCoreClient):
         made = []
         for item in stac_table_to_items(items):
             here = f"{base}collections/{self._id}"
-            item["assets"]["embeddings"]["href"] = self._absolute(item["assets"]["embeddings"]["href"], base)
+            for asset in item["assets"].values():
+                asset["href"] = self._absolute(asset["href"], base)
             kept = [link for link in item["links"] if link["rel"] not in {"self", "root", "parent", "collection"}]
             for link in kept:
                 link["href"] = self._absolute(link["href"], base)

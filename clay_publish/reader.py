@@ -4,6 +4,7 @@ Only the files, row groups and columns that are needed are read, wherever the re
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -23,7 +24,11 @@ from clay_publish.reading.points import coordinates, join
 from clay_publish.reading.pruning import Rows, Shelf, Vectors, check_columns, groups_with, read, select, vectors
 from clay_publish.reading.similar import similar_chips
 from clay_publish.release import DataFile, Release
-from clay_publish.store import Store, check_path
+from clay_publish.store import Store
+
+_DATA = re.compile(
+    rf"(?:^|/)((?:{paths.EMBEDDINGS}|{paths.PATCHES}|{paths.AGGREGATES}/\d+x\d+)/zone=\d\d/[^/\\]+\.parquet)$"
+)
 
 LIGHT = (
     "id",
@@ -254,11 +259,14 @@ class ReleaseReader:
         """Let addresses lead to where the release was opened, wherever it was made for."""
         store = self.release.store
         assets = items["assets"].combine_chunks()
-        embeddings = assets.field("embeddings")
-        hrefs = [store.path(embeddings_path(href)) for href in embeddings.field("href").to_pylist()]
+        for key in [assets.type.field(i).name for i in range(assets.type.num_fields)]:
+            asset = assets.field(key)
+            hrefs = [
+                store.path(data_path(h)) if h is not None else None for h in pc.struct_field(asset, "href").to_pylist()
+            ]
+            assets = _with_field(assets, key, _with_field(asset, "href", pa.array(hrefs, pa.string())))
         links = items["links"].to_pylist() if "links" in items.column_names else None
-        moved = _with_field(assets, "embeddings", _with_field(embeddings, "href", pa.array(hrefs, pa.string())))
-        table = items.set_column(items.column_names.index("assets"), "assets", moved)
+        table = items.set_column(items.column_names.index("assets"), "assets", assets)
         if links is None:
             return table
         ours = {paths.COLLECTION, paths.SOURCES}
@@ -284,24 +292,33 @@ def open_release(where: str | os.PathLike[str], **options: Any) -> ReleaseReader
     return ReleaseReader(Release(Store(where, **options)))
 
 
+def data_path(href: str) -> str:
+    """Path of a file of a partitioned table below its release, from any address of it.
+
+    Raises:
+        ReleaseError: the address is of nothing of that kind.
+    """
+    found = _DATA.search(href)
+    if found is None or not href.isprintable():
+        raise ReleaseError(repr(href[:200]), "is no data file of this release", f"…/{paths.EMBEDDINGS}/zone=…")
+    path = found[1]
+    DataFile.parse(path)
+    return path
+
+
 def embeddings_path(href: str) -> str:
     """Path of an embeddings file below its release, from any address of it.
 
     Raises:
-        ReleaseError: the address is of nothing inside a release.
+        ReleaseError: the address is of something else.
     """
-    head, found, tail = href.rpartition(f"{paths.EMBEDDINGS}/")
-    if not found or (head and not head.endswith("/")):
-        raise ReleaseError(repr(href[:200]), "is no embeddings file of this release", f"…/{paths.EMBEDDINGS}/zone=…")
-    try:
-        path = check_path(found + tail)
-    except OSError as error:
-        raise ReleaseError(repr(href[:200]), "leads out of the release", f"…/{paths.EMBEDDINGS}/zone=…") from error
-    DataFile.parse(path)
+    path = data_path(href)
+    if not path.startswith(f"{paths.EMBEDDINGS}/"):
+        raise ReleaseError(repr(href[:200]), "is no embeddings file", f"…/{paths.EMBEDDINGS}/zone=…")
     return path
 
 
 def _with_field(rows: pa.StructArray, name: str, values: pa.Array) -> pa.StructArray:
     fields = [rows.type.field(i) for i in range(rows.type.num_fields)]
     arrays = [values if field.name == name else rows.field(field.name) for field in fields]
-    return pa.StructArray.from_arrays(arrays, fields=fields)
+    return pa.StructArray.from_arrays(arrays, fields=fields, mask=rows.is_null() if rows.null_count else None)

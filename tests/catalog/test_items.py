@@ -17,6 +17,7 @@ from stac_geoparquet.arrow import stac_table_to_items
 from clay_publish.catalog import write_items
 from clay_publish.errors import ReleaseError
 from clay_publish.geoparquet import write_table
+from clay_publish.reader import open_release
 from clay_publish.release import ITEMS, Release
 from clay_publish.squares import Square
 
@@ -255,3 +256,27 @@ def test_the_same_release_gives_the_same_bytes(make_release: MakeRelease) -> Non
     first = release.store.read(ITEMS)
     write_items(release)
     assert release.store.read(ITEMS) == first
+
+
+def test_tables_cut_like_the_embeddings_are_assets_too(make_release: MakeRelease, validator: Any) -> None:
+    release = make_release()
+    name = "zone=18/18_04_41_2023-01-01_2023-02-01.parquet"
+    for folder in ("patches", "aggregates/2x2"):
+        table = pq.read_table(release.store.path(f"embeddings/{name}"))
+        write_table(release.store, f"{folder}/{name}", table)
+    write_items(release)
+    items = items_of(release)
+    assets = items["18_04_41_2023-01-01_2023-02-01"]["assets"]
+    assert {key: asset["href"] for key, asset in assets.items()} == {
+        "embeddings": f"embeddings/{name}",
+        "patches": f"patches/{name}",
+        "aggregates-2x2": f"aggregates/2x2/{name}",
+    }
+    assert assets["patches"]["file:size"] == release.store.size(f"patches/{name}")
+    assert set(items["18_04_41_2023-07-01_2023-08-01"]["assets"]) == {"embeddings"}
+    for item in items.values():
+        pystac.validation.validate_dict(item, validator=validator)
+    opened = {item["id"]: item for item in stac_table_to_items(open_release(release.store.where).items())}
+    hrefs = [asset["href"] for asset in opened["18_04_41_2023-01-01_2023-02-01"]["assets"].values()]
+    assert sorted(hrefs) == sorted(release.store.path(asset["href"]) for asset in assets.values())
+    assert set(opened["34_05_-03_2023-01-01_2023-02-01"]["assets"]) == {"embeddings"}
