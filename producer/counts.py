@@ -38,12 +38,25 @@ class SquareCount:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """Cells of a zone and window without a candidate, as runs along rows."""
+
+    zone: int
+    window: Window
+    reason: str
+    """`no_imagery` or `excluded`."""
+    runs: Runs
+
+
+@dataclass(frozen=True)
 class Counts:
     """All squares and windows of a release."""
 
     squares: tuple[SquareCount, ...]
     by_item: dict[str, int]
     """Chips that each used image could give."""
+    missing: tuple[Missing, ...] = ()
+    """Cells without a candidate; a scene has none."""
 
     @property
     def expected(self) -> int:
@@ -70,14 +83,21 @@ def count_cells(grid: UtmGrid, steps: Iterable[Step]) -> Counts:
     """Chips in the `utm` layout."""
     squares: list[SquareCount] = []
     by_item: Counter[str] = Counter()
+    missing: list[Missing] = []
     for step in steps:
         used, excluded = _near(step.used), _near(step.excluded)
         for zone in expected_cells(grid, step.area.geometry, rule=step.area.rule):
             here = list(_in_zone(zone, used[zone.zone]))
             by_item.update({item.id: size(runs) for item, runs in here})
-            left_out = [runs for _, runs in _in_zone(zone, excluded[zone.zone])]
-            squares += _squares(zone, step.window, [runs for _, runs in here], left_out)
-    return Counts(tuple(sorted(squares, key=lambda each: (each.window, each.square))), dict(by_item))
+            covered = _together([runs for _, runs in here])
+            out = _together([runs for _, runs in _in_zone(zone, excluded[zone.zone])])
+            left_out = difference(out, covered)
+            squares += _squares(zone, step.window, covered, left_out, _images(zone, [runs for _, runs in here]))
+            nothing = difference(difference(zone.runs, covered), left_out)
+            reasons = (("no_imagery", nothing), ("excluded", left_out))
+            missing += [Missing(zone.zone, step.window, reason, runs) for reason, runs in reasons if size(runs)]
+    ordered = sorted(squares, key=lambda each: (each.window, each.square))
+    return Counts(tuple(ordered), dict(by_item), tuple(missing))
 
 
 def count_scenes(items: Sequence[SourceItem], chip: int, areas: Sequence[Area | None], gsd: float) -> Counts:
@@ -121,15 +141,17 @@ def _in_zone(zone: ZoneCells, items: Sequence[SourceItem]) -> Iterator[tuple[Sou
             yield item, known[key]
 
 
-def _squares(zone: ZoneCells, window: Window, used: list[Runs], excluded: list[Runs]) -> Iterator[SquareCount]:
-    covered = _together(used)
-    left_out = difference(_together(excluded), covered)
-    images: Counter[Square] = Counter()
-    for runs in used:
-        images.update(square for square, _ in _in_squares(zone, runs))
+def _squares(
+    zone: ZoneCells, window: Window, covered: Runs, left_out: Runs, images: Counter[Square]
+) -> Iterator[SquareCount]:
     with_imagery, without = dict(_in_squares(zone, covered)), dict(_in_squares(zone, left_out))
     for square, expected in zone.squares():
         yield SquareCount(square, window, expected, with_imagery.get(square, 0), without.get(square, 0), images[square])
+
+
+def _images(zone: ZoneCells, parts: list[Runs]) -> Counter[Square]:
+    """How many images touch cells of each square."""
+    return Counter(square for runs in parts for square, _ in _in_squares(zone, runs))
 
 
 def _in_squares(zone: ZoneCells, runs: Runs) -> list[tuple[Square, int]]:

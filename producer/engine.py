@@ -8,11 +8,11 @@ from clay_publish import release as paths
 from clay_publish.producer.assemble import publish_file, remove_parts, remove_strangers
 from clay_publish.producer.attempts import TRIES, attempt, begin, died_in, end
 from clay_publish.producer.books import Books
-from clay_publish.producer.estimate import planned_rates
 from clay_publish.producer.isolated import run_isolated
 from clay_publish.producer.parts import Receipt, file_of, part_is_whole, part_path, read_receipts
 from clay_publish.producer.patches import patches_token, publish_patches
 from clay_publish.producer.plan import Plan, Unit
+from clay_publish.producer.plan_files import planned_rates
 from clay_publish.producer.unit import set_aside
 from clay_publish.producer.work import SIDE_BY_SIDE, Work
 from clay_publish.progress import Progress, Report

@@ -1,19 +1,14 @@
-"""What a run will be, before it runs: `plan.json` and `plan.parquet` in `.run/`."""
+"""What a run will be, before it runs."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from clay_publish import release as paths
 from clay_publish.area import Area
-from clay_publish.errors import ReleaseError, SourceError
-from clay_publish.geoparquet import write_table
+from clay_publish.errors import SourceError
 from clay_publish.grid import UtmGrid
-from clay_publish.manifest import dump_json
 from clay_publish.producer.counts import Counts, SquareCount, count_cells, count_scenes
 from clay_publish.producer.encoders import Encoder
 from clay_publish.producer.items import SourceItem
@@ -21,13 +16,8 @@ from clay_publish.producer.price import Alternative, Rates, alternatives, stored
 from clay_publish.producer.selection import Selection
 from clay_publish.producer.sensors import Sensor
 from clay_publish.producer.units import steps
-from clay_publish.release import DataFile, Release
 from clay_publish.spec import Spec
 from clay_publish.store import is_url
-from clay_publish.tables import TIMESTAMP
-
-PLAN = f"{paths.RUN}/plan.json"
-PLAN_TABLE = f"{paths.RUN}/plan.parquet"
 
 FOLDER_LIMIT = 10_000
 """Files a folder may hold on the Hub."""
@@ -208,67 +198,6 @@ def stated_rates(spec: Spec) -> Rates | None:
     if spec.cost.chips_per_hour is None:
         return None
     return Rates(chips_per_hour=spec.cost.chips_per_hour, usd_per_hour=spec.cost.usd_per_hour, measured=False)
-
-
-def planned_rates(release: Release, spec: Spec) -> Rates | None:
-    """The rates of the plan that was made for this directory, else those that the spec states.
-
-    Raises:
-        ReleaseError: there is a plan, and it cannot be read.
-    """
-    if not release.store.exists(PLAN):
-        return stated_rates(spec)
-    rates = release.json(PLAN).get("rates")
-    try:
-        return None if rates is None else Rates.model_validate(rates)
-    except ValueError as error:
-        raise ReleaseError(
-            release.store.path(PLAN), f"is no plan ({error})", fix="Plan again, or remove it."
-        ) from error
-
-
-def write_estimate(release: Release, made: Estimate, counts: Counts) -> None:
-    """Write `plan.json`, and `plan.parquet` with one row a square and window."""
-    release.store.write(PLAN, dump_json(made.model_dump(mode="json")))
-    table = pa.Table.from_pylist([_row(each, made) for each in counts.squares], schema=_SCHEMA)
-    write_table(release.store, PLAN_TABLE, table, index="file")
-
-
-_SCHEMA = pa.schema(
-    [
-        ("file", pa.string()),
-        ("zone", pa.int32()),
-        ("column", pa.int32()),
-        ("row", pa.int32()),
-        ("mgrs", pa.string()),
-        ("window_start", TIMESTAMP),
-        ("window_end", TIMESTAMP),
-        ("expected", pa.int64()),
-        ("with_imagery", pa.int64()),
-        ("no_imagery", pa.int64()),
-        ("excluded", pa.int64()),
-        ("images", pa.int64()),
-        ("bytes_to_store", pa.int64()),
-    ]
-)
-
-
-def _row(each: SquareCount, made: Estimate) -> dict[str, Any]:
-    return {
-        "file": DataFile(each.square, each.window).name,
-        "zone": each.square.zone,
-        "column": each.square.column,
-        "row": each.square.row,
-        "mgrs": each.square.mgrs(),
-        "window_start": each.window.start,
-        "window_end": each.window.end,
-        "expected": each.expected,
-        "with_imagery": each.with_imagery,
-        "no_imagery": each.no_imagery,
-        "excluded": each.excluded,
-        "images": each.images,
-        "bytes_to_store": stored_bytes(each.with_imagery, made.dimensions, made.dtype),  # type: ignore[arg-type]
-    }
 
 
 def _images(selection: Selection) -> dict[str, int]:

@@ -10,12 +10,23 @@ from typing import IO
 import fsspec
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
 from clay_publish.errors import MissingExtraError, SourceError
 from clay_publish.store import is_url
 
-RETRY = Retry(
+_LONGEST_PAUSE = 120.0
+"""Seconds, whatever a server's `Retry-After` asks for."""
+
+
+class _Patience(Retry):
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        asked = super().get_retry_after(response)
+        return None if asked is None else min(asked, _LONGEST_PAUSE)
+
+
+RETRY = _Patience(
     total=4,
     backoff_factor=0.5,
     backoff_max=30,

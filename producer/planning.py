@@ -3,7 +3,8 @@
 from clay_publish.area import read_area
 from clay_publish.producer.calibrate import calibrate as time_chips
 from clay_publish.producer.encoders import load_encoder
-from clay_publish.producer.estimate import Estimate, estimate, stated_rates, write_estimate
+from clay_publish.producer.estimate import Estimate, estimate, stated_rates
+from clay_publish.producer.plan_files import write_estimate
 from clay_publish.producer.plan_map import draw
 from clay_publish.producer.previous import compare
 from clay_publish.producer.produce import fingerprint_of

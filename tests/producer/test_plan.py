@@ -235,6 +235,7 @@ def test_a_plan_is_printed_kept_and_drawn(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     document["cost"]["budget_usd"] = 0.01
+    document["imagery"][0]["area"] = [-105.9, 39.5, -104.5, 40.4]
     Path("release.yaml").write_text(yaml.safe_dump(document))
     said = program("plan", "release.yaml", "--quiet", code=1)
     assert "OVER BUDGET" in said
@@ -245,7 +246,20 @@ def test_a_plan_is_printed_kept_and_drawn(
     assert made.over_budget
     for name in ("expected", "with_imagery", "no_imagery", "excluded"):
         assert sum(table[name].to_pylist()) == made.chips[name]
-    assert set(table["mgrs"].to_pylist()) <= {"13TDE", "13TEE", "13TDF", "13TEF", "13SDD", "13SED", "13TDD", "13TED"}
+    missing = pq.read_table(folder / "plan-missing.parquet").to_pandas()
+    wide = missing["last_col"] - missing["first_col"] + 1
+    by_reason = wide.groupby(missing["reason"]).sum().to_dict()
+    assert by_reason == {name: made.chips[name] for name in ("no_imagery", "excluded") if made.chips[name]}
+    assert set(table["mgrs"].to_pylist()) <= {
+        "13TDE",
+        "13TEE",
+        "13TDF",
+        "13TEF",
+        "13SDD",
+        "13SED",
+        "13TDD",
+        "13TED",
+    } | {"13TCE", "13SCD", "13TDE"}
     assert (folder / "plan.png").read_bytes().startswith(b"\x89PNG")
 
 
