@@ -131,18 +131,22 @@ class Release:
             raise ReleaseError(self.store.path(path), f"holds {type(document).__name__}", "an object")
         return document
 
+    def files(self, folder: str = "") -> list[str]:
+        """Every file below a folder, sorted; as the manifest names them where the place cannot list."""
+        found = self.store.files(folder)
+        if found or self.store.local or not self.store.exists(MANIFEST):
+            return found
+        named = [str(entry["path"]) for entry in self.json(MANIFEST).get("files", [])] + [MANIFEST, SHA256SUMS]
+        return sorted(path for path in named if not folder or path.startswith(f"{folder}/"))
+
     def data_files(self, table: str = EMBEDDINGS) -> list[str]:
-        """Paths of a partitioned table's files, sorted; as the manifest names them where the place cannot list."""
-        found = self.store.files(table)
-        if not found and not self.store.local and self.store.exists(MANIFEST):
-            entries = self.json(MANIFEST).get("files", [])
-            found = sorted(str(entry["path"]) for entry in entries if str(entry["path"]).startswith(f"{table}/"))
-        return [path for path in found if path.endswith(".parquet")]
+        """Paths of a partitioned table's files, sorted."""
+        return [path for path in self.files(table) if path.endswith(".parquet")]
 
     def published_files(self) -> list[str]:
         """Every file that is published, but the manifest and the checksums."""
         hidden = (MANIFEST, SHA256SUMS)
-        return [p for p in self.store.files() if p not in hidden and not p.startswith(f"{RUN}/")]
+        return [p for p in self.files() if p not in hidden and not p.startswith(f"{RUN}/")]
 
     def parquet(self, path: str, *, verify: bool = False) -> pq.ParquetFile:
         """Open a Parquet file; with `verify`, page checksums are compared while reading.
