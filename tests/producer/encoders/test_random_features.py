@@ -26,7 +26,7 @@ def test_features_are_the_mean_of_rectified_responses(encoder: Encoder, chips: C
     vector = encoder.encode(chips).embeddings[0]
     windows = np.lib.stride_tricks.sliding_window_view(chips.pixels[0].astype(np.float64), (3, 3), axis=(1, 2))
     for k in (0, 17, 255):
-        response = np.einsum("chwij,cij->hw", windows, filters[k]) - biases[k]
+        response = np.einsum("chwij,cij->hw", windows[:, ::2, ::2], filters[k]) - biases[k]
         assert vector[k] == pytest.approx(np.maximum(response, 0).mean(), abs=1e-5)
         assert vector[256 + k] == pytest.approx(np.maximum(-response, 0).mean(), abs=1e-5)
 
