@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 import shapely
 
 from clay_publish.errors import SourceError
-from clay_publish.producer.items import SourceItem, source_item
+from clay_publish.producer.items import SourceItem
 from clay_publish.producer.licenses import check, terms
 from clay_publish.producer.search import Search
 from clay_publish.producer.sensors import Sensor
 from clay_publish.producer.sources import Found, read_items
+from clay_publish.producer.stac_items import source_item
 from clay_publish.spec import Imagery, Spec
 from clay_publish.windows import Window
 

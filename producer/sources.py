@@ -12,9 +12,9 @@ from stac_geoparquet.arrow import stac_table_to_items
 
 from clay_publish.errors import SourceError
 from clay_publish.producer.fetch import open_source, read_document
-from clay_publish.producer.items import resolve_href
 from clay_publish.producer.search import Search
 from clay_publish.producer.stac_api import Api
+from clay_publish.producer.stac_assets import resolve_href
 
 _MAX_DEPTH = 32
 _AT_ONCE = 8

@@ -237,8 +237,8 @@ class _Piece:
         for place, item in enumerate(acquisition.items):
             try:
                 read = self.opened.warp(self.opened.bands(item), self.canvas, Resampling.bilinear)
-                for band, (values, valid) in zip(self.reading.bands, read, strict=True):
-                    check_numbers(values, valid, self.reading.sensor, f"band {band.name}")
+                for statistics, (values, valid) in zip(self.reading.bands, read, strict=True):
+                    check_numbers(values, valid, self.reading.sensor, f"band {statistics.name}")
             except ImageryError as error:
                 self._blame(item, error)
                 continue

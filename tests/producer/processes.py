@@ -41,9 +41,9 @@ class Program:
         assert self.process.exitcode is not None, "still running after 240 s"
         return self.process.exitcode
 
-    def finish(self) -> None:
-        """Wait until it has done its work."""
-        assert self.wait() == 0, self.errors.read_text()
+    def finish(self, *, code: int = 0) -> None:
+        """Wait until it has done its work; with 1, all but some units that failed."""
+        assert self.wait() == code, self.errors.read_text()
 
     def kill_when(self, seen: Callable[[], bool]) -> bool:
         """Kill it as soon as something is seen; False where it ended before."""

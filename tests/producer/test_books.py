@@ -91,7 +91,8 @@ def test_a_run_stops_at_its_budget_and_goes_on_with_a_greater_one(four_units: Pa
     said: list[Progress] = []
     poor, rich = Release(str(four_units / "poor")), Release(str(four_units / "rich"))
     record = produce(a_spec(four_units, usd_per_hour=1e6, budget_usd=0.01), poor, report=said.append)
-    assert 0 < record.coverage["over_budget"] < record.coverage["expected"]
+    assert record.coverage["over_budget"] >= record.coverage["expected"] / 2  # two units at work at most
+    assert record.coverage["embedded"] > 0
     assert coverage(poor) == {k: v for k, v in record.coverage.items() if k != "expected"}
     assert record.usd is not None
     assert record.usd > 0.01

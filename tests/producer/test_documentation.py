@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from clay_publish.producer.items import source_item
 from clay_publish.producer.sensors import SENSORS
+from clay_publish.producer.stac_items import source_item
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "imagery.md"
 

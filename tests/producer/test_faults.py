@@ -13,10 +13,10 @@ import rasterio
 from affine import Affine
 
 from clay_publish.errors import ImageryError, ReleaseError, SourceError
-from clay_publish.producer.items import source_item
 from clay_publish.producer.raster import gdal_path, open_bands
 from clay_publish.producer.remote import check_host
 from clay_publish.producer.sensors import sensor
+from clay_publish.producer.stac_items import source_item
 
 from .conftest import Make, copy_item, write_item, write_tif
 

@@ -155,7 +155,7 @@ def read(item, *arguments):
     return real(item, *arguments)
 unit.read_scene = read
 """
-    start(spec, out, fail).finish()
+    start(spec, out, fail).finish(code=1)
     assert tries.read_text() == "xxx"
     lost = missing(out)
     assert {(row["reason"], row["detail"]) for row in lost} == {("failed", "failed 3 times (ValueError)")}
@@ -187,7 +187,7 @@ unit.read_scene = read
     first = f"import os; os.environ['PYTHONPATH'] = {str(tmp_path)!r}\n{poison}"
     assert start(spec, out, first).wait() == -signal.SIGKILL
     assert start(spec, out, first).wait() == -signal.SIGKILL
-    start(spec, out, first).finish()
+    start(spec, out, first).finish(code=1)
     (detail,) = {row["detail"] for row in missing(out)}
     assert detail.startswith("ended its process 3 times (at last by SIGKILL)")
     assert len(missing(out)) == 16
@@ -201,7 +201,7 @@ def test_a_file_that_was_not_there_is_read_by_the_next_run(
 ) -> None:
     out, file = tmp_path / "release", spec.with_name("across_B02.tif")
     file.rename(tmp_path / "elsewhere.tif")
-    start(spec, out).finish()
+    start(spec, out).finish(code=1)
     (row,) = missing(out)  # nobody knows yet how many chips it has
     assert row["reason"] == "unreadable"
     assert row["item_ids"] == ["across"]
@@ -217,7 +217,7 @@ def test_a_file_that_changes_between_two_runs_is_not_read(spec: Path, begun: tup
     assert start(spec, out, die).wait() == 9  # planned, and nothing read
     shutil.move(file, tmp_path / "planned.tif")
     shutil.copyfile(spec.with_name("west_B02.tif"), file)
-    start(spec, out).finish()
+    start(spec, out).finish(code=1)
     assert {(row["reason"], tuple(row["item_ids"])) for row in missing(out)} == {("source_changed", ("across",))}
     assert len(missing(out)) == 16
     shutil.move(tmp_path / "planned.tif", file)

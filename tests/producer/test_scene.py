@@ -12,9 +12,9 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from clay_publish.producer.chips import Reading
-from clay_publish.producer.items import source_item
 from clay_publish.producer.scene import read_scene
 from clay_publish.producer.sensors import sensor
+from clay_publish.producer.stac_items import source_item
 from clay_publish.spec import Chips
 
 from .conftest import Make, copy_item

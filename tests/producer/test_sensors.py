@@ -17,10 +17,11 @@ from rasterio.vrt import WarpedVRT
 
 from clay_publish.grid import UtmGrid
 from clay_publish.producer.chips import ChipBlock, Reading
-from clay_publish.producer.items import SourceItem, source_item
+from clay_publish.producer.items import SourceItem
 from clay_publish.producer.scene import read_scene
 from clay_publish.producer.selection import Considered
 from clay_publish.producer.sensors import Sensor, sensor
+from clay_publish.producer.stac_items import source_item
 from clay_publish.producer.units import utm_units
 from clay_publish.producer.utm import read_cells
 from clay_publish.spec import resolve_spec

@@ -17,10 +17,10 @@ from rasterio.warp import reproject, transform_bounds
 
 from clay_publish.grid import UtmGrid
 from clay_publish.producer.chips import Reading
-from clay_publish.producer.items import source_item
 from clay_publish.producer.plan import Unit
 from clay_publish.producer.selection import Considered
 from clay_publish.producer.sensors import sensor
+from clay_publish.producer.stac_items import source_item
 from clay_publish.producer.units import utm_units
 from clay_publish.producer.utm import read_cells
 from clay_publish.spec import resolve_spec
