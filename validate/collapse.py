@@ -11,6 +11,7 @@ from clay_publish.findings import Severity
 from clay_publish.release import EMBEDDINGS, REFERENCE
 from clay_publish.validate.facts import RUN
 from clay_publish.validate.rules import Fault, Gap, Outcome, Sampled, rule
+from clay_publish.validate.single_rows import some_vectors, vectors_of
 from clay_publish.validate.view import View
 
 _ERROR, _WARNING = Severity.ERROR, Severity.WARNING
@@ -159,7 +160,7 @@ def references_agree(view: View) -> Iterator[Outcome]:
             return
     wanted = {row["id"]: row for row in reference.to_pylist()}
     seen = 0
-    for path, row, stored in view.vectors_of(set(wanted)):
+    for path, row, stored in vectors_of(view, set(wanted)):
         seen += 1
         told = wanted[row]
         truth = np.asarray(told["embedding"], dtype=np.float64)
@@ -187,9 +188,9 @@ def no_drift(view: View) -> Iterator[Outcome]:
         return
     if previous.fingerprint.digest != view.fingerprint.digest:
         raise ReleaseError(previous.release.store.where, "was made by another fingerprint; vectors cannot be compared")
-    old = {row: vector for _, row, vector in previous.some_vectors(2000)}
+    old = {row: vector for _, row, vector in some_vectors(previous, 2000)}
     cosines = []
-    for _, row, vector in view.vectors_of(set(old)):
+    for _, row, vector in vectors_of(view, set(old)):
         lengths = np.linalg.norm(vector) * np.linalg.norm(old[row])
         if vector.shape == old[row].shape and lengths > 0:
             cosines.append((float(vector @ old[row] / lengths), row))

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.validate.chips import PROJECTIONS, Chips
+from clay_publish.validate.rules import UNFORESEEN
 
 if TYPE_CHECKING:
     from clay_publish.validate.view import View
@@ -44,6 +45,8 @@ def facts_of(chips: Chips, view: "View") -> Facts:
             made.arrays[name] = compute(chips, view)
         except ClayPublishError as error:
             made.missing[name] = ReleaseError(error.where, error.found, error.expected, error.fix)
+        except UNFORESEEN as error:
+            made.missing[name] = ReleaseError(chips.path, f"holds what cannot be read ({error!r})")
     return made
 
 

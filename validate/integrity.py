@@ -23,6 +23,7 @@ from clay_publish.store import check_path
 from clay_publish.validate.pages import columns_without_checksum
 from clay_publish.validate.repeats import repeated
 from clay_publish.validate.rules import Fault, Outcome, rule
+from clay_publish.validate.single_rows import value
 from clay_publish.validate.view import View
 
 _REQUIRED = (
@@ -242,7 +243,7 @@ def ids_are_unique(view: View) -> Iterator[Outcome]:
     groups = repeated(view.scan.facts["ids"])
     for first, second in groups.examples():
         a, b = view.scan.facts.place(first), view.scan.facts.place(second)
-        names = [view.value("id", row) for row in (first, second)]
+        names = [value(view, "id", row) for row in (first, second)]
         if names[0] == names[1]:
             more = f"; {groups.extra:,} rows repeat an id in all" if groups.extra > 1 else ""
             yield Fault(f"{b[0]}: row {b[1]} ({names[1]})", f"has the id of row {a[1]} of {a[0]}{more}", "a new id")

@@ -9,19 +9,23 @@ from clay_publish.release import EMBEDDINGS, Release
 
 # The rules register themselves when their files are read.
 from clay_publish.validate import (  # noqa: F401
+    agreement,
     collapse,
     coverage,
     documents,
+    footer_keys,
     geometry,
     integrity,
+    placement,
     provenance,
     readers,
+    reasons,
     schema,
     stac,
     time,
     vectors,
 )
-from clay_publish.validate.rules import Fault, Gap, Rule, Sampled, select
+from clay_publish.validate.rules import UNFORESEEN, Fault, Gap, Rule, Sampled, select
 from clay_publish.validate.view import View
 
 SAMPLE = 50_000
@@ -82,6 +86,8 @@ def judge(rule: Rule, view: View) -> tuple[list[Finding], str]:
                 sampled = outcome
     except ClayPublishError as error:
         gaps.append(f"{_relative(error.where, view)} {error.found}")
+    except UNFORESEEN as error:
+        gaps.append(f"the release holds what this rule cannot read ({error!r})")
     findings = [_finding(rule, fault) for fault in faults[:MOST]]
     if len(faults) > MOST:
         findings.append(_finding(rule, Fault(view.release.store.where, f"{len(faults) - MOST:,} more like these")))

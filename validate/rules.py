@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from clay_publish.errors import ReleaseError
 from clay_publish.findings import Severity
@@ -28,6 +29,12 @@ GROUPS: dict[str, str] = {
     "RDR": "Readers",
 }
 """First three letters of a code, in the order in which rules are listed."""
+
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, pa.ArrowException)
+"""What a rule may stumble over in a release that anyone made: a text for a list, a list for a number.
+
+It is told as not checked, which is no verdict; the rules on schemas say what is wrong.
+"""
 
 
 @dataclass(frozen=True)

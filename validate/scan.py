@@ -18,7 +18,7 @@ from clay_publish.progress import Progress
 from clay_publish.store import Store
 from clay_publish.validate.chips import Chips
 from clay_publish.validate.facts import Facts, ReleaseFacts, facts_of
-from clay_publish.validate.rules import Fault, Gap, Outcome, Rule, Sampled
+from clay_publish.validate.rules import UNFORESEEN, Fault, Gap, Outcome, Rule, Sampled
 
 if TYPE_CHECKING:
     from clay_publish.validate.view import View
@@ -156,3 +156,5 @@ def _judge(rule: Rule, chips: Chips, view: "View", seen: FileScan) -> None:
                 seen.bad[rule.code].append((chips.start + row, name, bad.found(row), bad.expected))
     except ClayPublishError as error:
         seen.gaps.setdefault(rule.code, f"{error.where} {error.found}")
+    except UNFORESEEN as error:
+        seen.gaps.setdefault(rule.code, f"{chips.path} holds what this rule cannot read ({error!r})")

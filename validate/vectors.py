@@ -10,6 +10,7 @@ from clay_publish.findings import Severity
 from clay_publish.validate.chips import Chips
 from clay_publish.validate.repeats import repeated
 from clay_publish.validate.rules import BadRows, Fault, Outcome, bad_rows, row_rule, rule
+from clay_publish.validate.single_rows import value
 from clay_publish.validate.view import View
 
 _ERROR, _WARNING = Severity.ERROR, Severity.WARNING
@@ -159,7 +160,7 @@ def vectors_differ(view: View) -> Iterator[Outcome]:
         near = abs(lon[first] - lon[second]) < _NEAR and abs(lat[first] - lat[second]) < _NEAR
         if (near and moments[first] == moments[second]) or not norms[first] > 0:
             continue
-        if view.value("embedding", first) == view.value("embedding", second):
+        if value(view, "embedding", first) == value(view, "embedding", second):
             found.append((first, second))
             if len(found) == 3:
                 break
@@ -167,7 +168,7 @@ def vectors_differ(view: View) -> Iterator[Outcome]:
         a, b = facts.place(first), facts.place(second)
         more = f"; up to {groups.extra:,} rows repeat a vector" if groups.extra > len(found) else ""
         yield Fault(
-            f"{b[0]}: row {b[1]} ({view.value('id', second)})",
-            f"has the vector of row {a[1]} of {a[0]} ({view.value('id', first)}){more}",
+            f"{b[0]}: row {b[1]} ({value(view, 'id', second)})",
+            f"has the vector of row {a[1]} of {a[0]} ({value(view, 'id', first)}){more}",
             "vectors of their own",
         )

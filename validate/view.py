@@ -9,99 +9,35 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
 from clay_publish import release as paths
-from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.errors import ReleaseError
 from clay_publish.fingerprint import Fingerprint
 from clay_publish.manifest import Manifest, read_manifest
 from clay_publish.progress import Report
-from clay_publish.release import EMBEDDINGS, SPEC, DataFile, Release
+from clay_publish.release import EMBEDDINGS, SPEC, Release
 from clay_publish.spec import Spec
 from clay_publish.store import is_url
 from clay_publish.validate.bitmaps import Summary
 from clay_publish.validate.cells import Grid, scene_grid, stretch, utm_grid
 from clay_publish.validate.chips import Chips
 from clay_publish.validate.expected import layers
+from clay_publish.validate.files import Files
 from clay_publish.validate.rules import Rule
 from clay_publish.validate.scan import Scan, digest, scan
 from clay_publish.validate.sources import Sources, read_sources
 
 
-class View:
-    """Reads of one release, each done once. Attributes raise `ReleaseError` where the release does not have them."""
+class View(Files):
+    """What the rules ask of a release. Attributes raise `ReleaseError` where the release does not have them."""
 
     def __init__(self, release: Release, rules: Sequence[Rule], sample: int, report: Report) -> None:
-        self.release = release
+        super().__init__(release)
         self.sample = sample
         """Rows that the costly checks look at, at most."""
         self.report = report
         self._row_rules = [r for r in rules if r.rows is not None]
-
-    @cached_property
-    def files(self) -> list[str]:
-        """Every file of the release, but the ones of the run."""
-        return [p for p in self.release.store.files() if not p.startswith(f"{paths.RUN}/")]
-
-    @cached_property
-    def embeddings(self) -> list[str]:
-        """The embeddings files that can be opened at all."""
-        return [p for p in self.data_paths if p not in self.unreadable]
-
-    @cached_property
-    def data_paths(self) -> list[str]:
-        """Every file below `embeddings/` that calls itself Parquet."""
-        return [p for p in self.files if p.startswith(f"{paths.EMBEDDINGS}/") and p.endswith(".parquet")]
-
-    @cached_property
-    def parquet_paths(self) -> list[str]:
-        """Every file that calls itself Parquet."""
-        return [p for p in self.files if p.endswith(".parquet")]
-
-    @cached_property
-    def unreadable(self) -> dict[str, str]:
-        """Parquet files that cannot be opened, and why."""
-        return {path: error for path in self.parquet_paths if (error := self._opens(path)) is not None}
-
-    def _opens(self, path: str) -> str | None:
-        try:
-            self.metadata[path] = self.release.parquet(path).metadata
-        except ReleaseError as error:
-            return error.found
-        return None
-
-    @cached_property
-    def metadata(self) -> dict[str, pq.FileMetaData]:
-        """Footers of the Parquet files that could be opened."""
-        return {}
-
-    def footer_of(self, path: str) -> pq.FileMetaData:
-        """The footer of a Parquet file.
-
-        Raises:
-            ReleaseError: missing or unreadable.
-        """
-        if path in self.unreadable:
-            raise ReleaseError(path, self.unreadable[path])
-        if path not in self.metadata:
-            raise ReleaseError(path, "does not exist")
-        return self.metadata[path]
-
-    def schema_of(self, path: str) -> pa.Schema:
-        """The Arrow schema of a Parquet file, without its footer keys."""
-        return self.footer_of(path).schema.to_arrow_schema().remove_metadata()
-
-    @cached_property
-    def footers(self) -> dict[str, dict[str, Any]]:
-        """The footer keys of each embeddings file; those that are no JSON object are left out."""
-        return {path: self._footer(path) for path in self.embeddings}
-
-    def _footer(self, path: str) -> dict[str, Any]:
-        try:
-            return {k: v for k, v in self.release.footer(path).items() if isinstance(v, dict)}
-        except ReleaseError:  # SCH004 says so
-            return {}
 
     @cached_property
     def spec(self) -> Spec:
@@ -229,54 +165,9 @@ class View:
         return np.arange(-chips.start % self.step, len(chips), self.step)
 
     @cached_property
-    def rows_told(self) -> int:
-        """Chips in the release, as the footers of the files say."""
-        return sum(self.footer_of(path).num_rows for path in self.embeddings)
-
-    @cached_property
     def items(self) -> pa.Table:
         """`items.parquet`."""
         return self.table(paths.ITEMS)
-
-    def table(self, path: str) -> pa.Table:
-        """A whole small table, page checksums compared.
-
-        Raises:
-            ReleaseError: missing, unreadable, or damaged.
-        """
-        self.footer_of(path)
-        try:
-            return self.release.parquet(path, verify=True).read()
-        except (pa.ArrowException, OSError) as error:
-            raise ReleaseError(path, f"cannot be read ({error})") from error
-
-    @cached_property
-    def coverage_paths(self) -> list[str]:
-        """The coverage files that can be opened.
-
-        Raises:
-            ReleaseError: there are none.
-        """
-        found = [p for p in self.metadata_paths if p.startswith(f"{paths.COVERAGE}/")]
-        if not found:
-            raise ReleaseError(paths.COVERAGE, "holds no coverage table")
-        return found
-
-    @cached_property
-    def metadata_paths(self) -> list[str]:
-        """The Parquet files that can be opened."""
-        return [p for p in self.parquet_paths if p not in self.unreadable]
-
-    @cached_property
-    def data_files(self) -> dict[str, DataFile]:
-        """Square and window of each embeddings file whose name gives them."""
-        named = {}
-        for path in self.embeddings:
-            try:
-                named[path] = DataFile.parse(path)
-            except ReleaseError:  # SCH013 says so
-                continue
-        return named
 
     @cached_property
     def card(self) -> str:
@@ -307,73 +198,11 @@ class View:
         """`CITATION.cff`."""
         return self.release.yaml(paths.CITATION)
 
-    def text(self, path: str) -> str:
-        """A text document.
-
-        Raises:
-            ReleaseError: missing or not UTF-8.
-        """
-        try:
-            return self.release.store.read(path, paths.MAX_DOCUMENT).decode("utf-8")
-        except StoreError as error:
-            raise ReleaseError(path, error.found) from error
-        except UnicodeDecodeError as error:
-            raise ReleaseError(path, f"is not UTF-8 (byte {error.start})") from error
-
     @cached_property
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file; the embeddings are hashed in the pass that reads them."""
         rest = [p for p in self.files if p not in self.embeddings]
         return self.scan.digests | {path: digest(self.release.store, path) for path in rest}
-
-    def check_pages(self, path: str) -> None:
-        """Read a whole Parquet file and throw it away.
-
-        Raises:
-            ReleaseError: a page does not match its checksum or cannot be decoded.
-        """
-        try:
-            for _ in self.release.parquet(path, verify=True).iter_batches():
-                pass
-        except (pa.ArrowException, OSError) as error:
-            raise ReleaseError(path, " ".join(str(error).split())) from error
-
-    def value(self, column: str, row: int) -> Any:
-        """One value of an embeddings file, by its row in the release."""
-        path, place = self.scan.facts.place(row)
-        file = self.release.parquet(path)
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            if place < count:
-                return file.read_row_group(group, columns=[column]).column(0)[place].as_py()
-            place -= count
-        raise ReleaseError(path, f"has no row {place}")
-
-    def vectors_of(self, ids: set[str]) -> Iterator[tuple[str, str, npt.NDArray[np.float64]]]:
-        """File, id and dequantized vector of the chips that have these ids; other rows' vectors are not decoded."""
-        wanted = pa.array(sorted(ids), pa.string())
-        for path in self.embeddings:
-            file = self.release.parquet(path)
-            columns = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
-            for group in range(file.num_row_groups):
-                mask = pc.is_in(file.read_row_group(group, columns=["id"]).column(0), value_set=wanted)
-                if not pc.any(mask).as_py():
-                    continue
-                rows = file.read_row_group(group, columns=["id", *columns]).filter(mask).combine_chunks()
-                for batch in rows.to_batches():
-                    chips = Chips(path, 0, batch)
-                    for row in range(len(chips)):
-                        yield path, chips.value("id", row), chips.values(np.array([row]))[0].astype(np.float64)
-
-    def some_vectors(self, most: int) -> Iterator[tuple[str, str, npt.NDArray[np.float64]]]:
-        """File, id and vector of some chips, spread over the files."""
-        share = max(1, most // max(len(self.embeddings), 1))
-        for path in self.embeddings[:most]:
-            for batch in self.release.parquet(path).iter_batches(share):
-                chips = Chips(path, 0, batch)
-                for row in range(len(chips)):
-                    yield path, chips.value("id", row), chips.values(np.array([row]))[0].astype(np.float64)
-                break
 
     @cached_property
     def previous(self) -> "View | None":

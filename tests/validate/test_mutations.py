@@ -3,8 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import mutations_data  # noqa: F401 - registers its mutations
-import mutations_release  # noqa: F401
+import mutations_coverage  # noqa: F401 - registers its mutations
+import mutations_documents  # noqa: F401
+import mutations_files  # noqa: F401
+import mutations_places  # noqa: F401
+import mutations_provenance  # noqa: F401
+import mutations_tables  # noqa: F401
+import mutations_vectors  # noqa: F401
 import pytest
 from breakage import KINDS, MUTATIONS, Broken, Mutation
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import shapely
 from breakage import Broken
-from mutations_data import doubled_footprints
+from mutations_places import doubled_footprints
 
 from clay_publish.fingerprint import Fingerprint
 from clay_publish.release import Release

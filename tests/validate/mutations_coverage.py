@@ -1,0 +1,217 @@
+"""Ways to break the coverage: chips lost, promised, invented, or wrongly explained."""
+
+from typing import Any
+
+import pyarrow as pa
+from breakage import Broken, mutation
+
+# Files
+
+
+@mutation(
+    "COV003",
+    "a manifest that omits a band of longitude, as its catalog does",
+    base="morocco",
+    also="COV012 COV014 STC008 DOC",
+)
+def an_omitted_longitude_band(broken: Broken) -> None:
+    gone = broken.data
+    (broken.folder / gone).unlink()
+    broken.change_items(lambda rows: [row for row in rows if row["assets"]["embeddings"]["href"] != gone])
+    broken.rebound()
+    broken.recount()
+
+
+@mutation("COV001", "a chip is lost, and no row says so", also="")
+def a_silent_gap(broken: Broken) -> None:
+    _lose(broken, 7)
+    broken.change(broken.coverage, lambda t: _without(t, _lost_id))
+    _expect_fewer(broken)
+
+
+@mutation("COV001", "a chip of the utm grid is lost, and no row says so", base="utm")
+def a_silent_gap_in_utm(broken: Broken) -> None:
+    _lose(broken, 7)
+    broken.change(broken.coverage, lambda t: _without(t, _lost_id))
+    _expect_fewer(broken)
+
+
+@mutation("COV002", "chips of an image outside of the declared area", also="COV006 COV")
+def chips_outside_of_the_area(broken: Broken) -> None:
+    west, south, east, north = _bounds(broken)
+    broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(area=[west, south, (west + east) / 2, north]))
+
+
+@mutation("COV003", "the coverage says embedded, the file lacks the chip", also="COV012 COV014")
+def a_chip_only_promised(broken: Broken) -> None:
+    _lose(broken, 7)
+
+
+@mutation("COV004", "the coverage says missing, the file has the chip", also="COV012 COV013 COV014")
+def a_chip_called_missing(broken: Broken) -> None:
+    _edit_row(broken, 5, status="missing", reason="cloud")
+
+
+@mutation("COV005", "an embedded chip is not in the coverage", also="COV012 COV014")
+def a_chip_not_in_the_coverage(broken: Broken) -> None:
+    broken.change(broken.coverage, lambda t: t.slice(1))
+
+
+@mutation("COV006", "the coverage speaks of a row of chips that the image does not have", also="COV012 COV013")
+def invented_gaps(broken: Broken) -> None:
+    def more(table: pa.Table) -> pa.Table:
+        row = table.slice(0, 1).to_pylist()[0] | {"id": "beyond", "row": 99, "status": "missing", "reason": "nodata"}
+        return pa.concat_tables([table, pa.Table.from_pylist([row], schema=table.schema)])
+
+    broken.change(broken.coverage, more)
+
+
+@mutation("COV007", "a gap without a reason", also="COV013")
+def a_gap_without_a_reason(broken: Broken) -> None:
+    _lose(broken, 7)
+    _explain(broken, None)
+
+
+@mutation("COV007", "a gap with a reason that nobody knows", also="COV013")
+def an_unknown_reason(broken: Broken) -> None:
+    _lose(broken, 7)
+    _explain(broken, "bad luck")
+
+
+@mutation("COV008", "a gap blamed on a budget that the spec does not have")
+def a_budget_that_does_not_exist(broken: Broken) -> None:
+    _lose(broken, 7)
+    _explain(broken, "over_budget")
+
+
+@mutation("COV008", "one chip called unreadable in an image that was read")
+def unreadable_in_a_read_image(broken: Broken) -> None:
+    _lose(broken, 7)
+    _explain(broken, "unreadable")
+
+
+@mutation("COV009", "a chip with more cloud than the spec allows")
+def a_cloudy_chip(broken: Broken) -> None:
+    broken.value("cloud_fraction", 2, 0.9)
+
+
+@mutation("COV009", "a chip that is half nodata")
+def a_half_empty_chip(broken: Broken) -> None:
+    broken.value("valid_fraction", 2, 0.5)
+
+
+@mutation("COV010", "two thirds of the chips missing, with reasons", also="VEC013 GEO")
+def mostly_missing(broken: Broken) -> None:
+    _lose(broken, *range(80))
+    _explain(broken, "cloud")
+
+
+@mutation("COV011", "the declared area has a hole where the image is", also="COV002 COV006 COV")
+def a_hole_in_the_area(broken: Broken) -> None:
+    west, south, east, north = _bounds(broken)
+    x, y = (west + east) / 2, (south + north) / 2
+    outer = [
+        [west - 1, south - 1],
+        [east + 1, south - 1],
+        [east + 1, north + 1],
+        [west - 1, north + 1],
+        [west - 1, south - 1],
+    ]
+    hole = [[x, y], [x, y + 0.01], [x + 0.01, y + 0.01], [x + 0.01, y], [x, y]]
+    area = {"type": "Polygon", "coordinates": [outer, hole]}
+    broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(area=area))
+
+
+@mutation("COV012", "the manifest counts more chips than there are", settle=False, also="DOC011")
+def a_boasting_manifest(broken: Broken) -> None:
+    broken.json("manifest.json", lambda m: m["run"]["coverage"].update(expected=10_000, embedded=10_000))
+
+
+@mutation("COV013", "gaps.geojson draws a gap that is none")
+def a_gap_that_is_none(broken: Broken) -> None:
+    square = [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": square},
+        "properties": {"reason": "cloud", "chips": 3},
+    }
+    broken.json("gaps.geojson", lambda gaps: gaps["features"].append(feature))
+
+
+@mutation("COV014", "the coverage names a chip by another id")
+def another_id_in_the_coverage(broken: Broken) -> None:
+    broken.value("id", 4, "somebody-else", broken.coverage)
+
+
+@mutation(
+    "COV015", "an image without grid that nobody mentions", also="COV002 COV003 COV004 COV005 COV006 GEO011 GEO012"
+)
+def an_image_nobody_counts(broken: Broken) -> None:
+    def more(table: pa.Table) -> pa.Table:
+        row = table.to_pylist()[0] | {"id": "blind", "proj_shape": None, "proj_transform": None}
+        return pa.concat_tables([table, pa.Table.from_pylist([row], schema=table.schema)])
+
+    broken.change("sources.parquet", more)
+
+
+# STAC
+
+
+_lost_id: list[str] = []
+
+
+def _lose(broken: Broken, *rows: int) -> None:
+    """Take chips out of the table; what counts rows counts the rest."""
+    ids = broken.table(broken.data)["id"].to_pylist()
+    _lost_id[:] = [ids[row] for row in rows]
+    broken.keep([n for n in range(len(ids)) if n not in rows])
+    broken.rebound()
+    broken.recount()
+
+
+def _expect_fewer(broken: Broken) -> None:
+    """Nobody expects the lost chips any more; so say manifest and collection."""
+    for path, place in (("manifest.json", ("run", "coverage")), ("collection.json", ("embrel:coverage",))):
+
+        def lower(document: dict[str, Any], place: tuple[str, ...] = place) -> None:
+            for key in place:
+                document = document[key]
+            document["expected"] -= len(_lost_id)
+
+        broken.json(path, lower)
+
+
+def _without(table: pa.Table, ids: list[str]) -> pa.Table:
+    return table.filter(pa.array([i not in ids for i in table["id"].to_pylist()]))
+
+
+def _explain(broken: Broken, reason: str | None) -> None:
+    """Call the lost chips missing, everywhere."""
+
+    def edit(table: pa.Table) -> pa.Table:
+        rows = [
+            row | {"status": "missing", "reason": reason} if row["id"] in _lost_id else row for row in table.to_pylist()
+        ]
+        return pa.Table.from_pylist(rows, schema=table.schema)
+
+    broken.change(broken.coverage, edit)
+    square = [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]
+    properties = {"reason": str(reason), "window": "2016-01-12/2016-01-13", "chips": len(_lost_id)}
+    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": square}, "properties": properties}
+    broken.json("gaps.geojson", lambda gaps: gaps["features"].append(feature))
+    broken.json("manifest.json", lambda m: m["run"]["coverage"].update({str(reason): len(_lost_id)}))
+
+
+def _edit_row(broken: Broken, row: int, **values: object) -> None:
+    for name, value in values.items():
+        broken.value(name, row, value, broken.coverage)
+
+
+def _bounds(broken: Broken) -> tuple[float, float, float, float]:
+    boxes = broken.table(broken.data)["bbox"].to_pylist()
+    return (
+        min(b["xmin"] for b in boxes),
+        min(b["ymin"] for b in boxes),
+        max(b["xmax"] for b in boxes),
+        max(b["ymax"] for b in boxes),
+    )

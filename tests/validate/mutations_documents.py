@@ -1,0 +1,198 @@
+"""Ways to break the catalog and the documents."""
+
+import hashlib
+from typing import Any
+
+from breakage import Broken, mutation
+
+# Files
+
+
+@mutation("STC001", "a collection without its extent", also="STC008 TIM007")
+def no_extent(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.pop("extent"))
+
+
+@mutation("STC001", "an extension's field of the wrong type")
+def a_wrong_extension_field(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.update({"embrel:pooling": 5}))
+
+
+@mutation("STC002", "items that are no STAC items: no links to their collection's type", also="RDR STC011")
+def items_of_another_version(broken: Broken) -> None:
+    broken.items(lambda item: item.update(stac_version="0.5.0"))
+
+
+@mutation("STC003", "a model item without its geometry's type", also="STC003")
+def an_invalid_model(broken: Broken) -> None:
+    broken.json("model.json", lambda m: m.update(geometry={"coordinates": [0, 0]}))
+
+
+@mutation("STC004", "an embeddings file without an Item", also="STC DOC RDR007")
+def no_item_for_a_file(broken: Broken) -> None:
+    broken.items(
+        lambda item: item["assets"]["embeddings"].update(
+            href="embeddings/zone=18/18_04_40_2016-01-12_2016-01-13.parquet"
+        )
+    )
+
+
+@mutation("STC005", "an Item counts other rows than its file has")
+def a_wrong_row_count_in_an_item(broken: Broken) -> None:
+    broken.items(lambda item: item.update({"table:row_count": 7}))
+
+
+@mutation("STC006", "an Item's bbox is that of the scene, not of its chips")
+def an_item_as_large_as_the_scene(broken: Broken) -> None:
+    broken.items(lambda item: item["bbox"].update(xmin=item["bbox"]["xmin"] - 0.5))
+
+
+@mutation("STC007", "an Item of another year", also="STC002")
+def an_item_of_another_year(broken: Broken) -> None:
+    def later(item: dict[str, Any]) -> None:
+        for key in ("datetime", "start_datetime", "end_datetime"):
+            if item[key] is not None:
+                item[key] = item[key].replace(year=2019)
+
+    broken.items(later)
+
+
+@mutation("STC008", "the collection's extent is the whole Earth")
+def a_worldwide_extent(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c["extent"]["spatial"].update(bbox=[[-180, -90, 180, 90]]))
+
+
+@mutation("STC009", "an asset's checksum of an earlier card", settle=False)
+def a_stale_asset_checksum(broken: Broken) -> None:
+    def stale(collection: dict[str, Any]) -> None:
+        collection["assets"]["card"]["file:checksum"] = f"1220{'0' * 64}"
+
+    broken.json("collection.json", stale)
+    _rehash(broken, "collection.json")
+
+
+@mutation("STC010", "two assets that call themselves the item table")
+def two_item_tables(broken: Broken) -> None:
+    broken.json(
+        "collection.json",
+        lambda c: next(a for k, a in c["assets"].items() if "coverage" in k and "parquet" in a["type"]).update(
+            type="application/vnd.apache.parquet"
+        ),
+    )
+
+
+@mutation("STC011", "a link to a file that is not there")
+def a_dead_link(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c["links"].append({"rel": "about", "href": "./ABOUT.md"}))
+
+
+@mutation("STC012", "a collection that does not link to its model", also="STC001")
+def no_model_link(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.update(links=[x for x in c["links"] if x["rel"] != "emb:model"]))
+
+
+@mutation("TIM007", "the collection's interval leaves out the chips")
+def a_wrong_interval(broken: Broken) -> None:
+    interval = [["2019-01-01T00:00:00Z", "2020-01-01T00:00:00Z"]]
+    broken.json("collection.json", lambda c: c["extent"]["temporal"].update(interval=interval))
+
+
+# Documents
+
+
+@mutation("DOC001", "a card without front matter", also="DOC RDR")
+def no_front_matter(broken: Broken) -> None:
+    text = (broken.folder / "README.md").read_text()
+    (broken.folder / "README.md").write_text(text.split("---\n", 2)[2])
+
+
+@mutation("DOC002", "a configuration that datasets cannot read")
+def broken_configs(broken: Broken) -> None:
+    broken.front(lambda matter: matter.update(configs=[{"config_name": "embeddings", "data_files": {"train": 3}}]))
+
+
+@mutation("DOC003", "the front matter lacks a key of the geo-embeddings data card")
+def a_missing_card_key(broken: Broken) -> None:
+    broken.front(lambda matter: matter.pop("grid_spacing"))
+
+
+@mutation("DOC004", "a citation without authors")
+def no_authors(broken: Broken) -> None:
+    broken.yaml("CITATION.cff", lambda cited: cited.pop("authors"))
+
+
+@mutation("DOC006", "an empty licence")
+def an_empty_licence(broken: Broken) -> None:
+    (broken.folder / "LICENSE").write_text("\n")
+
+
+@mutation("DOC007", "the card states another dimension")
+def another_dimension_in_the_card(broken: Broken) -> None:
+    broken.front(lambda matter: matter.update(embedding_dimension=768))
+
+
+@mutation("DOC008", "the collection states another dtype")
+def another_dtype_in_the_collection(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.update(data_type="float16"))
+
+
+@mutation("DOC009", "the collection states another licence")
+def another_licence_in_the_collection(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.update(license="CC0-1.0"))
+
+
+@mutation("DOC010", "the citation is of another version")
+def another_version_in_the_citation(broken: Broken) -> None:
+    broken.yaml("CITATION.cff", lambda cited: cited.update(version="0.9.0"))
+
+
+@mutation("DOC011", "the collection counts other chips")
+def another_count_in_the_collection(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c["embrel:coverage"].update(embedded=9))
+
+
+@mutation("DOC012", "the card names another model")
+def another_model_in_the_card(broken: Broken) -> None:
+    broken.front(lambda matter: matter.update(model_name="Clay v1.5"))
+
+
+@mutation("DOC013", "the collection has the id of another release", also="DOC")
+def another_name_in_the_collection(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.update(id="landsat-annual"))
+
+
+@mutation("DOC014", "a path of somebody's machine in the spec")
+def a_local_path(broken: Broken) -> None:
+    broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(stac=["/home/maria/items/item.json"]))
+
+
+@mutation("DOC014", "a signed address in the sources")
+def a_signed_address(broken: Broken) -> None:
+    broken.sources(lambda row: row.update(href="https://store.example/item.json?X-Amz-Signature=abcdef"))
+
+
+@mutation("DOC015", "a picture of the card that is not there")
+def a_missing_picture(broken: Broken) -> None:
+    broken.text("README.md", "](figures/coverage.png)", "](figures/map.png)")
+
+
+@mutation("DOC016", "front matter in the card for source.coop")
+def front_matter_for_source_coop(broken: Broken) -> None:
+    card = broken.folder / "hosts" / "source.coop" / "README.md"
+    card.write_text(f"---\nlicense: cc-by-4.0\n---\n{card.read_text()}")
+
+
+# Provenance
+
+
+def _rehash(broken: Broken, path: str) -> None:
+    """The manifest follows one document that has to stay as it is."""
+    data = (broken.folder / path).read_bytes()
+    value = hashlib.sha256(data).hexdigest()
+    broken.json(
+        "manifest.json",
+        lambda m: [e.update(size=len(data), sha256=value) for e in m["files"] if e["path"] == path],
+    )
+    sums = (broken.folder / "SHA256SUMS").read_text().splitlines()
+    lines = [f"{value}  {path}" if line.endswith(f"  {path}") else line for line in sums]
+    (broken.folder / "SHA256SUMS").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,100 @@
+"""Ways to break what is told of models, sources and licences."""
+
+from typing import Any
+
+from breakage import Broken, mutation
+
+from clay_publish.fingerprint import Fingerprint
+
+# Files
+
+
+@mutation("PRV001", "a fingerprint without its weights", also="PRV DOC VEC COV GEO TIM RDR SCH")
+def an_incomplete_fingerprint(broken: Broken) -> None:
+    broken.footer(broken.data, "emb", lambda emb: emb["embrel:decided_by"].pop("weights_sha256"))
+
+
+@mutation("PRV002", "the manifest's run is of another model", settle=False)
+def a_manifest_of_another_model(broken: Broken) -> None:
+    broken.json("manifest.json", lambda m: m["run"]["fingerprint"].update(encoder_version="7"))
+
+
+@mutation("PRV002", "mixed variants: one file of another model", base="utm", also="PRV DOC SCH006 VEC")
+def mixed_variants(broken: Broken) -> None:
+    def other(emb: dict[str, Any]) -> None:
+        made = Fingerprint.model_validate({**emb["embrel:decided_by"], "encoder_version": "2"})
+        emb["embrel:decided_by"] = made.model_dump(mode="json")
+        emb["embrel:fingerprint"] = made.digest
+
+    broken.footer(broken.data, "emb", other)
+
+
+@mutation("PRV003", "the weights have no hash", also="PRV DOC")
+def unnamed_weights(broken: Broken) -> None:
+    _decide(broken, weights_sha256=None)
+
+
+@mutation("PRV004", "wavelengths in nanometres", also="PRV DOC")
+def wavelengths_in_nanometres(broken: Broken) -> None:
+    bands = _decided(broken)["bands"]
+    _decide(broken, bands=[{**band, "wavelength": band["wavelength"] * 1000} for band in bands])
+
+
+@mutation("PRV005", "the spec names another encoder than the files")
+def another_encoder_in_the_spec(broken: Broken) -> None:
+    broken.yaml("release.yaml", lambda spec: spec["model"].update(encoder="clay"))
+
+
+@mutation("PRV006", "a chip of an item that the sources do not list", also="COV GEO")
+def an_unlisted_item(broken: Broken) -> None:
+    broken.value("item_id", 2, "S2B_NOBODY_KNOWS")
+    broken.value("item_ids", 2, ["S2B_NOBODY_KNOWS"])
+
+
+@mutation("PRV007", "an item that the spec excludes was used", also="COV")
+def an_excluded_item_used(broken: Broken) -> None:
+    item = broken.table("sources.parquet")["id"][0].as_py()
+    broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(exclude=[item]))
+
+
+@mutation("PRV008", "nobody knows the licence of a source")
+def an_unknown_licence(broken: Broken) -> None:
+    broken.sources(lambda row: row.update(license=None))
+
+
+@mutation("PRV009", "a source that forbids commercial use", also="")
+def a_non_commercial_source(broken: Broken) -> None:
+    broken.sources(lambda row: row.update(license="CC-BY-NC-4.0"))
+
+
+@mutation("PRV010", "the card does not credit the imagery")
+def no_attribution(broken: Broken) -> None:
+    broken.sources(lambda row: row.update(attribution="Includes material © Planet Labs PBC."))
+
+
+@mutation("PRV011", "the manifest names no software", settle=False)
+def nameless_software(broken: Broken) -> None:
+    broken.json("manifest.json", lambda m: m.update(software=" "))
+
+
+def _decided(broken: Broken) -> dict[str, Any]:
+    return broken.release.footer(broken.data)["emb"]["embrel:decided_by"]
+
+
+def _decide(broken: Broken, **changes: Any) -> None:
+    """Change the fingerprint in every place where it stands."""
+    made = Fingerprint.model_validate({**_decided(broken), **changes})
+    document = made.model_dump(mode="json")
+    told = {"embrel:decided_by": document, "embrel:fingerprint": made.digest}
+    for path in broken.release.data_files():
+        broken.footer(path, "emb", lambda emb: emb.update(told))
+    broken.json("manifest.json", lambda m: m["run"].update(fingerprint=document))
+    broken.json(
+        "collection.json", lambda c: c.update({"embrel:fingerprint": made.digest, "embrel:decided_by": document})
+    )
+
+    def item(row: dict[str, Any]) -> None:
+        row["embrel:fingerprint"] = made.digest
+        row["emb:runtime_parameters"]["weights_sha256"] = made.weights_sha256
+
+    broken.items(item)

@@ -1,0 +1,162 @@
+"""Ways to break times, columns and footers."""
+
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from breakage import Broken, mutation
+
+# Vectors
+
+
+@mutation("TIM001", "times without a time zone", also="SCH002 SCH010 RDR005")
+def no_time_zone(broken: Broken) -> None:
+    broken.retype("datetime", pa.timestamp("us"))
+
+
+@mutation("TIM002", "a period that ends before it starts", also="TIM003")
+def a_period_backwards(broken: Broken) -> None:
+    table = broken.table(broken.data)
+    start, end = table["start_datetime"].to_pylist(), table["end_datetime"].to_pylist()
+    broken.column("start_datetime", lambda _: [v + timedelta(seconds=1) for v in end])
+    broken.column("end_datetime", lambda _: start)
+
+
+@mutation("TIM003", "chips of another day than their image", also="TIM005 TIM002 TIM007 STC007")
+def another_day(broken: Broken) -> None:
+    for name in ("datetime", "start_datetime", "end_datetime"):
+        broken.column(name, lambda values: [v + timedelta(days=40) for v in values])
+
+
+@mutation("TIM004", "dates of 1970", also="TIM002 TIM003 TIM005 TIM007 STC007")
+def dates_of_1970(broken: Broken) -> None:
+    for name in ("datetime", "start_datetime", "end_datetime"):
+        broken.column(name, lambda values: [datetime(1970, 1, 1, tzinfo=UTC)] * len(values))
+
+
+@mutation("TIM004", "a date to come", also="TIM002 TIM003 TIM005 TIM007 STC007")
+def a_date_to_come(broken: Broken) -> None:
+    broken.value("datetime", 1, datetime(2099, 1, 1, tzinfo=UTC))
+
+
+@mutation("TIM006", "a window that the spec does not ask for", also="COV PRV007")
+def a_window_nobody_asked_for(broken: Broken) -> None:
+    broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(windows=["2019-01-01/2020-01-01"]))
+
+
+# Tables
+
+
+@mutation("SCH001", "no column says which item a chip comes from", also="SCH010 PRV006 COV GEO TIM VEC SCH")
+def no_item_id(broken: Broken) -> None:
+    broken.change(broken.data, lambda table: table.drop_columns(["item_id"]))
+    broken.footer(broken.data, "huggingface", lambda hf: hf["info"]["features"].pop("item_id"))
+
+
+@mutation("RDR001", "a column with the name of the folder's key", also="SCH001 SCH010 RDR")
+def a_column_called_zone(broken: Broken) -> None:
+    _more(broken, "zone")
+
+
+@mutation("SCH001", "an unknown column", also="SCH010 RDR005")
+def an_unknown_column(broken: Broken) -> None:
+    _more(broken, "tile")
+
+
+def _more(broken: Broken, name: str) -> None:
+    def append(table: pa.Table) -> pa.Table:
+        more = table.append_column(name, pa.array([18] * len(table)))
+        return more.replace_schema_metadata(table.schema.metadata)
+
+    broken.change(broken.data, append)
+
+
+@mutation("SCH002", "vectors as lists of any length", also="SCH006 SCH010 RDR005 SCH003")
+def lists_of_any_length(broken: Broken) -> None:
+    broken.retype("embedding", pa.list_(pa.float32()))
+
+
+@mutation("SCH002", "coordinates of the centre as text", also="SCH010")
+def centres_as_text(broken: Broken) -> None:
+    broken.retype("lon", pa.string())
+
+
+@mutation("SCH003", "a chip without a date", also="TIM RDR003")
+def a_null_date(broken: Broken) -> None:
+    _nullable(broken, "datetime")
+    broken.value("datetime", 3, None)
+
+
+@mutation("SCH003", "a chip without a vector", also="VEC011 RDR")
+def a_null_vector(broken: Broken) -> None:
+    _nullable(broken, "embedding")
+    broken.value("embedding", 3, None)
+
+
+@mutation("SCH004", "no emb footer: the file does not say which model made it", also="")
+def no_emb_footer(broken: Broken) -> None:
+    _without_footer(broken, b"emb")
+
+
+@mutation("SCH004", "no geo footer at all", also="RDR002 RDR003 SCH011")
+def no_geo_footer(broken: Broken) -> None:
+    _without_footer(broken, b"geo")
+
+
+@mutation("SCH005", "no CRS", also="RDR002")
+def no_crs(broken: Broken) -> None:
+    broken.footer(broken.data, "geo", lambda geo: geo["columns"]["geometry"].update(crs=None))
+
+
+@mutation("SCH005", "no bbox covering")
+def no_covering(broken: Broken) -> None:
+    broken.footer(broken.data, "geo", lambda geo: geo["columns"]["geometry"].pop("covering"))
+
+
+@mutation("SCH006", "the footer states another dimension than the column", also="DOC008")
+def a_wrong_dimension_in_the_footer(broken: Broken) -> None:
+    broken.footer(broken.data, "emb", lambda emb: emb.update({"emb:dimensions": 768}))
+
+
+@mutation("SCH009", "one row group of 20,000 rows", base="large", also="INT012 COV DOC GEO VEC RDR INT STC")
+def a_large_row_group(broken: Broken) -> None:
+    table = pa.concat_tables([broken.table(broken.data)] * 11)
+    pq.write_table(table, broken.folder / broken.data, row_group_size=25_000, write_page_checksum=True)
+
+
+@mutation("SCH010", "the Hugging Face features state another length", also="RDR005")
+def wrong_features(broken: Broken) -> None:
+    broken.footer(broken.data, "huggingface", lambda hf: hf["info"]["features"]["embedding"].update(length=768))
+
+
+@mutation("SCH011", "a GeoParquet version that does not exist")
+def an_unknown_geoparquet_version(broken: Broken) -> None:
+    broken.footer(broken.data, "geo", lambda geo: geo.update(version="1.9.0"))
+
+
+@mutation("SCH012", "a text file in the embeddings folder", also="RDR")
+def a_stray_file(broken: Broken) -> None:
+    (broken.folder / "embeddings" / "_SUCCESS").write_text("done")
+
+
+@mutation("SCH013", "a file name that names no window", also="STC004 COV TIM GEO RDR006")
+def a_nameless_file(broken: Broken) -> None:
+    new = "embeddings/zone=18/part-00000.parquet"
+    (broken.folder / broken.data).rename(broken.folder / new)
+    broken.items(lambda item: item["assets"]["embeddings"].update(href=new))
+
+
+def _nullable(broken: Broken, name: str) -> None:
+    def allow(table: pa.Table) -> pa.Table:
+        schema = table.schema
+        place = schema.get_field_index(name)
+        return table.cast(schema.set(place, schema.field(name).with_nullable(nullable=True)))
+
+    broken.change(broken.data, allow)
+
+
+def _without_footer(broken: Broken, key: bytes) -> None:
+    def drop(table: pa.Table) -> pa.Table:
+        return table.replace_schema_metadata({k: v for k, v in table.schema.metadata.items() if k != key})
+
+    broken.change(broken.data, drop)

@@ -1,0 +1,102 @@
+"""Ways to break vectors."""
+
+import numpy as np
+from breakage import Broken, mutation
+
+# Vectors
+
+
+@mutation("VEC001", "a NaN in one vector")
+def nan_in_a_vector(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, (3, 7), np.nan))
+
+
+@mutation("VEC001", "an infinite value in one vector")
+def infinity_in_a_vector(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, (5, 0), -np.inf))
+
+
+@mutation("VEC002", "zeros where there was no data")
+def zeros_as_nodata(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, 4, 0))
+
+
+@mutation("VEC003", "one vector has the same value everywhere", also="VEC012")
+def a_constant_vector(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, 4, v[4].mean()))
+
+
+@mutation("VEC007", "two chips share one vector")
+def a_repeated_vector(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, 9, v[30]))
+
+
+@mutation("VEC010", "the model has collapsed: all vectors nearly alike", also="VEC007 VEC011 VEC012")
+def collapsed_vectors(broken: Broken) -> None:
+    broken.vectors(lambda v: (v[:1] * (1 + 1e-4 * np.arange(len(v))[:, None])).astype(v.dtype))
+
+
+@mutation("VEC011", "half of the dimensions never vary")
+def dead_dimensions(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, (slice(None), slice(0, None, 2)), 0.25))
+
+
+@mutation("VEC012", "one vector is a thousand times as long as the others", also="VEC010")
+def an_outlying_norm(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, 8, v[8] * 1000))
+
+
+@mutation("VEC013", "a batch of 256 chips is shifted against its neighbours", base="large")
+def a_shifted_batch(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, slice(640, 896), v[640:896] + 4 * v.std(axis=0)))
+
+
+@mutation("VEC004", "int8 vectors are clipped", base="int8", also="VEC014")
+def clipped_integers(broken: Broken) -> None:
+    broken.vectors(lambda v: np.clip(v.astype(np.int16) * 4, -127, 127).astype(np.int8))
+
+
+@mutation("VEC005", "the scale of one vector is 0", base="int8", also="VEC002 VEC014")
+def a_scale_of_zero(broken: Broken) -> None:
+    broken.value("scale", 6, 0.0)
+
+
+@mutation("VEC014", "scales are inverted: the reference vectors do not come out", base="int8", also="VEC012")
+def inverted_scales(broken: Broken) -> None:
+    broken.column("scale", lambda scales: [1 / s for s in scales])
+
+
+@mutation("VEC014", "an int8 release without its reference vectors", base="int8", also="INT010")
+def no_reference_vectors(broken: Broken) -> None:
+    (broken.folder / "reference.parquet").unlink()
+    broken.json("collection.json", lambda c: _drop_asset(c, "reference.parquet"))
+
+
+@mutation("VEC015", "vectors moved since the version before, with the same fingerprint", base="next", also="VEC012")
+def drift_since_last_version(broken: Broken) -> None:
+    broken.vectors(lambda v: np.roll(v, 3, axis=1))
+
+
+@mutation("VEC006", "valid_fraction in percent", also="")
+def a_percentage_for_a_share(broken: Broken) -> None:
+    broken.column("valid_fraction", lambda values: [100 * v for v in values])
+
+
+@mutation("VEC006", "a negative loss")
+def a_negative_loss(broken: Broken) -> None:
+    broken.value("loss", 0, -1.0)
+
+
+# Places
+
+
+def _set(array: np.ndarray, place: object, value: object) -> np.ndarray:
+    array = array.copy()
+    array[place] = value
+    return array
+
+
+def _drop_asset(collection: dict, path: str) -> None:
+    for key, asset in list(collection["assets"].items()):
+        if asset["href"].removeprefix("./") == path:
+            del collection["assets"][key]
