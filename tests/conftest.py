@@ -13,6 +13,10 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
+# Schemas of STAC extensions come from the test data or from nowhere, never from the network.
+_FOLDER = Path(os.environ.get("CLAY_PUBLISH_TEST_DATA", _DATA)) / "schemas"
+os.environ.setdefault("CLAY_PUBLISH_SCHEMAS", str(_FOLDER))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

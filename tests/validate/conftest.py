@@ -1,34 +1,22 @@
 """Good releases of several kinds, made by the program once, and copies of them to break."""
 
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from breakage import KINDS, SHORE, Broken
 
+from clay_publish import windows
 from clay_publish.cards import write_cards
 from clay_publish.catalog import write_collection, write_items
 from clay_publish.manifest import write_manifest
 from clay_publish.producer.produce import produce
 from clay_publish.release import Release
 from clay_publish.spec import load_spec
-from clay_publish.validate import extension_schemas
 
-SAMPLE = Path(extension_schemas.__file__).parent.parent / "clay_publish" / "sample"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _schemas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Schemas of extensions come from the test data, or from nowhere; never from the network."""
-    data = Path(os.environ.get("CLAY_PUBLISH_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-    folder = data / "schemas" if (data / "schemas").is_dir() else tmp_path_factory.mktemp("no-schemas")
-    patch = pytest.MonkeyPatch()
-    patch.setenv(extension_schemas.FOLDER, str(folder))
-    yield
-    patch.undo()
+SAMPLE = Path(windows.__file__).parent / "sample"
 
 
 def complete(spec: Path, where: Path) -> Path:
