@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from threading import Lock
 
 from clay_publish.producer.parts import Receipt
 from clay_publish.producer.plan import Unit
@@ -28,7 +29,7 @@ def chips_of(unit: Unit, size: int) -> int:
 
 @dataclass
 class Books:
-    """What was done and what it cost. One thread enters receipts, others may read."""
+    """What was done and what it cost; for several threads."""
 
     total: int
     """Chips of the whole run."""
@@ -39,6 +40,7 @@ class Books:
     chips: int = 0
     seconds: float = 0.0
     _entered: set[str] = field(default_factory=set)
+    _lock: Lock = field(default_factory=Lock)
 
     @classmethod
     def of(cls, spec: Spec, units: Iterable[Unit], planned: Rates | None) -> "Books":
@@ -48,15 +50,16 @@ class Books:
 
     def enter(self, receipt: Receipt) -> None:
         """Count a unit that is done, in this run or before; each once."""
-        if receipt.unit in self._entered:
-            return
-        self._entered.add(receipt.unit)
-        chips = sum(count for reason, count in receipt.counts.items() if reason != "over_budget")
-        if not receipt.seconds:
-            self.total -= chips  # taken over from the version before: free, and no measure of the pace
-            return
-        self.chips += chips
-        self.seconds += receipt.seconds
+        with self._lock:
+            if receipt.unit in self._entered:
+                return
+            self._entered.add(receipt.unit)
+            chips = sum(count for reason, count in receipt.counts.items() if reason != "over_budget")
+            if not receipt.seconds:
+                self.total -= chips  # taken over from the version before: free, and no measure of the pace
+                return
+            self.chips += chips
+            self.seconds += receipt.seconds
 
     @property
     def usd(self) -> float | None:

@@ -91,9 +91,11 @@ class _Run:
             return set_aside(unit, self.work, detail, "run again with a greater cost.budget_usd", "over_budget")
         begin(self.work.release, unit.id, self.died.get(unit.id, 0) + 1)
         try:
-            return attempt(unit, self.work)
+            receipt = attempt(unit, self.work)
         finally:
             end(self.work.release, unit.id)
+        self.books.enter(receipt)  # at once, so that no unit begins when the budget is spent
+        return receipt
 
     def done(self, unit: Unit, receipt: Receipt) -> None:
         """Count a unit, and publish the files that waited for it alone."""

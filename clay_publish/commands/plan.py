@@ -119,6 +119,8 @@ def _table(made: "Estimate") -> Iterator[str]:
 def _usd(value: float | None) -> str:
     if value is None:
         return "-"
+    if value >= 10_000_000:
+        return f"${value / 1_000_000:,.1f} M"
     return f"${value / 1000:,.1f} K" if value >= 10_000 else f"${value:,.2f}"
 
 
