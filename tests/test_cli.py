@@ -160,7 +160,7 @@ def test_publish_and_its_dry_run(sample_release: Path, tmp_path: Path, run: Run)
     planned = json.loads(run("publish", sample_release, "--to", site, "--dry-run", "--json").stdout)
     assert not site.exists()
     sent = json.loads(run("publish", sample_release, "--to", site.as_uri(), "--json").stdout)
-    assert set(planned["sent"]) == set(sent["sent"])
+    assert set(planned["receipts"][0]["sent"]) == set(sent["receipts"][0]["sent"])
     assert "there already, verified" in run("publish", sample_release, "--to", site).stdout
     run("validate", site / "1.0.0", "--quiet")
 
