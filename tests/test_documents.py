@@ -15,7 +15,8 @@ import yaml
 from typer.testing import CliRunner
 
 from clay_publish.cli import app
-from clay_publish.spec import Spec
+from clay_publish.producer.encoders.exported import ExportedModel
+from clay_publish.spec import Imagery, Spec
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,6 +27,7 @@ ELSEWHERE = {
     "pip": "what CI itself runs",
     "clay-publish sample": "tests/conftest.py",
     "clay-publish run": "tests/test_cli.py",
+    "clay-publish plan": "tests/producer/test_plan.py",
     "clay-publish serve": "the fixture `api`",
 }
 """Commands that other tests run, and where."""
@@ -89,11 +91,11 @@ def api(folder: Path) -> Iterator[str]:
 
 def test_nothing_is_written_in_a_language_that_nobody_runs() -> None:
     languages = {block[1] for page in PAGES for block in BLOCK.finditer(page.read_text())}
-    assert languages <= {"", "console", "python", "sql", "yaml"}
+    assert languages <= {"", "console", "python", "sh", "sql", "yaml"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", blocks("", "console"))
+@pytest.mark.parametrize("code", blocks("", "console", "sh"))
 def test_commands(code: str, stands_for: dict[str, str]) -> None:
     prompt = "$ " if code.startswith("$ ") else ""
     lines = [line.removeprefix(prompt) for line in code.splitlines() if line.startswith(prompt)]
@@ -134,6 +136,13 @@ def test_python(
 
 
 @pytest.mark.parametrize("code", blocks("yaml"))
-def test_yaml_is_part_of_a_spec(code: str) -> None:
-    least = {"name": "x", "imagery": {"stac": "x.json", "sensor": "sentinel-2-l2a"}}
-    Spec.model_validate(least | yaml.safe_load(code))
+def test_yaml_is_part_of_something_that_is_read(code: str) -> None:
+    """A spec or some of its keys, keys of an imagery block, or what lies beside an exported model."""
+    document = yaml.safe_load(code.replace("sha256: …", f"sha256: {'a' * 64}"))
+    block = {"stac": "x.json", "sensor": "sentinel-2-l2a"}
+    if document.keys() <= Imagery.model_fields.keys():
+        Imagery.model_validate(block | document)
+    elif "dimensions" in document:
+        ExportedModel.model_validate(document)
+    else:
+        Spec.model_validate({"name": "x", "imagery": block} | document)
