@@ -51,7 +51,7 @@ def _open_onnx(weights: Weights) -> tuple[Run, str]:
             str(weights.path), "needs onnxruntime, which is not installed", fix="pip install 'clay-publish[onnx]'"
         ) from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = 1  # several chips are embedded at a time, each by one thread
     wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     # Weights in other files are not covered by the hash: let them be looked for where there are none.

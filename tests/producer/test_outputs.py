@@ -1,5 +1,6 @@
 """Every output that a spec can ask for, made of real Sentinel-2 and NAIP pixels with a real checkpoint's layout."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import rasterio
 import shapely
 import torch
+import yaml
 from PIL import Image
 from rasterio.enums import Resampling
 
@@ -270,6 +272,32 @@ def test_everything_is_byte_identical_when_made_again(factory: _Factory, everyth
     assert len(files) > 5
     for file in files:
         assert (again / file).read_bytes() == (everything / file).read_bytes(), file
+
+
+def test_the_command_makes_clay_embeddings_and_records_the_precision(
+    factory: _Factory, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    document = factory.spec(size=128, model={"precision": "auto"}).model_dump(mode="json", exclude_none=True)
+    (tmp_path / "release.yaml").write_text(yaml.safe_dump(document))
+    run("produce", tmp_path / "release.yaml", "--out", tmp_path / "made", cwd=tmp_path)
+    release = Release(str(tmp_path / "made"))
+    fingerprint = release.fingerprint()
+    assert rows_of(tmp_path / "made").num_rows == 64
+    assert fingerprint.encoder == "clay"
+    assert fingerprint.weights_sha256 == hashlib.sha256((factory.data / "clay_golden.ckpt").read_bytes()).hexdigest()
+    assert release.spec().model.precision == fingerprint.precision
+    assert release.spec().model.weights == "clay_golden.ckpt", "no path of this machine is published"
+
+
+def test_a_checkpoint_that_is_not_one_stops_before_a_pixel_is_read(
+    factory: _Factory, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    document = factory.spec(model={"weights": str(factory.data / "MANIFEST.md")})
+    (tmp_path / "release.yaml").write_text(yaml.safe_dump(document.model_dump(mode="json", exclude_none=True)))
+    said = run("produce", tmp_path / "release.yaml", "--out", tmp_path / "made", cwd=tmp_path, code=2).stderr
+    assert "is no PyTorch checkpoint, or is cut short" in " ".join(said.split())
+    assert "Traceback" not in said
+    assert not list((tmp_path / "made").rglob("*.parquet"))
 
 
 def test_lost_patches_are_made_again(factory: _Factory, everything: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Clay against what the upstream implementation returned, and on real pixels."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,6 +125,17 @@ def test_a_vector_is_the_same_whatever_the_threads_and_after_a_restart(make_clay
                 assert np.abs(one - other).max() < 1e-5
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_several_threads_may_ask_at_once(make_clay: MakeClay, chips: Chips, choose: Choose, precision: str) -> None:
+    clay = make_clay(outputs={"loss": True, "patches": True}, precision=precision)
+    whole = _outputs(clay.encode(chips))
+    with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        made = list(pool.map(lambda n: _outputs(clay.encode(choose(chips, [n % 12]))), range(36)))
+    for n, each in enumerate(made):
+        for one, other in zip(each, whole, strict=True):
+            assert np.array_equal(one[0], other[n % 12])
 
 
 def _outputs(encoded: Encoded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
