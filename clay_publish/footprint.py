@@ -53,26 +53,46 @@ def footprints(crs: str, corners: Floats) -> Geometries:
 
 
 def polygons(lon: Floats, lat: Floats) -> Geometries:
-    """Closed rings of shape (n, points), split where they cross the antimeridian."""
-    crosses = np.ptp(lon, axis=1) > 180
-    unwrapped = np.where(crosses[:, None] & (lon < 0), lon + 360, lon)
+    """Closed rings of shape (n, points), split where they cross the antimeridian, closed over a pole they hold.
+
+    Neighbouring points of a ring are less than 180° apart.
+    """
+    unwrapped = np.unwrap(lon, period=360, axis=1)
+    turns = np.rint((unwrapped[:, -1] - unwrapped[:, 0]) / 360)
     made = shapely.orient_polygons(shapely.polygons(np.stack([unwrapped, lat], axis=-1)))
-    for place in np.flatnonzero(crosses):
+    beyond = (unwrapped.min(axis=1) < -180) | (unwrapped.max(axis=1) > 180)
+    for place in np.flatnonzero(beyond & (turns == 0)):
         made[place] = _split(made[place])
+    for place in np.flatnonzero(turns):
+        made[place] = _over_pole(unwrapped[place], lat[place])
     return np.asarray(made, dtype=object)
 
 
+def _over_pole(lon: Floats, lat: Floats) -> shapely.Geometry:
+    """The polygon between ±180° of an unwrapped ring that goes once around a pole."""
+    turn = np.floor((lon + 180) / 360)
+    before = int(np.flatnonzero(np.diff(turn))[0])  # the step that crosses the antimeridian
+    east = lon[-1] > lon[0]
+    seam = 360 * max(turn[before], turn[before + 1]) - 180
+    share = (seam - lon[before]) / (lon[before + 1] - lon[before])
+    edge = lat[before] + share * (lat[before + 1] - lat[before])
+    order = np.concatenate([np.arange(before + 1, len(lon) - 1), np.arange(before + 1)])
+    wrapped = np.mod(lon[order] + 180, 360) - 180
+    first, last = (-180.0, 180.0) if east else (180.0, -180.0)
+    pole = 90.0 if lat.mean() > 0 else -90.0
+    ring = [(first, edge), *zip(wrapped, lat[order], strict=True), (last, edge), (last, pole), (first, pole)]
+    return shapely.orient_polygons(shapely.Polygon(ring))
+
+
 def _split(polygon: shapely.Geometry) -> shapely.Geometry:
-    """Cut a polygon given in longitudes 0 to 360 at 180 and bring its eastern part back."""
-    _, south, east, north = polygon.bounds
-    if east <= 180:  # it only touches the antimeridian
-        return polygon
-    before = shapely.intersection(polygon, shapely.box(0, south - 1, 180, north + 1))
-    after = shapely.intersection(polygon, shapely.box(180, south - 1, 540, north + 1))
-    moved = shapely.transform(after, lambda xy: xy - [360, 0])
-    parts = [part for part in (before, moved) if part.area > 0]
-    whole = shapely.multipolygons(parts) if len(parts) > 1 else parts[0]
-    return shapely.orient_polygons(whole)
+    """Bring a polygon that reaches beyond ±180° back between them, cut there."""
+    west, _, east, _ = polygon.bounds
+    earth = shapely.box(-180, -90, 180, 90)
+    parts: list[shapely.Geometry] = []
+    for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):
+        moved = shapely.transform(polygon, lambda xy, by=360.0 * turn: xy - [by, 0.0])
+        parts += [part for part in shapely.get_parts(shapely.intersection(moved, earth)) if part.area > 0]
+    return shapely.orient_polygons(shapely.multipolygons(parts) if len(parts) > 1 else parts[0])
 
 
 def _points_an_edge(crs: str, corners: Floats) -> int:

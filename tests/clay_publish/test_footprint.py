@@ -1,0 +1,68 @@
+"""Footprints at the edges of longitude and latitude."""
+
+import numpy as np
+import pytest
+import shapely
+from pyproj import Geod
+
+from clay_publish.footprint import footprints, polygons
+from clay_publish.geoparquet import bbox_array
+
+GEOD = Geod(ellps="WGS84")
+
+
+def square(x: float, y: float, side: float) -> np.ndarray:
+    return np.array([[[x, y + side], [x, y], [x + side, y], [x + side, y + side]]])
+
+
+@pytest.mark.parametrize(("crs", "pole"), [("EPSG:3031", -90), ("EPSG:3413", 90)])
+def test_a_chip_that_holds_a_pole_is_closed_over_it(crs: str, pole: float) -> None:
+    (outline,) = footprints(crs, square(-5_000, -7_000, 12_800))
+    assert outline.is_valid
+    assert outline.geom_type == "Polygon"
+    west, south, east, north = outline.bounds
+    assert (west, east) == (-180, 180)
+    assert pole in (south, north)
+    area, _ = GEOD.geometry_area_perimeter(outline)
+    assert area == pytest.approx(12_800**2, rel=0.07)  # these projections are true at 70° and 71°
+    (box,) = bbox_array(np.array([outline])).to_pylist()
+    assert (box["xmin"], box["xmax"]) == (-180, 180)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3031", "EPSG:3413"])
+def test_chips_around_a_pole_tile_the_ground(crs: str) -> None:
+    """No chip is lost or counted twice, wherever the antimeridian and the pole fall."""
+    places = [(x * 12_800.0 - 25_600, y * 12_800.0 - 25_600) for x in range(4) for y in range(4)]
+    corners = np.concatenate([square(x + 300, y + 700, 12_800) for x, y in places])
+    outlines = footprints(crs, corners)
+    assert shapely.is_valid(outlines).all()
+    areas = [GEOD.geometry_area_perimeter(outline)[0] for outline in outlines]
+    np.testing.assert_allclose(areas, areas[0], rtol=0.001)
+    overlaps = [a.intersection(b).area for n, a in enumerate(outlines) for b in outlines[n + 1 :]]
+    assert max(overlaps) < 0.05  # square degrees at 89.8°: metres on the ground
+    bounds = shapely.bounds(outlines)
+    assert bounds[:, 0].min() >= -180
+    assert bounds[:, 2].max() <= 180
+
+
+def test_a_wide_chip_beside_a_pole_does_not_cross_the_antimeridian() -> None:
+    (outline,) = footprints("EPSG:3413", square(-6_400, -13_000, 12_800))  # towards 45°W, 500 m from the pole
+    assert outline.geom_type == "Polygon"
+    assert outline.bounds[2] - outline.bounds[0] > 160
+
+
+def test_a_ring_across_the_antimeridian_becomes_two_polygons() -> None:
+    lon = np.array([[179.9, 179.9, -179.9, -179.9, 179.9]])
+    lat = np.array([[1.0, 0.0, 0.0, 1.0, 1.0]])
+    (outline,) = polygons(lon, lat)
+    assert outline.geom_type == "MultiPolygon"
+    assert outline.area == pytest.approx(0.2)
+    (box,) = bbox_array(np.array([outline])).to_pylist()
+    assert box == {"xmin": 179.9, "ymin": 0.0, "xmax": -179.9, "ymax": 1.0}
+
+
+def test_a_ring_that_only_touches_the_antimeridian_stays_whole() -> None:
+    lon = np.array([[179.0, 179.0, 180.0, 180.0, 179.0]])
+    lat = np.array([[1.0, 0.0, 0.0, 1.0, 1.0]])
+    (outline,) = polygons(lon, lat)
+    assert outline.equals(shapely.box(179, 0, 180, 1))
