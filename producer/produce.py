@@ -136,6 +136,8 @@ def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder, gsd: float 
 def _resolved(spec: Spec, fingerprint: Fingerprint) -> dict[str, object]:
     document = spec.published()
     document["model"]["precision"] = fingerprint.precision
+    if spec.model.weights is not None:
+        document["model"]["sha256"] = fingerprint.weights_sha256
     if fingerprint.gsd is not None:
         document["chips"]["gsd"] = fingerprint.gsd
     return document

@@ -286,6 +286,7 @@ def test_the_command_makes_clay_embeddings_and_records_the_precision(
     assert fingerprint.encoder == "clay"
     assert fingerprint.weights_sha256 == hashlib.sha256((factory.data / "clay_golden.ckpt").read_bytes()).hexdigest()
     assert release.spec().model.precision == fingerprint.precision
+    assert release.spec().model.sha256 == fingerprint.weights_sha256, "whoever runs it again is told of other weights"
     assert release.spec().model.weights == "clay_golden.ckpt", "no path of this machine is published"
 
 
