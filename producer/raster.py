@@ -17,7 +17,7 @@ from rasterio.windows import Window as Block
 
 from clay_publish.errors import ImageryError
 from clay_publish.producer.items import BandFile, RasterGrid
-from clay_publish.producer.remote import look, patiently, signed
+from clay_publish.producer.remote import Refusal, look, patiently, refusal, signed
 
 GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -82,6 +82,7 @@ class ImageFile:
         self.where = _name(file)
         """What messages call it; they are published, so no path and no signature is in it."""
         self.remote = self._path.startswith(("/vsicurl/", "/vsis3/"))
+        self._refusal: Refusal | None = None
         self.dataset: Any = None
         opened = self.attempt(lambda: self.dataset, "opened")
         if opened.width * opened.height > MAX_PIXELS:
@@ -102,10 +103,18 @@ class ImageFile:
             return do()
 
         try:
-            return patiently(whole, self.close, _FAILURES) if self.remote else whole()
+            return patiently(whole, self.close, _FAILURES, self._hopeless) if self.remote else whole()
         except _FAILURES as error:
+            if self._refusal is not None:
+                found = f"cannot be {doing} (the server answers {self._refusal.words})"
+                raise ImageryError(self.where, found) from error
             expected = "a GeoTIFF or JPEG 2000 image" if self.dataset is None else "a whole, undamaged image"
             raise ImageryError(self.where, f"cannot be {doing} ({self._words(error)})", expected) from error
+
+    def _hopeless(self) -> bool:
+        if self._path.startswith("/vsicurl/"):
+            self._refusal = refusal(self._path.removeprefix("/vsicurl/"))
+        return self._refusal is not None and self._refusal.final
 
     def _words(self, error: Exception) -> str:
         text = " ".join(str(error.__cause__ or error).split())

@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import ipaddress
 import random
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -20,8 +21,9 @@ TRIES = 4
 """Times in all that a read is tried, a second apart, then two, then four."""
 
 _MAX_REDIRECTS = 5
-_FINAL = ("403", "404", "410", "401")
+_FINAL = (401, 403, 404, 410)
 """Answers that another try does not change."""
+_FINAL_WORDS = re.compile(r"response code:? ?(401|403|404|410)|NoSuchKey|NoSuchBucket|AccessDenied")
 
 T = TypeVar("T")
 
@@ -98,17 +100,45 @@ def signed(href: str) -> str:
     return str(planetary_computer.sign_url(href))
 
 
-def patiently(do: Callable[[], T], again: Callable[[], None], failures: tuple[type[Exception], ...]) -> T:
+@dataclass(frozen=True)
+class Refusal:
+    """An answer of a server that is no file."""
+
+    words: str
+    """Such as `404 Not Found`."""
+    final: bool
+    """Another try does not change it."""
+
+
+def refusal(url: str) -> Refusal | None:
+    """Ask for one byte; None where the server gives it, or nothing at all.
+
+    GDAL does not say: whatever the answer, it calls the file not recognized.
+    """
+    try:
+        with requests.get(url, headers={"Range": "bytes=0-0"}, timeout=TIMEOUT, stream=True) as answer:
+            code = answer.status_code
+            return None if answer.ok else Refusal(f"{code} {answer.reason}", code in _FINAL)
+    except requests.RequestException:
+        return None
+
+
+def patiently(
+    do: Callable[[], T],
+    again: Callable[[], None],
+    failures: tuple[type[Exception], ...],
+    hopeless: Callable[[], bool],
+) -> T:
     """Call `do`, a few times if need be, and `again` before each further try.
 
     Raises:
-        the last failure; at once where the server's answer is final.
+        the last failure; at once where it is hopeless, or the server's answer final.
     """
     for attempt in range(1, TRIES):
         try:
             return do()
         except failures as error:
-            if any(code in str(error.__cause__ or error) for code in _FINAL):
+            if _FINAL_WORDS.search(str(error.__cause__ or error)) or (attempt == 1 and hopeless()):
                 raise
             time.sleep((2 ** (attempt - 1)) * random.uniform(0.5, 1.0))  # noqa: S311 - spreads workers out
             again()

@@ -1,0 +1,128 @@
+"""Images on a server that does not do its best: bounded patience, and a reason for every chip that is missing."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from image_server import Fault, ImageServer
+
+from clay_publish.producer.remote import TRIES
+
+from .processes import start
+from .scattered import embeddings
+
+IMPATIENT = "import time; time.sleep = lambda _: None"
+"""Without the pauses between two tries; what is tried stays the same."""
+
+
+@pytest.fixture
+def server(begun: tuple[Path, Path], tmp_path: Path) -> Iterator[ImageServer]:
+    """Serves the items and images of the spec."""
+    folder = Path(shutil.copytree(begun[0].parent, tmp_path / "served"))
+    with ImageServer(folder) as serving:
+        yield serving
+
+
+@pytest.fixture
+def spec(server: ImageServer, tmp_path: Path) -> Path:
+    """A spec whose items are on the server."""
+    path = tmp_path / "release.yaml"
+    path.write_text((server.folder / "release.yaml").read_text().replace("items.json", f"{server.url}/items.json"))
+    return path
+
+
+def run(spec: Path, out: Path, *, code: int = 0) -> dict[str, list[dict[str, object]]]:
+    """Run to the end; the missing chips by reason."""
+    start(spec, out, IMPATIENT).finish(code=code)
+    missing: dict[str, list[dict[str, object]]] = {}
+    for row in pq.read_table(out / "coverage").to_pylist():
+        if row["reason"] is not None:
+            missing.setdefault(row["reason"], []).append(row)
+    return missing
+
+
+@pytest.mark.parametrize("action", ["status:503", "status:429", "reset", "truncate", "slow", "html"])
+def test_what_passes_changes_nothing(
+    action: str, server: ImageServer, spec: Path, begun: tuple[Path, Path], tmp_path: Path
+) -> None:
+    server.faults += [Fault(action, "across_B02", times=2), Fault(action, "west_B11", times=2)]
+    assert run(spec, tmp_path / "release") == {}
+    assert all(fault.times <= 0 for fault in server.faults)
+    assert embeddings(tmp_path / "release") == embeddings(begun[1])
+
+
+@pytest.mark.parametrize("action", ["status:503", "reset", "truncate", "html"])
+def test_what_stays_is_recorded_after_some_tries_and_tried_again_by_the_next_run(
+    action: str, server: ImageServer, spec: Path, begun: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "release"
+    server.faults.append(Fault(action, "across_B02"))
+    missing = run(spec, out, code=1)
+    assert set(missing) == {"unreadable"}
+    assert {item for row in missing["unreadable"] for item in row["item_ids"]} == {"across"}  # type: ignore[attr-defined]
+    (detail,) = {str(row["detail"]) for row in missing["unreadable"]}
+    assert "B02.tif" in detail
+    assert "127.0.0.1" not in detail
+    asked = len(server.of("across_B02"))
+    assert TRIES <= asked <= 2 * 5 * TRIES  # planned and read; GDAL asks up to five times a try
+    assert len(embeddings(out)) == 3
+    server.faults.clear()
+    assert run(spec, out) == {}
+    assert embeddings(out) == embeddings(begun[1])
+
+
+@pytest.mark.parametrize("methods", [("GET", "HEAD"), ("GET",)])
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_final_answer_is_not_asked_for_again(
+    status: int, methods: tuple[str, ...], server: ImageServer, spec: Path, tmp_path: Path
+) -> None:
+    server.faults += [Fault(f"status:{status}", "east_B04", method) for method in methods]
+    missing = run(spec, tmp_path / "release", code=1)
+    (detail,) = {str(row["detail"]) for row in missing["unreadable"]}
+    assert re.search(rf"server answers {status} |HTTP response code: {status}\b", detail)
+    assert len(server.of("east_B04")) <= 2 * 3  # planned and read: by GDAL, and once to see what it is
+
+
+def test_a_redirect_is_followed(server: ImageServer, spec: Path, begun: tuple[Path, Path], tmp_path: Path) -> None:
+    (server.folder / "moved.tif").write_bytes((server.folder / "west_B03.tif").read_bytes())
+    (server.folder / "west_B03.tif").unlink()
+    server.faults += [Fault(f"redirect:{server.url}/moved.tif", "west_B03.tif", method) for method in ("GET", "HEAD")]
+    assert run(spec, tmp_path / "release") == {}
+    assert embeddings(tmp_path / "release") == embeddings(begun[1])
+
+
+def test_a_file_that_changes_after_planning_is_not_read(
+    server: ImageServer, spec: Path, begun: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Its ETag is another when the unit begins."""
+    out = tmp_path / "release"
+    change = f"""
+{IMPATIENT}
+import shutil
+from clay_publish.producer import produce
+real = produce.run_units
+def run_units(*arguments):
+    shutil.copyfile({str(server.folder / "west_B8A.tif")!r}, {str(server.folder / "across_B8A.tif")!r})
+    return real(*arguments)
+produce.run_units = run_units
+"""
+    planned = (server.folder / "across_B8A.tif").read_bytes()
+    start(spec, out, change).finish(code=1)
+    missing = [row for row in pq.read_table(out / "coverage").to_pylist() if row["reason"] is not None]
+    assert {(row["reason"], *row["item_ids"]) for row in missing} == {("source_changed", "across")}
+    assert len(missing) == 16
+    assert len(server.of("across_B02")) == 1  # the header, for planning; what is not as planned is not read
+    (server.folder / "across_B8A.tif").write_bytes(planned)
+    assert run(spec, out) == {}
+    assert embeddings(out) == embeddings(begun[1])
+
+
+def test_each_byte_is_fetched_once(server: ImageServer, spec: Path, tmp_path: Path) -> None:
+    assert run(spec, tmp_path / "release") == {}
+    images = list(server.folder.glob("across_*.tif"))
+    fetched = sum(request.sent for request in server.of("across_"))
+    headers = 16_384 * len(images)  # planning looks at them, since these items do not state their grid
+    assert fetched <= sum(path.stat().st_size for path in images) + headers
