@@ -188,3 +188,18 @@ def unknown_grids_are_said(view: View) -> Iterator[Outcome]:
         blind -= set(np.unique(first_items(batch, view.source_ids)).tolist())
     for place in sorted(blind):
         yield Fault(COVERAGE, f"does not mention {view.source_ids[place].as_py()}, whose grid is unknown", "a row")
+
+
+@rule(
+    "COV016",
+    _ERROR,
+    "No cell is embedded twice in one image or window",
+    reason="Two vectors for one cell need not agree, and count the place twice.",
+    fix="Find the unit that was written twice and make the release again.",
+)
+def cells_once(view: View) -> Iterator[Outcome]:
+    """Rows of one image, or of one zone and window, that share row and column; overlapping images are GEO010's."""
+    for layer in view.layers:
+        again = layer.twice.get(PRESENT, 0)
+        if again:
+            yield Fault(layer.name, f"{again:,} chips repeat a cell", "one chip a cell")

@@ -48,13 +48,13 @@ def steps(view: "View") -> list[Step]:
         for window in block.parsed_windows():
             blocks[window].add(number)
     for source in view.sources.rows:
-        window_of = _window(source, view) if source.status in {"used", "excluded"} else None
-        if window_of is None:
+        own = window_of(source, view) if source.status in {"used", "excluded"} else None
+        if own is None:
             continue
-        blocks[window_of].add(source.block)
+        blocks[own].add(source.block)
         shape = view.sources.geometry(source) if source.status == "used" else None
         if shape is not None:
-            covered[window_of].append(shape)
+            covered[own].append(shape)
     made = []
     for window in sorted(blocks):
         areas = [view.spec.imagery[number].area for number in sorted(blocks[window])]
@@ -68,7 +68,7 @@ def steps(view: "View") -> list[Step]:
     return made
 
 
-def _window(source: "Source", view: "View") -> Window | None:
+def window_of(source: "Source", view: "View") -> Window | None:
     """The window of its block that holds a source's moment; its own days where the block names none."""
     if not 0 <= source.block < len(view.spec.imagery):
         return None

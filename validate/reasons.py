@@ -11,13 +11,18 @@ import shapely
 
 from clay_publish.area import read_area
 from clay_publish.findings import Severity
+from clay_publish.grid import UtmGrid
 from clay_publish.release import COVERAGE, GAPS, MANIFEST, SPEC
 from clay_publish.tables import REASONS, STATUSES
 from clay_publish.validate.chips import Chips
-from clay_publish.validate.coverage_rows import coverage_batches, first_items
+from clay_publish.validate.coverage_rows import coverage_batches, equals, first_items, whole_numbers
+from clay_publish.validate.expected_utm import steps, window_of
+from clay_publish.validate.footprints import metres_per_degree
+from clay_publish.validate.moments import micros
 from clay_publish.validate.rules import BadRows, Fault, Outcome, bad_rows, row_rule, rule
 from clay_publish.validate.sources import Source
 from clay_publish.validate.view import View
+from clay_publish.windows import Window
 
 _ERROR, _WARNING, _INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 _SLACK = 1e-5
@@ -84,6 +89,39 @@ def reasons_fit(view: View) -> Iterator[Outcome]:
         wrong = _contradiction(reason, sources[place] if place >= 0 else None, view, read=place in embedded)
         if wrong is not None:
             yield Fault(COVERAGE, f"{count:,} chips are missing as {reason!r}, but {wrong}", "another reason")
+    if view.fingerprint.layout == "utm":
+        yield from _imagery_after_all(view)
+
+
+def _imagery_after_all(view: View) -> Iterator[Outcome]:
+    """Cells called `no_imagery` that lie wholly inside a used image of their window."""
+    grid = UtmGrid(view.usual_side)
+    outlines = {step.window: _inner(view, step.window, grid.cell) for step in steps(view)}
+    by_start = {micros(window.start): window for window in outlines}
+    for batch in coverage_batches(view, ["reason", "epsg", "row", "col", "window_start"]):
+        chosen = batch.filter(pa.array(equals(batch.column("reason"), "no_imagery")))
+        starts = chosen.column("window_start").cast("int64").to_numpy(zero_copy_only=False)
+        for start in np.unique(starts).tolist():
+            inner = outlines[by_start[start]] if start in by_start else None
+            if inner is None:
+                continue
+            rows = chosen.filter(pa.array(starts == start))
+            epsg, row, col = (whole_numbers(rows, name) for name in ("epsg", "row", "col"))
+            inside = np.flatnonzero(shapely.intersects_xy(inner, *grid.centers(epsg, row, col)))
+            if inside.size:
+                first = f"zone {epsg[inside[0]] % 100}, row {row[inside[0]]} col {col[inside[0]]}"
+                found = f"{inside.size:,} chips are missing as 'no_imagery' inside of used images"
+                yield Fault(f"{COVERAGE}: {first}", found, "another reason")
+
+
+def _inner(view: View, window: Window, cell: float) -> Any:
+    """The ground of a window's used images, less a cell's diagonal along its edge; None where there is none."""
+    shapes = [view.sources.geometry(s) for s in view.sources.used if window_of(s, view) == window]
+    shapes = [shape for shape in shapes if shape is not None]
+    if not shapes:
+        return None
+    east, _ = metres_per_degree(np.array([max(abs(side) for shape in shapes for side in shape.bounds[1::2])]))
+    return shapely.union_all(shapes).buffer(-1.5 * cell / max(float(east[0]), 1000.0))
 
 
 def _contradiction(reason: str, source: Source | None, view: View, *, read: bool) -> str | None:

@@ -90,6 +90,25 @@ def unreadable_in_a_read_image(broken: Broken) -> None:
     _explain(broken, "unreadable")
 
 
+@mutation("COV008", "a cell in the middle of an image said to have no imagery", base="utm")
+def no_imagery_in_an_image(broken: Broken) -> None:
+    rows = broken.table(broken.data).select(["row", "col"]).to_pandas()
+    away = (rows - rows.median()).abs().sum(axis=1)
+    _lose(broken, int(away.argmin()))
+    _explain(broken, "no_imagery")
+
+
+@mutation("COV016", "a cell twice in one window, with another vector and id", base="utm", also="COV012 COV014 GEO010")
+def a_cell_twice(broken: Broken) -> None:
+    def again(table: pa.Table) -> pa.Table:
+        row = table.slice(2, 1).to_pylist()[0]
+        row |= {"id": "another-id", "embedding": [1.01 * value + 0.001 for value in row["embedding"]]}
+        return pa.concat_tables([table, pa.Table.from_pylist([row], schema=table.schema)])
+
+    broken.change(broken.data, again)
+    broken.recount()
+
+
 @mutation("COV009", "a chip with more cloud than the spec allows")
 def a_cloudy_chip(broken: Broken) -> None:
     broken.value("cloud_fraction", 2, 0.9)
