@@ -1,7 +1,6 @@
 """How many chips each embeddings file should hold, and why some are missing: counted from the coverage table."""
 
 from collections import Counter, defaultdict
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,37 +37,29 @@ def missing_chips(release: Release, fingerprint: Fingerprint) -> Missing:
             absent = pc.and_(pc.not_equal(batch["status"], "embedded"), pc.is_valid(batch["row"]))
             table = pa.Table.from_batches([batch]).filter(absent)
             if table.num_rows:
-                squares = _utm_squares(table, fingerprint) if not grids else _scene_squares(table, grids, fingerprint)
+                scene = fingerprint.layout == "scene"
+                squares = _scene_squares(table, grids, fingerprint) if scene else _utm_squares(table, fingerprint)
                 _count(table, squares, found)
     return dict(found)
 
 
-def _count(table: pa.Table, squares: list[Square | None], found: Missing) -> None:
-    rows = zip(
-        squares,
-        table["window_start"].to_pylist(),
-        table["window_end"].to_pylist(),
-        table["reason"].to_pylist(),
-        strict=True,
-    )
-    for (square, start, end, reason), number in Counter(rows).items():
-        if square is not None:
-            found[DataFile(square, Window(start, end))][reason or "failed"] += number
+def _count(table: pa.Table, squares: Ints, found: Missing) -> None:
+    """Add the rows of a table; `squares` are [n, 3] zone, column and row, zone 0 where the place is not known."""
+    keys = ["zone", "column", "row", "start", "end", "reason"]
+    columns = [*squares.T, table["window_start"], table["window_end"], table["reason"]]
+    counted = pa.table(columns, names=keys).group_by(keys).aggregate([([], "count_all")])
+    for each in counted.to_pylist():
+        if each["zone"]:
+            file = DataFile(Square(each["zone"], each["column"], each["row"]), Window(each["start"], each["end"]))
+            found[file][each["reason"] or "failed"] += each["count_all"]
 
 
-def _utm_squares(table: pa.Table, fingerprint: Fingerprint) -> list[Square | None]:
+def _utm_squares(table: pa.Table, fingerprint: Fingerprint) -> Ints:
     """A cell lies in the square of its own zone that holds its centre."""
     side = fingerprint.size * (fingerprint.gsd or 0)
     zone = table["epsg"].to_numpy() % 100
-    column = np.floor_divide((table["col"].to_numpy() + 0.5) * side, SQUARE).astype(int)
-    row = np.floor_divide((table["row"].to_numpy() + 0.5) * side, SQUARE).astype(int)
-    return _intern(zone, column, row)
-
-
-def _intern(zone: Ints, column: Ints, row: Ints) -> list[Square | None]:
-    keys, places = np.unique(np.stack([zone, column, row], axis=1), axis=0, return_inverse=True)
-    made = [Square(int(z), int(c), int(r)) for z, c, r in keys]
-    return [made[place] for place in places.ravel()]
+    column, row = (np.floor_divide((table[name].to_numpy() + 0.5) * side, SQUARE) for name in ("col", "row"))
+    return np.stack([zone, column, row], axis=1).astype(np.int64)
 
 
 def _scene_grids(release: Release) -> dict[str, tuple[str, list[float]]]:
@@ -81,17 +72,17 @@ def _scene_grids(release: Release) -> dict[str, tuple[str, list[float]]]:
     }
 
 
-def _scene_squares(table: pa.Table, grids: dict[str, Any], fingerprint: Fingerprint) -> list[Square | None]:
+def _scene_squares(table: pa.Table, grids: dict[str, tuple[str, list[float]]], fingerprint: Fingerprint) -> Ints:
     """A chip of a scene lies in the square that holds its centre."""
     items = np.array([names[0] if names else "" for names in table["item_ids"].to_pylist()], dtype=object)
     row, col = table["row"].to_numpy(), table["col"].to_numpy()
-    squares: list[Square | None] = [None] * table.num_rows
+    squares = np.zeros((table.num_rows, 3), dtype=np.int64)
     for item in set(items) & set(grids):
         crs, affine = grids[item]
         mine = np.flatnonzero(items == item)
         u, v = (col[mine] + 0.5) * fingerprint.size, (row[mine] + 0.5) * fingerprint.size
         a, b, c, d, e, f = affine[:6]
         lon, lat = centres(crs, a * u + b * v + c, d * u + e * v + f)
-        for place, square in zip(mine, squares_of(lon, lat), strict=True):
-            squares[place] = square
+        known = np.isfinite(lon) & np.isfinite(lat)
+        squares[mine[known]] = [(s.zone, s.column, s.row) for s in squares_of(lon[known], lat[known])]
     return squares

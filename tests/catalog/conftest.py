@@ -226,6 +226,17 @@ def default_parts() -> list[Part]:
     ]
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """The default release, cataloged. Read only."""
+    from clay_publish.catalog import write_collection, write_items
+
+    release = write_release(tmp_path_factory.mktemp("tiny") / "tiny" / "1.0.0", Recipe(default_parts()))
+    write_items(release)
+    write_collection(release)
+    return release
+
+
 @pytest.fixture
 def part() -> type[Part]:
     """The class, for tests that say which chips."""

@@ -61,7 +61,7 @@ def test_several_dates_in_one_file_become_a_period(make_release: MakeRelease) ->
 
 
 def test_source_links_lead_to_public_items_or_to_the_table_of_all(make_release: MakeRelease) -> None:
-    release = make_release(hrefs={"scene-1": None, "scene-3": None})
+    release = make_release(hrefs={"scene-1": None, "scene-3": "file:///home/ada/scene-3.json"})
     write_items(release)
     links = {
         name: [link["href"] for link in item["links"] if link["rel"] == "emb:source-data"]

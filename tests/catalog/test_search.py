@@ -1,6 +1,7 @@
 """The commands that find things in a release."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from pyproj import Geod
 
 from clay_publish.catalog import write_items
+from clay_publish.cli import main
 from clay_publish.reader import ReleaseReader, open_release
 from clay_publish.reading.extent import QueryError
 from clay_publish.release import Release
@@ -24,14 +26,27 @@ MakeRelease = Callable[..., Release]
 
 
 @pytest.fixture
-def tiny(make_release: MakeRelease) -> ReleaseReader:
-    release = make_release()
-    write_items(release)
-    return open_release(release.store.where)
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command in this process; what it printed, on stderr where it failed with the code expected."""
+
+    def run(*arguments: Any, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["clay-publish", *(str(argument) for argument in arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert (ended.value.code or 0) == code, err
+        return err if code else out
+
+    return run
 
 
-def test_search_prints_items_and_their_files(run: Any, tiny: ReleaseReader) -> None:
-    where = tiny.release.store.where
+@pytest.fixture(scope="module")
+def reader(tiny: Release) -> ReleaseReader:
+    return open_release(tiny.store.where)
+
+
+def test_search_prints_items_and_their_files(run: Any, reader: ReleaseReader) -> None:
+    where = reader.release.store.where
     lines = run("search", where, "--bbox", "-77,36,-74,39", "--datetime", "2023-07-01/..").stdout.splitlines()
     name = "18_04_41_2023-07-01_2023-08-01"
     assert lines == [f"{name}  10 chips  {where}/embeddings/zone=18/{name}.parquet"]
@@ -39,36 +54,36 @@ def test_search_prints_items_and_their_files(run: Any, tiny: ReleaseReader) -> N
     assert len(pystac.ItemCollection.from_dict(found).items) == 3
 
 
-def test_search_writes_items_that_open_again(run: Any, tiny: ReleaseReader, tmp_path: Path) -> None:
-    where = tiny.release.store.where
-    run("search", where, "--out", tmp_path / "items.parquet")
-    run("search", where, "--out", tmp_path / "items.geojson")
+def test_search_writes_items_that_open_again(command: Any, reader: ReleaseReader, tmp_path: Path) -> None:
+    where = reader.release.store.where
+    command("search", where, "--out", tmp_path / "items.parquet")
+    command("search", where, "--out", tmp_path / "items.geojson")
     assert len(gpd.read_parquet(tmp_path / "items.parquet")) == 3
     assert len(pystac.ItemCollection.from_file(str(tmp_path / "items.geojson")).items) == 3
 
 
-def test_search_writes_chips_with_their_embeddings(run: Any, tiny: ReleaseReader, tmp_path: Path) -> None:
-    where, out = tiny.release.store.where, tmp_path / "chips.parquet"
-    run("search", where, "--chips", "--bbox", "-77,36,-74,39", "--out", out)
+def test_search_writes_chips_with_their_embeddings(command: Any, reader: ReleaseReader, tmp_path: Path) -> None:
+    where, out = reader.release.store.where, tmp_path / "chips.parquet"
+    command("search", where, "--chips", "--bbox", "-77,36,-74,39", "--out", out)
     frame = gpd.read_parquet(out)
     assert len(frame) == 22
     assert len(frame["embedding"].iloc[0]) == 8
     assert frame.crs.to_authority() == ("OGC", "CRS84")
-    run("search", where, "--chips", "--out", tmp_path / "chips.geojson")
+    command("search", where, "--chips", "--out", tmp_path / "chips.geojson")
     assert len(gpd.read_file(tmp_path / "chips.geojson")) == 26
 
 
-def test_search_near_and_like(run: Any, tiny: ReleaseReader) -> None:
-    where = tiny.release.store.where
-    near = run("search", where, "--near", "-76,37.5", "--top", "2", "--json").stdout
+def test_search_near_and_like(command: Any, reader: ReleaseReader) -> None:
+    where = reader.release.store.where
+    near = command("search", where, "--near", "-76,37.5", "--top", "2", "--json")
     first, second = json.loads(near)["features"]
     assert first["properties"]["distance"] <= second["properties"]["distance"]
-    like = json.loads(run("search", where, "--like", first["id"], "--top", "3", "--json").stdout)["features"]
+    like = json.loads(command("search", where, "--like", first["id"], "--top", "3", "--json"))["features"]
     assert like[0]["id"] == first["id"]
     assert like[0]["properties"]["similarity"] == pytest.approx(1)
     place = f"{first['properties']['lon']},{first['properties']['lat']}"
     day = first["properties"]["datetime"][:10]
-    again = run("search", where, "--like", place, "--datetime", day, "--top", "3", "--json").stdout
+    again = command("search", where, "--like", place, "--datetime", day, "--top", "3", "--json")
     assert json.loads(again)["features"][0]["properties"]["similarity"] == pytest.approx(1)
     assert {chip["properties"]["datetime"][:10] for chip in json.loads(again)["features"]} == {day}
 
@@ -83,19 +98,21 @@ def test_search_near_and_like(run: Any, tiny: ReleaseReader) -> None:
     ],
 )
 def test_a_search_that_makes_no_sense_says_so(
-    run: Any, tiny: ReleaseReader, arguments: tuple[str, ...], names: str
+    command: Any, reader: ReleaseReader, arguments: tuple[str, ...], names: str
 ) -> None:
-    made = run("search", tiny.release.store.where, *arguments, code=2)
-    assert names in made.stderr
-    assert "Traceback" not in made.stderr
+    made = command("search", reader.release.store.where, *arguments, code=2)
+    assert names in made
+    assert "Traceback" not in made
 
 
-def test_places_get_the_nearest_embedding(run: Any, tiny: ReleaseReader, tmp_path: Path, shared_data: Path) -> None:
+def test_places_get_the_nearest_embedding(
+    command: Any, reader: ReleaseReader, tmp_path: Path, shared_data: Path
+) -> None:
     stations = shared_data / "labels_latlon" / "satclip_stationDataAll.csv"
     out = tmp_path / "joined.parquet"
-    run("sample-points", tiny.release.store.where, stations, "--out", out)
+    command("sample-points", reader.release.store.where, stations, "--out", out)
     joined = pq.read_table(out)
-    chips = tiny.chips().read_all()
+    chips = reader.chips().read_all()
     assert joined.num_rows == pyarrow.csv.read_csv(stations).num_rows
     geod = Geod(ellps="WGS84")
     values = {row["id"]: row["embedding"] for row in chips.select(["id", "embedding"]).to_pylist()}
@@ -135,9 +152,9 @@ def test_a_model_learns_from_places(make_release: MakeRelease, part: Any) -> Non
         ({"lon": [0.0], "lat": [0.0], "distance": [0.0]}, "'distance' already"),
     ],
 )
-def test_places_that_are_none_are_refused(tiny: ReleaseReader, points: dict[str, Any], names: str) -> None:
+def test_places_that_are_none_are_refused(reader: ReleaseReader, points: dict[str, Any], names: str) -> None:
     with pytest.raises(QueryError, match=names):
-        tiny.sample(pa.table(points))
+        reader.sample(pa.table(points))
 
 
 def test_quantized_vectors_are_joined_as_numbers(make_release: MakeRelease) -> None:
@@ -149,6 +166,6 @@ def test_quantized_vectors_are_joined_as_numbers(make_release: MakeRelease) -> N
     np.testing.assert_allclose(joined["embedding"][0].as_py(), reader.vector(joined["chip_id"][0].as_py()))
 
 
-def test_no_places_make_no_rows(tiny: ReleaseReader) -> None:
+def test_no_places_make_no_rows(reader: ReleaseReader) -> None:
     none = pa.table({"lon": pa.array([], pa.float64()), "lat": pa.array([], pa.float64())})
-    assert tiny.sample(none).num_rows == 0
+    assert reader.sample(none).num_rows == 0

@@ -30,19 +30,11 @@ JULY = "18_04_41_2023-07-01_2023-08-01"
 SOUTH = "34_05_-03_2023-01-01_2023-02-01"
 
 
-@pytest.fixture
-def cataloged(make_release: MakeRelease) -> Release:
-    release = make_release()
-    write_items(release)
-    write_collection(release)
-    return release
-
-
-@pytest.fixture
-def address(cataloged: Release) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def address(tiny: Release) -> Iterator[str]:
     program = Path(sys.executable).with_name("clay-publish")
     with subprocess.Popen(
-        [program, "serve", cataloged.store.where, "--port", "0"],
+        [program, "serve", tiny.store.where, "--port", "0"],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         text=True,
@@ -55,13 +47,13 @@ def address(cataloged: Release) -> Iterator[str]:
             process.wait(20)
 
 
-@pytest.fixture
-def client(cataloged: Release) -> TestClient:
+@pytest.fixture(scope="module")
+def client(tiny: Release) -> TestClient:
     """The same application without a socket, for what no proper client would send."""
-    return TestClient(stac_api(open_release(cataloged.store.where)), base_url="http://testserver/")
+    return TestClient(stac_api(open_release(tiny.store.where)), base_url="http://testserver/")
 
 
-def test_pystac_client_finds_items(address: str, cataloged: Release) -> None:
+def test_pystac_client_finds_items(address: str, tiny: Release) -> None:
     api = pystac_client.Client.open(address)
 
     def found(**asked: Any) -> list[str]:
@@ -78,7 +70,7 @@ def test_pystac_client_finds_items(address: str, cataloged: Release) -> None:
     assert found(collections=["tiny-release"], limit=1) == sorted([JANUARY, JULY, SOUTH])
     assert found(collections=["another"]) == []
     assert found(intersects=shapely.Point(-75.75, 37.6).__geo_interface__) == []
-    chip = pq.read_table(cataloged.store.path(cataloged.data_files()[0])).slice(0, 1)
+    chip = pq.read_table(tiny.store.path(tiny.data_files()[0])).slice(0, 1)
     there = shapely.Point(chip["lon"][0].as_py(), chip["lat"][0].as_py())
     assert set(found(intersects=there.__geo_interface__)) & {JANUARY, JULY, SOUTH}
     code = {"op": "=", "args": [{"property": "proj:code"}, "EPSG:32618"]}
@@ -102,12 +94,12 @@ def test_pages_hold_every_item_once(address: str) -> None:
     assert len(list(collection.get_items())) == 3
 
 
-def test_what_is_found_can_be_opened(address: str, cataloged: Release) -> None:
+def test_what_is_found_can_be_opened(address: str, tiny: Release) -> None:
     item = pystac_client.Client.open(address).get_collection("tiny-release").get_item(JANUARY)
     assert item is not None
     asset = item.assets["embeddings"]
     answer = requests.get(asset.href, timeout=10)
-    assert answer.content == cataloged.store.read(f"embeddings/zone=18/{JANUARY}.parquet")
+    assert answer.content == tiny.store.read(f"embeddings/zone=18/{JANUARY}.parquet")
     ranged = requests.get(asset.href, headers={"Range": "bytes=-4", "Origin": "https://example.org"}, timeout=10)
     assert (ranged.status_code, ranged.content) == (206, b"PAR1")
     assert ranged.headers["access-control-allow-origin"] == "*"
@@ -196,8 +188,8 @@ def test_cross_origin_requests_are_allowed(client: TestClient) -> None:
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
-def test_a_release_on_a_web_server_is_served_from_there(cataloged: Release, serve: Any) -> None:
-    served = serve(Path(cataloged.store.where))
+def test_a_release_on_a_web_server_is_served_from_there(tiny: Release, serve: Any) -> None:
+    served = serve(Path(tiny.store.where))
     client = TestClient(stac_api(open_release(served.address)), base_url="http://testserver/")
     (item,) = client.get(f"/search?ids={JANUARY}").json()["features"]
     assert item["assets"]["embeddings"]["href"] == f"{served.address}/embeddings/zone=18/{JANUARY}.parquet"
