@@ -9,7 +9,7 @@ import shapely
 
 from clay_publish.geoparquet import ROW_GROUP, bbox_array, geo_metadata, total_bbox, write_table
 from clay_publish.store import Store
-from clay_publish.tables import embeddings_schema, hugging_face_features
+from clay_publish.tables import Dtype, embeddings_schema, hugging_face_features, vector_type
 
 
 def test_the_bbox_of_what_crosses_the_antimeridian_has_its_west_in_the_east() -> None:
@@ -67,3 +67,15 @@ def test_datasets_is_told_of_pictures_and_lengths() -> None:
     assert features["thumbnail"] == {"_type": "Image"}
     assert features["embedding"] == {"feature": {"dtype": "float16", "_type": "Value"}, "length": 8, "_type": "List"}
     assert json.loads(json.dumps(features)) == features
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_duckdb_reads_vectors_of_every_dtype(tmp_path: Path, dtype: Dtype) -> None:
+    import duckdb
+
+    values = np.arange(-24, 24).astype(dtype)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(values), type=vector_type(8, dtype))
+    table = pa.table({"id": [str(n) for n in range(6)], "embedding": vectors})
+    write_table(Store(tmp_path), "t.parquet", table)
+    found = duckdb.sql(f"SELECT embedding FROM '{tmp_path}/t.parquet'").fetchall()
+    np.testing.assert_array_equal(np.array(found).reshape(-1), values)
