@@ -5,15 +5,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pystac
 import pytest
 from fault_proxy import FaultProxy
+from image_server import ImageServer
 from s3_servers import KEY, SECRET, free_port, serve, with_client
 from shapely import box
 from stac_server import Memory, collection, stac_server
@@ -87,18 +85,8 @@ def memory(items: list[dict[str, Any]]) -> Memory:
 @pytest.fixture
 def http(tmp_path: Path) -> Iterator[str]:
     """The temporary folder over http."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with ImageServer(tmp_path) as server:
+        yield server.address
 
 
 def a_spec(stac: str | list[str], sensor_key: str = "sentinel-2-l2a", **imagery: Any) -> Spec:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import shapely
 import yaml
+from image_server import ImageServer
 
 from clay_publish.errors import ReleaseError, SpecError
 from clay_publish.manifest import write_manifest
@@ -88,6 +89,8 @@ def same(left: Release, right: Release, *tables: str) -> None:
 @pytest.mark.parametrize(("layout", "dtype"), [("utm", "float32"), ("scene", "int8")])
 def test_what_has_not_changed_is_taken_over(three_days: Path, layout: str, dtype: str) -> None:
     outputs = {"dtype": dtype}
+    if layout == "utm":  # two days are enough for what is slow
+        (three_days / "items.json").write_text(json.dumps(json.loads((three_days / "items.json").read_text())[:2]))
     first = a_spec(three_days, "1.0.0", layout=layout, outputs=outputs, exclude=["day-1"])
     before, embedded = make(first, three_days / "1.0.0")
     then = a_spec(three_days, "1.1.0", layout=layout, outputs=outputs, previous="1.0.0")
@@ -96,7 +99,18 @@ def test_what_has_not_changed_is_taken_over(three_days: Path, layout: str, dtype
     assert embedded > 0
     assert again == everything - embedded > 0
     same(after, fresh, "embeddings", "coverage")
-    assert len(before.data_files()) == 2
+    assert len(after.data_files()) == len(before.data_files()) + 1
+
+
+def test_a_version_before_on_a_web_server_is_taken_over(three_days: Path) -> None:
+    _, embedded = make(a_spec(three_days, "1.0.0", exclude=["day-1"]), three_days / "1.0.0")
+    with ImageServer(three_days) as server:
+        then = a_spec(three_days, "1.1.0", previous=f"{server.address}/1.0.0")
+        said = plan(then, Release(str(three_days / "1.1.0"))).comparison
+        after, again = make(then, three_days / "1.1.0")
+    assert said is not None
+    assert (said.stays, said.mended) == (2, 1)
+    assert again == embedded // 2
     assert len(after.data_files()) == 3
 
 
