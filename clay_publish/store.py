@@ -5,6 +5,7 @@ Nothing above this module knows which of them it is.
 
 import os
 import posixpath
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -163,8 +164,11 @@ class Store:
         with self._errors(path, "for writing"):
             full = self._full(path)
             if not self.local:
-                with self._fs.transaction, self._fs.open(full, "wb") as file:
-                    yield file
+                # Sent when it is whole: fsspec has one transaction for all files that are open at a time.
+                with tempfile.NamedTemporaryFile() as file:
+                    yield cast("IO[bytes]", file)
+                    file.flush()
+                    self._fs.put_file(file.name, full)
                 return
             temporary = self._temporary(full)
             try:

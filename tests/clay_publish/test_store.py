@@ -41,6 +41,21 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert store.files() == ["a/b"]
 
 
+def test_several_files_of_an_object_store_may_be_open_at_a_time() -> None:
+    store = Store("memory://several")
+    with store.writer("a") as first:
+        first.write(b"one, ")
+        with pytest.raises(RuntimeError), store.writer("lost") as lost:  # noqa: PT012 - the second context is the point
+            lost.write(b"half")
+            raise RuntimeError
+        with store.writer("b") as second:
+            second.write(b"two")
+        first.write(b"three")
+    assert store.files() == ["a", "b"]
+    assert store.read("a") == b"one, three"
+    assert store.read("b") == b"two"
+
+
 def test_only_the_first_creates(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.create("lock", b"mine")
