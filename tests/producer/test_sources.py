@@ -86,7 +86,7 @@ def memory(items: list[dict[str, Any]]) -> Memory:
 def http(tmp_path: Path) -> Iterator[str]:
     """The temporary folder over http."""
     with ImageServer(tmp_path) as server:
-        yield server.address
+        yield server.url
 
 
 def a_spec(stac: str | list[str], sensor_key: str = "sentinel-2-l2a", **imagery: Any) -> Spec:

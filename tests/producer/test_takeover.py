@@ -105,7 +105,7 @@ def test_what_has_not_changed_is_taken_over(three_days: Path, layout: str, dtype
 def test_a_version_before_on_a_web_server_is_taken_over(three_days: Path) -> None:
     _, embedded = make(a_spec(three_days, "1.0.0", exclude=["day-1"]), three_days / "1.0.0")
     with ImageServer(three_days) as server:
-        then = a_spec(three_days, "1.1.0", previous=f"{server.address}/1.0.0")
+        then = a_spec(three_days, "1.1.0", previous=f"{server.url}/1.0.0")
         said = plan(then, Release(str(three_days / "1.1.0"))).comparison
         after, again = make(then, three_days / "1.1.0")
     assert said is not None
