@@ -125,7 +125,10 @@ class _Sending:
         document = self.bucket.read(f"{latest}/{paths.MANIFEST}") if latest and latest != self.folder else None
         if document is None:
             return {}
-        manifest = Manifest.model_validate(json.loads(document[0]))
+        try:
+            manifest = Manifest.model_validate(json.loads(document[0]))
+        except ValueError as error:
+            raise PublishError(f"{self.bucket.where}/{latest}/{paths.MANIFEST}", "is no manifest") from error
         known = {entry.sha256: f"{latest}/{entry.path}" for entry in manifest.files}
         return {entry.path: known[entry.sha256] for entry in missing if entry.sha256 in known}
 

@@ -165,5 +165,25 @@ def test_publish_and_its_dry_run(sample_release: Path, tmp_path: Path, run: Run)
     run("validate", site / "1.0.0", "--quiet")
 
 
-def test_an_interrupted_terminal_is_no_traceback(run: Run) -> None:
+def test_a_command_that_is_none_is_named(run: Run) -> None:
     assert "No such command" in run("pubish", code=2).stderr
+
+
+def test_a_terminal_gets_bars_and_the_result_stays_alone_on_stdout(sample_release: Path, tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    program = Path(sys.executable).with_name("clay-publish")
+    command = [program, "publish", sample_release, "--to", tmp_path / "site"]
+    made = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        check=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
+    )
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    shown = os.read(ours, 1_000_000).decode()
+    os.close(ours)
+    assert "\x1b[" in shown
+    assert "B/s" in shown or " kB/" in shown
+    assert made.stdout.decode().startswith(str(tmp_path / "site" / "1.0.0"))
