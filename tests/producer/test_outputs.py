@@ -40,6 +40,7 @@ class _Factory:
     def spec(self, imagery: str = SENTINEL_2, layout: str = "scene", size: int = 64, **keys: Any) -> Spec:
         instrument = "naip" if imagery == NAIP else "sentinel-2-l2a"
         source = {"stac": [str(p) for p in self._items(imagery)], "sensor": instrument, "license": "CC0-1.0"}
+        source |= {"area": keys.pop("area")} if "area" in keys else {}
         weights = str(self.data / "clay_golden.ckpt")
         model = {"encoder": "clay", "weights": weights, "precision": "float32", **keys.pop("model", {})}
         document = {
@@ -262,6 +263,28 @@ def test_thumbnails_are_pictures_stretched_the_same_way_for_all_chips(everything
         errors.append(np.abs(picture - shown).mean())
     assert max(errors) < 6  # WebP loses a little
     assert table["thumbnail"][0].as_py()["path"] == f"{table['id'][0].as_py()}.webp"
+
+
+@pytest.mark.parametrize("layout", ["scene", "utm"])
+def test_a_chip_has_the_same_vector_loss_and_patches_whichever_chips_are_made_beside_it(
+    factory: _Factory, layout: str
+) -> None:
+    outputs = {"loss": True, "patches": True}
+    whole = factory.make(f"whole-{layout}", layout=layout, outputs=outputs)
+    lon, lat = (rows_of(whole)[name].to_numpy() for name in ("lon", "lat"))
+    west, east = np.quantile(lon, [0.4, 0.6])
+    south, north = np.quantile(lat, [0.3, 0.7])
+    few = factory.make(f"few-{layout}", layout=layout, outputs=outputs, area=[west, south, east, north])
+    some, all_of_them = (rows_of(folder).sort_by("id") for folder in (few, whole))
+    assert 4 < some.num_rows < all_of_them.num_rows / 2
+    same = all_of_them.filter(pa.compute.is_in(all_of_them["id"], some["id"].combine_chunks()))
+    assert same["id"].equals(some["id"])
+    assert np.abs(vectors_of(same) - vectors_of(some)).max() < 1e-5
+    assert np.abs(same["loss"].to_numpy() - some["loss"].to_numpy()).max() < 1e-5
+    patches, others = (rows_of(folder, "patches") for folder in (few, whole))
+    others = others.filter(pa.compute.is_in(others["chip_id"], some["id"].combine_chunks()))
+    keys = [(name, "ascending") for name in ("chip_id", "patch_row", "patch_col")]
+    assert np.abs(vectors_of(patches.sort_by(keys)) - vectors_of(others.sort_by(keys))).max() < 1e-5
 
 
 def test_everything_is_byte_identical_when_made_again(factory: _Factory, everything: Path) -> None:
