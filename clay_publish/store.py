@@ -17,6 +17,7 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
 from clay_publish.errors import MissingExtraError, StoreError
+from clay_publish.ranges import NETWORK_ERRORS, RangeFile
 
 _TEMPORARY = ".tmp-"
 _EXTRAS = {"s3": ("s3fs", "s3")}
@@ -84,7 +85,7 @@ class Store:
             raise
         except FileNotFoundError as error:
             raise StoreError(self.path(path), "does not exist", fix=f"It was needed {doing}.") from error
-        except OSError as error:
+        except NETWORK_ERRORS as error:
             raise StoreError(self.path(path), f"cannot be used {doing} ({error})") from error
 
     def exists(self, path: str) -> bool:
@@ -119,7 +120,7 @@ class Store:
             full = self._full(path)
             if self.local and Path(full).stat().st_size:
                 return pa.memory_map(full)
-            return pa.PythonFile(self._fs.open(full, "rb", cache_type="none"), mode="r")
+            return pa.PythonFile(RangeFile(self._fs.open(full, "rb", cache_type="none"), self.path(path)), mode="r")
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         """Read a whole file.
@@ -127,7 +128,7 @@ class Store:
         Raises:
             StoreError: missing, unreadable, or larger than `limit` bytes.
         """
-        with self.open(path) as file:
+        with self._errors(path, "for reading"), self.open(path) as file:
             data = file.read() if limit is None else file.read(limit + 1)
         if limit is not None and len(data) > limit:
             raise StoreError(self.path(path), f"is larger than {limit} bytes", "a document of ordinary size")

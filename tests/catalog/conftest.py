@@ -270,6 +270,8 @@ class Served:
     address: str
     requests: list[tuple[str, int]] = field(default_factory=list)
     """Path and bytes sent, in order."""
+    failures: list[int] = field(default_factory=list)
+    """Status codes of the next answers, instead of what was asked for."""
 
     def sent(self, beginning: str = "/") -> int:
         """Bytes sent from paths that begin so."""
@@ -283,8 +285,8 @@ class _Ranges(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         file = Path(self.translate_path(self.path))
-        if not file.is_file():
-            self.send_error(404)
+        if not file.is_file() or self.served.failures:
+            self.send_error(self.served.failures.pop(0) if self.served.failures else 404)
             return
         data = file.read_bytes()
         total = len(data)

@@ -1,4 +1,6 @@
+import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyproj import Geod
+from s3_servers import KEY, S3View, free_port, with_client
+from s3_servers import serve as start_server
 from stac_geoparquet.arrow import stac_table_to_items, to_parquet
 
 import clay_publish
@@ -187,6 +191,61 @@ def test_addresses_lead_to_where_the_release_was_opened(make_release: MakeReleas
         (item, *_) = stac_table_to_items(open_release(where).items(bbox=SHORE))
         assert item["assets"]["embeddings"]["href"].startswith(f"{where}/embeddings/zone=18/")
         assert {link["href"] for link in item["links"] if link["rel"] == "collection"} == {f"{where}/collection.json"}
+
+
+def test_a_server_that_fails_now_and_then_is_asked_again(tiny: Release, serve: Any) -> None:
+    served = serve(Path(tiny.store.where))
+    served.failures += [503, 520]
+    assert open_release(served.address).items().num_rows == 3
+    assert served.failures == []
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_refusal_is_not_asked_again(tiny: Release, serve: Any, status: int) -> None:
+    served = serve(Path(tiny.store.where))
+    served.failures += [status] * 2
+    with pytest.raises(ReleaseError, match=r"items\.parquet"):
+        open_release(served.address).items()
+    assert served.failures == [status]
+
+
+def test_a_server_that_always_fails_is_named(tiny: Release, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clay_publish.ranges._PAUSE", 0.001)
+    served = serve(Path(tiny.store.where))
+    served.failures += [503] * 100
+    with pytest.raises(ReleaseError, match=f"{served.address}/items.parquet.*503"):
+        open_release(served.address).items()
+    assert len(served.failures) == 96
+
+
+@pytest.mark.slow
+def test_a_release_in_a_bucket_reads_the_same(tiny: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = {"LocationConstraint": "us-west-2"}
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, KEY)
+    port = free_port()
+    settings = {
+        "IOT_MTLS_ENABLED": "0",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "SERVICES": "s3",
+    }
+    with contextmanager(start_server)(
+        [Path(sys.executable).with_name("ministack")], port, tmp_path, settings
+    ) as address:
+        with_client(address, lambda c: c.create_bucket(Bucket="clay", CreateBucketConfiguration=place))
+        bucket = S3View(address, "clay")
+        for path in tiny.store.files():
+            bucket.put(f"tiny/1.0.0/{path}", tiny.store.read(path))
+        here = open_release(tiny.store.where)
+        there = open_release(
+            "s3://clay/tiny/1.0.0", key=KEY, secret=KEY, endpoint_url=address, skip_instance_cache=True
+        )
+        asked = {"bbox": SHORE, "columns": ["id", "embedding"]}
+        assert there.chips(**asked).read_all().equals(here.chips(**asked).read_all())
+        assert there.nearest(0, 0)["id"].to_pylist() == here.nearest(0, 0)["id"].to_pylist()
+        (item, *_) = stac_table_to_items(there.items(bbox=SHORE))
+        assert item["assets"]["embeddings"]["href"].startswith("s3://clay/tiny/1.0.0/embeddings/zone=18/")
 
 
 HOSTILE = [

@@ -1,0 +1,51 @@
+"""Reading ranges of a file on a server, again where a request fails for a passing reason."""
+
+import random
+import time
+from typing import IO, Any
+
+import aiohttp
+
+from clay_publish.errors import StoreError
+
+TRIES = 4
+_PAUSE = 0.2
+"""Seconds before the second try; twice as long before each further one."""
+
+NETWORK_ERRORS = (OSError, aiohttp.ClientError, TimeoutError)
+
+
+class RangeFile:
+    """A seekable file of fsspec, each read of which is one request."""
+
+    def __init__(self, file: IO[bytes], where: str) -> None:
+        self._file, self._where = file, where
+
+    def read(self, size: int = -1) -> bytes:
+        """Bytes from here on.
+
+        Raises:
+            StoreError: the server refuses, or fails again and again.
+        """
+        start = self._file.tell()
+        for again in range(TRIES):
+            try:
+                return self._file.read(size)
+            except NETWORK_ERRORS as error:
+                if again == TRIES - 1 or not _passing(error):
+                    raise StoreError(self._where, f"cannot be read at byte {start} ({error})") from error
+                self._file.seek(start)
+                time.sleep(_PAUSE * 2**again * random.uniform(0.5, 1.5))  # noqa: S311 - so that clients don't march in step
+        raise AssertionError
+
+    def __getattr__(self, name: str) -> Any:
+        """All else as the file itself: `seek`, `tell`, `close`, `closed`."""
+        return getattr(self._file, name)
+
+
+def _passing(error: Exception) -> bool:
+    """Whether trying again may help: not after a refusal."""
+    status = getattr(error, "status", None)
+    return not isinstance(error, FileNotFoundError | PermissionError) and (
+        status is None or status >= 500 or status == 429
+    )
