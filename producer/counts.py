@@ -28,7 +28,7 @@ class SquareCount:
     with_imagery: int
     excluded: int
     """Chips whose only images were left out as known to be bad."""
-    images: int
+    items: frozenset[str]
     """Images that touch its chips."""
 
     @property
@@ -92,7 +92,7 @@ def count_cells(grid: UtmGrid, steps: Iterable[Step]) -> Counts:
             covered = _together([runs for _, runs in here])
             out = _together([runs for _, runs in _in_zone(zone, excluded[zone.zone])])
             left_out = difference(out, covered)
-            squares += _squares(zone, step.window, covered, left_out, _images(zone, [runs for _, runs in here]))
+            squares += _squares(zone, step.window, covered, left_out, _images(zone, here))
             nothing = difference(difference(zone.runs, covered), left_out)
             reasons = (("no_imagery", nothing), ("excluded", left_out))
             missing += [Missing(zone.zone, step.window, reason, runs) for reason, runs in reasons if size(runs)]
@@ -103,7 +103,7 @@ def count_cells(grid: UtmGrid, steps: Iterable[Step]) -> Counts:
 def count_scenes(items: Sequence[SourceItem], chip: int, areas: Sequence[Area | None], gsd: float) -> Counts:
     """Chips in the `scene` layout. Where an item does not state its pixel grid, its footprint is measured."""
     found: Counter[tuple[Square, Window]] = Counter()
-    images: Counter[tuple[Square, Window]] = Counter()
+    images: dict[tuple[Square, Window], set[str]] = defaultdict(set)
     by_item: Counter[str] = Counter()
     for item in items:
         area = areas[item.block]
@@ -111,8 +111,8 @@ def count_scenes(items: Sequence[SourceItem], chip: int, areas: Sequence[Area | 
         by_item[item.id] += sum(mine.values())
         for square, chips in mine.items():
             found[square, item.window] += chips
-            images[square, item.window] += 1
-    rows = (SquareCount(square, window, n, n, 0, images[square, window]) for (square, window), n in found.items())
+            images[square, item.window].add(item.id)
+    rows = (SquareCount(*key, chips, chips, 0, frozenset(images[key])) for key, chips in found.items())
     return Counts(tuple(sorted(rows, key=lambda each: (each.window, each.square))), dict(by_item))
 
 
@@ -142,16 +142,27 @@ def _in_zone(zone: ZoneCells, items: Sequence[SourceItem]) -> Iterator[tuple[Sou
 
 
 def _squares(
-    zone: ZoneCells, window: Window, covered: Runs, left_out: Runs, images: Counter[Square]
+    zone: ZoneCells, window: Window, covered: Runs, left_out: Runs, images: dict[Square, set[str]]
 ) -> Iterator[SquareCount]:
     with_imagery, without = dict(_in_squares(zone, covered)), dict(_in_squares(zone, left_out))
     for square, expected in zone.squares():
-        yield SquareCount(square, window, expected, with_imagery.get(square, 0), without.get(square, 0), images[square])
+        yield SquareCount(
+            square,
+            window,
+            expected,
+            with_imagery.get(square, 0),
+            without.get(square, 0),
+            frozenset(images.get(square, ())),
+        )
 
 
-def _images(zone: ZoneCells, parts: list[Runs]) -> Counter[Square]:
-    """How many images touch cells of each square."""
-    return Counter(square for runs in parts for square, _ in _in_squares(zone, runs))
+def _images(zone: ZoneCells, here: list[tuple[SourceItem, Runs]]) -> dict[Square, set[str]]:
+    """Images that touch cells of each square."""
+    found: dict[Square, set[str]] = defaultdict(set)
+    for item, runs in here:
+        for square, _ in _in_squares(zone, runs):
+            found[square].add(item.id)
+    return found
 
 
 def _in_squares(zone: ZoneCells, runs: Runs) -> list[tuple[Square, int]]:

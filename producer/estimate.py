@@ -93,7 +93,7 @@ class Estimate(BaseModel):
     files: int
     """Embeddings files."""
     chips: dict[str, int]
-    """`expected`, `with_imagery`, and without by reason."""
+    """`expected`, `with_imagery`, without by reason; `to_make`: those with imagery that are not taken over."""
     windows: list[WindowCount]
     km2: dict[str, float]
     """`area` where the spec gives one; `expected` and `with_imagery` by the ground of the chips."""
@@ -125,6 +125,7 @@ def estimate(
     rates: Rates | None,
     shares: Shares | None = None,
     comparison: Comparison | None = None,
+    stays: frozenset[str] = frozenset(),
 ) -> tuple[Estimate, Counts]:
     """Count and price a run. No pixel is read.
 
@@ -137,6 +138,7 @@ def estimate(
         rates: stated in the spec or measured; None where neither.
         shares: where the time went, if measured.
         comparison: with the version before.
+        stays: images whose chips are taken over from it, where a square has no other.
 
     Raises:
         SourceError: the spec asks for no chip at all.
@@ -157,8 +159,9 @@ def estimate(
             or "Choose a smaller chips.size or chips.gsd.",
         )
     chips = counts.with_imagery
+    to_make = sum(each.with_imagery for each in counts.squares if not each.items <= stays)
     ground = (size * gsd / 1000) ** 2
-    usd = None if rates is None else rates.usd(chips)
+    usd = None if rates is None else rates.usd(to_make)
     budget = spec.cost.budget_usd
     made = Estimate(
         name=spec.name,
@@ -173,16 +176,16 @@ def estimate(
         left_out=_left_out(selection),
         tiles=len({each.square for each in counts.squares}),
         files=sum(1 for each in counts.squares if each.with_imagery),
-        chips=_by_reason(counts),
+        chips={**_by_reason(counts), "to_make": to_make},
         windows=_windows(counts),
         km2=_km2(areas, counts, ground),
         per_scene=counts.per_scene,
-        bytes_to_read=_bytes_to_read(used, counts, len(encoder.bands), size * size),
+        bytes_to_read=round(_bytes_to_read(used, counts, len(encoder.bands), size * size) * to_make / max(chips, 1)),
         bytes_to_store={d: stored_bytes(chips, encoder.dimensions, d) for d in ("float32", "float16", "int8")},
         rates=rates,
-        hours=None if rates is None else rates.hours(chips),
+        hours=None if rates is None else rates.hours(to_make),
         usd=usd,
-        km2_per_usd=chips * ground / usd if usd else None,
+        km2_per_usd=to_make * ground / usd if usd else None,
         shares=shares,
         budget_usd=budget,
         over_budget=usd is not None and budget is not None and usd > budget,

@@ -110,6 +110,6 @@ def _row(each: SquareCount, made: Estimate) -> dict[str, Any]:
         "with_imagery": each.with_imagery,
         "no_imagery": each.no_imagery,
         "excluded": each.excluded,
-        "images": each.images,
+        "images": len(each.items),
         "bytes_to_store": stored_bytes(each.with_imagery, made.dimensions, made.dtype),  # type: ignore[arg-type]
     }

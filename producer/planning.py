@@ -36,14 +36,24 @@ def plan(spec: Spec, release: Release, *, calibrate: int | None = None, report: 
     gsd = None if spec.chips.layout == "scene" else spec.chips.gsd or instrument.gsd
     fingerprint = fingerprint_of(spec, instrument, encoder, gsd)
     check_previous(spec, fingerprint)
-    comparison = None if spec.previous is None else compare(selection, Release(spec.previous), fingerprint)
+    comparison, stays = None, frozenset[str]()
+    if spec.previous is not None:
+        comparison, stays = compare(selection, Release(spec.previous), fingerprint)
     rates, shares = stated_rates(spec), None
     if calibrate is not None:
         report(Progress("plan", 1, 3, f"timing {calibrate} chips"))
         rates, shares = time_chips(spec, instrument, encoder, selection, areas, chips=calibrate)
     report(Progress("plan", 2, 3, "counting cells"))
     made, counts = estimate(
-        spec, instrument, encoder, selection, areas, rates=rates, shares=shares, comparison=comparison
+        spec,
+        instrument,
+        encoder,
+        selection,
+        areas,
+        rates=rates,
+        shares=shares,
+        comparison=comparison,
+        stays=stays,
     )
     write_estimate(release, made, counts)
     draw(release, counts)

@@ -12,8 +12,11 @@ from clay_publish.release import Release
 _COLUMNS = ["id", "status", "offset", "datetime", "assets"]
 
 
-def compare(selection: Selection, previous: Release, fingerprint: Fingerprint) -> Comparison:
+def compare(selection: Selection, previous: Release, fingerprint: Fingerprint) -> tuple[Comparison, frozenset[str]]:
     """Images of this version against those of the one before.
+
+    Returns:
+        The comparison, and the ids of images whose chips will be taken over.
 
     Raises:
         ReleaseError: the version before cannot be read.
@@ -25,15 +28,17 @@ def compare(selection: Selection, previous: Release, fingerprint: Fingerprint) -
     kept = used.keys() & known.keys()
     changed = {name for name in kept if _content(used[name]) != _content_before(known[name])}
     mended = {name for name in used.keys() - known.keys() if _was_bad(before.get(name), name in unreadable)}
-    return Comparison(
+    same_model = not previous.fingerprint().differences(fingerprint)
+    comparison = Comparison(
         previous=previous.store.where,
         new=len(used.keys() - known.keys() - mended),
         mended=len(mended),
         stays=len(kept) - len(changed),
         changed=len(changed),
         gone=len(known.keys() - used.keys()),
-        same_model=not previous.fingerprint().differences(fingerprint),
+        same_model=same_model,
     )
+    return comparison, frozenset(kept - changed) if same_model else frozenset()
 
 
 def _unreadable(previous: Release) -> set[str]:

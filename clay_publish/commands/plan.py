@@ -63,6 +63,7 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     yield f"bytes       {_bytes(made.bytes_to_read)} to read; to store {stored}"
     yield f"cost        {_cost(made)}"
     if made.comparison is not None:
+        yield f"taken over  {chips['with_imagery'] - chips['to_make']:,} chips; {chips['to_make']:,} to make"
         c = made.comparison
         model = "same model" if c.same_model else "another model: all is made anew"
         yield (

@@ -19,11 +19,13 @@ from stac_server import Memory, collection, stac_server
 from clay_publish.errors import LicenseError, SourceError, SpecError
 from clay_publish.producer import fetch, stac_api
 from clay_publish.producer.licenses import terms
+from clay_publish.producer.produce import produce
 from clay_publish.producer.search import Search
 from clay_publish.producer.selection import select
 from clay_publish.producer.sensors import sensor
 from clay_publish.producer.sources import read_items
-from clay_publish.spec import Spec, resolve_spec
+from clay_publish.release import Release
+from clay_publish.spec import Chips, Spec, resolve_spec
 from clay_publish.windows import Window
 
 FILES = {
@@ -384,3 +386,21 @@ def test_items_are_read_from_object_storage(
         assert ids("s3://stac/one.json") == [items[0]["id"]]
         with pytest.raises(SourceError, match="cannot be read"):
             ids("s3://stac/none.json")
+
+
+def test_a_release_is_made_from_an_api(tmp_path: Path, shared_data: Path) -> None:
+    """Items from one server, pixels from another, as it is out there."""
+    source = shared_data / "s2_l1c_T18SVG_20160112"
+    item = json.loads((source / "item.json").read_text())
+    item["collection"], item["properties"]["datetime"] = "sentinel-2-l1c", "2016-01-12T12:00:00Z"
+    memory = Memory(items=[item], collections={"sentinel-2-l1c": collection("sentinel-2-l1c")})
+    with ImageServer(source) as images, stac_server(memory) as address:
+        for asset in item["assets"].values():
+            asset["href"] = f"{images.url}/{asset['href'].removeprefix('./')}"
+        spec = a_spec(address, collections=["sentinel-2-l1c"])
+        spec = spec.model_copy(update={"chips": Chips(layout="scene", size=256)})
+        record = produce(spec, Release(str(tmp_path / "release")))
+    assert record.coverage == {"expected": 16, "embedded": 16}
+    (row,) = Release(str(tmp_path / "release")).parquet("sources.parquet").read().to_pylist()
+    assert row["status"] == "used"
+    assert all(asset["etag"] for asset in row["assets"])

@@ -106,10 +106,11 @@ def test_a_version_before_on_a_web_server_is_taken_over(three_days: Path) -> Non
     _, embedded = make(a_spec(three_days, "1.0.0", exclude=["day-1"]), three_days / "1.0.0")
     with ImageServer(three_days) as server:
         then = a_spec(three_days, "1.1.0", previous=f"{server.url}/1.0.0")
-        said = plan(then, Release(str(three_days / "1.1.0"))).comparison
+        said = plan(then, Release(str(three_days / "1.1.0")))
         after, again = make(then, three_days / "1.1.0")
-    assert said is not None
-    assert (said.stays, said.mended) == (2, 1)
+    assert said.comparison is not None
+    assert (said.comparison.stays, said.comparison.mended) == (2, 1)
+    assert said.chips["to_make"] == said.chips["with_imagery"] // 3
     assert again == embedded // 2
     assert len(after.data_files()) == 3
 
