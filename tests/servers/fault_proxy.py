@@ -34,7 +34,7 @@ class Fault:
 
     matches: Callable[[Request], bool]
     action: str
-    """`status:503`, `error:400:ExpiredToken`, `reset`, `lose the answer`, `slow:0.5`, `hold`."""
+    """`status:503`, `error:400:ExpiredToken`, `reset`, `lose the answer`, `flip a bit`, `slow:0.5`, `hold`."""
     times: int = 1
 
 
@@ -102,6 +102,9 @@ class FaultProxy:
             status, _, code = rest.partition(":")
             self._answer(client, int(status), {}, f"<Error><Code>{code}</Code><Message>x</Message></Error>".encode())
             return
+        if kind == "flip a bit":
+            middle = len(body) // 2
+            body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         if kind == "slow":
             time.sleep(float(rest))
         if kind == "hold":
