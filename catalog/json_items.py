@@ -8,7 +8,7 @@ from stac_geoparquet.arrow import stac_table_to_items
 
 from clay_publish import release as paths
 from clay_publish.manifest import dump_json
-from clay_publish.reader import data_path
+from clay_publish.reading.addresses import data_path
 from clay_publish.release import Release
 
 FOLDER = "items"

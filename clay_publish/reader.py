@@ -4,7 +4,6 @@ Only the files, row groups and columns that are needed are read, wherever the re
 """
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from clay_publish import release as paths
 from clay_publish.errors import ReleaseError
 from clay_publish.grid import parse_chip_id
+from clay_publish.reading.addresses import embeddings_path, rebase
 from clay_publish.reading.extent import Extent, QueryError
 from clay_publish.reading.nearest import nearest_chips
 from clay_publish.reading.points import coordinates, join
@@ -25,10 +25,6 @@ from clay_publish.reading.pruning import Rows, Shelf, Vectors, check_columns, gr
 from clay_publish.reading.similar import similar_chips
 from clay_publish.release import DataFile, Release
 from clay_publish.store import Store
-
-_DATA = re.compile(
-    rf"(?:^|/)((?:{paths.EMBEDDINGS}|{paths.PATCHES}|{paths.AGGREGATES}/\d+x\d+)/zone=\d\d/[^/\\]+\.parquet)$"
-)
 
 LIGHT = (
     "id",
@@ -78,7 +74,7 @@ class ReleaseReader:
         """
         extent = Extent.of(bbox, datetime)
         table = select(self._items, extent, columns, self.release.store.path(paths.ITEMS))
-        return self._rebase(table) if "assets" in table.column_names else table
+        return rebase(self.release.store, table) if "assets" in table.column_names else table
 
     def rows(self, numbers: npt.NDArray[np.int64]) -> pa.Table:
         """Rows of `items.parquet` by number, as `items` gives them.
@@ -95,7 +91,7 @@ class ReleaseReader:
             )
             for group in groups
         ]
-        return self._rebase(pa.concat_tables(parts) if parts else file.schema_arrow.empty_table())
+        return rebase(self.release.store, pa.concat_tables(parts) if parts else file.schema_arrow.empty_table())
 
     def chips(
         self, bbox: Sequence[float] | None = None, datetime: str | None = None, columns: Sequence[str] | None = None
@@ -255,28 +251,6 @@ class ReleaseReader:
         windows = [DataFile.parse(path).window.token for path in files]
         return [path for path, window in zip(files, windows, strict=True) if chip.endswith(window)] or files
 
-    def _rebase(self, items: pa.Table) -> pa.Table:
-        """Let addresses lead to where the release was opened, wherever it was made for."""
-        store = self.release.store
-        assets = items["assets"].combine_chunks()
-        for key in [assets.type.field(i).name for i in range(assets.type.num_fields)]:
-            asset = assets.field(key)
-            hrefs = [
-                store.path(data_path(h)) if h is not None else None for h in pc.struct_field(asset, "href").to_pylist()
-            ]
-            assets = _with_field(assets, key, _with_field(asset, "href", pa.array(hrefs, pa.string())))
-        links = items["links"].to_pylist() if "links" in items.column_names else None
-        table = items.set_column(items.column_names.index("assets"), "assets", assets)
-        if links is None:
-            return table
-        ours = {paths.COLLECTION, paths.SOURCES}
-        for link in (link for row in links for link in row):
-            name = link["href"].rpartition("/")[2]
-            if name in ours and link["rel"] in {"collection", "emb:source-data"}:
-                link["href"] = store.path(name)
-        kind = items.schema.field("links").type
-        return table.set_column(items.column_names.index("links"), "links", pa.array(links, kind))
-
 
 def open_release(where: str | os.PathLike[str], **options: Any) -> ReleaseReader:
     """Open a release in a directory, or at an `http(s)://`, `s3://` or `hf://` address.
@@ -290,35 +264,3 @@ def open_release(where: str | os.PathLike[str], **options: Any) -> ReleaseReader
         MissingExtraError: reading from there needs an extra.
     """
     return ReleaseReader(Release(Store(where, **options)))
-
-
-def data_path(href: str) -> str:
-    """Path of a file of a partitioned table below its release, from any address of it.
-
-    Raises:
-        ReleaseError: the address is of nothing of that kind.
-    """
-    found = _DATA.search(href)
-    if found is None or not href.isprintable():
-        raise ReleaseError(repr(href[:200]), "is no data file of this release", f"…/{paths.EMBEDDINGS}/zone=…")
-    path = found[1]
-    DataFile.parse(path)
-    return path
-
-
-def embeddings_path(href: str) -> str:
-    """Path of an embeddings file below its release, from any address of it.
-
-    Raises:
-        ReleaseError: the address is of something else.
-    """
-    path = data_path(href)
-    if not path.startswith(f"{paths.EMBEDDINGS}/"):
-        raise ReleaseError(repr(href[:200]), "is no embeddings file", f"…/{paths.EMBEDDINGS}/zone=…")
-    return path
-
-
-def _with_field(rows: pa.StructArray, name: str, values: pa.Array) -> pa.StructArray:
-    fields = [rows.type.field(i) for i in range(rows.type.num_fields)]
-    arrays = [values if field.name == name else rows.field(field.name) for field in fields]
-    return pa.StructArray.from_arrays(arrays, fields=fields, mask=rows.is_null() if rows.null_count else None)

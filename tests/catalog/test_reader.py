@@ -18,7 +18,8 @@ import clay_publish
 from clay_publish.catalog import write_items
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.geoparquet import write_table
-from clay_publish.reader import ReleaseReader, embeddings_path, open_release
+from clay_publish.reader import ReleaseReader, open_release
+from clay_publish.reading.addresses import embeddings_path
 from clay_publish.reading.extent import Extent, QueryError
 from clay_publish.reading.pruning import vectors
 from clay_publish.reading.spheres import at_least
