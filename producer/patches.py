@@ -14,6 +14,7 @@ from typing import IO, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clay_publish import release as paths
 from clay_publish.geoparquet import ROW_GROUP, table_writer
@@ -164,21 +165,29 @@ class _Place:
 
 
 def _places(tables: list[pa.Table]) -> Iterator[_Place]:
-    """The rows of a chip always lie together."""
+    """The rows of a chip always lie together, though not always in one chunk."""
     for number, table in enumerate(tables):
-        ids = table["chip_id"].to_numpy()
-        starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
-        for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
-            yield _Place(str(ids[start]), number, int(start), int(end - start))
+        end = start = 0
+        chip = ""
+        for chunk in table["chip_id"].chunks:
+            runs, first = pc.run_end_encode(chunk), end
+            for name, run_end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+                if name != chip and end > start:
+                    yield _Place(chip, number, start, end - start)
+                    start = end
+                chip, end = name, first + run_end
+        yield _Place(chip, number, start, end - start)
 
 
 def _groups(places: list[_Place]) -> Iterator[list[_Place]]:
-    """Chips, so many that their patches fill a row group or little more."""
+    """Chips, so many that their patches fill a row group or less, and at least one."""
     group: list[_Place] = []
+    rows = 0
     for place in places:
-        group.append(place)
-        if sum(p.rows for p in group) + place.rows > ROW_GROUP:
+        if group and rows + place.rows > ROW_GROUP:
             yield group
-            group = []
+            group, rows = [], 0
+        group.append(place)
+        rows += place.rows
     if group:
         yield group

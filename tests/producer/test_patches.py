@@ -1,0 +1,25 @@
+"""Patches on their way from parts to published files."""
+
+import numpy as np
+import pyarrow as pa
+
+from clay_publish.geoparquet import ROW_GROUP
+from clay_publish.producer.patches import _groups, _places
+
+
+def test_chips_are_found_across_chunks() -> None:
+    first = pa.table({"chip_id": pa.chunked_array([["a", "a", "b"], ["b", "c"], ["c"], ["d"]])})
+    second = pa.table({"chip_id": pa.chunked_array([["e", "e"]])})
+    found = [(p.chip, p.table, p.start, p.rows) for p in _places([first, second])]
+    assert found == [("a", 0, 0, 2), ("b", 0, 2, 2), ("c", 0, 4, 2), ("d", 0, 6, 1), ("e", 1, 0, 2)]
+
+
+def test_groups_hold_whole_chips_and_fill_a_row_group() -> None:
+    ids = np.repeat(np.arange(300), 100).astype(str)
+    groups = list(_groups(list(_places([pa.table({"chip_id": ids})]))))
+    rows = [sum(place.rows for place in group) for group in groups]
+    assert sum(rows) == 30_000
+    assert max(rows) <= ROW_GROUP
+    assert min(rows[:-1]) > ROW_GROUP - 100
+    large = list(_places([pa.table({"chip_id": np.repeat(["x", "y"], ROW_GROUP * 2)})]))
+    assert [len(group) for group in _groups(large)] == [1, 1]
