@@ -30,7 +30,7 @@ from clay_publish.tables import BBOX, TIMESTAMP
 CONSTANTS = ItemConstants(
     collection={"id": "benchmark", "title": "Benchmark"},
     address="https://data.source.coop/clay/benchmark/1.0.0",
-    alternates={"hugging-face": "https://huggingface.co/datasets/clay/benchmark/resolve/1.0.0"},
+    alternates={"hugging-face": "https://huggingface.co/datasets/clay/benchmark/resolve/v1.0.0"},
     extensions=("https://stac-extensions.github.io/projection/v2.0.0/schema.json",),
     fields={"gsd": 10.0, "emb:runtime_parameters": {"encoder": "clay", "seed": 0}, "embrel:fingerprint": "0" * 64},
     source_hrefs={f"scene-{n}": f"https://example.org/stac/scene-{n}.json" for n in range(1000)},
