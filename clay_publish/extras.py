@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from clay_publish.errors import MissingExtraError
 
 MODULES: dict[str, tuple[str, ...]] = {
-    "produce": ("rasterio", "torch"),
+    "produce": ("cql2", "pystac_client", "rasterio", "torch"),
     "s3": ("boto3", "s3fs"),
     "serve": ("cql2", "stac_fastapi", "uvicorn"),
 }
