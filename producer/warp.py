@@ -144,7 +144,9 @@ def _warp_file(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) ->
             add_alpha=nodata is None and not own_alpha,
         ) as warped:
             if nodata is not None:
-                return warped.read(indexes), warped.read_masks(indexes)
+                values = warped.read(indexes)
+                # What `read_masks` says as well, for the price of another warp.
+                return values, ~np.isnan(values) if np.isnan(nodata) else values != nodata
             alpha = warped.read(own_alpha[0] if own_alpha else warped.count)
             return warped.read(indexes), np.broadcast_to(alpha, (len(indexes), *alpha.shape))
 

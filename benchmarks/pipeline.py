@@ -1,0 +1,146 @@
+"""The whole pipeline: against reading alone and the model alone, from 1 to 8 scenes, and in how much memory."""
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from reading import SIDE, SIZE, reading
+from scenes import SENSOR, item_at, scene, served
+
+from clay_publish.producer.encoders import Chips, Encoded, Encoder, load_encoder
+from clay_publish.producer.produce import produce
+from clay_publish.producer.scene import read_scene
+from clay_publish.producer.work import Model
+from clay_publish.release import Release
+from clay_publish.spec import Spec
+
+Row = tuple[str, str, str]
+SECONDS_A_CHIP = 0.01
+"""Of a model that computes elsewhere, as on a GPU."""
+
+
+class Elsewhere:
+    """An encoder that leaves the processor alone while it works, as one on a GPU does."""
+
+    def __init__(self, spec: Spec, seconds: float) -> None:
+        self._like, self._seconds = load_encoder(spec, SENSOR), seconds
+        self.device = "elsewhere"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._like, name)
+
+    def encode(self, chips: Chips) -> Encoded:
+        time.sleep(self._seconds * len(chips.pixels))
+        means = chips.pixels.mean(axis=(2, 3))
+        return Encoded(
+            np.resize(means, (len(means), self._like.dimensions)) + np.arange(self._like.dimensions, dtype=np.float32)
+        )
+
+
+def spec_of(items: list[Path] | str) -> Spec:
+    stac = items if isinstance(items, str) else [str(path) for path in items]
+    imagery = {"stac": stac, "sensor": SENSOR.key}
+    return Spec.model_validate({"name": "benchmark", "imagery": imagery, "chips": {"layout": "scene", "size": SIZE}})
+
+
+def timed(spec: Spec, folder: Path, encoder: Encoder) -> float:
+    """Seconds that the units of a run take, without its planning."""
+    shutil.rmtree(folder, ignore_errors=True)
+    seconds = produce(spec, Release(str(folder)), encoder=encoder).seconds
+    shutil.rmtree(folder)
+    return seconds
+
+
+def rows(folder: Path) -> Iterator[Row]:
+    paths = [scene(folder, SIDE, f"scene{n}", 399_960.0 + 30_000 * n) for n in range(2)]
+    count = len(paths) * (SIDE // SIZE) ** 2
+    spec = spec_of(paths)
+    with served(folder) as server:
+        for where, base in (("local", None), ("30 ms away", server.url)):
+            items = [item_at(path, base and f"{base}/{path.name}") for path in paths]
+            begun = time.perf_counter()
+            blocks = [block for item in items for block in read_scene(item, reading(), None)]
+            read = count / (time.perf_counter() - begun)
+            pixels = np.concatenate([block.pixels for block in blocks[:8]])
+            del blocks
+            remote = spec if base is None else spec_of([f"{base}/{path.name}" for path in paths])  # type: ignore[misc]
+            for name, encoder in (
+                ("random features", load_encoder(spec, SENSOR)),
+                ("a model elsewhere", Elsewhere(spec, SECONDS_A_CHIP)),
+            ):
+                model = alone(encoder, pixels)
+                both = count / timed(remote, folder / "release", encoder)  # type: ignore[arg-type]
+                yield (
+                    f"end to end, {where}, {name}",
+                    f"{both:.1f} chips/s; reading alone {read:.1f}, model alone {model:.1f}",
+                    f"{both / min(read, model):.2f} of the slower",
+                )
+
+
+def alone(encoder: Any, pixels: np.ndarray[Any, Any]) -> float:
+    """Chips a second of the model, called as units call it."""
+    item_time = item_at_time()
+    model, count = Model(encoder), len(pixels)
+    batch = Chips(pixels, np.zeros(count), np.zeros(count), [item_time] * count, 10.0)
+    begun = time.perf_counter()
+    model.encode(batch)
+    return count / (time.perf_counter() - begun)
+
+
+def item_at_time() -> Any:
+    from datetime import UTC, datetime
+
+    return datetime(2016, 1, 12, 15, 50, tzinfo=UTC)
+
+
+def growth_rows(folder: Path) -> Iterator[Row]:
+    side, first = 1280, 0.0
+    paths = [scene(folder, side, f"small{n}", 399_960.0 + 15_000 * n) for n in range(8)]
+    encoder = load_encoder(spec_of(paths[:1]), SENSOR)
+    for count in (1, 2, 4, 8):
+        seconds = timed(spec_of(paths[:count]), folder / "release", encoder)
+        first = first or seconds
+        chips = count * (side // SIZE) ** 2
+        yield (
+            f"{count} scenes of {side}²",
+            f"{seconds:.1f} s, {chips / seconds:.1f} chips/s",
+            f"{seconds / first:.2f} × one",
+        )
+
+
+def memory_rows(folder: Path, side: int = 10_980) -> Iterator[Row]:
+    """In a process of its own, whose memory is all the pipeline's."""
+    path = scene(folder, side, "whole")
+    made = subprocess.run(
+        [sys.executable, __file__, str(folder), str(path)], capture_output=True, text=True, check=True
+    )
+    found = json.loads(made.stdout.splitlines()[-1])
+    more = found["peak"] - found["idle"]
+    yield (
+        f"memory, a scene of {side}² × 10 bands",
+        f"{found['peak']:.0f} MB at most, {found['idle']:.0f} MB before it; {found['chips'] / found['seconds']:.0f} chips/s",
+        f"{more / 1073.7:.2f} GiB more",
+    )
+
+
+def _whole(folder: Path, path: Path) -> None:
+    spec = spec_of([path])
+    encoder: Any = Elsewhere(spec, 0.0)
+    idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    release = folder / "whole-release"
+    shutil.rmtree(release, ignore_errors=True)
+    record = produce(spec, Release(str(release)), encoder=encoder)
+    shutil.rmtree(release)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(json.dumps({"idle": idle, "peak": peak, "chips": record.coverage["expected"], "seconds": record.seconds}))
+
+
+if __name__ == "__main__":
+    _whole(Path(sys.argv[1]), Path(sys.argv[2]))

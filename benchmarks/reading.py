@@ -1,0 +1,155 @@
+"""Reading: chips of a scene one by one, by odc-stac, and in strips; warped one by one and in superblocks."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import shapely
+from pyproj import CRS
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window, from_bounds
+from scenes import SENSOR, item_at, scene, served, stored_bytes
+
+from clay_publish.grid import UtmGrid
+from clay_publish.producer.chips import Reading
+from clay_publish.producer.items import SourceItem
+from clay_publish.producer.raster import session
+from clay_publish.producer.scene import read_scene
+from clay_publish.producer.utm import Cells, Cut, read_cells
+from clay_publish.producer.work import READERS
+from clay_publish.spec import Chips
+from clay_publish.squares import Square
+from clay_publish.windows import Window as Period
+
+SIDE, SIZE = 2560, 128
+SAMPLE = 24
+"""Chips that slow ways are timed on."""
+Row = tuple[str, str, str]
+
+
+def reading(layout: str = "scene") -> Reading:
+    bands = tuple(band.statistics for band in SENSOR.bands)
+    return Reading(SENSOR, bands, Chips(layout=layout, size=SIZE, max_nodata=1, max_cloud=1), READERS)
+
+
+def rows(folder: Path) -> Iterator[Row]:
+    path = scene(folder, SIDE)
+    local = item_at(path)
+    chips = (SIDE // SIZE) ** 2
+    share = SAMPLE / chips
+    ways: dict[str, tuple[Callable[[SourceItem], int], float]] = {
+        "rasterio, open a chip and band": (naive, share),
+        "strips (this)": (strips, 1.0),
+    }
+    if _odc_stac():
+        ways["odc.stac.load a chip"] = (by_odc, share)
+    with served(folder) as server:
+        remote = item_at(path, f"{server.url}/{path.name}")
+        for where, item in (("local", local), ("30 ms away", remote)):
+            speed: dict[str, float] = {}
+            for name, (way, part) in ways.items():
+                before, begun = server.now(), time.perf_counter()
+                count = way(item)
+                speed[name] = count / (time.perf_counter() - begun)
+                asked, fetched = (b - a for a, b in zip(before, server.now(), strict=True))
+                needed = stored_bytes(local, folder) * part
+                net = f", {asked / count:.1f} requests a chip, {fetched / needed:.2f} bytes a byte" if asked else ""
+                yield f"reading, {where}: {name}", f"{speed[name]:.1f} chips/s{net}", _against(speed, name)
+    yield from _warped(local)
+
+
+def _against(speed: dict[str, float], name: str) -> str:
+    first = next(iter(speed.values()))
+    return f"{speed[name] / first:.1f} × the first" if len(speed) > 1 else "1"
+
+
+def strips(item: SourceItem) -> int:
+    return sum(len(block.pixels) for block in read_scene(item, reading(), None))
+
+
+def naive(item: SourceItem) -> int:
+    """As a dataset class does that opens what a chip needs, in random order."""
+    place = np.random.default_rng(0)
+    for _ in range(SAMPLE):
+        row, col = place.integers(0, SIDE // SIZE, 2) * SIZE
+        for file in item.bands:
+            with session(), rasterio.open(file.href) as band:
+                step = round(band.transform.a / 10)
+                window = Window(col // step, row // step, SIZE // step, SIZE // step)
+                band.read(1, window=window, out_shape=(SIZE, SIZE), resampling=Resampling.nearest)
+    return SAMPLE
+
+
+def _odc_stac() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("odc") is not None and find_spec("odc.stac") is not None
+
+
+def by_odc(item: SourceItem) -> int:
+    import odc.stac
+    import pystac
+    from odc.geo.geobox import GeoBox
+
+    assert item.geometry is not None
+    outline = json.loads(shapely.to_geojson(item.geometry))
+    made = pystac.Item("scene", outline, list(item.geometry.bounds), item.acquired, {"proj:code": "EPSG:32618"})
+    for file in item.bands:
+        made.add_asset(file.band, pystac.Asset(file.href, media_type="image/tiff", roles=["data"]))
+    place = np.random.default_rng(0)
+    for _ in range(SAMPLE):
+        row, col = place.integers(0, SIDE // SIZE, 2) * SIZE
+        west, north = 399_960 + 10 * col, 4_200_000 - 10 * row
+        box = GeoBox((SIZE, SIZE), rasterio.Affine(10, 0, west, 0, -10, north), "EPSG:32618")
+        odc.stac.load([made], bands=[f.band for f in item.bands], geobox=box, resampling="nearest")
+    return SAMPLE
+
+
+def _warped(item: SourceItem) -> Iterator[Row]:
+    """To the neighbouring UTM zone, so that every pixel is resampled."""
+    grid = UtmGrid(SIZE * 10)
+    cells = _cells(item, grid)
+    begun = time.perf_counter()
+    made = sum(
+        len(block.pixels) for block in read_cells(cells, (item,), Period.parse("2016-01-12/2016-01-13"), reading("utm"))
+    )
+    ours = made / (time.perf_counter() - begun)
+    begun, count = time.perf_counter(), min(SAMPLE, len(cells.rows))
+    for row, col in list(zip(cells.rows.tolist(), cells.cols.tolist(), strict=True))[-count:]:
+        ((west, south, east, north),) = grid.bounds(cells.cut.square.epsg, np.array([row]), np.array([col]))
+        for file in item.bands:
+            with (
+                session(),
+                rasterio.open(file.href) as band,
+                WarpedVRT(
+                    band,
+                    crs=CRS.from_epsg(cells.cut.square.epsg).to_wkt(),
+                    transform=rasterio.Affine(10, 0, west, 0, -10, north),
+                    width=SIZE,
+                    height=SIZE,
+                    resampling=Resampling.bilinear,
+                ) as warped,
+            ):
+                warped.read(1, window=from_bounds(west, south, east, north, warped.transform))
+    alone = count / (time.perf_counter() - begun)
+    yield "warping: one warp a chip and band", f"{alone:.1f} chips/s", "1"
+    yield "warping: superblocks (this)", f"{ours:.1f} chips/s", f"{ours / alone:.1f} × the first"
+
+
+def _cells(item: SourceItem, grid: UtmGrid) -> Cells:
+    """The superblock of the zone to the west that holds the middle of the scene."""
+    from pyproj import Transformer
+
+    back = Transformer.from_crs("EPSG:32618", "EPSG:32617", always_xy=True)
+    x, y = back.transform(399_960 + 5 * SIDE, 4_200_000 - 5 * SIDE)
+    cut = Cut.of(grid, Square(17, int(x // 100_000), int(y // 100_000)), SIZE)
+    row, col = (
+        first + (int(place // grid.cell) - first) // cut.side * cut.side
+        for place, first in ((y, cut.row), (x, cut.col))
+    )
+    down, right = np.mgrid[row : row + cut.side, col : col + cut.side]
+    return Cells(grid, cut, down.ravel().astype(np.int64), right.ravel().astype(np.int64), ())
