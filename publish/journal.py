@@ -34,6 +34,7 @@ class _Line(BaseModel):
     sha256: str
     """Of the file: an upload of other bytes is never gone on with."""
     upload: str | None = None
+    part_size: int | None = None
     part: Part | None = None
     etag: str | None = None
 
@@ -44,6 +45,8 @@ class Upload(BaseModel):
     key: str
     sha256: str
     id: str
+    part_size: int
+    """Bytes; the parts that are missing have to be cut as those that have arrived."""
     parts: dict[int, Part] = {}
 
 
@@ -70,9 +73,9 @@ class Journal:
         known = self._stored.get(key)
         return known[1] if known and known[0] == sha256 else None
 
-    def begun(self, key: str, sha256: str, upload: str) -> Upload:
+    def begun(self, key: str, sha256: str, upload: str, part_size: int) -> Upload:
         """An upload was begun."""
-        self._write(_Line(event="begun", key=key, sha256=sha256, upload=upload))
+        self._write(_Line(event="begun", key=key, sha256=sha256, upload=upload, part_size=part_size))
         return self._uploads[key]
 
     def part(self, upload: Upload, part: Part) -> None:
@@ -84,7 +87,7 @@ class Journal:
         self._write(_Line(event="stored", key=key, sha256=sha256, etag=etag))
 
     def ended(self, upload: Upload) -> None:
-        """An upload was given up."""
+        """An upload was given up, or completed to something else than was sent."""
         self._write(_Line(event="ended", key=upload.key, sha256=upload.sha256, upload=upload.id))
 
     def forget(self) -> None:
@@ -105,8 +108,9 @@ class Journal:
             self._apply(line)
 
     def _apply(self, line: _Line) -> None:
-        if line.event == "begun" and line.upload:
-            self._uploads[line.key] = Upload(key=line.key, sha256=line.sha256, id=line.upload)
+        if line.event == "begun" and line.upload and line.part_size:
+            begun = Upload(key=line.key, sha256=line.sha256, id=line.upload, part_size=line.part_size)
+            self._uploads[line.key] = begun
         elif line.event == "part" and line.part:
             upload = self._uploads.get(line.key)
             if upload is not None and upload.id == line.upload:

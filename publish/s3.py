@@ -211,11 +211,10 @@ class S3Bucket:
         if known is not None:
             self._abort(known)
         begun = self._client.call("create_multipart_upload", Key=key, ContentType=_type(key))
-        upload = Upload(key=key, sha256=entry.sha256, id=begun["UploadId"])
         try:
-            return self._journal.begun(key, entry.sha256, upload.id)
+            return self._journal.begun(key, entry.sha256, begun["UploadId"], part_size(entry.size))
         except PublishError:
-            self._client.call("abort_multipart_upload", Key=key, UploadId=upload.id)
+            self._client.call("abort_multipart_upload", Key=key, UploadId=begun["UploadId"])
             raise
 
     def _parts(self, upload: Upload, package: Package, entry: FileEntry, sent: Sent) -> tuple[list[Any], str]:
@@ -223,7 +222,7 @@ class S3Bucket:
         digests, failed = b"", Event()
         with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
             futures = []
-            for number, piece in enumerate(package.pieces(entry, part_size(entry.size)), 1):
+            for number, piece in enumerate(package.pieces(entry, upload.part_size), 1):
                 digests += hashlib.md5(piece, usedforsecurity=False).digest()
                 if number in upload.parts:
                     sent(len(piece))
@@ -263,13 +262,17 @@ class S3Bucket:
         self._journal.ended(upload)
 
     def _remember(self, key: str, entry: FileEntry, answer: Any, expected: str) -> None:
-        """Note the host's tag where it proves the bytes; elsewhere the file is read back later."""
-        if answer.get("ETag", "").strip('"') == expected:
-            self._journal.stored(key, entry.sha256, expected)
-        else:
+        """Note the host's tag; where it is not the MD5 that it should be, only after reading the bytes back."""
+        tag = answer.get("ETag", "").strip('"')
+        if tag != expected and self._sha256(key) != entry.sha256:
+            self._client.call("delete_object", Key=key)  # made by this call, and named by nothing yet
             upload = self._journal.upload(key)
             if upload is not None:
                 self._journal.ended(upload)
+            raise PublishError(
+                f"{self.where} ({key})", "arrived as other bytes, and was removed", fix="Run the command again."
+            )
+        self._journal.stored(key, entry.sha256, tag)
 
     def _is_there(self, key: str, package: Package, entry: FileEntry) -> bool:
         try:

@@ -158,6 +158,20 @@ def test_what_breaks_once_is_done_again_and_nothing_is_lost(  # noqa: PLR0917
     assert view.uploads() == []
 
 
+@pytest.mark.parametrize("part", [True, False], ids=["part", "whole"])
+def test_a_bit_that_flips_unseen_is_seen_by_the_tag_and_the_file_is_sent_again(
+    large_release: Path, bucket: str, proxy: FaultProxy, view: S3View, *, part: bool
+) -> None:
+    proxy.fail(
+        lambda r: r.is_part if part else r.method == "PUT" and r.path.endswith("items.parquet"), "flip a bit unseen"
+    )
+    with pytest.raises(PublishError, match="arrived as other bytes, and was removed"):
+        send(large_release, f"s3://{bucket}/shore")
+    assert "shore/catalog.json" not in view.names()
+    assert send(large_release, f"s3://{bucket}/shore", full=True).state == "published"
+    assert view.uploads() == []
+
+
 def test_a_host_that_is_down_leaves_nothing_visible_and_the_next_try_goes_on(
     large_release: Path, bucket: str, proxy: FaultProxy, view: S3View
 ) -> None:

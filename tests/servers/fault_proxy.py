@@ -34,7 +34,8 @@ class Fault:
 
     matches: Callable[[Request], bool]
     action: str
-    """`status:503`, `error:400:ExpiredToken`, `reset`, `lose the answer`, `flip a bit`, `slow:0.5`, `hold`."""
+    """`status:503`, `error:400:ExpiredToken`, `reset`, `lose the answer`, `flip a bit`, `flip a bit
+    unseen`, `slow:0.5`, `hold`."""
     times: int = 1
 
 
@@ -102,7 +103,7 @@ class FaultProxy:
             status, _, code = rest.partition(":")
             self._answer(client, int(status), {}, f"<Error><Code>{code}</Code><Message>x</Message></Error>".encode())
             return
-        if kind == "flip a bit":
+        if kind.startswith("flip a bit"):
             middle = len(body) // 2
             body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         if kind == "slow":
@@ -110,7 +111,7 @@ class FaultProxy:
         if kind == "hold":
             self.held.set()
             self._release.wait(60)
-        status, headers, data = self._forward(client, body)
+        status, headers, data = self._forward(client, body, unseen=kind.endswith("unseen"))
         if kind == "lose the answer":
             client.connection.close()
             client.close_connection = True
@@ -136,10 +137,15 @@ class FaultProxy:
             return data
         return client.rfile.read(int(client.headers.get("Content-Length") or 0))
 
-    def _forward(self, client: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def _forward(
+        self, client: BaseHTTPRequestHandler, body: bytes, *, unseen: bool = False
+    ) -> tuple[int, dict[str, str], bytes]:
         connection = HTTPConnection(urlsplit(self.server).netloc, timeout=60)
         try:
             headers = {k: v for k, v in client.headers.items() if k.lower() not in {*_HOP, "expect"}}
+            if unseen:  # as a proxy that drops checksums
+                headers = {k: v for k, v in headers.items() if "checksum" not in k.lower()}
+                headers["X-Amz-Content-SHA256"] = "UNSIGNED-PAYLOAD"
             connection.request(client.command, client.path, body or None, {**headers, "Content-Length": str(len(body))})
             answer = connection.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read()
