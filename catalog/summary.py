@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
@@ -12,7 +13,7 @@ import shapely
 from clay_publish.catalog.footprint import lattice_union, union
 from clay_publish.errors import ReleaseError
 from clay_publish.footprint import to_lonlat
-from clay_publish.geoparquet import total_bbox
+from clay_publish.geoparquet import bbox_array, total_bbox
 from clay_publish.release import DataFile, Release
 
 _COLUMNS = ["geometry", "bbox", "datetime", "start_datetime", "end_datetime", "lon", "lat"]
@@ -33,7 +34,7 @@ class FileSummary:
     kind: str
     """`Polygon` or `MultiPolygon`."""
     bbox: tuple[float, float, float, float]
-    """Of the chips; xmin > xmax across the antimeridian."""
+    """Of the chips and their outline; xmin > xmax across the antimeridian."""
     datetime: dt.datetime | None
     """Where all chips have the same."""
     start: dt.datetime
@@ -70,16 +71,16 @@ def summarise(release: Release, path: str, fingerprint: str) -> FileSummary:
         raise ReleaseError(where, f"has no column {missing[0]}", "a table of embeddings")
     if not table.num_rows:
         raise ReleaseError(where, "holds no chip", "at least one; a file without chips is not written")
-    bounds = table["bbox"].combine_chunks()
-    boxes = np.column_stack([bounds.field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")])
+    boxes = _sides(table["bbox"].combine_chunks())
     if not (np.isfinite(boxes).all() and np.abs(boxes[:, 1::2]).max() <= 90 and np.abs(boxes).max() <= 180):
         raise ReleaseError(where, "has chips whose bounds are no place on Earth", "degrees, WGS 84")
-    bbox = total_bbox(boxes)
-    assert bbox is not None
     times = {name: pc.min_max(table[name]) for name in ("datetime", "start_datetime", "end_datetime")}
     if any(value["min"].as_py() is None for value in times.values()):
         raise ReleaseError(where, "has chips without a date", "datetime, start_datetime and end_datetime")
     geometry = _ground(table, geometries)
+    # The outline is thinned and may leave the chips by a metre: the box holds both.
+    bbox = total_bbox(np.vstack([boxes, _sides(bbox_array(np.array([geometry], dtype=object)))]))
+    assert bbox is not None
     moment = times["datetime"]
     return FileSummary(
         path=path,
@@ -94,6 +95,10 @@ def summarise(release: Release, path: str, fingerprint: str) -> FileSummary:
         epsg=_shared(table["epsg"]),
         sources=tuple(sorted({name for name in pc.list_flatten(table["item_ids"]).unique().to_pylist() if name})),
     )
+
+
+def _sides(bbox: pa.StructArray) -> npt.NDArray[np.float64]:
+    return np.column_stack([bbox.field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")])
 
 
 def _shared(epsg: pa.ChunkedArray) -> int | None:

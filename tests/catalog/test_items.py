@@ -138,7 +138,9 @@ def test_items_are_valid_geoparquet_and_the_readers_agree(make_release: MakeRele
         for i in sorted(items.values(), key=lambda item: item["id"])
     ]
     import geopandas as gpd
+    import geoparquet_validator
 
+    assert geoparquet_validator.failed(geoparquet_validator.check(where)) == []
     frame = gpd.read_parquet(where)
     assert frame.crs.to_authority() == ("OGC", "CRS84")
     assert sorted(frame["id"]) == sorted(items)
