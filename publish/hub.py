@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 
 from clay_publish import release as paths
@@ -197,7 +196,7 @@ def _patiently(repository: HubRepository, additions: Sequence[CommitOperationAdd
     for attempt in range(_ATTEMPTS):
         try:
             repository.upload(additions, revision)
-        except (RefusedError, HfHubHTTPError, RuntimeError) as error:
+        except (RefusedError, RuntimeError) as error:
             # huggingface_hub wraps what goes wrong while sending into a RuntimeError.
             if attempt + 1 == _ATTEMPTS:
                 raise PublishError(

@@ -96,20 +96,17 @@ class HubRepository:
         Raises:
             RefusedError: `parent` is not the newest commit any more, or the answer was lost.
         """
-        try:
-            made = self._ask(
-                lambda: self._api.create_commit(
-                    self.name,
-                    operations,
-                    commit_message=message,
-                    commit_description=description,
-                    repo_type="dataset",
-                    revision=revision,
-                    parent_commit=parent,
-                )
+        made = self._ask(
+            lambda: self._api.create_commit(
+                self.name,
+                operations,
+                commit_message=message,
+                commit_description=description,
+                repo_type="dataset",
+                revision=revision,
+                parent_commit=parent,
             )
-        except HfHubHTTPError as error:
-            raise RefusedError(self.where, f"did not take the commit ({_status(error)})") from error
+        )
         return str(made.oid)
 
     def tag(self, name: str, commit: str, message: str) -> None:
@@ -118,14 +115,9 @@ class HubRepository:
         Raises:
             RefusedError: there is one of that name already.
         """
-        try:
-            self._ask(
-                lambda: self._api.create_tag(
-                    self.name, tag=name, tag_message=message, revision=commit, repo_type="dataset"
-                )
-            )
-        except HfHubHTTPError as error:
-            raise RefusedError(f"{self.where} {name}", f"was not tagged ({_status(error)})") from error
+        self._ask(
+            lambda: self._api.create_tag(self.name, tag=name, tag_message=message, revision=commit, repo_type="dataset")
+        )
 
     def open_pull_request(self, title: str) -> int:
         """The open pull request of this title, created where there is none; its number."""
@@ -163,7 +155,11 @@ class HubRepository:
                     "`hf auth login`, or the variable HF_TOKEN.",
                 ) from None  # the error behind it shows the request
             if status in {409, 412} or status >= 500:
-                raise
+                raise RefusedError(
+                    self.where,
+                    f"answers {status} ({error.server_message or 'no reason given'})",
+                    fix="Run the command again later: what has arrived is not sent again.",
+                ) from error
             raise PublishError(self.where, f"refuses ({error.server_message or status})") from error
         except TransportError as error:
             raise RefusedError(
