@@ -95,7 +95,7 @@ def read_all(release: Release) -> None:
     def read(path: str) -> None:
         sha256(release.store, path)
         if path.endswith(".parquet"):
-            for _ in release.parquet(path, verify=True).iter_batches(4096, use_threads=False):
+            for _ in release.parquet(path, verify=True).iter_batches(8192, use_threads=False):
                 pass
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

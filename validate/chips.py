@@ -164,7 +164,7 @@ class Sums:
         self.projected = np.zeros((rows, PROJECTIONS), dtype=np.float32)
         """On fixed random directions, by row."""
         self.low = np.full(dimensions, np.inf, dtype=np.float32)
-        """Least value by dimension."""
+        """A value by dimension: below `high` where the dimension varies, the same where it does not."""
         self.high = np.full(dimensions, -np.inf, dtype=np.float32)
 
 
@@ -189,6 +189,10 @@ def sums_of(rows: int, dimensions: int, values: Callable[[slice], npt.NDArray[np
             on_basis = block @ basis
             made.projected[part] = on_basis[:, :-1]
             made.mean[part] = on_basis[:, -1] / max(dimensions, 1)
-            np.fmin(made.low, block.min(axis=0), out=made.low)
-            np.fmax(made.high, block.max(axis=0), out=made.high)
+            # A dimension that was seen to vary need not be looked at again.
+            still = np.flatnonzero(~(made.low < made.high))
+            if still.size:
+                rest = block if still.size == dimensions else block[:, still]
+                made.low[still] = np.fmin(made.low[still], rest.min(axis=0))
+                made.high[still] = np.fmax(made.high[still], rest.max(axis=0))
     return made

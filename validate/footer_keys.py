@@ -13,7 +13,7 @@ from clay_publish.validate.rules import Fault, Outcome, Sampled, rule
 from clay_publish.validate.view import View
 
 _MOST_ROWS = 16_384
-_JUDGED = 32
+_JUDGED = 8
 """Files that the community's validator is shown, spread over the release."""
 _ERROR = Severity.ERROR
 

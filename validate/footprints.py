@@ -99,20 +99,23 @@ class Footprints:
             return
         self.rings.append(Ring(rows, points))
         self.readable[rows] = self.polygonal[rows] = True
-        with np.errstate(invalid="ignore", divide="ignore"):
-            low, high = points.min(axis=1), points.max(axis=1)
-            self.bounds[rows] = np.concatenate([low, high], axis=1)
-            middle = (low + high) / 2
-            around = points - middle[:, None]
-            cross = around[:, :-1, 0] * around[:, 1:, 1] - around[:, 1:, 0] * around[:, :-1, 1]
-            twice = cross.sum(axis=1)
-            moment = ((around[:, :-1] + around[:, 1:]) * cross[..., None]).sum(axis=1)
-            self.centre[rows] = middle + moment / (3 * twice[:, None])
-            self.area[rows] = np.abs(twice) / 2 * _square_metres(middle[:, 1])
+        # One array a coordinate, points first: everything below runs along the many rows.
+        x, y = np.ascontiguousarray(points[..., 0].T), np.ascontiguousarray(points[..., 1].T)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            sides = (x.min(axis=0), y.min(axis=0), x.max(axis=0), y.max(axis=0))
+            self.bounds[rows] = np.stack(sides, axis=1)
+            middle_x, middle_y = (sides[0] + sides[2]) / 2, (sides[1] + sides[3]) / 2
+            x -= middle_x
+            y -= middle_y
+            cross = x[:-1] * y[1:] - x[1:] * y[:-1]
+            twice = cross.sum(axis=0)
+            self.centre[rows, 0] = middle_x + ((x[:-1] + x[1:]) * cross).sum(axis=0) / (3 * twice)
+            self.centre[rows, 1] = middle_y + ((y[:-1] + y[1:]) * cross).sum(axis=0) / (3 * twice)
+            self.area[rows] = np.abs(twice) / 2 * _square_metres(middle_y)
         self.counterclockwise[rows] = twice > 0
         # Seen from its middle every edge turns left, once round: the ring cannot cross itself.
-        upward = (around[:, :-1, 1] < 0) & (around[:, 1:, 1] >= 0)
-        star = (cross > 0).all(axis=1) & (upward.sum(axis=1) == 1) & (points[:, 0] == points[:, -1]).all(axis=1)
+        once = ((y[:-1] < 0) & (y[1:] >= 0)).sum(axis=0) == 1
+        star = (cross > 0).all(axis=0) & once & (x[0] == x[-1]) & (y[0] == y[-1])
         self.valid[rows] = star
         unsure = np.flatnonzero(~star & np.isfinite(points).all(axis=(1, 2)))
         closed = unsure[(points[unsure, 0] == points[unsure, -1]).all(axis=1)]

@@ -28,7 +28,7 @@ from clay_publish.validate import (  # noqa: F401
 from clay_publish.validate.rules import UNFORESEEN, Fault, Gap, Rule, Sampled, select
 from clay_publish.validate.view import View
 
-SAMPLE = 50_000
+SAMPLE = 20_000
 """Chips that costly checks look at, at most, where the caller does not say."""
 
 MOST = 20

@@ -156,19 +156,20 @@ def _shared_ground(view: View) -> list[tuple[int, int]]:
     found: set[tuple[int, int]] = set()
     # Boxes half a side wide, laid four ways, so that near centres meet in one of them.
     for shift_x, shift_y in ((0, 0), (0.5, 0), (0, 0.5), (0.5, 0.5)):
-        row = np.floor(lat * north / step + shift_y)
-        east, _ = metres_per_degree(np.clip((row - shift_y) * step / north, -89, 89))
-        column = np.floor(lon * east / step + shift_x)
+        row = np.floor(np.nan_to_num(lat) * north / step + shift_y).astype(np.int64)
+        lines = np.arange(row.min(), row.max() + 1)
+        east, _ = metres_per_degree(np.clip((lines - shift_y) * step / north, -89, 89))
+        column = np.floor(np.nan_to_num(lon) * east[row - lines[0]] / step + shift_x).astype(np.int64)
         for first, second in repeated(_mixed(column, row, day)).examples(100_000):
             if day[first] == day[second] and (zone is None or zone[first] == zone[second]):
                 found.add((first, second))  # across the stated seam of two zones, ground is shared on purpose
     return sorted(found)
 
 
-def _mixed(*parts: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+def _mixed(*parts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     mixed = np.zeros(len(parts[0]), np.uint64)
     for part in parts:
-        mixed ^= np.nan_to_num(part).astype(np.int64).view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= part.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
         mixed *= np.uint64(0xBF58476D1CE4E5B9)
         mixed ^= mixed >> np.uint64(32)

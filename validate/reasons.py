@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import shapely
 
 from clay_publish.area import read_area
@@ -173,23 +172,23 @@ def limits_are_kept(chips: Chips, view: View) -> Sequence[BadRows]:
 )
 def most_is_there(view: View) -> Iterator[Outcome]:
     """Share by window, with the reasons of what is missing."""
-    shares: dict[str, Counter[str]] = {}
+    shares: dict[int, Counter[str]] = {}
     for batch in coverage_batches(view, ["window_start", "reason"]):
-        starts = pc.cast(batch.column("window_start"), "date32").to_numpy(zero_copy_only=False).astype(str)
+        starts = batch.column("window_start").cast("int64").fill_null(0).to_numpy(zero_copy_only=False)
         reasons = [*batch.column("reason").dictionary.to_pylist(), "embedded"]
         numbers = batch.column("reason").indices.fill_null(len(reasons) - 1).to_numpy(zero_copy_only=False)
-        for start in np.unique(starts):
+        for start in np.unique(starts).tolist():
             many = np.bincount(numbers[starts == start], minlength=len(reasons))
-            shares.setdefault(str(start), Counter()).update(dict(zip(reasons, many.tolist(), strict=True)))
+            shares.setdefault(start, Counter()).update(dict(zip(reasons, many.tolist(), strict=True)))
     for start, counted in sorted(shares.items()):
         total, there = counted.total(), counted["embedded"]
         if there < total / 2:
             rest = ", ".join(
                 f"{count:,} {reason}" for reason, count in counted.most_common() if reason != "embedded" and count
             )
-            yield Fault(
-                f"{COVERAGE}: window from {start}", f"{there / total:.0%} of {total:,} chips ({rest})", "at least half"
-            )
+            day = np.datetime64(start, "us").astype("M8[D]")
+            found = f"{there / total:.0%} of {total:,} chips ({rest})"
+            yield Fault(f"{COVERAGE}: window from {day}", found, "at least half")
 
 
 @rule(
