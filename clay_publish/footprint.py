@@ -84,6 +84,33 @@ def _over_pole(lon: Floats, lat: Floats) -> shapely.Geometry:
     return shapely.orient_polygons(shapely.Polygon(ring))
 
 
+def cut_at_antimeridian(geometry: shapely.Geometry) -> shapely.Geometry:
+    """A geometry whose polygons cross the antimeridian in one piece, cut there; any other as it is.
+
+    An edge of more than 180° is taken for one that goes the short way round. An edge from −180° to 180° is a full turn,
+    and meant.
+    """
+    parts = shapely.get_parts(geometry)
+    if not any(_crosses(ring) for ring in shapely.get_rings(parts)):
+        return geometry
+    return shapely.union_all([_cut_polygon(part) if part.geom_type == "Polygon" else part for part in parts])
+
+
+def _crosses(ring: shapely.Geometry) -> bool:
+    lon = shapely.get_coordinates(ring)[:, 0]
+    whole_turn = (np.abs(lon[1:]) >= 180) & (np.abs(lon[:-1]) >= 180)
+    return bool(np.any((np.abs(np.diff(lon)) > 180) & ~whole_turn))
+
+
+def _cut_polygon(polygon: shapely.Geometry) -> shapely.Geometry:
+    shell, *holes = (
+        polygons(xy[None, :, 0], xy[None, :, 1])[0] if _crosses(ring) else shapely.polygons(ring)
+        for ring in shapely.get_rings(polygon)
+        for xy in [shapely.get_coordinates(ring)]
+    )
+    return shapely.difference(shell, shapely.union_all(holes)) if holes else shell
+
+
 def _split(polygon: shapely.Geometry) -> shapely.Geometry:
     """Bring a polygon that reaches beyond ±180° back between them, cut there."""
     west, _, east, _ = polygon.bounds

@@ -7,6 +7,7 @@ from typing import Any
 import shapely
 
 from clay_publish.errors import SourceError
+from clay_publish.footprint import cut_at_antimeridian
 from clay_publish.producer.items import RasterGrid, SourceItem
 from clay_publish.producer.sensors import Sensor
 from clay_publish.producer.stac_assets import band_files, check_scale, mask_file, number
@@ -89,7 +90,7 @@ def _geometry(document: Any, where: str) -> shapely.Geometry | None:
     if document is None:
         return None
     try:
-        geometry = shapely.geometry.shape(document)
+        geometry = cut_at_antimeridian(shapely.geometry.shape(document))
     except (shapely.errors.ShapelyError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise SourceError(f"{where}: geometry", f"is no GeoJSON geometry ({error})") from error
     return shapely.make_valid(geometry) if not geometry.is_valid else geometry

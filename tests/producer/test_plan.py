@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 import yaml
-from pyproj import Transformer
+from pyproj import Geod, Transformer
 from typer.testing import CliRunner
 
 from clay_publish.area import read_area
@@ -271,3 +271,14 @@ def test_a_calibration_times_real_chips(tmp_path: Path, monkeypatch: pytest.Monk
     assert made["rates"]["chips_per_hour"] > 0
     assert made["hours"] == pytest.approx(made["chips"]["with_imagery"] / made["rates"]["chips_per_hour"])
     assert sum(made["shares"].values()) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["S2A_T60VXH_20230805", "S2B_T01VCG_20230512"])
+def test_an_image_across_the_antimeridian_promises_its_own_ground(shared_data: Path, name: str) -> None:
+    """One of them is in its catalog as a polygon once around the Earth."""
+    item = shared_data / "stac_items" / "antimeridian" / f"{name}.json"
+    ring = np.array(json.loads(item.read_text())["geometry"]["coordinates"][0])
+    ground = abs(Geod(ellps="WGS84").polygon_area_perimeter(ring[:, 0] % 360, ring[:, 1])[0]) / 1e6
+    made = planned({"name": "a", "imagery": {"stac": str(item), "sensor": "sentinel-2-l2a"}, "chips": {"size": 64}})
+    assert made.km2["expected"] < ground
+    assert made.km2["expected"] == pytest.approx(ground, rel=0.06)
