@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+READ_NOT_RUN = "clay_publish/catalog/embedding-release/"
+"""A specification and its examples; the schema that the program needs lies elsewhere."""
 STAGES = ("producer", "catalog", "cards", "validate", "publish")
 
 
@@ -44,7 +46,7 @@ def test_everything_in_the_folders_is_in_the_wheel_below_one_name(wheel: tuple[P
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert sorted(expected - set(names)) == []
+    assert sorted(path for path in expected - set(names) if not path.startswith(READ_NOT_RUN)) == []
     assert {"clay_publish/py.typed", "clay_publish/sample/imagery/item.json"} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
