@@ -35,6 +35,7 @@ from clay_publish.release import DataFile, Release
 from clay_publish.spec import Spec, dump_spec
 from clay_publish.squares import SQUARE, Square
 from clay_publish.tables import coverage_schema, embeddings_schema, hugging_face_features, sources_schema
+from clay_publish.validate import validate
 from clay_publish.windows import Window
 
 WINDOW = Window.parse("2023-01-01/2023-02-01")
@@ -103,8 +104,6 @@ def read_all(release: Release) -> None:
 
 
 def validate_all(release: Release) -> None:
-    from clay_publish.validate import validate
-
     report = validate(release, skip=("DOC", "STC", "RDR"))
     wrong = {finding.code for finding in report.findings} - {"INT010"}  # it has no documents
     assert not wrong, [finding for finding in report.findings if finding.code in wrong][:3]

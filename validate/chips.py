@@ -1,7 +1,7 @@
 """A batch of rows of an embeddings file, as the rules on rows see it."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -171,6 +171,7 @@ class Sums:
 PROJECTIONS = 16
 
 
+@cache
 def directions(dimensions: int) -> npt.NDArray[np.float32]:
     """Fixed random directions, (D, PROJECTIONS): shifts of any kind show on some of them."""
     drawn = np.random.default_rng(20160112).standard_normal((dimensions, PROJECTIONS))
