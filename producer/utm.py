@@ -22,7 +22,7 @@ from clay_publish.spec import Chips
 from clay_publish.squares import SQUARE, Square
 from clay_publish.windows import Window
 
-SUPERBLOCK = 1700
+SUPERBLOCK = 1200
 """Pixels a side, at most, of what is warped in one go."""
 
 Ints = npt.NDArray[np.int64]
