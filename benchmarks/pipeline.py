@@ -37,6 +37,7 @@ class Elsewhere:
         return getattr(self._like, name)
 
     def encode(self, chips: Chips) -> Encoded:
+        """Means of the bands, after a while."""
         time.sleep(self._seconds * len(chips.pixels))
         means = chips.pixels.mean(axis=(2, 3))
         return Encoded(
@@ -44,10 +45,10 @@ class Elsewhere:
         )
 
 
-def spec_of(items: list[Path] | str) -> Spec:
-    stac = items if isinstance(items, str) else [str(path) for path in items]
+def spec_of(items: list[Path] | list[str], layout: str = "scene") -> Spec:
+    stac = [str(path) for path in items]
     imagery = {"stac": stac, "sensor": SENSOR.key}
-    return Spec.model_validate({"name": "benchmark", "imagery": imagery, "chips": {"layout": "scene", "size": SIZE}})
+    return Spec.model_validate({"name": "benchmark", "imagery": imagery, "chips": {"layout": layout, "size": SIZE}})
 
 
 def timed(spec: Spec, folder: Path, encoder: Encoder) -> float:
@@ -116,22 +117,29 @@ def growth_rows(folder: Path) -> Iterator[Row]:
 
 
 def memory_rows(folder: Path, side: int = 10_980) -> Iterator[Row]:
-    """In a process of its own, whose memory is all the pipeline's."""
+    """In processes of their own, whose memory is all the pipeline's."""
     path = scene(folder, side, "whole")
-    made = subprocess.run(
-        [sys.executable, __file__, str(folder), str(path)], capture_output=True, text=True, check=True
-    )
-    found = json.loads(made.stdout.splitlines()[-1])
-    more = found["peak"] - found["idle"]
-    yield (
-        f"memory, a scene of {side}² × 10 bands",
-        f"{found['peak']:.0f} MB at most, {found['idle']:.0f} MB before it; {found['chips'] / found['seconds']:.0f} chips/s",
-        f"{more / 1073.7:.2f} GiB more",
-    )
+    item = json.loads(path.read_text())
+    item["id"], item["properties"]["datetime"] = "again", "2016-02-12T15:50:00Z"
+    (folder / "again.json").write_text(json.dumps(item))
+    for what, names, layout in (
+        ("a scene", ["whole"], "scene"),
+        ("two scenes", ["whole", "again"], "scene"),
+        ("a scene, warped", ["whole"], "utm"),
+    ):
+        command = [sys.executable, __file__, layout, str(folder), *(str(folder / f"{name}.json") for name in names)]
+        made = subprocess.run(command, capture_output=True, text=True, check=True)
+        found = json.loads(made.stdout.splitlines()[-1])
+        more, speed = found["peak"] - found["idle"], found["chips"] / found["seconds"]
+        yield (
+            f"memory, {what} of {side}² × 10 bands",
+            f"{found['peak']:.0f} MB at most, {found['idle']:.0f} before; {speed:.0f} chips/s",
+            f"{more / 1073.7:.2f} GiB more",
+        )
 
 
-def _whole(folder: Path, path: Path) -> None:
-    spec = spec_of([path])
+def _whole(layout: str, folder: Path, paths: list[Path]) -> None:
+    spec = spec_of(paths, layout)
     encoder: Any = Elsewhere(spec, 0.0)
     idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     release = folder / "whole-release"
@@ -143,4 +151,4 @@ def _whole(folder: Path, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    _whole(Path(sys.argv[1]), Path(sys.argv[2]))
+    _whole(sys.argv[1], Path(sys.argv[2]), [Path(path) for path in sys.argv[3:]])

@@ -112,7 +112,7 @@ def by_odc(item: SourceItem) -> int:
 def _warped(item: SourceItem) -> Iterator[Row]:
     """To the neighbouring UTM zone, so that every pixel is resampled."""
     grid = UtmGrid(SIZE * 10)
-    cells = _cells(item, grid)
+    cells = _cells(grid)
     begun = time.perf_counter()
     made = sum(
         len(block.pixels) for block in read_cells(cells, (item,), Period.parse("2016-01-12/2016-01-13"), reading("utm"))
@@ -140,7 +140,7 @@ def _warped(item: SourceItem) -> Iterator[Row]:
     yield "warping: superblocks (this)", f"{ours:.1f} chips/s", f"{ours / alone:.1f} × the first"
 
 
-def _cells(item: SourceItem, grid: UtmGrid) -> Cells:
+def _cells(grid: UtmGrid) -> Cells:
     """The superblock of the zone to the west that holds the middle of the scene."""
     from pyproj import Transformer
 

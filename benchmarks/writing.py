@@ -1,10 +1,11 @@
 """Writing: parts to a published file in bounded memory, against GeoPandas' writer."""
 
-import resource
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,9 +33,27 @@ PART = 16_384
 """Rows of a part, as of a large unit."""
 
 
-def memory() -> float:
-    """Peak of this process so far, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+@contextmanager
+def watched() -> Iterator[list[float]]:
+    """MB of memory of this process's own, looked at while the block runs; mapped files are the system's to drop."""
+    found, stop = [_own()], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.02):
+            found.append(_own())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _own() -> float:
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1e3
 
 
 def part(number: int, rows: int) -> pa.Table:
@@ -132,15 +151,16 @@ def rows(folder: Path, count: int = 65_536) -> Iterator[Row]:
 
 
 def large(folder: Path, count: int) -> None:
-    """By hand: `python benchmarks/writing.py FOLDER 1000000`, in a process of its own to see its memory."""
+    """By hand: `python benchmarks/writing.py FOLDER 1000000`, in a process of its own."""
     release, file, receipts = begun(folder / "large", count)
-    idle, begin = memory(), time.perf_counter()
-    publish_file(release, file, receipts, plan(), 10.0)
+    begin = time.perf_counter()
+    with watched() as seen:
+        publish_file(release, file, receipts, plan(), 10.0)
     seconds = time.perf_counter() - begin
     path = Path(release.store.path(f"embeddings/{file.name}"))
     meta = pq.read_metadata(path)
     print(f"{meta.num_rows:,} rows × {DIMENSIONS}, {path.stat().st_size / 1e9:.2f} GB in {seconds:.0f} s")
-    print(f"peak {memory():.0f} MB, {idle:.0f} MB before (making the parts); {meta.num_row_groups} row groups")
+    print(f"{max(seen):.0f} MB of its own at most, {seen[0]:.0f} before; {meta.num_row_groups} row groups")
     shutil.rmtree(folder / "large")
 
 

@@ -160,6 +160,11 @@ class OpenBand:
         return int(self.file.dataset.block_shapes[self.index - 1][0])
 
     @property
+    def block_columns(self) -> int:
+        """Columns of a block."""
+        return int(self.file.dataset.block_shapes[self.index - 1][1])
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the raw values."""
         dtype: np.dtype[Any] = np.dtype(self.file.dataset.dtypes[self.index - 1])

@@ -1,6 +1,7 @@
 """The `scene` layout: every image cut on its own pixel grid, no resampling of its finest band, whole chips only."""
 
 import hashlib
+import math
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ from clay_publish.footprint import centres, footprints
 from clay_publish.producer.chips import ChipBlock, Reading, check_numbers, cut, judge, normalise
 from clay_publish.producer.grids import ground_size
 from clay_publish.producer.items import ItemMask, RasterGrid, SourceItem
-from clay_publish.producer.raster import OpenBand, open_bands
+from clay_publish.producer.raster import OpenBand, grid_of, open_bands
 from clay_publish.producer.sensors import CloudMask
 from clay_publish.producer.strips import Strip, fine_grid, strips
 from clay_publish.squares import squares_of
 
 RESAMPLING = "bands coarser than the finest one are brought to its grid by nearest neighbour"
-MEMORY = 1 << 29
+MEMORY = 1 << 28
 """Bytes a reader may hold, whatever the size of the scene; two of them are at work at a time."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -114,7 +115,11 @@ def _panels(opened: list[OpenBand], scene: SceneChips) -> Iterator[tuple[int, in
     """Column ranges of whole chips so that strips of all bands stay within memory."""
     deepest = max(band.block_rows for band in opened) + scene.size
     a_column = sum((deepest * band.dtype.itemsize + scene.size * 9) for band in opened)
-    chips = max(1, int(MEMORY // (2 * a_column * scene.size)))
+    most = max(1, int(MEMORY // (2 * a_column * scene.size)))
+    even = math.ceil(scene.columns / math.ceil(scene.columns / most))
+    # A panel that ends where blocks do has none of them decoded twice.
+    block = max(band.block_columns * grid_of(band).pixel / scene.grid.pixel for band in opened) / scene.size
+    chips = math.ceil(even / block) * round(block) if 1 <= block <= even else even
     for first in range(0, scene.columns, chips):
         yield first * scene.size, min(first + chips, scene.columns) * scene.size
 

@@ -1,0 +1,43 @@
+"""Strips and panels: the same chips, however little memory there is."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clay_publish.producer import scene
+from clay_publish.producer.chips import Reading
+from clay_publish.producer.sensors import sensor
+from clay_publish.producer.stac_items import source_item
+from clay_publish.spec import Chips
+
+from .scattered import IMAGERY
+
+SENTINEL = sensor("sentinel-2-l2a")
+
+
+def chips(size: int) -> tuple[dict[str, np.ndarray], int]:
+    """Pixels of each chip of the bundled sample, and the most that were read at once."""
+    path = Path(IMAGERY) / "item.json"
+    item = source_item(json.loads(path.read_text()), SENTINEL, block=0, base=str(path))
+    bands = tuple(band.statistics for band in SENTINEL.bands)
+    reading = Reading(SENTINEL, bands, Chips(layout="scene", size=size, max_nodata=1, max_cloud=1), threads=3)
+    found, most = {}, 0
+    for block in scene.read_scene(item, reading, None):
+        found |= dict(zip(block.ids, block.pixels, strict=True))
+        most = max(most, len(block.ids))
+    return found, most
+
+
+@pytest.mark.parametrize(("size", "memory"), [(64, 1 << 20), (64, 1 << 24), (100, 1 << 22), (256, 1)])
+def test_little_memory_gives_the_same_chips_in_narrower_panels(
+    size: int, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, wide = chips(size)
+    monkeypatch.setattr(scene, "MEMORY", memory)
+    pieces, narrow = chips(size)
+    assert narrow < wide == 768 // size
+    assert pieces.keys() == whole.keys()
+    for name, pixels in whole.items():
+        np.testing.assert_array_equal(pieces[name], pixels)
