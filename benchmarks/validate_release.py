@@ -32,7 +32,8 @@ from clay_publish.grid import UtmGrid
 from clay_publish.manifest import RUN_RECORD, RunRecord, dump_json, sha256, write_manifest
 from clay_publish.metadata import footer_emb
 from clay_publish.release import DataFile, Release
-from clay_publish.spec import Spec, dump_spec
+from clay_publish.spec import Spec
+from clay_publish.spec_file import dump_spec
 from clay_publish.squares import SQUARE, Square
 from clay_publish.tables import coverage_schema, embeddings_schema, hugging_face_features, sources_schema
 from clay_publish.validate import validate

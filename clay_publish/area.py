@@ -2,6 +2,7 @@
 
 import functools
 import importlib.resources
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,6 @@ from pyproj import Proj
 from clay_publish.errors import SpecError
 from clay_publish.expectation import Rule
 from clay_publish.grid import NORTH, SOUTH
-from clay_publish.spec import parse_area
 
 _EQUAL_AREA = Proj(proj="cea", ellps="WGS84")
 _CENTIMETRE = 1e-7
@@ -91,6 +91,44 @@ def items_area(footprints: npt.NDArray[np.object_]) -> Area:
     united = shapely.union_all(whole, grid_size=_CENTIMETRE)
     parts = shapely.get_parts(united)
     return Area("items", shapely.multipolygons(parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]))
+
+
+def parse_area(area: Any, where: str = "area") -> shapely.Geometry:
+    """The polygons of a GeoJSON geometry, Feature or FeatureCollection, OGC:CRS84.
+
+    Raises:
+        SpecError: not GeoJSON, not polygons, not valid, or outside the degrees of the Earth.
+    """
+    if not isinstance(area, dict):
+        raise SpecError(where, f"is {type(area).__name__}", "a GeoJSON object")
+    if area.get("type") == "FeatureCollection":
+        parts = [f.get("geometry") for f in area.get("features", []) if isinstance(f, dict)]
+    else:
+        parts = [area.get("geometry") if area.get("type") == "Feature" else area]
+    try:
+        geometry = shapely.union_all([_valid_polygon(json.dumps(p), where) for p in parts])
+    except shapely.errors.GEOSException as error:
+        raise SpecError(where, f"is no GeoJSON geometry ({error})") from error
+    if geometry.is_empty:
+        raise SpecError(where, "is empty", "at least one polygon")
+    west, south, east, north = geometry.bounds
+    if west < -180 or east > 180 or south < -90 or north > 90:
+        raise SpecError(
+            where,
+            f"reaches from {west}, {south} to {east}, {north}",
+            "longitude and latitude in degrees (OGC:CRS84)",
+        )
+    return geometry
+
+
+def _valid_polygon(text: str, where: str) -> shapely.Geometry:
+    geometry = shapely.from_geojson(text)
+    if geometry.geom_type not in {"Polygon", "MultiPolygon"}:
+        raise SpecError(where, f"holds a {geometry.geom_type}", "polygons")
+    if not geometry.is_valid:
+        reason = shapely.is_valid_reason(geometry)
+        raise SpecError(where, f"is not valid ({reason})", "polygons that do not cross themselves")
+    return geometry
 
 
 @functools.cache

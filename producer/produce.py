@@ -33,7 +33,8 @@ from clay_publish.producer.units import scene_units, utm_units
 from clay_publish.producer.work import Work, make_work
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import Release
-from clay_publish.spec import Spec, dump_spec
+from clay_publish.spec import Spec
+from clay_publish.spec_file import dump_spec
 from clay_publish.versions import check_previous
 
 _LIBRARIES = ("clay-publish", "numpy", "pyarrow", "rasterio", "shapely", "pyproj", "torch")

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -203,14 +203,15 @@ def open_bands(files: Sequence[BandFile], nodata: float | None) -> Iterator[list
             with too few bands, or too large to be true.
     """
     with session(), ExitStack() as stack:
-        handles: dict[str, ImageFile] = {}
-        bands = []
-        for file in files:
-            if file.href not in handles:
-                handles[file.href] = ImageFile(file)
-                stack.callback(handles[file.href].close)
-            bands.append(_band(handles[file.href], file, nodata))
-        yield bands
+        opening: dict[str, Future[ImageFile]] = {}
+        with readers(max(1, len(files))) as pool:  # each waits for a server a few times
+            for file in files:
+                if file.href not in opening:
+                    opening[file.href] = pool.submit(ImageFile, file)
+        for opened in opening.values():
+            if opened.exception() is None:
+                stack.callback(opened.result().close)
+        yield [_band(opening[file.href].result(), file, nodata) for file in files]
 
 
 def _band(image: ImageFile, file: BandFile, nodata: float | None) -> OpenBand:

@@ -68,7 +68,7 @@ def _leave_if_damaged(record: "RunRecord", *, json: bool) -> None:
 def _embed(path: Path, out: Path | None, report: "Report") -> "tuple[Release, RunRecord, str | None]":
     from clay_publish.extras import require_extra
     from clay_publish.release import Release
-    from clay_publish.spec import load_spec
+    from clay_publish.spec_file import load_spec
     from clay_publish.versions import check_previous
 
     spec = load_spec(path)

@@ -27,7 +27,7 @@ def plan(
     """Say what a run will make, read, store and cost; exit code 1 when it would go over the budget."""
     from clay_publish.extras import require_extra
     from clay_publish.release import Release
-    from clay_publish.spec import load_spec
+    from clay_publish.spec_file import load_spec
 
     screen, asked = Screen(quiet=quiet, as_json=json), load_spec(spec)
     require_extra("produce", "Planning")

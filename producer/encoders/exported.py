@@ -30,7 +30,8 @@ from clay_publish.producer.encoders.device import Precision
 from clay_publish.producer.encoders.exported_file import Run, open_exported
 from clay_publish.producer.encoders.weights import find_weights, local_file
 from clay_publish.producer.sensors import Sensor
-from clay_publish.spec import Spec, read_yaml
+from clay_publish.spec import Spec
+from clay_publish.spec_file import read_yaml
 
 
 class ExportedBand(BaseModel):

@@ -16,7 +16,7 @@ from affine import Affine
 
 from clay_publish.producer.produce import produce
 from clay_publish.release import Release
-from clay_publish.spec import resolve_spec
+from clay_publish.spec_file import resolve_spec
 
 from .processes import start
 from .scattered import scattered

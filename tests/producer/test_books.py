@@ -14,7 +14,8 @@ from clay_publish.producer.price import Rates
 from clay_publish.producer.produce import produce
 from clay_publish.progress import Progress
 from clay_publish.release import Release
-from clay_publish.spec import Spec, load_spec
+from clay_publish.spec import Spec
+from clay_publish.spec_file import load_spec
 
 
 def a_receipt(number: int, chips: int, seconds: float) -> Receipt:

@@ -26,7 +26,8 @@ from clay_publish.producer.produce import produce
 from clay_publish.producer.sensors import sensor
 from clay_publish.progress import Progress, silent
 from clay_publish.release import Release
-from clay_publish.spec import Spec, resolve_spec
+from clay_publish.spec import Spec
+from clay_publish.spec_file import resolve_spec
 
 SENTINEL_2, NAIP = "s2_l1c_T18SVG_20160112/item.json", "naip"
 MakeRelease = Callable[..., Path]

@@ -22,7 +22,7 @@ from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.estimate import Estimate, estimate, stated_rates
 from clay_publish.producer.selection import select
 from clay_publish.producer.sensors import sensor
-from clay_publish.spec import resolve_spec
+from clay_publish.spec_file import resolve_spec
 
 S2 = "stac_items/stac_geoparquet/100-sentinel-2-items.parquet"
 WINDOW = "2024-11-01/2025-01-01"

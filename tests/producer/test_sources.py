@@ -25,7 +25,8 @@ from clay_publish.producer.selection import select
 from clay_publish.producer.sensors import sensor
 from clay_publish.producer.sources import read_items
 from clay_publish.release import Release
-from clay_publish.spec import Chips, Spec, resolve_spec
+from clay_publish.spec import Chips, Spec
+from clay_publish.spec_file import resolve_spec
 from clay_publish.windows import Window
 
 FILES = {

@@ -18,7 +18,8 @@ from clay_publish.producer.planning import plan
 from clay_publish.producer.produce import produce
 from clay_publish.producer.sensors import sensor
 from clay_publish.release import Release
-from clay_publish.spec import Spec, load_spec
+from clay_publish.spec import Spec
+from clay_publish.spec_file import load_spec
 
 
 class Counting:

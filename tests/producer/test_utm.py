@@ -23,7 +23,7 @@ from clay_publish.producer.sensors import sensor
 from clay_publish.producer.stac_items import source_item
 from clay_publish.producer.units import utm_units
 from clay_publish.producer.utm import read_cells
-from clay_publish.spec import resolve_spec
+from clay_publish.spec_file import resolve_spec
 
 from .conftest import Make, copy_item, write_item, write_tif
 

@@ -14,7 +14,7 @@ from clay_publish.catalog import write_collection, write_items
 from clay_publish.manifest import write_manifest
 from clay_publish.producer.produce import produce
 from clay_publish.release import Release
-from clay_publish.spec import load_spec
+from clay_publish.spec_file import load_spec
 
 SAMPLE = Path(windows.__file__).parent / "sample"
 
