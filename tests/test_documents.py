@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from clay_publish.cli import app
 from clay_publish.producer.encoders.exported import ExportedModel
 from clay_publish.spec import Imagery, Spec
+from clay_publish.tables import patches_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,7 +56,17 @@ def folder(sample_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     columns = zip(chips["lon"].to_pylist(), chips["lat"].to_pylist(), chips["embedding"].to_pylist(), strict=True)
     rows = "".join(f"{lon},{lat},{vector[0]}\n" for lon, lat, vector in columns)
     (made / "stations.csv").write_text(f"lon,lat,meanT\n{rows}")
+    _add_patches(made)
     return made
+
+
+def _add_patches(release: Path) -> None:
+    """Patches of one chip: random features have none, and the pages tell of them."""
+    chip = pq.read_table(release / "embeddings", columns=["id"])["id"][0].as_py()
+    row = {"chip_id": chip, "patch_row": 0, "patch_col": 0, "embedding": [0.0, 1.0]}
+    (release / "patches" / "zone=18").mkdir(parents=True)
+    table = pa.Table.from_pylist([row], schema=patches_schema(2))
+    pq.write_table(table, release / "patches" / "zone=18" / "one.parquet")
 
 
 @pytest.fixture
