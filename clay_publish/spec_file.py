@@ -128,8 +128,9 @@ def dump_spec(document: Mapping[str, Any]) -> str:
 
 
 def _explain(error: ValidationError, where: str) -> SpecError:
-    """Say the first thing that is wrong; a second run says the next."""
-    first = error.errors(include_url=False)[0]
+    """Say one thing that is wrong, a misspelt key first: it explains a missing one. A second run says the next."""
+    errors = error.errors(include_url=False)
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"] if not _is_branch(part)) or "the spec"
     place = f"{where}: {key}"
     more = f" ({error.error_count() - 1} more after this one.)" if error.error_count() > 1 else ""

@@ -128,3 +128,10 @@ def test_the_published_spec_holds_no_path_no_credentials_no_signature(tmp_path: 
     assert spec.published()["model"]["weights"] == "clay.ckpt"
     assert not [secret for secret in (str(tmp_path), "hunter2", "abc") if secret in text]
     assert Spec.model_validate(yaml.safe_load(text)).published() == spec.published()
+
+
+def test_a_misspelt_key_is_named_before_the_one_that_is_missing_for_it(tmp_path: Path) -> None:
+    (tmp_path / "item.json").write_text("{}")
+    (tmp_path / "release.yaml").write_text("nam: x\nimagery: {stac: item.json, sensor: naip}\n")
+    with pytest.raises(SpecError, match=r"nam: is an unknown key.* Did you mean 'name'"):
+        load_spec(tmp_path / "release.yaml")
