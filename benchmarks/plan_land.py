@@ -12,7 +12,8 @@ import shapely
 
 from clay_publish.area import land
 from clay_publish.expectation import expected_cells
-from clay_publish.grid import UtmGrid, utm
+from clay_publish.grid import UtmGrid
+from clay_publish.squares import utm
 
 GRID = UtmGrid(1000)
 

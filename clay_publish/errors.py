@@ -31,6 +31,12 @@ class ClayPublishError(Exception):
         return (type(self), (self.where, self.found, self.expected, self.fix))
 
 
+def shown(value: object) -> str:
+    """A value as a message shows it: at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 class SpecError(ClayPublishError, ValueError):
     """The release spec cannot be used."""
 

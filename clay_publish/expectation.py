@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 import shapely
 
-from clay_publish.grid import NORTH, SOUTH, Bools, Floats, Ints, UtmGrid, epsg_of, in_zone, utm
+from clay_publish.grid import NORTH, SOUTH, Bools, Floats, Ints, UtmGrid, epsg_of, in_zone
 from clay_publish.runs import NONE, Runs, difference, size, spread, union
-from clay_publish.squares import SQUARE, Square
+from clay_publish.squares import SQUARE, Square, utm
 
 Rule = Literal["intersects", "covered"]
 """`intersects`: each cell that shares ground with the area. `covered`: cells that lie wholly inside it."""

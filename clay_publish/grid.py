@@ -10,7 +10,6 @@ side of the equator, and the corner there that is nearer to the central meridian
 two zones overlap at the seam, on average by one cell's width.
 """
 
-import functools
 import math
 import re
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pyproj import Transformer
 
 from clay_publish.errors import SpecError
 from clay_publish.footprint import polygons
-from clay_publish.squares import FALSE_NORTHING, utm_zones
+from clay_publish.squares import FALSE_NORTHING, utm, utm_zones
 from clay_publish.windows import Window, parse_token
 
 SOUTH, NORTH = -80.0, 84.0
@@ -49,12 +47,6 @@ class UtmChip(NamedTuple):
     row: int
     col: int
     window: Window
-
-
-@functools.cache
-def utm(zone: int) -> Transformer:
-    """Longitude and latitude (OGC:CRS84) to easting and northing; northings are negative south of the equator."""
-    return Transformer.from_crs("OGC:CRS84", f"EPSG:{32600 + zone}", always_xy=True)
 
 
 @dataclass(frozen=True, order=True)

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from clay_publish.store import is_url
+from clay_publish.store import is_url, without_secrets
 from clay_publish.windows import Window
 
 _SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
@@ -211,6 +211,4 @@ def _public(source: str) -> str:
     """An address without credentials or signature; of a local path, the name alone."""
     if not is_url(source):
         return Path(source.removeprefix("file://")).name if "/" in source or "\\" in source else source
-    scheme, _, rest = source.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0].partition('#')[0]}"
+    return without_secrets(source)

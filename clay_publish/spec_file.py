@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from clay_publish.area import parse_area
-from clay_publish.errors import SpecError
+from clay_publish.errors import SpecError, shown
 from clay_publish.spec import Imagery, Spec
 from clay_publish.store import is_url
 
@@ -142,7 +142,7 @@ def _explain(error: ValidationError, where: str) -> SpecError:
     if first["type"] == "missing":
         return SpecError(place, "is missing", fix="Add it." + more)
     message = str(first["msg"]).removeprefix("Value error, ")
-    return SpecError(place, f"found {_short(first['input'])}", _lower(message).removeprefix("expected "), more.strip())
+    return SpecError(place, f"found {shown(first['input'])}", _lower(message).removeprefix("expected "), more.strip())
 
 
 def _is_branch(part: int | str) -> bool:
@@ -152,11 +152,6 @@ def _is_branch(part: int | str) -> bool:
 
 def _lower(message: str) -> str:
     return message[:1].lower() + message[1:]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:

@@ -1,5 +1,6 @@
 """UTM zones and the 100 km squares by which a release is cut into files."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,12 @@ _BANDS = "CDEFGHJKLMNPQRSTUVWX"
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+
+@functools.cache
+def utm(zone: int) -> Transformer:
+    """Longitude and latitude (OGC:CRS84) to easting and northing; northings are negative south of the equator."""
+    return Transformer.from_crs("OGC:CRS84", f"EPSG:{32600 + zone}", always_xy=True)
 
 
 def utm_zones(lon: Floats) -> Ints:
@@ -87,9 +94,7 @@ def squares_of(lon: Floats, lat: Floats) -> list[Square]:
     for zone in np.unique(zones):
         mine = np.flatnonzero(zones == zone)
         # The northern projection continued below the equator counts northings from it.
-        easting, northing = Transformer.from_crs(4326, 32600 + int(zone), always_xy=True).transform(
-            lon[mine], lat[mine]
-        )
+        easting, northing = utm(int(zone)).transform(lon[mine], lat[mine])
         columns = np.floor_divide(easting, SQUARE).astype(int)
         rows = np.floor_divide(northing, SQUARE).astype(int)
         for place, column, row in zip(mine, columns, rows, strict=True):

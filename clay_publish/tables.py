@@ -25,12 +25,6 @@ REASONS: dict[str, str] = {
 }
 """Why an expected chip has no embedding."""
 
-ITEM_STATUSES: dict[str, str] = {
-    "used": "offered pixels to at least one expected chip",
-    "unused": "considered and not needed; the reason says why",
-    "excluded": "named in the spec's `exclude`",
-}
-
 COLUMNS: dict[str, str] = {
     "id": "Identifier of the chip, unique in the release: grid, cell and period.",
     "geometry": "True footprint of the chip's pixels (WKB, OGC:CRS84).",

@@ -8,7 +8,7 @@ from typing import Any
 import shapely
 
 from clay_publish import release as paths
-from clay_publish.errors import ReleaseError
+from clay_publish.errors import ReleaseError, shown
 from clay_publish.fingerprint import Fingerprint, canonical_json
 from clay_publish.manifest import dump_json
 from clay_publish.producer.items import SourceItem
@@ -83,12 +83,7 @@ class Plan:
             *((key, value, other.get("decided", {}).get(key)) for key, value in self.decided.items()),
         ):
             if mine != theirs:
-                yield f"{name}: {_short(theirs)} → {_short(mine)}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+                yield f"{name}: {shown(theirs)} → {shown(mine)}"
 
 
 def unit_id(items: Iterable[SourceItem], ground: bytes | None, decided: dict[str, Any]) -> str:

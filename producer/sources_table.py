@@ -13,7 +13,7 @@ from clay_publish.geoparquet import bbox_array, geo_metadata, total_bbox, write_
 from clay_publish.producer.items import BandFile, SourceItem
 from clay_publish.producer.selection import Broken, Considered
 from clay_publish.release import Release
-from clay_publish.store import is_url
+from clay_publish.store import is_url, without_secrets
 from clay_publish.tables import sources_schema
 
 
@@ -74,7 +74,5 @@ def _asset(file: BandFile, item: SourceItem) -> dict[str, Any]:
 
 
 def _public(href: str | None) -> str | None:
-    """An address without its signature; None for a local path."""
-    if href is None or not is_url(href):
-        return None
-    return href.partition("?")[0]
+    """An address without its secrets; None for a local path."""
+    return None if href is None or not is_url(href) else without_secrets(href)

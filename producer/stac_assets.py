@@ -38,9 +38,7 @@ def band_files(
 def check_scale(assets: Mapping[str, Any], files: Iterable[BandFile], sensor: Sensor, where: str) -> None:
     """Refuse digital numbers of another scale than the sensor's: its statistics would not fit them."""
     for file in files:
-        described = assets[file.asset].get("raster:bands") or assets[file.asset].get("bands") or []
-        place = (file.index or 1) - 1
-        own = described[place] if place < len(described) and isinstance(described[place], dict) else {}
+        own = _described(assets[file.asset], file.index)
         stated = number(own.get("scale", own.get("raster:scale")))
         if sensor.scale is not None and stated and abs(stated / sensor.scale - 1) > _SAME_SCALE:
             raise SourceError(
@@ -80,11 +78,16 @@ def _bands(item: Mapping[str, Any], asset: Mapping[str, Any]) -> list[Mapping[st
     return [b for b in resolved if isinstance(b, dict)]
 
 
+def _described(asset: Mapping[str, Any], index: int | None) -> Mapping[str, Any]:
+    """What an asset says of the values of one of its bands; the first where it has one only."""
+    bands = asset.get("raster:bands") or asset.get("bands") or []
+    place = (index or 1) - 1
+    return bands[place] if place < len(bands) and isinstance(bands[place], dict) else {}
+
+
 def _file(assets: Mapping[str, Any], key: str, band: str, index: int | None, base: str | None) -> BandFile:
     asset = assets[key]
-    described = asset.get("raster:bands") or asset.get("bands") or []
-    place = (index or 1) - 1
-    own = described[place] if place < len(described) and isinstance(described[place], dict) else {}
+    own = _described(asset, index)
     nodata = own.get("nodata", asset.get("nodata"))
     href = resolve_href(_href(asset), base)
     return BandFile(band, key, href, index, number(nodata), base if base is not None and is_url(base) else None)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from clay_publish.errors import StoreError
-from clay_publish.store import Store
+from clay_publish.store import Store, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,15 @@ def test_missing_files_and_unknown_places_are_named(tmp_path: Path) -> None:
         Store(tmp_path).read("nothing")
     with pytest.raises(StoreError, match="expected a directory, http"):
         Store("gopher://host/release")
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("https://user:secret@example.com/a/b.tif", "https://example.com/a/b.tif"),
+        ("https://example.com/b.tif?sig=secret&se=1", "https://example.com/b.tif"),
+        ("s3://bucket/b.tif#secret", "s3://bucket/b.tif"),
+    ],
+)
+def test_no_secret_of_an_address_is_published(address: str, public: str) -> None:
+    assert without_secrets(address) == public

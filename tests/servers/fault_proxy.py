@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Lock, Thread
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from threading import Event, Lock
 from urllib.parse import urlsplit
+
+from loopback_server import LoopbackServer
 
 _HOP = {"connection", "transfer-encoding", "keep-alive"}
 
@@ -40,7 +41,7 @@ class Fault:
 
 
 @dataclass
-class FaultProxy:
+class FaultProxy(LoopbackServer):
     server: str
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
@@ -49,40 +50,9 @@ class FaultProxy:
     _lock: Lock = field(default_factory=Lock)
     _release: Event = field(default_factory=Event)
 
-    def __enter__(self) -> Self:
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def __getattr__(self, name: str) -> Any:
-                if name.startswith("do_"):
-                    return lambda: outer.handle(self)
-                raise AttributeError(name)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None:
-                pass
-
-        self._http = Server(("127.0.0.1", 0), Handler)
-        self._thread = Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *reason: object) -> None:
         self._release.set()
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+        super().__exit__(*reason)
 
     def fail(self, matches: Callable[[Request], bool], action: str, times: int = 1) -> None:
         self.faults.append(Fault(matches, action, times))

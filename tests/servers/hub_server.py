@@ -11,13 +11,14 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Lock, Thread
-from typing import Any, Self
+from threading import Lock
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import hf_xet
+from loopback_server import LoopbackServer
 
 SMALL = 10_000
 """Larger files, and tables, are large files."""
@@ -58,7 +59,7 @@ class Repository:
 
 
 @dataclass
-class Hub:
+class Hub(LoopbackServer):
     folder: Path
     xet: bool
     repositories: dict[str, Repository] = field(default_factory=dict)
@@ -67,40 +68,6 @@ class Hub:
     """Once each: which request, and `status:503`, `lose the answer`, `reset`."""
     before_commit: Callable[[], None] | None = None
     _lock: Lock = field(default_factory=Lock)
-
-    def __enter__(self) -> Self:
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def __getattr__(self, name: str) -> Any:
-                if name.startswith("do_"):
-                    return lambda: hub.handle(self)
-                raise AttributeError(name)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None:
-                pass
-
-        self._http = Server(("127.0.0.1", 0), Handler)
-        self._thread = Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
 
     def received(self) -> int:
         """Bytes that were sent here as large files."""
