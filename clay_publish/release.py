@@ -1,14 +1,14 @@
 """The release directory: the interface between the stages, and every path in it."""
 
-import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
+from clay_publish.bounded import parse_json, parse_yaml
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.fingerprint import Fingerprint
 from clay_publish.spec import Spec
@@ -45,8 +45,6 @@ RUN = ".run"
 MAX_DOCUMENT = 64_000_000
 """Bytes of the largest JSON or YAML document a release may have."""
 
-# LibYAML where it is installed: a large area takes it milliseconds instead of seconds.
-_YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _ZONE = re.compile(r"zone=(\d{2})")
 
 
@@ -112,7 +110,7 @@ class Release:
         Raises:
             ReleaseError: missing, not JSON, or not an object.
         """
-        return self._document(path, "JSON", json.loads)
+        return self._document(path, parse_json)
 
     def yaml(self, path: str) -> dict[str, Any]:
         """A YAML document.
@@ -120,15 +118,13 @@ class Release:
         Raises:
             ReleaseError: missing, not YAML, or not a mapping.
         """
-        return self._document(path, "YAML", lambda text: yaml.load(text, _YAML))  # noqa: S506 - either loader is safe
+        return self._document(path, parse_yaml)
 
-    def _document(self, path: str, kind: str, parse: Any) -> dict[str, Any]:
+    def _document(self, path: str, parse: Callable[[bytes, str], Any]) -> dict[str, Any]:
         try:
-            document = parse(self.store.read(path, MAX_DOCUMENT).decode("utf-8"))
+            document = parse(self.store.read(path, MAX_DOCUMENT), self.store.path(path))
         except StoreError as error:
             raise ReleaseError(error.where, error.found, error.expected, error.fix) from error
-        except (ValueError, yaml.YAMLError, RecursionError) as error:
-            raise ReleaseError(self.store.path(path), f"is no {kind} ({' '.join(str(error).split())})") from error
         if not isinstance(document, dict):
             raise ReleaseError(self.store.path(path), f"holds {type(document).__name__}", "an object")
         return document
@@ -175,12 +171,7 @@ class Release:
         footer = {}
         for key in (b"geo", b"emb", b"huggingface"):
             if key in metadata:
-                try:
-                    footer[key.decode()] = json.loads(metadata[key])
-                except (ValueError, RecursionError) as error:
-                    raise ReleaseError(
-                        self.store.path(path), f"has a footer key {key.decode()!r} that is no JSON ({error})"
-                    ) from error
+                footer[key.decode()] = parse_json(metadata[key], f"{self.store.path(path)}: footer key {key.decode()}")
         return footer
 
     def fingerprint(self) -> Fingerprint:

@@ -46,7 +46,7 @@ _SIGNED = re.compile(
 )
 _SECRET = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b|\bAKIA[0-9A-Z]{16}\b|://[^/\s:@]+:[^/\s:@]+@")
 _TEXTS = {"json", "geojson", "yaml", "md", "cff", "txt"}
-_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)")
+_LINK = re.compile(r"!?\[[^\[\]]*\]\(([^)\s]+)")  # a label without [: else a text of [ takes quadratic time
 
 
 @rule(
@@ -251,6 +251,6 @@ def host_card_is_plain(view: View) -> Iterator[Outcome]:
     if text.lstrip().startswith("---\n"):
         yield Fault(HOST_CARD, "begins with front matter", "Markdown")
     if view.spec.publish.base_url is not None:
-        relative = [t for t in re.findall(r"!\[[^\]]*\]\(([^)\s]+)", text) if "://" not in t]
+        relative = [t for t in re.findall(r"!\[[^\[\]]*\]\(([^)\s]+)", text) if "://" not in t]
         if relative:
             yield Fault(HOST_CARD, f"has the picture {relative[0]}", "absolute addresses")

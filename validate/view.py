@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from clay_publish import release as paths
+from clay_publish.bounded import parse_yaml
 from clay_publish.errors import ReleaseError
 from clay_publish.fingerprint import Fingerprint
 from clay_publish.manifest import Manifest, read_manifest
@@ -185,10 +185,7 @@ class View(Files):
         if not lines or lines[0].strip() != "---" or "---" not in [line.strip() for line in lines[1:]]:
             raise ReleaseError(paths.CARD, "has no front matter between two lines `---`")
         end = [line.strip() for line in lines[1:]].index("---") + 1
-        try:
-            matter = yaml.safe_load("\n".join(lines[1:end]))
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ReleaseError(paths.CARD, f"has front matter that is no YAML ({error})") from error
+        matter = parse_yaml("\n".join(lines[1:end]).encode(), f"{paths.CARD}: front matter")
         if not isinstance(matter, dict):
             raise ReleaseError(paths.CARD, "has front matter that is no mapping")
         return matter
