@@ -13,7 +13,7 @@ from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.fingerprint import Fingerprint
 from clay_publish.spec import Spec
 from clay_publish.squares import Square
-from clay_publish.store import Store
+from clay_publish.store import Store, is_safe
 from clay_publish.windows import Window, parse_token
 
 SPEC = "release.yaml"
@@ -134,8 +134,10 @@ class Release:
         found = self.store.files(folder)
         if found or self.store.local or not self.store.exists(MANIFEST):
             return found
-        named = [str(entry["path"]) for entry in self.json(MANIFEST).get("files", [])] + [MANIFEST, SHA256SUMS]
-        return sorted(path for path in named if not folder or path.startswith(f"{folder}/"))
+        entries = self.json(MANIFEST).get("files")
+        entries = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+        named = {str(e.get("path")) for e in entries} | {MANIFEST, SHA256SUMS}
+        return sorted(path for path in named if is_safe(path) and (not folder or path.startswith(f"{folder}/")))
 
     def data_files(self, table: str = EMBEDDINGS) -> list[str]:
         """Paths of a partitioned table's files, sorted."""
@@ -167,12 +169,7 @@ class Release:
         Raises:
             ReleaseError: unreadable, or a key that holds no JSON.
         """
-        metadata = self.parquet(path).schema_arrow.metadata or {}
-        footer = {}
-        for key in (b"geo", b"emb", b"huggingface"):
-            if key in metadata:
-                footer[key.decode()] = parse_json(metadata[key], f"{self.store.path(path)}: footer key {key.decode()}")
-        return footer
+        return footer_keys(self.parquet(path).schema_arrow, self.store.path(path))
 
     def fingerprint(self) -> Fingerprint:
         """What decided the vectors, from the footer of the first embeddings file.
@@ -192,3 +189,17 @@ class Release:
                 "has no fingerprint in its footer",
                 "a file written by clay-publish",
             ) from error
+
+
+def footer_keys(schema: pa.Schema, where: str) -> dict[str, Any]:
+    """The JSON values of a table's footer keys.
+
+    Raises:
+        ReleaseError: a key that holds no JSON.
+    """
+    metadata = schema.metadata or {}
+    return {
+        key: parse_json(metadata[key.encode()], f"{where}: footer key {key}")
+        for key in ("geo", "emb", "huggingface")
+        if key.encode() in metadata
+    }

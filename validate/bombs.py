@@ -3,8 +3,11 @@
 A few bytes of Parquet can claim a billion rows, decompress to gigabytes, or repeat one long text in every row.
 """
 
+from dataclasses import dataclass
 from typing import IO, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clay_publish.errors import ReleaseError
@@ -14,8 +17,14 @@ MAX_FOOTER = 64_000_000
 """Bytes of a footer: it is decoded whole, to several times its size."""
 
 MAX_COLUMNS = 5_000
-MAX_PAGE = 64_000_000
-"""Bytes of a page, decompressed. Writers make pages of about a megabyte."""
+MAX_PAGE = 128_000_000
+"""Bytes of a page, decompressed. Most writers make pages of a megabyte, one makes them of up to a hundred."""
+
+MAX_PAGES = 256_000_000
+"""Bytes of the largest pages of all columns together."""
+
+_SMALL_DICTIONARY = 1 << 14
+"""Bytes of a dictionary whose longest text is not looked for."""
 
 MAX_BATCH = 48_000_000
 """Bytes of a batch of rows, at worst."""
@@ -73,52 +82,88 @@ def _groups(footer: pq.FileMetaData) -> list[Any]:
     return [footer.row_group(number) for number in range(footer.num_row_groups)]
 
 
-def check_pages(file: IO[bytes], footer: pq.FileMetaData, size: int, path: str, groups: int | None = None) -> int:
-    """Walk over the page headers; the rows that may be read at once.
+@dataclass(frozen=True)
+class Cost:
+    """What reading a file takes, at worst."""
+
+    rows: int
+    """Rows that may be read at once."""
+    pages: int
+    """Bytes of the pages that are open at the same time."""
+
+
+def check_pages(
+    file: Any, footer: pq.FileMetaData, size: int, path: str, *, groups: list[int] | None = None, first: bool = False
+) -> Cost:
+    """Walk over the page headers.
 
     Args:
-        groups: look at so many row groups only.
+        file: the file's bytes; it is left open.
+        groups: look at these row groups only.
+        first: look at the first data page of each column only.
 
     Raises:
-        ReleaseError: a page decompresses to more than pages hold, or a header cannot be read.
+        ReleaseError: pages decompress to more than pages hold, or a header cannot be read.
     """
-    rows = 1 << 20
-    for group in _groups(footer)[:groups]:
-        width = 0
-        for number in range(group.num_columns):
-            column = group.column(number)
-            start = column.dictionary_page_offset or column.data_page_offset
-            repeated = _pages_of(file, start, start + column.total_compressed_size, size, f"{path}: {column.path_in_schema}")
+    rows, most = 1 << 20, 0
+    for number in range(footer.num_row_groups) if groups is None else groups:
+        group = footer.row_group(number)
+        width = pages = 0
+        for place in range(group.num_columns):
+            column = group.column(place)
+            largest, repeated = _pages_of(file, column, size, f"{path}: {column.path_in_schema}", first=first)
+            pages += largest
             values = -(-column.num_values // max(group.num_rows, 1))
             width += 8 * values
             if column.physical_type == "BYTE_ARRAY":
+                if repeated > _SMALL_DICTIONARY and "." not in column.path_in_schema:
+                    repeated = _longest_text(file, number, column.path_in_schema, path)
                 width += max(repeated * values, column.total_uncompressed_size // max(group.num_rows, 1))
-        rows = min(rows, max(1, MAX_BATCH // max(width, 1)))
-    return rows
+        if pages > MAX_PAGES:
+            raise ReleaseError(path, f"has pages that decompress to {pages:,} bytes together", f"at most {MAX_PAGES:,}")
+        rows, most = min(rows, max(1, MAX_BATCH // max(width, 1))), max(most, pages)
+    return Cost(rows, most)
 
 
-def _pages_of(file: IO[bytes], place: int, end: int, size: int, where: str) -> int:
-    """Bytes of the column's largest dictionary, decompressed: any row may repeat all of it."""
+def _pages_of(file: Any, column: Any, size: int, where: str, *, first: bool) -> tuple[int, int]:
+    """Bytes, decompressed, of the column's largest page and of its dictionary: any row may repeat all of that."""
+    start = column.dictionary_page_offset or column.data_page_offset
+    place, end = start, start + column.total_compressed_size
     if not 0 <= place <= end <= size:
         raise ReleaseError(where, f"lies at bytes {place:,} to {end:,} of {size:,}", "inside the file")
-    largest = 0
+    largest = dictionary = 0
     while place < end:
         page = _page_at(file, place, where)
         if page.uncompressed > MAX_PAGE:
             raise ReleaseError(
                 where, f"has a page that decompresses to {page.uncompressed:,} bytes", f"at most {MAX_PAGE:,}"
             )
+        largest = max(largest, page.uncompressed)
         if page.dictionary:
-            largest = max(largest, page.uncompressed)
+            dictionary = page.uncompressed
+        elif first:
+            break
         place += page.length + page.compressed
-    return largest
+    return largest + dictionary, dictionary
 
 
-def _page_at(file: IO[bytes], place: int, where: str) -> PageHeader:
+def _longest_text(file: Any, group: int, column: str, path: str) -> int:
+    """Bytes of the longest text in a dictionary, which any number of rows may repeat."""
+    file.seek(0)
+    source = file if isinstance(file, pa.NativeFile) else pa.PythonFile(file, mode="r")
+    try:
+        reader = pq.ParquetFile(source, read_dictionary=[column])
+        batch = next(reader.iter_batches(1, row_groups=[group], columns=[column], use_threads=False))
+    except (pa.ArrowException, OSError, StopIteration) as error:
+        raise ReleaseError(f"{path}: {column}", f"cannot be read ({error})") from error
+    values = batch.column(0)
+    words = values.dictionary if pa.types.is_dictionary(values.type) else values
+    return int(pc.max(pc.binary_length(words)).as_py() or 0)
+
+
+def _page_at(file: Any, place: int, where: str) -> PageHeader:
     file.seek(place)
     try:
         return page_header(file.read(_HEADER))
     except ValueError as error:
         raise ReleaseError(where, f"has no page header at byte {place:,} (it {error})") from error
-
-
