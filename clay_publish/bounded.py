@@ -82,7 +82,7 @@ def _check_size(text: str, where: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor in open_:
                 raise ReleaseError(where, f"has the alias *{event.anchor} inside of itself", "plain values")
-            count += sizes.get(event.anchor, 1)
+            count += sizes.get(str(event.anchor), 1)
         elif isinstance(event, yaml.ScalarEvent):
             count += 1
             if event.anchor is not None:

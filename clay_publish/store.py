@@ -22,8 +22,8 @@ from clay_publish.errors import MissingExtraError, StoreError
 from clay_publish.ranges import NETWORK_ERRORS, RangeFile
 
 _TEMPORARY = ".tmp-"
-_KEPT = 8_000_000
-"""Bytes of the largest document that is remembered."""
+_KEPT = 32_000_000
+"""Bytes of documents that are remembered."""
 _EXTRAS = {"s3": ("s3fs", "s3")}
 
 
@@ -98,6 +98,7 @@ class Store:
     def remembering(self) -> Iterator[None]:
         """Inside the block, a server is asked once for each document and size. For reading only."""
         outer, self._kept = self._kept, None if self.local else {}
+        self._room = _KEPT
         try:
             yield
         finally:
@@ -192,7 +193,8 @@ class Store:
             self._count(len(data))
         if limit is not None and len(data) > limit:
             raise StoreError(self.path(path), f"is larger than {limit} bytes", "a document of ordinary size")
-        if self._kept is not None and len(data) <= _KEPT:
+        if self._kept is not None and self._room >= len(data):
+            self._room -= len(data)
             self._kept[f"data {path}"] = data
         return data
 

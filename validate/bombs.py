@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clay_publish.errors import ReleaseError
-from clay_publish.validate.page_headers import PageHeader, page_header
+from clay_publish.validate.page_headers import PageHeader, read_page_header
 
 MAX_FOOTER = 64_000_000
 """Bytes of a footer: it is decoded whole, to several times its size."""
@@ -32,8 +32,6 @@ MAX_BATCH = 48_000_000
 _FREE_VALUES = 1 << 24
 """So many values in a column chunk need no bytes on disk: vectors may all be the same."""
 _VALUES_A_BYTE = 64
-_HEADER = 4096
-"""Bytes that a page header takes at most; statistics in it are short."""
 
 
 def check_tail(file: IO[bytes], size: int, path: str) -> None:
@@ -90,6 +88,8 @@ class Cost:
     """Rows that may be read at once."""
     pages: int
     """Bytes of the pages that are open at the same time."""
+    bare: list[str]
+    """Columns whose first page carries no checksum."""
 
 
 def check_pages(
@@ -106,13 +106,17 @@ def check_pages(
         ReleaseError: pages decompress to more than pages hold, or a header cannot be read.
     """
     rows, most = 1 << 20, 0
+    bare: dict[str, None] = {}
     for number in range(footer.num_row_groups) if groups is None else groups:
         group = footer.row_group(number)
         width = pages = 0
         for place in range(group.num_columns):
             column = group.column(place)
-            largest, repeated = _pages_of(file, column, size, f"{path}: {column.path_in_schema}", first=first)
-            pages += largest
+            found = _pages_of(file, column, size, f"{path}: {column.path_in_schema}", first=first)
+            largest, repeated = found.largest, found.dictionary
+            pages += largest + repeated
+            if not found.crc:
+                bare[column.path_in_schema] = None
             values = -(-column.num_values // max(group.num_rows, 1))
             width += 8 * values
             if column.physical_type == "BYTE_ARRAY":
@@ -122,29 +126,38 @@ def check_pages(
         if pages > MAX_PAGES:
             raise ReleaseError(path, f"has pages that decompress to {pages:,} bytes together", f"at most {MAX_PAGES:,}")
         rows, most = min(rows, max(1, MAX_BATCH // max(width, 1))), max(most, pages)
-    return Cost(rows, most)
+    return Cost(rows, most, list(bare))
 
 
-def _pages_of(file: Any, column: Any, size: int, where: str, *, first: bool) -> tuple[int, int]:
-    """Bytes, decompressed, of the column's largest page and of its dictionary: any row may repeat all of that."""
+@dataclass
+class _Pages:
+    """Of one column chunk: bytes, decompressed, of the largest page and of the dictionary; whether it has checksums."""
+
+    largest: int = 0
+    dictionary: int = 0
+    crc: bool = True
+
+
+def _pages_of(file: Any, column: Any, size: int, where: str, *, first: bool) -> _Pages:
     start = column.dictionary_page_offset or column.data_page_offset
     place, end = start, start + column.total_compressed_size
     if not 0 <= place <= end <= size:
         raise ReleaseError(where, f"lies at bytes {place:,} to {end:,} of {size:,}", "inside the file")
-    largest = dictionary = 0
+    found = _Pages()
     while place < end:
         page = _page_at(file, place, where)
         if page.uncompressed > MAX_PAGE:
             raise ReleaseError(
                 where, f"has a page that decompresses to {page.uncompressed:,} bytes", f"at most {MAX_PAGE:,}"
             )
-        largest = max(largest, page.uncompressed)
+        found.largest = max(found.largest, page.uncompressed)
+        found.crc = found.crc and page.crc
         if page.dictionary:
-            dictionary = page.uncompressed
+            found.dictionary = page.uncompressed
         elif first:
             break
         place += page.length + page.compressed
-    return largest + dictionary, dictionary
+    return found
 
 
 def _longest_text(file: Any, group: int, column: str, path: str) -> int:
@@ -162,8 +175,7 @@ def _longest_text(file: Any, group: int, column: str, path: str) -> int:
 
 
 def _page_at(file: Any, place: int, where: str) -> PageHeader:
-    file.seek(place)
     try:
-        return page_header(file.read(_HEADER))
+        return read_page_header(file, place)
     except ValueError as error:
         raise ReleaseError(where, f"has no page header at byte {place:,} (it {error})") from error

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BINS = 40
 _PAIRS = 2000
 _GRID = 96
-"""Cells along the longer side of the ground."""
+"""Cells along the longer side of the ground, at most; fewer where chips are few, so that they touch."""
 _OUTLINES = 2000
 _POINTS = 100
 _TEXT = 120
@@ -132,7 +132,7 @@ def _ground(facts: ReleaseFacts, view: "View") -> Ground:
     margin = max(np.ptp(lon), np.ptp(lat), 0.01) * 0.02
     west, east = max(lon.min() - margin, -180), min(lon.max() + margin, 180)
     south, north = max(lat.min() - margin, -90), min(lat.max() + margin, 90)
-    step = max(east - west, north - south) / _GRID
+    step = max(east - west, north - south) / min(_GRID, max(4, int(0.8 * np.sqrt(lon.size))))
     shape = (max(1, int(np.ceil((north - south) / step))), max(1, int(np.ceil((east - west) / step))))
     counts, _, _ = np.histogram2d(lat, lon, shape, [(south, north), (west, east)])
     return Ground(bbox=(float(west), float(south), float(east), float(north)), counts=counts.astype(int).tolist())

@@ -4,6 +4,7 @@ Source: Apache Parquet format, `PageHeader` in parquet.thrift; Thrift compact pr
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 _STOP, _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(13)
 _MAX_DEPTH = 8
@@ -26,6 +27,24 @@ class PageHeader:
     def dictionary(self) -> bool:
         """Whether it holds the values that data pages point to."""
         return self.kind == 2
+
+
+_SHORT, _LONG = 256, 1 << 16
+"""Bytes that nearly all headers fit into, and that all do: they may quote the least and the largest value."""
+
+
+def read_page_header(file: Any, place: int) -> PageHeader:
+    """Read the header at a place of a file.
+
+    Raises:
+        ValueError: there is none.
+    """
+    file.seek(place)
+    data = file.read(_SHORT)
+    try:
+        return page_header(data)
+    except ValueError:
+        return page_header(data + file.read(_LONG))
 
 
 def page_header(data: bytes) -> PageHeader:

@@ -20,7 +20,6 @@ from clay_publish.validate import bombs
 from clay_publish.validate.chips import Chips
 from clay_publish.validate.facts import Facts, ReleaseFacts, facts_of
 from clay_publish.validate.files import digest
-from clay_publish.validate.pages import columns_without_checksum
 from clay_publish.validate.rules import UNFORESEEN, Fault, Gap, Outcome, Rule, Sampled
 
 if TYPE_CHECKING:
@@ -167,7 +166,7 @@ def _scan_parquet(view: "View", path: str, source: Any, rules: Sequence[Rule]) -
             source, footer, source.size(), path, groups=groups, first=view.quick
         )
         view.costs[path] = cost
-        seen.bare = columns_without_checksum(source, footer, path)
+        seen.bare = cost.bare
         with view.heavy if cost.pages > HEAVY else nullcontext():
             _scan_rows(view, seen, source, rules, (groups, cost.rows))
     except ReleaseError as error:

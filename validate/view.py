@@ -1,5 +1,6 @@
 """A release as the rules see it: everything is read when a rule first asks, and once."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,9 @@ from clay_publish.validate.files import Files, digest
 from clay_publish.validate.rules import Rule
 from clay_publish.validate.scan import Scan, scan
 from clay_publish.validate.sources import Sources, read_sources
+
+_SMALL = 1_000_000
+"""Bytes of a file that is hashed in one piece."""
 
 
 class View(Files):
@@ -216,7 +220,13 @@ class View(Files):
             raise ReleaseError(self.release.store.where, "would have to be read whole, which a quick look does not")
         known = {**self.scan.digests, **self.hashed}
         rest = [path for path in self.files if path not in known]
-        return known | {path: digest(self.release.store, path) for path in rest}
+        return known | {path: self._digest(path) for path in rest}
+
+    def _digest(self, path: str) -> str:
+        store = self.release.store
+        if not store.local and store.size(path) <= _SMALL:  # most were read already, and are remembered
+            return hashlib.sha256(store.read(path)).hexdigest()
+        return digest(store, path)
 
     @cached_property
     def previous(self) -> "View | None":

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
 
 import jinja2
 
@@ -23,7 +24,7 @@ _CAPTIONS = {
 def html(validation: ValidationReport, rules: Sequence[Rule]) -> str:
     """The report as a page. Its policy lets a browser load nothing and run nothing."""
     measures = validation.measures
-    found = sorted(validation.findings, key=lambda f: (-f.severity.rank, f.code, f.where))
+    found = sorted(validation.findings, key=lambda f: (-f.severity.rank, f.code))
     style = (files("clay_publish") / "templates" / "report.css").read_text(encoding="utf-8")
     return _template().render(
         validation=validation,
@@ -32,7 +33,7 @@ def html(validation: ValidationReport, rules: Sequence[Rule]) -> str:
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         verdict=verdict(validation),
         worst=validation.worst(),
-        groups=[(s, [f for f in found if f.severity == s]) for s in reversed(Severity)],
+        groups=[(code, list(members)) for code, members in groupby(found, key=lambda f: f.code)],
         titles={rule.code: rule.title for rule in rules},
         unchecked=[(c, s.partition(": ")[2]) for c, s in validation.checked.items() if s.startswith("not checked")],
         passed=[(c, s) for c, s in validation.checked.items() if s.startswith("passed")],

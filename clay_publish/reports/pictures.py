@@ -85,8 +85,8 @@ def bars(name: str, histogram: Histogram) -> Bars:
         seen += histogram.counts[middle]
         middle += 1
     edges = histogram.edges
-    numbers = (edges[0], (edges[middle] + edges[middle + 1]) / 2, edges[-1])
-    return Bars(name, path, *(f"{number:.4g}" for number in numbers), total)
+    low, high = f"{edges[0]:.4g}", f"{edges[-1]:.4g}"
+    return Bars(name, path, low, f"{(edges[middle] + edges[middle + 1]) / 2:.4g}", high, total)
 
 
 def _on_earth(point: Sequence[float]) -> bool:
