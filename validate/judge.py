@@ -26,7 +26,7 @@ from clay_publish.validate import (  # noqa: F401
     vectors,
 )
 from clay_publish.validate.measures import measure
-from clay_publish.validate.rules import OURS, UNFORESEEN, Fault, Gap, Rule, Sampled, select
+from clay_publish.validate.rules import GEOPARQUET, OURS, UNFORESEEN, Fault, Gap, Rule, Sampled, select
 from clay_publish.validate.view import View
 
 SAMPLE = 20_000
@@ -118,7 +118,8 @@ def judge(rule: Rule, view: View) -> tuple[list[Finding], str]:
 
 
 def _finding(rule: Rule, fault: Fault, view: View) -> Finding:
-    ours = view.foreign and rule.code in OURS
+    geo = any("geo" in footer for footer in view.footers.values())
+    ours = view.foreign and (rule.code in OURS or (rule.code in GEOPARQUET and not geo))
     return Finding(
         code=rule.code,
         severity=Severity.INFO if ours else rule.severity,
