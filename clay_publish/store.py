@@ -20,6 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from clay_publish.errors import MissingExtraError, StoreError
 from clay_publish.ranges import NETWORK_ERRORS, RangeFile
+from clay_publish.redirects import guarded_client
 
 _TEMPORARY = ".tmp-"
 _KEPT = 32_000_000
@@ -63,6 +64,8 @@ class Store:
     def __init__(self, where: str | os.PathLike[str], **options: Any) -> None:
         text = os.fspath(where)
         scheme = text.partition("://")[0] if "://" in text else "file"
+        if scheme in {"http", "https"}:
+            options = {"get_client": guarded_client, **options}
         try:
             self._fs, root = fsspec.core.url_to_fs(text, **options)
         except ImportError as error:

@@ -26,6 +26,9 @@ MAX_PAGES = 256_000_000
 _SMALL_DICTIONARY = 1 << 14
 """Bytes of a dictionary whose longest text is not looked for."""
 
+_WIDTHS = {"DOUBLE": 8, "INT64": 8, "INT96": 12, "BYTE_ARRAY": 12, "FIXED_LEN_BYTE_ARRAY": 16}
+"""Bytes of a value in memory, by physical type; 4 of any other."""
+
 MAX_BATCH = 48_000_000
 """Bytes of a batch of rows, at worst."""
 
@@ -118,7 +121,7 @@ def check_pages(
             if not found.crc:
                 bare[column.path_in_schema] = None
             values = -(-column.num_values // max(group.num_rows, 1))
-            width += 8 * values
+            width += _WIDTHS.get(column.physical_type, 4) * values
             if column.physical_type == "BYTE_ARRAY":
                 if repeated > _SMALL_DICTIONARY and "." not in column.path_in_schema:
                     repeated = _longest_text(file, number, column.path_in_schema, path)

@@ -106,7 +106,9 @@ def judge(rule: Rule, view: View) -> tuple[list[Finding], str]:
         gaps.append(f"the release holds what this rule cannot read ({error!r})")
     findings = [_finding(rule, fault, view) for fault in faults[:MOST]]
     if len(faults) > MOST:
-        findings.append(_finding(rule, Fault(view.release.store.where, f"{len(faults) - MOST:,} more like these"), view))
+        findings.append(
+            _finding(rule, Fault(view.release.store.where, f"{len(faults) - MOST:,} more like these"), view)
+        )
     if faults:
         return findings, "failed"
     if gaps:

@@ -116,7 +116,7 @@ OURS = {
     *("SCH001", "SCH002", "SCH004", "SCH005", "SCH007", "SCH008", "SCH009", "SCH010", "SCH012", "SCH013", "SCH014"),
     *("INT002", "INT008", "INT010", "GEO013", "TIM005", "PRV001", "RDR003", "RDR005", "RDR006"),
 }
-"""Rules that ask for how this program lays out a release. Of other software's releases they are worth knowing, no more."""
+"""Rules that ask for how this program lays out a release. Of other software's they are infos."""
 
 GEOPARQUET = {"SCH011", "RDR002"}
 """Rules that ask other software's tables for GeoParquet, where these call themselves so."""

@@ -1,6 +1,6 @@
 """`validate` and `rules`: judge a release, wherever it lies, and say what it is judged by."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,12 +71,13 @@ def _write(
     from clay_publish.errors import StoreError
     from clay_publish.validate import all_rules
 
-    made = {
-        html: lambda: reports.html(validation, all_rules()),
-        junit: lambda: reports.junit(validation, all_rules(), threshold),
-        sarif: lambda: reports.sarif(validation, all_rules()),
-    }
-    for path, make in made.items():
+    rules = all_rules()
+    texts: list[tuple[Path | None, Callable[[], str]]] = [
+        (html, lambda: reports.html(validation, rules)),
+        (junit, lambda: reports.junit(validation, rules, threshold)),
+        (sarif, lambda: reports.sarif(validation, rules)),
+    ]
+    for path, make in texts:
         if path is not None:
             try:
                 path.write_text(make(), encoding="utf-8")

@@ -58,6 +58,8 @@ def verdict(validation: ValidationReport) -> str:
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     text = (files("clay_publish") / "templates" / "report.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(text)

@@ -35,7 +35,19 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-KEYS = ("files", "run", "links", "assets", "extent", "stac_extensions", "features", "imagery", "name", "version", "chips")
+KEYS = (
+    "files",
+    "run",
+    "links",
+    "assets",
+    "extent",
+    "stac_extensions",
+    "features",
+    "imagery",
+    "name",
+    "version",
+    "chips",
+)
 DOCUMENTS = st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=8), VALUES, max_size=8)
 NAMES = ("collection.json", "manifest.json", "model.json", "gaps.geojson", "croissant.json")
 
@@ -97,7 +109,10 @@ def test_parquet_with_flipped_bytes(ground: Path, name: str, places: list[tuple[
 
 
 @FUZZ
-@given(key=st.sampled_from(["geo", "emb", "huggingface"]), value=st.binary(max_size=40) | VALUES.map(lambda v: json.dumps(v).encode()))
+@given(
+    key=st.sampled_from(["geo", "emb", "huggingface"]),
+    value=st.binary(max_size=40) | VALUES.map(lambda v: json.dumps(v).encode()),
+)
 def test_footers_of_any_kind(ground: Path, key: str, value: bytes) -> None:
     path = Release(str(ground)).data_files()[0]
     table = pq.read_table(ground / path, partitioning=None)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from breakage import Broken
-from image_server import ImageServer
+from image_server import Fault, ImageServer
 
 from clay_publish.bounded import parse_json, parse_yaml
 from clay_publish.errors import ReleaseError
@@ -44,7 +44,7 @@ def judged_apart(folder: Path) -> ValidationReport:
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=limit,  # noqa: PLW1509 - the child runs one thread at that point
+        preexec_fn=limit,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert made.returncode == 0, made.stderr[-2000:]
@@ -103,7 +103,11 @@ def test_a_footer_that_claims_to_be_huge(broken: Callable[..., Broken]) -> None:
         ("manifest.json", '{"files": [' + "{},[]," * 5_000_000 + "1]}"),
         ("gaps.geojson", '{"features": [' + "{}," * 3_000_000 + "1]}"),
         ("collection.json", '{"title": "\\ud800", "links": [{"href": "\\udfff"}]}'),
-        ("release.yaml", "a: &a [x, x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [" + f"*{chr(97 + n)}, " * 9 + "1]\n" for n in range(12))),
+        (
+            "release.yaml",
+            "a: &a [x, x]\n"
+            + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [" + f"*{chr(97 + n)}, " * 9 + "1]\n" for n in range(12)),
+        ),
         ("release.yaml", "a: &a [*a]\n"),
         ("release.yaml", "- " * 50_000 + "1"),
         ("release.yaml", "x: !!python/object/apply:os.system [touch hacked]\n"),
@@ -128,7 +132,11 @@ def test_documents_are_counted_before_they_are_parsed() -> None:
     with pytest.raises(ReleaseError, match="holds about 5,000,0"):
         parse_json(b"[" + b"1," * 5_000_000 + b"1]", "x")
     with pytest.raises(ReleaseError, match="its aliases written out"):
-        parse_yaml(b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(b"k%d: &k%d [%s]\n" % (n, n, b"*k%d, " % (n - 1) * 9 if n else b"*a, " * 9) for n in range(7)), "x")
+        parse_yaml(
+            b"a: &a [x,x,x,x,x,x,x,x,x]\n"
+            + b"".join(b"k%d: &k%d [%s]\n" % (n, n, b"*k%d, " % (n - 1) * 9 if n else b"*a, " * 9) for n in range(7)),
+            "x",
+        )
     assert parse_yaml(b"a: &a [1, 2]\nb: *a\n", "x") == {"a": [1, 2], "b": [1, 2]}
 
 
@@ -136,7 +144,9 @@ def test_paths_in_the_manifest_read_nothing_outside(broken: Callable[..., Broken
     release = broken("small")
     (release.folder.parent / "secret.json").write_text('{"secret": 1}')
     manifest = json.loads((release.folder / "manifest.json").read_text())
-    manifest["files"] += [{"path": p, "size": 1, "sha256": "0" * 64} for p in ("../secret.json", "/etc/passwd", "a\x1b[2J")]
+    manifest["files"] += [
+        {"path": p, "size": 1, "sha256": "0" * 64} for p in ("../secret.json", "/etc/passwd", "a\x1b[2J")
+    ]
     (release.folder / "manifest.json").write_text(json.dumps(manifest))
     with ImageServer(release.folder.parent) as server:
         remote = validate(Release(f"{server.url}/{release.folder.name}"), skip=("RDR",))
@@ -163,7 +173,9 @@ def test_nothing_in_a_release_makes_it_fetch(broken: Callable[..., Broken], tmp_
     release = broken("next")
     with ImageServer(tmp_path) as elsewhere:
         spec = (release.folder / "release.yaml").read_text()
-        (release.folder / "release.yaml").write_text(spec.replace("previous: 1.0.0", f"previous: {elsewhere.url}/1.0.0"))
+        (release.folder / "release.yaml").write_text(
+            spec.replace("previous: 1.0.0", f"previous: {elsewhere.url}/1.0.0")
+        )
         assert elsewhere.url in (release.folder / "release.yaml").read_text()
         for name in ("collection.json", "model.json", "croissant.json"):
             document = json.loads((release.folder / name).read_text())
@@ -175,6 +187,16 @@ def test_nothing_in_a_release_makes_it_fetch(broken: Callable[..., Broken], tmp_
         assert elsewhere.requests == []
     assert "which lies elsewhere" in report.checked["VEC015"]
     assert "DOC005" in {f.code for f in report.findings}
+
+
+def test_a_server_cannot_send_its_reader_to_a_private_address(broken: Callable[..., Broken], tmp_path: Path) -> None:
+    release = broken("small")
+    with ImageServer(tmp_path) as inner, ImageServer(release.folder.parent) as server:
+        for method in ("GET", "HEAD"):
+            server.faults.append(Fault(f"redirect:{inner.url}/secret", name="gaps.geojson", method=method))
+        report = validate(Release(f"{server.url}/{release.folder.name}"), skip=("RDR",))
+        assert inner.requests == []
+    assert "sends its readers to" in report.checked["COV013"]
 
 
 def test_a_spec_that_asks_for_a_trillion_chips(broken: Callable[..., Broken]) -> None:

@@ -54,7 +54,10 @@ def bad(broken: Callable[..., Broken]) -> ValidationReport:
 
 def test_json_is_as_its_published_schema_says(good: Callable[[str], Path], bad: ValidationReport, run: Run) -> None:
     schema = json.loads(SCHEMA.read_text())
-    for told in (json.loads(run("validate", good("small"), "--json", "--quiet").stdout), json.loads(bad.model_dump_json())):
+    for told in (
+        json.loads(run("validate", good("small"), "--json", "--quiet").stdout),
+        json.loads(bad.model_dump_json()),
+    ):
         jsonschema.validate(told, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"where": "x", "findings": [{}], "checked": {}}, schema)
@@ -127,7 +130,9 @@ def test_the_page_in_a_browser(
 def test_a_quick_look_and_an_empty_judgement_say_so() -> None:
     def first(**parts: Any) -> str:
         made = {"where": "x", "findings": [], "checked": {"VEC001": "passed"}} | parts
-        return reports.html(ValidationReport.model_validate(made), all_rules()).partition("<h1")[2].partition("</h1>")[0]
+        return (
+            reports.html(ValidationReport.model_validate(made), all_rules()).partition("<h1")[2].partition("</h1>")[0]
+        )
 
     assert "quick look" in first(quick=True)
     assert "Not judged" in first(checked={"VEC001": "not checked: nothing there"})

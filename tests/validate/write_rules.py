@@ -83,9 +83,9 @@ steps:
 What is not made by clay-publish is judged as far as it goes: rules that ask for our own layout tell an *info*, no more.
 
 A release decides nothing about the machine that judges it. Links out of the directory, paths with `..` and addresses in
-documents are not followed; a version before that a spec names on another server is only read with `--previous`. JSON and
-YAML are counted before they are parsed, tags and self-repeating aliases refused; Parquet footers and page headers are
-read before any page is decompressed. Texts are shown without control characters.
+documents are not followed, nor redirects to private addresses; a version before that a spec names on another server is
+only read with `--previous`. JSON and YAML are counted before they are parsed, tags and self-repeating aliases refused;
+Parquet footers and page headers are read before any page is decompressed. Texts are shown without control characters.
 
 ## Schemas
 
@@ -120,7 +120,8 @@ def rules_page() -> str:
     for group, rules in groupby(all_rules(), key=lambda rule: rule.group):
         parts.append(f"\n## {group}\n")
         parts += [
-            f"\n### [{rule.code}](rules/{rule.code}.md) {rule.title}\n\n*{rule.severity}.* {rule.reason}\n\nMend: {rule.fix}\n"
+            f"\n### [{rule.code}](rules/{rule.code}.md) {rule.title}\n\n"
+            f"*{rule.severity}.* {rule.reason}\n\nMend: {rule.fix}\n"
             for rule in rules
         ]
     return "".join(parts)
@@ -147,7 +148,6 @@ def rule_page(rule: Rule) -> str:
         f"    clay-publish validate RELEASE --only {rule.code}\n{found}\n"
         "[All rules](../rules.md)\n"
     )
-
 
 
 def report_schema() -> str:
