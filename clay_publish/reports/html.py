@@ -34,6 +34,7 @@ def html(validation: ValidationReport, rules: Sequence[Rule]) -> str:
         verdict=verdict(validation),
         worst=validation.worst(),
         groups=[(code, list(members)) for code, members in groupby(found, key=lambda f: f.code)],
+        fixes={rule.code: rule.fix for rule in rules},
         titles={rule.code: rule.title for rule in rules},
         unchecked=[(c, s.partition(": ")[2]) for c, s in validation.checked.items() if s.startswith("not checked")],
         passed=[(c, s) for c, s in validation.checked.items() if s.startswith("passed")],
