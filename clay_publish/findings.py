@@ -33,6 +33,63 @@ class Finding(BaseModel):
     fix: str
 
 
+class Histogram(BaseModel):
+    """How a number is spread over the chips that were read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    edges: list[float]
+    """One more than counts, ascending."""
+    counts: list[int]
+
+
+class Missing(BaseModel):
+    """Chips that lack for one reason in one window."""
+
+    model_config = ConfigDict(frozen=True)
+
+    window: str
+    reason: str
+    chips: int
+
+
+class Outline(BaseModel):
+    """A piece of missing ground, as gaps.geojson draws it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    window: str
+    reason: str
+    ring: list[tuple[float, float]]
+    """Longitude and latitude, degrees."""
+
+
+class Ground(BaseModel):
+    """Where the chips that were read lie: counts on a grid of longitude and latitude, south to north."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bbox: tuple[float, float, float, float]
+    """West, south, east, north, degrees."""
+    counts: list[list[int]]
+
+
+class Measures(BaseModel):
+    """What the release looks like, beside what is wrong with it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    chips: int
+    """Of which the rest was measured."""
+    distributions: dict[str, Histogram]
+    """`norm`, `loss`, and `similarity`: the cosine of pairs of chips drawn at random."""
+    missing: list[Missing]
+    outlines: list[Outline]
+    ground: Ground | None
+    unmeasured: dict[str, str]
+    """What could not be measured, and why."""
+
+
 class ValidationReport(BaseModel):
     """Everything that was found in one release."""
 
@@ -42,6 +99,11 @@ class ValidationReport(BaseModel):
     findings: list[Finding]
     checked: dict[str, str]
     """Rule → `passed`, `failed` or `not checked: why`; nothing unchecked ever counts as passed."""
+    quick: bool = False
+    """Whether only metadata, footers and a sample were read."""
+    fetched: int = 0
+    """Bytes that came from a server."""
+    measures: Measures | None = None
 
     def worst(self) -> Severity | None:
         """The highest severity among the findings."""

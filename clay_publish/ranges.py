@@ -2,7 +2,8 @@
 
 import random
 import time
-from typing import IO, Any
+from collections.abc import Callable
+from typing import IO, Any, Self
 
 import aiohttp
 
@@ -18,8 +19,14 @@ NETWORK_ERRORS = (OSError, aiohttp.ClientError, TimeoutError)
 class RangeFile:
     """A seekable file of fsspec, each read of which is one request."""
 
-    def __init__(self, file: IO[bytes], where: str) -> None:
-        self._file, self._where = file, where
+    def __init__(self, file: IO[bytes], where: str, count: Callable[[int], None]) -> None:
+        self._file, self._where, self._count = file, where, count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def read(self, size: int = -1) -> bytes:
         """Bytes from here on.
@@ -30,12 +37,15 @@ class RangeFile:
         start = self._file.tell()
         for again in range(TRIES):
             try:
-                return self._file.read(size)
+                data = self._file.read(size)
             except NETWORK_ERRORS as error:
                 if again == TRIES - 1 or not _passing(error):
                     raise StoreError(self._where, f"cannot be read at byte {start} ({error})") from error
                 self._file.seek(start)
                 time.sleep(_PAUSE * 2**again * random.uniform(0.5, 1.5))  # noqa: S311 - so that clients don't march in step
+            else:
+                self._count(len(data))
+                return data
         raise AssertionError
 
     def __getattr__(self, name: str) -> Any:

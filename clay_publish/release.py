@@ -1,19 +1,19 @@
 """The release directory: the interface between the stages, and every path in it."""
 
-import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
+from clay_publish.bounded import parse_json, parse_yaml
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.fingerprint import Fingerprint
 from clay_publish.spec import Spec
 from clay_publish.squares import Square
-from clay_publish.store import Store
+from clay_publish.store import Store, is_safe
 from clay_publish.windows import Window, parse_token
 
 SPEC = "release.yaml"
@@ -45,8 +45,6 @@ RUN = ".run"
 MAX_DOCUMENT = 64_000_000
 """Bytes of the largest JSON or YAML document a release may have."""
 
-# LibYAML where it is installed: a large area takes it milliseconds instead of seconds.
-_YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _ZONE = re.compile(r"zone=(\d{2})")
 
 
@@ -112,7 +110,7 @@ class Release:
         Raises:
             ReleaseError: missing, not JSON, or not an object.
         """
-        return self._document(path, "JSON", json.loads)
+        return self._document(path, parse_json)
 
     def yaml(self, path: str) -> dict[str, Any]:
         """A YAML document.
@@ -120,15 +118,13 @@ class Release:
         Raises:
             ReleaseError: missing, not YAML, or not a mapping.
         """
-        return self._document(path, "YAML", lambda text: yaml.load(text, _YAML))  # noqa: S506 - either loader is safe
+        return self._document(path, parse_yaml)
 
-    def _document(self, path: str, kind: str, parse: Any) -> dict[str, Any]:
+    def _document(self, path: str, parse: Callable[[bytes, str], Any]) -> dict[str, Any]:
         try:
-            document = parse(self.store.read(path, MAX_DOCUMENT).decode("utf-8"))
+            document = parse(self.store.read(path, MAX_DOCUMENT), self.store.path(path))
         except StoreError as error:
             raise ReleaseError(error.where, error.found, error.expected, error.fix) from error
-        except (ValueError, yaml.YAMLError, RecursionError) as error:
-            raise ReleaseError(self.store.path(path), f"is no {kind} ({' '.join(str(error).split())})") from error
         if not isinstance(document, dict):
             raise ReleaseError(self.store.path(path), f"holds {type(document).__name__}", "an object")
         return document
@@ -138,8 +134,10 @@ class Release:
         found = self.store.files(folder)
         if found or self.store.local or not self.store.exists(MANIFEST):
             return found
-        named = [str(entry["path"]) for entry in self.json(MANIFEST).get("files", [])] + [MANIFEST, SHA256SUMS]
-        return sorted(path for path in named if not folder or path.startswith(f"{folder}/"))
+        entries = self.json(MANIFEST).get("files")
+        entries = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+        named = {str(e.get("path")) for e in entries} | {MANIFEST, SHA256SUMS}
+        return sorted(path for path in named if is_safe(path) and (not folder or path.startswith(f"{folder}/")))
 
     def data_files(self, table: str = EMBEDDINGS) -> list[str]:
         """Paths of a partitioned table's files, sorted."""
@@ -171,17 +169,7 @@ class Release:
         Raises:
             ReleaseError: unreadable, or a key that holds no JSON.
         """
-        metadata = self.parquet(path).schema_arrow.metadata or {}
-        footer = {}
-        for key in (b"geo", b"emb", b"huggingface"):
-            if key in metadata:
-                try:
-                    footer[key.decode()] = json.loads(metadata[key])
-                except (ValueError, RecursionError) as error:
-                    raise ReleaseError(
-                        self.store.path(path), f"has a footer key {key.decode()!r} that is no JSON ({error})"
-                    ) from error
-        return footer
+        return footer_keys(self.parquet(path).schema_arrow, self.store.path(path))
 
     def fingerprint(self) -> Fingerprint:
         """What decided the vectors, from the footer of the first embeddings file.
@@ -201,3 +189,17 @@ class Release:
                 "has no fingerprint in its footer",
                 "a file written by clay-publish",
             ) from error
+
+
+def footer_keys(schema: pa.Schema, where: str) -> dict[str, Any]:
+    """The JSON values of a table's footer keys.
+
+    Raises:
+        ReleaseError: a key that holds no JSON.
+    """
+    metadata = schema.metadata or {}
+    return {
+        key: parse_json(metadata[key.encode()], f"{where}: footer key {key}")
+        for key in ("geo", "emb", "huggingface")
+        if key.encode() in metadata
+    }

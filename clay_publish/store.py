@@ -5,11 +5,13 @@ Nothing above this module knows which of them it is.
 
 import os
 import posixpath
+import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any, cast
 
 import fsspec
@@ -18,8 +20,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from clay_publish.errors import MissingExtraError, StoreError
 from clay_publish.ranges import NETWORK_ERRORS, RangeFile
+from clay_publish.redirects import guarded_client
 
 _TEMPORARY = ".tmp-"
+_KEPT = 32_000_000
+"""Bytes of documents that are remembered."""
 _EXTRAS = {"s3": ("s3fs", "s3")}
 
 
@@ -48,6 +53,15 @@ def check_path(path: str) -> str:
     return path
 
 
+def is_safe(path: str) -> bool:
+    """Whether a path stays inside a release."""
+    try:
+        check_path(path)
+    except StoreError:
+        return False
+    return True
+
+
 class Store:
     """A tree of files at `where`: a directory, or an `http(s)://`, `s3://` or `hf://` address.
 
@@ -57,6 +71,8 @@ class Store:
     def __init__(self, where: str | os.PathLike[str], **options: Any) -> None:
         text = os.fspath(where)
         scheme = text.partition("://")[0] if "://" in text else "file"
+        if scheme in {"http", "https"}:
+            options = {"get_client": guarded_client, **options}
         try:
             self._fs, root = fsspec.core.url_to_fs(text, **options)
         except ImportError as error:
@@ -70,6 +86,10 @@ class Store:
         self._root = os.path.abspath(root) if self.local else root.rstrip("/")  # noqa: PTH100 - keep links
         self.where = self._root if self.local else text.rstrip("/")
         """The place as a person would name it."""
+        self.fetched = 0
+        """Bytes that came from the server; 0 for a directory."""
+        self._lock = Lock()
+        self._kept: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"Store({self.where!r})"
@@ -85,6 +105,23 @@ class Store:
         return full
 
     @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Inside the block, a server is asked once for each document and size. For reading only."""
+        outer, self._kept = self._kept, None if self.local else {}
+        self._room = _KEPT
+        try:
+            yield
+        finally:
+            self._kept = outer
+
+    def _once(self, key: str, ask: Callable[[], Any]) -> Any:
+        if self._kept is None:
+            return ask()
+        if key not in self._kept:
+            self._kept[key] = ask()
+        return self._kept[key]
+
+    @contextmanager
     def _errors(self, path: str, doing: str) -> Iterator[None]:
         try:
             yield
@@ -98,23 +135,33 @@ class Store:
     def exists(self, path: str) -> bool:
         """Whether there is a file at this path."""
         with self._errors(path, "to look for it"):
-            return bool(self._fs.isfile(self._full(path)))
+            return bool(self._once(f"exists {path}", lambda: self._fs.isfile(self._full(path))))
 
     def size(self, path: str) -> int:
         """The file's size in bytes."""
         with self._errors(path, "to tell its size"):
-            return int(self._fs.size(self._full(path)))
+            return int(self._once(f"size {path}", lambda: self._fs.size(self._full(path))))
 
     def files(self, prefix: str = "") -> list[str]:
-        """All files below a folder, sorted, without unfinished ones. A web server cannot list: empty."""
+        """All files below a folder, sorted, without unfinished ones. A web server cannot list: empty.
+
+        Linked folders are not entered, and what is no ordinary file (a pipe, a device) is left out.
+        """
         base = self._full(prefix) if prefix else self._root
         with self._errors(prefix or ".", "to list it"):
             if not self._fs.exists(base):
                 return []
-            found = self._fs.find(base)
+            found = _walk(base) if self.local else self._fs.find(base)
         start = len(self._root) + 1
         paths = (p[start:] for p in found)
         return sorted(p for p in paths if not posixpath.basename(p).startswith(_TEMPORARY))
+
+    def links(self) -> list[str]:
+        """Links to files and folders, sorted; only a directory has any."""
+        if not self.local:
+            return []
+        found = [f"{base}/{name}" for base, folders, names in os.walk(self._root) for name in (*folders, *names)]
+        return sorted(path[len(self._root) + 1 :] for path in found if os.path.islink(path))  # noqa: PTH114 - as above
 
     def open(self, path: str) -> IO[bytes]:
         """Open for reading, seekable, in binary."""
@@ -125,9 +172,22 @@ class Store:
         """Open as an Arrow input: memory-mapped where that is possible, else one request for each range read."""
         with self._errors(path, "for reading"):
             full = self._full(path)
-            if self.local and Path(full).stat().st_size:
-                return pa.memory_map(full)
-            return pa.PythonFile(RangeFile(self._fs.open(full, "rb", cache_type="none"), self.path(path)), mode="r")
+            if self.local:
+                return pa.memory_map(full) if Path(full).stat().st_size else pa.BufferReader(b"")
+            return pa.PythonFile(self.ranges(path), mode="r")
+
+    def ranges(self, path: str) -> IO[bytes]:
+        """Open for reading here and there: on a server, each read is one request for just these bytes."""
+        with self._errors(path, "for reading"):
+            full = self._full(path)
+            if self.local:
+                return Path(full).open("rb")
+            file = RangeFile(self._fs.open(full, "rb", cache_type="none"), self.path(path), self._count)
+            return cast("IO[bytes]", file)
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self.fetched += size
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         """Read a whole file.
@@ -135,10 +195,17 @@ class Store:
         Raises:
             StoreError: missing, unreadable, or larger than `limit` bytes.
         """
+        if self._kept is not None and (kept := self._kept.get(f"data {path}")) is not None:
+            return cast("bytes", kept)
         with self._errors(path, "for reading"), self.open(path) as file:
             data = file.read() if limit is None else file.read(limit + 1)
+        if not self.local:
+            self._count(len(data))
         if limit is not None and len(data) > limit:
             raise StoreError(self.path(path), f"is larger than {limit} bytes", "a document of ordinary size")
+        if self._kept is not None and self._room >= len(data):
+            self._room -= len(data)
+            self._kept[f"data {path}"] = data
         return data
 
     def write(self, path: str, data: bytes | str) -> None:
@@ -209,6 +276,30 @@ class Store:
         folder = Path(full).parent
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+
+
+def _walk(folder: str) -> Iterator[str]:
+    for base, _, names in os.walk(folder):
+        for path in (f"{base}/{name}" for name in names):
+            kind = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG  # noqa: PTH110, PTH116 - a link's end
+            if stat.S_ISREG(kind):
+                yield path
+
+
+class OneFile(Store):
+    """A single file as a release: the tree that holds it, and of that tree nothing else."""
+
+    def __init__(self, where: str) -> None:
+        folder, _, self.name = where.rpartition("/")
+        super().__init__(folder or ".")
+
+    def exists(self, path: str) -> bool:
+        """Whether this is the file."""
+        return path == self.name and super().exists(path)
+
+    def files(self, prefix: str = "") -> list[str]:
+        """The file alone."""
+        return [self.name] if not prefix and self.exists(self.name) else []
 
 
 def _write_synced(path: Path, data: bytes) -> None:

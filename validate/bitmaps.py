@@ -9,12 +9,29 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from clay_publish.errors import ReleaseError
+
 Ints = npt.NDArray[np.integer]
 
 _PIECE = 1 << 20
 """Cells marked at once, so that numbers in between stay in cache."""
 
 EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING = 1, 2, 4, 8
+
+
+MAX_CELLS = 200_000_000
+"""Cells of one layer: a zone of the Earth has as many chips of 200 m."""
+
+
+def empty(name: str, rows: int, cols: int) -> npt.NDArray[np.uint8]:
+    """Flags of a layer, none of them set.
+
+    Raises:
+        ReleaseError: there are more cells than a layer can have.
+    """
+    if rows < 0 or cols < 0 or rows * cols > MAX_CELLS:
+        raise ReleaseError(name, f"asks for {rows:,} × {cols:,} chips", f"at most {MAX_CELLS:,}")
+    return np.zeros((rows, cols), np.uint8)
 
 
 @dataclass

@@ -110,7 +110,7 @@ class Chips:
 
     @cached_property
     def stored(self) -> npt.NDArray[Any]:
-        """The vectors as they are stored, (n, D); a null vector is zeros.
+        """The vectors as they are stored, (n, D); a null vector is zeros, a null in a vector of floats NaN.
 
         Raises:
             ReleaseError: no such column, no numbers, or vectors of several lengths.
@@ -128,7 +128,8 @@ class Chips:
         ):
             raise ReleaseError(self.path, f"has no vectors in 'embedding' but {kind}")
         values = column.values.slice(column.offset * kind.list_size, len(column) * kind.list_size)
-        flat = values.fill_null(0) if values.null_count else values
+        hole = np.nan if pa.types.is_floating(kind.value_type) else 0
+        flat = values.fill_null(pa.scalar(hole, kind.value_type)) if values.null_count else values
         vectors: npt.NDArray[Any] = flat.to_numpy(zero_copy_only=False).reshape(len(column), kind.list_size)
         if column.null_count:
             vectors = np.where(self.nulls("embedding")[:, None], vectors.dtype.type(0), vectors)

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from clay_publish.errors import ReleaseError
 
@@ -34,13 +33,7 @@ def coverage_batches(view: "View", columns: list[str], paths: Sequence[str] | No
         if missing:
             raise ReleaseError(path, f"has no column {', '.join(missing)}")
         text = [name for name in ("status", "reason") if name in columns]
-        try:
-            with pq.ParquetFile(
-                view.release.store.arrow(path), page_checksum_verification=True, read_dictionary=text
-            ) as file:
-                yield from file.iter_batches(_BATCH, columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            raise ReleaseError(path, f"cannot be read ({' '.join(str(error).split())})") from error
+        yield from view.batches(path, _BATCH, columns=columns, read_dictionary=text)
 
 
 def first_items(batch: pa.RecordBatch, known: pa.Array) -> npt.NDArray[np.int32]:

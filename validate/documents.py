@@ -4,6 +4,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 from clay_publish.errors import MissingExtraError, ReleaseError
 from clay_publish.findings import Severity
@@ -46,7 +47,7 @@ _SIGNED = re.compile(
 )
 _SECRET = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b|\bAKIA[0-9A-Z]{16}\b|://[^/\s:@]+:[^/\s:@]+@")
 _TEXTS = {"json", "geojson", "yaml", "md", "cff", "txt"}
-_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)")
+_LINK = re.compile(r"!?\[[^\[\]]*\]\(([^)\s]+)")  # a label without [: else a text of [ takes quadratic time
 
 
 @rule(
@@ -160,14 +161,34 @@ def croissant_is_valid(view: View) -> Iterator[Outcome]:
         import mlcroissant  # noqa: PLC0415 - optional
     except ImportError as error:
         raise MissingExtraError("mlcroissant", "is not installed", "pip install mlcroissant") from error
+    document = view.release.json(CROISSANT)
+    if _refers_elsewhere(document):
+        yield Fault(CROISSANT, "has an @context at another address, which is not fetched", "the context itself")
+        return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of rdflib, at what mlcroissant does
-            found = mlcroissant.Dataset(jsonld=view.release.json(CROISSANT)).metadata.ctx.issues.errors
+            found = mlcroissant.Dataset(jsonld=document).metadata.ctx.issues.errors
     except (mlcroissant.ValidationError, AssertionError, ValueError, KeyError, TypeError) as error:
         found = [str(error)]
     for problem in list(found)[:5]:
         yield Fault(CROISSANT, str(problem)[:300], "valid Croissant 1.0")
+
+
+def _refers_elsewhere(document: Any) -> bool:
+    """Whether a JSON-LD processor would fetch a context from somewhere."""
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            contexts = value.get("@context", [])
+            contexts = contexts if isinstance(contexts, list) else [contexts]
+            if "@import" in value or any(isinstance(context, str) for context in contexts):
+                return True
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return False
 
 
 @rule(
@@ -251,6 +272,6 @@ def host_card_is_plain(view: View) -> Iterator[Outcome]:
     if text.lstrip().startswith("---\n"):
         yield Fault(HOST_CARD, "begins with front matter", "Markdown")
     if view.spec.publish.base_url is not None:
-        relative = [t for t in re.findall(r"!\[[^\]]*\]\(([^)\s]+)", text) if "://" not in t]
+        relative = [t for t in re.findall(r"!\[[^\[\]]*\]\(([^)\s]+)", text) if "://" not in t]
         if relative:
             yield Fault(HOST_CARD, f"has the picture {relative[0]}", "absolute addresses")

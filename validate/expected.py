@@ -13,7 +13,7 @@ import numpy.typing as npt
 import shapely
 
 from clay_publish.area import read_area
-from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, Summary
+from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, Summary, empty
 from clay_publish.validate.cells import scene_grid
 from clay_publish.validate.coverage_rows import coverage_batches, equals, first_items, whole_numbers
 from clay_publish.validate.expected_utm import utm_layers
@@ -59,7 +59,8 @@ def _expected_in_scenes(view: "View") -> list[Layer | None]:
             made.append(None)
             continue
         rows, cols = source.shape[0] // size, source.shape[1] // size
-        layer = Layer(f"item {source.id}", 0, 0, np.zeros((rows, cols), np.uint8))
+        name = f"item {source.id}"
+        layer = Layer(name, 0, 0, empty(name, rows, cols))
         area = areas[source.block] if 0 <= source.block < len(areas) else None
         if area is None:
             layer.flags[:] = EXPECTED

@@ -17,7 +17,7 @@ from clay_publish.area import Area, items_area, read_area
 from clay_publish.errors import ReleaseError
 from clay_publish.expectation import ZoneCells, expected_cells
 from clay_publish.grid import UtmGrid
-from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, Summary
+from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, Summary, empty
 from clay_publish.validate.coverage_rows import coverage_batches, equals, whole_numbers
 from clay_publish.validate.moments import micros
 from clay_publish.windows import Window
@@ -78,6 +78,10 @@ def window_of(source: "Source", view: "View") -> Window | None:
     return next((w for w in windows if source.moment is not None and source.moment in w), None)
 
 
+_MAX_CELLS = 4_000_000_000
+"""Chips of a release that are counted."""
+
+
 def utm_layers(view: "View") -> Iterator[Summary]:
     """One layer for each zone and window; only one zone's bitmaps are held at a time.
 
@@ -86,8 +90,12 @@ def utm_layers(view: "View") -> Iterator[Summary]:
     """
     if view.fingerprint.gsd is None:
         raise ReleaseError("fingerprint", "has no gsd, which the utm layout needs")
-    grid = UtmGrid(view.fingerprint.size * view.fingerprint.gsd)
+    side = view.fingerprint.size * view.fingerprint.gsd
+    grid = UtmGrid(side)
     asked = steps(view)
+    chips = sum(step.area.km2 for step in asked) * 1e6 / max(side, 1e-3) ** 2
+    if chips > _MAX_CELLS:
+        raise ReleaseError("release.yaml", f"asks for about {chips:,.0f} chips", f"at most {_MAX_CELLS:,}")
     streams = [expected_cells(grid, step.area.geometry, rule=step.area.rule) for step in asked]
     waiting: list[ZoneCells | None] = [next(stream, None) for stream in streams]
     tables = _tables(view)
@@ -112,7 +120,8 @@ def expected_layer(cells: ZoneCells, name: str) -> Layer:
     row, first, stop = cells.runs
     low, left = int(row.min()), int(first.min())
     shape = (int(row.max()) + 1 - low, int(stop.max()) - left)
-    layer = Layer(f"zone {cells.zone}, {name}", low, left, np.zeros(shape, np.uint8))
+    title = f"zone {cells.zone}, {name}"
+    layer = Layer(title, low, left, empty(title, *shape))
     layer.mark_runs(row, first, stop, EXPECTED)
     return layer
 

@@ -59,6 +59,7 @@ _FACTS: dict[str, Callable[[Chips, "View"], Array]] = {
     "high": lambda chips, _: chips.sums.high[None],
     "lon": lambda chips, _: chips.floats("lon"),
     "lat": lambda chips, _: chips.floats("lat"),
+    "loss": lambda chips, _: chips.floats("loss").astype(np.float32),
     "moments": lambda chips, _: chips.micros("datetime"),
     "epsg": lambda chips, _: _narrow(chips.integers("epsg")),
     "rows": lambda chips, _: _narrow(chips.integers("row")),

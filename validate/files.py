@@ -1,21 +1,55 @@
 """The files of a release: listed, opened, and read as tables and texts when a rule first asks."""
 
+import hashlib
+import tempfile
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clay_publish import release as paths
 from clay_publish.errors import ReleaseError, StoreError
-from clay_publish.release import DataFile, Release
+from clay_publish.release import DataFile, Release, footer_keys
+from clay_publish.store import Store
+from clay_publish.validate import bombs
+
+QUICK_BYTES = 8_000_000
+"""Larger tables and documents on a server are left alone by a quick look."""
+
+MAX_TABLE = 400_000_000
+"""Bytes in memory of a table that is read whole."""
+
+MAX_ROWS = 1 << 16
+_PIECE = 1 << 22
 
 
 class Files:
     """Files of one release. What is read is kept; what cannot be raises `ReleaseError`."""
 
-    def __init__(self, release: Release) -> None:
+    def __init__(self, release: Release, *, quick: bool = False) -> None:
         self.release = release
+        self.quick = quick
+        """Whether only metadata, footers and a sample are read."""
+        self.hashed: dict[str, str] = {}
+        """SHA-256 of the files that were fetched."""
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for copies of what lies on a server; gone when the block ends."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="clay-publish-")
+        return Path(self._folder.name)
 
     @cached_property
     def files(self) -> list[str]:
@@ -29,8 +63,18 @@ class Files:
 
     @cached_property
     def data_paths(self) -> list[str]:
-        """Every file below `embeddings/` that calls itself Parquet."""
-        return [p for p in self.files if p.startswith(f"{paths.EMBEDDINGS}/") and p.endswith(".parquet")]
+        """Every file below `embeddings/` that calls itself Parquet; of another kind of release, every one there is."""
+        below = [p for p in self.parquet_paths if p.startswith(f"{paths.EMBEDDINGS}/")]
+        if below or not {paths.SPEC, paths.COLLECTION, paths.MANIFEST}.isdisjoint(self.files):
+            return below
+        return self.parquet_paths
+
+    @cached_property
+    def foreign(self) -> bool:
+        """Whether other software made this: no spec, no manifest, and no footer that says what decided the vectors."""
+        if not {paths.SPEC, paths.MANIFEST}.isdisjoint(self.files):
+            return False
+        return not any("embrel:decided_by" in footer.get("emb", {}) for footer in self.footers.values())
 
     @cached_property
     def parquet_paths(self) -> list[str]:
@@ -43,11 +87,35 @@ class Files:
         return {path: error for path in self.parquet_paths if (error := self._opens(path)) is not None}
 
     def _opens(self, path: str) -> str | None:
+        store = self.release.store
         try:
-            self.metadata[path] = self.release.parquet(path).metadata
-        except ReleaseError as error:
+            size = store.size(path)
+            with store.ranges(path) as file:
+                bombs.check_tail(file, size, path)
+                opened = self.release.parquet(path)
+                footer = opened.metadata
+                bombs.check_footer(footer, size, path)
+                if store.local and not self.quick:
+                    self.costs[path] = bombs.check_pages(file, footer, size, path)
+        except StoreError as error:
             return error.found
+        except ReleaseError as error:
+            # A part of the file may be named: keep it.
+            part = error.where.partition(f"{path}: ")[2]
+            return f"{part}: {error.found}" if part else error.found
+        self.metadata[path] = footer
+        self.schemas[path] = opened.schema_arrow
         return None
+
+    @cached_property
+    def schemas(self) -> dict[str, pa.Schema]:
+        """Arrow schemas of the Parquet files that could be opened, with their footer keys."""
+        return {}
+
+    @cached_property
+    def costs(self) -> dict[str, bombs.Cost]:
+        """What reading takes, of the files whose pages were looked at."""
+        return {}
 
     @cached_property
     def metadata(self) -> dict[str, pq.FileMetaData]:
@@ -77,21 +145,69 @@ class Files:
 
     def _footer(self, path: str) -> dict[str, Any]:
         try:
-            return {k: v for k, v in self.release.footer(path).items() if isinstance(v, dict)}
+            return {k: v for k, v in footer_keys(self.schemas[path], path).items() if isinstance(v, dict)}
         except ReleaseError:  # SCH004 says so
             return {}
+
+    def source(self, path: str) -> Any:
+        """A file as an Arrow input, memory-mapped; one on a server is fetched once, and hashed on the way.
+
+        Raises:
+            ReleaseError: missing, or more than a quick look fetches.
+        """
+        store = self.release.store
+        self.afford(path)
+        try:
+            if store.local:
+                return store.arrow(path)
+            copy = self.scratch / hashlib.sha256(path.encode()).hexdigest()
+            if path not in self.hashed:
+                with copy.open("wb") as target:
+                    self.hashed[path] = digest(store, path, target)
+            return pa.memory_map(str(copy))
+        except StoreError as error:
+            raise ReleaseError(path, error.found) from error
+
+    def afford(self, path: str) -> None:
+        """Refuse what a quick look at a server leaves alone.
+
+        Raises:
+            ReleaseError: it is larger.
+        """
+        if self.quick and not self.release.store.local and (size := self.release.store.size(path)) > QUICK_BYTES:
+            raise ReleaseError(path, f"has {size:,} bytes, which a quick look does not fetch")
+
+    def batches(self, path: str, most: int, **options: Any) -> Iterator[pa.RecordBatch]:
+        """The rows of a table, page checksums compared, as many at once as the memory takes.
+
+        Raises:
+            ReleaseError: missing, unreadable, damaged, or made to fill the memory.
+        """
+        footer = self.footer_of(path)
+        source = self.source(path)
+        cost = self.costs.get(path) or bombs.check_pages(source, footer, source.size(), path)
+        self.costs[path] = cost
+        dictionaries = options.pop("read_dictionary", None)
+        try:
+            with pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=dictionaries) as file:
+                yield from file.iter_batches(min(most, cost.rows), **options)
+        except (pa.ArrowException, OSError) as error:
+            raise ReleaseError(path, f"cannot be read ({' '.join(str(error).split())})") from error
 
     def table(self, path: str) -> pa.Table:
         """A whole small table, page checksums compared.
 
         Raises:
-            ReleaseError: missing, unreadable, or damaged.
+            ReleaseError: missing, unreadable, damaged, or too large.
         """
-        self.footer_of(path)
-        try:
-            return self.release.parquet(path, verify=True).read()
-        except (pa.ArrowException, OSError) as error:
-            raise ReleaseError(path, f"cannot be read ({error})") from error
+        parts, size = [], 0
+        for batch in self.batches(path, MAX_ROWS):
+            size += batch.nbytes
+            if size > MAX_TABLE:
+                raise ReleaseError(path, f"takes more than {MAX_TABLE:,} bytes of memory")
+            parts.append(batch)
+        schema = self.footer_of(path).schema.to_arrow_schema()
+        return pa.Table.from_batches(parts, parts[0].schema if parts else schema)
 
     @cached_property
     def coverage_paths(self) -> list[str]:
@@ -132,6 +248,7 @@ class Files:
         Raises:
             ReleaseError: missing or not UTF-8.
         """
+        self.afford(path)
         try:
             return self.release.store.read(path, paths.MAX_DOCUMENT).decode("utf-8")
         except StoreError as error:
@@ -145,8 +262,16 @@ class Files:
         Raises:
             ReleaseError: a page does not match its checksum or cannot be decoded.
         """
-        try:
-            for _ in self.release.parquet(path, verify=True).iter_batches():
-                pass
-        except (pa.ArrowException, OSError) as error:
-            raise ReleaseError(path, " ".join(str(error).split())) from error
+        for _ in self.batches(path, MAX_ROWS):
+            pass
+
+
+def digest(store: Store, path: str, target: Any = None) -> str:
+    """SHA-256 of a file, optionally copied on the way."""
+    made = hashlib.sha256()
+    with store.ranges(path) as file:
+        while piece := file.read(_PIECE):
+            made.update(piece)
+            if target is not None:
+                target.write(piece)
+    return made.hexdigest()

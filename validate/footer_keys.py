@@ -28,7 +28,7 @@ _ERROR = Severity.ERROR
 def footers_are_there(view: View) -> Iterator[Outcome]:
     """Footer keys that hold a JSON object."""
     for path in view.embeddings:
-        metadata = view.release.parquet(path).schema_arrow.metadata or {}
+        metadata = view.schemas[path].metadata or {}
         for key in ("geo", "emb", "huggingface"):
             text = metadata.get(key.encode())
             if text is None:

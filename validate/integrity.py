@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.errors import ReleaseError
 from clay_publish.findings import Severity
 from clay_publish.release import (
     CARD,
@@ -19,10 +19,9 @@ from clay_publish.release import (
     SOURCES,
     SPEC,
 )
-from clay_publish.store import check_path
-from clay_publish.validate.pages import columns_without_checksum
+from clay_publish.store import is_safe
 from clay_publish.validate.repeats import repeated
-from clay_publish.validate.rules import Fault, Outcome, rule
+from clay_publish.validate.rules import Fault, Gap, Outcome, rule
 from clay_publish.validate.single_rows import value
 from clay_publish.validate.view import View
 
@@ -54,7 +53,7 @@ def manifest_files_exist(view: View) -> Iterator[Outcome]:
     """Manifest → directory."""
     there = set(view.files)
     for entry in view.manifest.files:
-        if _is_safe(entry.path) and entry.path not in there:
+        if is_safe(entry.path) and entry.path not in there:
             yield Fault(f"{MANIFEST}: {entry.path}", "does not exist", f"{entry.size:,} bytes")
 
 
@@ -154,6 +153,8 @@ def parquet_opens(view: View) -> Iterator[Outcome]:
 )
 def pages_are_whole(view: View) -> Iterator[Outcome]:
     """Pages, verified while they are read."""
+    if view.quick:
+        yield Gap("a quick look does not read every page")
     for path, why in view.scan.damaged.items():
         yield Fault(path, why, "pages that match their checksums")
     for path in view.metadata_paths:
@@ -172,11 +173,11 @@ def pages_are_whole(view: View) -> Iterator[Outcome]:
     fix="Write Parquet with page checksums (`write_page_checksum=True`).",
 )
 def pages_have_checksums(view: View) -> Iterator[Outcome]:
-    """The header of the first page of each column."""
-    for path in view.embeddings:
-        bare = columns_without_checksum(view, path)
-        if bare:
-            yield Fault(path, f"has pages without checksums in {', '.join(bare[:5])}", "a CRC-32 in every page header")
+    """The headers of the pages."""
+    for path, seen in view.scan.files.items():
+        if seen.bare:
+            columns = ", ".join(seen.bare[:5])
+            yield Fault(path, f"has pages without checksums in {columns}", "a CRC-32 in every page header")
 
 
 @rule(
@@ -224,7 +225,7 @@ def manifest_paths_are_safe(view: View) -> Iterator[Outcome]:
     """Path traversal, and the same path twice."""
     seen = set()
     for entry in view.manifest.files:
-        if not _is_safe(entry.path):
+        if not is_safe(entry.path):
             yield Fault(f"{MANIFEST}: {entry.path[:80]!r}", "leads out of the release", "a relative path below it")
         elif entry.path in seen:
             yield Fault(f"{MANIFEST}: {entry.path}", "is named twice", "one entry a file")
@@ -248,11 +249,3 @@ def ids_are_unique(view: View) -> Iterator[Outcome]:
             more = f"; {groups.extra:,} rows repeat an id in all" if groups.extra > 1 else ""
             yield Fault(f"{b[0]}: row {b[1]} ({names[1]})", f"has the id of row {a[1]} of {a[0]}{more}", "a new id")
             return
-
-
-def _is_safe(path: str) -> bool:
-    try:
-        check_path(path)
-    except StoreError:
-        return False
-    return True

@@ -34,7 +34,19 @@ def _local(view: View) -> str:
     """
     if not view.release.store.local:
         raise ReleaseError(view.release.store.where, "is not local; this reader is only tried on directories")
-    return view.release.store.path(EMBEDDINGS)
+    if view.quick:
+        raise ReleaseError(EMBEDDINGS, "would have to be read whole, which a quick look does not")
+    links = view.release.store.links()
+    if links:
+        raise ReleaseError(links[0], "is a link; this reader is only tried on plain files")
+    if view.unreadable:
+        path, why = next(iter(view.unreadable.items()))
+        raise ReleaseError(path, f"is not given to a reader ({why})")
+    if any(path.startswith(f"{EMBEDDINGS}/") for path in view.files):
+        return view.release.store.path(EMBEDDINGS)
+    if len(view.files) > len(view.data_paths):
+        raise ReleaseError(view.release.store.where, "holds other files beside the tables")
+    return view.release.store.where if len(view.files) > 1 else view.release.store.path(view.files[0])
 
 
 def _first(view: View) -> str:
@@ -127,7 +139,8 @@ def torchgeo_reads(view: View) -> Iterator[Outcome]:
 def duckdb_reads(view: View) -> Iterator[Outcome]:
     """Hive partitions and FLOAT[n]."""
     duckdb = _library("duckdb")
-    pattern = f"{_local(view)}/**/*.parquet".replace("'", "''")
+    folder = _local(view)
+    pattern = (folder if folder.endswith(".parquet") else f"{folder}/**/*.parquet").replace("'", "''")
     dimensions = view.fingerprint.dimensions
     try:
         with duckdb.connect() as connection:
@@ -156,6 +169,7 @@ def datasets_reads(view: View) -> Iterator[Outcome]:
     """The footer's features against the columns, and a row decoded by them."""
     datasets = _library("datasets")
     path = _first(view)
+    _local(view)
     metadata = view.release.parquet(path).schema_arrow
     try:
         features = datasets.Features.from_arrow_schema(metadata)

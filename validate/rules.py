@@ -30,7 +30,16 @@ GROUPS: dict[str, str] = {
 }
 """First three letters of a code, in the order in which rules are listed."""
 
-UNFORESEEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, pa.ArrowException)
+UNFORESEEN = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    pa.ArrowException,
+)
 """What a rule may stumble over in a release that anyone made: a text for a list, a list for a number.
 
 It is told as not checked, which is no verdict; the rules on schemas say what is wrong.
@@ -102,6 +111,15 @@ class Rule:
         """The group's title."""
         return GROUPS[self.code[:3]]
 
+
+OURS = {
+    *("SCH001", "SCH002", "SCH004", "SCH005", "SCH007", "SCH008", "SCH009", "SCH010", "SCH012", "SCH013", "SCH014"),
+    *("INT002", "INT008", "INT010", "GEO013", "TIM005", "PRV001", "RDR003", "RDR005", "RDR006"),
+}
+"""Rules that ask for how this program lays out a release. Of other software's they are infos."""
+
+GEOPARQUET = {"SCH011", "RDR002"}
+"""Rules that ask other software's tables for GeoParquet, where these call themselves so."""
 
 _RULES: dict[str, Rule] = {}
 

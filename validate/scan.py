@@ -1,23 +1,25 @@
 """The one pass over the embeddings: every byte is read once, hashed, its pages compared, and shown to all rules."""
 
-import hashlib
 import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clay_publish.errors import ClayPublishError
+from clay_publish.errors import ClayPublishError, ReleaseError, StoreError
 from clay_publish.progress import Progress
-from clay_publish.store import Store
+from clay_publish.validate import bombs
 from clay_publish.validate.chips import Chips
 from clay_publish.validate.facts import Facts, ReleaseFacts, facts_of
+from clay_publish.validate.files import digest
 from clay_publish.validate.rules import UNFORESEEN, Fault, Gap, Outcome, Rule, Sampled
 
 if TYPE_CHECKING:
@@ -25,7 +27,16 @@ if TYPE_CHECKING:
 
 BATCH = 8192
 """Rows at once: 32 MB of 1024 floats."""
-_PIECE = 1 << 22
+
+QUICK_FILES = 8
+"""Files that a quick look reads rows of, spread over the release."""
+
+QUICK_ROWS = 256
+"""Rows that it reads of each."""
+
+HEAVY = 48_000_000
+"""Bytes of open pages from which on one file is read at a time."""
+_BUFFER = 1 << 16
 
 
 @dataclass
@@ -43,6 +54,8 @@ class FileScan:
     gaps: dict[str, str] = field(default_factory=dict)
     """Why a rule could not judge this file, by code."""
     facts: list[Facts] = field(default_factory=list)
+    bare: list[str] = field(default_factory=list)
+    """Columns whose pages carry no checksum."""
 
 
 @dataclass
@@ -52,9 +65,22 @@ class Scan:
     files: dict[str, FileScan]
     digests: dict[str, str]
     """SHA-256 of every file that was read."""
-    facts: ReleaseFacts
+    seen: ReleaseFacts
+    """Of the rows that were read."""
     sampled: dict[str, Sampled]
     """What the rules that look at some rows only have seen, by code."""
+    quick: bool = False
+
+    @property
+    def facts(self) -> ReleaseFacts:
+        """Of all rows.
+
+        Raises:
+            ReleaseError: a quick look did not read them.
+        """
+        if self.quick:
+            raise ReleaseError("embeddings", "would have to be read whole, which a quick look does not")
+        return self.seen
 
     @property
     def damaged(self) -> dict[str, str]:
@@ -91,39 +117,40 @@ def scan(view: "View", rules: Sequence[Rule]) -> Scan:
     files, digests = {}, {}
     with ThreadPoolExecutor(workers) as pool, tempfile.TemporaryDirectory(prefix="clay-publish-") as scratch:
         waiting: list[tuple[str, Future[str] | None, Future[tuple[str | None, FileScan]]]] = []
-        for path in view.embeddings:
-            hashed = pool.submit(digest, store, path) if store.local else None
+        chosen = view.embeddings[:: max(1, -(-total // QUICK_FILES))] if view.quick else view.embeddings
+        for path in chosen:
+            hashed = pool.submit(digest, store, path) if store.local and not view.quick else None
             waiting.append((path, hashed, pool.submit(_scan_file, view, path, rules, scratch)))
         for done, (path, hashed, scanned) in enumerate(waiting, start=1):
             own, files[path] = scanned.result()
-            digests[path] = hashed.result() if hashed is not None else str(own)
-            view.report(Progress("validate", done, total, path))
+            known = hashed.result() if hashed is not None else own
+            if known is not None:
+                digests[path] = known
+            view.report(Progress("validate", done, len(waiting), path))
     facts = ReleaseFacts()
     for path, seen in files.items():
         facts.add(path, seen.rows, seen.facts)
         seen.facts = []
+    if view.quick:
+        seen_rows = Sampled(facts.rows, view.rows_told)
+        return Scan(files, digests, facts, {r.code: seen_rows for r in rules}, quick=True)
     looked = sum(-(-seen.rows // view.step) for seen in files.values())
     return Scan(files, digests, facts, {r.code: Sampled(looked, facts.rows) for r in rules if r.sampled})
 
 
-def digest(store: Store, path: str, target: Any = None) -> str:
-    """SHA-256 of a file, optionally copied on the way."""
-    made = hashlib.sha256()
-    with store.open(path) as file:
-        while piece := file.read(_PIECE):
-            made.update(piece)
-            if target is not None:
-                target.write(piece)
-    return made.hexdigest()
-
-
 def _scan_file(view: "View", path: str, rules: Sequence[Rule], scratch: str) -> tuple[str | None, FileScan]:
     store = view.release.store
+    if view.quick:
+        with store.ranges(path) as file:
+            return None, _scan_parquet(view, path, pa.PythonFile(file, mode="r"), rules)
     if store.local:
         return None, _scan_parquet(view, path, store.arrow(path), rules)
     # A remote file is fetched once, hashed on the way, and read from here.
     with tempfile.NamedTemporaryFile(dir=scratch, delete=False) as copy:
-        own = digest(store, path, copy)
+        try:
+            own = digest(store, path, copy)
+        except StoreError as error:
+            return None, FileScan(path, damage=error.found)
     try:
         return own, _scan_parquet(view, path, pa.memory_map(copy.name), rules)
     finally:
@@ -131,18 +158,39 @@ def _scan_file(view: "View", path: str, rules: Sequence[Rule], scratch: str) -> 
 
 
 def _scan_parquet(view: "View", path: str, source: Any, rules: Sequence[Rule]) -> FileScan:
-    seen = FileScan(path)
+    seen, footer = FileScan(path), view.footer_of(path)
+    # A quick look reads the first pages in the middle of the file.
+    groups = [footer.num_row_groups // 2] if view.quick and footer.num_row_groups else None
     try:
-        with pq.ParquetFile(source, page_checksum_verification=True) as file:
-            for batch in file.iter_batches(BATCH, use_threads=False):
-                chips = Chips(path, seen.rows, batch)
-                seen.rows += len(chips)
-                for rule in rules:
-                    _judge(rule, chips, view, seen)
-                seen.facts.append(facts_of(chips, view))
+        cost = view.costs.get(path) or bombs.check_pages(
+            source, footer, source.size(), path, groups=groups, first=view.quick
+        )
+        view.costs[path] = cost
+        seen.bare = cost.bare
+        with view.heavy if cost.pages > HEAVY else nullcontext():
+            _scan_rows(view, seen, source, rules, (groups, cost.rows))
+    except ReleaseError as error:
+        part = error.where.partition(f"{path}: ")[2]
+        seen.damage = f"{part}: {error.found}" if part else error.found
     except (pa.ArrowException, OSError) as error:
         seen.damage = " ".join(str(error).split())
     return seen
+
+
+def _scan_rows(
+    view: "View", seen: FileScan, source: Any, rules: Sequence[Rule], part: tuple[list[int] | None, int]
+) -> None:
+    groups, rows = part
+    buffer = _BUFFER if view.quick else 0
+    most = QUICK_ROWS if view.quick else BATCH
+    with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False, buffer_size=buffer) as file:
+        batches = file.iter_batches(min(most, rows), use_threads=False, row_groups=groups)
+        for batch in islice(batches, 1 if view.quick else None):
+            chips = Chips(seen.path, seen.rows, batch)
+            seen.rows += len(chips)
+            for rule in rules:
+                _judge(rule, chips, view, seen)
+            seen.facts.append(facts_of(chips, view))
 
 
 def _judge(rule: Rule, chips: Chips, view: "View", seen: FileScan) -> None:

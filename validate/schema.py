@@ -103,15 +103,16 @@ def one_vector_type(view: View) -> Iterator[Outcome]:
         if "embedding" not in schema.names:
             continue
         kind = schema.field("embedding").type
-        shape = f"{getattr(kind, 'list_size', '?')} × {_name(_value_type(schema))}"
+        size = kind.list_size if pa.types.is_fixed_size_list(kind) else None
+        shape = (size, _name(_value_type(schema)))
         if first is None:
             first = (path, kind)
         elif kind != first[1]:
             yield Fault(f"{path}: embedding", str(kind), f"{first[1]} as in {first[0]}")
         told = view.footers[path].get("emb", {})
-        claim = f"{told.get('emb:dimensions', '?')} × {told.get('data_type', '?')}"
-        if told and claim != shape:
-            yield Fault(f"{path}: footer emb", claim, f"{shape}, as the column has")
+        for key, own in zip(("emb:dimensions", "data_type"), shape, strict=True):
+            if own is not None and (key in told or "embrel:decided_by" in told) and told.get(key) != own:
+                yield Fault(f"{path}: footer emb: {key}", repr(told.get(key)), f"{own}, as the column has")
 
 
 @rule(

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clay_publish.errors import ReleaseError
+from clay_publish.validate import bombs
 from clay_publish.validate.chips import Chips
 
 if TYPE_CHECKING:
@@ -19,12 +20,27 @@ if TYPE_CHECKING:
 def value(view: "View", column: str, row: int) -> Any:
     """One value of an embeddings file, by its row in the release."""
     path, place = view.scan.facts.place(row)
-    file = view.release.parquet(path)
+    file = _opened(view, path)
     group = 0
     while place >= file.metadata.row_group(group).num_rows:
         place -= file.metadata.row_group(group).num_rows
         group += 1
     return _read(path, file, group, [column]).column(0)[place].as_py()
+
+
+def _opened(view: "View", path: str) -> pq.ParquetFile:
+    """The file, if its pages are no danger.
+
+    Raises:
+        ReleaseError: they are, or only a quick look was asked for.
+    """
+    if view.quick:
+        raise ReleaseError(path, "would have to be read whole, which a quick look does not")
+    if path not in view.costs:
+        store = view.release.store
+        with store.ranges(path) as file:
+            view.costs[path] = bombs.check_pages(file, view.footer_of(path), store.size(path), path)
+    return view.release.parquet(path)
 
 
 def _read(path: str, file: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
@@ -38,7 +54,7 @@ def vectors_of(view: "View", ids: set[str]) -> Iterator[tuple[str, str, npt.NDAr
     """File, id and dequantized vector of the chips that have these ids; other rows' vectors are not decoded."""
     wanted = pa.array(sorted(ids), pa.string())
     for path in view.embeddings:
-        file = view.release.parquet(path)
+        file = _opened(view, path)
         columns = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
         for group in range(file.num_row_groups):
             mask = pc.is_in(_read(path, file, group, ["id"]).column(0), value_set=wanted)
@@ -55,7 +71,7 @@ def some_vectors(view: "View", most: int) -> Iterator[tuple[str, str, npt.NDArra
     """File, id and vector of some chips, spread over the files."""
     share = max(1, most // max(len(view.embeddings), 1))
     for path in view.embeddings[:most]:
-        for batch in view.release.parquet(path).iter_batches(share):
+        for batch in _opened(view, path).iter_batches(share):
             chips = Chips(path, 0, batch)
             for row in range(len(chips)):
                 yield path, chips.value("id", row), chips.values(np.array([row]))[0].astype(np.float64)

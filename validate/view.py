@@ -1,39 +1,57 @@
 """A release as the rules see it: everything is read when a rule first asks, and once."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from clay_publish import release as paths
+from clay_publish.bounded import parse_yaml
 from clay_publish.errors import ReleaseError
 from clay_publish.fingerprint import Fingerprint
 from clay_publish.manifest import Manifest, read_manifest
 from clay_publish.progress import Report
 from clay_publish.release import EMBEDDINGS, SPEC, Release
 from clay_publish.spec import Spec
-from clay_publish.store import is_url
+from clay_publish.store import Store, is_url
 from clay_publish.validate.bitmaps import Summary
 from clay_publish.validate.cells import Grid, scene_grid, stretch, utm_grid
 from clay_publish.validate.chips import Chips
 from clay_publish.validate.expected import layers
-from clay_publish.validate.files import Files
+from clay_publish.validate.files import Files, digest
 from clay_publish.validate.rules import Rule
-from clay_publish.validate.scan import Scan, digest, scan
+from clay_publish.validate.scan import Scan, scan
 from clay_publish.validate.sources import Sources, read_sources
+
+_SMALL = 1_000_000
+"""Bytes of a file that is hashed in one piece."""
 
 
 class View(Files):
     """What the rules ask of a release. Attributes raise `ReleaseError` where the release does not have them."""
 
-    def __init__(self, release: Release, rules: Sequence[Rule], sample: int, report: Report) -> None:
-        super().__init__(release)
+    def __init__(
+        self,
+        release: Release,
+        rules: Sequence[Rule],
+        sample: int,
+        report: Report,
+        *,
+        quick: bool = False,
+        previous: Release | None = None,
+    ) -> None:
+        super().__init__(release, quick=quick)
+        self._previous = previous
+        self.heavy = Lock()
+        """Held while a file is read that takes much memory."""
         self.sample = sample
         """Rows that the costly checks look at, at most."""
         self.report = report
@@ -185,10 +203,7 @@ class View(Files):
         if not lines or lines[0].strip() != "---" or "---" not in [line.strip() for line in lines[1:]]:
             raise ReleaseError(paths.CARD, "has no front matter between two lines `---`")
         end = [line.strip() for line in lines[1:]].index("---") + 1
-        try:
-            matter = yaml.safe_load("\n".join(lines[1:end]))
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ReleaseError(paths.CARD, f"has front matter that is no YAML ({error})") from error
+        matter = parse_yaml("\n".join(lines[1:end]).encode(), f"{paths.CARD}: front matter")
         if not isinstance(matter, dict):
             raise ReleaseError(paths.CARD, "has front matter that is no mapping")
         return matter
@@ -201,8 +216,17 @@ class View(Files):
     @cached_property
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file; the embeddings are hashed in the pass that reads them."""
-        rest = [p for p in self.files if p not in self.embeddings]
-        return self.scan.digests | {path: digest(self.release.store, path) for path in rest}
+        if self.quick:
+            raise ReleaseError(self.release.store.where, "would have to be read whole, which a quick look does not")
+        known = {**self.scan.digests, **self.hashed}
+        rest = [path for path in self.files if path not in known]
+        return known | {path: self._digest(path) for path in rest}
+
+    def _digest(self, path: str) -> str:
+        store = self.release.store
+        if not store.local and store.size(path) <= _SMALL:  # most were read already, and are remembered
+            return hashlib.sha256(store.read(path)).hexdigest()
+        return digest(store, path)
 
     @cached_property
     def previous(self) -> "View | None":
@@ -211,19 +235,36 @@ class View(Files):
         Raises:
             ReleaseError: it is named and not to be found from here.
         """
-        named = self.spec.previous
-        if named is None:
+        if self._previous is not None:
+            before = self._previous
+        elif self.spec.previous is None:
             return None
-        if not is_url(named):
-            if not self.release.store.local:
-                raise ReleaseError(SPEC, f"names the previous version {named!r} without its address")
-            named = str(Path(self.release.store.where).parent / Path(named).name)
-        view = View(Release(named), [], self.sample, self.report)
+        else:
+            before = Release(neighbour(self.release.store, self.spec.previous))
+        view = View(before, [], self.sample, self.report, quick=self.quick)
         if not view.data_paths:
-            raise ReleaseError(named, "holds no embeddings of the previous version")
+            raise ReleaseError(before.store.where, "holds no embeddings of the previous version")
         return view
 
     @cached_property
     def scan(self) -> Scan:
         """The one pass over all embeddings files."""
         return scan(self, self._row_rules)
+
+
+def neighbour(store: Store, named: str) -> str:
+    """Where the version before lies, as a release names it: on the same server, or in the folder beside.
+
+    Raises:
+        ReleaseError: it is named somewhere else; a release is not what decides where this program goes.
+    """
+    fix = "Name it with --previous."
+    if is_url(named):
+        mine, its = urlsplit(store.where), urlsplit(named)
+        if store.local or (mine.scheme, mine.netloc) != (its.scheme, its.netloc):
+            raise ReleaseError(SPEC, f"names the previous version {named!r}, which lies elsewhere", fix=fix)
+        return named
+    name = Path(named).name
+    if not store.local or name in {"", ".."}:
+        raise ReleaseError(SPEC, f"names the previous version {named!r} without its address", fix=fix)
+    return str(Path(store.where).parent / name)

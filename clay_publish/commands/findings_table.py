@@ -33,7 +33,9 @@ def _verdict(validation: ValidationReport, found: Sequence[Finding], unchecked: 
     ]
     more = f", {unchecked} could not be checked" if unchecked else ""
     said = ", ".join(counts) or "no findings"
-    return f"{validation.where}: {said}; {passed} of {len(validation.checked)} rules passed{more}"
+    read = f"; {validation.fetched:,} bytes fetched" if validation.fetched else ""
+    quick = " at a quick look" if validation.quick else ""
+    return f"{validation.where}: {said}{quick}; {passed} of {len(validation.checked)} rules passed{more}{read}"
 
 
 def _findings_lines(found: Sequence[Finding]) -> str:

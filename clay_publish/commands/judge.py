@@ -1,6 +1,7 @@
 """`validate` and `rules`: judge a release, wherever it lies, and say what it is judged by."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,12 +10,20 @@ from clay_publish.commands.options import Json, Quiet, Where
 from clay_publish.commands.screen import Screen
 
 if TYPE_CHECKING:
-    from clay_publish.findings import ValidationReport
+    from clay_publish.findings import Severity, ValidationReport
     from clay_publish.progress import Report
     from clay_publish.release import Release
 
 Codes = Annotated[list[str] | None, typer.Option(metavar="CODE", help="A rule (COV001) or group (COV); repeatable.")]
 FailOn = Annotated[str, typer.Option(metavar="SEVERITY", help="Exit with 1 from here on: info, warning or error.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Read metadata, footers and a sample of chips only.")]
+Before = Annotated[
+    str | None,
+    typer.Option("--previous", metavar="RELEASE", help="The version before, where it does not lie beside this one."),
+]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page for people.")]
+Junit = Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML, for CI.")]
+Sarif = Annotated[Path | None, typer.Option(metavar="FILE", help="Write SARIF, for code hosts.")]
 Sample = Annotated[int | None, typer.Option(min=1, metavar="CHIPS", help="Chips that costly checks look at, at most.")]
 
 
@@ -24,6 +33,11 @@ def validate(
     skip: Codes = None,
     fail_on: FailOn = "error",
     sample: Sample = None,
+    quick: Quick = False,
+    previous: Before = None,
+    html: Html = None,
+    junit: Junit = None,
+    sarif: Sarif = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,17 +46,43 @@ def validate(
     from clay_publish.errors import ReleaseError
     from clay_publish.findings import Severity
     from clay_publish.release import Release
+    from clay_publish.store import OneFile
 
     if fail_on not in set(Severity):
         raise typer.BadParameter(f"{fail_on!r} is no severity: info, warning or error", param_hint="--fail-on")
     screen = Screen(quiet=quiet, as_json=json)
     with screen.progress() as report:
-        validation = judge(Release(where), report, only=only or (), skip=skip or (), sample=sample)
+        release = Release(OneFile(where)) if where.endswith(".parquet") else Release(where)
+        validation = judge(
+            release, report, only=only or (), skip=skip or (), sample=sample, quick=quick, previous=previous
+        )
+    _write(validation, Severity(fail_on), html=html, junit=junit, sarif=sarif)
     screen.result(render(validation), validation.model_dump(mode="json"))
     if validation.at_or_above(Severity(fail_on)):
         raise typer.Exit(1)
     if not any(state.startswith(("passed", "failed")) for state in validation.checked.values()):
         raise ReleaseError(validation.where, "could not be judged by any of these rules")
+
+
+def _write(
+    validation: "ValidationReport", threshold: "Severity", *, html: Path | None, junit: Path | None, sarif: Path | None
+) -> None:
+    from clay_publish import reports
+    from clay_publish.errors import StoreError
+    from clay_publish.validate import all_rules
+
+    rules = all_rules()
+    texts: list[tuple[Path | None, Callable[[], str]]] = [
+        (html, lambda: reports.html(validation, rules)),
+        (junit, lambda: reports.junit(validation, rules, threshold)),
+        (sarif, lambda: reports.sarif(validation, rules)),
+    ]
+    for path, make in texts:
+        if path is not None:
+            try:
+                path.write_text(make(), encoding="utf-8")
+            except OSError as error:
+                raise StoreError(str(path), f"cannot be written ({error.strerror})") from error
 
 
 def judge(
@@ -52,12 +92,23 @@ def judge(
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     sample: int | None = None,
+    quick: bool = False,
+    previous: str | None = None,
 ) -> "ValidationReport":
     """Call the judge of releases."""
+    from clay_publish.release import Release
     from clay_publish.validate import SAMPLE
     from clay_publish.validate import validate as judge_release
 
-    return judge_release(release, only=only, skip=skip, sample=SAMPLE if sample is None else sample, report=report)
+    return judge_release(
+        release,
+        only=only,
+        skip=skip,
+        sample=SAMPLE if sample is None else sample,
+        quick=quick,
+        previous=None if previous is None else Release(previous),
+        report=report,
+    )
 
 
 def rules(only: Codes = None, json: Json = False) -> None:

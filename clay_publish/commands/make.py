@@ -27,7 +27,7 @@ def run(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json = Fal
     with screen.progress() as report:
         release, record, previous = _embed(spec, out, report)
         describe(release, report, previous=previous)
-        validation = judge(release, report)
+        validation = judge(release, report, previous=previous)
     seconds = time.monotonic() - begun
     summary = {**_summary(release, record), "seconds": round(seconds, 1), "findings": _count(validation.findings)}
     verdict = "valid" if not _count(validation.findings).get("error") else "NOT valid"

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,20 @@ def serve(command: list[Any], port: int, folder: Path, settings: dict[str, str])
         finally:
             server.terminate()
             server.wait(timeout=20)
+
+
+def start_ministack(folder: Path) -> Iterator[str]:
+    """An S3 server that knows conditional writes, checksums and multipart uploads; its address."""
+    port = free_port()
+    settings = {
+        "IOT_MTLS_ENABLED": "0",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "SERVICES": "s3",
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(folder / "data"),
+    }
+    yield from serve([Path(sys.executable).with_name("ministack")], port, folder, settings)
 
 
 def with_client(address: str, work: Callable[[Any], Any]) -> Any:

@@ -1,5 +1,8 @@
 """The pages of the docs that are made from the rules: `python tests/validate/write_rules.py`."""
 
+import json
+from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -12,7 +15,9 @@ import mutations_tables  # noqa: F401
 import mutations_vectors  # noqa: F401
 from breakage import MUTATIONS
 
-from clay_publish.validate import all_rules
+from clay_publish.findings import ValidationReport
+from clay_publish.validate import Rule, all_rules
+from clay_publish.validate.rules import OURS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -35,6 +40,54 @@ schema is not to be had, is listed as *not checked* and never counts as passed. 
 All embeddings files are read once, in one pass that hashes them, compares the checksums of their pages, and shows each
 batch of rows to all rules; two files at a time on two cores. About 60 bytes a chip are kept for the rules that compare
 chips with each other.
+
+## Releases elsewhere, and quick looks
+
+RELEASE is a directory, an address, or one Parquet file:
+
+    clay-publish validate https://data.source.coop/clay/shore/1.0.0
+    clay-publish validate s3://bucket/shore/1.0.0 --quick
+    clay-publish validate hf://datasets/clay/shore@v1.0.0
+    clay-publish validate embeddings.parquet
+
+Over the network each file is fetched once. `--quick` reads metadata, the footers and the first rows of eight files at
+most, leaves alone what is larger than 8 MB, says how many bytes it fetched, and lists all that it could not know as
+*not checked*. Readers that open files by themselves (`RDR`, `SCH011`) are tried on directories only. A web server
+cannot list its files: what lies there is what the manifest names.
+
+## Reports
+
+`--json` prints one document ([its schema](validation-report.schema.json)); `--html FILE` writes one page with the
+verdict, the findings and how to mend them, the gaps on a map, and the distributions of the vectors' lengths, losses and
+similarities; `--junit FILE` and `--sarif FILE` are for CI. The page holds no script and asks for nothing.
+
+In a GitHub workflow:
+
+```yaml
+permissions:
+  contents: read
+  security-events: write
+steps:
+  - run: pip install clay-publish
+  - run: clay-publish validate https://data.source.coop/clay/shore/1.0.0 --html report.html --sarif report.sarif
+  - uses: actions/upload-artifact@v4
+    if: always()
+    with: {{name: report, path: report.html}}
+  - uses: github/codeql-action/upload-sarif@v3
+    if: always()
+    with: {{sarif_file: report.sarif}}
+```
+
+## Releases of others, and hostile ones
+
+What is not made by clay-publish is judged as far as it goes: rules that ask for our own layout tell an *info*, no more.
+
+A release decides nothing about the machine that judges it. Links out of the directory, paths with `..` and addresses in
+documents are not followed, nor redirects to private addresses; a version before that a spec names on another server is
+only read with `--previous`. JSON and YAML are counted before they are parsed, tags and self-repeating aliases refused;
+Parquet footers and page headers are read before any page is decompressed. Texts are shown without control characters.
+
+## Schemas
 
 Schemas of STAC extensions are fetched once from where the extensions are published, and kept in
 `~/.cache/clay-publish/schemas`. With `CLAY_PUBLISH_SCHEMAS=FOLDER` they come from that folder and nothing is fetched.
@@ -67,7 +120,8 @@ def rules_page() -> str:
     for group, rules in groupby(all_rules(), key=lambda rule: rule.group):
         parts.append(f"\n## {group}\n")
         parts += [
-            f"\n### {rule.code} {rule.title}\n\n*{rule.severity}.* {rule.reason}\n\nMend: {rule.fix}\n"
+            f"\n### [{rule.code}](rules/{rule.code}.md) {rule.title}\n\n"
+            f"*{rule.severity}.* {rule.reason}\n\nMend: {rule.fix}\n"
             for rule in rules
         ]
     return "".join(parts)
@@ -76,13 +130,41 @@ def rules_page() -> str:
 def mutations_page() -> str:
     """`docs/rules-mutations.md`."""
     ordered = sorted(MUTATIONS, key=lambda m: ([r.code for r in all_rules()].index(m.code), m.name))
-    rows = [f"| {m.what} | [{m.code}](rules.md) | `{m.name}` |\n" for m in ordered]
+    rows = [f"| {m.what} | [{m.code}](rules/{m.code}.md) | `{m.name}` |\n" for m in ordered]
     return _MUTATIONS + "".join(rows)
 
 
-PAGES = {"rules.md": rules_page, "rules-mutations.md": mutations_page}
+def rule_page(rule: Rule) -> str:
+    """`docs/rules/CODE.md`."""
+    ways = [m.what for m in MUTATIONS if m.code == rule.code]
+    shown = "".join(f"- {what}\n" for what in ways)
+    found = f"\n## What it is tested to find\n\n{shown}" if ways else ""
+    of_others = "\nIn a release of other software this is an info: it asks for a layout that is ours.\n"
+    return (
+        f"# {rule.code} {rule.title}\n\n"
+        f"| group | severity |\n|---|---|\n| {rule.group} | {rule.severity} |\n\n"
+        f"{rule.reason}\n{of_others if rule.code in OURS else ''}\n"
+        f"## How to mend it\n\n{rule.fix}\n\n"
+        f"    clay-publish validate RELEASE --only {rule.code}\n{found}\n"
+        "[All rules](../rules.md)\n"
+    )
+
+
+def report_schema() -> str:
+    """`docs/validation-report.schema.json`: what `clay-publish validate --json` prints."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ValidationReport.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "rules.md": rules_page,
+    "rules-mutations.md": mutations_page,
+    "validation-report.schema.json": report_schema,
+    **{f"rules/{rule.code}.md": partial(rule_page, rule) for rule in all_rules()},
+}
 
 
 if __name__ == "__main__":
+    (DOCS / "rules").mkdir(exist_ok=True)
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), encoding="utf-8")

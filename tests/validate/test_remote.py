@@ -1,0 +1,143 @@
+"""The same verdict wherever a release lies, and a quick look that reads little."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import hub_server
+import pytest
+from breakage import Broken
+from huggingface_hub import CommitOperationAdd, HfApi
+from image_server import Fault, ImageServer
+from s3_servers import KEY, SECRET, start_ministack, with_client
+
+from clay_publish.findings import ValidationReport
+from clay_publish.release import Release
+from clay_publish.validate import validate
+
+Run = Callable[..., "CompletedProcess[str]"]
+LOCAL_ONLY = {"SCH011", "RDR001", "RDR002", "RDR003", "RDR004", "RDR005", "RDR007"}
+"""Rules whose readers open files by themselves."""
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "HF_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws"))
+
+
+@pytest.fixture
+def faulty(broken: Callable[..., Broken]) -> Broken:
+    """A release with faults in rows, documents and files."""
+    release = broken("small")
+    release.value("valid_fraction", 5, 7.0)
+    release.settle()
+    card = release.folder / "README.md"
+    card.write_text(card.read_text() + "\n[gone](figures/gone.png)\n")
+    return release
+
+
+def same_but_local(remote: ValidationReport, local: ValidationReport) -> None:
+    assert [f for f in remote.findings if f.code not in LOCAL_ONLY] == [
+        f.model_copy(update={"where": f.where.replace(local.where, remote.where)})
+        for f in local.findings
+        if f.code not in LOCAL_ONLY
+    ]
+    state = {code: told.partition(":")[0] for code, told in local.checked.items() if code not in LOCAL_ONLY}
+    elsewhere = {code: told.partition(":")[0] for code, told in remote.checked.items() if code not in LOCAL_ONLY}
+    assert elsewhere == state
+    assert remote.measures == local.measures
+    assert remote.fetched > 0
+
+
+def test_over_http(faulty: Broken) -> None:
+    local = validate(Release(str(faulty.folder)))
+    assert {"VEC006", "DOC015", "INT004"} <= {f.code for f in local.findings}
+    with ImageServer(faulty.folder.parent) as server:
+        remote = validate(Release(f"{server.url}/{faulty.folder.name}"))
+        sent = sum(request.sent for request in server.requests)
+    same_but_local(remote, local)
+    assert sent == pytest.approx(remote.fetched, rel=0.05)
+    assert remote.fetched < 1.5 * sum(f.stat().st_size for f in faulty.folder.rglob("*") if f.is_file())
+
+
+@pytest.mark.slow
+def test_over_s3(faulty: Broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = validate(Release(str(faulty.folder)))
+    for address in start_ministack(tmp_path):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
+        with_client(
+            address,
+            lambda c: c.create_bucket(Bucket="judged", CreateBucketConfiguration={"LocationConstraint": "us-west-2"}),
+        )
+        for file in sorted(p for p in faulty.folder.rglob("*") if p.is_file()):
+            key = f"shore/1.0.0/{file.relative_to(faulty.folder)}"
+            with_client(address, lambda c, k=key, f=file: c.put_object(Bucket="judged", Key=k, Body=f.read_bytes()))
+        same_but_local(validate(Release("s3://judged/shore/1.0.0")), local)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[hub_server.Hub]:
+    (tmp_path / "hub").mkdir()
+    with hub_server.Hub(tmp_path / "hub", xet=False) as running:
+        yield running
+
+
+def test_on_the_hub_at_a_revision(faulty: Broken, hub: hub_server.Hub, run: Run) -> None:
+    api = HfApi(endpoint=hub.address, token="t")  # noqa: S106 - any will do
+    api.create_repo("clay/shore", repo_type="dataset")
+    files = sorted(p for p in faulty.folder.rglob("*") if p.is_file())
+    operations = [CommitOperationAdd(str(f.relative_to(faulty.folder)), f.read_bytes()) for f in files]
+    api.create_commit("clay/shore", operations, commit_message="v1.0.0", repo_type="dataset")
+    api.create_tag("clay/shore", tag="v1.0.0", repo_type="dataset")
+    local = validate(Release(str(faulty.folder)))
+    where, env = "hf://datasets/clay/shore@v1.0.0", {"HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1"}
+    told = run("validate", where, "--json", "--quiet", code=1, env=env).stdout
+    same_but_local(ValidationReport.model_validate_json(told), local)
+
+
+def test_a_quick_look_reads_little_and_calls_nothing_passed_that_it_did_not_read(
+    good: Callable[[str], Path], run: Run
+) -> None:
+    folder = good("large")
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    with ImageServer(folder.parent) as server:
+        told = json.loads(run("validate", f"{server.url}/{folder.name}", "--quick", "--json", "--quiet").stdout)
+        sent = sum(request.sent for request in server.requests)
+        rows = sum(r.sent for r in server.requests if "embeddings/" in r.name)
+    assert told["fetched"] == pytest.approx(sent, rel=0.05)
+    assert sent < size / 3
+    assert rows < sum(f.stat().st_size for f in (folder / "embeddings").rglob("*.parquet")) / 3
+    assert told["findings"] == []
+    for code in ("INT004", "INT007", "INT012", "COV001", "VEC007"):
+        assert told["checked"][code].startswith("not checked"), code
+    assert told["checked"]["VEC001"].startswith("passed on ")
+    assert told["checked"]["INT003"] == "passed"
+
+
+def test_a_quick_look_finds_what_lies_in_footers_documents_and_the_sample(faulty: Broken) -> None:
+    found = {f.code for f in validate(Release(str(faulty.folder)), quick=True).findings}
+    assert {"VEC006", "DOC015", "INT003"} <= found
+    assert "COV001" not in found
+
+
+def test_a_single_file_on_a_server_is_judged(good: Callable[[str], Path], run: Run) -> None:
+    folder = good("small")
+    data = Release(str(folder)).data_files()[0]
+    with ImageServer(folder) as server:
+        told = json.loads(run("validate", f"{server.url}/{data}", "--only", "VEC", "--json", "--quiet").stdout)
+    assert told["checked"]["VEC001"] == "passed"
+
+
+def test_a_server_that_refuses_a_file_is_one_finding(good: Callable[[str], Path]) -> None:
+    folder = good("small")
+    with ImageServer(folder.parent, faults=[Fault("status:403", name="embeddings/")]) as server:
+        report = validate(Release(f"{server.url}/{folder.name}"))
+    assert "INT006" in {f.code for f in report.findings}
+    assert "passed" not in report.checked["VEC001"]

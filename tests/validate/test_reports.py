@@ -1,0 +1,138 @@
+"""Reports for people and for CI, of good releases and of broken ones whose texts are hostile."""
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import jsonschema
+import pyarrow as pa
+import pytest
+import shapely
+from breakage import Broken
+from browser import axe, look
+from write_rules import DOCS
+
+from clay_publish import reports
+from clay_publish.findings import Severity, ValidationReport
+from clay_publish.release import Release
+from clay_publish.validate import all_rules, validate
+
+Run = Callable[..., "CompletedProcess[str]"]
+SCRIPT = "<script>window.hacked=1</script><img src=http://127.0.0.1:9/x onerror=window.hacked=1>"
+SCHEMA = DOCS / "validation-report.schema.json"
+
+
+def hurt(release: Broken) -> None:
+    """Gaps, faults and texts that a browser would run."""
+    table = release.table(release.coverage)
+    rows = table.to_pylist()
+    shapes = dict(zip(*[release.table(release.data)[name].to_pylist() for name in ("id", "geometry")], strict=True))
+    features = []
+    for number, row in enumerate(rows):
+        if number % 3 == 0:
+            row.update(status="missing", reason="cloud" if number % 2 else SCRIPT)
+            outline = shapely.geometry.mapping(shapely.from_wkb(shapes[row["id"]]))
+            said = {"reason": row["reason"], "window": f"{SCRIPT} 2016", "chips": 1}
+            features.append({"type": "Feature", "geometry": outline, "properties": said})
+    release.put(release.coverage, pa.Table.from_pylist(rows, table.schema))
+    (release.folder / "gaps.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    collection = json.loads((release.folder / "collection.json").read_text())
+    collection |= {"license": f'"><svg onload=window.hacked=1>{SCRIPT}', "title": SCRIPT}
+    (release.folder / "collection.json").write_text(json.dumps(collection))
+    release.value("valid_fraction", 0, 7.0)
+
+
+@pytest.fixture
+def bad(broken: Callable[..., Broken]) -> ValidationReport:
+    release = broken("small")
+    hurt(release)
+    return validate(Release(str(release.folder)), skip=("RDR",))
+
+
+def test_json_is_as_its_published_schema_says(good: Callable[[str], Path], bad: ValidationReport, run: Run) -> None:
+    schema = json.loads(SCHEMA.read_text())
+    for told in (
+        json.loads(run("validate", good("small"), "--json", "--quiet").stdout),
+        json.loads(bad.model_dump_json()),
+    ):
+        jsonschema.validate(told, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"where": "x", "findings": [{}], "checked": {}}, schema)
+
+
+def test_files_are_written_where_they_are_asked_for(good: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
+    names = {kind: tmp_path / f"report.{kind}" for kind in ("html", "junit", "sarif")}
+    run("validate", good("small"), "--quiet", *(part for kind, path in names.items() for part in (f"--{kind}", path)))
+    assert "Valid: nothing is wrong" in names["html"].read_text()
+    run("validate", good("small"), "--quiet", "--html", tmp_path / "nowhere" / "x.html", code=2)
+
+
+def test_junit_has_a_case_a_rule_and_fails_from_the_threshold_on(bad: ValidationReport) -> None:
+    suite = ET.fromstring(reports.junit(bad, all_rules()))  # noqa: S314 - our own
+    cases = {case.get("name", "")[:6]: case for case in suite}
+    assert cases.keys() == bad.checked.keys()
+    failed = {code for code, case in cases.items() if case.find("failure") is not None}
+    assert failed == {f.code for f in bad.at_or_above(Severity.ERROR)}
+    assert int(suite.get("failures", "")) == len(failed) > 2
+    skipped = {code for code, case in cases.items() if case.find("skipped") is not None}
+    assert skipped == {code for code, state in bad.checked.items() if state.startswith("not checked")}
+
+
+def test_sarif_places_each_finding_at_its_file(bad: ValidationReport) -> None:
+    document = json.loads(reports.sarif(bad, all_rules()))
+    (run,) = document["runs"]
+    assert document["version"] == "2.1.0"
+    assert len(run["results"]) == len(bad.findings)
+    for result, finding in zip(run["results"], bad.findings, strict=True):
+        assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == finding.code
+        (place,) = result["locations"]
+        assert finding.where.startswith(place["physicalLocation"]["artifactLocation"]["uri"][:5].replace("%", ""))
+
+
+def test_measures_count_the_gaps(bad: ValidationReport) -> None:
+    assert bad.measures is not None
+    missing = {m.reason: m.chips for m in bad.measures.missing}
+    assert set(missing) == {"cloud", SCRIPT[:120]}
+    assert sum(missing.values()) == len(bad.measures.outlines)
+    assert sum(bad.measures.distributions["norm"].counts) == bad.measures.chips
+    assert "similarity" in bad.measures.distributions
+
+
+_BAD_TEXT = "document.body.innerText.includes('<script>window.hacked=1')"
+_NARROW = "document.documentElement.scrollWidth <= innerWidth"
+_AXE = "axe.run().then(r => r.violations.filter(v => ['serious','critical'].includes(v.impact)).map(v => v.id))"
+_ORDER = "[...document.querySelectorAll('h1,h2')].map(e => e.textContent)"
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 900)], ids=["phone", "desktop"])
+@pytest.mark.parametrize("kind", ["good", "bad"])
+def test_the_page_in_a_browser(
+    kind: str, size: tuple[int, int], good: Callable[[str], Path], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    told = request.getfixturevalue("bad") if kind == "bad" else validate(Release(str(good("small"))), skip=("RDR",))
+    page = tmp_path / "report.html"
+    page.write_text(reports.html(told, all_rules()), encoding="utf-8")
+    scripts = ["typeof window.hacked", _NARROW, _BAD_TEXT, _ORDER, f"{axe()};{_AXE}"]
+    requests, results = look(page, scripts, size, tmp_path / "profile")
+    hacked, narrow, shown, order, violations = results
+    assert requests == [page.as_uri()]
+    assert hacked == "undefined"
+    assert narrow
+    assert violations == []
+    assert order[0].startswith("Not valid: " if kind == "bad" else "Valid: nothing is wrong")
+    assert order[1:4] == ["Findings", "Ground and gaps", "Distributions"]
+    assert shown == (kind == "bad")
+
+
+def test_a_quick_look_and_an_empty_judgement_say_so() -> None:
+    def first(**parts: Any) -> str:
+        made = {"where": "x", "findings": [], "checked": {"VEC001": "passed"}} | parts
+        return (
+            reports.html(ValidationReport.model_validate(made), all_rules()).partition("<h1")[2].partition("</h1>")[0]
+        )
+
+    assert "quick look" in first(quick=True)
+    assert "Not judged" in first(checked={"VEC001": "not checked: nothing there"})
