@@ -65,7 +65,7 @@ def _leave_if_damaged(record: "RunRecord", *, json: bool) -> None:
     raise typer.Exit(1)
 
 
-def _embed(path: Path, out: Path | None, report: "Report") -> "tuple[Release, RunRecord, str | None]":
+def _embed(path: Path, out: str | None, report: "Report") -> "tuple[Release, RunRecord, str | None]":
     from clay_publish.extras import require_extra
     from clay_publish.release import Release
     from clay_publish.spec_file import load_spec
@@ -76,7 +76,7 @@ def _embed(path: Path, out: Path | None, report: "Report") -> "tuple[Release, Ru
     require_extra("produce", "Making embeddings")
     from clay_publish.producer.produce import produce as embed
 
-    release = Release(str(out or Path(spec.name) / spec.version))
+    release = Release(out or str(Path(spec.name) / spec.version))
     return release, embed(spec, release, report=report), spec.previous
 
 

@@ -33,7 +33,7 @@ def plan(
     require_extra("produce", "Planning")
     from clay_publish.producer.planning import plan as make
 
-    release = Release(str(out or Path(asked.name) / asked.version))
+    release = Release(out or str(Path(asked.name) / asked.version))
     with screen.progress() as report:
         made = make(asked, release, calibrate=calibrate, report=report)
     screen.result("\n".join(_lines(made, release.store.where)), made.model_dump(mode="json"))
