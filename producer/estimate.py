@@ -12,6 +12,7 @@ from clay_publish.grid import UtmGrid
 from clay_publish.producer.counts import Counts, SquareCount, count_cells, count_scenes
 from clay_publish.producer.encoders import Encoder
 from clay_publish.producer.items import SourceItem
+from clay_publish.producer.origin import size_note
 from clay_publish.producer.price import Alternative, Rates, alternatives, stored_bytes
 from clay_publish.producer.selection import Selection
 from clay_publish.producer.sensors import Sensor
@@ -189,7 +190,7 @@ def estimate(
         shares=shares,
         budget_usd=budget,
         over_budget=usd is not None and budget is not None and usd > budget,
-        warnings=_warnings(spec, selection, areas, counts),
+        warnings=_warnings(spec, sensor, selection, areas, counts),
         alternatives=alternatives(chips, size, gsd, rates, dimensions=encoder.dimensions, dtype=spec.outputs.dtype),
         comparison=comparison,
     )
@@ -274,9 +275,14 @@ def _size(item: SourceItem) -> int | None:
     return sum(Path(file).stat().st_size for file in files)
 
 
-def _warnings(spec: Spec, selection: Selection, areas: Sequence[Area | None], counts: Counts) -> list[str]:
+def _warnings(
+    spec: Spec, sensor: Sensor, selection: Selection, areas: Sequence[Area | None], counts: Counts
+) -> list[str]:
     said = [sentence for area in areas if area is not None and spec.chips.layout == "utm" for sentence in area.beyond()]
-    unknown = [e.item.id for e in selection.considered if e.status == "used" and e.item.license is None]
+    used = [each.item for each in selection.considered if each.status == "used"]
+    if (note := size_note(used, sensor)) is not None:
+        said.append(note)
+    unknown = [item.id for item in used if item.license is None]
     if unknown:
         said.append(f"terms of use of {len(unknown)} images are unknown ({unknown[0]}, …); `publish` will refuse them")
     folders = Counter(each.square.zone for each in counts.squares if each.with_imagery)

@@ -20,6 +20,7 @@ from clay_publish.producer.engine import run_units
 from clay_publish.producer.gaps import write_gaps
 from clay_publish.producer.grids import ground_size
 from clay_publish.producer.lease import lease
+from clay_publish.producer.origin import size_note
 from clay_publish.producer.parts import Receipt
 from clay_publish.producer.patches import told_before
 from clay_publish.producer.plan import Plan, decided_by
@@ -69,6 +70,9 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
         plan.adopt(release)
         if encoder.patches:
             report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, outputs.dtype)))
+        note = size_note((each.item for each in considered if each.status == "used"), instrument)
+        if note is not None:
+            report(Progress("plan", 0, 0, note))
         release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
         write_sources(release, considered, selection.broken)
         if spec.previous is not None:

@@ -79,6 +79,11 @@ class Sensor:
     """What catalogs state as the factor from a digital number to reflectance; another one means other numbers."""
     offset_from_baseline: float | None = None
     """Sentinel-2's processing baseline from which +1000 is in the pixels."""
+    missions: tuple[str, ...] = ()
+    """How constellation, platform or instrument of its items begin, in small letters and digits alone; with none,
+    items of every mission are taken."""
+    level: tuple[str, str] | None = None
+    """The property that tells its level of processing, and how its value begins."""
 
     def band(self, name: str) -> Band:
         """The band of this common name.
@@ -132,6 +137,7 @@ _OMNICLOUDMASK = CloudMask(
     ("omnicloudmask", "ocm", "cloud_mask", "cloudmask"), frozenset({1, 2, 3}), nodata=frozenset({255})
 )
 
+_LANDSAT_MISSIONS = ("landsat", "oli", "etm", "tirs")
 _USGS = "Landsat Level-1 and Level-2 data courtesy of the U.S. Geological Survey."
 _COPERNICUS_TERMS = "LicenseRef-Copernicus"
 
@@ -150,6 +156,7 @@ SENSORS: dict[str, Sensor] = {
             masks=(_SCL, _OMNICLOUDMASK),
             scale=0.0001,
             offset_from_baseline=4.0,
+            missions=("sentinel2",),
         ),
         Sensor(
             "sentinel-2-rgbnir",
@@ -162,6 +169,7 @@ SENSORS: dict[str, Sensor] = {
             " consortium.",
             nodata=0,
             images=("rgbnir", "s2_rgbnir", "RGBNIR", "data"),
+            missions=("sentinel2",),
         ),
         Sensor(
             "landsat-c2l1",
@@ -173,6 +181,8 @@ SENSORS: dict[str, Sensor] = {
             _USGS,
             nodata=0,
             masks=(_QA_PIXEL, _OMNICLOUDMASK),
+            missions=_LANDSAT_MISSIONS,
+            level=("landsat:correction", "L1"),
         ),
         Sensor(
             "landsat-c2l2-sr",
@@ -185,6 +195,8 @@ SENSORS: dict[str, Sensor] = {
             nodata=0,
             scale=0.0000275,
             masks=(_QA_PIXEL, _OMNICLOUDMASK),
+            missions=_LANDSAT_MISSIONS,
+            level=("landsat:correction", "L2"),
         ),
         Sensor(
             "naip",
@@ -200,6 +212,7 @@ SENSORS: dict[str, Sensor] = {
             "public-domain",
             "USDA Farm Production and Conservation, National Agriculture Imagery Program.",
             images=("image", "asset"),
+            missions=("naip",),
         ),
         Sensor(
             "linz",
@@ -214,6 +227,7 @@ SENSORS: dict[str, Sensor] = {
             "CC-BY-4.0",
             "Sourced from the LINZ Data Service and licensed for reuse under CC BY 4.0.",
             images=("visual",),
+            missions=("linz",),
         ),
         Sensor(
             "sentinel-1-rtc",
@@ -228,6 +242,7 @@ SENSORS: dict[str, Sensor] = {
             COPERNICUS,
             nodata=-32768,
             decibels=True,
+            missions=("sentinel1",),
         ),
         Sensor(
             "modis",
@@ -252,6 +267,7 @@ SENSORS: dict[str, Sensor] = {
             "public-domain",
             "MODIS data courtesy of NASA's Land Processes DAAC and the U.S. Geological Survey.",
             nodata=-28672,
+            missions=("modis", "terra", "aqua"),
         ),
         Sensor(
             "planetscope-sr",
@@ -273,6 +289,7 @@ SENSORS: dict[str, Sensor] = {
             nodata=0,
             masks=(_OMNICLOUDMASK,),
             images=("ortho_analytic_8b_sr", "analytic_8b_sr", "analytic"),
+            missions=("planetscope",),
         ),
         Sensor(
             "satellogic-MSI-L1D",
@@ -290,6 +307,7 @@ SENSORS: dict[str, Sensor] = {
             nodata=0,
             masks=(_OMNICLOUDMASK,),
             images=("analytic",),
+            missions=("satellogic", "newsat"),
         ),
     )
 }

@@ -9,6 +9,7 @@ import shapely
 from clay_publish.errors import SourceError
 from clay_publish.footprint import cut_at_antimeridian
 from clay_publish.producer.items import RasterGrid, SourceItem
+from clay_publish.producer.origin import check_origin
 from clay_publish.producer.sensors import Sensor
 from clay_publish.producer.stac_assets import band_files, check_scale, mask_file, number
 from clay_publish.windows import parse_time
@@ -26,7 +27,7 @@ def source_item(item: Mapping[str, Any], sensor: Sensor, *, block: int, base: st
         base: path or address of the item, against which relative hrefs are resolved.
 
     Raises:
-        SourceError: it is no item, has no id or time, or lacks a band of the sensor.
+        SourceError: it is no item, has no id or time, is of another sensor, or lacks a band of this one.
     """
     identifier = item.get("id")
     if item.get("type") != "Feature" or not isinstance(identifier, str) or not identifier:
@@ -37,6 +38,7 @@ def source_item(item: Mapping[str, Any], sensor: Sensor, *, block: int, base: st
     if not isinstance(properties, dict) or not isinstance(assets, dict):
         raise SourceError(f"item {identifier}", "has no properties or no assets", "a STAC Item")
     where = f"item {identifier}"
+    check_origin(properties, sensor, where)
     moment, start, end = _times(properties, where)
     files = band_files(item, assets, sensor, where, base)
     check_scale(assets, files, sensor, where)
