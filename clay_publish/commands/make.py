@@ -36,7 +36,7 @@ def run(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json = Fal
         if not json:
             typer.echo(f"`clay-publish validate {release.store.where}` says what is wrong.", err=True)
         raise typer.Exit(1)
-    _leave_if_damaged(record, json=json)
+    _leave_if_unfinished(record, json=json)
 
 
 def produce(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json = False, quiet: Quiet = False) -> None:
@@ -46,20 +46,30 @@ def produce(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json =
         release, record, _ = _embed(spec, out, report)
     summary = _summary(release, record)
     screen.result(_line(summary), summary)
-    _leave_if_damaged(record, json=json)
+    _leave_if_unfinished(record, json=json)
 
 
-def _leave_if_damaged(record: "RunRecord", *, json: bool) -> None:
-    """Exit with 1 where the run went on past images that it could not use: the reader has to decide about them."""
+def _leave_if_unfinished(record: "RunRecord", *, json: bool) -> None:
+    """Exit with 1 where the run went past images that it could not use, or stopped at its budget.
+
+    The release may be valid all the same: the reader has to decide whether it is what was wanted.
+    """
     for note in record.notes:
         typer.echo(f"note: {note}", err=True)
     lost = {reason: record.coverage[reason] for reason in _DAMAGE if record.coverage.get(reason)}
-    if not lost:
+    unpaid = record.coverage.get("over_budget", 0)
+    if not lost and not unpaid:
         return
-    if not json:
+    if lost and not json:
         said = ", ".join(f"{count} {reason}" for reason, count in lost.items())
         typer.echo(
             f"{said}: the coverage table says which and why. Mend or `exclude` their items; run again to retry.",
+            err=True,
+        )
+    if unpaid and not json:
+        typer.echo(
+            f"{unpaid} over_budget: the run stopped at its budget. Raise `cost.budget_usd` and run again; it goes on"
+            " where it stopped.",
             err=True,
         )
     raise typer.Exit(1)

@@ -17,6 +17,8 @@ from clay_publish.release import Release
 from clay_publish.spec import Spec
 from clay_publish.spec_file import load_spec
 
+from .processes import start
+
 
 def a_receipt(number: int, chips: int, seconds: float) -> Receipt:
     return Receipt(unit=f"u{number}", items=[], parts={}, counts={"embedded": chips}, seconds=seconds, device="cpu")
@@ -85,6 +87,16 @@ def coverage(release: Release) -> dict[str, int]:
             key = reason.as_py() or status.as_py()
             reasons[key] = reasons.get(key, 0) + 1
     return reasons
+
+
+def test_a_run_that_stopped_at_its_budget_says_so_and_exits_with_1(four_units: Path) -> None:
+    a_spec(four_units, usd_per_hour=1e6, budget_usd=0.01)
+    program = start(four_units / "release.yaml", four_units / "release")
+    program.finish(code=1)
+    said = program.errors.read_text()
+    assert " over_budget: the run stopped at its budget. Raise `cost.budget_usd` and run again" in said
+    a_spec(four_units, usd_per_hour=1e6, budget_usd=1e9)
+    start(four_units / "release.yaml", four_units / "release").finish()
 
 
 def test_a_run_stops_at_its_budget_and_goes_on_with_a_greater_one(four_units: Path) -> None:
