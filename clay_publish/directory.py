@@ -1,0 +1,95 @@
+"""Writing to a directory: beside the place, synchronised, renamed."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from clay_publish.writing import TEMPORARY
+
+
+class Directory:
+    """A `Writing` on a disk, local or shared."""
+
+    @contextmanager
+    def writer(self, path: str) -> Iterator[IO[bytes]]:
+        """A file beside the place, which takes it at the end."""
+        temporary = _temporary(path)
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(Path(path).parent)
+
+    def read(self, path: str) -> tuple[bytes, str] | None:
+        """A small file and the hash of its bytes."""
+        try:
+            data = Path(path).read_bytes()
+        except FileNotFoundError:
+            return None
+        return data, _tag(data)
+
+    def put(self, path: str, data: bytes, tag: str | None) -> str | None:
+        """Create a file by a link, which only the first can make, or compare and rename.
+
+        Of two that replace a file in the same instant, both may be told that they did, and the last did.
+        """
+        if tag is not None:
+            there = self.read(path)
+            if there is None or there[1] not in {tag, _tag(data)}:
+                return None
+            with self.writer(path) as file:
+                file.write(data)
+            return _tag(data)
+        temporary = _temporary(path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)
+        except FileExistsError:
+            return _tag(data) if Path(path).read_bytes() == data else None
+        finally:
+            temporary.unlink(missing_ok=True)
+        return _tag(data)
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if there is one."""
+        Path(path).unlink(missing_ok=True)
+
+    def remove_orphans(self, root: str) -> list[str]:
+        """Remove the unfinished files of writers that were killed."""
+        orphans = sorted(Path(root).rglob(f"{TEMPORARY}*"))
+        for orphan in orphans:
+            orphan.unlink(missing_ok=True)
+        return [str(orphan) for orphan in orphans]
+
+    def check_conditions(self, folder: str) -> None:
+        """Nothing to find out: links and names are the operating system's."""
+
+
+def _temporary(path: str) -> Path:
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{TEMPORARY}{uuid.uuid4().hex}"
+
+
+def _tag(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
