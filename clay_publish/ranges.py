@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, Any, Self
 
 import aiohttp
@@ -13,7 +14,11 @@ TRIES = 4
 _PAUSE = 0.2
 """Seconds before the second try; twice as long before each further one."""
 
-NETWORK_ERRORS = (OSError, aiohttp.ClientError, TimeoutError)
+NETWORK_ERRORS: tuple[type[Exception], ...] = (OSError, aiohttp.ClientError, TimeoutError)
+with suppress(ImportError):
+    from botocore.exceptions import BotoCoreError
+
+    NETWORK_ERRORS = (*NETWORK_ERRORS, BotoCoreError)
 
 
 class RangeFile:
@@ -38,6 +43,8 @@ class RangeFile:
         for again in range(TRIES):
             try:
                 data = self._file.read(size)
+            except StoreError:
+                raise
             except NETWORK_ERRORS as error:
                 if again == TRIES - 1 or not _passing(error):
                     raise StoreError(self._where, f"cannot be read at byte {start} ({error})") from error

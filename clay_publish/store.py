@@ -3,11 +3,11 @@
 Nothing above this module knows which of them it is.
 """
 
+import io
 import os
 import posixpath
 import stat
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +18,19 @@ import fsspec
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
+from clay_publish.directory import Directory
 from clay_publish.errors import MissingExtraError, StoreError
+from clay_publish.objects import OPTIONS, Objects
 from clay_publish.ranges import NETWORK_ERRORS, RangeFile
-from clay_publish.redirects import guarded_client
+from clay_publish.web import WHOLE_FILES, WebFiles
+from clay_publish.writing import TEMPORARY, Elsewhere, Writing
 
-_TEMPORARY = ".tmp-"
+_PIECE = 16 << 20
+"""Bytes fetched in one request."""
 _KEPT = 32_000_000
 """Bytes of documents that are remembered."""
 _EXTRAS = {"s3": ("s3fs", "s3")}
+_WEB = {"http", "https"}
 
 
 def is_url(where: str) -> bool:
@@ -71,10 +76,11 @@ class Store:
     def __init__(self, where: str | os.PathLike[str], **options: Any) -> None:
         text = os.fspath(where)
         scheme = text.partition("://")[0] if "://" in text else "file"
-        if scheme in {"http", "https"}:
-            options = {"get_client": guarded_client, **options}
         try:
-            self._fs, root = fsspec.core.url_to_fs(text, **options)
+            if scheme == "s3":
+                options = {**OPTIONS, **options}
+            self._fs: Any
+            self._fs, root = (WebFiles(**options), text) if scheme in _WEB else fsspec.core.url_to_fs(text, **options)
         except ImportError as error:
             module, extra = _EXTRAS.get(scheme, (scheme, scheme))
             raise MissingExtraError(
@@ -88,8 +94,17 @@ class Store:
         """The place as a person would name it."""
         self.fetched = 0
         """Bytes that came from the server; 0 for a directory."""
+        self._lists = not isinstance(self._fs, WebFiles)
+        self._writing = self._way_to_write(scheme)
         self._lock = Lock()
         self._kept: dict[str, Any] | None = None
+
+    def _way_to_write(self, scheme: str) -> Writing:
+        if self.local:
+            return Directory()
+        if scheme == "s3":
+            return Objects(self._fs)
+        return Elsewhere(self._fs)
 
     def __repr__(self) -> str:
         return f"Store({self.where!r})"
@@ -133,14 +148,32 @@ class Store:
             raise StoreError(self.path(path), f"cannot be used {doing} ({error})") from error
 
     def exists(self, path: str) -> bool:
-        """Whether there is a file at this path."""
+        """Whether there is a file at this path.
+
+        Raises:
+            StoreError: the place does not say.
+        """
         with self._errors(path, "to look for it"):
-            return bool(self._once(f"exists {path}", lambda: self._fs.isfile(self._full(path))))
+            return bool(self._once(f"exists {path}", lambda: self._is_file(self._full(path))))
+
+    def _is_file(self, full: str) -> bool:
+        # fsspec's own isfile takes every failure for a no.
+        try:
+            return Path(full).is_file() if self.local else self._fs.info(full)["type"] == "file"
+        except FileNotFoundError:
+            return False
 
     def size(self, path: str) -> int:
-        """The file's size in bytes."""
+        """The file's size in bytes.
+
+        Raises:
+            StoreError: missing, or its server does not tell.
+        """
         with self._errors(path, "to tell its size"):
-            return int(self._once(f"size {path}", lambda: self._fs.size(self._full(path))))
+            size = self._once(f"size {path}", lambda: self._fs.size(self._full(path)))
+        if size is None:
+            raise StoreError(self.path(path), "comes from a server that does not tell its size", *WHOLE_FILES)
+        return int(size)
 
     def files(self, prefix: str = "") -> list[str]:
         """All files below a folder, sorted, without unfinished ones. A web server cannot list: empty.
@@ -148,13 +181,15 @@ class Store:
         Linked folders are not entered, and what is no ordinary file (a pipe, a device) is left out.
         """
         base = self._full(prefix) if prefix else self._root
+        if not self._lists:
+            return []
         with self._errors(prefix or ".", "to list it"):
             if not self._fs.exists(base):
                 return []
             found = _walk(base) if self.local else self._fs.find(base)
         start = len(self._root) + 1
         paths = (p[start:] for p in found)
-        return sorted(p for p in paths if not posixpath.basename(p).startswith(_TEMPORARY))
+        return sorted(p for p in paths if not posixpath.basename(p).startswith(TEMPORARY))
 
     def links(self) -> list[str]:
         """Links to files and folders, sorted; only a directory has any."""
@@ -166,7 +201,8 @@ class Store:
     def open(self, path: str) -> IO[bytes]:
         """Open for reading, seekable, in binary."""
         with self._errors(path, "for reading"):
-            return cast("IO[bytes]", self._fs.open(self._full(path), "rb"))
+            full = self._full(path)
+            return Path(full).open("rb") if self.local else self._remote(path, self._fs.open(full, "rb"))
 
     def arrow(self, path: str) -> Any:
         """Open as an Arrow input: memory-mapped where that is possible, else one request for each range read."""
@@ -176,14 +212,30 @@ class Store:
                 return pa.memory_map(full) if Path(full).stat().st_size else pa.BufferReader(b"")
             return pa.PythonFile(self.ranges(path), mode="r")
 
+    def mapped(self, path: str) -> pa.NativeFile:
+        """Open as a memory-mapped Arrow input; what lies on a server is fetched to a nameless file first."""
+        if self.local:
+            return self.arrow(path)
+        with tempfile.NamedTemporaryFile() as file, self.ranges(path) as source:
+            while data := source.read(_PIECE):
+                file.write(data)
+            file.flush()
+            return pa.memory_map(file.name) if file.tell() else pa.BufferReader(b"")
+
     def ranges(self, path: str) -> IO[bytes]:
         """Open for reading here and there: on a server, each read is one request for just these bytes."""
         with self._errors(path, "for reading"):
             full = self._full(path)
             if self.local:
                 return Path(full).open("rb")
-            file = RangeFile(self._fs.open(full, "rb", cache_type="none"), self.path(path), self._count)
-            return cast("IO[bytes]", file)
+            size = self.size(path)
+            if not size:
+                return io.BytesIO()
+            known = {} if self._lists else {"size": size}
+            return self._remote(path, self._fs.open(full, "rb", cache_type="none", **known))
+
+    def _remote(self, path: str, file: IO[bytes]) -> IO[bytes]:
+        return cast("IO[bytes]", RangeFile(file, self.path(path), self._count))
 
     def _count(self, size: int) -> None:
         with self._lock:
@@ -198,9 +250,7 @@ class Store:
         if self._kept is not None and (kept := self._kept.get(f"data {path}")) is not None:
             return cast("bytes", kept)
         with self._errors(path, "for reading"), self.open(path) as file:
-            data = file.read() if limit is None else file.read(limit + 1)
-        if not self.local:
-            self._count(len(data))
+            data = file.read() if limit is None else _up_to(file, limit + 1)
         if limit is not None and len(data) > limit:
             raise StoreError(self.path(path), f"is larger than {limit} bytes", "a document of ordinary size")
         if self._kept is not None and self._room >= len(data):
@@ -213,69 +263,55 @@ class Store:
         with self.writer(path) as file:
             file.write(data.encode() if isinstance(data, str) else data)
 
-    def create(self, path: str, data: bytes) -> bool:
-        """Write a file only if there is none; False where somebody else was first."""
-        with self._errors(path, "for writing"):
-            full = self._full(path)
-            if not self.local:
-                try:
-                    self._fs.pipe_file(full, data, mode="create")
-                except FileExistsError:
-                    return False
-                return True
-            temporary = self._temporary(full)
-            try:
-                _write_synced(temporary, data)
-                os.link(temporary, full)
-            except FileExistsError:
-                return False
-            finally:
-                temporary.unlink(missing_ok=True)
-            return True
-
     @contextmanager
     def writer(self, path: str) -> Iterator[IO[bytes]]:
         """Open for writing. On success the file appears at once and whole; on an error it does not appear."""
+        with self._errors(path, "for writing"), self._writing.writer(self._full(path)) as file:
+            yield file
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file only if there is none; False where there is one with other bytes.
+
+        True also where just these bytes are there: that is how a put whose answer was lost looks.
+        """
+        return self.put(path, data, None) is not None
+
+    def put(self, path: str, data: bytes, tag: str | None) -> str | None:
+        """Create a small file, or replace the one that has this tag; its new tag, None where it is another by now."""
         with self._errors(path, "for writing"):
-            full = self._full(path)
-            if not self.local:
-                # Sent when it is whole: fsspec has one transaction for all files that are open at a time.
-                with tempfile.NamedTemporaryFile() as file:
-                    yield cast("IO[bytes]", file)
-                    file.flush()
-                    self._fs.put_file(file.name, full)
-                return
-            temporary = self._temporary(full)
-            try:
-                with temporary.open("wb") as file:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(full)
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(Path(full).parent)
+            return self._writing.put(self._full(path), data, tag)
+
+    def read_tagged(self, path: str) -> tuple[bytes, str] | None:
+        """A small file and its tag, which is another when the bytes are; None where there is none."""
+        with self._errors(path, "for reading"):
+            return self._writing.read(self._full(path))
 
     def remove(self, path: str) -> None:
         """Remove a file; nothing happens where there is none."""
         with self._errors(path, "for removal"):
-            full = self._full(path)
-            if self._fs.isfile(full):
-                self._fs.rm_file(full)
+            self._writing.remove(self._full(path))
 
     def remove_orphans(self) -> list[str]:
-        """Remove the unfinished files that killed writers left behind; their paths."""
-        if not self.local:
-            return []
-        orphans = sorted(Path(self._root).rglob(f"{_TEMPORARY}*"))
-        for orphan in orphans:
-            orphan.unlink(missing_ok=True)
-        return [str(o.relative_to(self._root)) for o in orphans]
+        """Remove the unfinished files and uploads that killed writers left behind; their paths."""
+        with self._errors("unfinished", "to tidy it"):
+            found = self._writing.remove_orphans(self._root)
+        return [path[len(self._root) + 1 :] for path in found]
 
-    def _temporary(self, full: str) -> Path:
-        folder = Path(full).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    def check_conditions(self, folder: str) -> None:
+        """Make sure that files can be put here on a condition, which keeps two runs apart.
+
+        Raises:
+            StoreError: they cannot.
+        """
+        with self._errors(folder, "for writing"):
+            self._writing.check_conditions(self._full(folder))
+
+
+def _up_to(file: IO[bytes], most: int) -> bytes:
+    data = b""
+    while len(data) < most and (piece := file.read(most - len(data))):
+        data += piece
+    return data
 
 
 def _walk(folder: str) -> Iterator[str]:
@@ -300,19 +336,3 @@ class OneFile(Store):
     def files(self, prefix: str = "") -> list[str]:
         """The file alone."""
         return [self.name] if not prefix and self.exists(self.name) else []
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

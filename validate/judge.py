@@ -70,6 +70,7 @@ def validate(
             raise ReleaseError(release.store.where, "holds no files", "a release directory")
         if not view.data_paths:
             raise ReleaseError(release.store.where, f"holds no Parquet file below {EMBEDDINGS}/", "a release directory")
+        _ = view.unreadable  # a server that cannot be read from at all is one error, not one a rule
         findings: list[Finding] = []
         checked: dict[str, str] = {}
         for done, rule in enumerate(rules):
