@@ -97,7 +97,7 @@ def check_version(version: str, previous: str, step: Step, because: str) -> None
 def check_previous(spec: Spec, fingerprint: Fingerprint | None = None) -> None:
     """Refuse, before anything is made, a version number that cannot be enough after the one before.
 
-    More coverage is only known afterwards; another fingerprint is known as soon as the model is.
+    Other tables follow from the spec, and another fingerprint from the model; more coverage is known with the plan.
 
     Raises:
         SpecError: the version is not newer, or another fingerprint asks for a greater step.
@@ -110,6 +110,18 @@ def check_previous(spec: Spec, fingerprint: Fingerprint | None = None) -> None:
     if theirs.name != spec.name:
         raise SpecError("previous", f"is a version of {theirs.name}", f"one of {spec.name}")
     check_version(spec.version, theirs.version, Step.PATCH, "a published version never changes")
+    columns = (theirs.outputs.thumbnails > 0) != (spec.outputs.thumbnails > 0)
+    gone, more = _tables(theirs) - _tables(spec), _tables(spec) - _tables(theirs)
+    if columns or gone:
+        because = "the column thumbnail comes or goes" if columns else f"it has no {', '.join(sorted(gone))}"
+        check_version(spec.version, theirs.version, Step.MAJOR, because)
+    elif more:
+        check_version(spec.version, theirs.version, Step.MINOR, f"it has {', '.join(sorted(more))} too")
     if fingerprint is not None and (differences := before.fingerprint().differences(fingerprint)):
         because = f"vectors of both cannot be compared ({'; '.join(differences)[:300]})"
         check_version(spec.version, theirs.version, Step.MAJOR, because)
+
+
+def _tables(spec: Spec) -> set[str]:
+    """What the spec asks for beside the embeddings."""
+    return {f"aggregates {n}x{n}" for n in spec.outputs.aggregate} | ({"patches"} if spec.outputs.patches else set())

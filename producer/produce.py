@@ -19,6 +19,7 @@ from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.engine import run_units
 from clay_publish.producer.gaps import write_gaps
 from clay_publish.producer.grids import ground_size
+from clay_publish.producer.growth import check_growth
 from clay_publish.producer.lease import lease
 from clay_publish.producer.origin import size_note
 from clay_publish.producer.parts import Receipt
@@ -66,6 +67,7 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
         considered = as_planned(release, selection.considered, instrument)
         plan, gsd = make_plan(spec, instrument, encoder, considered, areas)
         check_previous(spec, plan.fingerprint)
+        check_growth(spec, selection, plan.fingerprint, plan.units)
         work = make_work(release, spec, encoder, plan.fingerprint, len(plan.units))
         plan.adopt(release)
         if encoder.patches:

@@ -19,7 +19,8 @@ from clay_publish.producer.produce import produce
 from clay_publish.producer.sensors import sensor
 from clay_publish.release import Release
 from clay_publish.spec import Spec
-from clay_publish.spec_file import load_spec
+from clay_publish.spec_file import dump_spec, load_spec
+from clay_publish.versions import check_previous
 
 
 class Counting:
@@ -164,3 +165,52 @@ def test_another_model_takes_nothing_over(three_days: Path) -> None:
     fresh, everything = make(a_spec(three_days, "2.0.0", **other), three_days / "2.0.0")
     assert everything > 0
     assert fresh.spec().version == "2.0.0"
+
+
+@pytest.mark.parametrize("layout", ["utm", "scene"])
+def test_a_number_too_small_for_more_chips_is_refused_before_any_is_made(three_days: Path, layout: str) -> None:
+    west, south, east, north = shapely.from_geojson((three_days / "area.geojson").read_text()).bounds
+    items = json.loads((three_days / "items.json").read_text())
+    (three_days / "items.json").write_text(json.dumps(items[:1]))
+    quarter = shapely.box(west, south, (west + east) / 2, (south + north) / 2)
+    (three_days / "area.geojson").write_text(shapely.to_geojson(quarter))
+    make(a_spec(three_days, "1.0.0", layout=layout), three_days / "1.0.0")
+    same = a_spec(three_days, "1.0.1", layout=layout, previous="1.0.0")
+    plan(same, Release(str(three_days / "same")))  # nothing more, nothing to refuse
+    _, again = make(same, three_days / "same")
+    assert again == 0
+
+    if layout == "utm":  # more ground of the same image
+        (three_days / "area.geojson").write_text(shapely.to_geojson(shapely.box(west, south, east, north)))
+    else:  # more images of the same ground
+        (three_days / "items.json").write_text(json.dumps(items[:2]))
+    then = a_spec(three_days, "1.0.2", layout=layout, previous="1.0.0")
+    encoder = Counting(then)
+    said = r"1\.0\.2 is too small after 1\.0\.0: there are images now for chips"
+    with pytest.raises(SpecError, match=said):
+        plan(then, Release(str(three_days / "then")))
+    with pytest.raises(SpecError, match=said):
+        produce(then, Release(str(three_days / "then")), encoder=encoder)  # type: ignore[arg-type]
+    assert encoder.chips == 0
+    enough = a_spec(three_days, "1.1.0", layout=layout, previous="1.0.0")
+    plan(enough, Release(str(three_days / "enough")))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({}, {"aggregate": [2]}, "at least 1.1.0 (minor)"),
+        ({"aggregate": [2]}, {}, "at least 2.0.0 (major)"),
+        ({}, {"thumbnails": 16}, "at least 2.0.0 (major)"),
+        ({"aggregate": [2]}, {"aggregate": [2, 4]}, "at least 1.1.0 (minor)"),
+    ],
+)
+def test_other_tables_ask_for_a_greater_step_before_anything_is_read(
+    three_days: Path, before: dict[str, Any], after: dict[str, Any], said: str
+) -> None:
+    first = a_spec(three_days, "1.0.0", outputs=before)
+    Release(str(three_days / "1.0.0")).store.write("release.yaml", dump_spec(first.published()))
+    then = a_spec(three_days, "1.0.1", outputs=after, previous="1.0.0")
+    with pytest.raises(SpecError) as refused:
+        check_previous(then)
+    assert said in str(refused.value)
