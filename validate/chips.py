@@ -1,7 +1,7 @@
 """A batch of rows of an embeddings file, as the rules on rows see it."""
 
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,10 @@ import pyarrow.compute as pc
 
 from clay_publish.errors import ReleaseError
 from clay_publish.validate.footprints import Footprints
+from clay_publish.validate.sums import Sums, sums_of
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-
-_BLOCK = 512
-"""Rows of 1024 floats that stay in a core's cache while several sums are taken."""
 
 
 class Chips:
@@ -81,7 +79,10 @@ class Chips:
 
     def nulls(self, name: str) -> Bools:
         """Which rows have no value."""
-        values: Bools = self.column(name).is_null().to_numpy(zero_copy_only=False)
+        column = self.column(name)
+        if not column.null_count:
+            return np.zeros(len(column), dtype=bool)
+        values: Bools = column.is_null().to_numpy(zero_copy_only=False)
         return values
 
     def value(self, name: str, row: int) -> Any:
@@ -150,51 +151,6 @@ class Chips:
         return values
 
     @cached_property
-    def sums(self) -> "Sums":
+    def sums(self) -> Sums:
         """What one sweep over the vectors gives."""
         return sums_of(len(self), self.stored.shape[1], self.values)
-
-
-class Sums:
-    """Sums over the vectors of a batch."""
-
-    def __init__(self, rows: int, dimensions: int) -> None:
-        self.squares = np.zeros(rows)
-        """Σ x², by row; not finite where a vector has NaN or Inf."""
-        self.mean = np.zeros(rows)
-        self.projected = np.zeros((rows, PROJECTIONS), dtype=np.float32)
-        """On fixed random directions, by row."""
-        self.low = np.full(dimensions, np.inf, dtype=np.float32)
-        """A value by dimension: below `high` where the dimension varies, the same where it does not."""
-        self.high = np.full(dimensions, -np.inf, dtype=np.float32)
-
-
-PROJECTIONS = 16
-
-
-@cache
-def directions(dimensions: int) -> npt.NDArray[np.float32]:
-    """Fixed random directions, (D, PROJECTIONS): shifts of any kind show on some of them."""
-    drawn = np.random.default_rng(20160112).standard_normal((dimensions, PROJECTIONS))
-    return np.asarray(drawn / np.sqrt(dimensions), dtype=np.float32)
-
-
-def sums_of(rows: int, dimensions: int, values: Callable[[slice], npt.NDArray[np.float32]]) -> Sums:
-    """Sweep over the vectors in blocks that stay in cache."""
-    made = Sums(rows, dimensions)
-    basis = np.concatenate([directions(dimensions), np.ones((dimensions, 1), np.float32)], axis=1)
-    with np.errstate(invalid="ignore", over="ignore"):
-        for start in range(0, rows, _BLOCK):
-            part = slice(start, min(start + _BLOCK, rows))
-            block = values(part)
-            made.squares[part] = np.vecdot(block, block)
-            on_basis = block @ basis
-            made.projected[part] = on_basis[:, :-1]
-            made.mean[part] = on_basis[:, -1] / max(dimensions, 1)
-            # A dimension that was seen to vary need not be looked at again.
-            still = np.flatnonzero(~(made.low < made.high))
-            if still.size:
-                rest = block if still.size == dimensions else block[:, still]
-                made.low[still] = np.fmin(made.low[still], rest.min(axis=0))
-                made.high[still] = np.fmax(made.high[still], rest.max(axis=0))
-    return made

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clay_publish.errors import ClayPublishError, ReleaseError
-from clay_publish.validate.chips import PROJECTIONS, Chips
+from clay_publish.validate.chips import Chips
 from clay_publish.validate.rules import UNFORESEEN
 
 if TYPE_CHECKING:
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 U64 = npt.NDArray[np.uint64]
 
-RUN = 64
-"""Consecutive rows whose mean is kept, to see runs that are shifted against their neighbours."""
-
-_WORDS = 32
-"""8-byte words of a stored vector that its hash is made of."""
+_WORDS = 8
+"""8-byte words of a stored vector that its hash is made of, beside the sum of all."""
 
 
 @dataclass
@@ -53,8 +50,8 @@ def facts_of(chips: Chips, view: "View") -> Facts:
 _FACTS: dict[str, Callable[[Chips, "View"], Array]] = {
     "ids": lambda chips, _: hash_strings(chips.column("id")),
     "vectors": lambda chips, _: _hash_vectors(chips.stored),
-    "norms": lambda chips, _: np.sqrt(chips.sums.squares).astype(np.float32),
-    "runs": lambda chips, _: _runs(chips.sums.projected),
+    "norms": lambda chips, _: np.sqrt(chips.sums.squares),
+    "runs": lambda chips, _: chips.sums.runs,
     "low": lambda chips, _: chips.sums.low[None],
     "high": lambda chips, _: chips.sums.high[None],
     "lon": lambda chips, _: chips.floats("lon"),
@@ -129,12 +126,6 @@ def _narrow(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     return np.clip(values, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
 
 
-def _runs(projected: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    whole = len(projected) // RUN * RUN
-    means: npt.NDArray[np.float32] = projected[:whole].reshape(-1, RUN, PROJECTIONS).mean(axis=1)
-    return means
-
-
 def _extremes(bounds: npt.NDArray[np.float64]) -> list[int]:
     """Rows that together have the batch's bounds; several where boxes cross the antimeridian."""
     if not np.isfinite(bounds).any():
@@ -171,12 +162,13 @@ def hash_strings(column: pa.Array) -> U64:
 
 
 def _hash_vectors(stored: Array) -> U64:
+    """64 bits for each vector: the sum of all its bytes, eight at a time, and some of them in their places."""
     raw = np.ascontiguousarray(stored).view(np.uint8).reshape(len(stored), -1)
-    width = raw.shape[1]
-    if width < 8:
-        raw, width = np.pad(raw, ((0, 0), (0, 8 - width))), 8
-    words = raw[:, : width // 8 * 8].view(np.uint64)
-    return _hash(words[:, :: max(1, words.shape[1] // _WORDS)].copy())
+    if raw.shape[1] % 8:
+        raw = np.pad(raw, ((0, 0), (0, -raw.shape[1] % 8)))
+    words = raw.view(np.uint64)
+    placed = words[:, :: max(1, words.shape[1] // _WORDS)]
+    return _hash(np.concatenate([placed, words.sum(axis=1, dtype=np.uint64, keepdims=True)], axis=1))
 
 
 def _hash(words: U64) -> U64:
