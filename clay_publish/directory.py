@@ -1,5 +1,6 @@
 """Writing to a directory: beside the place, synchronised, renamed."""
 
+import errno
 import hashlib
 import os
 import uuid
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import IO
 
 from clay_publish.writing import TEMPORARY
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
+"""What file systems answer that have no links; there, of two writers in the same instant the last wins."""
 
 
 class Directory:
@@ -55,8 +59,12 @@ class Directory:
                 file.flush()
                 os.fsync(file.fileno())
             os.link(temporary, path)
-        except FileExistsError:
-            return _tag(data) if Path(path).read_bytes() == data else None
+        except OSError as error:
+            if Path(path).exists():
+                return _tag(data) if Path(path).read_bytes() == data else None
+            if error.errno not in _NO_LINKS:
+                raise
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         return _tag(data)

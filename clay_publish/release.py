@@ -1,7 +1,7 @@
 """The release directory: the interface between the stages, and every path in it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,15 +180,19 @@ class Release:
         files = self.data_files()
         if not files:
             raise ReleaseError(self.store.where, "has no embeddings", fix="Run `clay-publish produce` first.")
-        footer = self.footer(files[0])
-        try:
-            return Fingerprint.model_validate(footer["emb"]["embrel:decided_by"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ReleaseError(
-                self.store.path(files[0]),
-                "has no fingerprint in its footer",
-                "a file written by clay-publish",
-            ) from error
+        return fingerprint_in(self.footer(files[0]), self.store.path(files[0]))
+
+
+def fingerprint_in(footer: Mapping[str, Any], where: str) -> Fingerprint:
+    """What decided the vectors of a file, from its footer keys.
+
+    Raises:
+        ReleaseError: they do not say.
+    """
+    try:
+        return Fingerprint.model_validate(footer["emb"]["embrel:decided_by"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReleaseError(where, "has no fingerprint in its footer", "a file written by clay-publish") from error
 
 
 def footer_keys(schema: pa.Schema, where: str) -> dict[str, Any]:

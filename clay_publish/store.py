@@ -25,6 +25,7 @@ from clay_publish.ranges import NETWORK_ERRORS, RangeFile
 from clay_publish.web import WHOLE_FILES, WebFiles
 from clay_publish.writing import TEMPORARY, Elsewhere, Writing
 
+_SMALL = 1 << 20
 _PIECE = 16 << 20
 """Bytes fetched in one request."""
 _KEPT = 32_000_000
@@ -213,14 +214,22 @@ class Store:
             return pa.PythonFile(self.ranges(path), mode="r")
 
     def mapped(self, path: str) -> pa.NativeFile:
-        """Open as a memory-mapped Arrow input; what lies on a server is fetched to a nameless file first."""
-        if self.local:
-            return self.arrow(path)
-        with tempfile.NamedTemporaryFile() as file, self.ranges(path) as source:
-            while data := source.read(_PIECE):
-                file.write(data)
-            file.flush()
-            return pa.memory_map(file.name) if file.tell() else pa.BufferReader(b"")
+        """Open as a memory-mapped Arrow input; what lies on a server is fetched to a nameless file first.
+
+        Small files are read: a process may not have as many mappings as a release has parts.
+        """
+        with self._errors(path, "for reading"), self.ranges(path) as source:
+            data = source.read(_SMALL)
+            if len(data) < _SMALL:
+                return pa.BufferReader(data)
+            if self.local:
+                return pa.memory_map(self._full(path))
+            with tempfile.NamedTemporaryFile() as file:
+                while data:
+                    file.write(data)
+                    data = source.read(_PIECE)
+                file.flush()
+                return pa.memory_map(file.name)
 
     def ranges(self, path: str) -> IO[bytes]:
         """Open for reading here and there: on a server, each read is one request for just these bytes."""

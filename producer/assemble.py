@@ -14,7 +14,7 @@ import shapely
 from clay_publish import release as paths
 from clay_publish.geoparquet import ROW_GROUP, geo_metadata, table_writer, total_bbox, write_table
 from clay_publish.metadata import footer_emb
-from clay_publish.producer.parts import COVERAGE, PARTS, Receipt, part_path, read_part
+from clay_publish.producer.parts import COVERAGE, PARTS, Receipt, part_path, read_parts, remove_all
 from clay_publish.producer.patches import patches_token
 from clay_publish.producer.plan import Plan
 from clay_publish.release import DataFile, Release
@@ -32,7 +32,7 @@ def publish_file(release: Release, file: DataFile, receipts: Iterable[Receipt], 
     there = [receipt for receipt in mine if release.store.exists(part_path(receipt.unit, file.token))]
     if not there:
         return False
-    table = pa.concat_tables(read_part(release, receipt, file.token) for receipt in there)
+    table = pa.concat_tables(read_parts(release, there, file.token))
     path = f"{paths.EMBEDDINGS}/{file.name}"
     if len(there) < len(mine):
         earlier = release.parquet(path).read().replace_schema_metadata(None)
@@ -78,8 +78,7 @@ def describe_geometry(boxes: pa.StructArray) -> dict[str, Any]:
 
 def publish_coverage(release: Release, receipts: Sequence[Receipt]) -> Iterator[pa.Table]:
     """Write `coverage/zone=ZZ.parquet` for every zone; gives the missing rows of each, with their footprints."""
-    parts = [read_part(release, receipt, COVERAGE) for receipt in receipts if COVERAGE in receipt.parts]
-    table = pa.concat_tables(parts)
+    table = pa.concat_tables(read_parts(release, receipts, COVERAGE))
     schema = coverage_schema()
     for zone in sorted(pc.unique(table["zone"]).to_pylist()):
         mine = table.filter(pc.equal(table["zone"], zone))
@@ -92,19 +91,13 @@ def publish_coverage(release: Release, receipts: Sequence[Receipt]) -> Iterator[
 def remove_parts(release: Release, file: DataFile, receipts: Sequence[Receipt]) -> None:
     """Remove the parts of a published file; those of its patches first, which cannot be published without it."""
     for token in (patches_token(file.token), file.token):
-        for receipt in receipts:
-            if token in receipt.parts:
-                release.store.remove(part_path(receipt.unit, token))
+        remove_all(release, [part_path(receipt.unit, token) for receipt in receipts if token in receipt.parts])
 
 
 def remove_strangers(release: Release, files: Iterable[DataFile], receipts: Iterable[Receipt]) -> None:
     """Remove parts that no receipt names, and published files that this plan does not have."""
     known = {part_path(r.unit, token) for r in receipts for token in r.parts}
-    for path in release.store.files(PARTS):
-        if path not in known:
-            release.store.remove(path)
+    remove_all(release, [path for path in release.store.files(PARTS) if path not in known])
     names = {f"{folder}/{file.name}" for file in files for folder in (paths.EMBEDDINGS, paths.PATCHES)}
     for folder in (paths.EMBEDDINGS, paths.PATCHES):
-        for path in release.store.files(folder):
-            if path not in names:
-                release.store.remove(path)
+        remove_all(release, [path for path in release.store.files(folder) if path not in names])

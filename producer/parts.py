@@ -2,50 +2,41 @@
 
 import hashlib
 import io
-import json
 from collections.abc import Iterable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 
 from clay_publish import release as paths
 from clay_publish.errors import ReleaseError
 from clay_publish.manifest import dump_json, sha256
+from clay_publish.receipts import RECEIPTS, PartEntry, Receipt, read_receipts
 from clay_publish.release import DataFile, Release
 
+__all__ = [
+    "COVERAGE",
+    "PARTS",
+    "PATCHES_PREFIX",
+    "PartEntry",
+    "Receipt",
+    "file_of",
+    "is_there",
+    "part_is_whole",
+    "part_path",
+    "read_part",
+    "read_parts",
+    "read_receipts",
+    "remove_all",
+    "write_part",
+    "write_receipt",
+]
+
+_AT_ONCE = 8
 PARTS = f"{paths.RUN}/parts"
-RECEIPTS = f"{paths.RUN}/receipts"
 COVERAGE = "coverage"
 """Name of a unit's part that holds its coverage rows."""
-
-
-class PartEntry(BaseModel):
-    """One part."""
-
-    model_config = ConfigDict(frozen=True)
-
-    sha256: str
-    rows: int
-
-
-class Receipt(BaseModel):
-    """What a finished unit did."""
-
-    model_config = ConfigDict(frozen=True)
-
-    unit: str
-    items: list[str]
-    parts: dict[str, PartEntry]
-    """By token of the published file; `coverage` for the coverage rows."""
-    counts: dict[str, int]
-    """Chips by `embedded` or by reason."""
-    seconds: float
-    device: str
-    error: str | None = None
-    """Why none of its chips could be made."""
-    notes: list[str] = []
-    """What a reader of the release should know of its images."""
+PATCHES_PREFIX = "patches_"
+"""How the name of a part begins that holds patches."""
 
 
 def part_path(unit: str, token: str) -> str:
@@ -66,14 +57,14 @@ def write_part(release: Release, unit: str, token: str, tables: Iterable[pa.Tabl
 
 
 def read_part(release: Release, receipt: Receipt, token: str) -> pa.Table:
-    """Rows of a part, memory-mapped where that is possible.
+    """Rows of a part, memory-mapped; what lies on a server is fetched to this machine's disk first.
 
     Raises:
         ReleaseError: it is not what the receipt says.
     """
     path = part_path(receipt.unit, token)
     entry = receipt.parts[token]
-    buffer = release.store.arrow(path).read_buffer()
+    buffer = release.store.mapped(path).read_buffer()
     if hashlib.sha256(memoryview(buffer)).hexdigest() != entry.sha256:
         raise ReleaseError(
             release.store.path(path),
@@ -84,8 +75,26 @@ def read_part(release: Release, receipt: Receipt, token: str) -> pa.Table:
     return pa.ipc.open_file(buffer).read_all()
 
 
+def read_parts(release: Release, receipts: Iterable[Receipt], token: str) -> list[pa.Table]:
+    """The parts of this name of those units that have one, in their order; errors as `read_part`."""
+    mine = [receipt for receipt in receipts if token in receipt.parts]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda receipt: read_part(release, receipt, token), mine))
+
+
+def remove_all(release: Release, files: Iterable[str]) -> None:
+    """Remove files, a few at a time: on a server most of the time is spent waiting."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(release.store.remove, files))
+
+
 def part_is_whole(release: Release, receipt: Receipt, token: str) -> bool:
-    """Whether a part that is there holds what its receipt says."""
+    """Whether a part that is there holds what its receipt says.
+
+    A server has compared what it took, and to ask again would be to fetch it all: `read_part` compares it once more.
+    """
+    if not release.store.local:
+        return True
     return sha256(release.store, part_path(receipt.unit, token)) == receipt.parts[token].sha256
 
 
@@ -97,25 +106,38 @@ def file_of(token: str) -> DataFile | None:
         return None
 
 
-def write_receipt(release: Release, receipt: Receipt) -> None:
-    """From now on the unit is done."""
-    release.store.write(f"{RECEIPTS}/{receipt.unit}.json", dump_json(receipt.model_dump(mode="json")))
+def is_there(release: Release, receipt: Receipt) -> bool:
+    """Whether all that a receipt speaks of is there: as a part, undamaged, or in its published file."""
+    for token in receipt.parts:
+        if release.store.exists(part_path(receipt.unit, token)):
+            if not part_is_whole(release, receipt, token):
+                return False
+        elif (path := _published(token)) is None or not release.store.exists(path):
+            return False
+    return True
 
 
-def read_receipts(release: Release) -> dict[str, Receipt]:
-    """Receipts by unit.
+def _published(token: str) -> str | None:
+    folder = paths.PATCHES if token.startswith(PATCHES_PREFIX) else paths.EMBEDDINGS
+    file = file_of(token.removeprefix(PATCHES_PREFIX))
+    return None if file is None else f"{folder}/{file.name}"
 
-    Raises:
-        ReleaseError: a receipt cannot be read.
+
+def write_receipt(release: Release, receipt: Receipt) -> Receipt:
+    """From now on the unit is done. Of several that did it the first is believed; its receipt is given back.
+
+    Unless that one failed, or speaks of parts that are no more, or of other ones.
     """
-    found = {}
-    for path in release.store.files(RECEIPTS):
-        try:
-            document: Any = json.loads(release.store.read(path))
-            receipt = Receipt.model_validate(document)
-        except ValueError as error:
-            raise ReleaseError(
-                release.store.path(path), f"is no receipt ({error})", fix="Remove it; the unit is done again."
-            ) from error
-        found[receipt.unit] = receipt
-    return found
+    path, data = f"{RECEIPTS}/{receipt.unit}.json", dump_json(receipt.model_dump(mode="json")).encode()
+    while not release.store.create(path, data):
+        found = release.store.read_tagged(path)
+        if found is None:
+            continue
+        there = Receipt.model_validate_json(found[0])
+        if there.error is None:
+            adopted = is_there(release, there) if receipt.error is not None else there.parts == receipt.parts
+            if adopted:
+                return there
+        if release.store.put(path, data, found[1]) is not None:
+            break
+    return receipt

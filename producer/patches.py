@@ -20,18 +20,16 @@ from clay_publish import release as paths
 from clay_publish.geoparquet import ROW_GROUP, table_writer
 from clay_publish.metadata import footer_emb
 from clay_publish.producer.encoders import Encoder
-from clay_publish.producer.parts import PartEntry, Receipt, part_path, read_part
+from clay_publish.producer.parts import PATCHES_PREFIX, PartEntry, Receipt, part_path, read_parts
 from clay_publish.producer.plan import Plan
 from clay_publish.producer.rows import quantize
 from clay_publish.release import DataFile, Release
 from clay_publish.tables import ARROW_DTYPES, Dtype, hugging_face_features, patches_schema
 
-_PREFIX = "patches_"
-
 
 def patches_token(token: str) -> str:
     """Name of the parts that hold the patches of a published file's chips."""
-    return f"{_PREFIX}{token}"
+    return f"{PATCHES_PREFIX}{token}"
 
 
 def told_before(encoder: Encoder, size: int, dtype: Dtype) -> str:
@@ -137,7 +135,7 @@ def publish_patches(release: Release, file: DataFile, receipts: Iterable[Receipt
     there = [receipt for receipt in mine if release.store.exists(part_path(receipt.unit, token))]
     if not there:
         return False
-    tables = [read_part(release, receipt, token) for receipt in there]
+    tables = read_parts(release, there, token)
     if len(there) < len(mine):
         tables.insert(0, release.parquet(path).read().replace_schema_metadata(None))
     places = {place.chip: place for place in _places(tables)}

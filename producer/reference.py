@@ -10,7 +10,7 @@ import pyarrow as pa
 from clay_publish import release as paths
 from clay_publish.geoparquet import write_table
 from clay_publish.producer.encoders import Encoded
-from clay_publish.producer.parts import Receipt, read_part
+from clay_publish.producer.parts import Receipt, read_parts
 from clay_publish.release import Release
 from clay_publish.tables import Dtype, reference_schema
 
@@ -51,7 +51,7 @@ def lowest(tables: Iterable[pa.Table], count: int) -> pa.Table:
 
 def publish_reference(release: Release, receipts: Iterable[Receipt]) -> None:
     """Write `reference.parquet` from the parts of all units; remove it where there are none."""
-    parts = [read_part(release, receipt, REFERENCE) for receipt in receipts if REFERENCE in receipt.parts]
+    parts = read_parts(release, receipts, REFERENCE)
     if parts:
         write_table(release.store, paths.REFERENCE, lowest(parts, ROWS).sort_by("id"))
     else:
