@@ -15,7 +15,7 @@ sample: $(VENV)/.produce
 	$(VENV)/bin/clay-publish run my-first-release/release.yaml
 
 test: $(VENV)/.test
-	$(VENV)/bin/pytest $(PYTEST)
+	$(VENV)/bin/pytest --numprocesses 2 --dist worksteal $(PYTEST)
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .

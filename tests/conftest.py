@@ -3,11 +3,11 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from program import run_forked, run_script
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -16,6 +16,9 @@ _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 # Schemas of STAC extensions come from the test data or from nowhere, never from the network.
 _FOLDER = Path(os.environ.get("CLAY_PUBLISH_TEST_DATA", _DATA)) / "schemas"
 os.environ.setdefault("CLAY_PUBLISH_SCHEMAS", str(_FOLDER))
+
+# Tests run side by side; threads that wait for each other by spinning would cost more than they bring.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -29,21 +32,13 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Run the installed program; `code` is the exit code it must give."""
+    """Run the program, with `env` from its installed script; `code` is the exit code it must give."""
 
     def start(
         *arguments: str | Path, cwd: Path | None = None, code: int = 0, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        program = Path(sys.executable).with_name("clay-publish")
-        made = subprocess.run(
-            [program, *arguments],
-            cwd=cwd,
-            env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        given = [str(argument) for argument in arguments]
+        made = run_forked(given, cwd=cwd) if env is None else run_script(given, cwd=cwd, env=env)
         assert made.returncode == code, f"exit code {made.returncode}\n{made.stdout}\n{made.stderr}"
         assert "Warning" not in made.stderr, made.stderr
         return made

@@ -1,8 +1,6 @@
-"""The program in processes that may be killed: forked from one that has everything imported, so that many can be."""
+"""Runs of the program that may be killed."""
 
 import itertools
-import json
-import multiprocessing
 import os
 import signal
 import time
@@ -11,9 +9,9 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from program import fork
+
 _NUMBER = itertools.count()
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["clay_publish.producer.produce", "clay_publish.commands.make", "clay_publish.cli"])
 
 DIE_BEFORE_FILE = """
 import os, pathlib, signal
@@ -63,16 +61,6 @@ class Program:
 def start(spec: Path, out: Path, first: str = "") -> Program:
     """Start it; `first` is Python that runs in the process before the program does."""
     errors = spec.with_name(f"printed-{next(_NUMBER)}.txt")
-    arguments = ["clay-publish", "produce", str(spec), "--out", str(out), "--quiet"]
-    code = f"""
-import os, sys
-file = os.open({str(errors)!r}, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-os.dup2(file, 1), os.dup2(file, 2)
-sys.argv = {json.dumps(arguments)}
-{first}
-from clay_publish.cli import main
-main()
-"""
-    process = _CONTEXT.Process(target=exec, args=(code, {}))
-    process.start()
+    arguments = ["produce", str(spec), "--out", str(out), "--quiet"]
+    process = fork(arguments, out=errors, errors=errors, first=first)
     return Program(process, errors)

@@ -1,0 +1,81 @@
+"""The program in processes of its own, forked from one that has everything imported: importing costs more than most
+of what it does in tests. Started for real, from its script, where the interpreter's own environment matters.
+"""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# Not `publish`: what it brings reads its environment when it is imported.
+_IMPORTED = [
+    "clay_publish.cli",
+    "clay_publish.cards",
+    "clay_publish.catalog",
+    "clay_publish.producer.planning",
+    "clay_publish.validate",
+]
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(_IMPORTED)
+_LONGEST = 300
+"""Seconds."""
+
+
+def fork(
+    arguments: Sequence[str],
+    *,
+    out: Path,
+    errors: Path,
+    cwd: Path | None = None,
+    first: str = "",
+) -> ForkServerProcess:
+    """Start `clay-publish` with these arguments; what it prints goes to two files, or to one.
+
+    `first` is Python that runs in the process before the program does.
+    """
+    code = f"""
+import os, sys
+os.environ.clear()
+os.environ.update({dict(os.environ)!r})
+os.chdir({str(cwd or Path.cwd())!r})
+for number, path in ((1, {str(out)!r}), (2, {str(errors)!r})):
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+sys.argv = {json.dumps(["clay-publish", *arguments])}
+{first}
+from clay_publish.cli import main
+main()
+"""
+    process = _CONTEXT.Process(target=exec, args=(code, {}))
+    process.start()
+    return process
+
+
+def run_script(
+    arguments: Sequence[str], *, cwd: Path | None, env: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run the installed script, with `env` over the environment."""
+    return subprocess.run(
+        [Path(sys.executable).with_name("clay-publish"), *arguments],
+        cwd=cwd,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_LONGEST,
+    )
+
+
+def run_forked(arguments: Sequence[str], *, cwd: Path | None) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    with TemporaryDirectory() as folder:
+        out, errors = Path(folder) / "out", Path(folder) / "errors"
+        process = fork(arguments, out=out, errors=errors, cwd=cwd)
+        process.join(_LONGEST)
+        assert process.exitcode is not None, f"still running after {_LONGEST} s"
+        printed = [file.read_text() if file.exists() else "" for file in (out, errors)]
+        return subprocess.CompletedProcess(list(arguments), process.exitcode, *printed)
