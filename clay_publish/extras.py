@@ -6,6 +6,7 @@ from clay_publish.errors import MissingExtraError
 
 MODULES: dict[str, tuple[str, ...]] = {
     "produce": ("cql2", "pystac_client", "rasterio", "torch"),
+    "ray": ("ray",),
     "s3": ("boto3", "s3fs"),
     "serve": ("cql2", "stac_fastapi", "uvicorn"),
 }

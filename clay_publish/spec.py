@@ -149,6 +149,17 @@ class Cost(_Model):
     budget_usd: Annotated[float, Field(gt=0)] | None = None
 
 
+class Running(_Model):
+    """On what a run runs. It decides no byte of a release, and is not published."""
+
+    engine: Literal["local", "ray"] = "local"
+    workers: Annotated[int | None, Field(ge=1)] = None
+    """Of Ray; default: as many as the cluster has room for."""
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    gpus_per_worker: Annotated[float | None, Field(ge=0)] = None
+    """A share of a GPU, such as 0.5, or whole ones; default: one where the cluster has any."""
+
+
 class Publish(_Model):
     """Where the release will be found."""
 
@@ -180,6 +191,7 @@ class Spec(_Model):
     model: Model = Model()
     outputs: Outputs = Outputs()
     cost: Cost = Cost()
+    run: Running = Running()
     publish: Publish = Publish()
 
     @model_validator(mode="after")
@@ -197,7 +209,7 @@ class Spec(_Model):
 
     def published(self) -> dict[str, Any]:
         """The resolved spec as it is published: no path of this machine, no credentials."""
-        document = self.model_dump(mode="json", exclude_none=True)
+        document = self.model_dump(mode="json", exclude_none=True, exclude={"run"})
         for block in document["imagery"]:
             block["stac"] = [_public(source) for source in block["stac"]]
             block["exclude"] = [_public(entry) for entry in block["exclude"]]

@@ -8,6 +8,7 @@ from clay_publish.producer.parts import Receipt
 from clay_publish.producer.plan import Unit
 from clay_publish.producer.price import Rates
 from clay_publish.producer.scene import SceneChips
+from clay_publish.producer.share import Share
 from clay_publish.spec import Spec
 
 STRAY = 0.25
@@ -43,10 +44,12 @@ class Books:
     _lock: Lock = field(default_factory=Lock)
 
     @classmethod
-    def of(cls, spec: Spec, units: Iterable[Unit], planned: Rates | None) -> "Books":
-        """Empty books for the units of a plan."""
-        total = sum(chips_of(unit, spec.chips.size) for unit in units)
-        return cls(total, spec.cost.usd_per_hour, spec.cost.budget_usd, planned)
+    def of(cls, spec: Spec, units: Iterable[Unit], planned: Rates | None, share: Share | None = None) -> "Books":
+        """Empty books for the units of a plan; a share may spend as much of the budget as any other."""
+        total, budget = sum(chips_of(unit, spec.chips.size) for unit in units), spec.cost.budget_usd
+        if budget is not None and share is not None:
+            budget /= share.of
+        return cls(total, spec.cost.usd_per_hour, budget, planned)
 
     def enter(self, receipt: Receipt) -> None:
         """Count a unit that is done, in this run or before; each once."""

@@ -1,126 +1,169 @@
-"""The engine of one machine: units side by side, each file published as soon as its last unit is done."""
+"""What every engine does alike: find what is done, keep the books, and say which files can be published."""
 
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from clay_publish import release as paths
 from clay_publish.producer.assemble import publish_file, remove_parts, remove_strangers
-from clay_publish.producer.attempts import TRIES, attempt, begin, died_in, end
+from clay_publish.producer.attempts import TRIES, died_in, end
 from clay_publish.producer.books import Books
-from clay_publish.producer.isolated import run_isolated
+from clay_publish.producer.division import units_of
+from clay_publish.producer.holders import Lease
 from clay_publish.producer.parts import Receipt, file_of, part_is_whole, part_path, read_receipts
 from clay_publish.producer.patches import patches_token, publish_patches
 from clay_publish.producer.plan import Plan, Unit
 from clay_publish.producer.plan_files import planned_rates
+from clay_publish.producer.share import Share
 from clay_publish.producer.unit import set_aside
-from clay_publish.producer.work import SIDE_BY_SIDE, Work
+from clay_publish.producer.work import Work
 from clay_publish.progress import Progress, Report
 from clay_publish.release import DataFile, Release
 
 
-def run_units(plan: Plan, work: Work, gsd: float, report: Report) -> list[Receipt]:
+@dataclass(frozen=True)
+class Ready:
+    """A published file whose units are all done."""
+
+    file: DataFile
+    receipts: tuple[Receipt, ...]
+
+
+class Engine(Protocol):
+    """Makes units, and publishes files, in any order and any number at a time."""
+
+    def __call__(self, run: "Run", units: Sequence[Unit], ready: Sequence[Ready]) -> None:
+        """Make the units and tell the run of each; publish what is ready, and what becomes so.
+
+        Raises:
+            ClayPublishError: the run cannot go on; what is finished stays.
+        """
+        ...
+
+
+def run_units(run: "Run", engine: Engine) -> list[Receipt]:
     """Run the units that are not done, and give the receipts of all, in the order of the plan.
 
-    Units that failed in an earlier run are tried again. Those in which a run died come last; after the last but one
-    try in a process of their own.
+    Units that failed in an earlier run are tried again. Those in which a run died come last.
 
     Raises:
         ClayPublishError: the run cannot go on; what is finished stays.
     """
-    books = Books.of(work.spec, plan.units, planned_rates(work.release, work.spec))
-    run = _Run(plan, work, gsd, report, books)
-    run.resume()
-    waiting = [unit for unit in plan.units if unit.id not in run.receipts]
+    ready = run.resume()
+    waiting = [unit for unit in run.units if unit.id not in run.receipts]
     waiting.sort(key=lambda unit: run.died.get(unit.id, 0))
-    careful = [unit for unit in waiting if run.died.get(unit.id, 0) >= TRIES - 1]
-    run.side_by_side(waiting[: len(waiting) - len(careful)])
-    for unit in careful:
-        run.done(unit, run_isolated(unit, work))
+    engine(run, waiting, ready)
     for name in run.died.keys() - {unit.id for unit in waiting}:
-        end(work.release, name)  # it was done after all
-    return [run.receipts[unit.id] for unit in plan.units]
+        end(run.work.release, name)  # it was done after all
+    return [run.receipts[unit.id] for unit in run.units]
+
+
+def publish(ready: Ready, release: Release, plan: Plan, gsd: float) -> None:
+    """Make parts into the published file; again after a death in the middle of it, it comes to the same."""
+    mine = list(ready.receipts)
+    if publish_file(release, ready.file, mine, plan, gsd):
+        publish_patches(release, ready.file, mine, plan, gsd)
+        remove_parts(release, ready.file, mine)
 
 
 @dataclass
-class _Run:
+class Run:
+    """The units that one process is to see done, and how far they are."""
+
     plan: Plan
     work: Work
     gsd: float
+    """Ground size of a pixel as it is published, metres."""
     report: Report
+    held: Lease
+    share: Share | None
+    """None: all of the plan, and nobody else is at work."""
+    units: tuple[Unit, ...]
     books: Books
     receipts: dict[str, Receipt] = field(default_factory=dict)
     """Of units that are done, in this run or before."""
     files: dict[DataFile, set[str]] = field(default_factory=dict)
-    """The units that each published file waits for."""
+    """The units that each published file waits for; of a share only files that are of no other."""
     died: dict[str, int] = field(default_factory=dict)
     """How many runs ended while a unit was at work."""
 
-    def resume(self) -> None:
-        """Find what is done already, remove what is not part of it, and publish what only waited for that."""
-        for unit in self.plan.units:
+    @classmethod
+    def of(
+        cls, plan: Plan, work: Work, gsd: float, *, report: Report, held: Lease, share: Share | None = None
+    ) -> "Run":
+        """A run of a plan, or of a share of it."""
+        units = plan.units if share is None else units_of(share, plan.units, work.spec.chips.size)
+        books = Books.of(work.spec, units, planned_rates(work.release, work.spec), share)
+        run = cls(plan, work, gsd, report, held, share, units, books)
+        for unit in plan.units:
             for file in unit.files:
-                self.files.setdefault(file, set()).add(unit.id)
-        release, known = self.work.release, {unit.id for unit in self.plan.units}
-        published = {file.token: f"{paths.EMBEDDINGS}/{file.name}" for file in self.files}
-        published |= {patches_token(file.token): f"{paths.PATCHES}/{file.name}" for file in self.files}
+                run.files.setdefault(file, set()).add(unit.id)
+        own = {unit.id for unit in units}
+        run.files = {file: names for file, names in run.files.items() if names <= own}
+        return run
+
+    def resume(self, *, failed: bool = False) -> list[Ready]:
+        """Find what is done already, remove what is not part of it, and give the files that only waited for that.
+
+        Args:
+            failed: count units that failed as done.
+        """
+        release, own = self.work.release, {unit.id for unit in self.units}
+        published = self._published()
         for name, receipt in read_receipts(release).items():
-            if name in known and receipt.error is None and _is_there(release, receipt, published):
-                self.receipts[name] = receipt
-                self.books.enter(receipt)
-        self.died = died_in(release)
-        remove_strangers(release, self.files, self.receipts.values())
-        self._publish(self.files)
+            if name in own and (failed or receipt.error is None) and _is_there(release, receipt, published):
+                self._enter(receipt)
+        self.died = {name: runs for name, runs in died_in(release).items() if self.share is None or name in own}
+        if self.share is None:
+            remove_strangers(release, self.files, self.receipts.values())
         self._tell()
+        return self._ready(self.files)
 
-    def side_by_side(self, units: list[Unit]) -> None:
-        """Make units, a few at a time."""
-        pool = ThreadPoolExecutor(SIDE_BY_SIDE, "unit")
-        running = {pool.submit(self._one, unit): unit for unit in units}
-        try:
-            for future in as_completed(running):
-                self.done(running[future], future.result())
-        finally:
-            self.work.pace.stop()
-            pool.shutdown(cancel_futures=True)
-            self.work.pace.resume()
+    def careful(self, unit: Unit) -> bool:
+        """Whether so many processes ended while this unit was at work that it has to be on its own."""
+        return self.died.get(unit.id, 0) >= TRIES - 1
 
-    def _one(self, unit: Unit) -> Receipt:
-        if self.books.spent:
-            detail = "the budget was spent before its turn"
-            return set_aside(unit, self.work, detail, "run again with a greater cost.budget_usd", "over_budget")
-        begin(self.work.release, unit.id, self.died.get(unit.id, 0) + 1)
-        try:
-            receipt = attempt(unit, self.work)
-        finally:
-            end(self.work.release, unit.id)
-        self.books.enter(receipt)  # at once, so that no unit begins when the budget is spent
-        return receipt
+    def left_out(self, unit: Unit) -> Receipt | None:
+        """To be asked before each unit: its receipt where the budget is spent, and it is left to another run.
 
-    def done(self, unit: Unit, receipt: Receipt) -> None:
-        """Count a unit, and publish the files that waited for it alone."""
-        self.receipts[unit.id] = receipt
-        self.books.enter(receipt)
-        mine = set(unit.files)
-        if not mine:  # its image could not be asked where it lies before it was read
+        Raises:
+            LockedError: another run has taken this one's place.
+        """
+        self.held.check()
+        if not self.books.spent:
+            return None
+        detail = "the budget was spent before its turn"
+        return set_aside(unit, self.work, detail, "run again with a greater cost.budget_usd", "over_budget")
+
+    def done(self, unit: Unit, receipt: Receipt) -> list[Ready]:
+        """Count a unit; the files that waited for it alone."""
+        self._enter(receipt)
+        mine: set[DataFile] = set(unit.files)
+        if not mine and self.share is None:  # its image could not be asked where it lies before it was read
             mine = {file for token in receipt.parts if (file := file_of(token)) is not None}
             for file in mine:
                 self.files.setdefault(file, set()).add(unit.id)
-        self._publish(mine)
         self._tell()
+        return self._ready(mine)
 
-    def _publish(self, files: Iterable[DataFile]) -> None:
-        for file in files:
-            units = self.files[file]
-            if not units <= self.receipts.keys():
-                continue
-            mine = [self.receipts[unit] for unit in units]
-            if publish_file(self.work.release, file, mine, self.plan, self.gsd):
-                publish_patches(self.work.release, file, mine, self.plan, self.gsd)
-                remove_parts(self.work.release, file, mine)
+    def _enter(self, receipt: Receipt) -> None:
+        self.receipts[receipt.unit] = receipt
+        self.books.enter(receipt)
+
+    def _ready(self, files: Iterable[DataFile]) -> list[Ready]:
+        return [
+            Ready(file, tuple(self.receipts[name] for name in sorted(self.files[file])))
+            for file in files
+            if file in self.files and self.files[file] <= self.receipts.keys()
+        ]
+
+    def _published(self) -> dict[str, str]:
+        files: Collection[DataFile] = {file for unit in self.plan.units for file in unit.files}
+        found = {file.token: f"{paths.EMBEDDINGS}/{file.name}" for file in files}
+        return found | {patches_token(file.token): f"{paths.PATCHES}/{file.name}" for file in files}
 
     def _tell(self) -> None:
-        self.report(Progress("produce", len(self.receipts), len(self.plan.units), self.books.line()))
+        self.report(Progress("produce", len(self.receipts), len(self.units), self.books.line()))
 
 
 def _is_there(release: Release, receipt: Receipt, published: Mapping[str, str]) -> bool:

@@ -7,18 +7,14 @@ from typing import Any
 
 import shapely
 
-from clay_publish import release as paths
 from clay_publish.errors import ReleaseError, shown
 from clay_publish.fingerprint import Fingerprint, canonical_json
-from clay_publish.manifest import dump_json
+from clay_publish.manifest import UNITS, dump_json, libraries
 from clay_publish.producer.items import SourceItem
 from clay_publish.producer.utm import Cells
 from clay_publish.release import DataFile, Release
 from clay_publish.spec import Spec
 from clay_publish.windows import Window
-
-UNITS = f"{paths.RUN}/units.json"
-"""What a run was begun with."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +54,15 @@ class Plan:
         return {**document, "units": [unit.id for unit in self.units]} if units else document
 
     def adopt(self, release: Release) -> None:
-        """Write the plan, or make sure that the one that is there is the same.
+        """Write the plan, or make sure that the one that is there is the same: of workers that begin at once, one writes.
 
         Raises:
             ReleaseError: the directory was begun with another plan; the fields that differ are named.
         """
         if not release.store.exists(UNITS):
-            release.store.write(UNITS, dump_json({"sha256": self.sha256, **self.document(units=True)}))
-            return
+            document = {"sha256": self.sha256, **self.document(units=True), "libraries": libraries()}
+            if release.store.create(UNITS, dump_json(document).encode()):
+                return
         other = release.json(UNITS)
         if other.get("sha256") == self.sha256:
             return

@@ -1,87 +1,99 @@
 """The stage: spec in; sources, embeddings, coverage and gaps out."""
 
-import importlib.metadata
-from collections import Counter
-
 import numpy as np
 import shapely
 
 from clay_publish import release as paths
 from clay_publish.area import read_area
-from clay_publish.errors import ReleaseError, SourceError
+from clay_publish.errors import SourceError
 from clay_publish.fingerprint import Fingerprint
 from clay_publish.grid import UtmGrid
-from clay_publish.manifest import RUN_RECORD, RunRecord, dump_json
+from clay_publish.manifest import RunRecord
 from clay_publish.producer import scene, warp
-from clay_publish.producer.aggregates import write_aggregates
-from clay_publish.producer.assemble import publish_coverage
 from clay_publish.producer.encoders import Encoder, load_encoder
-from clay_publish.producer.engine import run_units
-from clay_publish.producer.gaps import write_gaps
+from clay_publish.producer.engine import Run, run_units
+from clay_publish.producer.engines import engine_of
+from clay_publish.producer.finish import finish
 from clay_publish.producer.grids import ground_size
 from clay_publish.producer.growth import check_growth
+from clay_publish.producer.holders import Lease
 from clay_publish.producer.lease import lease
 from clay_publish.producer.origin import size_note
-from clay_publish.producer.parts import Receipt
 from clay_publish.producer.patches import told_before
 from clay_publish.producer.plan import Plan, decided_by
-from clay_publish.producer.planned import as_planned
-from clay_publish.producer.reference import publish_reference
+from clay_publish.producer.planned import as_planned, keep_files
 from clay_publish.producer.selection import Considered, select
 from clay_publish.producer.sensors import Sensor, sensor
+from clay_publish.producer.share import Share
 from clay_publish.producer.sources_table import write_sources
 from clay_publish.producer.takeover import take_over
 from clay_publish.producer.units import scene_units, utm_units
-from clay_publish.producer.work import Work, make_work
+from clay_publish.producer.work import make_work
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import Release
 from clay_publish.spec import Spec
 from clay_publish.spec_file import dump_spec
 from clay_publish.versions import check_previous
 
-_LIBRARIES = ("clay-publish", "numpy", "pyarrow", "rasterio", "shapely", "pyproj", "torch")
-
 
 def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, report: Report = silent) -> RunRecord:
     """Make the embeddings of a release. Run it again after anything: what is finished is not done twice.
 
     Args:
-        spec: the release spec.
-        release: the directory to write to.
-        encoder: one that is loaded already; default: the one the spec names.
+        spec: the release spec; `run` in it says on what.
+        release: where to write to.
+        encoder: one that is loaded already; default: the one the spec names. On Ray it only serves the plan: workers
+            load the one the spec names, and refuse to begin where that is another.
         report: who is told how far it is.
 
     Raises:
         SpecError, SourceError, LicenseError, EncoderError: before any pixel is read.
-        LockedError: another process is at work in this directory.
+        MissingExtraError: Ray is asked for and not installed.
+        LockedError: another process is at work there.
         ReleaseError: the directory was begun with another plan, or no chip could be embedded.
     """
-    instrument = sensor(spec.sensor)
-    encoder = encoder or load_encoder(spec, instrument)
-    outputs = spec.outputs
-    with lease(release):
+    engine = engine_of(spec.run)
+    encoder = encoder or load_encoder(spec, sensor(spec.sensor))
+    with lease(release) as held:
         release.store.remove_orphans()
-        report(Progress("plan", 0, 0, "reading the sources"))
-        areas = [None if block.area is None else read_area(block.area).geometry for block in spec.imagery]
-        selection = select(spec, instrument, areas)
-        considered = as_planned(release, selection.considered, instrument)
-        plan, gsd = make_plan(spec, instrument, encoder, considered, areas)
-        check_previous(spec, plan.fingerprint)
-        check_growth(spec, selection, plan.fingerprint, plan.units)
-        work = make_work(release, spec, encoder, plan.fingerprint, len(plan.units))
-        plan.adopt(release)
-        if encoder.patches:
-            report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, outputs.dtype)))
-        note = size_note((each.item for each in considered if each.status == "used"), instrument)
-        if note is not None:
-            report(Progress("plan", 0, 0, note))
-        release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
-        write_sources(release, considered, selection.broken)
-        if spec.previous is not None:
-            taken = take_over(plan, work, Release(spec.previous))
-            report(Progress("plan", 0, 0, f"{taken} of {len(plan.units)} units are as in the version before"))
-        receipts = run_units(plan, work, gsd, report)
-        return _finish(work, plan, receipts, gsd)
+        run = begin(spec, release, encoder, report=report, held=held)
+        return finish(run, run_units(run, engine))
+
+
+def begin(
+    spec: Spec, release: Release, encoder: Encoder, *, report: Report, held: Lease, share: Share | None = None
+) -> Run:
+    """Plan a run or a share of it, make sure that the release was begun with the same plan, and write what is known.
+
+    Several may do this at once, for shares of one run: what they write is the same, and the first plan counts.
+
+    Raises:
+        SpecError, SourceError, LicenseError, EncoderError: as `produce`.
+        ReleaseError: the directory was begun with another plan.
+    """
+    instrument = sensor(spec.sensor)
+    report(Progress("plan", 0, 0, "reading the sources"))
+    areas = [None if block.area is None else read_area(block.area).geometry for block in spec.imagery]
+    selection = select(spec, instrument, areas)
+    considered = as_planned(release, selection.considered, instrument)
+    plan, gsd = make_plan(spec, instrument, encoder, considered, areas)
+    check_previous(spec, plan.fingerprint)
+    check_growth(spec, selection, plan.fingerprint, plan.units)
+    work = make_work(release, spec, encoder, plan.fingerprint, len(plan.units))
+    keep_files(release, plan, considered)
+    plan.adopt(release)
+    if encoder.patches:
+        report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, spec.outputs.dtype)))
+    note = size_note((each.item for each in considered if each.status == "used"), instrument)
+    if note is not None:
+        report(Progress("plan", 0, 0, note))
+    release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
+    write_sources(release, considered, selection.broken)
+    run = Run.of(plan, work, gsd, report=report, held=held, share=share)
+    if spec.previous is not None:
+        taken = take_over(run.units, work, Release(spec.previous))
+        report(Progress("plan", 0, 0, f"{taken} of {len(run.units)} units are as in the version before"))
+    return run
 
 
 def make_plan(
@@ -148,32 +160,3 @@ def _resolved(spec: Spec, fingerprint: Fingerprint) -> dict[str, object]:
     if fingerprint.gsd is not None:
         document["chips"]["gsd"] = fingerprint.gsd
     return document
-
-
-def _finish(work: Work, plan: Plan, receipts: list[Receipt], gsd: float) -> RunRecord:
-    release = work.release
-    counts: Counter[str] = Counter()
-    for receipt in receipts:
-        counts.update(receipt.counts)
-    write_gaps(release, publish_coverage(release, receipts))
-    expected = sum(counts.values())
-    if not counts["embedded"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "no whole chip"
-        first = next((receipt.error for receipt in receipts if receipt.error), "")
-        raise ReleaseError(release.store.where, f"has no embedded chip of {expected} ({reasons})", fix=first)
-    publish_reference(release, receipts)
-    write_aggregates(release, plan, work.spec.outputs.aggregate, gsd)
-    seconds, price = sum(receipt.seconds for receipt in receipts), work.spec.cost.usd_per_hour
-    record = RunRecord(
-        fingerprint=plan.fingerprint,
-        plan_sha256=plan.sha256,
-        libraries={name: importlib.metadata.version(name) for name in _LIBRARIES},
-        coverage={"expected": expected, **dict(sorted(counts.items()))},
-        seconds=round(seconds, 3),
-        device=receipts[0].device,
-        usd=None if price is None else round(seconds / 3600 * price, 4),
-        units=[receipt.unit for receipt in receipts if receipt.error is None],
-        notes=sorted({note for receipt in receipts for note in receipt.notes}),
-    )
-    release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
-    return record

@@ -6,6 +6,7 @@ down as this run's own parts: whatever comes after cannot tell the difference.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.manifest import Manifest, RunRecord, read_manifest, run_record, sha256
 from clay_publish.producer.lost import lost_rows
 from clay_publish.producer.parts import COVERAGE, PartEntry, Receipt, read_receipts, write_part, write_receipt
-from clay_publish.producer.plan import Plan, Unit
+from clay_publish.producer.plan import Unit
 from clay_publish.producer.reference import REFERENCE
 from clay_publish.producer.rows import PART_COVERAGE
 from clay_publish.producer.work import Work
@@ -26,7 +27,7 @@ LASTING = ("unreadable", "source_changed", "failed", "over_budget")
 """Reasons that say something of that run, not of the ground: such chips are tried again."""
 
 
-def take_over(plan: Plan, work: Work, previous: Release) -> int:
+def take_over(units: Iterable[Unit], work: Work, previous: Release) -> int:
     """Take over what the version before made of the same units; how many they are.
 
     Raises:
@@ -36,7 +37,7 @@ def take_over(plan: Plan, work: Work, previous: Release) -> int:
         return 0  # feature maps are large and by chip: they are made again
     known, done = _Previous(previous), read_receipts(work.release)
     taken = 0
-    for unit in plan.units:
+    for unit in units:
         if unit.id in known.units and unit.id not in done and unit.files:
             taken += known.take(unit, work)
     return taken

@@ -86,10 +86,10 @@ class Pace:
 class Model:
     """The encoder, called by all units: on a CPU by one thread a core, which beats many threads in one call."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, cores: int | None = None) -> None:
         self.encoder = encoder
         cpu = encoder.device == "cpu"
-        self._calls = (os.cpu_count() or 1) if cpu else 1
+        self._calls = (cores or os.cpu_count() or 1) if cpu else 1
         self._pool = ThreadPoolExecutor(self._calls, "model", initializer=_alone if cpu else None)
 
     def encode(self, chips: Chips) -> Encoded:
@@ -147,7 +147,9 @@ class Work:
     pace: Pace = field(default_factory=Pace)
 
 
-def make_work(release: Release, spec: Spec, encoder: Encoder, fingerprint: Fingerprint, units: int) -> Work:
+def make_work(
+    release: Release, spec: Spec, encoder: Encoder, fingerprint: Fingerprint, units: int, *, cores: int | None = None
+) -> Work:
     """What the units of a run need.
 
     Args:
@@ -156,6 +158,7 @@ def make_work(release: Release, spec: Spec, encoder: Encoder, fingerprint: Finge
         encoder: as the spec names it.
         fingerprint: of the plan.
         units: of the whole run.
+        cores: that the model may use; default: all of this machine.
 
     Raises:
         SpecError: the encoder does not take the bands that thumbnails need.
@@ -166,7 +169,7 @@ def make_work(release: Release, spec: Spec, encoder: Encoder, fingerprint: Finge
         release=release,
         spec=spec,
         sensor=instrument,
-        model=Model(encoder),
+        model=Model(encoder, cores),
         fingerprint=fingerprint,
         schema=embeddings_schema(encoder.dimensions, outputs.dtype, thumbnails=thumbnails is not None),
         units=units,

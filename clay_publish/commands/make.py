@@ -1,6 +1,7 @@
 """`run` and `produce`: from a spec to embeddings, and on to a validated release."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,26 +9,43 @@ import typer
 
 from clay_publish.commands.describe import describe
 from clay_publish.commands.judge import judge
-from clay_publish.commands.options import Json, Out, Quiet, SpecFile
+from clay_publish.commands.options import Engine, EngineName, Json, Out, Quiet, SpecFile, Unit, Workers
 from clay_publish.commands.screen import Screen
+from clay_publish.errors import SpecError
 
 if TYPE_CHECKING:
     from clay_publish.manifest import RunRecord
+    from clay_publish.producer.shares import ShareDone
     from clay_publish.progress import Report
     from clay_publish.release import Release
+    from clay_publish.spec import Spec
 
 
 _DAMAGE = ("unreadable", "source_changed", "failed")
 """Reasons that are no property of the ground or the sky."""
 
 
-def run(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json = False, quiet: Quiet = False) -> None:
+def run(
+    spec: SpecFile = Path("release.yaml"),
+    out: Out = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+    unit: Unit = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Do everything, from the spec to a validated release directory."""
+    from clay_publish.manifest import RunRecord
+
     screen, begun = Screen(quiet=quiet, as_json=json), time.monotonic()
     with screen.progress() as report:
-        release, record, previous = _embed(spec, out, report)
-        describe(release, report, previous=previous)
-        validation = judge(release, report, previous=previous)
+        asked = _asked(spec, out, engine, workers)
+        release, record = asked.release, _embed(asked, unit, report)
+        if not isinstance(record, RunRecord):
+            _say_share(screen, release, record)
+            return
+        describe(release, report, previous=asked.spec.previous)
+        validation = judge(release, report, previous=asked.spec.previous)
     seconds = time.monotonic() - begun
     summary = {**_summary(release, record), "seconds": round(seconds, 1), "findings": _count(validation.findings)}
     verdict = "valid" if not _count(validation.findings).get("error") else "NOT valid"
@@ -39,12 +57,26 @@ def run(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json = Fal
     _leave_if_unfinished(record, json=json)
 
 
-def produce(spec: SpecFile = Path("release.yaml"), out: Out = None, json: Json = False, quiet: Quiet = False) -> None:
+def produce(
+    spec: SpecFile = Path("release.yaml"),
+    out: Out = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+    unit: Unit = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Make the embeddings, and say of every expected chip that is missing why."""
+    from clay_publish.manifest import RunRecord
+
     screen = Screen(quiet=quiet, as_json=json)
     with screen.progress() as report:
-        release, record, _ = _embed(spec, out, report)
-    summary = _summary(release, record)
+        asked = _asked(spec, out, engine, workers)
+        record = _embed(asked, unit, report)
+    if not isinstance(record, RunRecord):
+        _say_share(screen, asked.release, record)
+        return
+    summary = _summary(asked.release, record)
     screen.result(_line(summary), summary)
     _leave_if_unfinished(record, json=json)
 
@@ -75,19 +107,50 @@ def _leave_if_unfinished(record: "RunRecord", *, json: bool) -> None:
     raise typer.Exit(1)
 
 
-def _embed(path: Path, out: str | None, report: "Report") -> "tuple[Release, RunRecord, str | None]":
-    from clay_publish.extras import require_extra
+@dataclass(frozen=True)
+class _Asked:
+    """A spec with what the command line says over it, and where the release goes."""
+
+    spec: "Spec"
+    release: "Release"
+
+
+def _asked(path: Path, out: str | None, engine: Engine | None, workers: int | None) -> _Asked:
     from clay_publish.release import Release
     from clay_publish.spec_file import load_spec
-    from clay_publish.versions import check_previous
 
     spec = load_spec(path)
-    check_previous(spec)
-    require_extra("produce", "Making embeddings")
-    from clay_publish.producer.produce import produce as embed
+    said = {"engine": engine, "workers": workers}
+    means = spec.run.model_copy(update={key: value for key, value in said.items() if value is not None})
+    if workers is not None and means.engine == "local":
+        raise SpecError("--workers", f"is {workers}", "nothing, for the local engine", "Say `--engine ray` as well.")
+    return _Asked(spec.model_copy(update={"run": means}), Release(out or str(Path(spec.name) / spec.version)))
 
-    release = Release(out or str(Path(spec.name) / spec.version))
-    return release, embed(spec, release, report=report), spec.previous
+
+def _embed(asked: _Asked, unit: str | None, report: "Report") -> "RunRecord | ShareDone":
+    from clay_publish.extras import require_extra
+    from clay_publish.versions import check_previous
+
+    check_previous(asked.spec)
+    require_extra("produce", "Making embeddings")
+    if unit is None:
+        from clay_publish.producer.produce import produce as embed
+
+        return embed(asked.spec, asked.release, report=report)
+    from clay_publish.producer.share import Share
+    from clay_publish.producer.shares import produce_share
+
+    return produce_share(asked.spec, asked.release, Share.parse(unit), report=report)
+
+
+def _say_share(screen: Screen, release: "Release", done: "ShareDone") -> None:
+    """What a worker says that is not the last."""
+    if done.left:
+        rest = f"{done.left} units of other shares are not: `clay-publish run` finishes when they are"
+    else:
+        rest = "another worker finishes the release, or has"
+    summary = {"release": release.store.where, "share": str(done.share), "units": done.units, "units_left": done.left}
+    screen.result(f"{release.store.where}: share {done.share} is done ({done.units} units); {rest}", summary)
 
 
 def _summary(release: "Release", record: "RunRecord") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Arguments and options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,4 +18,16 @@ Out = Annotated[
 Previous = Annotated[
     str | None,
     typer.Option(metavar="RELEASE", help="Directory or address of the version before, for the changelog."),
+]
+Engine = Literal["local", "ray"]
+EngineName = Annotated[
+    Engine | None,
+    typer.Option(
+        help="On what it runs: this machine, or a Ray cluster; default: `run.engine` of the spec, else local."
+    ),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Workers on Ray; default: as many as there is room for.")]
+Unit = Annotated[
+    str | None,
+    typer.Option(metavar="N/M", help="Make the Nth of M shares of the run; the last one to be done finishes it."),
 ]

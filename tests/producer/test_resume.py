@@ -78,8 +78,8 @@ def test_killed_when(event: str, spec: Path, begun: tuple[Path, Path], tmp_path:
         "unit.write_receipt",  # parts without a receipt
         "engine.publish_file",  # receipts without a published file
         "engine.remove_parts",  # a published file whose parts are still there
-        "produce.publish_coverage",  # all files, no coverage
-        "produce.dump_json",  # all but the record of the run
+        "finish.publish_coverage",  # all files, no coverage
+        "finish.dump_json",  # all but the record of the run
     ],
 )
 def test_dies_before(name: str, spec: Path, begun: tuple[Path, Path], tmp_path: Path) -> None:

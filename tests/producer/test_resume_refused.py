@@ -119,8 +119,9 @@ import resource
 from clay_publish.producer import unit
 real = unit.write_receipt
 def write(*arguments):
-    real(*arguments)
+    written = real(*arguments)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+    return written
 unit.write_receipt = write
 """
     said = refusal(start(spec, out, fill))
@@ -213,7 +214,7 @@ def test_a_file_that_was_not_there_is_read_by_the_next_run(
 
 def test_a_file_that_changes_between_two_runs_is_not_read(spec: Path, begun: tuple[Path, Path], tmp_path: Path) -> None:
     out, file = tmp_path / "release", spec.with_name("across_B02.tif")
-    die = "import os\nfrom clay_publish.producer import engine\nengine.attempt = lambda *_: os._exit(9)"
+    die = "import os\nfrom clay_publish.producer import local_engine\nlocal_engine.attempt = lambda *_: os._exit(9)"
     assert start(spec, out, die).wait() == 9  # planned, and nothing read
     shutil.move(file, tmp_path / "planned.tif")
     shutil.copyfile(spec.with_name("west_B02.tif"), file)

@@ -1,0 +1,244 @@
+"""The engine of many machines: Ray actors make the units, this process hands them out and keeps the books.
+
+Of Ray only actors are used: their processes hold the model, write parts and receipts themselves, and answer with small
+receipts. A few units are on their way to each, the rest wait here.
+
+Ray restarts an actor whose process died (`max_restarts=-1`), but repeats none of its calls (`max_task_retries=0`): when
+a unit ends its process, the innocent ones beside it die as well, and only whoever counts the deaths of each can find
+out which it was. So this process does: all that were at work are tried again, after the last but one try alone.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.manifest import libraries
+from clay_publish.producer.attempts import TRIES
+from clay_publish.producer.engine import Ready, Run
+from clay_publish.producer.parts import Receipt
+from clay_publish.producer.plan import Unit
+from clay_publish.producer.ray_cluster import Means, cluster
+from clay_publish.producer.ray_worker import Job, Worker
+from clay_publish.producer.unit import set_aside
+from clay_publish.producer.work import SIDE_BY_SIDE
+from clay_publish.progress import Progress
+from clay_publish.spec import Running
+
+import ray  # isort: skip - after what sets its environment
+
+_LOOK = 10.0
+"""Seconds after which whoever watches is told that no worker is there yet."""
+_GRACE = 30.0
+"""Seconds that units have to end where they are, when a run ends early."""
+
+
+def on_ray(run: Run, units: Sequence[Unit], ready: Sequence[Ready], *, means: Running) -> None:
+    """Make units on a cluster.
+
+    Raises:
+        ReleaseError: a worker cannot do what it is asked: it does not see the release, or ends before it begins.
+        ClayPublishError: as in every engine.
+    """
+    if not units and not ready:
+        return
+    with cluster(means) as found:
+        report = f"{found.workers} worker{'s' * (found.workers != 1)} on {found.where}"
+        run.report(Progress("produce", len(run.receipts), len(run.units), report))
+        driver = _Driver(run, found)
+        try:
+            driver.drive(units, ready)
+        finally:
+            driver.end()
+
+
+@dataclass(eq=False)
+class _Hand:
+    """A worker, as the driver sees it."""
+
+    actor: Any
+    up: bool = False
+    """Whether its model is loaded."""
+    deaths: int = 0
+    """Since it last began, before it began."""
+    tasks: "list[_Task]" = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Something a worker was asked to do."""
+
+    hand: _Hand
+    what: "Unit | Ready | str"
+    """`there` and `begin` are the steps until it is up."""
+    alone: bool = False
+
+
+class _Driver:
+    def __init__(self, run: Run, means: Means) -> None:
+        self.run, self.means = run, means
+        self.units: deque[Unit] = deque()
+        self.suspects: deque[Unit] = deque()
+        self.files: deque[Ready] = deque()
+        self.flying: dict[Any, _Task] = {}
+        self.hands: list[_Hand] = []
+        self._tries: dict[str, int] = {}
+
+    def drive(self, units: Sequence[Unit], ready: Sequence[Ready]) -> None:
+        """Until all units are done and all files are published."""
+        for unit in units:
+            self._wait_for(unit)
+        self.files.extend(ready)
+        job = self._job()
+        actor = ray.remote(Worker).options(
+            num_cpus=self.means.cpus,
+            num_gpus=self.means.gpus,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=SIDE_BY_SIDE + 1,  # `stop` is heard beside the units
+            scheduling_strategy="SPREAD",
+        )
+        self.hands = [_Hand(actor.remote(job)) for _ in range(min(self.means.workers, len(units) + len(ready)))]
+        for hand in self.hands:
+            self._call(hand, "there")
+        while self._hand_out() or any(not isinstance(task.what, str) for task in self.flying.values()):
+            done, _ = ray.wait(list(self.flying), num_returns=1, timeout=_LOOK)
+            for reference in done:
+                self._take(reference)
+            if not done and not any(hand.up for hand in self.hands):
+                said = f"no worker is there yet: each takes {self.means.cpus:g} CPU and {self.means.gpus:g} GPU"
+                self.run.report(Progress("produce", len(self.run.receipts), len(self.run.units), said))
+
+    def end(self) -> None:
+        """Let the units at work end where they are, so that none of them is taken for one in which a process died."""
+        working = [reference for reference, task in self.flying.items() if isinstance(task.what, Unit)]
+        if working:
+            for hand in self.hands:
+                hand.actor.stop.remote()
+            ray.wait(working, num_returns=len(working), timeout=_GRACE)
+        for hand in self.hands:
+            ray.kill(hand.actor)
+
+    def _job(self) -> Job:
+        run = self.run
+        return Job(
+            where=run.work.release.store.where,
+            spec=run.work.spec,
+            plan=replace(run.plan, units=()),
+            sha256=run.plan.sha256,
+            units=run.work.units,
+            gsd=run.gsd,
+            cores=max(1, int(self.means.cpus)),
+            libraries=libraries(),
+        )
+
+    def _hand_out(self) -> bool:
+        """Give work to whoever is free; whether any is left, here or on its way."""
+        while True:
+            free = [hand for hand in self.hands if hand.up and len(hand.tasks) < SIDE_BY_SIDE]
+            free = [hand for hand in free if not any(task.alone for task in hand.tasks)]
+            hand = min(free, key=lambda each: len(each.tasks), default=None)
+            if hand is None or not self._give(hand):
+                return bool(self.units or self.suspects or self.files)
+
+    def _give(self, hand: _Hand) -> bool:
+        """Give a worker something to do; False where there is nothing for it."""
+        if self.files:
+            self._call(hand, self.files.popleft())
+            return True
+        if self.units:
+            unit = self.units.popleft()
+            left = self.run.left_out(unit)
+            if left is None:
+                self._call(hand, unit)
+            else:
+                self._done(unit, left)
+            return True
+        if self.suspects and not hand.tasks:
+            self.run.held.check()
+            self._call(hand, self.suspects.popleft(), alone=True)
+            return True
+        return False
+
+    def _call(self, hand: _Hand, what: Unit | Ready | str, *, alone: bool = False) -> None:
+        task, actor = _Task(hand, what, alone), hand.actor
+        if isinstance(what, Ready):
+            reference = actor.publish.remote(what)
+        elif isinstance(what, Unit) and alone:
+            reference = actor.make_alone.remote(what)
+        elif isinstance(what, Unit):
+            reference = actor.make.remote(what, self.run.died.get(what.id, 0) + 1)
+        elif what == "begin":
+            reference = actor.begin.remote()
+        else:
+            reference = actor.there.options(max_task_retries=-1).remote()  # harmless, so that it may wait for a restart
+        self.flying[reference] = task
+        hand.tasks.append(task)
+
+    def _take(self, reference: Any) -> None:
+        """What came of a call."""
+        task = self.flying.pop(reference)
+        task.hand.tasks.remove(task)
+        try:
+            answer = ray.get(reference)
+        except ray.exceptions.RayTaskError:
+            raise  # a mistake of this program, with its traceback
+        except ray.exceptions.RayError as error:
+            self._died(task, error)
+            return
+        if isinstance(answer, ClayPublishError):
+            raise answer
+        if isinstance(task.what, Unit):
+            assert isinstance(answer, Receipt)
+            self._done(task.what, answer)
+        elif task.what == "there":
+            self._call(task.hand, "begin")
+        elif task.what == "begin":
+            task.hand.up, task.hand.deaths = True, 0
+
+    def _done(self, unit: Unit, receipt: Receipt) -> None:
+        self.files.extend(self.run.done(unit, receipt))
+
+    def _died(self, task: _Task, error: Exception) -> None:
+        """A process ended while it did this: it is restarted, and what it did is tried again."""
+        hand, what = task.hand, task.what
+        if what == "there":  # Ray has given up on it
+            raise ReleaseError("a worker", f"cannot be started ({_short(error)})", fix="`ray status` may say why.")
+        if hand.up or what == "begin":
+            hand.up = False
+            self._call(hand, "there")
+        if what == "begin":
+            hand.deaths += 1
+            self._check_tries(hand.deaths, "a worker", "ended before it began", error)
+        elif isinstance(what, Ready):
+            name = what.file.name
+            self._tries[name] = self._tries.get(name, 0) + 1
+            self._check_tries(self._tries[name], name, "ended its worker when it was put together", error)
+            self.files.append(what)
+        elif isinstance(what, Unit):
+            self.run.died[what.id] = self.run.died.get(what.id, 0) + 1
+            if task.alone:
+                said = f"ended its process {TRIES} times (at last with its worker); perhaps it needs more memory"
+                self._done(what, set_aside(what, self.run.work, said, said))
+            else:
+                self._wait_for(what)
+
+    def _wait_for(self, unit: Unit) -> None:
+        (self.suspects if self.run.careful(unit) else self.units).append(unit)
+
+    @staticmethod
+    def _check_tries(tries: int, where: str, said: str, error: Exception) -> None:
+        if tries >= TRIES:
+            raise ReleaseError(where, f"{said}, {tries} times ({_short(error)})", fix="Perhaps it needs more memory.")
+
+
+def _short(error: Exception) -> str:
+    """Of Ray's pages-long messages, what happened."""
+    return next(_sentences(error), type(error).__name__)
+
+
+def _sentences(error: Exception) -> Iterator[str]:
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    yield from (line for line in reversed(lines) if "Error: " in line)
+    yield from lines
