@@ -85,6 +85,7 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
         "table:primary_geometry": "geometry",
         "table:row_count": overview.chips,
         **_citation(release, spec),
+        **({"sci:publications": papers} if (papers := metadata.publications(fingerprint)) else {}),
         "summaries": {
             "emb:type": [fields["emb:type"]],
             "emb:dimensions": [fields["emb:dimensions"]],

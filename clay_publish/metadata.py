@@ -20,6 +20,22 @@ QUANTIZATION_LINK = {
     "title": "How stored values become embeddings again",
 }
 
+GRID_LINK = {
+    "rel": "about",
+    "href": f"{EXTENSION}/#chip-layout",
+    "type": "text/html",
+    "title": "Where the cells of the grids lie",
+}
+
+CITATIONS = {
+    "10.1038/s41467-021-24638-z": (
+        "Rolf, E., Proctor, J., Carleton, T., Bolliger, I., Shankar, V., Ishihara, M., Recht, B., Hsiang, S. (2021)."
+        " A generalizable and accessible approach to machine learning with global satellite imagery."
+        " Nature Communications 12, 4392."
+    ),
+}
+"""DOI of a model's paper → how to cite it."""
+
 QUANTIZATION = {
     "float32": None,
     "float16": {
@@ -59,7 +75,22 @@ def chip_layout(fingerprint: Fingerprint) -> dict[str, Any]:
     """`emb:chip_layout`."""
     side = [fingerprint.size, fingerprint.size]
     kind = "regular_grid" if fingerprint.layout == "scene" else "named_grid"
-    return {"layout_type": kind, "chip_size": side, "stride": side, "grid_id": grid_id(fingerprint)}
+    return {
+        "layout_type": kind,
+        "chip_size": side,
+        "stride": side,
+        "grid_id": grid_id(fingerprint),
+        "grid_definition": GRID_LINK,
+    }
+
+
+def publications(fingerprint: Fingerprint) -> list[dict[str, str]]:
+    """`sci:publications`: what was published about the model, where its address is a DOI."""
+    _, found, doi = fingerprint.model_link.partition("://doi.org/")
+    if not found:
+        return []
+    citation = CITATIONS.get(doi)
+    return [{"doi": doi} | ({"citation": citation} if citation else {})]
 
 
 def collection_fields(fingerprint: Fingerprint, gsd: float) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from referencing import Registry, Resource
 from clay_publish.catalog import write_collection, write_items
 from clay_publish.catalog.extension import SCHEMA_FILE, SCHEMA_URI, schema_text
 from clay_publish.errors import ReleaseError
+from clay_publish.fingerprint import Fingerprint
 from clay_publish.release import COLLECTION, MODEL, SPEC, Release
 
 MakeRelease = Callable[..., Release]
@@ -166,3 +167,29 @@ def test_the_sample_is_cataloged_as_a_whole(sample_release: Path, validator: Any
     for asset in collection.assets.values():
         assert (sample_release / asset.href).is_file()
     assert "thumbnail" in collection.assets
+
+
+def test_the_grid_is_defined_and_the_model_s_paper_named(cataloged: Callable[..., Release]) -> None:
+    release = cataloged()
+    collection = release.json(COLLECTION)
+    defined = collection["emb:chip_layout"]["grid_definition"]["href"]
+    page, _, section = defined.partition("#")
+    assert page == SCHEMA_URI.removesuffix("schema.json")
+    text = (Path(__file__).resolve().parents[2] / "catalog" / "embedding-release" / "README.md").read_text()
+    assert section in {
+        line.lstrip("# ").lower().replace(" ", "-") for line in text.splitlines() if line.startswith("#")
+    }
+    assert release.footer(release.data_files()[0])["emb"]["emb:chip_layout"] == collection["emb:chip_layout"]
+    (paper,) = collection["sci:publications"]
+    assert paper["doi"] == "10.1038/s41467-021-24638-z"
+    assert paper["citation"].startswith("Rolf, E.")
+
+
+def test_a_model_without_a_paper_names_none() -> None:
+    from clay_publish.metadata import publications
+
+    def named(link: str) -> list[dict[str, str]]:
+        return publications(Fingerprint.model_construct(model_link=link))
+
+    assert named("https://huggingface.co/made-with-clay/Clay") == []
+    assert named("https://doi.org/10.5281/zenodo.7") == [{"doi": "10.5281/zenodo.7"}]
