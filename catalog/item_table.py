@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -22,13 +21,11 @@ from clay_publish.catalog.footer import replace_geo
 from clay_publish.catalog.overview import Overview
 from clay_publish.errors import ReleaseError
 from clay_publish.geoparquet import geo_metadata, total_bbox
+from clay_publish.hilbert import hilbert_distance
 from clay_publish.store import Store
 
 ROWS = 16_384
 """Of a row group: small enough to skip much of the table, large enough to be read in few requests."""
-
-_POINTS = 65_536
-"""Made at once: a million of them as objects would weigh more than the table."""
 
 STAC_VERSION = "1.1.0"
 PARQUET = "application/vnd.apache.parquet"
@@ -138,12 +135,7 @@ def hilbert_order(bbox: pa.StructArray) -> Places:
     width = np.where(boxes[:, 2] < boxes[:, 0], boxes[:, 2] + 360, boxes[:, 2]) - boxes[:, 0]
     lon = np.mod(boxes[:, 0] + width / 2 + 180, 360) - 180
     lat = (boxes[:, 1] + boxes[:, 3]) / 2
-    distance = np.empty(len(boxes), dtype=np.uint32)
-    for start in range(0, len(boxes), _POINTS):
-        some = slice(start, start + _POINTS)
-        points = gpd.GeoSeries.from_xy(lon[some], lat[some])
-        distance[some] = points.hilbert_distance(total_bounds=(-180, -90, 180, 90), level=16).to_numpy()
-    order: Places = np.argsort(distance, kind="stable")
+    order: Places = np.argsort(hilbert_distance(lon, lat), kind="stable")
     return order
 
 

@@ -4,23 +4,20 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import geopandas
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import shapely
 
 from clay_publish import release as paths
 from clay_publish.geoparquet import ROW_GROUP, geo_metadata, table_writer, total_bbox, write_table
+from clay_publish.hilbert import hilbert_distance
 from clay_publish.metadata import footer_emb
 from clay_publish.producer.parts import COVERAGE, PARTS, Receipt, part_path, read_parts, remove_all
 from clay_publish.producer.patches import patches_token
 from clay_publish.producer.plan import Plan
 from clay_publish.release import DataFile, Release
 from clay_publish.tables import coverage_schema, hugging_face_features
-
-_EARTH = (-180.0, -90.0, 180.0, 90.0)
 
 
 def publish_file(release: Release, file: DataFile, receipts: Iterable[Receipt], plan: Plan, gsd: float) -> bool:
@@ -53,8 +50,7 @@ def publish_file(release: Release, file: DataFile, receipts: Iterable[Receipt], 
 
 def hilbert_order(table: pa.Table) -> npt.NDArray[np.int64]:
     """Row numbers along a Hilbert curve over longitude and latitude; by id where two lie at one place."""
-    points = geopandas.GeoSeries(shapely.points(table["lon"].to_numpy(), table["lat"].to_numpy()))
-    distance = points.hilbert_distance(total_bounds=_EARTH, level=16).to_numpy()
+    distance = hilbert_distance(table["lon"].to_numpy(), table["lat"].to_numpy())
     keys = pa.table({"distance": distance, "id": table["id"]})
     return np.asarray(pc.sort_indices(keys, [("distance", "ascending"), ("id", "ascending")]), dtype=np.int64)
 
