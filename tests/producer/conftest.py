@@ -1,8 +1,9 @@
 """Small images and items made from real pixels, and releases made of them."""
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 from affine import Affine
+from s3_servers import KEY, SECRET, S3View, start_ministack, with_client
 
 from clay_publish.producer.produce import produce
 from clay_publish.release import Release
@@ -140,3 +142,23 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def spec(begun: tuple[Path, Path], tmp_path: Path) -> Path:
     """The same spec and images, to be changed and run again."""
     return Path(shutil.copytree(begun[0].parent, tmp_path / "spec")) / "release.yaml"
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3 server that knows conditional puts; its address."""
+    yield from start_ministack(tmp_path_factory.mktemp("ministack"))
+
+
+@pytest.fixture
+def bucket(ministack: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S3View:
+    """A fresh bucket, which the environment says how to reach."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    settings = {"ENDPOINT_URL": ministack, "ACCESS_KEY_ID": KEY, "SECRET_ACCESS_KEY": SECRET, "REGION": "us-west-2"}
+    for name, value in {**settings, "EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    found = S3View(ministack, f"b{abs(hash(request.node.nodeid)):x}")
+    place = {"LocationConstraint": "us-west-2"}
+    with_client(ministack, lambda client: client.create_bucket(Bucket=found.bucket, CreateBucketConfiguration=place))
+    return found

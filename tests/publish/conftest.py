@@ -1,8 +1,6 @@
 """Real servers on loopback, a proxy that breaks connections, and releases with something to send."""
 
 import os
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fault_proxy import FaultProxy
-from s3_servers import KEY, SECRET, SMALL_PART, S3View, free_port, serve, with_client
+from s3_servers import KEY, SECRET, SMALL_PART, S3View, start_ministack, start_rclone, with_client
 
 from clay_publish.geoparquet import write_table
 from clay_publish.manifest import write_manifest
@@ -42,26 +40,13 @@ def small_and_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An S3 server that knows conditional writes, checksums and multipart uploads; its address."""
-    folder, port = tmp_path_factory.mktemp("ministack"), free_port()
-    settings = {
-        "IOT_MTLS_ENABLED": "0",
-        "BIND_HOST": "127.0.0.1",
-        "GATEWAY_PORT": str(port),
-        "SERVICES": "s3",
-        "S3_PERSIST": "1",
-        "S3_DATA_DIR": str(folder / "data"),
-    }
-    yield from serve([Path(sys.executable).with_name("ministack")], port, folder, settings)
+    yield from start_ministack(tmp_path_factory.mktemp("ministack"))
 
 
 @pytest.fixture(scope="session")
 def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An S3 server that refuses wrong credentials; its address."""
-    folder, port = tmp_path_factory.mktemp("rclone"), free_port()
-    (folder / "data" / "clay").mkdir(parents=True)
-    command = [shutil.which("rclone", path=str(Path(sys.executable).parent)), "serve", "s3", folder / "data"]
-    command += ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}", "--config", folder / "none"]
-    yield from serve(command, port, folder, {})
+    yield from start_rclone(tmp_path_factory.mktemp("rclone"))
 
 
 @pytest.fixture

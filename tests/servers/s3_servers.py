@@ -76,6 +76,15 @@ def start_ministack(folder: Path) -> Iterator[str]:
     yield from serve([Path(sys.executable).with_name("ministack")], port, folder, settings)
 
 
+def start_rclone(folder: Path) -> Iterator[str]:
+    """An S3 server that refuses wrong credentials, ignores conditions, and has a bucket `clay`; its address."""
+    port = free_port()
+    (folder / "data" / "clay").mkdir(parents=True)
+    command = [Path(sys.executable).with_name("rclone"), "serve", "s3", folder / "data"]
+    command += ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}", "--config", folder / "none"]
+    yield from serve(command, port, folder, {})
+
+
 def with_client(address: str, work: Callable[[Any], Any]) -> Any:
     config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 2})
     client = boto3.client("s3", endpoint_url=address, region_name="us-west-2", config=config)
