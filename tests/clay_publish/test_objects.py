@@ -1,0 +1,142 @@
+"""Writing to a real object store: on conditions, in parts, with answers that get lost."""
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from fault_proxy import FaultProxy, Request
+from s3_servers import KEY, SECRET, SMALL_PART, S3View, start_ministack, with_client
+
+from clay_publish import objects
+from clay_publish.errors import StoreError
+from clay_publish.store import Store
+
+LARGE = os.urandom(2 * SMALL_PART + 7)
+
+
+@pytest.fixture(scope="module")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from start_ministack(tmp_path_factory.mktemp("objects"))
+
+
+@pytest.fixture
+def view(ministack: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S3View:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setattr(objects, "PART", SMALL_PART)
+    found = S3View(ministack, f"o{abs(hash(request.node.nodeid)):x}")
+    place = {"LocationConstraint": "us-west-2"}
+    with_client(ministack, lambda client: client.create_bucket(Bucket=found.bucket, CreateBucketConfiguration=place))
+    return found
+
+
+@pytest.fixture
+def proxy(ministack: str) -> Iterator[FaultProxy]:
+    with FaultProxy(ministack) as running:
+        yield running
+
+
+def opened(address: str, view: S3View) -> Store:
+    return Store(f"s3://{view.bucket}/p", endpoint_url=address, key=KEY, secret=SECRET)
+
+
+@pytest.fixture
+def store(view: S3View) -> Store:
+    return opened(view.address, view)
+
+
+def test_only_the_first_creates(store: Store) -> None:
+    assert store.create("a", b"mine")
+    assert not store.create("a", b"yours")
+    assert store.create("a", b"mine")  # as after a lost answer
+    assert store.read("a") == b"mine"
+
+
+def test_a_file_is_replaced_only_by_who_has_seen_it(store: Store) -> None:
+    first = store.put("a", b"1", None)
+    assert first is not None
+    assert store.read_tagged("a") == (b"1", first)
+    second = store.put("a", b"2", first)
+    assert second not in {None, first}
+    assert store.put("a", b"3", first) is None
+    assert store.read("a") == b"2"
+    assert store.put("nothing", b"3", first) is None
+    assert store.read_tagged("nothing") is None
+
+
+def test_what_others_write_is_seen_at_once(store: Store, view: S3View) -> None:
+    assert store.files() == []
+    assert not store.exists("a")
+    view.put("p/a", b"1")
+    assert store.files() == ["a"]
+    assert store.size("a") == 1
+    view.put("p/a", b"22")
+    assert store.size("a") == 2
+    store.remove("a")
+    store.remove("a")
+    assert view.names() == []
+
+
+@pytest.mark.parametrize("data", [b"small", LARGE], ids=["in one piece", "in parts"])
+def test_a_file_takes_the_place_of_another(data: bytes, store: Store, view: S3View) -> None:
+    view.put("p/a", b"of before")
+    for _ in range(2):
+        with store.writer("a") as file:
+            file.write(data)
+        assert view.get("p/a") == data
+    with pytest.raises(RuntimeError), store.writer("a") as file:  # noqa: PT012 - an error in the middle is the point
+        file.write(b"half")
+        raise RuntimeError
+    assert view.get("p/a") == data
+    assert view.uploads() == []
+    assert store.mapped("a").read() == data
+
+
+LOST: dict[str, Callable[[Request], bool]] = {
+    "put": lambda request: request.method == "PUT" and not request.is_part,
+    "part": lambda request: request.is_part,
+    "completion": lambda request: request.is_completion,
+}
+
+
+@pytest.mark.parametrize("action", ["lose the answer", "reset", "status:503"])
+@pytest.mark.parametrize("kind", LOST)
+def test_a_put_that_goes_wrong_on_the_way_is_done_all_the_same(
+    kind: str, action: str, view: S3View, proxy: FaultProxy
+) -> None:
+    store = opened(proxy.address, view)
+    proxy.fail(LOST[kind], action)
+    data = b"small" if kind == "put" else LARGE
+    if kind == "put":
+        assert store.create("a", data)
+    else:
+        store.write("a", data)
+    assert proxy.faults[0].times == 0
+    assert view.get("p/a") == data
+    assert view.uploads() == []
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_refusal_is_no_reason_to_try_again(status: int, view: S3View, proxy: FaultProxy) -> None:
+    store = opened(proxy.address, view)
+    code = {403: "AccessDenied", 404: "NoSuchBucket"}[status]
+    proxy.fail(lambda request: request.method == "PUT", f"error:{status}:{code}", times=9)
+    with pytest.raises(StoreError, match=r"p/a: "):
+        store.create("a", b"1")
+    assert len([request for request in proxy.requests if request.method == "PUT"]) == 1
+
+
+def test_uploads_of_writers_that_died_are_given_up_below_the_release_alone(store: Store, view: S3View) -> None:
+    def begin(key: str) -> None:
+        with_client(view.address, lambda client: client.create_multipart_upload(Bucket=view.bucket, Key=key))
+
+    for key in ("p/embeddings/a", "p/b", "pp/c", "q/d"):
+        begin(key)
+    assert store.remove_orphans() == ["b", "embeddings/a"]
+    assert sorted(view.uploads()) == ["pp/c", "q/d"]
+
+
+def test_a_server_that_is_not_there_is_named(view: S3View, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(objects.OPTIONS["config_kwargs"], "retries", {"mode": "standard", "total_max_attempts": 1})
+    with pytest.raises(StoreError, match=r"s3://.*/p/a: cannot be used for writing \(Could not connect"):
+        opened("http://127.0.0.1:9", view).create("a", b"1")
