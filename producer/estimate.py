@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,24 +10,17 @@ from clay_publish.errors import SourceError
 from clay_publish.grid import UtmGrid
 from clay_publish.producer.counts import Counts, SquareCount, count_cells, count_scenes
 from clay_publish.producer.encoders import Encoder
-from clay_publish.producer.items import SourceItem
 from clay_publish.producer.origin import size_note
-from clay_publish.producer.price import Alternative, Rates, alternatives, stored_bytes
+from clay_publish.producer.price import Alternative, Rates, alternatives, bytes_to_read, stored_bytes
 from clay_publish.producer.selection import Selection
 from clay_publish.producer.sensors import Sensor
 from clay_publish.producer.units import steps
 from clay_publish.spec import Spec
-from clay_publish.store import is_url
 
 FOLDER_LIMIT = 10_000
 """Files a folder may hold on the Hub."""
 REPOSITORY_LIMIT = 100_000
 """Files a repository should stay below there."""
-
-_COMPRESSION = 0.6
-"""Bytes fetched for a byte of pixels, read in strips; measured on DEFLATE COGs."""
-_PIXEL = 2
-"""Bytes of a value in nearly all of the imagery."""
 
 
 class WindowCount(BaseModel):
@@ -44,12 +36,13 @@ class WindowCount(BaseModel):
 
 
 class Shares(BaseModel):
-    """Where the time of a calibration went, as shares of its wall time."""
+    """Where the time of a calibration went, as shares of its wall time; on a CPU, of that time on all its cores."""
 
     model_config = ConfigDict(frozen=True)
 
     reading: float
-    """Waiting for pixels; reading that is done meanwhile costs nothing."""
+    """What is neither of the others: on a GPU, waiting for pixels, since reading that is done meanwhile costs nothing;
+    on a CPU, decoding them too."""
     inference: float
     writing: float
 
@@ -85,6 +78,8 @@ class Estimate(BaseModel):
     encoder: str
     dimensions: int
     dtype: str
+    patches: int
+    """Of a chip, all layers together; 0: none."""
     images: dict[str, int]
     """`considered`, `used`, `unused`, `excluded`, `unusable`."""
     left_out: dict[str, int]
@@ -102,7 +97,7 @@ class Estimate(BaseModel):
     """Chips that cutting every image on its own would make."""
     bytes_to_read: int
     bytes_to_store: dict[str, int]
-    """By dtype."""
+    """By dtype; with patches, where they are asked for."""
     rates: Rates | None
     hours: float | None
     usd: float | None
@@ -173,6 +168,7 @@ def estimate(
         encoder=spec.model.encoder,
         dimensions=encoder.dimensions,
         dtype=spec.outputs.dtype,
+        patches=encoder.patches,
         images=_images(selection),
         left_out=_left_out(selection),
         tiles=len({each.square for each in counts.squares}),
@@ -181,8 +177,10 @@ def estimate(
         windows=_windows(counts),
         km2=_km2(areas, counts, ground),
         per_scene=counts.per_scene,
-        bytes_to_read=round(_bytes_to_read(used, counts, len(encoder.bands), size * size) * to_make / max(chips, 1)),
-        bytes_to_store={d: stored_bytes(chips, encoder.dimensions, d) for d in ("float32", "float16", "int8")},
+        bytes_to_read=round(bytes_to_read(used, counts, len(encoder.bands), size * size) * to_make / max(chips, 1)),
+        bytes_to_store={
+            d: stored_bytes(chips, encoder.dimensions, d, encoder.patches) for d in ("float32", "float16", "int8")
+        },
         rates=rates,
         hours=None if rates is None else rates.hours(to_make),
         usd=usd,
@@ -191,7 +189,15 @@ def estimate(
         budget_usd=budget,
         over_budget=usd is not None and budget is not None and usd > budget,
         warnings=_warnings(spec, sensor, selection, areas, counts),
-        alternatives=alternatives(chips, size, gsd, rates, dimensions=encoder.dimensions, dtype=spec.outputs.dtype),
+        alternatives=alternatives(
+            chips,
+            size,
+            gsd,
+            rates,
+            dimensions=encoder.dimensions,
+            dtype=spec.outputs.dtype,
+            patches=encoder.patches,
+        ),
         comparison=comparison,
     )
     return made, counts
@@ -254,25 +260,6 @@ def _km2(areas: Sequence[Area | None], counts: Counts, ground: float) -> dict[st
         "expected": round(counts.expected * ground, 3),
         "with_imagery": round(counts.with_imagery * ground, 3),
     }
-
-
-def _bytes_to_read(used: Sequence[SourceItem], counts: Counts, bands: int, pixels: int) -> int:
-    """Of the best image of each chip: by the size of local files, else by their pixels as they usually compress."""
-    a_chip = bands * pixels * _PIXEL * _COMPRESSION
-    total = 0.0
-    for item in used:
-        chips = counts.by_item.get(item.id, 0)
-        size = _size(item)
-        whole = item.grid.height * item.grid.width / pixels if item.grid is not None else 0.0
-        total += chips * a_chip if size is None or not whole else size * min(1.0, chips / whole)
-    return round(total * counts.with_imagery / counts.per_scene) if counts.per_scene else 0
-
-
-def _size(item: SourceItem) -> int | None:
-    files = {band.href.removeprefix("file://") for band in item.bands}
-    if any(is_url(file) or not Path(file).is_file() for file in files):
-        return None
-    return sum(Path(file).stat().st_size for file in files)
 
 
 def _warnings(

@@ -111,5 +111,5 @@ def _row(each: SquareCount, made: Estimate) -> dict[str, Any]:
         "no_imagery": each.no_imagery,
         "excluded": each.excluded,
         "images": len(each.items),
-        "bytes_to_store": stored_bytes(each.with_imagery, made.dimensions, made.dtype),  # type: ignore[arg-type]
+        "bytes_to_store": stored_bytes(each.with_imagery, made.dimensions, made.dtype, made.patches),  # type: ignore[arg-type]
     }

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from clay_publish.expectation import expected_cells
 from clay_publish.grid import UtmGrid
 from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.estimate import Estimate, estimate, stated_rates
+from clay_publish.producer.planning import plan
 from clay_publish.producer.selection import select
 from clay_publish.producer.sensors import sensor
-from clay_publish.spec_file import resolve_spec
+from clay_publish.release import Release
+from clay_publish.spec_file import load_spec, resolve_spec
 
 S2 = "stac_items/stac_geoparquet/100-sentinel-2-items.parquet"
 WINDOW = "2024-11-01/2025-01-01"
@@ -271,6 +274,40 @@ def test_a_calibration_times_real_chips(tmp_path: Path, monkeypatch: pytest.Monk
     assert made["rates"]["chips_per_hour"] > 0
     assert made["hours"] == pytest.approx(made["chips"]["with_imagery"] / made["rates"]["chips_per_hour"])
     assert sum(made["shares"].values()) == pytest.approx(1, abs=0.01)
+
+
+def test_waiting_for_a_core_is_not_the_model_s_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sleeping stands for it: neither takes the processor's time."""
+    program("sample", str(tmp_path / "first"))
+    spec = load_spec(tmp_path / "first" / "release.yaml")
+    kind = type(load_encoder(spec, sensor(spec.sensor)))
+    encode = kind.encode
+
+    def slow(self: Any, chips: Any) -> Any:
+        time.sleep(1)
+        return encode(self, chips)
+
+    monkeypatch.setattr(kind, "encode", slow)
+    made = plan(spec, Release(str(tmp_path / "release")), calibrate=4)
+    assert made.shares is not None
+    assert 0 < made.shares.inference < 0.5
+
+
+def test_patches_are_counted_with_the_bytes(shared_data: Path, tmp_path: Path) -> None:
+    program("sample", str(tmp_path / "first"))
+    document = yaml.safe_load((tmp_path / "first" / "release.yaml").read_text())
+    model = {"encoder": "clay", "weights": str(shared_data / "clay_golden.ckpt"), "precision": "float32"}
+    document |= {"model": model, "chips": {"size": 64}}
+    made = []
+    for patches in (False, True):
+        spec = resolve_spec(document | {"outputs": {"patches": patches}}, where="spec", folder=tmp_path / "first")
+        made.append(plan(spec, Release(str(tmp_path / str(patches)))))
+    without, with_patches = made
+    chips, values = without.chips["with_imagery"], (64 // 8) ** 2 * without.dimensions
+    more = with_patches.bytes_to_store["float32"] - without.bytes_to_store["float32"]
+    assert more == pytest.approx(chips * values * 3465 / 1024, rel=0.01)
+    for one, other in zip(without.alternatives, with_patches.alternatives, strict=True):
+        assert other.bytes - one.bytes == pytest.approx(more, rel=0.1)  # the same ground has as many patches
 
 
 @pytest.mark.parametrize("name", ["S2A_T60VXH_20230805", "S2B_T01VCG_20230512"])
