@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,12 @@ from dataclasses import dataclass
 from clay_publish.errors import ReleaseError
 from clay_publish.spec import Running
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported: it would report its use
+# Read when Ray is imported: it would report its use; and what is started here lets nobody in who has not its token,
+# which otherwise would be written into the home directory.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+if os.environ.get("RAY_ADDRESS", "local") == "local":
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 import ray
 
@@ -31,54 +37,46 @@ class Means:
 
 @contextmanager
 def cluster(asked: Running) -> Iterator[Means]:
-    """Be connected to a cluster; what this starts it also ends.
-
-    Where `RAY_ADDRESS` names one, or a node of one runs on this machine (`ray start`), that is taken. Otherwise one of
-    this machine alone is started, which listens on loopback only.
+    """Be connected to the cluster that `RAY_ADDRESS` names; without one, to one of this machine that ends with the run.
 
     Raises:
-        ReleaseError: the cluster that RAY_ADDRESS names does not answer.
+        ReleaseError: the cluster does not answer.
     """
     if ray.is_initialized():
         yield _means(asked, "the cluster that this process is connected to")
         return
-    where = _connect() or _start(asked)
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if address == "local":
+        _start(asked)
+    else:
+        _connect(address)
     try:
-        yield _means(asked, where)
+        yield _means(asked, "this machine" if address == "local" else f"the cluster at {address}")
     finally:
         ray.shutdown()
 
 
-def _connect() -> str | None:
-    address = os.environ.get("RAY_ADDRESS")
-    if address == "local":
-        return None
+def _connect(address: str) -> None:
     try:
-        ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.CRITICAL)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RuntimeError) as error:
-        if address is None:
-            return None
         raise ReleaseError(
             f"RAY_ADDRESS {address}",
             f"does not answer ({error})",
             "a running cluster",
-            "`ray start --head` begins one.",
+            "`ray start --head` begins one. Where it asks for a token, RAY_AUTH_MODE=token has to be set here as well.",
         ) from error
-    return f"the cluster at {address or ray.get_runtime_context().gcs_address}"
 
 
-def _start(asked: Running) -> str:
-    cores = os.cpu_count() or 1
+def _start(asked: Running) -> None:
     ray.init(
         address="local",
-        num_cpus=max(cores, math.ceil((asked.workers or 1) * asked.cpus_per_worker)),
+        num_cpus=max(os.cpu_count() or 1, math.ceil((asked.workers or 1) * asked.cpus_per_worker)),
         object_store_memory=_OBJECTS,
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.CRITICAL,
-        _node_ip_address="127.0.0.1",
     )
-    return "this machine"
 
 
 def _means(asked: Running, where: str) -> Means:
