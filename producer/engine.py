@@ -1,17 +1,16 @@
 """What every engine does alike: find what is done, keep the books, and say which files can be published."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from clay_publish import release as paths
 from clay_publish.producer.assemble import publish_file, remove_parts, remove_strangers
 from clay_publish.producer.attempts import TRIES, died_in, end
 from clay_publish.producer.books import Books
 from clay_publish.producer.division import units_of
 from clay_publish.producer.holders import Lease
-from clay_publish.producer.parts import Receipt, file_of, part_is_whole, part_path, read_receipts
-from clay_publish.producer.patches import patches_token, publish_patches
+from clay_publish.producer.parts import Receipt, file_of, is_there, read_receipts, standing
+from clay_publish.producer.patches import publish_patches
 from clay_publish.producer.plan import Plan, Unit
 from clay_publish.producer.plan_files import planned_rates
 from clay_publish.producer.share import Share
@@ -109,9 +108,9 @@ class Run:
             failed: count units that failed as done.
         """
         release, own = self.work.release, {unit.id for unit in self.units}
-        published = self._published()
+        there = standing(release)
         for name, receipt in read_receipts(release).items():
-            if name in own and (failed or receipt.error is None) and _is_there(release, receipt, published):
+            if name in own and (failed or receipt.error is None) and is_there(release, receipt, there):
                 self._enter(receipt)
         self.died = {name: runs for name, runs in died_in(release).items() if self.share is None or name in own}
         if self.share is None:
@@ -157,21 +156,5 @@ class Run:
             if file in self.files and self.files[file] <= self.receipts.keys()
         ]
 
-    def _published(self) -> dict[str, str]:
-        files: Collection[DataFile] = {file for unit in self.plan.units for file in unit.files}
-        found = {file.token: f"{paths.EMBEDDINGS}/{file.name}" for file in files}
-        return found | {patches_token(file.token): f"{paths.PATCHES}/{file.name}" for file in files}
-
     def _tell(self) -> None:
         self.report(Progress("produce", len(self.receipts), len(self.units), self.books.line()))
-
-
-def _is_there(release: Release, receipt: Receipt, published: Mapping[str, str]) -> bool:
-    """Whether all that a receipt speaks of is still there: as a part, undamaged, or in its published file."""
-    for token in receipt.parts:
-        if release.store.exists(part_path(receipt.unit, token)):
-            if not part_is_whole(release, receipt, token):
-                return False
-        elif token not in published or not release.store.exists(published[token]):
-            return False
-    return True

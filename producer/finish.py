@@ -24,8 +24,10 @@ def finish(run: Run, receipts: Sequence[Receipt]) -> RunRecord:
     """Write coverage, gaps, reference vectors and aggregates, and the record of the run.
 
     Raises:
-        ReleaseError: no chip was embedded.
+        LockedError: another run has taken this one's place.
+        ReleaseError: no chip was embedded, or the files don't hold what the receipts say.
     """
+    run.held.check()
     release, plan, spec = run.work.release, run.plan, run.work.spec
     counts: Counter[str] = Counter()
     for receipt in receipts:

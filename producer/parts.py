@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -27,6 +27,7 @@ __all__ = [
     "read_parts",
     "read_receipts",
     "remove_all",
+    "standing",
     "write_part",
     "write_receipt",
 ]
@@ -106,13 +107,20 @@ def file_of(token: str) -> DataFile | None:
         return None
 
 
-def is_there(release: Release, receipt: Receipt) -> bool:
-    """Whether all that a receipt speaks of is there: as a part, undamaged, or in its published file."""
+def standing(release: Release) -> frozenset[str]:
+    """Paths of all parts and published files, listed at once: to ask a server for each would take hours."""
+    return frozenset(
+        path for folder in (PARTS, paths.EMBEDDINGS, paths.PATCHES) for path in release.store.files(folder)
+    )
+
+
+def is_there(release: Release, receipt: Receipt, there: Collection[str]) -> bool:
+    """Whether all that a receipt speaks of is among these files: as a part, undamaged, or in its published file."""
     for token in receipt.parts:
-        if release.store.exists(part_path(receipt.unit, token)):
+        if part_path(receipt.unit, token) in there:
             if not part_is_whole(release, receipt, token):
                 return False
-        elif (path := _published(token)) is None or not release.store.exists(path):
+        elif _published(token) not in there:
             return False
     return True
 
@@ -134,10 +142,15 @@ def write_receipt(release: Release, receipt: Receipt) -> Receipt:
         if found is None:
             continue
         there = Receipt.model_validate_json(found[0])
-        if there.error is None:
-            adopted = is_there(release, there) if receipt.error is not None else there.parts == receipt.parts
-            if adopted:
-                return there
+        if _stays(release, there, receipt):
+            return there
         if release.store.put(path, data, found[1]) is not None:
             break
     return receipt
+
+
+def _stays(release: Release, there: Receipt, other: Receipt) -> bool:
+    """Whether a receipt that is there is as good as another of the same unit."""
+    if there.error is not None:
+        return False
+    return there.parts == other.parts if other.error is None else is_there(release, there, standing(release))
