@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio.enums import MaskFlags
+from rasterio.env import set_gdal_config
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as Block
 
@@ -27,10 +28,11 @@ GDAL = {
     "GDAL_HTTP_TIMEOUT": 60,
     "GDAL_HTTP_LOW_SPEED_TIME": 30,
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1000,
-    "GDAL_CACHEMAX": 256,  # MiB; read in order, a block is needed once, but a warp reads around its edges
     "GDAL_NUM_THREADS": 1,  # files are read in parallel instead
     "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/",  # a damaged answer must not outlive the handle that got it
 }
+BLOCK_CACHE = 64 << 20
+"""Bytes of decoded blocks that GDAL keeps, for the whole process: a warp reads around its edges."""
 DRIVERS = ("GTiff", "JP2OpenJPEG")
 MAX_PIXELS = 4_000_000_000
 """A claim beyond this is a bomb: the largest real scenes have a few hundred million."""
@@ -43,6 +45,9 @@ T = TypeVar("T")
 
 def session() -> rasterio.Env:
     """GDAL's settings for reading; they hold in the thread that enters them."""
+    # No option of the environment: whichever of them ends first would set it back, for every other thread as well, to a
+    # twentieth of the machine's memory.
+    set_gdal_config("GDAL_CACHEMAX", BLOCK_CACHE)
     return rasterio.Env(**GDAL)
 
 

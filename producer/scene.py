@@ -20,7 +20,7 @@ from clay_publish.producer.strips import Strip, fine_grid, strips
 from clay_publish.squares import squares_of
 
 RESAMPLING = "bands coarser than the finest one are brought to its grid by nearest neighbour"
-MEMORY = 1 << 28
+MEMORY = 1 << 27
 """Bytes a reader may hold, whatever the size of the scene; two of them are at work at a time."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")

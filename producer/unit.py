@@ -108,8 +108,7 @@ def _finish(
         error=error,
         notes=notes or [],
     )
-    write_receipt(work.release, receipt)
-    return receipt
+    return write_receipt(work.release, receipt)
 
 
 def _read(unit: Unit, reading: Reading) -> Generator[ChipBlock]:
@@ -194,7 +193,8 @@ def _embed(block: ChipBlock, unit: Unit, work: Work, rows: _Rows, patches: Patch
             block.reasons[n] = "invalid_vector"
             block.details[n] = "the model gave NaN, infinite, zero or constant values"
         if good.any():
-            kept = _Kept(chosen[good], pixels[good], _only(encoded, good))
+            mine = slice(None) if good.all() else good  # pixels are not copied without need
+            kept = _Kept(chosen[mine], pixels[mine], _only(encoded, mine))
             _add(block, kept, tokens[kept.places], work, rows=rows, patches=patches)
     _cover(block, unit, rows)
 
@@ -250,9 +250,9 @@ def _encode(block: ChipBlock, pixels: npt.NDArray[np.float32], chosen: npt.NDArr
     return work.model.encode(chips)
 
 
-def _only(encoded: Encoded, good: npt.NDArray[np.bool_]) -> Encoded:
+def _only(encoded: Encoded, mine: slice | npt.NDArray[np.bool_]) -> Encoded:
     return Encoded(
-        embeddings=encoded.embeddings[good],
-        loss=None if encoded.loss is None else encoded.loss[good],
-        patches=None if encoded.patches is None else encoded.patches[good],
+        embeddings=encoded.embeddings[mine],
+        loss=None if encoded.loss is None else encoded.loss[mine],
+        patches=None if encoded.patches is None else encoded.patches[mine],
     )

@@ -17,7 +17,7 @@ from clay_publish.producer.chips import ChipBlock, Reading, check_numbers, judge
 from clay_publish.producer.content import SourceChangedError
 from clay_publish.producer.items import SourceItem
 from clay_publish.producer.scene import cloudy
-from clay_publish.producer.warp import Canvas, Images, images
+from clay_publish.producer.warp import Canvas, Images, Layer, images
 from clay_publish.spec import Chips
 from clay_publish.squares import SQUARE, Square
 from clay_publish.windows import Window
@@ -88,7 +88,6 @@ class _Cell:
     reason: str | None = "no_imagery"
     detail: str | None = None
     tried: list[str] = field(default_factory=list)
-    pixels: npt.NDArray[np.float32] | None = None
     valid: float = 0.0
     cloud: float = float("nan")
     source: SourceItem | None = None
@@ -146,11 +145,14 @@ class _Piece:
         self.outlines = self.cells.grid.footprints(self.canvas.epsg, self.rows, self.cols)
         self.lon, self.lat = self.cells.grid.centers(self.canvas.epsg, self.rows, self.cols)
         self.found = [_Cell([]) for _ in self.rows]
+        size = self.reading.rules.size
+        # The system gives memory to zeros once they are written to.
+        self.pixels = np.zeros((len(self.rows), len(self.reading.bands), size, size), dtype=np.float32)
 
     def read(self, window: Window) -> ChipBlock:
         """Choose and read: acquisitions in each cell's order until one gives enough."""
         clouds = self._rank(window)
-        while waiting := [n for n, cell in enumerate(self.found) if cell.candidates and cell.pixels is None]:
+        while waiting := [n for n, cell in enumerate(self.found) if cell.candidates and cell.reason is not None]:
             wanted: dict[int, list[int]] = {}
             for n in waiting:
                 wanted.setdefault(self.found[n].candidates.pop(0), []).append(n)
@@ -231,9 +233,7 @@ class _Piece:
                 self._refuse(n, "cloud", f"{cloud[n]:.3f} of the pixels are under cloud")
         if not clear:
             return
-        shape = (self.canvas.height, self.canvas.width)
-        owner = np.full(shape, -1, dtype=np.int16)
-        layers = np.zeros((len(self.reading.bands), *shape), dtype=np.float32)
+        owner = np.full((self.canvas.height, self.canvas.width), -1, dtype=np.int16)
         for place, item in enumerate(acquisition.items):
             try:
                 read = self.opened.warp(self.opened.bands(item), self.canvas, Resampling.bilinear)
@@ -246,30 +246,28 @@ class _Piece:
             fresh = np.logical_and.reduce([valid for _, valid in read]) & (owner < 0)
             if not fresh.any():
                 continue
-            for band, (statistics, (values, valid)) in enumerate(zip(self.reading.bands, read, strict=True)):
-                made = normalise(values, valid, statistics, offset=item.offset, decibels=self.reading.sensor.decibels)
-                layers[band][fresh] = made[fresh]
+            self._fill(clear, item, read, fresh)
             owner[fresh] = place
         for n in clear:
-            self._give(n, acquisition, self._cut(owner, n), layers, float(cloud[n]))
+            self._give(n, acquisition, self._cut(owner, n), float(cloud[n]))
 
-    def _give(
-        self,
-        n: int,
-        acquisition: _Acquisition,
-        owner: npt.NDArray[np.int16],
-        layers: npt.NDArray[np.float32],
-        cloud: float,
-    ) -> None:
+    def _fill(self, places: list[int], item: SourceItem, read: list[Layer], fresh: npt.NDArray[np.bool_]) -> None:
+        """Put an image's pixels where no other of its acquisition has any."""
+        for band, (statistics, (values, valid)) in enumerate(zip(self.reading.bands, read, strict=True)):
+            made = normalise(values, valid, statistics, offset=item.offset, decibels=self.reading.sensor.decibels)
+            for n in places:
+                np.copyto(self.pixels[n, band], self._cut(made, n), where=self._cut(fresh, n))
+
+    def _give(self, n: int, acquisition: _Acquisition, owner: npt.NDArray[np.int16], cloud: float) -> None:
         valid = float(np.count_nonzero(owner >= 0) / owner.size)
         reason, detail = judge(valid, cloud, self.reading.rules)
         if reason is not None:
+            self.pixels[n] = 0
             self._refuse(n, reason, detail)
             return
         shares = np.bincount(owner[owner >= 0], minlength=len(acquisition.items))
         cell = self.found[n]
         cell.reason = cell.detail = None
-        cell.pixels = np.stack([self._cut(layer, n) for layer in layers])
         cell.valid, cell.cloud = valid, cloud
         cell.source = acquisition.items[int(shares.argmax())]
         cell.used = tuple(item.id for item, share in zip(acquisition.items, shares, strict=True) if share)
@@ -288,8 +286,7 @@ class _Piece:
         return layer[down * size : (down + 1) * size, right * size : (right + 1) * size]
 
     def _block(self, window: Window) -> ChipBlock:
-        size = self.reading.rules.size
-        made = [cell.pixels for cell in self.found if cell.pixels is not None]
+        made = [cell.reason is None for cell in self.found]
         grid, epsg = self.cells.grid, self.canvas.epsg
         return ChipBlock(
             ids=[grid.chip_id(epsg, r, c, window) for r, c in zip(self.rows.tolist(), self.cols.tolist(), strict=True)],
@@ -303,7 +300,7 @@ class _Piece:
             squares=[self.cells.cut.square] * len(self.rows),
             reasons=[cell.reason for cell in self.found],
             details=[cell.detail for cell in self.found],
-            pixels=np.stack(made) if made else np.empty((0, len(self.reading.bands), size, size), dtype=np.float32),
+            pixels=self.pixels if all(made) else self.pixels[made],
             valid_fraction=np.array([cell.valid for cell in self.found], dtype=np.float32),
             cloud_fraction=np.array([cell.cloud for cell in self.found], dtype=np.float32),
             source=[cell.source for cell in self.found],
