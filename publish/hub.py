@@ -6,12 +6,10 @@ tag makes it permanent. Where one commit cannot hold it, a pull request gathers 
 """
 
 import json
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.hf_api import RepoFile
@@ -20,8 +18,8 @@ from clay_publish import release as paths
 from clay_publish.errors import PublishError
 from clay_publish.manifest import FileEntry, Manifest, sha256
 from clay_publish.progress import Progress, Report
-from clay_publish.publish.catalog import Version, Versions
 from clay_publish.publish.hub_repository import MAIN, HubRepository, Refs, RefusedError, same
+from clay_publish.publish.hub_upload import upload
 from clay_publish.publish.package import Package
 from clay_publish.publish.receipt import Receipt
 from clay_publish.store import Store
@@ -31,11 +29,7 @@ _FILES_A_FOLDER = 10_000
 _FILES_A_REPOSITORY = 100_000
 _FILES_A_COMMIT = 25_000
 _ORDINARY_BYTES = 1_000_000_000
-_BATCH_FILES = 50
-_BATCH_BYTES = 2_000_000_000
-_ATTEMPTS = 5
 _USUAL_RATE = 20e6
-_YANKED = "-yanked"
 
 
 @dataclass(frozen=True)
@@ -146,7 +140,7 @@ def _send(repository: HubRepository, package: Package, plan: Plan, refs: Refs, r
         return refs.head  # an earlier attempt stopped between the commit and the tag
     if len(plan.add) > _FILES_A_COMMIT:
         return _send_in_pieces(repository, package, refs, report)
-    operations = _upload(repository, package, plan.add, MAIN, report)
+    operations = upload(repository, package, plan.add, MAIN, report)
     operations += [CommitOperationDelete(path) for path in plan.delete]
     return _commit(repository, package, operations, MAIN, refs.head)
 
@@ -158,7 +152,7 @@ def _send_in_pieces(repository: HubRepository, package: Package, refs: Refs, rep
     plan = _plan(repository, package, branch)
     for start in range(0, len(plan.add), _FILES_A_COMMIT):
         piece = plan.add[start : start + _FILES_A_COMMIT]
-        operations = _upload(repository, package, piece, branch, report)
+        operations = upload(repository, package, piece, branch, report)
         if start == 0:
             operations += [CommitOperationDelete(path) for path in plan.delete]
         _commit(repository, package, operations, branch, repository.pull_request_head(number))
@@ -171,66 +165,6 @@ def _send_in_pieces(repository: HubRepository, package: Package, refs: Refs, rep
     if merged is None:
         raise PublishError(repository.where, "is gone")
     return merged.head
-
-
-def _upload(
-    repository: HubRepository, package: Package, entries: Sequence[FileEntry], revision: str, report: Report
-) -> list[CommitOperationAdd | CommitOperationDelete]:
-    """Send bytes in batches: after a kill, those of the last batch are sent again at most."""
-    total, done = sum(entry.size for entry in entries), 0
-    operations: list[CommitOperationAdd | CommitOperationDelete] = []
-    for batch in _batches(entries):
-        with tempfile.TemporaryDirectory() as folder:
-            additions = [_addition(package, entry, Path(folder) / str(n)) for n, entry in enumerate(batch)]
-            _patiently(repository, additions, revision)
-        for entry, addition in zip(batch, additions, strict=True):
-            if addition.upload_info.sha256.hex() != entry.sha256:
-                raise package.changed(entry)
-        operations += additions
-        done += sum(entry.size for entry in batch)
-        report(Progress("publish", done, total, batch[-1].path, unit="bytes"))
-    return operations
-
-
-def _patiently(repository: HubRepository, additions: Sequence[CommitOperationAdd], revision: str) -> None:
-    for attempt in range(_ATTEMPTS):
-        try:
-            repository.upload(additions, revision)
-        except (RefusedError, RuntimeError) as error:
-            # huggingface_hub wraps what goes wrong while sending into a RuntimeError.
-            if attempt + 1 == _ATTEMPTS:
-                raise PublishError(
-                    repository.where,
-                    f"did not take {additions[0].path_in_repo} and {len(additions) - 1} more ({error})",
-                    fix="Run the command again later: what has arrived is not sent again.",
-                ) from error
-            time.sleep(2**attempt)
-        else:
-            return
-
-
-def _addition(package: Package, entry: FileEntry, spare: Path) -> CommitOperationAdd:
-    """Documents go by value, data by its path; what lies on another server is fetched first."""
-    if entry not in package.data:
-        return CommitOperationAdd(entry.path, package.read(entry))
-    store = package.release.store
-    if store.local:
-        return CommitOperationAdd(entry.path, store.path(entry.path))
-    with spare.open("wb") as file:
-        for piece in package.pieces(entry, 1 << 22):
-            file.write(piece)
-    return CommitOperationAdd(entry.path, str(spare))
-
-
-def _batches(entries: Sequence[FileEntry]) -> Iterator[list[FileEntry]]:
-    batch: list[FileEntry] = []
-    for entry in entries:
-        if batch and (len(batch) >= _BATCH_FILES or sum(e.size for e in batch) + entry.size > _BATCH_BYTES):
-            yield batch
-            batch = []
-        batch.append(entry)
-    if batch:
-        yield batch
 
 
 def _commit(
@@ -308,28 +242,3 @@ def _check_limits(package: Package) -> None:
         raise PublishError(
             package.release.store.where, f"has {ordinary} bytes of documents", f"at most {_ORDINARY_BYTES} on the Hub"
         )
-
-
-def hub_versions(repository: HubRepository) -> Versions:
-    """The versions that are out: the tags.
-
-    Raises:
-        PublishError: there is no such repository.
-    """
-    refs = repository.refs()
-    if refs is None:
-        raise PublishError(repository.where, "does not exist, or this account may not see it")
-    names = [tag[1:] for tag in refs.tags if tag.startswith("v") and not tag.endswith(_YANKED)]
-    found = Versions(name=repository.name, title=repository.name, versions=[])
-    for name in names:
-        yanked = "see the tag" if f"v{name}{_YANKED}" in refs.tags else None
-        found = found.with_version(Version(version=name, yanked=yanked))
-    return found
-
-
-def yank_on_hub(repository: HubRepository, version: str, reason: str) -> None:
-    """Mark a version with a second tag, whose message is the reason."""
-    refs = repository.refs()
-    tag = f"v{version}"
-    if refs is not None and f"{tag}{_YANKED}" not in refs.tags:
-        repository.tag(f"{tag}{_YANKED}", refs.tags[tag], reason)

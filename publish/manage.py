@@ -15,7 +15,7 @@ def versions(where: str) -> Versions:
     """
     repository = hub_repository(where)
     if repository is not None:
-        from clay_publish.publish.hub import hub_versions  # noqa: PLC0415 - slow to import
+        from clay_publish.publish.hub_versions import hub_versions  # noqa: PLC0415 - slow to import
 
         return hub_versions(repository)
     with closing(bucket_at(where)) as bucket:
@@ -39,7 +39,7 @@ def yank(where: str, version: str, reason: str) -> Versions:
         raise PublishError(f"{where} {version}", "is not published", f"one of {listed}")
     repository = hub_repository(where)
     if repository is not None:
-        from clay_publish.publish.hub import hub_versions, yank_on_hub  # noqa: PLC0415 - slow to import
+        from clay_publish.publish.hub_versions import hub_versions, yank_on_hub  # noqa: PLC0415 - slow to import
 
         yank_on_hub(repository, version, reason)
         return hub_versions(repository)
