@@ -144,9 +144,12 @@ class Store:
         except StoreError:
             raise
         except FileNotFoundError as error:
-            raise StoreError(self.path(path), "does not exist", fix=f"It was needed {doing}.") from error
+            raise StoreError(self._named(path), "does not exist", fix=f"It was needed {doing}.") from error
         except NETWORK_ERRORS as error:
-            raise StoreError(self.path(path), f"cannot be used {doing} ({error})") from error
+            raise StoreError(self._named(path), f"cannot be used {doing} ({error})") from error
+
+    def _named(self, path: str) -> str:
+        return self.path(path) if path else self.where
 
     def exists(self, path: str) -> bool:
         """Whether there is a file at this path.
@@ -184,7 +187,7 @@ class Store:
         base = self._full(prefix) if prefix else self._root
         if not self._lists:
             return []
-        with self._errors(prefix or ".", "to list it"):
+        with self._errors(prefix, "to list it"):
             if not self._fs.exists(base):
                 return []
             found = _walk(base) if self.local else self._fs.find(base)
@@ -302,7 +305,7 @@ class Store:
 
     def remove_orphans(self) -> list[str]:
         """Remove the unfinished files and uploads that killed writers left behind; their paths."""
-        with self._errors("unfinished", "to tidy it"):
+        with self._errors("", "to tidy it"):
             found = self._writing.remove_orphans(self._root)
         return [path[len(self._root) + 1 :] for path in found]
 

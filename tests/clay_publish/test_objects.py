@@ -99,8 +99,16 @@ LOST: dict[str, Callable[[Request], bool]] = {
 }
 
 
-@pytest.mark.parametrize("action", ["lose the answer", "reset", "status:503"])
-@pytest.mark.parametrize("kind", LOST)
+@pytest.mark.parametrize(
+    ("kind", "action"),
+    [
+        ("put", "lose the answer"),
+        ("put", "reset"),
+        ("put", "status:503"),
+        ("part", "lose the answer"),
+        ("completion", "lose the answer"),
+    ],
+)
 def test_a_put_that_goes_wrong_on_the_way_is_done_all_the_same(
     kind: str, action: str, view: S3View, proxy: FaultProxy
 ) -> None:
@@ -140,3 +148,13 @@ def test_a_server_that_is_not_there_is_named(view: S3View, monkeypatch: pytest.M
     monkeypatch.setitem(objects.OPTIONS["config_kwargs"], "retries", {"mode": "standard", "total_max_attempts": 1})
     with pytest.raises(StoreError, match=r"s3://.*/p/a: cannot be used for writing \(Could not connect"):
         opened("http://127.0.0.1:9", view).create("a", b"1")
+
+
+def test_without_credentials_the_place_is_named(view: S3View, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(StoreError, match=r"^s3://o\w+/p: cannot be used to list it \(Unable to locate credentials\)"):
+        Store(f"s3://{view.bucket}/p", endpoint_url=view.address).files()

@@ -76,6 +76,14 @@ def test_killed_on_an_object_store_it_goes_on_and_what_is_done_is_not_done_again
     assert finished.items() <= receipts_in(bucket).items()
 
 
+def test_four_shares_at_once_make_the_same_release(spec: Path, begun: Begun, bucket: S3View) -> None:
+    workers = [start(spec, where(bucket), HASTY, more=["--unit", f"{number}/4"]) for number in (1, 2, 3, 4)]
+    for worker in workers:
+        worker.finish()
+    assert_same(bucket, begun[1])
+    assert len(receipts_in(bucket)) == 4
+
+
 def test_a_run_goes_on_where_it_was_copied_to(spec: Path, begun: Begun, bucket: S3View, tmp_path: Path) -> None:
     first, last = tmp_path / "first", tmp_path / "last"
     assert start(spec, first).kill_when(lambda: any((first / ".run" / "receipts").glob("*.json")))
