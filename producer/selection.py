@@ -140,7 +140,12 @@ _REPEAT = "another item of the same id is newer, or came first"
 def _refuse(spec: Spec, selection: Selection) -> None:
     sources = ", ".join(source for block in spec.imagery for source in block.stac)
     reasons = sorted({each.reason or each.status for each in selection.considered})
-    reasons += sorted({each.reason for each in selection.broken})
+    alike: dict[str, list[str]] = {}
+    for each in selection.broken:
+        alike.setdefault(each.reason.partition(": ")[2], []).append(each.reason)
+    reasons += [
+        same[0] + (f" {len(same) - 1} more are like it." if len(same) > 1 else "") for _, same in sorted(alike.items())
+    ]
     raise SourceError(
         sources,
         f"has {len(selection.considered) + len(selection.broken)} items and none to use"

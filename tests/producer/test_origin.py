@@ -94,6 +94,14 @@ def test_the_wrong_sensor_is_one_error_that_names_the_item_and_the_way_out(make:
     assert "Set `imagery.sensor` to sentinel-2-l2a or sentinel-2-rgbnir" in said
 
 
+def test_many_items_of_another_sensor_are_told_once(make: Callable[..., object], shared_data: Path) -> None:
+    items = shared_data / "stac_items" / "stac_geoparquet" / "100-sentinel-2-items.parquet"
+    with pytest.raises(SourceError) as refused:
+        make(items, sensor="sentinel-1-rtc")
+    assert str(refused.value).count("Set `imagery.sensor` to") == 1
+    assert "99 more are like it" in str(refused.value)
+
+
 def test_pixels_of_another_size_are_worth_a_word(shared_data: Path) -> None:
     names = {
         "earth_search/sentinel-2-c1-l2a_S2A_T36MVD_20210414_stac1.1.json": S2,
