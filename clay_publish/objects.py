@@ -27,7 +27,7 @@ OPTIONS: dict[str, Any] = {
     "config_kwargs": {
         "connect_timeout": 20,
         "read_timeout": 60,
-        "retries": {"mode": "standard", "total_max_attempts": 6},
+        "retries": {"mode": "standard", "total_max_attempts": 8},
     },
 }
 """How s3fs opens its client."""
