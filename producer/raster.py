@@ -45,8 +45,8 @@ T = TypeVar("T")
 
 def session() -> rasterio.Env:
     """GDAL's settings for reading; they hold in the thread that enters them."""
-    # No option of the environment: whichever of them ends first would set it back, for every other thread as well, to a
-    # twentieth of the machine's memory.
+    # No option of the environment: of two threads that enter one and then the other, the first to leave would give the
+    # second what the first had found, a twentieth of the machine's memory.
     set_gdal_config("GDAL_CACHEMAX", BLOCK_CACHE)
     return rasterio.Env(**GDAL)
 
