@@ -56,7 +56,7 @@ class Chips:
         column = self.column(name)
         if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
             raise ReleaseError(self.path, f"has no numbers in {name!r} but {column.type}")
-        values: Floats = pc.cast(column, pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
+        values: Floats = self._plain(name, pa.float64(), np.nan)
         return values
 
     def micros(self, name: str) -> npt.NDArray[np.int64]:
@@ -64,8 +64,7 @@ class Chips:
         column = self.column(name)
         if not pa.types.is_timestamp(column.type):
             raise ReleaseError(self.path, f"has no timestamps in {name!r} but {column.type}")
-        plain = pc.cast(pc.cast(column, pa.timestamp("us", tz=column.type.tz)), pa.int64())
-        values: npt.NDArray[np.int64] = plain.fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+        values: npt.NDArray[np.int64] = self._plain(name, pa.timestamp("us", tz=column.type.tz), np.iinfo(np.int64).min)
         return values
 
     def integers(self, name: str) -> npt.NDArray[np.int64]:
@@ -73,9 +72,22 @@ class Chips:
         column = self.column(name)
         if not pa.types.is_integer(column.type):
             raise ReleaseError(self.path, f"has no integers in {name!r} but {column.type}")
-        filled = pc.cast(column, pa.int64()).fill_null(np.iinfo(np.int64).min)
-        values: npt.NDArray[np.int64] = filled.to_numpy(zero_copy_only=False)
+        values: npt.NDArray[np.int64] = self._plain(name, pa.int64(), np.iinfo(np.int64).min)
         return values
+
+    def _plain(self, name: str, kind: pa.DataType, hole: float) -> npt.NDArray[Any]:
+        """A column as 64-bit numbers, converted for the first rule that asks. Not to be written into."""
+
+        def convert() -> npt.NDArray[Any]:
+            column = self.column(name)
+            values = column if column.type == kind else pc.cast(column, kind)
+            if pa.types.is_timestamp(kind):
+                values = values.view(pa.int64())
+            if values.null_count:
+                values = values.fill_null(hole)
+            return np.asarray(values.to_numpy(zero_copy_only=False))
+
+        return np.asarray(self.once(f"{name} as {kind}", convert))
 
     def nulls(self, name: str) -> Bools:
         """Which rows have no value."""

@@ -29,7 +29,7 @@ _FEW = 16
     fix="Check the normalisation of the bands, the weights, and that the model is in evaluation mode.",
 )
 def not_collapsed(view: View) -> Iterator[Outcome]:
-    """Mean pairwise cosine after nothing, and effective rank (Roy & Vetterli 2007) of the centred vectors."""
+    """Mean pairwise cosine of about 2048 chips; effective rank (Roy & Vetterli 2007) of 512, less their mean."""
     sample = _finite(view.scan.facts["examples"])
     if len(sample) < _FEW:
         yield Gap(f"{len(sample)} chips are too few to tell")
@@ -116,7 +116,7 @@ def norms_are_alike(view: View) -> Iterator[Outcome]:
     fix="Compute one chip of the run again, alone, and compare.",
 )
 def no_batch_effects(view: View) -> Iterator[Outcome]:
-    """Means of 64 rows on 16 fixed directions of the vectors' space; a run that leaves both neighbours, who agree with each other."""
+    """Means of 64 rows on 16 fixed directions; a run that leaves both neighbours, who agree with each other."""
     facts = view.scan.facts
     runs = facts["runs"].astype(np.float64)
     if len(runs) < 8:

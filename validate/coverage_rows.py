@@ -1,7 +1,9 @@
 """Reading the coverage tables in batches, text as dictionaries."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +16,19 @@ if TYPE_CHECKING:
     from clay_publish.validate.view import View
 
 _BATCH = 1 << 20
+_NO_TIME = np.iinfo(np.int64).min
 
 
 def whole_numbers(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.int32]:
     """An integer column, 0 where null."""
-    values: npt.NDArray[np.int32] = batch.column(name).fill_null(0).to_numpy(zero_copy_only=False)
+    values: npt.NDArray[np.int32] = filled(batch.column(name), 0)
     return values
+
+
+def filled(column: pa.Array, hole: int) -> npt.NDArray[Any]:
+    """A column of numbers, with this one where it is null."""
+    whole = column.fill_null(hole) if column.null_count else column
+    return np.asarray(whole.to_numpy(zero_copy_only=False))
 
 
 def coverage_batches(view: "View", columns: list[str], paths: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -34,6 +43,64 @@ def coverage_batches(view: "View", columns: list[str], paths: Sequence[str] | No
             raise ReleaseError(path, f"has no column {', '.join(missing)}")
         text = [name for name in ("status", "reason") if name in columns]
         yield from view.batches(path, _BATCH, columns=columns, read_dictionary=text)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What many rows of the coverage say alike."""
+
+    status: str | None
+    reason: str | None
+    start: int | None
+    """Of the window, in microseconds since 1970."""
+    placed: bool
+    """Whether row and column are told."""
+
+
+def tally(view: "View") -> Counter[Said]:
+    """How many rows of the coverage tables say what, counted in one pass.
+
+    Raises:
+        ReleaseError: no table, no such column, or damaged.
+    """
+    counted: Counter[Said] = Counter()
+    for batch in coverage_batches(view, ["status", "reason", "window_start", "row"]):
+        (statuses, first), (reasons, second) = (_coded(batch.column(name)) for name in ("status", "reason"))
+        codes = first * np.int32(len(reasons)) + second
+        times = distinct(filled(batch.column("window_start").cast("int64"), _NO_TIME))
+        for start, placed, rows in _parts(times, batch.column("row")):
+            for code, count in enumerate(np.bincount(codes if rows is None else codes[rows]).tolist()):
+                if count:
+                    status, reason = divmod(code, len(reasons))
+                    counted[Said(statuses[status], reasons[reason], start, placed)] += count
+    return counted
+
+
+def _coded(column: pa.Array) -> tuple[list[str | None], npt.NDArray[np.int32]]:
+    """The words of a column of dictionaries, None last, and each row's place among them."""
+    words = column.dictionary.to_pylist()
+    return [*words, None], filled(column.indices, len(words))
+
+
+def _parts(
+    times: list[tuple[int, npt.NDArray[np.bool_] | None]], row: pa.Array
+) -> Iterator[tuple[int | None, bool, npt.NDArray[np.bool_] | None]]:
+    """Start, whether placed, and the rows; None for all rows."""
+    known = row.is_valid().to_numpy(zero_copy_only=False) if row.null_count else None
+    for start, mine in times:
+        told = None if start == _NO_TIME else start
+        if known is None:
+            yield told, True, mine
+        else:
+            yield told, True, known if mine is None else known & mine
+            yield told, False, ~known if mine is None else ~known & mine
+
+
+def distinct(values: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.bool_] | None]]:
+    """The few values that occur, and where; None for everywhere."""
+    if values.size and values.min() == values.max():
+        return [(int(values[0]), None)]
+    return [(int(value), values == value) for value in np.unique(values)]
 
 
 def first_items(batch: pa.RecordBatch, known: pa.Array) -> npt.NDArray[np.int32]:
@@ -54,5 +121,5 @@ def equals(column: pa.Array, text: str) -> npt.NDArray[np.bool_]:
     words = column.dictionary.to_pylist()
     if text not in words:
         return np.zeros(len(column), dtype=bool)
-    same: npt.NDArray[np.bool_] = column.indices.fill_null(-1).to_numpy(zero_copy_only=False) == words.index(text)
+    same: npt.NDArray[np.bool_] = filled(column.indices, -1) == words.index(text)
     return same

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 
 from clay_publish.area import Area, items_area, read_area
@@ -18,7 +17,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.expectation import ZoneCells, expected_cells
 from clay_publish.grid import UtmGrid
 from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, Summary, empty
-from clay_publish.validate.coverage_rows import coverage_batches, equals, whole_numbers
+from clay_publish.validate.coverage_rows import coverage_batches, distinct, equals, filled, whole_numbers
 from clay_publish.validate.moments import micros
 from clay_publish.windows import Window
 
@@ -135,29 +134,22 @@ def _layer(found: dict[Window, Layer], zone: int, window: Window) -> Layer:
 def _mark_table(view: "View", zone: int, paths: list[str], found: dict[Window, Layer]) -> None:
     by_start = {micros(window.start): window for window in found}
     for batch in coverage_batches(view, ["row", "col", "epsg", "window_start", "status"], paths):
-        starts = batch.column("window_start").cast("int64").fill_null(0).to_numpy(zero_copy_only=False)
+        starts = filled(batch.column("window_start").cast("int64"), 0)
         row, col = whole_numbers(batch, "row"), whole_numbers(batch, "col")
         foreign = whole_numbers(batch, "epsg") % 100 != zone
         if foreign.any():
             raise ReleaseError(paths[0], f"holds {int(foreign.sum()):,} rows of other zones", f"rows of zone {zone}")
         embedded = equals(batch.column("status"), "embedded")
-        for start in _distinct(starts):
+        for start, mine in distinct(starts):
             window = by_start.get(start)
             if window is None:
                 raise ReleaseError(paths[0], f"speaks of a window from {start} microseconds, which nobody asked for")
-            mine = None if (starts == start).all() else starts == start
             for flag, which in ((SAID_EMBEDDED, embedded), (SAID_MISSING, ~embedded)):
                 chosen = which if mine is None else which & mine
-                if chosen.any():
+                if chosen.all():
+                    found[window].mark(row, col, flag)
+                elif chosen.any():
                     found[window].mark(row[chosen], col[chosen], flag)
-
-
-def _distinct(values: npt.NDArray[np.int64]) -> list[int]:
-    """The few values that occur."""
-    if values.size and values.min() == values.max():
-        return [int(values[0])]
-    found: list[int] = np.unique(values).tolist()
-    return found
 
 
 def _tables(view: "View") -> dict[int, list[str]]:

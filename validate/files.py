@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +16,9 @@ from clay_publish.release import DataFile, Release, footer_keys
 from clay_publish.store import Store
 from clay_publish.validate import bombs
 from clay_publish.web import NoRangesError
+
+if TYPE_CHECKING:
+    from io import FileIO
 
 QUICK_BYTES = 8_000_000
 """Larger tables and documents on a server are left alone by a quick look."""
@@ -273,7 +276,7 @@ def digest(store: Store, path: str, target: Any = None) -> str:
     """SHA-256 of a file, optionally copied on the way."""
     with store.ranges(path) as file:
         if store.local and target is None:  # through one small buffer that stays in cache
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(cast("FileIO", file), "sha256").hexdigest()
         made = hashlib.sha256()
         while piece := file.read(_PIECE):
             made.update(piece)

@@ -20,6 +20,7 @@ from clay_publish.release import (
     SPEC,
 )
 from clay_publish.store import is_safe
+from clay_publish.validate.beside import beside_paths
 from clay_publish.validate.repeats import repeated
 from clay_publish.validate.rules import Fault, Gap, Outcome, rule
 from clay_publish.validate.single_rows import value
@@ -157,8 +158,13 @@ def pages_are_whole(view: View) -> Iterator[Outcome]:
         yield Gap("a quick look does not read every page")
     for path, why in view.scan.damaged.items():
         yield Fault(path, why, "pages that match their checksums")
+    beside = set(beside_paths(view))
+    for path in [] if view.quick else sorted(beside):
+        damage = view.beside[path].damage
+        if damage is not None:
+            yield Fault(path, damage, "pages that match their checksums")
     for path in view.metadata_paths:
-        if not path.startswith(f"{EMBEDDINGS}/"):
+        if not path.startswith(f"{EMBEDDINGS}/") and path not in beside:
             try:
                 view.check_pages(path)
             except ReleaseError as error:

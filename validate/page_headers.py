@@ -53,74 +53,66 @@ def page_header(data: bytes) -> PageHeader:
     Raises:
         ValueError: there is none, or it does not end inside of `data`.
     """
-    reader = _Reader(data)
     try:
-        numbers = reader.struct(0)
+        numbers, length = _struct(data, 0, 0)
     except IndexError:
         msg = "does not end"
         raise ValueError(msg) from None
     if not {1, 2, 3} <= numbers.keys() or numbers[2] < 0 or numbers[3] < 0:
         msg = "is no page header"
         raise ValueError(msg)
-    return PageHeader(numbers[1], numbers[2], numbers[3], 4 in numbers, reader.place)
+    return PageHeader(numbers[1], numbers[2], numbers[3], 4 in numbers, length)
 
 
-class _Reader:
-    """Walks over one structure."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.place = data, 0
-
-    def byte(self) -> int:
-        value = self.data[self.place]
-        self.place += 1
-        return value
-
-    def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-            if shift > 63:
-                msg = "holds a number that is too long"
-                raise ValueError(msg)
-
-    def zigzag(self) -> int:
-        value = self.varint()
-        return (value >> 1) ^ -(value & 1)
-
-    def struct(self, depth: int) -> dict[int, int]:
-        """The 32-bit numbers of a structure, by field; the rest is skipped."""
-        if depth > _MAX_DEPTH:
-            msg = "is nested too deeply"
-            raise ValueError(msg)
-        field, numbers = 0, {}
-        while (head := self.byte()) != _STOP:
-            kind = head & 0x0F
-            field = field + (head >> 4) if head >> 4 else self.zigzag()
-            if kind == _I32:
-                numbers[field] = self.zigzag()
-            else:
-                self.skip(kind, depth)
-        return numbers
-
-    def skip(self, kind: int, depth: int) -> None:
-        if kind in {_TRUE, _FALSE}:
-            return
-        if kind == _BYTE:
-            self.place += 1
-        elif kind in {_I16, _I32, _I64}:
-            self.varint()
-        elif kind == _DOUBLE:
-            self.place += 8
+def _struct(data: bytes, place: int, depth: int) -> tuple[dict[int, int], int]:
+    """The 32-bit numbers of a structure, by field, and where it ends; the rest is skipped."""
+    if depth > _MAX_DEPTH:
+        msg = "is nested too deeply"
+        raise ValueError(msg)
+    field, numbers = 0, {}
+    while (head := data[place]) != _STOP:
+        place += 1
+        kind = head & 0x0F
+        if head >> 4:
+            field += head >> 4
+        else:
+            field, place = _zigzag(data, place)
+        if kind == _I32:
+            numbers[field], place = _zigzag(data, place)
         elif kind == _BINARY:
-            length = self.varint()
-            self.place += length
+            length, place = _varint(data, place)
+            place += length
         elif kind == _STRUCT:
-            self.struct(depth + 1)
-        else:  # no page header holds lists, sets or maps
+            place = _struct(data, place, depth + 1)[1]
+        elif kind in {_I16, _I64}:
+            place = _varint(data, place)[1]
+        elif kind in {_BYTE, _DOUBLE}:
+            place += 1 if kind == _BYTE else 8
+        elif kind not in {_TRUE, _FALSE}:  # no page header holds lists, sets or maps
             msg = f"holds a value of kind {kind}"
             raise ValueError(msg)
+    return numbers, place + 1
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """A number, and where it ends."""
+    value = data[place]
+    if value < 0x80:  # nearly all
+        return value, place + 1
+    value &= 0x7F
+    shift = 7
+    while True:
+        place += 1
+        byte = data[place]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place + 1
+        shift += 7
+        if shift > 63:
+            msg = "holds a number that is too long"
+            raise ValueError(msg)
+
+
+def _zigzag(data: bytes, place: int) -> tuple[int, int]:
+    value, place = _varint(data, place)
+    return (value >> 1) ^ -(value & 1), place

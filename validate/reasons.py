@@ -38,8 +38,8 @@ _SLACK = 1e-5
 def reasons_are_known(view: View) -> Iterator[Outcome]:
     """Status and reason of every row."""
     pairs: Counter[tuple[str | None, str | None]] = Counter()
-    for batch in coverage_batches(view, ["status", "reason"]):
-        pairs.update(_pairs(batch))
+    for said, count in view.said.items():
+        pairs[said.status, said.reason] += count
     for (status, reason), count in sorted(pairs.items(), key=str):
         if status not in STATUSES:
             yield Fault(COVERAGE, f"status {status!r} in {count:,} rows", " or ".join(STATUSES))
@@ -47,21 +47,6 @@ def reasons_are_known(view: View) -> Iterator[Outcome]:
             yield Fault(COVERAGE, f"{count:,} embedded chips with the reason {reason!r}", "no reason")
         elif status == "missing" and reason not in REASONS:
             yield Fault(COVERAGE, f"{count:,} missing chips with the reason {reason!r}", "a known reason")
-
-
-def _pairs(batch: pa.RecordBatch) -> Counter[tuple[str | None, str | None]]:
-    status, reason = batch.column("status"), batch.column("reason")
-    words = [*status.dictionary.to_pylist(), None], [*reason.dictionary.to_pylist(), None]
-    left = status.indices.fill_null(len(words[0]) - 1).to_numpy(zero_copy_only=False).astype(np.int64)
-    right = reason.indices.fill_null(len(words[1]) - 1).to_numpy(zero_copy_only=False)
-    counts = np.bincount(left * len(words[1]) + right)
-    return Counter(
-        {
-            (words[0][n // len(words[1])], words[1][n % len(words[1])]): int(count)
-            for n, count in enumerate(counts)
-            if count
-        }
-    )
 
 
 @rule(
@@ -75,12 +60,13 @@ def _pairs(batch: pa.RecordBatch) -> Counter[tuple[str | None, str | None]]:
 def reasons_fit(view: View) -> Iterator[Outcome]:
     """Reasons against the spec, the sources, and the other chips of the image."""
     counts: Counter[tuple[str, int]] = Counter()
-    for batch in coverage_batches(view, ["reason", "item_ids"]):
+    for rows in coverage_batches(view, ["reason", "item_ids"]):
+        batch = rows.filter(rows.column("reason").is_valid())
         items = first_items(batch, view.source_ids)
         reasons = batch.column("reason")
         for number, word in enumerate(reasons.dictionary.to_pylist()):
-            rows = reasons.indices.fill_null(-1).to_numpy(zero_copy_only=False) == number
-            places, many = np.unique(items[rows], return_counts=True)
+            mine = reasons.indices.to_numpy(zero_copy_only=False) == number
+            places, many = np.unique(items[mine], return_counts=True)
             counts.update({(word, int(place)): int(n) for place, n in zip(places, many, strict=True)})
     sources = list(view.sources.by_id.values())
     embedded = set(np.unique(view.scan.facts["items"]).tolist())
@@ -173,13 +159,8 @@ def limits_are_kept(chips: Chips, view: View) -> Sequence[BadRows]:
 def most_is_there(view: View) -> Iterator[Outcome]:
     """Share by window, with the reasons of what is missing."""
     shares: dict[int, Counter[str]] = {}
-    for batch in coverage_batches(view, ["window_start", "reason"]):
-        starts = batch.column("window_start").cast("int64").fill_null(0).to_numpy(zero_copy_only=False)
-        reasons = [*batch.column("reason").dictionary.to_pylist(), "embedded"]
-        numbers = batch.column("reason").indices.fill_null(len(reasons) - 1).to_numpy(zero_copy_only=False)
-        for start in np.unique(starts).tolist():
-            many = np.bincount(numbers[starts == start], minlength=len(reasons))
-            shares.setdefault(start, Counter()).update(dict(zip(reasons, many.tolist(), strict=True)))
+    for said, count in view.said.items():
+        shares.setdefault(said.start or 0, Counter())[said.reason or "embedded"] += count
     for start, counted in sorted(shares.items()):
         total, there = counted.total(), counted["embedded"]
         if there < total / 2:
@@ -228,9 +209,8 @@ def manifest_counts_agree(view: View) -> Iterator[Outcome]:
     """`run.coverage` of the manifest."""
     told = {key: count for key, count in view.manifest.run.coverage.items() if count}
     counted: Counter[str] = Counter()
-    for batch in coverage_batches(view, ["status", "reason"]):
-        for (status, reason), count in _pairs(batch).items():
-            counted["embedded" if status == "embedded" else str(reason)] += count
+    for said, count in view.said.items():
+        counted["embedded" if said.status == "embedded" else str(said.reason)] += count
     counted["expected"] = counted.total()
     for key in sorted({*told, *counted}):
         if told.get(key, 0) != counted[key]:
@@ -271,11 +251,10 @@ def _missing_by_reason(view: View) -> tuple[Counter[str], Counter[str]]:
     """Missing chips whose row and column are known, and all missing ones."""
     placed: Counter[str] = Counter()
     whole: Counter[str] = Counter()
-    for batch in coverage_batches(view, ["status", "reason", "row"]):
-        for counter, rows in ((whole, batch), (placed, batch.filter(batch.column("row").is_valid()))):
-            for (status, reason), count in _pairs(rows).items():
-                if status == "missing":
-                    counter[str(reason)] += count
+    for said, count in view.said.items():
+        if said.status == "missing":
+            whole[str(said.reason)] += count
+            placed[str(said.reason)] += count if said.placed else 0
     return placed, whole
 
 

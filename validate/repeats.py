@@ -12,7 +12,7 @@ class Repeats:
     """Rows that share a value."""
 
     order: npt.NDArray[np.int64]
-    """Rows sorted by value, then by place."""
+    """The rows that share their value with others, sorted by value, then by place."""
     same: npt.NDArray[np.int64]
     """Places in `order` whose value is that of the place before."""
 
@@ -29,9 +29,12 @@ class Repeats:
 
 def repeated(values: npt.NDArray[np.generic]) -> Repeats:
     """Rows whose value an earlier row has."""
-    ordered = np.sort(values)  # several times faster than the order itself, which is rarely needed
-    if not (ordered[1:] == ordered[:-1]).any():
+    ordered = np.sort(values)  # several times faster than the order itself, which only few rows are needed in
+    again = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not again.size:
         return Repeats(np.empty(0, np.int64), np.empty(0, np.int64))
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    return Repeats(order, np.flatnonzero(ordered[1:] == ordered[:-1]) + 1)
+    place = np.searchsorted(again, values)
+    rows = np.flatnonzero(again[np.minimum(place, again.size - 1)] == values)
+    order = rows[np.argsort(values[rows], kind="stable")]
+    shared = values[order]
+    return Repeats(order, np.flatnonzero(shared[1:] == shared[:-1]) + 1)

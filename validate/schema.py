@@ -57,7 +57,7 @@ def types_agree(view: View) -> Iterator[Outcome]:
             if column.name == "embedding":
                 if not pa.types.is_fixed_size_list(column.type):
                     yield Fault(f"{path}: embedding", str(column.type), "a fixed-size list")
-            elif column.name in expected.names and not _same_type(column.type, expected.field(column.name).type):
+            elif column.name in expected.names and not same_type(column.type, expected.field(column.name).type):
                 yield Fault(f"{path}: {column.name}", str(column.type), str(expected.field(column.name).type))
 
 
@@ -151,7 +151,7 @@ def tables_agree(view: View) -> Iterator[Outcome]:
         for column in expected:
             if column.name not in schema.names:
                 yield Fault(f"{path}: {column.name}", "is missing", str(column.type))
-            elif not _same_type(schema.field(column.name).type, column.type):
+            elif not same_type(schema.field(column.name).type, column.type):
                 yield Fault(f"{path}: {column.name}", str(schema.field(column.name).type), str(column.type))
 
 
@@ -229,12 +229,16 @@ def _name(kind: pa.DataType) -> str:
     return {"float": "float32", "halffloat": "float16", "double": "float64"}.get(str(kind), str(kind))
 
 
-def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
+def same_type(found: pa.DataType, expected: pa.DataType) -> bool:
     """Whether two types mean the same, whatever their nested fields are called and may be null."""
+    if pa.types.is_fixed_size_list(expected) and (
+        not pa.types.is_fixed_size_list(found) or found.list_size != expected.list_size
+    ):
+        return False
     if pa.types.is_nested(found) and pa.types.is_nested(expected):
         if pa.types.is_struct(found) != pa.types.is_struct(expected) or found.num_fields != expected.num_fields:
             return False
         pairs = [(found.field(i), expected.field(i)) for i in range(found.num_fields)]
         named = not pa.types.is_struct(found) or all(a.name == b.name for a, b in pairs)
-        return named and all(_same_type(a.type, b.type) for a, b in pairs)
+        return named and all(same_type(a.type, b.type) for a, b in pairs)
     return bool(found == expected)

@@ -67,6 +67,24 @@ def vectors_of(view: "View", ids: set[str]) -> Iterator[tuple[str, str, npt.NDAr
                     yield path, chips.value("id", row), chips.values(np.array([row]))[0].astype(np.float64)
 
 
+def vectors_at(view: "View", rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    """Rows of the release, sorted, and their dequantized vectors; only the row groups that hold them are decoded."""
+    for path, mine in view.scan.facts.slices().items():
+        wanted = rows[(rows >= mine.start) & (rows < mine.stop)] - mine.start
+        if not wanted.size:
+            continue
+        file = _opened(view, path)
+        columns = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
+        starts = np.cumsum([0, *(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups))])
+        group = np.searchsorted(starts, wanted, side="right") - 1
+        for number in np.unique(group).tolist():
+            places = wanted[group == number]
+            taken = _read(path, file, number, columns).take(pa.array(places - starts[number])).combine_chunks()
+            chips = Chips(path, 0, taken.to_batches()[0])
+            vectors = chips.values(slice(None)).astype(np.float64)
+            yield from zip((places + mine.start).tolist(), vectors, strict=True)
+
+
 def some_vectors(view: "View", most: int) -> Iterator[tuple[str, str, npt.NDArray[np.float64]]]:
     """File, id and vector of some chips, spread over the files."""
     share = max(1, most // max(len(view.embeddings), 1))

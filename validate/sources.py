@@ -28,6 +28,7 @@ class Source:
     start: datetime | None
     end: datetime | None
     moment: datetime | None
+    platform: str | None
     crs: str | None
     """As in `proj:code`, or WKT."""
     shape: tuple[int, int] | None
@@ -102,6 +103,7 @@ def _source(row: dict[str, Any]) -> Source:
         start=row["start_datetime"],
         end=row["end_datetime"],
         moment=row["datetime"],
+        platform=row["platform"],
         crs=row["proj_code"],
         shape=(int(shape[0]), int(shape[1])) if shape and len(shape) == 2 else None,
         transform=tuple(map(float, transform[:6])) if transform and len(transform) >= 6 else None,

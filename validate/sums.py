@@ -44,7 +44,7 @@ def _directions(dimensions: int) -> tuple[Floats, npt.NDArray[np.intp]]:
     """
     signs = np.random.default_rng(20160112).choice(np.array([-1, 1], np.float32), dimensions)
     edges = np.arange(min(PROJECTIONS, dimensions)) * dimensions // min(PROJECTIONS, dimensions)
-    return signs / np.float32(np.sqrt(dimensions) * RUN), edges.astype(np.intp)
+    return (signs / (np.sqrt(dimensions) * RUN)).astype(np.float32), edges.astype(np.intp)
 
 
 def sums_of(rows: int, dimensions: int, values: Callable[[slice], npt.NDArray[Any]]) -> Sums:

@@ -1,6 +1,7 @@
 """A release as the rules see it: everything is read when a rule first asks, and once."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +23,18 @@ from clay_publish.progress import Report
 from clay_publish.release import EMBEDDINGS, SPEC, Release
 from clay_publish.spec import Spec
 from clay_publish.store import Store, is_url
+from clay_publish.validate.beside import Beside, beside_paths, read_beside
 from clay_publish.validate.bitmaps import Summary
 from clay_publish.validate.cells import Grid, scene_grid, stretch, utm_grid
 from clay_publish.validate.chips import Chips
+from clay_publish.validate.coverage_rows import Said, tally
 from clay_publish.validate.expected import layers
 from clay_publish.validate.files import Files, digest
+from clay_publish.validate.once import once
 from clay_publish.validate.rules import Rule
 from clay_publish.validate.scan import Scan, scan
 from clay_publish.validate.sources import Sources, read_sources
+from clay_publish.windows import Window
 
 _SMALL = 1_000_000
 """Bytes of a file that is hashed in one piece."""
@@ -57,12 +62,12 @@ class View(Files):
         self.report = report
         self._row_rules = [r for r in rules if r.rows is not None]
 
-    @cached_property
+    @once
     def spec(self) -> Spec:
         """`release.yaml`."""
         return self.release.spec()
 
-    @cached_property
+    @once
     def fingerprint(self) -> Fingerprint:
         """What decided the vectors, from the first embeddings file that says so."""
         for path, footer in self.footers.items():
@@ -74,17 +79,17 @@ class View(Files):
                     raise ReleaseError(path, "has no complete fingerprint in its footer") from error
         raise ReleaseError(paths.EMBEDDINGS, "holds no file whose footer says what decided the vectors")
 
-    @cached_property
+    @once
     def manifest(self) -> Manifest:
         """`manifest.json`."""
         return read_manifest(self.release)
 
-    @cached_property
+    @once
     def collection(self) -> dict[str, Any]:
         """`collection.json`."""
         return self.release.json(paths.COLLECTION)
 
-    @cached_property
+    @once
     def sources(self) -> Sources:
         """`sources.parquet`."""
         return read_sources(self.table(paths.SOURCES))
@@ -138,10 +143,29 @@ class View(Files):
                 raise grid
             yield grid, np.flatnonzero(places == place)
 
-    @cached_property
+    @once
     def layers(self) -> list[Summary]:
         """Expected, present and described cells."""
         return list(layers(self))
+
+    @once
+    def beside(self) -> dict[str, Beside]:
+        """What the tables of patches and aggregates hold, by file.
+
+        Raises:
+            ReleaseError: a quick look does not read them.
+        """
+        return {path: read_beside(self, path) for path in beside_paths(self)}
+
+    @once
+    def windows(self) -> list[Window]:
+        """The windows of the embeddings files, in order."""
+        return sorted({file.window for file in self.data_files.values()})
+
+    @once
+    def said(self) -> Counter[Said]:
+        """How many rows of the coverage say what."""
+        return tally(self)
 
     @cached_property
     def usual_side(self) -> float:
@@ -182,17 +206,17 @@ class View(Files):
         """Rows of a batch that costly checks look at."""
         return np.arange(-chips.start % self.step, len(chips), self.step)
 
-    @cached_property
+    @once
     def items(self) -> pa.Table:
         """`items.parquet`."""
         return self.table(paths.ITEMS)
 
-    @cached_property
+    @once
     def card(self) -> str:
         """The text of `README.md`."""
         return self.text(paths.CARD)
 
-    @cached_property
+    @once
     def front_matter(self) -> dict[str, Any]:
         """The YAML at the top of the card.
 
@@ -208,7 +232,7 @@ class View(Files):
             raise ReleaseError(paths.CARD, "has front matter that is no mapping")
         return matter
 
-    @cached_property
+    @once
     def citation(self) -> dict[str, Any]:
         """`CITATION.cff`."""
         return self.release.yaml(paths.CITATION)

@@ -30,6 +30,15 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "next": (SHORE, {"chips": {"layout": "scene", "size": 64}, "version": "1.1.0", "previous": "next/1.0.0"}),
     "clouds": (MOROCCO, {"chips": {"layout": "scene", "size": 128}}),
     "morocco": (MOROCCO, {"chips": {"layout": "utm", "size": 128, "gsd": 100}}),
+    "float16": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {"dtype": "float16"}}),
+    "beside": (
+        SHORE,
+        {
+            "chips": {"layout": "scene", "size": 64},
+            "model": {"encoder": "clay", "weights": "clay_golden.ckpt", "precision": "float32"},
+            "outputs": {"patches": True, "aggregate": [2]},
+        },
+    ),
     "naip": (NAIP, {"chips": {"layout": "scene", "size": 64}, "sensor": "naip"}),
 }
 """Item, and what the spec of each kind of good release says beside it."""
@@ -50,6 +59,14 @@ class Broken:
     @property
     def coverage(self) -> str:
         return self.release.data_files("coverage")[0]
+
+    @property
+    def patches(self) -> str:
+        return self.release.data_files("patches")[0]
+
+    @property
+    def aggregates(self) -> str:
+        return self.release.data_files("aggregates")[0]
 
     def table(self, path: str) -> pa.Table:
         return pq.read_table(self.folder / path, partitioning=None)
@@ -85,8 +102,8 @@ class Broken:
 
         self.change(path or self.data, replace)
 
-    def vectors(self, edit: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Edit all vectors of the first file as an (n, D) array."""
+    def vectors(self, edit: Callable[[np.ndarray], np.ndarray], path: str | None = None) -> None:
+        """Edit all vectors of a file, the first one unless another is named, as an (n, D) array."""
 
         def replace(table: pa.Table) -> pa.Table:
             field = table.schema.field("embedding")
@@ -95,7 +112,7 @@ class Broken:
             made = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=field.type)
             return table.set_column(table.schema.get_field_index("embedding"), field, made)
 
-        self.change(self.data, replace)
+        self.change(path or self.data, replace)
 
     def footprints(self, edit: Callable[[np.ndarray], np.ndarray], *, rest: bool = True) -> None:
         """Edit all footprints of the first file; with `rest`, bbox and the footer's bounds follow."""
@@ -194,6 +211,11 @@ class Broken:
     def keep(self, rows: list[int], path: str | None = None) -> None:
         """Keep these rows of an embeddings file, and nothing else; counts stay as they were."""
         self.change(path or self.data, lambda table: table.take(pa.array(rows)))
+
+    def rename(self, new: str) -> None:
+        """Give the first embeddings file another name; its item follows."""
+        (self.folder / self.data).rename(self.folder / new)
+        self.items(lambda item: item["assets"]["embeddings"].update(href=new))
 
     def recount(self) -> None:
         """All documents count the rows that are there."""

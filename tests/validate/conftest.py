@@ -44,6 +44,9 @@ def good(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
             imagery = {"stac": str(folder / item), "sensor": more.get("sensor", "sentinel-2-l2a")}
             spec = {"name": "shore", "version": "1.0.0", "imagery": imagery}
             spec |= {key: value for key, value in more.items() if key != "sensor"}
+            if "model" in spec:
+                weights = request.getfixturevalue("shared_data") / spec["model"]["weights"]
+                spec["model"] = {**spec["model"], "weights": str(weights)}
             if "previous" in spec:
                 shutil.copytree(get("small"), home / spec["previous"])
             file = home / f"{kind}.yaml"

@@ -121,6 +121,16 @@ def no_authors(broken: Broken) -> None:
     broken.yaml("CITATION.cff", lambda cited: cited.pop("authors"))
 
 
+@mutation("DOC005", "a Croissant file whose columns have no type")
+def a_croissant_without_types(broken: Broken) -> None:
+    def strip(document: dict[str, Any]) -> None:
+        for records in document["recordSet"]:
+            for column in records["field"]:
+                column.pop("dataType", None)
+
+    broken.json("croissant.json", strip)
+
+
 @mutation("DOC006", "an empty licence")
 def an_empty_licence(broken: Broken) -> None:
     (broken.folder / "LICENSE").write_text("\n")

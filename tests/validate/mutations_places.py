@@ -114,10 +114,7 @@ def footprints_half_a_pixel_off(broken: Broken) -> None:
 
 @mutation("GEO013", "chips in the file of another square", also="STC004 SCH RDR")
 def a_file_of_another_square(broken: Broken) -> None:
-    old = broken.data
-    new = old.replace("_04_41_", "_04_42_")
-    (broken.folder / old).rename(broken.folder / new)
-    broken.items(lambda item: item["assets"]["embeddings"].update(href=new))
+    broken.rename(broken.data.replace("_04_41_", "_04_42_"))
 
 
 @mutation("GEO014", "the footer's bbox leaves out half of the chips", also="SCH011")

@@ -77,6 +77,19 @@ def nameless_software(broken: Broken) -> None:
     broken.json("manifest.json", lambda m: m.update(software=" "))
 
 
+@mutation("PRV012", "Sentinel-2 images under the statistics of another sensor", also="")
+def another_sensors_statistics(broken: Broken) -> None:
+    broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(sensor="landsat-c2l2-sr"))
+    _decide(broken, sensor="landsat-c2l2-sr")
+
+
+@mutation("PRV013", "pixels of 10 m under a sensor of 500 m", also="")
+def pixels_of_another_size(broken: Broken) -> None:
+    broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(sensor="modis"))
+    broken.sources(lambda row: row.update(platform=None, collection=None))
+    _decide(broken, sensor="modis")
+
+
 def _decided(broken: Broken) -> dict[str, Any]:
     return broken.release.footer(broken.data)["emb"]["embrel:decided_by"]
 

@@ -39,6 +39,16 @@ def a_date_to_come(broken: Broken) -> None:
     broken.value("datetime", 1, datetime(2099, 1, 1, tzinfo=UTC))
 
 
+@mutation("TIM005", "a file of another day, with the same chips", also="TIM008")
+def a_file_of_another_day(broken: Broken) -> None:
+    broken.rename(broken.data.replace("_2016-01-12_2016-01-13", "_2016-01-13_2016-01-14"))
+
+
+@mutation("TIM008", "a file of two days that holds one day's image")
+def a_file_of_two_days(broken: Broken) -> None:
+    broken.rename(broken.data.replace("_2016-01-12_2016-01-13", "_2016-01-12_2016-01-14"))
+
+
 @mutation("TIM006", "a window that the spec does not ask for", also="COV PRV007")
 def a_window_nobody_asked_for(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(windows=["2019-01-01/2020-01-01"]))
@@ -141,9 +151,7 @@ def a_stray_file(broken: Broken) -> None:
 
 @mutation("SCH013", "a file name that names no window", also="STC004 COV TIM GEO RDR006")
 def a_nameless_file(broken: Broken) -> None:
-    new = "embeddings/zone=18/part-00000.parquet"
-    (broken.folder / broken.data).rename(broken.folder / new)
-    broken.items(lambda item: item["assets"]["embeddings"].update(href=new))
+    broken.rename("embeddings/zone=18/part-00000.parquet")
 
 
 def _nullable(broken: Broken, name: str) -> None:

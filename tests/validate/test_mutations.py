@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import mutations_coverage  # noqa: F401 - registers its mutations
+import mutations_beside  # noqa: F401 - registers its mutations
+import mutations_coverage  # noqa: F401
 import mutations_documents  # noqa: F401
 import mutations_files  # noqa: F401
 import mutations_places  # noqa: F401
 import mutations_provenance  # noqa: F401
+import mutations_readers  # noqa: F401
 import mutations_tables  # noqa: F401
 import mutations_vectors  # noqa: F401
 import pytest
@@ -39,7 +41,10 @@ def test_mutation_is_found(mutation: Mutation, broken: Callable[[str], Broken]) 
     assert not unrelated, "\n".join(f"{f.code} {f.where}: {f.found}" for f in report.findings if f.code in unrelated)
 
 
+def test_every_rule_has_a_mutation_that_it_is_meant_to_find() -> None:
+    assert {rule.code for rule in all_rules()} == {mutation.code for mutation in MUTATIONS}
+
+
 def test_there_are_sixty_mutations_of_as_many_names() -> None:
     names = [mutation.apply.__name__ for mutation in MUTATIONS]
     assert len(names) == len(set(names)) >= 60
-    assert {mutation.code for mutation in MUTATIONS} <= {rule.code for rule in all_rules()}

@@ -6,11 +6,13 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-import mutations_coverage  # noqa: F401 - registers its mutations
+import mutations_beside  # noqa: F401 - registers its mutations
+import mutations_coverage  # noqa: F401
 import mutations_documents  # noqa: F401
 import mutations_files  # noqa: F401
 import mutations_places  # noqa: F401
 import mutations_provenance  # noqa: F401
+import mutations_readers  # noqa: F401
 import mutations_tables  # noqa: F401
 import mutations_vectors  # noqa: F401
 from breakage import MUTATIONS
@@ -39,7 +41,8 @@ schema is not to be had, is listed as *not checked* and never counts as passed. 
 
 All embeddings files are read once, in one pass that hashes them, compares the checksums of their pages, and shows each
 batch of rows to all rules; two files at a time on two cores. About 60 bytes a chip are kept for the rules that compare
-chips with each other.
+chips with each other. What looks at some chips only, whatever `--sample` says: the effective rank is that of 512 chips,
+and of the aggregates of one side 256 are computed again; which blocks there are is compared for all.
 
 ## Releases elsewhere, and quick looks
 
@@ -104,8 +107,8 @@ _MUTATIONS = """\
 Each line is one way to break a good release, a function of that name in `tests/validate/`. Sizes, checksums and counts
 in all other places follow the change, so that only the fault itself can be seen. The tests break a copy of a good
 release in each of these ways and expect a finding of the rule named here, and of no rule that is not about the same
-fault. Good releases (Sentinel-2 L1C and L2A and NAIP; both layouts; float32 and int8; with and without clouds and a
-version before) give no finding at all.
+fault. Every rule has at least one. Good releases (Sentinel-2 L1C and L2A and NAIP; both layouts; float32, float16 and
+int8; with and without clouds, patches, aggregates and a version before) give no finding at all.
 
 This page is made from the tests: `python tests/validate/write_rules.py`.
 
