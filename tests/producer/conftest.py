@@ -20,6 +20,7 @@ from clay_publish.producer.produce import produce
 from clay_publish.release import Release
 from clay_publish.spec_file import resolve_spec
 
+from .many import many
 from .processes import start
 from .scattered import scattered
 
@@ -134,6 +135,15 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A spec of several units and files, and the release that an undisturbed run makes of it. Read only."""
     folder = tmp_path_factory.mktemp("undisturbed")
     spec = scattered(folder / "spec")
+    start(spec, folder / "release").finish()
+    return spec, folder / "release"
+
+
+@pytest.fixture(scope="session")
+def two_hundred(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tuple[Path, Path]:
+    """A spec of two hundred small images, and the release that an undisturbed run makes of it. Read only."""
+    folder = tmp_path_factory.mktemp("two-hundred")
+    spec = many(folder / "spec", shared_data / "naip")
     start(spec, folder / "release").finish()
     return spec, folder / "release"
 

@@ -4,7 +4,7 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -58,9 +58,9 @@ class Program:
         self.wait()
 
 
-def start(spec: Path, out: Path, first: str = "") -> Program:
-    """Start it; `first` is Python that runs in the process before the program does."""
+def start(spec: Path, out: Path, first: str = "", more: Sequence[str] = ()) -> Program:
+    """Start it, with `more` arguments; `first` is Python that runs in the process before the program does."""
     errors = spec.with_name(f"printed-{next(_NUMBER)}.txt")
-    arguments = ["produce", str(spec), "--out", str(out), "--quiet"]
+    arguments = ["produce", str(spec), "--out", str(out), "--quiet", *more]
     process = fork(arguments, out=errors, errors=errors, first=first)
     return Program(process, errors)

@@ -1,0 +1,275 @@
+"""On Ray: the same bytes as on one machine, whatever dies."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from s3_servers import KEY, SECRET, S3View, free_port
+
+from clay_publish.errors import EncoderError
+from clay_publish.manifest import UNITS, libraries
+from clay_publish.producer.encoders import random_features
+from clay_publish.producer.plan import Plan
+from clay_publish.producer.ray_worker import Job, Worker
+from clay_publish.release import Release
+from clay_publish.spec_file import load_spec
+
+from .many import CHIPS
+from .many import UNITS as MANY
+from .places import NAMES, embeddings_in
+from .processes import Program, start
+from .scattered import embeddings
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+ON_RAY = ("--engine", "ray", "--workers", "2")
+TOKEN = "5" * 64
+
+
+@dataclass
+class Cluster:
+    """Two nodes on this machine, started as anybody would."""
+
+    address: str
+    faults: Path
+    nodes: list[subprocess.Popen[bytes]]
+
+    def put(self, fault: str) -> Path:
+        path = self.faults / fault
+        path.touch()
+        return path
+
+    def workers(self) -> list[psutil.Process]:
+        """Processes that hold a model."""
+        below = (child for node in self.nodes for child in psutil.Process(node.pid).children(recursive=True))
+        return [child for child in below if _called(child).startswith("ray::Worker")]
+
+
+def _called(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory, ministack: str) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    faults, port = folder / "faults", free_port()
+    faults.mkdir()
+    shutil.copyfile(Path(__file__).with_name("faults_on_ray.py"), folder / "sitecustomize.py")
+    settings = {"ENDPOINT_URL": ministack, "ACCESS_KEY_ID": KEY, "SECRET_ACCESS_KEY": SECRET, "REGION": "us-west-2"}
+    env = {
+        **os.environ,
+        **{f"AWS_{name}": value for name, value in settings.items()},
+        "PYTHONPATH": str(folder),
+        "FAULTS": str(faults),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": TOKEN,
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    nodes: list[subprocess.Popen[bytes]] = []
+
+    def node(*arguments: str) -> None:
+        program = [Path(sys.executable).with_name("ray"), "start", "--block", "--num-cpus=1", *arguments]
+        with (folder / f"node-{len(nodes)}.log").open("wb") as log:
+            nodes.append(subprocess.Popen(program, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
+
+    short = Path("/tmp") / f"ray-{port}"  # noqa: S108 - the sockets in it allow for no long name
+    try:
+        node(
+            "--head",
+            f"--port={port}",
+            "--include-dashboard=false",
+            f"--temp-dir={short}",
+            "--object-store-memory=80000000",
+        )
+        _until(lambda: "Ray runtime started" in (folder / "node-0.log").read_text(), nodes[0])
+        node(f"--address=127.0.0.1:{port}", "--object-store-memory=80000000")
+        _until(lambda: "Ray runtime started" in (folder / "node-1.log").read_text(), nodes[1])
+        yield Cluster(f"127.0.0.1:{port}", faults, nodes)
+    finally:
+        below = [child for each in nodes for child in psutil.Process(each.pid).children(recursive=True)]
+        for each in reversed(nodes):
+            each.terminate()
+        for each in reversed(nodes):
+            each.wait(60)
+        _, left = psutil.wait_procs(below, timeout=20)
+        shutil.rmtree(short, ignore_errors=True)
+    assert not left, [_called(process) for process in left]
+
+
+def _until(seen: Callable[[], object], node: subprocess.Popen[bytes]) -> None:
+    while not seen():
+        assert node.poll() is None
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def cluster(started: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setenv("RAY_ADDRESS", started.address)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    for fault in started.faults.iterdir():
+        fault.unlink()
+    return started
+
+
+def receipts(release: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (release / ".run" / "receipts").glob("*.json")}
+
+
+def assert_same(release: Path, undisturbed: Path, expected: int) -> None:
+    assert embeddings(release) == embeddings(undisturbed) != {}
+    covered = sorted(path.relative_to(undisturbed) for path in (undisturbed / "coverage").rglob("*.parquet"))
+    for name in ("sources.parquet", "gaps.geojson", "release.yaml", *covered):
+        assert (release / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    assert not list(release.rglob(".tmp-*"))
+    assert not list((release / ".run" / "attempts").glob("*"))
+    record = json.loads((release / ".run" / "run.json").read_text())
+    assert record["coverage"] == {"expected": expected, "embedded": expected}
+
+
+def until(running: Program, seen: Callable[[], object]) -> None:
+    while not seen():
+        assert running.process.is_alive(), running.errors.read_text()
+        time.sleep(0.01)
+
+
+def test_two_hundred_units_whose_workers_are_killed(
+    cluster: Cluster, two_hundred: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """One in the middle of a unit, which is not finished before; later both, wherever they are."""
+    spec, undisturbed = two_hundred
+    out, hold = tmp_path / "release", cluster.put("hold-part-007")
+    running = start(spec, out, more=ON_RAY)
+    until(running, lambda: len(receipts(out)) > 20)
+    os.kill(int((cluster.faults / "held-part-007").read_text()), signal.SIGKILL)
+    hold.unlink()
+    until(running, lambda: len(receipts(out)) > 60)
+    finished = receipts(out)
+    for worker in cluster.workers():
+        worker.kill()
+    running.finish()
+    assert_same(out, undisturbed, CHIPS)
+    assert finished.items() <= receipts(out).items()  # not a byte of them was written again
+
+
+def test_a_run_goes_on_from_one_engine_to_the_other(
+    cluster: Cluster, two_hundred: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Begun on Ray, where the driver is killed; here, killed; and finished on Ray."""
+    spec, undisturbed = two_hundred
+    out, done = tmp_path / "release", dict[str, bytes]()
+    for engine in (ON_RAY, ()):
+        running = start(spec, out, more=engine)
+        enough = len(done) + MANY // 5
+        assert running.kill_when(lambda enough=enough: len(receipts(out)) >= enough)  # type: ignore[misc]
+        if engine:
+            psutil.wait_procs(cluster.workers(), timeout=60)
+            assert cluster.workers() == []  # nobody goes on without the driver
+        assert done.items() <= receipts(out).items()
+        done = receipts(out)
+    start(spec, out, more=ON_RAY).finish()
+    assert_same(out, undisturbed, CHIPS)
+    assert done.items() <= receipts(out).items()
+
+
+def test_a_unit_that_ends_every_worker_is_set_aside(
+    cluster: Cluster, spec: Path, begun: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """With the same words as on one machine; those that died beside it are done."""
+    out = tmp_path / "release"
+    poison = cluster.put("kill-across")
+    start(spec, out, more=ON_RAY).finish(code=1)
+    rows = [row for path in (out / "coverage").rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    lost = [row for row in rows if row["status"] == "missing"]
+    assert {(row["reason"], *row["item_ids"]) for row in lost} == {("failed", "across")}
+    (detail,) = {row["detail"] for row in lost}
+    assert detail.startswith("ended its process 3 times (at last by SIGKILL)")
+    assert len(lost) == 16
+    poison.unlink()
+    start(spec, out).finish()
+    assert_same(out, begun[1], len(rows))
+
+
+def test_on_an_object_store(cluster: Cluster, spec: Path, begun: tuple[Path, Path], bucket: S3View) -> None:
+    hold = cluster.put("hold-across")
+    running = start(spec, f"s3://{bucket.bucket}/release", more=ON_RAY)
+    until(running, (cluster.faults / "held-across").exists)
+    os.kill(int((cluster.faults / "held-across").read_text()), signal.SIGKILL)
+    hold.unlink()
+    running.finish()
+    assert embeddings_in(bucket) == embeddings(begun[1])
+    for name in NAMES:
+        assert bucket.get(f"release/{name}") == (begun[1] / name).read_bytes(), name
+    assert not bucket.names("release/.run/attempts/")
+
+
+def test_without_a_cluster_one_of_this_machine_is_started_and_ended(
+    run: Run, tmp_path: Path, sample_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sample. Ray is asked for in the spec, which decides nothing that is published."""
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        monkeypatch.delenv(name)
+    spec = Path(shutil.copytree(sample_release.parent / "first", tmp_path / "first")) / "release.yaml"
+    with spec.open("a") as file:
+        file.write("\nrun: {engine: ray, workers: 1}\n")
+    before = {process.pid for process in psutil.process_iter()}
+    out = tmp_path / "release"
+    # HOME is another: it is looked into for what was left there.
+    run("produce", spec, "--out", out, "--quiet", env={"HOME": str(tmp_path)})
+    left = [process for process in psutil.process_iter() if process.pid not in before]
+    _, left = psutil.wait_procs([process for process in left if "ray" in _called(process)], timeout=60)
+    assert [_called(process) for process in left if str(tmp_path) in _called(process)] == []
+    made = {path.relative_to(out) for path in out.rglob("*.parquet") if ".run" not in path.parts}
+    assert len(made) > 2
+    for path in (*made, "release.yaml", "gaps.geojson"):
+        assert (out / path).read_bytes() == (sample_release / path).read_bytes(), path
+    assert not (tmp_path / ".ray").exists()
+
+
+@pytest.fixture
+def job(begun: tuple[Path, Path]) -> Job:
+    """What a worker is told of a release that is there."""
+    spec, release = load_spec(begun[0]), Release(str(begun[1]))
+    return Job(
+        where=release.store.where,
+        spec=spec,
+        plan=Plan((), release.fingerprint(), {}),
+        sha256=release.json(UNITS)["sha256"],
+        units=4,
+        gsd=10.0,
+        cores=1,
+        libraries=libraries(),
+    )
+
+
+def test_a_worker_does_what_the_driver_does_or_refuses(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = os.uname().nodename
+    assert Worker(job).begin() is None
+
+    said = str(Worker(dataclasses.replace(job, where="/not/there")).begin())
+    assert f"/not/there on {machine}: holds no plan" in said
+    assert "on shared storage, or on s3://" in said
+    said = str(Worker(dataclasses.replace(job, sha256="5" * 64)).begin())
+    assert f"{job.where} on {machine}: holds another plan" in said
+    said = str(Worker(dataclasses.replace(job, libraries={**job.libraries, "numpy": "1.0"})).begin())
+    assert f"the installation on {machine}: has numpy {job.libraries['numpy']}, not 1.0" in said
+    monkeypatch.setattr(random_features, "SEED", 7)
+    refused = Worker(job).begin()
+    assert isinstance(refused, EncoderError)
+    assert f"the model on {machine}: is not the planned one (weights_sha256: '" in str(refused)

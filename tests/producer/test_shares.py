@@ -1,0 +1,182 @@
+"""Shares of a run: four processes make one release, in whatever order, and one of them finishes it."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from s3_servers import S3View
+
+from clay_publish.producer.books import chips_of
+from clay_publish.producer.division import units_of
+from clay_publish.producer.encoders import load_encoder
+from clay_publish.producer.planned import as_planned
+from clay_publish.producer.produce import make_plan
+from clay_publish.producer.selection import select
+from clay_publish.producer.sensors import sensor
+from clay_publish.producer.share import Share
+from clay_publish.release import Release
+from clay_publish.spec_file import load_spec
+
+from .many import CHIPS, UNITS
+from .places import NAMES, embeddings_in
+from .processes import Program, start
+from .scattered import embeddings
+
+Begun = tuple[Path, Path]
+
+
+def begin(spec: Path, out: Path | str, numbers: Iterable[int], of: int = 4, first: str = "") -> list[Program]:
+    return [start(spec, out, first, ("--unit", f"{number}/{of}")) for number in numbers]
+
+
+def said(program: Program) -> str:
+    program.finish()
+    return program.errors.read_text()
+
+
+def assert_same(release: Path, undisturbed: Path, chips: int) -> None:
+    assert embeddings(release) == embeddings(undisturbed) != {}
+    covered = sorted(path.relative_to(undisturbed) for path in (undisturbed / "coverage").rglob("*.parquet"))
+    for name in ("sources.parquet", "gaps.geojson", "release.yaml", *covered):
+        assert (release / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    assert not list(release.rglob(".tmp-*"))
+    assert not list((release / ".run" / "attempts").glob("*"))
+    assert not list((release / ".run" / "parts").glob("1*/*.arrow"))
+    mine, theirs = (json.loads((each / ".run" / "run.json").read_text()) for each in (release, undisturbed))
+    assert mine["coverage"] == theirs["coverage"] == {"expected": chips, "embedded": chips}
+    assert mine["units"] == theirs["units"]
+
+
+@pytest.mark.slow
+def test_four_at_once_make_the_same_release_as_one(two_hundred: Begun, tmp_path: Path) -> None:
+    """They plan at the same moment, and files are of several of them. One finishes, never two."""
+    spec, undisturbed = two_hundred
+    out = tmp_path / "release"
+    ended = [said(program) for program in begin(spec, out, (1, 2, 3, 4))]
+    assert_same(out, undisturbed, CHIPS)
+    assert sum(f"{CHIPS} of {CHIPS} expected chips" in text for text in ended) == 1
+    assert sum("is done (50 units)" in text for text in ended) == 3
+    assert len(list((out / ".run").glob("files-*.parquet"))) == 1
+
+
+def test_one_after_the_other_and_the_last_finishes(spec: Path, begun: Begun, tmp_path: Path) -> None:
+    out = tmp_path / "release"
+    for number, left in ((3, 3), (1, 2), (4, 1)):
+        (program,) = begin(spec, out, [number])
+        assert f"share {number}/4 is done (1 units); {left} units of other shares are not" in said(program)
+        assert not (out / "coverage").exists()
+    (program,) = begin(spec, out, [2])
+    assert "64 of 64 expected chips" in said(program)
+    assert_same(out, begun[1], 64)
+    record = (out / ".run" / "run.json").stat().st_mtime_ns
+    (program,) = begin(spec, out, [2])
+    assert "another worker finishes the release, or has" in said(program)
+    assert (out / ".run" / "run.json").stat().st_mtime_ns == record
+
+
+def test_those_that_end_at_the_same_moment_leave_it_to_one(spec: Path, begun: Begun, tmp_path: Path) -> None:
+    """Each waits, with its units done, until all are."""
+    out = tmp_path / "release"
+    together = f"""
+import pathlib, time
+from clay_publish.producer import shares
+real = shares._left
+def left(run):
+    pathlib.Path({str(tmp_path)!r}, f"done-{{run.share.number}}").touch()
+    while len(list(pathlib.Path({str(tmp_path)!r}).glob("done-*"))) < 4:
+        time.sleep(0.005)
+    return real(run)
+shares._left = left
+"""
+    ended = [said(program) for program in begin(spec, out, (1, 2, 3, 4), first=together)]
+    assert sum("64 of 64 expected chips" in text for text in ended) == 1
+    assert sum("another worker finishes the release, or has" in text for text in ended) == 3
+    assert_same(out, begun[1], 64)
+
+
+def test_one_is_killed_and_the_others_leave_its_units(spec: Path, begun: Begun, tmp_path: Path) -> None:
+    """What it left half done is neither swept away by them nor taken for finished."""
+    out = tmp_path / "release"
+    die = """
+import os
+from clay_publish.producer import unit
+unit.write_receipt = lambda *_: os._exit(9)
+"""
+    (killed,) = begin(spec, out, [2], first=die)
+    assert killed.wait() == 9
+    parts = {path.name for path in (out / ".run" / "parts").rglob("*.arrow")}
+    for program in begin(spec, out, (1, 3, 4)):
+        assert "units of other shares are not" in said(program)
+    assert parts <= {path.name for path in (out / ".run" / "parts").rglob("*.arrow")}
+    assert len(list((out / ".run" / "attempts").iterdir())) == 1
+    (program,) = begin(spec, out, [2])
+    assert "64 of 64 expected chips" in said(program)
+    assert_same(out, begun[1], 64)
+
+
+def test_a_whole_run_takes_over_what_shares_have_done(spec: Path, begun: Begun, tmp_path: Path) -> None:
+    out = tmp_path / "release"
+    for program in begin(spec, out, (1, 2), of=3):
+        program.finish()
+    done = {path.name: path.stat().st_mtime_ns for path in (out / ".run" / "receipts").iterdir()}
+    assert done
+    start(spec, out).finish()
+    assert_same(out, begun[1], 64)
+    after = {path.name: path.stat().st_mtime_ns for path in (out / ".run" / "receipts").iterdir()}
+    assert done.items() <= after.items()
+
+
+def test_units_that_fail_do_not_keep_the_last_from_finishing(spec: Path, begun: Begun, tmp_path: Path) -> None:
+    out, file = tmp_path / "release", spec.with_name("across_B02.tif")
+    file.rename(tmp_path / "elsewhere.tif")
+    codes = sorted(program.wait() for program in begin(spec, out, (1, 2), of=2))
+    assert codes == [0, 1]  # who finishes says that something is missing
+    assert json.loads((out / ".run" / "run.json").read_text())["coverage"] == {
+        "expected": 49,
+        "embedded": 48,
+        "unreadable": 1,
+    }
+    shutil.move(tmp_path / "elsewhere.tif", file)
+    for program in begin(spec, out, (1, 2), of=2):
+        program.finish()
+    assert embeddings(out) == embeddings(begun[1])
+
+
+@pytest.mark.slow
+def test_on_an_object_store(spec: Path, begun: Begun, bucket: S3View) -> None:
+    out = f"s3://{bucket.bucket}/release"
+    ended = [said(program) for program in begin(spec, out, (1, 2, 3, 4))]
+    assert sum("64 of 64 expected chips" in text for text in ended) == 1
+    assert embeddings_in(bucket) == embeddings(begun[1])
+    for name in NAMES:
+        assert bucket.get(f"release/{name}") == (begun[1] / name).read_bytes(), name
+    assert not bucket.names("release/.run/attempts/")
+
+
+@pytest.mark.parametrize("arguments", [("--unit", "5/4"), ("--unit", "0/4"), ("--unit", "half"), ("--workers", "2")])
+def test_what_makes_no_sense_is_refused(arguments: tuple[str, str], spec: Path, tmp_path: Path) -> None:
+    refused = start(spec, tmp_path / "release", more=arguments)
+    assert refused.wait() == 2
+    text = refused.errors.read_text()
+    assert arguments[1] in text
+    assert "expected" in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "release" / "embeddings").exists()
+
+
+def test_each_unit_is_of_one_share_and_shares_are_alike(two_hundred: Begun, tmp_path: Path) -> None:
+    spec = load_spec(two_hundred[0])
+    instrument, areas = sensor(spec.sensor), [None]
+    encoder = load_encoder(spec, instrument)
+    considered = as_planned(Release(str(tmp_path)), select(spec, instrument, areas).considered, instrument)
+    plan, _ = make_plan(spec, instrument, encoder, considered, areas)
+    size = spec.chips.size
+    for of in (1, 2, 3, 7, UNITS, UNITS + 5):
+        shares = [units_of(Share(number, of), plan.units, size) for number in range(1, of + 1)]
+        assert sorted(unit.id for share in shares for unit in share) == sorted(unit.id for unit in plan.units)
+        chips = [sum(chips_of(unit, size) for unit in share) for share in shares]
+        assert max(chips) - min(chips) <= 2 * 4  # a unit at either end
+    files = [{unit.files for unit in units_of(Share(number, 5), plan.units, size)} for number in range(1, 6)]
+    assert sum(len(each) for each in files) <= len(set.union(*files)) + 4  # most are of one share alone
