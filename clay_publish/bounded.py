@@ -11,16 +11,16 @@ import yaml
 
 from clay_publish.errors import ReleaseError
 
-MAX_VALUES = 4_000_000
-"""Values in one JSON document: a manifest of 500,000 files has as many."""
+MAX_VALUES = 1_000_000
+"""Values in one JSON document: a manifest of 200,000 files has as many, twice what hosts take."""
 
-MAX_YAML = 16_000_000
+MAX_YAML = 8_000_000
 """Bytes of YAML, which is parsed in Python."""
 
 MAX_DEPTH = 100
 """How deep YAML may be nested; GeoJSON needs ten."""
 
-MAX_NODES = 1_000_000
+MAX_NODES = 500_000
 """Values in one YAML document, counted as often as aliases repeat them."""
 
 _ROOM = 96
@@ -91,6 +91,19 @@ def _check_size(text: str, where: str) -> None:  # noqa: C901 - one branch a kin
                 sizes[event.anchor] = 1
         if count > MAX_NODES:
             raise ReleaseError(where, f"holds more than {MAX_NODES:,} values, its aliases written out", "fewer")
+
+
+def has_more_than(document: Any, most: int) -> bool:
+    """Whether parsed JSON or YAML holds more than so many values."""
+    waiting, count = [document], 0
+    while waiting and count <= most:
+        value = waiting.pop()
+        count += 1
+        if isinstance(value, dict | list):
+            if len(value) > most:
+                return True
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+    return count > most
 
 
 def _short(error: BaseException) -> str:

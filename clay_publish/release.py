@@ -42,7 +42,7 @@ SHA256SUMS = "SHA256SUMS"
 RUN = ".run"
 """Never published: plan, parts, receipts, journals, lock."""
 
-MAX_DOCUMENT = 64_000_000
+MAX_DOCUMENT = 32_000_000
 """Bytes of the largest JSON or YAML document a release may have."""
 
 _ZONE = re.compile(r"zone=(\d{2})")

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from clay_publish.bounded import has_more_than
 from clay_publish.errors import MissingExtraError, ReleaseError
 from clay_publish.findings import Severity
 from clay_publish.release import (
@@ -46,6 +47,8 @@ _SIGNED = re.compile(
     r"[?&](?:X-Amz-Signature|X-Amz-Credential|sig|Signature|token|AWSAccessKeyId|X-Goog-Signature)=", re.IGNORECASE
 )
 _SECRET = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b|\bAKIA[0-9A-Z]{16}\b|://[^/\s:@]+:[^/\s:@]+@")
+_CROISSANT = 5_000
+"""Values that mlcroissant is given, at most: it takes milliseconds for each."""
 _TEXTS = {"json", "geojson", "yaml", "md", "cff", "txt"}
 _LINK = re.compile(r"!?\[[^\[\]]*\]\(([^)\s]+)")  # a label without [: else a text of [ takes quadratic time
 
@@ -162,6 +165,9 @@ def croissant_is_valid(view: View) -> Iterator[Outcome]:
     except ImportError as error:
         raise MissingExtraError("mlcroissant", "is not installed", "pip install mlcroissant") from error
     document = view.release.json(CROISSANT)
+    if has_more_than(document, _CROISSANT):
+        yield Gap(f"{CROISSANT} holds more than {_CROISSANT:,} values, too many for mlcroissant")
+        return
     if _refers_elsewhere(document):
         yield Fault(CROISSANT, "has an @context at another address, which is not fetched", "the context itself")
         return

@@ -11,11 +11,13 @@ from clay_publish.fingerprint import Fingerprint
 from clay_publish.release import CARD, MANIFEST, SOURCES, SPEC
 from clay_publish.validate.chips import Chips
 from clay_publish.validate.clay_statistics import CLAY_STATISTICS
-from clay_publish.validate.rules import BadRows, Fault, Outcome, bad_rows, row_rule, rule
+from clay_publish.validate.rules import BadRows, Fault, Gap, Outcome, bad_rows, row_rule, rule
 from clay_publish.validate.view import View
 
 _ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_ATTRIBUTIONS = 1000
+"""That are looked for in the card, at most."""
 
 
 @rule(
@@ -240,7 +242,10 @@ def _forbids(source: str, release: str) -> str | None:
 def attribution_is_there(view: View) -> Iterator[Outcome]:
     """Each used source's attribution, word by word."""
     words = _plain(view.card)
-    for text in sorted({s.attribution for s in view.sources.used if s.attribution}):
+    asked = sorted({s.attribution for s in view.sources.used if s.attribution})
+    if len(asked) > _ATTRIBUTIONS:
+        yield Gap(f"the sources ask for {len(asked):,} attributions; {_ATTRIBUTIONS:,} were looked for")
+    for text in asked[:_ATTRIBUTIONS]:
         if _plain(text) not in words:
             yield Fault(CARD, f"does not say {text!r}", "the attribution of every source")
 

@@ -53,5 +53,7 @@ def _result(finding: Finding, place: int) -> dict[str, Any]:
         "ruleIndex": place,
         "level": _LEVELS[finding.severity],
         "message": {"text": f"{finding.where}: {finding.found}{expected}. {finding.fix}"},
-        "locations": [{"physicalLocation": {"artifactLocation": {"uri": quote(finding.where.split(": ")[0])}}}],
+        "locations": [
+            {"physicalLocation": {"artifactLocation": {"uri": quote(finding.where.split(": ")[0], safe="/:")}}}
+        ],
     }
