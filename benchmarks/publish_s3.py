@@ -105,9 +105,11 @@ def _release(folder: Path, programs: Path, size: int) -> Path:
     for command in (["produce", spec, "--out", where], ["catalog", where]):
         subprocess.run([programs / "clay-publish", *command, "--quiet"], check=True, stdout=subprocess.DEVNULL)
     release, numbers = Release(str(where)), np.random.default_rng(0)
+    made_by = release.parquet(release.data_files()[0]).schema_arrow.metadata[b"emb"]
     for n in range(FILES):
         rows = numbers.standard_normal((16, size // FILES // 16 // 8))
-        write_table(release.store, f"patches/zone=18/{n:02d}.parquet", pa.table({"id": range(16), "v": list(rows)}))
+        table = pa.table({"id": range(16), "v": list(rows)}).replace_schema_metadata({"emb": made_by})
+        write_table(release.store, f"patches/zone=18/{n:02d}.parquet", table)
     write_manifest(release, "benchmark")
     shutil.rmtree(where / ".run", ignore_errors=True)
     return where

@@ -79,7 +79,10 @@ def large_release(release_copy: Path) -> Path:
     """The sample with one more table of 14 MB that cannot be compressed: three parts of an upload."""
     release = Release(str(release_copy))
     rows = np.random.default_rng(1).standard_normal((20, 85_000)).astype("float64")
-    table = pa.table({"id": [str(n) for n in range(20)], "values": list(rows)})
+    made_by = release.parquet(release.data_files()[0]).schema_arrow.metadata[b"emb"]
+    table = pa.table({"id": [str(n) for n in range(20)], "values": list(rows)}).replace_schema_metadata(
+        {"emb": made_by}
+    )
     write_table(release.store, "patches/zone=18/large.parquet", table)
     write_manifest(release, "test")
     return release_copy
