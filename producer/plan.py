@@ -54,7 +54,7 @@ class Plan:
         return {**document, "units": [unit.id for unit in self.units]} if units else document
 
     def adopt(self, release: Release) -> None:
-        """Write the plan, or make sure that the one that is there is the same: of workers that begin at once, one writes.
+        """Write the plan, or make sure that the one there is the same: of workers that begin at once, one writes it.
 
         Raises:
             ReleaseError: the directory was begun with another plan; the fields that differ are named.
