@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,12 @@ def test_of_two_workers_on_one_unit_the_first_is_believed(release: Release) -> N
     first = write_receipt(release, receipt(1, "coverage"))
     assert write_receipt(release, receipt(2, "coverage")) == first
     assert read_receipts(release) == {"0": first}
+
+
+def test_of_many_workers_at_the_same_instant_one_is_believed(release: Release) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        believed = list(pool.map(lambda number: write_receipt(release, receipt(number, "coverage")), range(8)))
+    assert set(map(Receipt.model_dump_json, believed)) == {read_receipts(release)["0"].model_dump_json()}
 
 
 def test_a_receipt_of_a_failure_gives_way_to_a_better_one_and_not_the_other_way_round(release: Release) -> None:
