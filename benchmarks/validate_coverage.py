@@ -2,28 +2,47 @@
 
 Bitmaps by zone, as `validate` keeps them, against sorted sets of cell numbers. Both have to find the same gaps: some
 cells that are nowhere, some that are only said to be there, some that nobody asked for.
+
+With `--tables`, the coverage tables of a release of so many cells are written and judged by the rules on coverage; only
+the embeddings themselves, and the ids of their chips, are not made.
 """
 
 import argparse
 import resource
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
+from validate_release import ITEM, WINDOW, documents, fingerprint
 
+from clay_publish import release as paths
 from clay_publish.expectation import ZoneCells, expected_cells
+from clay_publish.geoparquet import write_table
 from clay_publish.grid import UtmGrid
+from clay_publish.progress import silent
+from clay_publish.release import DataFile, Release
+from clay_publish.tables import coverage_schema
 from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, Layer
 from clay_publish.validate.expected_utm import expected_layer
+from clay_publish.validate.judge import judge
+from clay_publish.validate.rules import select
+from clay_publish.validate.view import View
 
 Counts = dict[str, int]
+Cells = tuple[np.ndarray, np.ndarray]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=2_000_000)
     parser.add_argument("--cell", type=float, default=1280, help="metres")
+    parser.add_argument("--tables", action="store_true", help="from tables on disk, by the rules")
     chosen = parser.parse_args()
     grid = UtmGrid(chosen.cell)
     west, south, east, north = -60.0, -20.0, -60 + 10.0, 20.0
@@ -32,6 +51,10 @@ def main() -> None:
     begun = time.process_time()
     zones = list(expected_cells(grid, area, rule="intersects"))
     total = sum(map(len, zones))
+    if chosen.tables:
+        with tempfile.TemporaryDirectory() as scratch:
+            from_tables(Path(scratch), zones, list(area.bounds))
+        return
     print(f"{total:,} cells in {len(zones)} zones; expected from the area in {time.process_time() - begun:.2f} CPU-s")
     inputs = [truth(zone) for zone in zones]
     ways = {"bitmaps": bitmaps, "sorted sets": sorted_sets}
@@ -47,7 +70,69 @@ def main() -> None:
     print(f"peak of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB, inputs included")
 
 
-Cells = tuple[np.ndarray, np.ndarray]
+def from_tables(where: Path, zones: list[ZoneCells], area: list[float]) -> None:
+    """Write the coverage of these cells, one in twenty of them missing, and judge it."""
+    release = Release(str(where))
+    files, rows, cols, slices = {}, [], [], {}
+    for zone in zones:
+        there = write_coverage(release, zone)
+        path = f"{paths.EMBEDDINGS}/zone={zone.zone:02d}/{zone.zone:02d}_01_01_2023-01-01_2023-02-01.parquet"
+        files[path] = DataFile.parse(path)
+        slices[path] = slice(sum(map(len, rows)), sum(map(len, rows)) + len(there[0]))
+        rows.append(there[0])
+        cols.append(there[1])
+    made = sum(map(len, rows))
+    documents(release, area, fingerprint(8), made)
+    facts = Facts(rows=np.concatenate(rows), cols=np.concatenate(cols), items=np.zeros(1, np.int32))
+    facts.slices = lambda: slices  # type: ignore[method-assign]
+    view = View(release, [], 20_000, silent)
+    known = {
+        "embeddings": list(files),
+        "data_files": files,
+        "footers": {path: {"emb": {"gsd": 10}} for path in files},
+        "rows_told": made,
+    }
+    vars(view).update(known, fingerprint=fingerprint(8), scan=SimpleNamespace(facts=facts))
+    spent, peak = 0.0, 0.0
+    for rule in select(["COV"], ["COV009", "COV012", "COV013", "COV014", "COV017"]):
+        begun = time.process_time()
+        _, outcome = judge(rule, view)
+        spent += time.process_time() - begun
+        print(f"{rule.code} {time.process_time() - begun:6.2f} CPU-s  {outcome}")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{sum(map(len, zones)):,} cells in all: {spent:.2f} CPU-s, peak {peak:,.0f} MiB, inputs included")
+
+
+class Facts(dict[str, np.ndarray]):
+    """What the pass over the embeddings would have left."""
+
+    def slices(self) -> dict[str, slice]:
+        """Which rows lie in which file."""
+        return {}
+
+
+def write_coverage(release: Release, zone: ZoneCells) -> Cells:
+    """Write the table of a zone; rows and columns of what it calls embedded."""
+    epsg, row, col = zone.cells()
+    count, schema = len(row), coverage_schema()
+    missing = np.random.default_rng(zone.zone).random(count) < 0.05
+    texts = [pa.array(part).cast(pa.string()) for part in (epsg, row, col)]
+    item = pa.array(np.arange(count + 1, dtype=np.int32)), pa.repeat(pa.scalar(ITEM), count)
+    values = {
+        "id": pc.binary_join_element_wise("utm-1280m", *texts, WINDOW.token, "_"),
+        "epsg": pa.array(epsg, pa.int32()),
+        "row": pa.array(row, pa.int32()),
+        "col": pa.array(col, pa.int32()),
+        "window_start": pa.repeat(pa.scalar(WINDOW.start, schema.field("window_start").type), count),
+        "window_end": pa.repeat(pa.scalar(WINDOW.end, schema.field("window_end").type), count),
+        "status": pc.if_else(pa.array(missing), "missing", "embedded"),
+        "reason": pc.if_else(pa.array(missing), "cloud", pa.scalar(None, pa.string())),
+        "item_ids": pa.ListArray.from_arrays(*item, type=schema.field("item_ids").type),
+        "detail": pa.nulls(count, pa.string()),
+    }
+    table = pa.Table.from_arrays([values[name] for name in schema.names], schema=schema)
+    write_table(release.store, f"{paths.COVERAGE}/zone={zone.zone:02d}.parquet", table)
+    return row[~missing].astype(np.int32), col[~missing].astype(np.int32)
 
 
 def truth(zone: ZoneCells) -> tuple[Cells, Cells]:

@@ -57,6 +57,10 @@ class Said:
     """Whether row and column are told."""
 
 
+COUNTED = ("status", "reason", "window_start", "row")
+"""Columns that are counted."""
+
+
 def tally(view: "View") -> Counter[Said]:
     """How many rows of the coverage tables say what, counted in one pass.
 
@@ -64,16 +68,21 @@ def tally(view: "View") -> Counter[Said]:
         ReleaseError: no table, no such column, or damaged.
     """
     counted: Counter[Said] = Counter()
-    for batch in coverage_batches(view, ["status", "reason", "window_start", "row"]):
-        (statuses, first), (reasons, second) = (_coded(batch.column(name)) for name in ("status", "reason"))
-        codes = first * np.int32(len(reasons)) + second
-        times = distinct(filled(batch.column("window_start").cast("int64"), _NO_TIME))
-        for start, placed, rows in _parts(times, batch.column("row")):
-            for code, count in enumerate(np.bincount(codes if rows is None else codes[rows]).tolist()):
-                if count:
-                    status, reason = divmod(code, len(reasons))
-                    counted[Said(statuses[status], reasons[reason], start, placed)] += count
+    for batch in coverage_batches(view, list(COUNTED)):
+        count(counted, batch)
     return counted
+
+
+def count(counted: Counter[Said], batch: pa.RecordBatch) -> None:
+    """Add some rows of a coverage table."""
+    (statuses, first), (reasons, second) = (_coded(batch.column(name)) for name in ("status", "reason"))
+    codes = first * np.int32(len(reasons)) + second
+    times = distinct(filled(batch.column("window_start").cast("int64"), _NO_TIME))
+    for start, placed, rows in _parts(times, batch.column("row")):
+        for code, many in enumerate(np.bincount(codes if rows is None else codes[rows]).tolist()):
+            if many:
+                status, reason = divmod(code, len(reasons))
+                counted[Said(statuses[status], reasons[reason], start, placed)] += many
 
 
 def _coded(column: pa.Array) -> tuple[list[str | None], npt.NDArray[np.int32]]:

@@ -5,6 +5,7 @@
 area, the ground its used images cover.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,15 +16,17 @@ import shapely
 from clay_publish.area import read_area
 from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, Summary, empty
 from clay_publish.validate.cells import scene_grid
-from clay_publish.validate.coverage_rows import coverage_batches, equals, first_items, whole_numbers
+from clay_publish.validate.coverage_rows import Said, coverage_batches, equals, first_items, whole_numbers
 from clay_publish.validate.expected_utm import utm_layers
 
 if TYPE_CHECKING:
     from clay_publish.validate.view import View
 
 
-def layers(view: "View") -> Iterator[Summary]:
+def layers(view: "View", counted: Counter[Said]) -> Iterator[Summary]:
     """Expected, present and described cells of the release, counted by layer.
+
+    In the `utm` layout, `counted` takes what the coverage says.
 
     Raises:
         ReleaseError: spec, sources, embeddings or coverage do not tell enough.
@@ -31,7 +34,7 @@ def layers(view: "View") -> Iterator[Summary]:
     if view.fingerprint.layout == "scene":
         yield from (layer.summary() for layer in _scene_layers(view))
     else:
-        yield from utm_layers(view)
+        yield from utm_layers(view, counted)
 
 
 def _scene_layers(view: "View") -> list[Layer]:

@@ -4,7 +4,7 @@ The grid, and which cells an area asks for, are the core's definitions; what is 
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,16 @@ from clay_publish.errors import ReleaseError
 from clay_publish.expectation import ZoneCells, expected_cells
 from clay_publish.grid import UtmGrid
 from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, Summary, empty
-from clay_publish.validate.coverage_rows import coverage_batches, distinct, equals, filled, whole_numbers
+from clay_publish.validate.coverage_rows import (
+    COUNTED,
+    Said,
+    count,
+    coverage_batches,
+    distinct,
+    equals,
+    filled,
+    whole_numbers,
+)
 from clay_publish.validate.moments import micros
 from clay_publish.windows import Window
 
@@ -81,8 +90,10 @@ _MAX_CELLS = 4_000_000_000
 """Chips of a release that are counted."""
 
 
-def utm_layers(view: "View") -> Iterator[Summary]:
+def utm_layers(view: "View", counted: Counter[Said]) -> Iterator[Summary]:
     """One layer for each zone and window; only one zone's bitmaps are held at a time.
+
+    What the coverage says is counted on the way: its tables are long.
 
     Raises:
         ReleaseError: spec, sources, embeddings or coverage do not tell enough.
@@ -110,7 +121,7 @@ def utm_layers(view: "View") -> Iterator[Summary]:
             window = view.data_files[path].window
             rows = view.scan.facts.slices()[path]
             _layer(found, zone, window).mark(view.scan.facts["rows"][rows], view.scan.facts["cols"][rows], PRESENT)
-        _mark_table(view, zone, tables.get(zone, []), found)
+        _mark_table(view, zone, tables.get(zone, []), found, counted)
         yield from (layer.summary() for layer in found.values())
 
 
@@ -131,9 +142,10 @@ def _layer(found: dict[Window, Layer], zone: int, window: Window) -> Layer:
     return found[window]
 
 
-def _mark_table(view: "View", zone: int, paths: list[str], found: dict[Window, Layer]) -> None:
+def _mark_table(view: "View", zone: int, paths: list[str], found: dict[Window, Layer], counted: Counter[Said]) -> None:
     by_start = {micros(window.start): window for window in found}
-    for batch in coverage_batches(view, ["row", "col", "epsg", "window_start", "status"], paths):
+    for batch in coverage_batches(view, ["col", "epsg", *COUNTED], paths):
+        count(counted, batch)
         starts = filled(batch.column("window_start").cast("int64"), 0)
         row, col = whole_numbers(batch, "row"), whole_numbers(batch, "col")
         foreign = whole_numbers(batch, "epsg") % 100 != zone

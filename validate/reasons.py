@@ -59,23 +59,36 @@ def reasons_are_known(view: View) -> Iterator[Outcome]:
 )
 def reasons_fit(view: View) -> Iterator[Outcome]:
     """Reasons against the spec, the sources, and the other chips of the image."""
-    counts: Counter[tuple[str, int]] = Counter()
-    for rows in coverage_batches(view, ["reason", "item_ids"]):
-        batch = rows.filter(rows.column("reason").is_valid())
-        items = first_items(batch, view.source_ids)
-        reasons = batch.column("reason")
-        for number, word in enumerate(reasons.dictionary.to_pylist()):
-            mine = reasons.indices.to_numpy(zero_copy_only=False) == number
-            places, many = np.unique(items[mine], return_counts=True)
-            counts.update({(word, int(place)): int(n) for place, n in zip(places, many, strict=True)})
+    counts = _by_item(view)
     sources = list(view.sources.by_id.values())
     embedded = set(np.unique(view.scan.facts["items"]).tolist())
     for (reason, place), count in sorted(counts.items()):
         wrong = _contradiction(reason, sources[place] if place >= 0 else None, view, read=place in embedded)
         if wrong is not None:
             yield Fault(COVERAGE, f"{count:,} chips are missing as {reason!r}, but {wrong}", "another reason")
-    if view.fingerprint.layout == "utm":
+    if view.fingerprint.layout == "utm" and any(said.reason == "no_imagery" for said in view.said):
         yield from _imagery_after_all(view)
+
+
+def _by_item(view: View) -> Counter[tuple[str, int]]:
+    """Missing chips by reason and the place of their item; −1 where only the reason matters."""
+    asked = {"excluded", "no_imagery", "unreadable"} if view.fingerprint.layout == "scene" else {"excluded"}
+    counts: Counter[tuple[str, int]] = Counter()
+    for said, count in view.said.items():
+        if said.reason is not None and said.reason not in asked:
+            counts[said.reason, -1] += count
+    if not any(said.reason in asked for said in view.said):
+        return counts
+    for rows in coverage_batches(view, ["reason", "item_ids"]):
+        batch = rows.filter(rows.column("reason").is_valid())
+        items = first_items(batch, view.source_ids)
+        reasons = batch.column("reason")
+        for number, word in enumerate(reasons.dictionary.to_pylist()):
+            if word in asked:
+                mine = reasons.indices.to_numpy(zero_copy_only=False) == number
+                places, many = np.unique(items[mine], return_counts=True)
+                counts.update({(word, int(place)): int(n) for place, n in zip(places, many, strict=True)})
+    return counts
 
 
 def _imagery_after_all(view: View) -> Iterator[Outcome]:

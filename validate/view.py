@@ -146,7 +146,11 @@ class View(Files):
     @once
     def layers(self) -> list[Summary]:
         """Expected, present and described cells."""
-        return list(layers(self))
+        counted: Counter[Said] = Counter()
+        found = list(layers(self, counted))
+        if counted:  # the tables need not be read again
+            vars(self).setdefault("said", counted)
+        return found
 
     @once
     def beside(self) -> dict[str, Beside]:
