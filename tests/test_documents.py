@@ -36,13 +36,13 @@ ELSEWHERE = {
 """Commands that other tests run, and where."""
 
 
-def blocks(*languages: str) -> list[object]:
-    """The blocks of these languages, each named by its page and line."""
+def blocks(*languages: str, workflow: bool = False) -> list[object]:
+    """The blocks of these languages, each named by its page and line; of YAML either GitHub workflows or the rest."""
     found = []
     for page in PAGES:
         text = page.read_text()
         for block in BLOCK.finditer(text):
-            if block[1] in languages:
+            if block[1] in languages and workflow == (block[1] == "yaml" and "steps" in yaml.safe_load(block[2])):
                 line = text.count("\n", 0, block.start()) + 1
                 found.append(pytest.param(block[2], id=f"{page.name}:{line}"))
     return found
@@ -111,16 +111,29 @@ def test_nothing_is_written_in_a_language_that_nobody_runs() -> None:
 @pytest.mark.parametrize("code", blocks("", "console", "sh"))
 def test_commands(code: str, stands_for: dict[str, str]) -> None:
     prompt = "$ " if code.startswith("$ ") else ""
-    lines = [line.removeprefix(prompt) for line in code.splitlines() if line.startswith(prompt)]
-    for line in lines:
-        command = replaced(line.partition("  #")[0].strip(), stands_for)
-        if any(command.startswith(start) for start in ELSEWHERE):
-            continue
-        program, *arguments = shlex.split(command)
-        assert program == "clay-publish"
-        result = CliRunner().invoke(app, arguments)
-        # 1: `validate` has findings, which here are the files of this test.
-        assert result.exit_code == 0 or (arguments[0] == "validate" and result.exit_code == 1), result.output
+    for line in code.splitlines():
+        if line.startswith(prompt):
+            run_line(line.removeprefix(prompt), stands_for)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", blocks("yaml", workflow=True))
+def test_steps_of_workflows(code: str, stands_for: dict[str, str]) -> None:
+    for step in yaml.safe_load(code)["steps"]:
+        assert step.keys() & {"run", "uses"}
+        for line in step.get("run", "").splitlines():
+            run_line(line, stands_for)
+
+
+def run_line(line: str, stands_for: dict[str, str]) -> None:
+    command = replaced(line.partition("  #")[0].strip(), stands_for)
+    if any(command.startswith(start) for start in ELSEWHERE):
+        return
+    program, *arguments = shlex.split(command)
+    assert program == "clay-publish"
+    result = CliRunner().invoke(app, arguments)
+    # 1: `validate` has findings, which here are the files of this test.
+    assert result.exit_code == 0 or (arguments[0] == "validate" and result.exit_code == 1), result.output
 
 
 @pytest.mark.parametrize("code", blocks("sql"))

@@ -60,7 +60,7 @@ def publish(
     targets = to or _of_spec(release)
     full = verify is Verify.full
     with screen.progress() as report:
-        validation = judge(release, report)
+        validation = judge(release, report, previous=_before(release))
         receipts = [
             send(release, place, validation, dry_run=dry_run, full=full, force=force, create=create, report=report)
             for place in targets
@@ -128,6 +128,14 @@ def _of_spec(release: "Release") -> list[str]:
             "Or name one with --to.",
         )
     return places
+
+
+def _before(release: "Release") -> str | None:
+    """The version before, where one's own spec gives its address; a stranger's is not followed there."""
+    from clay_publish.store import is_url
+
+    previous = release.spec().previous if release.store.local else None
+    return previous if previous is not None and is_url(previous) else None
 
 
 def _named(target: str, release: "Release") -> str:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clay_publish.errors import ReleaseError
+from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.reading.extent import JUDGED, Extent, QueryError
 from clay_publish.release import Release
 
@@ -104,6 +104,8 @@ def read(file: pq.ParquetFile, groups: list[int], columns: Sequence[str], where:
     """
     try:
         return file.read_row_groups(groups, columns=list(columns)).select(list(columns))
+    except StoreError as error:
+        raise ReleaseError(error.where, error.found, error.expected, error.fix) from error
     except (pa.ArrowException, OSError, KeyError) as error:
         raise ReleaseError(where, f"cannot be read ({error})", "a whole table of a release") from error
 

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any, Self
@@ -30,7 +31,7 @@ class Fault:
     """What to do with the requests that match, so many times."""
 
     action: str
-    """`status:503`, `reset`, `truncate`, `slow`, `html`, `redirect:ADDRESS`."""
+    """`status:503`, `reset`, `truncate`, `slow`, `html`, `redirect:ADDRESS`, `whole` (no ranges), `endless`."""
     name: str = ""
     """Part of the path; any path where empty."""
     method: str = "GET"
@@ -124,14 +125,33 @@ class ImageServer:
             return 0, self._send(handler, 404, b"no such file", {})
         data = path.read_bytes()
         headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:16]}"', "Accept-Ranges": "bytes"}
+        if kind == "whole":
+            del headers["Accept-Ranges"]
         asked = _RANGE.fullmatch(handler.headers.get("Range", ""))
-        if asked is None:
-            return 0, self._send(handler, 200, data, headers, kind)
+        if asked is None or kind in {"whole", "endless"}:
+            send = self._send_endlessly if kind == "endless" else self._send
+            return 0, send(handler, 200, data, headers, kind)
         start, stop = int(asked[1]), min(int(asked[2] or len(data)) + 1, len(data))
         if start >= len(data):
             return start, self._send(handler, 416, b"", {"Content-Range": f"bytes */{len(data)}"})
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
         return start, self._send(handler, 206, data[start:stop], headers, kind)
+
+    def _send_endlessly(self, handler: BaseHTTPRequestHandler, _: int, data: bytes, *__: Any) -> int:
+        """The file as a range of itself, and then blanks until the client leaves."""
+        if handler.command == "HEAD":
+            return self._send(handler, 200, data, {})
+        handler.send_response(206)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        sent, blanks = 0, b" " * (1 << 20)
+        try:
+            for piece in chain([data], repeat(blanks)):
+                handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                sent += len(piece)
+        except OSError:
+            handler.close_connection = True
+        return sent
 
     def _send(
         self, handler: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str], kind: str = ""

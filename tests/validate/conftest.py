@@ -1,11 +1,12 @@
 """Good releases of several kinds, made by the program once, and copies of them to break."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from apart import Judge
 from breakage import KINDS, SHORE, Broken
 
 from clay_publish import windows
@@ -67,3 +68,10 @@ def broken(good: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Broke
         return Broken(tmp_path / kind / source.name)
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def judge_apart() -> Iterator[Judge]:
+    """Judges in a process of its own, whose memory and time are counted."""
+    with Judge() as judge:
+        yield judge

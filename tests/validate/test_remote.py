@@ -13,7 +13,9 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from image_server import Fault, ImageServer
 from s3_servers import KEY, SECRET, start_ministack, with_client
 
+from clay_publish.errors import ReleaseError
 from clay_publish.findings import ValidationReport
+from clay_publish.reader import open_release
 from clay_publish.release import Release
 from clay_publish.validate import validate
 
@@ -133,6 +135,27 @@ def test_a_single_file_on_a_server_is_judged(good: Callable[[str], Path], run: R
     with ImageServer(folder) as server:
         told = json.loads(run("validate", f"{server.url}/{data}", "--only", "VEC", "--json", "--quiet").stdout)
     assert told["checked"]["VEC001"] == "passed"
+
+
+@pytest.mark.parametrize("command", [["validate"], ["validate", "--quick"], ["search", "--bbox", "-180,-90,180,90"]])
+def test_a_server_without_ranges_is_one_clear_error(command: list[str], good: Callable[[str], Path], run: Run) -> None:
+    folder = good("small")
+    with ImageServer(folder, faults=[Fault("whole", name=".parquet")]) as server:
+        name, *options = command
+        made = run(name, server.url, *options, code=2)
+    assert made.stderr.count("\n") < 8
+    said = " ".join(made.stderr.split())
+    assert f"{server.url}/" in said
+    assert "comes from a server that sends whole files only; expected answers to range requests (HTTP 206)" in said
+    assert "Serve it from elsewhere, or download it and name the directory." in said
+
+
+def test_open_release_says_so_too(good: Callable[[str], Path]) -> None:
+    with (
+        ImageServer(good("small"), faults=[Fault("whole", name=".parquet")]) as server,
+        pytest.raises(ReleaseError, match="sends whole files only"),
+    ):
+        open_release(server.url).items()
 
 
 def test_a_server_that_refuses_a_file_is_one_finding(good: Callable[[str], Path]) -> None:

@@ -1,18 +1,20 @@
 """Reports for people and for CI, of good releases and of broken ones whose texts are hostile."""
 
 import json
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
+from urllib.parse import unquote
 
 import jsonschema
 import pyarrow as pa
 import pytest
 import shapely
 from breakage import Broken
-from browser import axe, look
+from browser import axe, look, needed
 from write_rules import DOCS
 
 from clay_publish import reports
@@ -77,6 +79,12 @@ def test_junit_has_a_case_a_rule_and_fails_from_the_threshold_on(bad: Validation
     failed = {code for code, case in cases.items() if case.find("failure") is not None}
     assert failed == {f.code for f in bad.at_or_above(Severity.ERROR)}
     assert int(suite.get("failures", "")) == len(failed) > 2
+    # As the schema says that Jenkins' xUnit plugin publishes; GitLab and GitHub's actions read the same.
+    assert set(suite.attrib) == {"name", "hostname", "tests", "failures", "errors", "skipped"}
+    for case in suite:
+        assert set(case.attrib) == {"classname", "name", "time"}
+        for part in case:
+            assert (part.tag, *part.attrib) in {("failure", "type", "message"), ("skipped", "message"), ("system-out",)}
     skipped = {code for code, case in cases.items() if case.find("skipped") is not None}
     assert skipped == {code for code, state in bad.checked.items() if state.startswith("not checked")}
 
@@ -89,7 +97,15 @@ def test_sarif_places_each_finding_at_its_file(bad: ValidationReport) -> None:
     for result, finding in zip(run["results"], bad.findings, strict=True):
         assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == finding.code
         (place,) = result["locations"]
-        assert finding.where.startswith(place["physicalLocation"]["artifactLocation"]["uri"][:5].replace("%", ""))
+        assert unquote(place["physicalLocation"]["artifactLocation"]["uri"]) == finding.where.split(": ")[0]
+
+
+def test_sarif_is_as_its_schema_says(good: Callable[[str], Path], bad: ValidationReport) -> None:
+    """The schema comes from npm's @microsoft/jest-sarif."""
+    file = os.environ.get("SARIF_SCHEMA")
+    schema = json.loads(Path(needed(file, "schema of SARIF 2.1.0 (SARIF_SCHEMA names the file)")).read_text())
+    for told in (bad, validate(Release(str(good("small"))), only=("VEC",))):
+        jsonschema.validate(json.loads(reports.sarif(told, all_rules())), schema)
 
 
 def test_measures_count_the_gaps(bad: ValidationReport) -> None:
