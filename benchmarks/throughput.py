@@ -39,7 +39,7 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS), metavar="PART")
+    parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART", help="default: all")
     parser.add_argument("--folder", type=Path, help="where scenes are kept between two runs; default: nowhere")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="clay-publish-") as temporary:
         folder = asked.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in asked.parts:
+        for name in asked.parts or PARTS:
             for what, measured, ratio in PARTS[name](folder):
                 print(f"| {what} | {measured} | {ratio} |", flush=True)
 
