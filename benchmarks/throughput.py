@@ -39,9 +39,11 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART", help="default: all")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="default: all")
     parser.add_argument("--folder", type=Path, help="where scenes are kept between two runs; default: nowhere")
     asked = parser.parse_args()
+    if strange := set(asked.parts) - PARTS.keys():
+        parser.error(f"there is no part {strange.pop()}")
     warnings.simplefilter("ignore")
     print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before; torch {torch.__version__}\n")
     print("| what | measured | ratio |\n|---|---|---|")
