@@ -1,4 +1,3 @@
-import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyproj import Geod
-from s3_servers import KEY, S3View, free_port, with_client
-from s3_servers import serve as start_server
+from s3_servers import KEY, S3View, start_ministack, with_client
 from stac_geoparquet.arrow import stac_table_to_items, to_parquet
 
 import clay_publish
@@ -224,16 +222,7 @@ def test_a_release_in_a_bucket_reads_the_same(tiny: Release, tmp_path: Path, mon
     place = {"LocationConstraint": "us-west-2"}
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, KEY)
-    port = free_port()
-    settings = {
-        "IOT_MTLS_ENABLED": "0",
-        "BIND_HOST": "127.0.0.1",
-        "GATEWAY_PORT": str(port),
-        "SERVICES": "s3",
-    }
-    with contextmanager(start_server)(
-        [Path(sys.executable).with_name("ministack")], port, tmp_path, settings
-    ) as address:
+    with contextmanager(start_ministack)(tmp_path) as address:
         with_client(address, lambda c: c.create_bucket(Bucket="clay", CreateBucketConfiguration=place))
         bucket = S3View(address, "clay")
         for path in tiny.store.files():

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ import pystac
 import pytest
 from fault_proxy import FaultProxy
 from image_server import ImageServer
-from s3_servers import KEY, SECRET, free_port, serve, with_client
+from s3_servers import KEY, SECRET, start_ministack, with_client
 from shapely import box
 from stac_server import Memory, collection, stac_server
 
@@ -365,19 +364,10 @@ def test_unknown_terms_stay_unknown() -> None:
 def test_items_are_read_from_object_storage(
     tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch, items: list[dict[str, Any]]
 ) -> None:
-    port = free_port()
-    settings = {
-        "IOT_MTLS_ENABLED": "0",
-        "BIND_HOST": "127.0.0.1",
-        "GATEWAY_PORT": str(port),
-        "SERVICES": "s3",
-        "S3_PERSIST": "1",
-        "S3_DATA_DIR": str(tmp_path / "data"),
-    }
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     table = (shared_data / "stac_items" / S2).read_bytes()
-    with contextmanager(serve)([Path(sys.executable).with_name("ministack")], port, tmp_path, settings) as address:
+    with contextmanager(start_ministack)(tmp_path) as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         place = {"LocationConstraint": "us-west-2"}
         with_client(address, lambda c: c.create_bucket(Bucket="stac", CreateBucketConfiguration=place))
