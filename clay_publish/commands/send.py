@@ -51,6 +51,24 @@ def publish(
     quiet: Quiet = False,
 ) -> None:
     """Publish a version: all of it or nothing, and never other bytes under a version that is out."""
+    from clay_publish.release import Release
+
+    before = _before(Release(where))
+    _send(where, to, before, dry_run=dry_run, verify=verify, force=force, create=create, json=json, quiet=quiet)
+
+
+def _send(
+    where: str,
+    to: list[str] | None,
+    before: str | None,
+    *,
+    dry_run: bool,
+    verify: Verify,
+    force: str | None,
+    create: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
     from clay_publish.publish import publish as send
     from clay_publish.publish import record_hub
     from clay_publish.publish.catalog import Mirror
@@ -60,7 +78,7 @@ def publish(
     targets = to or _of_spec(release)
     full = verify is Verify.full
     with screen.progress() as report:
-        validation = judge(release, report, previous=_before(release))
+        validation = judge(release, report, previous=before)
         receipts = [
             send(release, place, validation, dry_run=dry_run, full=full, force=force, create=create, report=report)
             for place in targets
@@ -84,7 +102,7 @@ def mirror(
     quiet: Quiet = False,
 ) -> None:
     """Copy a published version from one place to another, judged and verified like any other."""
-    publish(source, to, dry_run=dry_run, verify=verify, create=create, json=json, quiet=quiet)
+    _send(source, to, None, dry_run=dry_run, verify=verify, force=None, create=create, json=json, quiet=quiet)
 
 
 def versions(place: Place, json: Json = False) -> None:
@@ -131,10 +149,11 @@ def _of_spec(release: "Release") -> list[str]:
 
 
 def _before(release: "Release") -> str | None:
-    """The version before, where one's own spec gives its address; a stranger's is not followed there."""
+    """The version before, where one's own spec gives its address; that of a copy is not followed."""
+    from clay_publish.release import SPEC
     from clay_publish.store import is_url
 
-    previous = release.spec().previous if release.store.local else None
+    previous = release.spec().previous if release.store.local and release.store.exists(SPEC) else None
     return previous if previous is not None and is_url(previous) else None
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from hub_server import Hub
+from image_server import ImageServer
 from s3_servers import S3View
 
 from clay_publish.manifest import write_manifest
@@ -61,6 +63,18 @@ def test_what_is_published_is_judged_mirrored_and_marked_where_it_lies(
     listed = json.loads(run("versions", place, "--json").stdout)
     assert (listed["latest"], listed["versions"][0]["yanked"]) == (None, "clouds")
     assert run("versions", site).stdout == "1.0.0 latest\n"
+
+
+def test_the_version_before_is_read_at_the_address_in_ones_own_spec(
+    release_copy: Path, run: Run, tmp_path: Path
+) -> None:
+    spec = yaml.safe_load((release_copy / "release.yaml").read_text())
+    with ImageServer(tmp_path) as server:
+        (release_copy / "release.yaml").write_text(yaml.safe_dump({**spec, "previous": f"{server.url}/0.9.0"}))
+        run("mirror", release_copy, "--to", tmp_path / "site", code=2)
+        assert server.requests == []
+        run("publish", release_copy, "--to", tmp_path / "site", code=2)
+        assert server.of("0.9.0/", "HEAD")
 
 
 def test_a_release_that_names_no_place_asks_for_one(sample_release: Path, run: Run) -> None:
