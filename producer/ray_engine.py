@@ -8,8 +8,10 @@ a unit ends its process, the innocent ones beside it die as well, and only whoev
 out which it was. So this process does: all that were at work are tried again, after the last but one try alone.
 """
 
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -43,7 +45,8 @@ def on_ray(run: Run, units: Sequence[Unit], ready: Sequence[Ready], *, means: Ru
     """
     if not units and not ready:
         return
-    with cluster(means) as found:
+    # What Ray has to say of a death it prints where results belong.
+    with redirect_stdout(sys.stderr), cluster(means) as found:
         report = f"{found.workers} worker{'s' * (found.workers != 1)} on {found.where}"
         run.report(Progress("produce", len(run.receipts), len(run.units), report))
         driver = _Driver(run, found)
@@ -107,8 +110,7 @@ class _Driver:
             for reference in done:
                 self._take(reference)
             if not done and not any(hand.up for hand in self.hands):
-                said = f"no worker is there yet: each takes {self.means.cpus:g} CPU and {self.means.gpus:g} GPU"
-                self.run.report(Progress("produce", len(self.run.receipts), len(self.run.units), said))
+                self._say(f"no worker is there yet: each takes {self.means.cpus:g} CPU and {self.means.gpus:g} GPU")
 
     def end(self) -> None:
         """Let the units at work end where they are, so that none of them is taken for one in which a process died."""
@@ -218,11 +220,15 @@ class _Driver:
             self.files.append(what)
         elif isinstance(what, Unit):
             self.run.died[what.id] = self.run.died.get(what.id, 0) + 1
+            self._say(f"a worker died in unit {what.id[:12]}, death {self.run.died[what.id]} in it")
             if task.alone:
                 said = f"ended its process {TRIES} times (at last with its worker); perhaps it needs more memory"
                 self._done(what, set_aside(what, self.run.work, said, said))
             else:
                 self._wait_for(what)
+
+    def _say(self, message: str) -> None:
+        self.run.report(Progress("produce", len(self.run.receipts), len(self.run.units), message))
 
     def _wait_for(self, unit: Unit) -> None:
         (self.suspects if self.run.careful(unit) else self.units).append(unit)
