@@ -24,8 +24,11 @@ def died_in(release: Release) -> dict[str, int]:
     """Units that were at work when a process ended, and how many runs ended so."""
     found = {}
     for path in release.store.files(ATTEMPTS):
+        said = release.store.read_tagged(path)
+        if said is None:
+            continue  # of another share, which has just ended it
         try:
-            runs = int(json.loads(release.store.read(path))["runs"])
+            runs = int(json.loads(said[0])["runs"])
         except (ValueError, KeyError, TypeError):
             runs = 1  # it says less than it should, and no more is at stake than another try
         found[path.rpartition("/")[2].removesuffix(".json")] = runs
