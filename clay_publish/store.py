@@ -329,7 +329,12 @@ def _up_to(file: IO[bytes], most: int) -> bytes:
 def _walk(folder: str) -> Iterator[str]:
     for base, _, names in os.walk(folder):
         for path in (f"{base}/{name}" for name in names):
-            kind = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG  # noqa: PTH110, PTH116 - a link's end
+            try:
+                kind = os.stat(path).st_mode  # noqa: PTH116 - a link's end
+            except FileNotFoundError:
+                if not os.path.islink(path):  # noqa: PTH114 - removed meanwhile, by another share
+                    continue
+                kind = stat.S_IFREG
             if stat.S_ISREG(kind):
                 yield path
 
