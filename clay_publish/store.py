@@ -331,7 +331,7 @@ def _walk(folder: str) -> Iterator[str]:
         for path in (f"{base}/{name}" for name in names):
             try:
                 kind = os.stat(path).st_mode  # noqa: PTH116 - a link's end
-            except FileNotFoundError:
+            except OSError:
                 if not os.path.islink(path):  # noqa: PTH114 - removed meanwhile, by another share
                     continue
                 kind = stat.S_IFREG
