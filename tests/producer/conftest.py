@@ -141,9 +141,18 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def two_hundred(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tuple[Path, Path]:
-    """A spec of two hundred small images, and the release that an undisturbed run makes of it. Read only."""
-    folder = tmp_path_factory.mktemp("two-hundred")
-    spec = many(folder / "spec", shared_data / "naip")
+    """A spec of so many small images, and the release that an undisturbed run makes of it. Read only."""
+    return _many(tmp_path_factory.mktemp("two-hundred"), shared_data, 200)
+
+
+@pytest.fixture(scope="session")
+def forty(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tuple[Path, Path]:
+    """As `two_hundred`."""
+    return _many(tmp_path_factory.mktemp("forty"), shared_data, 40)
+
+
+def _many(folder: Path, shared_data: Path, count: int) -> tuple[Path, Path]:
+    spec = many(folder / "spec", shared_data / "naip", count)
     start(spec, folder / "release").finish()
     return spec, folder / "release"
 

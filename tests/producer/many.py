@@ -1,4 +1,4 @@
-"""Two hundred small real images: cut from one of NAIP, each a COG of its own, and dealt out to five days."""
+"""Many small real images: cut from one of NAIP, each a COG of its own, and dealt out to five days."""
 
 import json
 from pathlib import Path
@@ -11,20 +11,20 @@ from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 SIDE = 20
-"""Pixels of an image: four chips of 10."""
-UNITS = 200
-CHIPS = 4 * UNITS
+"""Pixels of an image."""
+CHIPS = 4
+"""Of an image, of 10 pixels."""
 DAYS = 5
 """Each becomes a published file."""
 
 
-def many(folder: Path, source: Path) -> Path:
+def many(folder: Path, source: Path, count: int) -> Path:
     """Write the images, their items, and a spec of them."""
     folder.mkdir(parents=True)
     item = json.loads((source / "va_m_3607717_sw_18_1_20160620_crop.json").read_text())
     (asset,) = (asset for asset in item["assets"].values() if asset["href"].endswith(".tif"))
     with rasterio.open(source / asset["href"]) as file:
-        items = [_item(folder, item, asset, file, n) for n in range(UNITS)]
+        items = [_item(folder, item, asset, file, n) for n in range(count)]
     (folder / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
     document = {
         "name": "many",

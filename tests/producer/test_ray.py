@@ -26,7 +26,6 @@ from clay_publish.release import Release
 from clay_publish.spec_file import load_spec
 
 from .many import CHIPS
-from .many import UNITS as MANY
 from .places import NAMES, embeddings_in
 from .processes import Program, start
 from .scattered import embeddings
@@ -152,7 +151,7 @@ def until(running: Program, seen: Callable[[], object]) -> None:
 def test_two_hundred_units_whose_workers_are_killed(
     cluster: Cluster, two_hundred: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """One in the middle of a unit, which is not finished before; later both, wherever they are."""
+    """One in the middle of a unit, which is not finished before; later another, wherever it is."""
     spec, undisturbed = two_hundred
     out, hold = tmp_path / "release", cluster.put("hold-part-007")
     running = start(spec, out, more=ON_RAY)
@@ -161,22 +160,19 @@ def test_two_hundred_units_whose_workers_are_killed(
     hold.unlink()
     until(running, lambda: len(receipts(out)) > 60)
     finished = receipts(out)
-    for worker in cluster.workers():
-        worker.kill()
+    cluster.workers()[0].kill()
     running.finish()
-    assert_same(out, undisturbed, CHIPS)
+    assert_same(out, undisturbed, 200 * CHIPS)
     assert finished.items() <= receipts(out).items()  # not a byte of them was written again
 
 
-def test_a_run_goes_on_from_one_engine_to_the_other(
-    cluster: Cluster, two_hundred: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_run_goes_on_from_one_engine_to_the_other(cluster: Cluster, forty: tuple[Path, Path], tmp_path: Path) -> None:
     """Begun on Ray, where the driver is killed; here, killed; and finished on Ray."""
-    spec, undisturbed = two_hundred
+    spec, undisturbed = forty
     out, done = tmp_path / "release", dict[str, bytes]()
     for engine in (ON_RAY, ()):
         running = start(spec, out, more=engine)
-        enough = len(done) + MANY // 5
+        enough = len(done) + 8
         assert running.kill_when(lambda enough=enough: len(receipts(out)) >= enough)  # type: ignore[misc]
         if engine:
             psutil.wait_procs(cluster.workers(), timeout=60)
@@ -184,7 +180,7 @@ def test_a_run_goes_on_from_one_engine_to_the_other(
         assert done.items() <= receipts(out).items()
         done = receipts(out)
     start(spec, out, more=ON_RAY).finish()
-    assert_same(out, undisturbed, CHIPS)
+    assert_same(out, undisturbed, 40 * CHIPS)
     assert done.items() <= receipts(out).items()
 
 

@@ -19,7 +19,7 @@ from clay_publish.producer.share import Share
 from clay_publish.release import Release
 from clay_publish.spec_file import load_spec
 
-from .many import CHIPS, UNITS
+from .many import CHIPS
 from .places import NAMES, embeddings_in
 from .processes import Program, start
 from .scattered import embeddings
@@ -50,14 +50,14 @@ def assert_same(release: Path, undisturbed: Path, chips: int) -> None:
 
 
 @pytest.mark.slow
-def test_four_at_once_make_the_same_release_as_one(two_hundred: Begun, tmp_path: Path) -> None:
+def test_four_at_once_make_the_same_release_as_one(forty: Begun, tmp_path: Path) -> None:
     """They plan at the same moment, and files are of several of them. One finishes, never two."""
-    spec, undisturbed = two_hundred
+    spec, undisturbed = forty
     out = tmp_path / "release"
     ended = [said(program) for program in begin(spec, out, (1, 2, 3, 4))]
-    assert_same(out, undisturbed, CHIPS)
-    assert sum(f"{CHIPS} of {CHIPS} expected chips" in text for text in ended) == 1
-    assert sum("is done (50 units)" in text for text in ended) == 3
+    assert_same(out, undisturbed, 40 * CHIPS)
+    assert sum(f"{40 * CHIPS} of {40 * CHIPS} expected chips" in text for text in ended) == 1
+    assert sum("is done (10 units)" in text for text in ended) == 3
     assert len(list((out / ".run").glob("files-*.parquet"))) == 1
 
 
@@ -166,17 +166,17 @@ def test_what_makes_no_sense_is_refused(arguments: tuple[str, str], spec: Path, 
     assert not (tmp_path / "release" / "embeddings").exists()
 
 
-def test_each_unit_is_of_one_share_and_shares_are_alike(two_hundred: Begun, tmp_path: Path) -> None:
-    spec = load_spec(two_hundred[0])
+def test_each_unit_is_of_one_share_and_shares_are_alike(forty: Begun, tmp_path: Path) -> None:
+    spec = load_spec(forty[0])
     instrument, areas = sensor(spec.sensor), [None]
     encoder = load_encoder(spec, instrument)
     considered = as_planned(Release(str(tmp_path)), select(spec, instrument, areas).considered, instrument)
     plan, _ = make_plan(spec, instrument, encoder, considered, areas)
     size = spec.chips.size
-    for of in (1, 2, 3, 7, UNITS, UNITS + 5):
+    for of in (1, 2, 3, 7, 40, 45):
         shares = [units_of(Share(number, of), plan.units, size) for number in range(1, of + 1)]
         assert sorted(unit.id for share in shares for unit in share) == sorted(unit.id for unit in plan.units)
         chips = [sum(chips_of(unit, size) for unit in share) for share in shares]
-        assert max(chips) - min(chips) <= 2 * 4  # a unit at either end
+        assert max(chips) - min(chips) <= 2 * CHIPS  # a unit at either end
     files = [{unit.files for unit in units_of(Share(number, 5), plan.units, size)} for number in range(1, 6)]
     assert sum(len(each) for each in files) <= len(set.union(*files)) + 4  # most are of one share alone
