@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -27,6 +28,8 @@ MAX_TABLE = 400_000_000
 """Bytes in memory of a table that is read whole."""
 
 MAX_ROWS = 1 << 16
+_AT_ONCE = 4
+"""Footers read at a time."""
 _PIECE = 1 << 22
 
 
@@ -88,19 +91,30 @@ class Files:
     @cached_property
     def unreadable(self) -> dict[str, str]:
         """Parquet files that cannot be opened, and why."""
-        return {path: error for path in self.parquet_paths if (error := self._opens(path)) is not None}
+        failed = {}
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for path, found in zip(self.parquet_paths, pool.map(self._opens, self.parquet_paths), strict=True):
+                if isinstance(found, str):
+                    failed[path] = found
+                    continue
+                self.metadata[path], self.schemas[path], cost = found
+                if cost is not None:
+                    self.costs[path] = cost
+        return failed
 
-    def _opens(self, path: str) -> str | None:
-        store = self.release.store
+    def _opens(self, path: str) -> str | tuple[pq.FileMetaData, pa.Schema, bombs.Cost | None]:
+        """What a Parquet file says of itself, or why it cannot be opened."""
+        store, cost = self.release.store, None
         try:
             size = store.size(path)
             with store.ranges(path) as file:
                 bombs.check_tail(file, size, path)
-                opened = self.release.parquet(path)
-                footer = opened.metadata
-                bombs.check_footer(footer, size, path)
-                if store.local and not self.quick:
-                    self.costs[path] = bombs.check_pages(file, footer, size, path)
+            opened = self.release.parquet(path)
+            footer = opened.metadata
+            bombs.check_footer(footer, size, path)
+            if store.local and not self.quick:
+                with store.arrow(path) as mapped:
+                    cost = bombs.check_pages(mapped, footer, size, path)
         except NoRangesError:
             raise  # so it is with every file: one error instead of a finding for each
         except StoreError as error:
@@ -109,9 +123,7 @@ class Files:
             # A part of the file may be named: keep it.
             part = error.where.partition(f"{path}: ")[2]
             return f"{part}: {error.found}" if part else error.found
-        self.metadata[path] = footer
-        self.schemas[path] = opened.schema_arrow
-        return None
+        return footer, opened.schema_arrow, cost
 
     @cached_property
     def schemas(self) -> dict[str, pa.Schema]:
