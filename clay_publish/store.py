@@ -209,11 +209,14 @@ class Store:
             return Path(full).open("rb") if self.local else self._remote(path, self._fs.open(full, "rb"))
 
     def arrow(self, path: str) -> Any:
-        """Open as an Arrow input: memory-mapped where that is possible, else one request for each range read."""
+        """Open as an Arrow input: each range that is read is one call of the system, or one request.
+
+        Not mapped: what is decoded is copied anyway, and taking a mapping's pages in costs more than reading them.
+        """
         with self._errors(path, "for reading"):
             full = self._full(path)
             if self.local:
-                return pa.memory_map(full) if Path(full).stat().st_size else pa.BufferReader(b"")
+                return pa.OSFile(full)
             return pa.PythonFile(self.ranges(path), mode="r")
 
     def mapped(self, path: str) -> pa.NativeFile:

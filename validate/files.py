@@ -113,8 +113,8 @@ class Files:
             footer = opened.metadata
             bombs.check_footer(footer, size, path)
             if store.local and not self.quick:
-                with store.arrow(path) as mapped:
-                    cost = bombs.check_pages(mapped, footer, size, path)
+                with store.arrow(path) as source:
+                    cost = bombs.check_pages(source, footer, size, path)
         except NoRangesError:
             raise  # so it is with every file: one error instead of a finding for each
         except StoreError as error:
@@ -168,7 +168,7 @@ class Files:
             return {}
 
     def source(self, path: str) -> Any:
-        """A file as an Arrow input, memory-mapped; one on a server is fetched once, and hashed on the way.
+        """A file as an Arrow input; one on a server is fetched once, and hashed on the way.
 
         Raises:
             ReleaseError: missing, or more than a quick look fetches.
