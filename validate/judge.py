@@ -118,7 +118,7 @@ def judge(rule: Rule, view: View) -> tuple[list[Finding], str]:
         more = f" (and {len(gaps) - 1} more)" if len(gaps) > 1 else ""
         return [], f"not checked: {plain(gaps[0])}{more}"
     if sampled is not None and sampled.seen < sampled.total:
-        return [], f"passed on {sampled.seen:,} of {sampled.total:,} chips"
+        return [], f"passed on {sampled.seen:,} of {sampled.total:,} {sampled.of}"
     return [], "passed"
 
 

@@ -71,6 +71,7 @@ class Sampled:
 
     seen: int
     total: int
+    of: str = "chips"
 
 
 Outcome = Fault | Gap | Sampled

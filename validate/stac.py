@@ -14,7 +14,7 @@ from clay_publish.findings import Severity
 from clay_publish.release import COLLECTION, ITEMS, MODEL
 from clay_publish.validate.extension_schemas import core_schema, schema_of, violations
 from clay_publish.validate.moments import micros
-from clay_publish.validate.rules import Fault, Gap, Outcome, rule
+from clay_publish.validate.rules import Fault, Gap, Outcome, Sampled, rule
 from clay_publish.validate.view import View
 
 _ERROR = Severity.ERROR
@@ -63,6 +63,8 @@ def collection_is_valid(view: View) -> Iterator[Outcome]:
     links = view.collection.get("links")
     # A static catalog may link every Item: the first ones stand for all.
     shown = {"links": links[:_ITEMS]} if isinstance(links, list) else {}
+    if isinstance(links, list):
+        yield Sampled(len(shown["links"]), len(links), "links")
     yield from _judge({**view.collection, **shown}, "collection", COLLECTION)
 
 
@@ -82,6 +84,7 @@ def items_are_valid(view: View) -> Iterator[Outcome]:
     except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
         yield Fault(ITEMS, f"cannot be read as stac-geoparquet ({error!r})", "one STAC Item a row")
         return
+    yield Sampled(len(documents), view.items.num_rows, "Items")
     for document in documents:
         yield from _judge(document, "item", f"{ITEMS}: {document.get('id')}")
 

@@ -30,7 +30,7 @@ def embeddings_in(bucket: S3View, folder: str = "release") -> dict[str, bytes]:
 
 def receipts_in(bucket: S3View, folder: str = "release") -> dict[str, bytes]:
     """The receipts of finished units."""
-    return {name: bucket.get(name) for name in bucket.names(f"{folder}/.run/receipts/")}
+    return {name: bucket.get(name) for name in bucket.names(f"{folder}/.run/receipts/") if name.endswith(".json")}
 
 
 def upload(folder: Path, bucket: S3View, to: str) -> None:
