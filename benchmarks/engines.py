@@ -32,12 +32,12 @@ from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.engine import Run, run_units
 from clay_publish.producer.lease import lease
 from clay_publish.producer.local_engine import in_threads
-from clay_publish.producer.parts import read_receipts
 from clay_publish.producer.plan import Unit
 from clay_publish.producer.produce import begin
 from clay_publish.producer.sensors import sensor
 from clay_publish.producer.work import Work, make_work
 from clay_publish.progress import Progress
+from clay_publish.receipts import read_receipts
 from clay_publish.release import Release
 from clay_publish.spec import Running, Spec
 from clay_publish.spec_file import load_spec

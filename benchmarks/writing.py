@@ -20,8 +20,9 @@ from clay_publish.fingerprint import Fingerprint
 from clay_publish.geoparquet import bbox_array
 from clay_publish.producer.assemble import publish_file
 from clay_publish.producer.encoders.random_features import RandomFeatures
-from clay_publish.producer.parts import Receipt, write_part
+from clay_publish.producer.parts import write_part
 from clay_publish.producer.plan import Plan
+from clay_publish.receipts import Receipt
 from clay_publish.release import DataFile, Release
 from clay_publish.squares import Square
 from clay_publish.tables import TIMESTAMP, embeddings_schema

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from clay_publish.errors import shown
+
 
 class BandStatistics(BaseModel):
     """How one band is normalised: (value − mean) / std."""
@@ -63,7 +65,7 @@ class Fingerprint(BaseModel):
     def differences(self, other: "Fingerprint") -> list[str]:
         """`field: mine → other's` for each field that differs."""
         mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
-        return [f"{key}: {mine[key]!r} → {theirs[key]!r}" for key in mine if mine[key] != theirs[key]]
+        return [f"{key}: {shown(mine[key])} → {shown(theirs[key])}" for key in mine if mine[key] != theirs[key]]
 
 
 def canonical_json(value: Any) -> bytes:

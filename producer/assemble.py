@@ -13,9 +13,10 @@ from clay_publish import release as paths
 from clay_publish.geoparquet import ROW_GROUP, geo_metadata, table_writer, total_bbox, write_table
 from clay_publish.hilbert import hilbert_distance
 from clay_publish.metadata import footer_emb
-from clay_publish.producer.parts import COVERAGE, PARTS, Receipt, part_path, read_parts, remove_all
+from clay_publish.producer.parts import COVERAGE, PARTS, part_path, read_parts, remove_all
 from clay_publish.producer.patches import patches_token
 from clay_publish.producer.plan import Plan
+from clay_publish.receipts import Receipt
 from clay_publish.release import DataFile, Release
 from clay_publish.tables import coverage_schema, hugging_face_features
 

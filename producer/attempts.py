@@ -2,14 +2,16 @@
 
 import json
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from clay_publish import release as paths
 from clay_publish.errors import ClayPublishError
 from clay_publish.manifest import dump_json
-from clay_publish.producer.parts import Receipt
 from clay_publish.producer.plan import Unit
 from clay_publish.producer.unit import run_unit, set_aside
 from clay_publish.producer.work import StoppedError, Work
+from clay_publish.receipts import Receipt
 from clay_publish.release import Release
 
 ATTEMPTS = f"{paths.RUN}/attempts"
@@ -35,13 +37,18 @@ def died_in(release: Release) -> dict[str, int]:
     return found
 
 
-def begin(release: Release, unit: str, runs: int) -> None:
-    """Note that a unit is at work, for which so many runs have ended if this one does."""
+@contextmanager
+def at_work(release: Release, unit: str, runs: int) -> Iterator[None]:
+    """Note, inside the block, that a unit is at work, for which so many runs have ended if this one does."""
     release.store.write(f"{ATTEMPTS}/{unit}.json", dump_json({"runs": runs}))
+    try:
+        yield
+    finally:
+        end(release, unit)
 
 
 def end(release: Release, unit: str) -> None:
-    """Note that it no longer is."""
+    """Note that a unit is no longer at work."""
     release.store.remove(f"{ATTEMPTS}/{unit}.json")
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 
-from clay_publish.producer.parts import Receipt
 from clay_publish.producer.plan import Unit
 from clay_publish.producer.price import Rates
 from clay_publish.producer.scene import SceneChips
 from clay_publish.producer.share import Share
+from clay_publish.receipts import Receipt
 from clay_publish.spec import Spec
 
 STRAY = 0.25

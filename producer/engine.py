@@ -9,7 +9,7 @@ from clay_publish.producer.attempts import TRIES, died_in, end
 from clay_publish.producer.books import Books
 from clay_publish.producer.division import units_of
 from clay_publish.producer.holders import Lease
-from clay_publish.producer.parts import Receipt, file_of, is_there, read_receipts, standing
+from clay_publish.producer.parts import file_of, is_there, standing
 from clay_publish.producer.patches import publish_patches
 from clay_publish.producer.plan import Plan, Unit
 from clay_publish.producer.plan_files import planned_rates
@@ -17,6 +17,7 @@ from clay_publish.producer.share import Share
 from clay_publish.producer.unit import set_aside
 from clay_publish.producer.work import Work
 from clay_publish.progress import Progress, Report
+from clay_publish.receipts import Receipt, read_receipts
 from clay_publish.release import DataFile, Release
 
 

@@ -12,8 +12,8 @@ from clay_publish.producer.aggregates import write_aggregates
 from clay_publish.producer.assemble import publish_coverage
 from clay_publish.producer.engine import Run
 from clay_publish.producer.gaps import write_gaps
-from clay_publish.producer.parts import Receipt
 from clay_publish.producer.reference import publish_reference
+from clay_publish.receipts import Receipt
 from clay_publish.release import Release
 
 FINISHED = f"{paths.RUN}/finished.json"

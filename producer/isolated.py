@@ -13,11 +13,11 @@ from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.fingerprint import Fingerprint
 from clay_publish.producer.attempts import TRIES, attempt, end
 from clay_publish.producer.encoders import load_encoder
-from clay_publish.producer.parts import Receipt
 from clay_publish.producer.plan import Unit
 from clay_publish.producer.sensors import sensor
 from clay_publish.producer.unit import set_aside
 from clay_publish.producer.work import Work, make_work
+from clay_publish.receipts import Receipt
 from clay_publish.release import Release
 from clay_publish.spec import Spec
 

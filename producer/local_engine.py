@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from clay_publish.producer.attempts import attempt, begin, end
+from clay_publish.producer.attempts import at_work, attempt
 from clay_publish.producer.engine import Ready, Run, publish
 from clay_publish.producer.isolated import run_isolated
-from clay_publish.producer.parts import Receipt
 from clay_publish.producer.plan import Unit
 from clay_publish.producer.work import SIDE_BY_SIDE
+from clay_publish.receipts import Receipt
 
 
 def in_threads(run: Run, units: Sequence[Unit], ready: Sequence[Ready]) -> None:
@@ -40,11 +40,8 @@ def _one(run: Run, unit: Unit) -> Receipt:
     left = run.left_out(unit)
     if left is not None:
         return left
-    begin(run.work.release, unit.id, run.died.get(unit.id, 0) + 1)
-    try:
+    with at_work(run.work.release, unit.id, run.died.get(unit.id, 0) + 1):
         receipt = attempt(unit, run.work)
-    finally:
-        end(run.work.release, unit.id)
     run.books.enter(receipt)  # at once, so that no unit begins when the budget is spent
     return receipt
 

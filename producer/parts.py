@@ -10,27 +10,8 @@ import pyarrow as pa
 from clay_publish import release as paths
 from clay_publish.errors import ReleaseError
 from clay_publish.manifest import dump_json, sha256
-from clay_publish.receipts import RECEIPTS, PartEntry, Receipt, read_receipts
+from clay_publish.receipts import RECEIPTS, PartEntry, Receipt
 from clay_publish.release import DataFile, Release
-
-__all__ = [
-    "COVERAGE",
-    "PARTS",
-    "PATCHES_PREFIX",
-    "PartEntry",
-    "Receipt",
-    "file_of",
-    "is_there",
-    "part_is_whole",
-    "part_path",
-    "read_part",
-    "read_parts",
-    "read_receipts",
-    "remove_all",
-    "standing",
-    "write_part",
-    "write_receipt",
-]
 
 _AT_ONCE = 8
 PARTS = f"{paths.RUN}/parts"

@@ -20,9 +20,10 @@ from clay_publish import release as paths
 from clay_publish.geoparquet import ROW_GROUP, table_writer
 from clay_publish.metadata import footer_emb
 from clay_publish.producer.encoders import Encoder
-from clay_publish.producer.parts import PATCHES_PREFIX, PartEntry, Receipt, part_path, read_parts
+from clay_publish.producer.parts import PATCHES_PREFIX, part_path, read_parts
 from clay_publish.producer.plan import Plan
 from clay_publish.producer.rows import quantize
+from clay_publish.receipts import PartEntry, Receipt
 from clay_publish.release import DataFile, Release
 from clay_publish.tables import ARROW_DTYPES, Dtype, hugging_face_features, patches_schema
 

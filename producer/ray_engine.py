@@ -19,13 +19,13 @@ from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.manifest import libraries
 from clay_publish.producer.attempts import TRIES
 from clay_publish.producer.engine import Ready, Run
-from clay_publish.producer.parts import Receipt
 from clay_publish.producer.plan import Unit
 from clay_publish.producer.ray_cluster import Means, cluster
 from clay_publish.producer.ray_worker import Job, Worker
 from clay_publish.producer.unit import set_aside
 from clay_publish.producer.work import SIDE_BY_SIDE
 from clay_publish.progress import Progress
+from clay_publish.receipts import Receipt
 from clay_publish.spec import Running
 
 import ray  # isort: skip - after what sets its environment

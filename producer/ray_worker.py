@@ -9,15 +9,15 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from clay_publish.errors import ClayPublishError, EncoderError, ReleaseError, StoreError, shown
 from clay_publish.manifest import UNITS
-from clay_publish.producer.attempts import attempt, begin, end
+from clay_publish.producer.attempts import at_work, attempt
 from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.engine import Ready, publish
 from clay_publish.producer.isolated import run_isolated
-from clay_publish.producer.parts import Receipt
 from clay_publish.producer.plan import Plan, Unit
 from clay_publish.producer.produce import fingerprint_of
 from clay_publish.producer.sensors import sensor
 from clay_publish.producer.work import StoppedError, Work, make_work
+from clay_publish.receipts import Receipt
 from clay_publish.release import Release
 from clay_publish.spec import Spec
 
@@ -87,9 +87,8 @@ class Worker:
         model = job.spec.model.model_copy(update={"precision": job.plan.fingerprint.precision})
         spec = job.spec.model_copy(update={"model": model})
         encoder = load_encoder(spec, sensor(spec.sensor))
-        mine = fingerprint_of(spec, sensor(spec.sensor), encoder, job.plan.fingerprint.gsd).model_dump(mode="json")
-        planned = job.plan.fingerprint.model_dump(mode="json")
-        differ = [f"{key}: {shown(planned[key])} → {shown(mine[key])}" for key in planned if planned[key] != mine[key]]
+        mine = fingerprint_of(spec, sensor(spec.sensor), encoder, job.plan.fingerprint.gsd)
+        differ = job.plan.fingerprint.differences(mine)
         if differ:
             raise EncoderError(
                 f"the model on {platform.node()}",
@@ -105,13 +104,11 @@ class Worker:
         Raises:
             ClayPublishError: as `attempt`.
         """
-        begin(self._work.release, unit.id, runs)
         try:
-            return attempt(unit, self._work)
+            with at_work(self._work.release, unit.id, runs):
+                return attempt(unit, self._work)
         except StoppedError:
             return None
-        finally:
-            end(self._work.release, unit.id)
 
     @_told
     def make_alone(self, unit: Unit) -> Receipt:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from clay_publish import release as paths
 from clay_publish.geoparquet import write_table
 from clay_publish.producer.encoders import Encoded
-from clay_publish.producer.parts import Receipt, read_parts
+from clay_publish.producer.parts import read_parts
+from clay_publish.receipts import Receipt
 from clay_publish.release import Release
 from clay_publish.tables import Dtype, reference_schema
 

@@ -14,11 +14,11 @@ from clay_publish.producer.finish import finish, is_finished
 from clay_publish.producer.holders import Lease
 from clay_publish.producer.lease import lease
 from clay_publish.producer.local_engine import in_threads
-from clay_publish.producer.parts import read_receipts
 from clay_publish.producer.produce import begin
 from clay_publish.producer.sensors import sensor
 from clay_publish.producer.share import Share
 from clay_publish.progress import Report, silent
+from clay_publish.receipts import read_receipts
 from clay_publish.release import Release
 from clay_publish.spec import Spec
 

@@ -16,11 +16,12 @@ from clay_publish import release as paths
 from clay_publish.errors import ReleaseError
 from clay_publish.manifest import Manifest, RunRecord, read_manifest, run_record, sha256
 from clay_publish.producer.lost import lost_rows
-from clay_publish.producer.parts import COVERAGE, PartEntry, Receipt, read_receipts, write_part, write_receipt
+from clay_publish.producer.parts import COVERAGE, write_part, write_receipt
 from clay_publish.producer.plan import Unit
 from clay_publish.producer.reference import REFERENCE
 from clay_publish.producer.rows import PART_COVERAGE
 from clay_publish.producer.work import Work
+from clay_publish.receipts import PartEntry, Receipt, read_receipts
 from clay_publish.release import Release
 
 LASTING = ("unreadable", "source_changed", "failed", "over_budget")

@@ -16,7 +16,7 @@ from clay_publish.producer.chips import ChipBlock, Reading
 from clay_publish.producer.content import SourceChangedError, check_unchanged
 from clay_publish.producer.encoders import Chips, Encoded
 from clay_publish.producer.lost import Reason, lost_rows
-from clay_publish.producer.parts import COVERAGE, PartEntry, Receipt, write_part, write_receipt
+from clay_publish.producer.parts import COVERAGE, write_part, write_receipt
 from clay_publish.producer.patches import PatchParts
 from clay_publish.producer.plan import Unit
 from clay_publish.producer.reference import REFERENCE, lowest, reference_rows
@@ -24,6 +24,7 @@ from clay_publish.producer.rows import coverage_rows, embedding_rows, sound
 from clay_publish.producer.scene import read_scene
 from clay_publish.producer.utm import read_cells
 from clay_publish.producer.work import READERS, Pace, Work
+from clay_publish.receipts import PartEntry, Receipt
 from clay_publish.release import DataFile
 from clay_publish.spec import Patches
 

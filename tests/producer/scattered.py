@@ -89,3 +89,17 @@ def _crop(source: Path, target: Path, west: float, number: int) -> None:
 def embeddings(release: Path) -> dict[str, bytes]:
     """Every file in the tree of published embeddings."""
     return {str(p.relative_to(release)): p.read_bytes() for p in (release / "embeddings").rglob("*") if p.is_file()}
+
+
+def assert_same(release: Path, undisturbed: Path, chips: int) -> None:
+    """That a finished release is, but for its clocks, an undisturbed one of so many chips, and left nothing behind."""
+    assert embeddings(release) == embeddings(undisturbed) != {}
+    covered = sorted(path.relative_to(undisturbed) for path in (undisturbed / "coverage").rglob("*.parquet"))
+    for name in ("sources.parquet", "gaps.geojson", "release.yaml", *covered):
+        assert (release / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    assert not list(release.rglob(".tmp-*"))
+    assert not list((release / ".run" / "attempts").glob("*"))
+    assert not list((release / ".run" / "parts").glob("1*/*.arrow"))
+    mine, theirs = (json.loads((each / ".run" / "run.json").read_text()) for each in (release, undisturbed))
+    assert mine["coverage"] == theirs["coverage"] == {"expected": chips, "embedded": chips}
+    assert mine["units"] == theirs["units"]

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from clay_publish.producer.books import Books
-from clay_publish.producer.parts import Receipt
 from clay_publish.producer.price import Rates
 from clay_publish.producer.produce import produce
 from clay_publish.progress import Progress
+from clay_publish.receipts import Receipt
 from clay_publish.release import Release
 from clay_publish.spec import Spec
 from clay_publish.spec_file import load_spec

@@ -19,7 +19,8 @@ from clay_publish.manifest import RUN_RECORD, read_manifest, write_manifest
 from clay_publish.producer import lease_objects
 from clay_publish.producer.lease import lease
 from clay_publish.producer.lease_objects import Times
-from clay_publish.producer.parts import PartEntry, Receipt, part_path, read_receipts, write_receipt
+from clay_publish.producer.parts import part_path, write_receipt
+from clay_publish.receipts import PartEntry, Receipt, read_receipts
 from clay_publish.release import MANIFEST, Release
 
 from .places import HASTY, NAMES, download, embeddings_in, reached, receipts_in, upload

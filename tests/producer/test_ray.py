@@ -1,7 +1,6 @@
 """On Ray: the same bytes as on one machine, whatever dies."""
 
 import dataclasses
-import json
 import os
 import shutil
 import signal
@@ -28,7 +27,7 @@ from clay_publish.spec_file import load_spec
 from .many import CHIPS
 from .places import NAMES, embeddings_in
 from .processes import Program, start
-from .scattered import embeddings
+from .scattered import assert_same, embeddings
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -129,17 +128,6 @@ def cluster(started: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 def receipts(release: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (release / ".run" / "receipts").glob("*.json")}
-
-
-def assert_same(release: Path, undisturbed: Path, expected: int) -> None:
-    assert embeddings(release) == embeddings(undisturbed) != {}
-    covered = sorted(path.relative_to(undisturbed) for path in (undisturbed / "coverage").rglob("*.parquet"))
-    for name in ("sources.parquet", "gaps.geojson", "release.yaml", *covered):
-        assert (release / name).read_bytes() == (undisturbed / name).read_bytes(), name
-    assert not list(release.rglob(".tmp-*"))
-    assert not list((release / ".run" / "attempts").glob("*"))
-    record = json.loads((release / ".run" / "run.json").read_text())
-    assert record["coverage"] == {"expected": expected, "embedded": expected}
 
 
 def until(running: Program, seen: Callable[[], object]) -> None:

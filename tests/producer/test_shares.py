@@ -22,7 +22,7 @@ from clay_publish.spec_file import load_spec
 from .many import CHIPS
 from .places import NAMES, embeddings_in
 from .processes import Program, start
-from .scattered import embeddings
+from .scattered import assert_same, embeddings
 
 Begun = tuple[Path, Path]
 
@@ -34,19 +34,6 @@ def begin(spec: Path, out: Path | str, numbers: Iterable[int], of: int = 4, firs
 def said(program: Program) -> str:
     program.finish()
     return program.errors.read_text()
-
-
-def assert_same(release: Path, undisturbed: Path, chips: int) -> None:
-    assert embeddings(release) == embeddings(undisturbed) != {}
-    covered = sorted(path.relative_to(undisturbed) for path in (undisturbed / "coverage").rglob("*.parquet"))
-    for name in ("sources.parquet", "gaps.geojson", "release.yaml", *covered):
-        assert (release / name).read_bytes() == (undisturbed / name).read_bytes(), name
-    assert not list(release.rglob(".tmp-*"))
-    assert not list((release / ".run" / "attempts").glob("*"))
-    assert not list((release / ".run" / "parts").glob("1*/*.arrow"))
-    mine, theirs = (json.loads((each / ".run" / "run.json").read_text()) for each in (release, undisturbed))
-    assert mine["coverage"] == theirs["coverage"] == {"expected": chips, "embedded": chips}
-    assert mine["units"] == theirs["units"]
 
 
 @pytest.mark.slow

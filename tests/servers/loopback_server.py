@@ -16,6 +16,7 @@ class LoopbackServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def __getattr__(self, name: str) -> Any:
                 if name.startswith("do_"):
@@ -27,9 +28,10 @@ class LoopbackServer:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+            request_queue_size = 128
 
             def handle_error(self, *_: Any) -> None:
-                pass
+                pass  # clients that leave early are none of ours
 
         self._http = Server(("127.0.0.1", 0), Handler)
         self._thread = Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
