@@ -165,4 +165,4 @@ class Chips:
     @cached_property
     def sums(self) -> Sums:
         """What one sweep over the vectors gives."""
-        return sums_of(len(self), self.stored.shape[1], self.values)
+        return sums_of(self.stored, self.values)

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 U64 = npt.NDArray[np.uint64]
 
-_WORDS = 8
-"""8-byte words of a stored vector that its hash is made of, beside the sum of all."""
-
 
 @dataclass
 class Facts:
@@ -49,7 +46,7 @@ def facts_of(chips: Chips, view: "View") -> Facts:
 
 _FACTS: dict[str, Callable[[Chips, "View"], Array]] = {
     "ids": lambda chips, _: hash_strings(chips.column("id")),
-    "vectors": lambda chips, _: _hash_vectors(chips.stored),
+    "vectors": lambda chips, _: _hash(chips.sums.words),
     "norms": lambda chips, _: np.sqrt(chips.sums.squares),
     "runs": lambda chips, _: chips.sums.runs,
     "low": lambda chips, _: chips.sums.low[None],
@@ -153,22 +150,15 @@ def hash_strings(column: pa.Array) -> U64:
     offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
     lengths = np.diff(offsets)
     present = column.is_valid().to_numpy(zero_copy_only=False)
-    for length in np.unique(lengths[present]):
+    for length in np.unique(lengths[present]).tolist():
         rows = np.flatnonzero(present & (lengths == length))
-        padded = np.zeros((rows.size, -(-max(int(length), 1) // 8) * 8), np.uint8)
-        padded[:, :length] = raw[offsets[rows].astype(np.int64)[:, None] + np.arange(length)]
+        padded = np.zeros((rows.size, -(-max(length, 1) // 8) * 8), np.uint8)
+        if rows.size == len(column):  # texts of one length lie end to end
+            padded[:, :length] = raw[offsets[0] : offsets[-1]].reshape(rows.size, length)
+        else:
+            padded[:, :length] = raw[offsets[rows].astype(np.int64)[:, None] + np.arange(length)]
         hashes[rows] = _hash(padded.view(np.uint64)) ^ np.uint64(length)
     return hashes
-
-
-def _hash_vectors(stored: Array) -> U64:
-    """64 bits for each vector: the sum of all its bytes, eight at a time, and some of them in their places."""
-    raw = np.ascontiguousarray(stored).view(np.uint8).reshape(len(stored), -1)
-    if raw.shape[1] % 8:
-        raw = np.pad(raw, ((0, 0), (0, -raw.shape[1] % 8)))
-    words = raw.view(np.uint64)
-    placed = words[:, :: max(1, words.shape[1] // _WORDS)]
-    return _hash(np.concatenate([placed, words.sum(axis=1, dtype=np.uint64, keepdims=True)], axis=1))
 
 
 def _hash(words: U64) -> U64:

@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -29,7 +30,7 @@ MAX_TABLE = 400_000_000
 
 MAX_ROWS = 1 << 16
 _AT_ONCE = 4
-"""Footers read at a time."""
+"""Footers on a server that are read at a time. On a disk it is Python that takes the time, and threads would wait."""
 _PIECE = 1 << 22
 
 
@@ -43,6 +44,8 @@ class Files:
         self.hashed: dict[str, str] = {}
         """SHA-256 of the files that were fetched."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._plain: dict[str, pa.Schema] = {}
+        self._costs: dict[str, bombs.Cost | ReleaseError] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -92,19 +95,17 @@ class Files:
     def unreadable(self) -> dict[str, str]:
         """Parquet files that cannot be opened, and why."""
         failed = {}
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(1 if self.release.store.local else _AT_ONCE) as pool:
             for path, found in zip(self.parquet_paths, pool.map(self._opens, self.parquet_paths), strict=True):
                 if isinstance(found, str):
                     failed[path] = found
                     continue
-                self.metadata[path], self.schemas[path], cost = found
-                if cost is not None:
-                    self.costs[path] = cost
+                self.metadata[path], self.schemas[path] = found
         return failed
 
-    def _opens(self, path: str) -> str | tuple[pq.FileMetaData, pa.Schema, bombs.Cost | None]:
+    def _opens(self, path: str) -> str | tuple[pq.FileMetaData, pa.Schema]:
         """What a Parquet file says of itself, or why it cannot be opened."""
-        store, cost = self.release.store, None
+        store = self.release.store
         try:
             size = store.size(path)
             with store.ranges(path) as file:
@@ -112,9 +113,6 @@ class Files:
             opened = self.release.parquet(path)
             footer = opened.metadata
             bombs.check_footer(footer, size, path)
-            if store.local and not self.quick:
-                with store.arrow(path) as source:
-                    cost = bombs.check_pages(source, footer, size, path)
         except NoRangesError:
             raise  # so it is with every file: one error instead of a finding for each
         except StoreError as error:
@@ -123,16 +121,11 @@ class Files:
             # A part of the file may be named: keep it.
             part = error.where.partition(f"{path}: ")[2]
             return f"{part}: {error.found}" if part else error.found
-        return footer, opened.schema_arrow, cost
+        return footer, opened.schema_arrow
 
     @cached_property
     def schemas(self) -> dict[str, pa.Schema]:
         """Arrow schemas of the Parquet files that could be opened, with their footer keys."""
-        return {}
-
-    @cached_property
-    def costs(self) -> dict[str, bombs.Cost]:
-        """What reading takes, of the files whose pages were looked at."""
         return {}
 
     @cached_property
@@ -152,9 +145,37 @@ class Files:
             raise ReleaseError(path, "does not exist")
         return self.metadata[path]
 
+    def cost_of(self, path: str, source: Any = None) -> bombs.Cost:
+        """What reading a whole Parquet file takes; its page headers are looked at once, before anything is decoded.
+
+        Args:
+            path: the file.
+            source: its bytes, where they are open; they are left open.
+
+        Raises:
+            ReleaseError: missing, unreadable, or its pages are made to fill the memory.
+        """
+        footer = self.footer_of(path)
+        if path not in self._costs:
+            try:
+                with nullcontext(source) if source is not None else self.release.store.ranges(path) as file:
+                    size = self.release.store.size(path) if source is None else source.size()
+                    self._costs[path] = bombs.check_pages(file, footer, size, path)
+            except StoreError as error:
+                raise ReleaseError(path, error.found) from error
+            except ReleaseError as error:
+                self._costs[path] = error
+        cost = self._costs[path]
+        if isinstance(cost, ReleaseError):
+            raise cost.with_traceback(None)
+        return cost
+
     def schema_of(self, path: str) -> pa.Schema:
         """The Arrow schema of a Parquet file, without its footer keys."""
-        return self.footer_of(path).schema.to_arrow_schema().remove_metadata()
+        footer = self.footer_of(path)
+        if path not in self._plain:
+            self._plain[path] = footer.schema.to_arrow_schema().remove_metadata()
+        return self._plain[path]
 
     @cached_property
     def footers(self) -> dict[str, dict[str, Any]]:
@@ -201,10 +222,9 @@ class Files:
         Raises:
             ReleaseError: missing, unreadable, damaged, or made to fill the memory.
         """
-        footer = self.footer_of(path)
+        self.footer_of(path)
         source = self.source(path)
-        cost = self.costs.get(path) or bombs.check_pages(source, footer, source.size(), path)
-        self.costs[path] = cost
+        cost = self.cost_of(path, source)
         dictionaries = options.pop("read_dictionary", None)
         try:
             with pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=dictionaries) as file:

@@ -42,6 +42,8 @@ def _local(view: View) -> str:
     if view.unreadable:
         path, why = next(iter(view.unreadable.items()))
         raise ReleaseError(path, f"is not given to a reader ({why})")
+    for path in view.metadata_paths:
+        view.cost_of(path)  # or it may fill the memory
     if any(path.startswith(f"{EMBEDDINGS}/") for path in view.files):
         return view.release.store.path(EMBEDDINGS)
     if len(view.files) > len(view.data_paths):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,7 @@ def repeated(values: npt.NDArray[np.generic]) -> Repeats:
     again = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if not again.size:
         return Repeats(np.empty(0, np.int64), np.empty(0, np.int64))
-    place = np.searchsorted(again, values)
-    rows = np.flatnonzero(again[np.minimum(place, again.size - 1)] == values)
+    rows = np.flatnonzero(pc.is_in(pa.array(values), value_set=pa.array(again)).to_numpy(zero_copy_only=False))
     order = rows[np.argsort(values[rows], kind="stable")]
     shared = values[order]
     return Repeats(order, np.flatnonzero(shared[1:] == shared[:-1]) + 1)

@@ -1,5 +1,6 @@
 """The one pass over the embeddings: every byte is read once, hashed, its pages compared, and shown to all rules."""
 
+import hashlib
 import os
 import tempfile
 from collections import defaultdict
@@ -36,6 +37,9 @@ QUICK_ROWS = 256
 
 HEAVY = 48_000_000
 """Bytes of open pages from which on one file is read at a time."""
+WHOLE = 64_000_000
+"""Bytes of a file on disk up to which it is read in one piece, hashed and decoded from there: no byte is read twice."""
+
 _BUFFER = 1 << 16
 
 
@@ -119,7 +123,8 @@ def scan(view: "View", rules: Sequence[Rule]) -> Scan:
         waiting: list[tuple[str, Future[str] | None, Future[tuple[str | None, FileScan]]]] = []
         chosen = view.embeddings[:: max(1, -(-total // QUICK_FILES))] if view.quick else view.embeddings
         for path in chosen:
-            hashed = pool.submit(digest, store, path) if store.local and not view.quick else None
+            alone = store.local and not view.quick and store.size(path) > WHOLE
+            hashed = pool.submit(digest, store, path) if alone else None
             waiting.append((path, hashed, pool.submit(_scan_file, view, path, rules, scratch)))
         for done, (path, hashed, scanned) in enumerate(waiting, start=1):
             own, files[path] = scanned.result()
@@ -143,8 +148,12 @@ def _scan_file(view: "View", path: str, rules: Sequence[Rule], scratch: str) -> 
     if view.quick:
         with store.ranges(path) as file:
             return None, _scan_parquet(view, path, pa.PythonFile(file, mode="r"), rules)
-    if store.local:
+    if store.local and store.size(path) > WHOLE:
         return None, _scan_parquet(view, path, store.arrow(path), rules)
+    if store.local:
+        with store.open(path) as file:
+            data = file.read()
+        return hashlib.sha256(data).hexdigest(), _scan_parquet(view, path, pa.BufferReader(data), rules)
     # A remote file is fetched once, hashed on the way, and read from here.
     with tempfile.NamedTemporaryFile(dir=scratch, delete=False) as copy:
         try:
@@ -162,10 +171,10 @@ def _scan_parquet(view: "View", path: str, source: Any, rules: Sequence[Rule]) -
     # A quick look reads the first pages in the middle of the file.
     groups = [footer.num_row_groups // 2] if view.quick and footer.num_row_groups else None
     try:
-        cost = view.costs.get(path) or bombs.check_pages(
-            source, footer, source.size(), path, groups=groups, first=view.quick
-        )
-        view.costs[path] = cost
+        if view.quick:
+            cost = bombs.check_pages(source, footer, source.size(), path, groups=groups, first=True)
+        else:
+            cost = view.cost_of(path, source)
         seen.bare = cost.bare
         with view.heavy if cost.pages > HEAVY else nullcontext():
             _scan_rows(view, seen, source, rules, (groups, cost.rows))

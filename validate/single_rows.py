@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clay_publish.errors import ReleaseError
-from clay_publish.validate import bombs
 from clay_publish.validate.chips import Chips
 
 if TYPE_CHECKING:
@@ -36,10 +35,7 @@ def _opened(view: "View", path: str) -> pq.ParquetFile:
     """
     if view.quick:
         raise ReleaseError(path, "would have to be read whole, which a quick look does not")
-    if path not in view.costs:
-        store = view.release.store
-        with store.ranges(path) as file:
-            view.costs[path] = bombs.check_pages(file, view.footer_of(path), store.size(path), path)
+    view.cost_of(path)
     return view.release.parquet(path)
 
 

@@ -31,7 +31,7 @@ def test_a_page_that_decompresses_to_gigabytes(broken: Callable[..., Broken], ju
     assert (release.folder / release.data).stat().st_size < 1_000_000
     report = judge_apart(release.folder)
     assert isinstance(report, ValidationReport)
-    (finding,) = [f for f in report.findings if f.code == "INT006"]
+    (finding,) = [f for f in report.findings if f.code == "INT007"]
     assert "decompresses to 300,000,0" in finding.found
     assert report.checked["RDR001"].startswith("not checked")
 
