@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clay_publish.errors import ReleaseError
-from clay_publish.validate.page_headers import PageHeader, read_page_header
+from clay_publish.validate.page_headers import page_headers
 
 MAX_FOOTER = 64_000_000
 """Bytes of a footer: it is decoded whole, to several times its size."""
@@ -143,23 +143,22 @@ class _Pages:
 
 def _pages_of(file: Any, column: Any, size: int, where: str, *, first: bool) -> _Pages:
     start = column.dictionary_page_offset or column.data_page_offset
-    place, end = start, start + column.total_compressed_size
-    if not 0 <= place <= end <= size:
-        raise ReleaseError(where, f"lies at bytes {place:,} to {end:,} of {size:,}", "inside the file")
+    end = start + column.total_compressed_size
+    if not 0 <= start <= end <= size:
+        raise ReleaseError(where, f"lies at bytes {start:,} to {end:,} of {size:,}", "inside the file")
     found = _Pages()
-    while place < end:
-        page = _page_at(file, place, where)
-        if page.uncompressed > MAX_PAGE:
-            raise ReleaseError(
-                where, f"has a page that decompresses to {page.uncompressed:,} bytes", f"at most {MAX_PAGE:,}"
-            )
-        found.largest = max(found.largest, page.uncompressed)
-        found.crc = found.crc and page.crc
-        if page.dictionary:
-            found.dictionary = page.uncompressed
-        elif first:
-            break
-        place += page.length + page.compressed
+    try:
+        for page in page_headers(file, start, end, first=first):
+            if page.uncompressed > MAX_PAGE:
+                raise ReleaseError(
+                    where, f"has a page that decompresses to {page.uncompressed:,} bytes", f"at most {MAX_PAGE:,}"
+                )
+            found.largest = max(found.largest, page.uncompressed)
+            found.crc = found.crc and page.crc
+            if page.dictionary:
+                found.dictionary = page.uncompressed
+    except ValueError as error:
+        raise ReleaseError(where, str(error)) from error
     return found
 
 
@@ -175,10 +174,3 @@ def _longest_text(file: Any, group: int, column: str, path: str) -> int:
     values = batch.column(0)
     words = values.dictionary if pa.types.is_dictionary(values.type) else values
     return int(pc.max(pc.binary_length(words)).as_py() or 0)
-
-
-def _page_at(file: Any, place: int, where: str) -> PageHeader:
-    try:
-        return read_page_header(file, place)
-    except ValueError as error:
-        raise ReleaseError(where, f"has no page header at byte {place:,} (it {error})") from error

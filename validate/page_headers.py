@@ -3,15 +3,20 @@
 Source: Apache Parquet format, `PageHeader` in parquet.thrift; Thrift compact protocol.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 _STOP, _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(13)
+_VARIED = {_I16, _I32, _I64}
+"""Numbers that take as many bytes as they need."""
+
+_LENGTHS = {_TRUE: 0, _FALSE: 0, _BYTE: 1, _DOUBLE: 8}
+"""Bytes of the others."""
+
 _MAX_DEPTH = 8
 
 
-@dataclass(frozen=True)
-class PageHeader:
+class PageHeader(NamedTuple):
     """What a page says of itself."""
 
     kind: int
@@ -32,66 +37,95 @@ class PageHeader:
 _SHORT, _LONG = 256, 1 << 16
 """Bytes that nearly all headers fit into, and that all do: they may quote the least and the largest value."""
 
+_MANY = 1 << 14
+"""Bytes that are read at once where all headers are wanted: several, if pages are small."""
 
-def read_page_header(file: Any, place: int) -> PageHeader:
-    """Read the header at a place of a file.
+
+def page_headers(file: Any, start: int, end: int, *, first: bool = False) -> Iterator[PageHeader]:
+    """The headers of the pages between two places of a file; with `first`, up to the first data page.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none where one should be.
     """
-    file.seek(place)
-    data = file.read(_SHORT)
-    try:
-        return page_header(data)
-    except ValueError:
-        return page_header(data + file.read(_LONG))
+    place, data, at = start, b"", 0
+    while place < end:
+        if not at <= place <= at + len(data) - _SHORT:
+            file.seek(place)
+            data, at = file.read(_SHORT if first else _MANY), place
+        try:
+            page = page_header(data, place - at)
+        except ValueError:
+            file.seek(place)
+            data, at = file.read(_LONG), place
+            try:
+                page = page_header(data)
+            except ValueError as error:
+                msg = f"has no page header at byte {place:,} (it {error})"
+                raise ValueError(msg) from error
+        yield page
+        if first and not page.dictionary:
+            return
+        place += page.length + page.compressed
 
 
-def page_header(data: bytes) -> PageHeader:
-    """Read the header at the start of `data`.
+def page_header(data: bytes, start: int = 0) -> PageHeader:
+    """Read the header at a place of `data`.
 
     Raises:
         ValueError: there is none, or it does not end inside of `data`.
     """
     try:
-        numbers, length = _struct(data, 0, 0)
+        numbers, end = _numbers(data, start)
     except IndexError:
         msg = "does not end"
         raise ValueError(msg) from None
     if not {1, 2, 3} <= numbers.keys() or numbers[2] < 0 or numbers[3] < 0:
         msg = "is no page header"
         raise ValueError(msg)
-    return PageHeader(numbers[1], numbers[2], numbers[3], 4 in numbers, length)
+    return PageHeader(numbers[1], numbers[2], numbers[3], 4 in numbers, end - start)
 
 
-def _struct(data: bytes, place: int, depth: int) -> tuple[dict[int, int], int]:
-    """The 32-bit numbers of a structure, by field, and where it ends; the rest is skipped."""
-    if depth > _MAX_DEPTH:
-        msg = "is nested too deeply"
-        raise ValueError(msg)
-    field, numbers = 0, {}
-    while (head := data[place]) != _STOP:
+def _numbers(data: bytes, place: int) -> tuple[dict[int, int], int]:
+    """The 32-bit numbers of a structure, by field, and where it ends; the rest, and what lies deeper, is skipped.
+
+    One loop over all depths: a table of millions of rows has as many pages as it has thousands.
+    """
+    numbers: dict[int, int] = {}
+    around: list[int] = []  # the fields whose structures are open
+    field = 0
+    while (head := data[place]) != _STOP or around:
         place += 1
+        if head == _STOP:
+            field = around.pop()
+            continue
         kind = head & 0x0F
-        if head >> 4:
-            field += head >> 4
-        else:
-            field, place = _zigzag(data, place)
-        if kind == _I32:
+        field, place = (field + (head >> 4), place) if head >> 4 else _zigzag(data, place)
+        if kind == _I32 and not around:
             numbers[field], place = _zigzag(data, place)
-        elif kind == _BINARY:
-            length, place = _varint(data, place)
-            place += length
         elif kind == _STRUCT:
-            place = _struct(data, place, depth + 1)[1]
-        elif kind in {_I16, _I64}:
-            place = _varint(data, place)[1]
-        elif kind in {_BYTE, _DOUBLE}:
-            place += 1 if kind == _BYTE else 8
-        elif kind not in {_TRUE, _FALSE}:  # no page header holds lists, sets or maps
-            msg = f"holds a value of kind {kind}"
-            raise ValueError(msg)
+            around.append(field)
+            field = 0
+            if len(around) > _MAX_DEPTH:
+                msg = "is nested too deeply"
+                raise ValueError(msg)
+        elif kind in _VARIED:
+            while data[place] >= 0x80:
+                place += 1
+            place += 1
+        else:
+            place = _after(data, place, kind)
     return numbers, place + 1
+
+
+def _after(data: bytes, place: int, kind: int) -> int:
+    """Where a value ends."""
+    if kind == _BINARY:
+        length, place = _varint(data, place)
+        return place + length
+    if kind not in _LENGTHS:  # no page header holds lists, sets or maps
+        msg = f"holds a value of kind {kind}"
+        raise ValueError(msg)
+    return place + _LENGTHS[kind]
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
