@@ -151,8 +151,11 @@ def _scan_file(view: "View", path: str, rules: Sequence[Rule], scratch: str) -> 
     if store.local and store.size(path) > WHOLE:
         return None, _scan_parquet(view, path, store.arrow(path), rules)
     if store.local:
-        with store.open(path) as file:
-            data = file.read()
+        try:
+            with store.open(path) as file:
+                data = file.read()
+        except OSError as error:
+            return None, FileScan(path, damage=str(error))
         return hashlib.sha256(data).hexdigest(), _scan_parquet(view, path, pa.BufferReader(data), rules)
     # A remote file is fetched once, hashed on the way, and read from here.
     with tempfile.NamedTemporaryFile(dir=scratch, delete=False) as copy:
