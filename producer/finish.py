@@ -12,6 +12,7 @@ from clay_publish.producer.aggregates import write_aggregates
 from clay_publish.producer.assemble import publish_coverage
 from clay_publish.producer.engine import Run
 from clay_publish.producer.gaps import write_gaps
+from clay_publish.producer.parts import COVERAGE, read_parts
 from clay_publish.producer.reference import publish_reference
 from clay_publish.receipts import Receipt
 from clay_publish.release import Release
@@ -36,7 +37,7 @@ def finish(run: Run, receipts: Sequence[Receipt]) -> RunRecord:
     expected = sum(counts.values())
     if not counts["embedded"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "no whole chip"
-        first = next((receipt.error for receipt in receipts if receipt.error), "")
+        first = next((receipt.error for receipt in receipts if receipt.error), None) or _first_detail(release, receipts)
         raise ReleaseError(release.store.where, f"has no embedded chip of {expected} ({reasons})", fix=first)
     publish_reference(release, receipts)
     write_aggregates(release, plan, spec.outputs.aggregate, run.gsd)
@@ -54,3 +55,12 @@ def is_finished(release: Release, receipts: Sequence[Receipt]) -> bool:
 def _digest(receipts: Sequence[Receipt]) -> str:
     ordered = sorted(receipts, key=lambda receipt: receipt.unit)
     return hashlib.sha256(canonical_json([receipt.model_dump(mode="json") for receipt in ordered])).hexdigest()
+
+
+def _first_detail(release: Release, receipts: Sequence[Receipt]) -> str:
+    """Why a chip is missing, in the words of the first row that says so."""
+    for table in read_parts(release, receipts, COVERAGE):
+        told = table["detail"].drop_null()
+        if len(told):
+            return str(told[0].as_py())
+    return ""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import set_gdal_config
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as Block
@@ -89,6 +89,8 @@ class ImageFile:
         self.remote = self._path.startswith(("/vsicurl/", "/vsis3/"))
         self._refusal: Refusal | None = None
         self.dataset: Any = None
+        self.alphas: list[int] = []
+        """Indexes of its alpha bands."""
         opened = self.attempt(lambda: self.dataset, "opened")
         if opened.width * opened.height > MAX_PIXELS:
             size = f"{opened.width} × {opened.height}"
@@ -105,6 +107,9 @@ class ImageFile:
         def whole() -> T:
             if self.dataset is None:
                 self.dataset = rasterio.DatasetReader(self._path, driver=list(DRIVERS))
+                # Asked at once: after a read that failed, GDAL answers with that failure, were it another file's.
+                kinds = enumerate(self.dataset.colorinterp, start=1)
+                self.alphas = [index for index, kind in kinds if kind is ColorInterp.alpha]
             return do()
 
         try:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from affine import Affine
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
 from clay_publish.producer.content import check_unchanged
@@ -122,8 +122,6 @@ def _warp_file(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) ->
     nodata = None if first.has_mask else first.nodata
     indexes = [band.index for band in bands]
 
-    own_alpha = [n for n, kind in enumerate(first.file.dataset.colorinterp, start=1) if kind is ColorInterp.alpha]
-
     # Left to itself, GDAL takes the scale from the windows, and blurs where an image fills only a part of the canvas.
     grid = grid_of(first)
     scale = round(ground_size(grid, grid.height / 2) / canvas.gsd, 6)
@@ -141,13 +139,13 @@ def _warp_file(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) ->
             YSCALE=scale,
             src_nodata=nodata,
             nodata=nodata,
-            add_alpha=nodata is None and not own_alpha,
+            add_alpha=nodata is None and not first.file.alphas,
         ) as warped:
             if nodata is not None:
                 values = warped.read(indexes)
                 # What `read_masks` says as well, for the price of another warp.
                 return values, ~np.isnan(values) if np.isnan(nodata) else values != nodata
-            alpha = warped.read(own_alpha[0] if own_alpha else warped.count)
+            alpha = warped.read(first.file.alphas[0] if first.file.alphas else warped.count)
             return warped.read(indexes), np.broadcast_to(alpha, (len(indexes), *alpha.shape))
 
     values, masks = first.file.attempt(read, "warped")

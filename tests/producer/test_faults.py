@@ -136,6 +136,26 @@ def test_a_bad_image_is_recorded_and_the_run_goes_on(shared_data: Path, tmp_path
     assert "bad" not in set(made.embeddings["item_id"].to_pylist())
 
 
+def test_a_truncated_image_is_no_failure_of_ours_in_the_utm_layout(
+    shared_data: Path, tmp_path: Path, make: Make
+) -> None:
+    """It is warped once more after the read that failed, when GDAL still remembers the failure."""
+    good = shared_data / SCENE / "item.json"
+
+    def spoil(item: dict[str, Any]) -> None:
+        item["id"] = "bad"
+        _truncated(item, tmp_path)
+
+    bad = copy_item(good, tmp_path, spoil)
+    with pytest.raises(ReleaseError) as caught:
+        make(bad, chips={"layout": "utm", "size": 64})
+    assert re.search(r"no embedded chip of \d+ \(\d+ unreadable\)", str(caught.value))
+    assert re.search(r"item bad: asset nir \(bad.tif\): cannot be warped", str(caught.value))
+    assert str(tmp_path / "bad.tif") not in str(caught.value)
+    made = make(good, bad, chips={"layout": "utm", "size": 64}, out="both")
+    assert made.counts["embedded"] == made.counts["expected"]
+
+
 def test_a_rotated_or_upside_down_image_is_right_side_up_in_the_utm_layout(
     shared_data: Path, tmp_path: Path, make: Make
 ) -> None:
