@@ -57,7 +57,9 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
     with lease(release) as held:
         release.store.remove_orphans()
         run = begin(spec, release, encoder, report=report, held=held)
-        return finish(run, run_units(run, engine))
+        receipts = run_units(run, engine)
+        release.store.remove_orphans()  # of workers that died in the middle of a write
+        return finish(run, receipts)
 
 
 def begin(
