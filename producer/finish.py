@@ -30,6 +30,7 @@ def finish(run: Run, receipts: Sequence[Receipt]) -> RunRecord:
     """
     run.held.check()
     release, plan, spec = run.work.release, run.plan, run.work.spec
+    release.store.remove_orphans()  # of workers that died in the middle of a write; nobody else is at work now
     counts: Counter[str] = Counter()
     for receipt in receipts:
         counts.update(receipt.counts)

@@ -57,9 +57,7 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
     with lease(release) as held:
         release.store.remove_orphans()
         run = begin(spec, release, encoder, report=report, held=held)
-        receipts = run_units(run, engine)
-        release.store.remove_orphans()  # of workers that died in the middle of a write
-        return finish(run, receipts)
+        return finish(run, run_units(run, engine))
 
 
 def begin(

@@ -85,7 +85,6 @@ def _finish(run: Run, waiting: ShareDone) -> RunRecord | ShareDone:
     receipts = read_receipts(release)
     if is_finished(release, [receipts[unit.id] for unit in run.plan.units]):
         return waiting
-    release.store.remove_orphans()
     in_threads(run, [], run.resume(failed=True))
     damaged = len(run.plan.units) - len(run.receipts)
     if damaged:  # made again by the share that they are of, or by a whole run

@@ -150,7 +150,7 @@ class Files:
 
         Args:
             path: the file.
-            source: its bytes, where they are open; they are left open.
+            source: an Arrow input of its bytes, where they are open; they are left open.
 
         Raises:
             ReleaseError: missing, unreadable, or its pages are made to fill the memory.
@@ -158,9 +158,8 @@ class Files:
         footer = self.footer_of(path)
         if path not in self._costs:
             try:
-                with nullcontext(source) if source is not None else self.release.store.ranges(path) as file:
-                    size = self.release.store.size(path) if source is None else source.size()
-                    self._costs[path] = bombs.check_pages(file, footer, size, path)
+                with nullcontext(source) if source is not None else self.release.store.arrow(path) as file:
+                    self._costs[path] = bombs.check_pages(file, footer, file.size(), path)
             except StoreError as error:
                 raise ReleaseError(path, error.found) from error
             except ReleaseError as error:
@@ -222,7 +221,7 @@ class Files:
         Raises:
             ReleaseError: missing, unreadable, damaged, or made to fill the memory.
         """
-        self.footer_of(path)
+        self.footer_of(path)  # or why there is none, before anything is fetched
         source = self.source(path)
         cost = self.cost_of(path, source)
         dictionaries = options.pop("read_dictionary", None)

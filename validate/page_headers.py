@@ -7,12 +7,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 _STOP, _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(13)
-_VARIED = {_I16, _I32, _I64}
-"""Numbers that take as many bytes as they need."""
-
-_LENGTHS = {_TRUE: 0, _FALSE: 0, _BYTE: 1, _DOUBLE: 8}
-"""Bytes of the others."""
-
 _MAX_DEPTH = 8
 
 
@@ -75,7 +69,7 @@ def page_header(data: bytes, start: int = 0) -> PageHeader:
         ValueError: there is none, or it does not end inside of `data`.
     """
     try:
-        numbers, end = _numbers(data, start)
+        numbers, end = _struct(data, start, 0)
     except IndexError:
         msg = "does not end"
         raise ValueError(msg) from None
@@ -85,47 +79,34 @@ def page_header(data: bytes, start: int = 0) -> PageHeader:
     return PageHeader(numbers[1], numbers[2], numbers[3], 4 in numbers, end - start)
 
 
-def _numbers(data: bytes, place: int) -> tuple[dict[int, int], int]:
-    """The 32-bit numbers of a structure, by field, and where it ends; the rest, and what lies deeper, is skipped.
-
-    One loop over all depths: a table of millions of rows has as many pages as it has thousands.
-    """
-    numbers: dict[int, int] = {}
-    around: list[int] = []  # the fields whose structures are open
-    field = 0
-    while (head := data[place]) != _STOP or around:
-        place += 1
-        if head == _STOP:
-            field = around.pop()
-            continue
-        kind = head & 0x0F
-        field, place = (field + (head >> 4), place) if head >> 4 else _zigzag(data, place)
-        if kind == _I32 and not around:
-            numbers[field], place = _zigzag(data, place)
-        elif kind == _STRUCT:
-            around.append(field)
-            field = 0
-            if len(around) > _MAX_DEPTH:
-                msg = "is nested too deeply"
-                raise ValueError(msg)
-        elif kind in _VARIED:
-            while data[place] >= 0x80:
-                place += 1
-            place += 1
-        else:
-            place = _after(data, place, kind)
-    return numbers, place + 1
-
-
-def _after(data: bytes, place: int, kind: int) -> int:
-    """Where a value ends."""
-    if kind == _BINARY:
-        length, place = _varint(data, place)
-        return place + length
-    if kind not in _LENGTHS:  # no page header holds lists, sets or maps
-        msg = f"holds a value of kind {kind}"
+def _struct(data: bytes, place: int, depth: int) -> tuple[dict[int, int], int]:
+    """The 32-bit numbers of a structure, by field, and where it ends; the rest is skipped."""
+    if depth > _MAX_DEPTH:
+        msg = "is nested too deeply"
         raise ValueError(msg)
-    return place + _LENGTHS[kind]
+    field, numbers = 0, {}
+    while (head := data[place]) != _STOP:
+        place += 1
+        kind = head & 0x0F
+        if head >> 4:
+            field += head >> 4
+        else:
+            field, place = _zigzag(data, place)
+        if kind == _I32:
+            numbers[field], place = _zigzag(data, place)
+        elif kind == _BINARY:
+            length, place = _varint(data, place)
+            place += length
+        elif kind == _STRUCT:
+            place = _struct(data, place, depth + 1)[1]
+        elif kind in {_I16, _I64}:
+            place = _varint(data, place)[1]
+        elif kind in {_BYTE, _DOUBLE}:
+            place += 1 if kind == _BYTE else 8
+        elif kind not in {_TRUE, _FALSE}:  # no page header holds lists, sets or maps
+            msg = f"holds a value of kind {kind}"
+            raise ValueError(msg)
+    return numbers, place + 1
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:

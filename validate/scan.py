@@ -123,8 +123,7 @@ def scan(view: "View", rules: Sequence[Rule]) -> Scan:
         waiting: list[tuple[str, Future[str] | None, Future[tuple[str | None, FileScan]]]] = []
         chosen = view.embeddings[:: max(1, -(-total // QUICK_FILES))] if view.quick else view.embeddings
         for path in chosen:
-            alone = store.local and not view.quick and store.size(path) > WHOLE
-            hashed = pool.submit(digest, store, path) if alone else None
+            hashed = pool.submit(digest, store, path) if _is_hashed_apart(view, path) else None
             waiting.append((path, hashed, pool.submit(_scan_file, view, path, rules, scratch)))
         for done, (path, hashed, scanned) in enumerate(waiting, start=1):
             own, files[path] = scanned.result()
@@ -143,19 +142,24 @@ def scan(view: "View", rules: Sequence[Rule]) -> Scan:
     return Scan(files, digests, facts, {r.code: Sampled(looked, facts.rows) for r in rules if r.sampled})
 
 
+def _is_hashed_apart(view: "View", path: str) -> bool:
+    """Whether a file is too large to be hashed and decoded from one piece."""
+    store = view.release.store
+    return store.local and not view.quick and store.size(path) > WHOLE
+
+
 def _scan_file(view: "View", path: str, rules: Sequence[Rule], scratch: str) -> tuple[str | None, FileScan]:
     store = view.release.store
     if view.quick:
         with store.ranges(path) as file:
             return None, _scan_parquet(view, path, pa.PythonFile(file, mode="r"), rules)
-    if store.local and store.size(path) > WHOLE:
+    if _is_hashed_apart(view, path):
         return None, _scan_parquet(view, path, store.arrow(path), rules)
     if store.local:
         try:
-            with store.open(path) as file:
-                data = file.read()
-        except OSError as error:
-            return None, FileScan(path, damage=str(error))
+            data = store.read(path)
+        except StoreError as error:
+            return None, FileScan(path, damage=error.found)
         return hashlib.sha256(data).hexdigest(), _scan_parquet(view, path, pa.BufferReader(data), rules)
     # A remote file is fetched once, hashed on the way, and read from here.
     with tempfile.NamedTemporaryFile(dir=scratch, delete=False) as copy:

@@ -114,16 +114,21 @@ FAULTS: dict[str, tuple[Change, str]] = {
 }
 
 
+def _spoiled(good: Path, folder: Path, name: str, change: Change) -> Path:
+    """An item of another id, with something done to it."""
+
+    def spoil(item: dict[str, Any]) -> None:
+        item["id"] = name
+        change(item, folder)
+
+    return copy_item(good, folder, spoil)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_bad_image_is_recorded_and_the_run_goes_on(shared_data: Path, tmp_path: Path, make: Make, fault: str) -> None:
     good = shared_data / SCENE / "item.json"
     change, said = FAULTS[fault]
-
-    def spoil(item: dict[str, Any]) -> None:
-        item["id"] = "bad"
-        change(item, tmp_path)
-
-    bad = copy_item(good, tmp_path, spoil)
+    bad = _spoiled(good, tmp_path, "bad", change)
     made = make(good, bad, chips={"layout": "scene", "size": 256})
     lost = [row for row in made.coverage if row["reason"]]
     assert {row["reason"] for row in lost} == {"unreadable"}
@@ -141,12 +146,7 @@ def test_a_truncated_image_is_no_failure_of_ours_in_the_utm_layout(
 ) -> None:
     """It is warped once more after the read that failed, when GDAL still remembers the failure."""
     good = shared_data / SCENE / "item.json"
-
-    def spoil(item: dict[str, Any]) -> None:
-        item["id"] = "bad"
-        _truncated(item, tmp_path)
-
-    bad = copy_item(good, tmp_path, spoil)
+    bad = _spoiled(good, tmp_path, "bad", _truncated)
     with pytest.raises(ReleaseError) as caught:
         make(bad, chips={"layout": "utm", "size": 64})
     assert re.search(r"no embedded chip of \d+ \(\d+ unreadable\)", str(caught.value))
@@ -161,15 +161,14 @@ def test_a_rotated_or_upside_down_image_is_right_side_up_in_the_utm_layout(
 ) -> None:
     good = shared_data / SCENE / "item.json"
 
-    def turn(item: dict[str, Any]) -> None:
-        item["id"] = "turned"
-        _south_up(item, tmp_path)
+    def turn(item: dict[str, Any], folder: Path) -> None:
+        _south_up(item, folder)
         for asset in item["assets"].values():
             asset.pop("proj:shape")
 
     chips = {"layout": "utm", "size": 256}
     straight = make(good, chips=chips, out="straight").embeddings
-    turned = make(copy_item(good, tmp_path, turn), chips=chips, out="turned").embeddings
+    turned = make(_spoiled(good, tmp_path, "turned", turn), chips=chips, out="turned").embeddings
     assert straight["id"].to_pylist() == turned["id"].to_pylist()
     for a, b in zip(straight["embedding"].to_pylist(), turned["embedding"].to_pylist(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
