@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from clay_publish.optional_deps import require_extra
+from clay_publish.errors import require_extra
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.execution.context import make_work
 from clay_publish.producer.execution.lease import lease
@@ -15,7 +15,7 @@ from clay_publish.producer.planning.files import as_planned, keep_files
 from clay_publish.producer.planning.previous_version import check_growth
 from clay_publish.producer.planning.share import Share
 from clay_publish.producer.sources.sensor_check import size_note
-from clay_publish.producer.sources.table import write_sources
+from clay_publish.producer.sources.sources_table import write_sources
 from clay_publish.producer.unit_plan import read_inputs
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths

@@ -17,9 +17,9 @@ from PIL import Image, UnidentifiedImageError
 from clay_publish.cards.figures import maps
 from clay_publish.cards.figures.maps import EMBEDDED, WIDTH, Frame, draw_chips, draw_polygons, map_figure, png
 from clay_publish.cards.figures.sample import ChipPositions, Floats, GapPolygon, Sample, vectors
-from clay_publish.cards.formats import percent
 from clay_publish.cards.release_facts import CardFacts
 from clay_publish.errors import ReleaseError
+from clay_publish.formats import percent
 from clay_publish.release.directory import Release
 
 ROWS, COLUMNS = 4, 6

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clay_publish.cli.console import Json, Out, Quiet, Screen, SpecFile
+from clay_publish.formats import size
 
 if TYPE_CHECKING:
     from clay_publish.producer.planning.estimate import Estimate
@@ -24,7 +25,7 @@ def plan(
     quiet: Quiet = False,
 ) -> None:
     """Say what a run will make, read, store and cost; exit code 1 when it would go over the budget."""
-    from clay_publish.optional_deps import require_extra
+    from clay_publish.errors import require_extra
     from clay_publish.release.directory import Release
     from clay_publish.spec.load import load_spec
 
@@ -58,8 +59,8 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
             f" ({made.per_scene / max(chips['with_imagery'], 1):.2f} for each one here)"
         )
     yield f"files       {made.files:,} in {made.tiles:,} squares of 100 km"
-    stored = ", ".join(f"{_bytes(count)} as {dtype}" for dtype, count in made.bytes_to_store.items())
-    yield f"bytes       {_bytes(made.bytes_to_read)} to read; to store {stored}"
+    stored = ", ".join(f"{size(count)} as {dtype}" for dtype, count in made.bytes_to_store.items())
+    yield f"bytes       {size(made.bytes_to_read)} to read; to store {stored}"
     yield f"cost        {_cost(made)}"
     if made.comparison is not None:
         yield f"taken over  {chips['with_imagery'] - chips['to_make']:,} chips; {chips['to_make']:,} to make"
@@ -111,7 +112,7 @@ def _table(made: "Estimate") -> Iterator[str]:
         per_usd = "-" if row.km2_per_usd is None else f"{row.km2_per_usd:,.0f}"
         yield (
             f"{row.size:>4}{mark} {row.km2_per_chip:>9.3g} {per_usd:>8} {row.chips:>13,} {_usd(row.usd):>9}"
-            f" {_bytes(row.bytes):>8} | {row.land_chips:>22,} {_usd(row.land_usd):>9} {_bytes(row.land_bytes):>8}"
+            f" {size(row.bytes):>8} | {row.land_chips:>22,} {_usd(row.land_usd):>9} {size(row.land_bytes):>8}"
             f" | {_usd(row.earth_usd):>21}"
         )
 
@@ -122,11 +123,3 @@ def _usd(value: float | None) -> str:
     if value >= 10_000_000:
         return f"${value / 1_000_000:,.1f} M"
     return f"${value / 1000:,.1f} K" if value >= 10_000 else f"${value:,.2f}"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

@@ -162,7 +162,7 @@ def _asked(path: Path, out: str | None, engine: Engine | None, workers: int | No
 
 
 def _embed(asked: _Asked, unit: str | None, report: "Report") -> "RunRecord | ShareDone":
-    from clay_publish.optional_deps import require_extra
+    from clay_publish.errors import require_extra
     from clay_publish.release.semver import check_previous
 
     check_previous(asked.spec)

@@ -17,7 +17,8 @@ from pydantic import (
 from clay_publish.storage.store import is_url, without_secrets
 from clay_publish.windows import Window
 
-_SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
+SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?")
+"""A semantic version without build metadata: major, minor, patch, pre-release."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,94}[a-z0-9])?")
 
 
@@ -176,7 +177,7 @@ class Spec(_SpecBlock):
         _check(_NAME, "1 to 96 of a-z, 0-9, dot, dash and underscore, starting and ending with a letter or digit"),
     ]
     """The collection's id."""
-    version: Annotated[str, _check(_SEMVER, "a semantic version such as 1.0.0")] = "1.0.0"
+    version: Annotated[str, _check(SEMVER, "a semantic version such as 1.0.0")] = "1.0.0"
     previous: str | None = None
     """Directory or address of the version before."""
     title: Annotated[str | None, Field(max_length=200)] = None

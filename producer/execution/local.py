@@ -15,7 +15,7 @@ from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.execution.attempts import TRIES, at_work, attempt, end
 from clay_publish.producer.execution.context import SIDE_BY_SIDE, Work, make_work
-from clay_publish.producer.execution.run import Ready, Run, publish
+from clay_publish.producer.execution.run import Ready, Run, publish_ready
 from clay_publish.producer.execution.unit import set_aside
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.release.directory import Release
@@ -153,4 +153,4 @@ def _one(run: Run, unit: Unit) -> UnitReceipt:
 
 def _publish(run: Run, ready: Sequence[Ready]) -> None:
     for each in ready:
-        publish(each, run.work.release, run.plan, run.gsd)
+        publish_ready(each, run.work.release, run.plan, run.gsd)

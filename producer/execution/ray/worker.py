@@ -12,7 +12,7 @@ from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.execution.attempts import at_work, attempt
 from clay_publish.producer.execution.context import StoppedError, Work, make_work
 from clay_publish.producer.execution.local import run_isolated
-from clay_publish.producer.execution.run import Ready, publish
+from clay_publish.producer.execution.run import Ready, publish_ready
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.unit_plan import Plan, fingerprint_of
 from clay_publish.release.directory import Release
@@ -126,7 +126,7 @@ class Worker:
         Raises:
             ClayPublishError: a part is damaged, or nothing can be written.
         """
-        publish(ready, self._work.release, self._job.plan, self._job.gsd)
+        publish_ready(ready, self._work.release, self._job.plan, self._job.gsd)
 
     def stop(self) -> None:
         """Let the units at work end where they are."""
