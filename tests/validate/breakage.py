@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         SHORE,
         {
             "chips": {"layout": "scene", "size": 64},
-            "model": {"encoder": "clay", "weights": "clay_golden.ckpt", "precision": "float32"},
+            "model": {"encoder": "clay", "precision": "float32"},
             "outputs": {"patches": True, "aggregate": [2]},
         },
     ),
