@@ -35,6 +35,7 @@ def complete(spec: Path, where: Path) -> Path:
 @pytest.fixture(scope="session")
 def good(once: Callable[..., Path], request: pytest.FixtureRequest) -> Callable[[str], Path]:
     """A good release of a kind. Read only."""
+
     def get(kind: str) -> Path:
         item, more = KINDS[kind]
         folder = SAMPLE if item == SHORE else request.getfixturevalue("shared_data")
