@@ -109,6 +109,12 @@ def ten_bands(path: Path) -> np.ndarray[Any, Any]:
     return np.stack(layers)
 
 
+@pytest.fixture(scope="session")
+def bands_of() -> Callable[[Path], np.ndarray]:
+    """`ten_bands`, for the folders below."""
+    return ten_bands
+
+
 def write_item(path: Path, assets: Mapping[str, Any], **properties: Any) -> Path:
     """Write a STAC item whose footprint is that of its first asset's file."""
     first = next(iter(assets.values()))["href"]

@@ -14,8 +14,6 @@ from clay_publish.producer.encoders import Chips
 from clay_publish.producer.sensors import Sensor, sensor
 from clay_publish.spec import Spec
 
-from ..conftest import ten_bands
-
 MakeSpec = Callable[..., Spec]
 
 
@@ -45,10 +43,10 @@ def make_spec() -> MakeSpec:
 
 
 @pytest.fixture(scope="session")
-def chips(shared_data: Path, sentinel_2: Sensor) -> Chips:
+def chips(shared_data: Path, sentinel_2: Sensor, bands_of: Callable[[Path], np.ndarray]) -> Chips:
     """Twelve chips of 64 pixels, ten bands, normalised: of a winter shore, a desert under clouds, and ice."""
-    shore = ten_bands(shared_data / "s2_l1c_T18SVG_20160112" / "item.json")[:, 128:192, 128:384]
-    desert = ten_bands(shared_data / "s2_l2a_mini_29RKH_20200219" / "item.json")[:, 64:128, :256]
+    shore = bands_of(shared_data / "s2_l1c_T18SVG_20160112" / "item.json")[:, 128:192, 128:384]
+    desert = bands_of(shared_data / "s2_l2a_mini_29RKH_20200219" / "item.json")[:, 64:128, :256]
     with rasterio.open(shared_data / "s2_l2a_satclip_chips_256" / "patch_25630.tif") as image:
         ice = image.read([2, 3, 4, 5, 6, 7, 8, 9, 11, 12])
     ice = np.concatenate([ice[:, :64], ice[:, 64:]], axis=2)
