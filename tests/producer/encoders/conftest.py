@@ -10,9 +10,9 @@ import pytest
 import rasterio
 import torch
 
-from clay_publish.producer.encoders import Chips
-from clay_publish.producer.sensors import Sensor, sensor
-from clay_publish.spec import Spec
+from clay_publish.producer.encoders import ChipBatch
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import Sensor, sensor
 
 MakeSpec = Callable[..., Spec]
 
@@ -43,7 +43,7 @@ def make_spec() -> MakeSpec:
 
 
 @pytest.fixture(scope="session")
-def chips(shared_data: Path, sentinel_2: Sensor, bands_of: Callable[[Path], np.ndarray]) -> Chips:
+def chips(shared_data: Path, sentinel_2: Sensor, bands_of: Callable[[Path], np.ndarray]) -> ChipBatch:
     """Twelve chips of 64 pixels, ten bands, normalised: of a winter shore, a desert under clouds, and ice."""
     shore = bands_of(shared_data / "s2_l1c_T18SVG_20160112" / "item.json")[:, 128:192, 128:384]
     desert = bands_of(shared_data / "s2_l2a_mini_29RKH_20200219" / "item.json")[:, 64:128, :256]
@@ -55,7 +55,7 @@ def chips(shared_data: Path, sentinel_2: Sensor, bands_of: Callable[[Path], np.n
     std = np.array([b.std for b in sentinel_2.bands], np.float32)[:, None, None]
     tiles = ((scene - mean) / std).reshape(10, 3, 64, 4, 64).transpose(1, 3, 0, 2, 4)
     first = datetime(2021, 5, 27, 11, 20, tzinfo=UTC)
-    return Chips(
+    return ChipBatch(
         pixels=np.ascontiguousarray(tiles.reshape(12, 10, 64, 64)),
         lon=np.linspace(-4.1, -4.0, 12),
         lat=np.linspace(52.3, 52.5, 12),
@@ -65,11 +65,11 @@ def chips(shared_data: Path, sentinel_2: Sensor, bands_of: Callable[[Path], np.n
 
 
 @pytest.fixture(scope="session")
-def choose() -> Callable[..., Chips]:
+def choose() -> Callable[..., ChipBatch]:
     """Some of the chips, in another order."""
 
-    def some(chips: Chips, places: list[int]) -> Chips:
-        return Chips(
+    def some(chips: ChipBatch, places: list[int]) -> ChipBatch:
+        return ChipBatch(
             pixels=chips.pixels[places],
             lon=chips.lon[places],
             lat=chips.lat[places],
