@@ -12,6 +12,10 @@ from program import run_forked, run_script
 
 from .golden import write_checkpoint
 
+# Programs that tests start must import the installed package (or the linked tree on PYTHONPATH), never the folder
+# `clay_publish/` of the checkout they happen to be started in: the stages are not below it.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Once = Callable[[str, Callable[[Path], object]], Path]
 
