@@ -23,6 +23,8 @@ from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.plan_run import plan
 from clay_publish.producer.planning.estimate import Estimate, estimate, stated_rates
 from clay_publish.producer.sources.selection import select
+from clay_publish.producer.unit_plan import read_inputs
+from clay_publish.progress import silent
 from clay_publish.release.directory import Release
 from clay_publish.spec.load import load_spec, resolve_spec
 from clay_publish.spec.sensors import sensor
@@ -53,11 +55,7 @@ def document(shared_data: Path) -> dict[str, Any]:
 
 def planned(document: dict[str, Any]) -> Estimate:
     spec = resolve_spec(copy.deepcopy(document), where="release.yaml", folder=Path("/"))
-    instrument = sensor(spec.sensor)
-    areas = [None if block.area is None else read_area(block.area) for block in spec.imagery]
-    selection = select(spec, instrument, [None if area is None else area.geometry for area in areas])
-    encoder = load_encoder(spec, instrument)
-    made, counts = estimate(spec, instrument, encoder, selection, areas, rates=stated_rates(spec))
+    made, counts = estimate(read_inputs(spec, report=silent), rates=stated_rates(spec))
     assert sum(each.expected for each in counts.squares) == made.chips["expected"]
     return made
 

@@ -15,13 +15,10 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject, transform_bounds
 
-from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.producer.imagery.chips import Reading
-from clay_publish.producer.layouts.utm import read_cells
-from clay_publish.producer.planning.units import utm_units
+from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.producer.sources.stac_item import source_item
-from clay_publish.producer.unit_plan import Unit
 from clay_publish.spec.load import resolve_spec
 from clay_publish.spec.sensors import sensor
 
@@ -37,15 +34,13 @@ def read_pixels(path: Path, key: str, **chips: Any) -> dict[tuple[int, int, int]
     item = source_item(json.loads(path.read_text()), instrument, block=0, base=str(path))
     document = {"name": "test", "imagery": {"stac": str(path), "sensor": key}, "chips": {"max_nodata": 1, **chips}}
     spec = resolve_spec(document, where="spec", folder=path.parent)
-    grid = UtmGrid(spec.chips.size * (spec.chips.gsd or instrument.gsd))
-    units: list[Unit] = list(utm_units(spec, grid, [Considered(item, "used")], [None], {}))
+    units = layout_of(spec, instrument).units([Considered(item, "used")], [None], {})
     bands = tuple(band.statistics for band in instrument.bands)
     mean = np.array([band.mean for band in bands])[:, None, None]
     std = np.array([band.std for band in bands])[:, None, None]
     found = {}
     for unit in units:
-        assert unit.cells is not None
-        for block in read_cells(unit.cells, unit.items, unit.window, Reading(instrument, bands, spec.chips, threads=2)):
+        for block in unit.read(Reading(instrument, bands, spec.chips, threads=2)):
             kept = [n for n, reason in enumerate(block.reasons) if reason is None]
             for place, n in enumerate(kept):
                 assert block.epsg is not None
