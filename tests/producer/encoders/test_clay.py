@@ -30,13 +30,13 @@ def golden(shared_data: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def make_clay(shared_data: Path, make_spec: MakeSpec, sentinel_2: Sensor) -> MakeClay:
+def make_clay(golden_checkpoint: Path, make_spec: MakeSpec, sentinel_2: Sensor) -> MakeClay:
     def make(
         size: int = 64, outputs: dict[str, Any] | None = None, instrument: Sensor = sentinel_2, **model: Any
     ) -> Encoder:
         model = {
             "encoder": "clay",
-            "weights": str(shared_data / "clay_golden.ckpt"),
+            "weights": str(golden_checkpoint),
             "precision": "float32",
             **model,
         }

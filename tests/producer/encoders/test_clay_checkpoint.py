@@ -31,8 +31,8 @@ def load(make_spec: MakeSpec, sentinel_2: Sensor) -> Load:
 
 
 @pytest.fixture(scope="module")
-def golden(shared_data: Path) -> Path:
-    return shared_data / "clay_golden.ckpt"
+def golden(golden_checkpoint: Path) -> Path:
+    return golden_checkpoint
 
 
 @pytest.fixture
