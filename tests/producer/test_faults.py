@@ -352,7 +352,7 @@ def test_another_scale_than_the_sensor_s_is_refused(shared_data: Path, tmp_path:
         for asset in item["assets"].values():
             asset["raster:bands"][0]["scale"] = 0.001
 
-    with pytest.raises(SourceError, match=r"has the scale 0.001; expected 0.0001"):
+    with pytest.raises(SourceError, match=r"has the scale 0.001 .expected 0.0001"):
         make(copy_item(shared_data / SCENE / "item.json", tmp_path, scale))
 
 

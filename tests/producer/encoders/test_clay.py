@@ -169,7 +169,7 @@ def test_patches_are_the_output_tokens_and_layers_come_in_order(make_clay: MakeC
 
 
 def test_a_layer_the_model_does_not_have_is_refused(make_clay: MakeClay) -> None:
-    with pytest.raises(EncoderError, match=r"layer 6; expected 1 to 2"):
+    with pytest.raises(EncoderError, match=r"layer 6 .expected 1 to 2"):
         make_clay(outputs={"patches": {"layers": [1, 6]}})
 
 
