@@ -147,7 +147,7 @@ def test_scenes_are_counted_by_their_pixels(shared_data: Path) -> None:
             "chips": {"layout": "scene", "size": 100},
         }
     )
-    assert made.chips["expected"] == made.chips["with_imagery"] == (1024 // 100) ** 2
+    assert made.chips["expected"] == made.chips["with_imagery"] == (512 // 100) ** 2
     assert made.rates is None
     assert made.hours is None
     assert made.bytes_to_read <= sum(path.stat().st_size for path in item.parent.glob("*.tif"))
@@ -291,10 +291,10 @@ def test_waiting_for_a_core_is_not_the_model_s_time(tmp_path: Path, monkeypatch:
     assert 0 < made.shares.inference < 0.5
 
 
-def test_patches_are_counted_with_the_bytes(shared_data: Path, tmp_path: Path) -> None:
+def test_patches_are_counted_with_the_bytes(golden_checkpoint: Path, tmp_path: Path) -> None:
     program("sample", str(tmp_path / "first"))
     document = yaml.safe_load((tmp_path / "first" / "release.yaml").read_text())
-    model = {"encoder": "clay", "weights": str(shared_data / "clay_golden.ckpt"), "precision": "float32"}
+    model = {"encoder": "clay", "weights": str(golden_checkpoint), "precision": "float32"}
     document |= {"model": model, "chips": {"size": 64}}
     made = []
     for patches in (False, True):
