@@ -85,7 +85,8 @@ def test_init_writes_a_spec_that_is_one_and_overwrites_nothing(tmp_path: Path, r
     assert {f"{key}:" for key in Spec.model_fields} <= set(text.split())
     (tmp_path / "release.yaml").write_text(text.replace("size: 128", "size: 12O"))
     made = run("produce", "--out", "out", cwd=tmp_path, code=2)
-    assert "release.yaml:42: chips.size: found '12O'" in made.stderr
+    line = text.splitlines().index(next(row for row in text.splitlines() if row.startswith("  size: 128"))) + 1
+    assert f"release.yaml:{line}: chips.size: found '12O' (expected a whole number)." in made.stderr
     assert "exists with other content" in run("init", cwd=tmp_path, code=2).stderr
 
 

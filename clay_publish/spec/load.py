@@ -11,7 +11,6 @@ from typing import Any, get_args
 import shapely
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from clay_publish.errors import SpecError, shown
 from clay_publish.geo.area import parse_area
@@ -236,15 +235,42 @@ def _explain(error: ValidationError, where: str, document: Document) -> SpecErro
     return SpecError(where, f"has {len(faults)} errors", fix=f"\n{listed}")
 
 
-def _described(each: ErrorDetails, place: str) -> SpecError:
+def _described(each: Mapping[str, Any], place: str) -> SpecError:
     if each["type"] == "extra_forbidden":
         near = _nearest(each["loc"])
         hint = f"Did you mean {near!r}?" if near else f"Known keys: {', '.join(_keys_beside(each['loc']))}."
         return SpecError(place, "is an unknown key", fix=hint)
     if each["type"] == "missing":
         return SpecError(place, "is missing", fix="Add it.")
-    message = str(each["msg"]).removeprefix("Value error, ")
-    return SpecError(place, f"found {shown(each['input'])}", _lower(message).removeprefix("expected "))
+    told = _EXPECTED.get(each["type"])
+    if told is None:
+        message = str(each["msg"]).removeprefix("Value error, ")
+        return SpecError(place, f"found {shown(each['input'])}", _lower(message).removeprefix("expected "))
+    return SpecError(place, f"found {shown(each['input'])}", told.format(**each.get("ctx", {})))
+
+
+_EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "keys and values",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "less_than_equal": "a number of at most {le:g}",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "model_type": "keys and values",
+    "string_pattern_mismatch": "text of the form {pattern}",
+    "string_too_long": "at most {max_length:,} characters",
+    "string_type": "text",
+    "too_long": "at most {max_length} entries",
+    "too_short": "at least {min_length} entries",
+}
+"""Kind of pydantic's error → what is valid; other kinds are our own validators, which say it themselves."""
 
 
 def _nearest(loc: Place) -> str | None:
