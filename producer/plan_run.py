@@ -15,8 +15,8 @@ from clay_publish.geo.utm_zones import SQUARE
 from clay_publish.producer.calibrate import calibrate as time_chips
 from clay_publish.producer.layouts.base import Counts
 from clay_publish.producer.planning.estimate import Estimate, estimate, stated_rates
-from clay_publish.producer.planning.files import write_estimate
-from clay_publish.producer.planning.previous_version import check_growth, compare
+from clay_publish.producer.planning.files import as_planned, write_estimate
+from clay_publish.producer.planning.previous_version import PreviousVersion
 from clay_publish.producer.unit_plan import read_inputs
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths
@@ -95,16 +95,23 @@ def plan(spec: Spec, release: Release, *, calibrate: int | None = None, report: 
         SpecError, SourceError, LicenseError, EncoderError: as `produce`.
     """
     inputs = read_inputs(spec, report=report)
-    comparison, stays = None, frozenset[str]()
+    comparison = split = None
     if spec.previous is not None:
-        comparison, stays = compare(inputs.selection, Release(spec.previous), inputs.fingerprint)
-        check_growth(inputs, inputs.plan(inputs.selection.considered).units)
+        inputs = inputs.with_images(as_planned(release, inputs.selection.considered, inputs.sensor))
+        previous = PreviousVersion(inputs)
+        comparison, split = previous.compare(), previous.split(inputs.plan())
     rates, shares = stated_rates(spec), None
     if calibrate is not None:
         report(Progress("plan", 1, 3, f"timing {calibrate} chips"))
         rates, shares = time_chips(inputs, chips=calibrate)
     report(Progress("plan", 2, 3, "counting cells"))
-    made, counts = estimate(inputs, rates=rates, shares=shares, comparison=comparison, stays=stays)
+    made, counts = estimate(
+        inputs,
+        rates=rates,
+        shares=shares,
+        comparison=comparison,
+        split=None if split is None else (split.reused, split.to_compute),
+    )
     write_estimate(release, made, counts)
     draw(release, counts)
     report(Progress("plan", 3, 3, f"{made.chips['expected']} chips"))

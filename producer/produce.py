@@ -12,7 +12,7 @@ from clay_publish.producer.execution.reuse import take_over
 from clay_publish.producer.execution.run import Engine, Run, finish, run_units
 from clay_publish.producer.outputs.patches import told_before
 from clay_publish.producer.planning.files import as_planned, keep_files
-from clay_publish.producer.planning.previous_version import check_growth
+from clay_publish.producer.planning.previous_version import PreviousVersion, PublishedTables
 from clay_publish.producer.planning.share import Share
 from clay_publish.producer.sources.sensor_check import size_note
 from clay_publish.producer.sources.sources_table import write_sources
@@ -77,10 +77,11 @@ def begin(
         ReleaseError: the directory was begun with another plan.
     """
     inputs = read_inputs(spec, encoder=encoder, report=report)
-    selection = inputs.selection
-    considered = as_planned(release, selection.considered, inputs.sensor)
-    plan = inputs.plan(considered)
-    check_growth(inputs, plan.units)
+    considered = as_planned(release, inputs.selection.considered, inputs.sensor)
+    inputs = inputs.with_images(considered)
+    plan = inputs.plan()
+    if spec.previous is not None:
+        plan = PreviousVersion(inputs).split(plan).plan
     work = make_work(release, spec, encoder, plan.fingerprint, len(plan.units))
     keep_files(release, plan, considered)
     plan.adopt(release)
@@ -90,11 +91,11 @@ def begin(
     if note is not None:
         report(Progress("plan", 0, 0, note))
     release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
-    write_sources(release, considered, selection.broken)
+    write_sources(release, considered, inputs.selection.broken)
     run = Run.of(plan, work, inputs.layout.ground_size(plan.units), report=report, held=held, share=share)
     if spec.previous is not None:
-        taken = take_over(run.units, work, Release(spec.previous))
-        report(Progress("plan", 0, 0, f"{taken} of {len(run.units)} units are as in the version before"))
+        chips = take_over(run.units, work, PublishedTables(Release(spec.previous)))
+        report(Progress("plan", 0, 0, f"reused from {spec.previous}: {chips:,} chips"))
     return run
 
 

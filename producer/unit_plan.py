@@ -1,8 +1,8 @@
 """What a run will do, fixed before it starts: its inputs, units of work, and the hash that a resumed run must meet."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clay_publish.errors import ReleaseError, shown
@@ -128,14 +128,18 @@ class Inputs:
         """Metres a pixel; of a layout that keeps the pixels of the images, the sensor's."""
         return self.layout.gsd or self.sensor.gsd
 
-    def plan(self, considered: Sequence[Considered]) -> Plan:
+    def with_images(self, considered: list[Considered]) -> "Inputs":
+        """The same, with more known of the images."""
+        return replace(self, selection=replace(self.selection, considered=considered))
+
+    def plan(self) -> Plan:
         """The units of a run.
 
         Raises:
             SourceError: no image gives a whole chip.
         """
         decided = decided_by(self.spec, self.fingerprint)
-        return Plan(self.layout.units(considered, self.areas, decided), self.fingerprint, decided)
+        return Plan(self.layout.units(self.selection.considered, self.areas, decided), self.fingerprint, decided)
 
 
 def read_inputs(spec: Spec, *, encoder: Encoder | None = None, report: Report) -> Inputs:

@@ -64,8 +64,8 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     yield f"bytes       {size(made.bytes_to_read)} to read; to store {stored}"
     yield f"cost        {_cost(made)}"
     if made.comparison is not None:
-        yield f"taken over  {chips['with_imagery'] - chips['to_make']:,} chips; {chips['to_make']:,} to make"
         c = made.comparison
+        yield f"reused      {chips['reused']:,} chips from {c.previous}; to compute: {chips['to_make']:,}"
         model = "same model" if c.same_model else "another model: all is made anew"
         yield (
             f"since       {c.previous}: images {c.stays:,} stay, {c.new:,} new, {c.mended:,} mended, {c.changed:,}"

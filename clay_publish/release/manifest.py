@@ -55,8 +55,6 @@ class RunRecord(BaseModel):
     """What a reader should know of single images."""
     usd: float | None = None
     energy_kwh: float | None = None
-    units: list[str] = []
-    """Ids of the units that were made, for the version after to take over: hashes of all that decides their rows."""
 
 
 class Manifest(BaseModel):
@@ -146,7 +144,6 @@ def derive_run_record(release: Release) -> RunRecord:
         seconds=round(seconds, 3),
         device=receipts[0].device,
         usd=None if price is None else round(seconds / 3600 * price, 4),
-        units=[receipt.unit for receipt in receipts if receipt.error is None],
         notes=sorted({note for receipt in receipts for note in receipt.notes}),
     )
 

@@ -101,8 +101,16 @@ def inside(area: shapely.Geometry | None, lon: Floats, lat: Floats) -> npt.NDArr
     return np.asarray(shapely.intersects_xy(area, lon, lat))
 
 
-def read_scene(item: SourceItem, reading: Reading, area: shapely.Geometry | None) -> Generator[ChipBlock]:
+def read_scene(
+    item: SourceItem, reading: Reading, area: shapely.Geometry | None, left_out: npt.NDArray[np.bool_] | None = None
+) -> Generator[ChipBlock]:
     """Chips of an image, a row of chips at a time and at most `MEMORY` bytes at once.
+
+    Args:
+        item: the image.
+        reading: what it is read for.
+        area: only chips whose centre lies in it.
+        left_out: [rows, columns], chips that are not asked for.
 
     Raises:
         ImageryError: the image cannot be opened or read, or is not what its item says.
@@ -116,7 +124,7 @@ def read_scene(item: SourceItem, reading: Reading, area: shapely.Geometry | None
         scene = SceneChips(item, fine, reading.rules.size)
         for left, right in _panels(opened, scene):
             for strip in strips(opened, fine, left=left, right=right, rows=scene.size, threads=reading.threads):
-                block = _block(strip, scene, reading, area)
+                block = _block(strip, scene, reading, area, left_out)
                 if block is not None:
                     yield block
 
@@ -134,14 +142,21 @@ def _panels(opened: list[OpenBand], scene: SceneChips) -> Iterator[tuple[int, in
         yield first * scene.size, min(first + chips, scene.columns) * scene.size
 
 
-def _block(strip: Strip, scene: SceneChips, reading: Reading, area: shapely.Geometry | None) -> ChipBlock | None:
+def _block(
+    strip: Strip,
+    scene: SceneChips,
+    reading: Reading,
+    area: shapely.Geometry | None,
+    left_out: npt.NDArray[np.bool_] | None,
+) -> ChipBlock | None:
     sensor, bands, rules = reading.sensor, reading.bands, reading.rules
     size, item = scene.size, scene.item
     count = strip.values[0].shape[1] // size
     cols = np.arange(count, dtype=np.int32) + np.int32(strip.left // size)
     rows = np.full(count, strip.top // size, dtype=np.int32)
     lon, lat = scene.centres(rows, cols)
-    mine = np.flatnonzero(inside(area, lon, lat))
+    asked = inside(area, lon, lat)
+    mine = np.flatnonzero(asked if left_out is None else asked & ~left_out[rows, cols])
     if not len(mine):
         return None
     reading.offsets.look(item, strip.values[: len(bands)], strip.valid[: len(bands)])

@@ -74,16 +74,15 @@ class _Acquisition:
     def first(self) -> SourceItem:
         return self.items[0]
 
-    def distance(self, window: Window) -> float:
-        """Seconds from the middle of the window."""
-        return abs((self.first.acquired - window.middle).total_seconds())
-
 
 @dataclass
 class _Cell:
     """What becomes of one cell."""
 
-    candidates: list[int]
+    candidates: dict[int, SourceItem] = field(default_factory=dict)
+    """The first image of each acquisition that reaches it. Others of the acquisition have no say: which of them a unit
+    knows depends on its other cells."""
+    order: list[int] = field(default_factory=list)
     """Acquisitions still to be tried, the best first."""
     reason: str | None = "no_imagery"
     detail: str | None = None
@@ -128,6 +127,11 @@ def _canvas(cells: Cells, rules: ChipSpec, row: int, col: int) -> Canvas:
     return Canvas(epsg, float(west), float(north), cells.grid.cell / rules.size, pixels, pixels)
 
 
+def _rank_of(item: SourceItem, cloud: float, window: Window) -> tuple[float, float, str]:
+    unknown = (item.cloud_cover or 0.0) / 100
+    return (unknown if np.isnan(cloud) else cloud, abs((item.acquired - window.middle).total_seconds()), item.id)
+
+
 @dataclass
 class _Piece:
     """One superblock: its cells, and the acquisitions that may fill them."""
@@ -144,7 +148,7 @@ class _Piece:
         self.rows, self.cols = self.cells.rows[self.members], self.cells.cols[self.members]
         self.outlines = self.cells.grid.footprints(self.canvas.epsg, self.rows, self.cols)
         self.lon, self.lat = self.cells.grid.centers(self.canvas.epsg, self.rows, self.cols)
-        self.found = [_Cell([]) for _ in self.rows]
+        self.found = [_Cell() for _ in self.rows]
         size = self.reading.rules.size
         # The system gives memory to zeros once they are written to.
         self.pixels = np.zeros((len(self.rows), len(self.reading.bands), size, size), dtype=np.float32)
@@ -152,10 +156,10 @@ class _Piece:
     def read(self, window: Window) -> ChipBlock:
         """Choose and read: acquisitions in each cell's order until one gives enough."""
         clouds = self._rank(window)
-        while waiting := [n for n, cell in enumerate(self.found) if cell.candidates and cell.reason is not None]:
+        while waiting := [n for n, cell in enumerate(self.found) if cell.order and cell.reason is not None]:
             wanted: dict[int, list[int]] = {}
             for n in waiting:
-                wanted.setdefault(self.found[n].candidates.pop(0), []).append(n)
+                wanted.setdefault(self.found[n].order.pop(0), []).append(n)
             for number, places in sorted(wanted.items()):
                 self._try(number, places, clouds[number])
         return self._block(window)
@@ -168,26 +172,24 @@ class _Piece:
         """
         clouds = []
         for number, acquisition in enumerate(self.acquisitions):
-            touches = np.zeros(len(self.rows), dtype=bool)
+            reached = np.zeros(len(self.rows), dtype=bool)
             for item in acquisition.items:
-                touches |= _touches(item, self.outlines)
-            for n in np.flatnonzero(touches).tolist():
-                self.found[n].candidates.append(number)
-                self.found[n].tried += [item.id for item in acquisition.items]
-            clouds.append(self._clouds(acquisition, touches))
+                mine = touches(item.geometry, self.outlines)
+                reached |= mine
+                for n in np.flatnonzero(mine).tolist():
+                    self.found[n].candidates.setdefault(number, item)
+                    self.found[n].tried.append(item.id)
+            clouds.append(self._clouds(acquisition, reached))
         for n, cell in enumerate(self.found):
-            cell.candidates.sort(key=lambda number: self._rank_of(number, float(clouds[number][n]), window))
+            cell.order = sorted(
+                cell.candidates, key=lambda number: _rank_of(cell.candidates[number], float(clouds[number][n]), window)
+            )
             if not cell.candidates:
                 self._explain(n, cell)
         return clouds
 
-    def _rank_of(self, number: int, cloud: float, window: Window) -> tuple[float, float, str]:
-        acquisition = self.acquisitions[number]
-        unknown = (acquisition.first.cloud_cover or 0.0) / 100
-        return (unknown if np.isnan(cloud) else cloud, acquisition.distance(window), acquisition.first.id)
-
     def _explain(self, n: int, cell: _Cell) -> None:
-        left_out = [item.id for item in self.cells.excluded if _touches(item, self.outlines[n : n + 1])[0]]
+        left_out = [item.id for item in self.cells.excluded if touches(item.geometry, self.outlines[n : n + 1])[0]]
         if left_out:
             cell.reason, cell.tried = "excluded", left_out
 
@@ -308,9 +310,9 @@ class _Piece:
         )
 
 
-def _touches(item: SourceItem, outlines: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+def touches(footprint: shapely.Geometry | None, outlines: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
     """Which cells an image may have pixels of; all of them where it does not say where it lies."""
-    if item.geometry is None:
+    if footprint is None:
         return np.ones(len(outlines), dtype=bool)
-    shapely.prepare(item.geometry)
-    return np.asarray(shapely.intersects(item.geometry, outlines))
+    shapely.prepare(footprint)
+    return np.asarray(shapely.intersects(footprint, outlines))

@@ -84,7 +84,8 @@ class Estimate(BaseModel):
     files: int
     """Embeddings files."""
     chips: dict[str, int]
-    """`expected`, `with_imagery`, without by reason; `to_make`: those with imagery that are not taken over."""
+    """`expected`, `with_imagery`, without by reason; `reused`: those with imagery whose rows are taken from the version
+    before; `to_make`: the others with imagery, which are computed."""
     windows: list[WindowCount]
     km2: dict[str, float]
     """`area` where the spec gives one; `expected` and `with_imagery` by the ground of the chips."""
@@ -112,7 +113,7 @@ def estimate(
     rates: Rates | None,
     shares: Shares | None = None,
     comparison: Comparison | None = None,
-    stays: frozenset[str] = frozenset(),
+    split: tuple[int, int] | None = None,
 ) -> tuple[Estimate, Counts]:
     """Count and price a run. No pixel is read.
 
@@ -121,7 +122,7 @@ def estimate(
         rates: stated in the spec or measured; None where neither.
         shares: where the time went, if measured.
         comparison: with the version before.
-        stays: images whose chips are taken over from it, where a square has no other.
+        split: chips with imagery that are reused from it, and that are to be computed.
 
     Raises:
         SourceError: the spec asks for no chip at all.
@@ -136,7 +137,7 @@ def estimate(
             " ".join(inputs.layout.beyond(areas)) or "Choose a smaller chips.size or chips.gsd.",
         )
     chips = counts.with_imagery
-    to_make = sum(each.with_imagery for each in counts.squares if not each.items <= stays)
+    reused, to_make = split or (0, chips)
     ground = (size * gsd / 1000) ** 2
     usd = None if rates is None else rates.usd(to_make)
     budget = spec.cost.budget_usd
@@ -154,7 +155,7 @@ def estimate(
         left_out=_left_out(inputs.selection),
         tiles=len({each.square for each in counts.squares}),
         files=sum(1 for each in counts.squares if each.with_imagery),
-        chips={**_by_reason(counts), "to_make": to_make},
+        chips={**_by_reason(counts), "reused": reused, "to_make": to_make},
         windows=_windows(counts),
         km2=_km2(areas, counts, ground),
         per_scene=counts.per_scene,

@@ -12,7 +12,7 @@ import pyarrow as pa
 from clay_publish.errors import ImageryError, ReleaseError
 from clay_publish.geo.utm_grid import epsg_of
 from clay_publish.producer.imagery.raster import open_bands
-from clay_publish.producer.imagery.remote import etags
+from clay_publish.producer.imagery.remote import digests, etags
 from clay_publish.producer.imagery.strips import fine_grid
 from clay_publish.producer.layouts.base import Counts, SquareCount, UncoveredCells
 from clay_publish.producer.planning.cost import Rates, stored_bytes
@@ -39,6 +39,7 @@ def files_path(plan: str) -> str:
 @dataclass(frozen=True)
 class _Planned:
     etags: Mapping[str, str]
+    digests: Mapping[str, str]
     grid: RasterGrid | None
 
 
@@ -54,7 +55,8 @@ def as_planned(release: Release, considered: Sequence[Considered], instrument: S
         if each.status != "used":
             return each
         item, planned = each.item, known.get(_key(each.item))
-        item = replace(item, etags=etags(item) if planned is None else planned.etags)
+        now = planned or _Planned(etags(item), digests(item), None)
+        item = replace(item, etags=now.etags, digests=now.digests)
         if item.grid is None:
             grid = planned.grid if planned is not None else None
             item = replace(item, grid=grid or _opened_grid(item, instrument))
@@ -88,9 +90,11 @@ def _write(release: Release, path: str, items: Sequence[SourceItem]) -> None:
         "id": [_key(item) for item in items],
         "hrefs": [list(item.etags) for item in items],
         "etags": [list(item.etags.values()) for item in items],
+        "digests": [[item.digests.get(href) for href in item.etags] for item in items],
         "grid": [None if item.grid is None else json.dumps(asdict(item.grid)) for item in items],
     }
-    kinds = {"id": pa.string(), "hrefs": pa.list_(pa.string()), "etags": pa.list_(pa.string()), "grid": pa.string()}
+    texts = pa.list_(pa.string())
+    kinds = {"id": pa.string(), "hrefs": texts, "etags": texts, "digests": texts, "grid": pa.string()}
     write_table(release.store, path, pa.table({name: pa.array(columns[name], kind) for name, kind in kinds.items()}))
 
 
@@ -104,6 +108,7 @@ def _read(release: Release) -> dict[str, _Planned]:
     return {
         row["id"]: _Planned(
             dict(zip(row["hrefs"], row["etags"], strict=True)),
+            {href: digest for href, digest in zip(row["hrefs"], row["digests"], strict=True) if digest is not None},
             None if row["grid"] is None else _grid(json.loads(row["grid"])),
         )
         for row in rows

@@ -97,7 +97,14 @@ class SourceItem:
     updated: str
     """For choosing among versions of the same item."""
     etags: Mapping[str, str] = field(default_factory=dict)
-    """What identifies the content of each href when the run was planned."""
+    """What tells, while the run lasts, whether the content of an href is the planned one."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the hrefs that are local files."""
+
+    @property
+    def contents(self) -> Mapping[str, str]:
+        """What identifies the content of each href: on any machine, and in the next version."""
+        return {**self.etags, **{href: f"sha256:{digest}" for href, digest in self.digests.items()}}
 
     @property
     def files(self) -> tuple[BandFile, ...]:
