@@ -49,7 +49,7 @@ def publish(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Publish a version: all of it or nothing, and never other bytes under a version that is out."""
+    """Publish a version atomically. A published version is immutable."""
     from clay_publish.release.directory import Release
 
     before = _before(Release(where))
@@ -100,12 +100,12 @@ def mirror(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Copy a published version from one place to another, judged and verified like any other."""
+    """Copy a published version to another host, validated and verified like any other."""
     _send(source, to, None, dry_run=dry_run, verify=verify, force=None, create=create, json=json, quiet=quiet)
 
 
 def versions(place: Place, json: Json = False) -> None:
-    """List the versions that are out."""
+    """List published versions."""
     from clay_publish.publish import versions as ask
 
     _show(ask(place), json)
@@ -114,12 +114,15 @@ def versions(place: Place, json: Json = False) -> None:
 def yank(
     place: Place,
     version: Annotated[str, typer.Argument(help="The version.")],
-    reason: Annotated[str, typer.Option(help="What readers should know.")],
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="What readers should know.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take an earlier yank back.")] = False,
     json: Json = False,
 ) -> None:
     """Mark a version as one that should not be used any more. Nothing is deleted."""
     from clay_publish.publish import yank as mark
 
+    if undo == (reason is not None):
+        raise PublishError("yank", "needs either --reason TEXT or --undo", "one of them")
     _show(mark(place, version, reason), json)
 
 
