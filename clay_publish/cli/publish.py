@@ -126,6 +126,28 @@ def yank(
     _show(mark(place, version, reason), json)
 
 
+def audit(
+    place: Place,
+    quick: Annotated[bool, typer.Option("--quick", help="Compare names and sizes only, not checksums.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare every published version with what the host holds. Exit code 1: something is missing or changed."""
+    from clay_publish.publish.audit import audit as compare
+
+    screen = Screen(quiet=quiet, as_json=json)
+    with screen.progress() as report:
+        found = compare(place, quick=quick, report=report)
+    lines = [
+        f"{fault.fault:<12} {fault.place}" + (f": {fault.detail}" if fault.detail else "") for fault in found.faults
+    ]
+    count = f"{len(found.faults):,} differences" if found.faults else "no differences"
+    lines.append(f"{place}: {len(found.versions):,} versions, {found.files:,} files, {count}")
+    screen.result("\n".join(lines), found.model_dump(mode="json"))
+    if found.faults:
+        raise typer.Exit(1)
+
+
 def _show(found: "Versions", as_json: bool) -> None:
     lines = [
         f"{v.version}" + (" latest" if v.version == found.latest else "") + (f" YANKED: {v.yanked}" if v.yanked else "")

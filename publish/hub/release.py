@@ -82,6 +82,7 @@ def publish_to_hub(
     receipt = PublishReceipt(
         target=target,
         where=f"{repository.where}/tree/{tag}",
+        web=f"{repository.where}/tree/{tag}",
         name=package.manifest.name,
         version=package.version,
         state="unchanged" if tagged else "dry run",

@@ -14,7 +14,7 @@ from huggingface_hub import HfFileSystem
 from s3_servers import send
 
 from clay_publish.errors import PublishError
-from clay_publish.publish import versions, yank
+from clay_publish.publish import audit, versions, yank
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import read_manifest, write_manifest
 
@@ -296,3 +296,26 @@ def test_foreign_tags_are_ignored(sample_release: Path, hub: Hub) -> None:
     repository = hub.repositories["clay/shore"]
     repository.tags |= {"vision": repository.refs["main"], "v2": repository.refs["main"]}
     assert [v.version for v in versions(PLACE).versions] == ["1.0.0"]
+
+
+@lfs_only
+@pytest.mark.parametrize("place", [PLACE, "hf/clay/shore", "hf://datasets/clay/shore", "hf://clay/shore"])
+def test_every_spelling_of_a_repository_names_it(sample_release: Path, hub: Hub, place: str) -> None:  # noqa: ARG001
+    send(sample_release, PLACE, create=True)
+    assert [v.version for v in versions(place).versions] == ["1.0.0"]
+
+
+@lfs_only
+def test_an_audit_finds_what_differs_on_the_hub(sample_release: Path, hub: Hub) -> None:
+    send(sample_release, PLACE, create=True)
+    assert audit(PLACE).faults == []
+    repository = hub.repositories["clay/shore"]
+    commit = repository.tags["v1.0.0"]
+    files = dict(repository.commits[commit])
+    lost, changed = min(path for path in files if path.startswith("embeddings/")), "gaps.geojson"
+    del files[lost]
+    files[changed] = File(files[changed].size, None, b"x" * files[changed].size)
+    files["extra.txt"] = File(1, None, b"x")
+    repository.commits[commit] = files
+    found = {(fault.place, fault.fault) for fault in audit(PLACE).faults}
+    assert found == {(f"1.0.0/{lost}", "missing"), (f"1.0.0/{changed}", "changed"), ("1.0.0/extra.txt", "surplus")}
