@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from program import run_forked, run_script
 
+pytest_plugins = ["tiny_release"]
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -149,7 +149,7 @@ def a_stray_file(broken: Broken) -> None:
     (broken.folder / "embeddings" / "_SUCCESS").write_text("done")
 
 
-@mutation("SCH013", "a file name that names no window", also="STC004 COV TIM GEO RDR006")
+@mutation("SCH013", "a file name that names no window", also="SCH016 STC004 COV TIM GEO RDR006")
 def a_nameless_file(broken: Broken) -> None:
     broken.rename("embeddings/zone=18/part-00000.parquet")
 
