@@ -124,8 +124,8 @@ class Encoding:
         return turned
 
     def encode(self, vectors: Floats) -> Codes:
-        """Return the codes of [n, dimensions] vectors."""
-        parts = [self._encode(vectors[n : n + _BLOCK]) for n in range(0, max(1, len(vectors)), _BLOCK)]
+        """Return the codes of [n, dimensions] vectors; those that are not finite are encoded as zeros."""
+        parts = [self._encode(_finite(vectors[n : n + _BLOCK])) for n in range(0, max(1, len(vectors)), _BLOCK)]
         planes = tuple(np.concatenate([part.planes[k] for part in parts]) for k in range(self.bits))
         return Codes(planes, np.concatenate([part.factor for part in parts]))
 
@@ -154,6 +154,10 @@ class Encoding:
         turned = self.rotate(vectors).T.astype(np.float64)
         lengths = np.linalg.norm(turned, axis=1, keepdims=True)
         return Query(self, (turned / np.where(lengths > 0, lengths, 1)).astype(np.float32))
+
+
+def _finite(vectors: Floats) -> Floats:
+    return np.where(np.isfinite(vectors).all(axis=1)[:, None], vectors, np.float32(0))
 
 
 def _hadamard(rows: Floats) -> None:
