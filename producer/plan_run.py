@@ -27,7 +27,6 @@ from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.semver import check_previous
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import sensor
 
 PICTURE = f"{paths.RUN}/plan.png"
 
@@ -100,11 +99,12 @@ def plan(spec: Spec, release: Release, *, calibrate: int | None = None, report: 
     Raises:
         SpecError, SourceError, LicenseError, EncoderError: as `produce`.
     """
-    instrument = sensor(spec.sensor)
+    instrument = spec.instrument
     encoder = load_encoder(spec, instrument)
     areas = [None if block.area is None else read_area(block.area) for block in spec.imagery]
     report(Progress("plan", 0, 3, "reading the sources"))
-    selection = select(spec, instrument, [None if area is None else area.geometry for area in areas])
+    grounds = [None if area is None else area.geometry for area in areas]
+    selection = select(spec, instrument, grounds, [band.name for band in encoder.bands])
     gsd = None if spec.chips.layout == "scene" else spec.chips.gsd or instrument.gsd
     fingerprint = fingerprint_of(spec, instrument, encoder, gsd)
     check_previous(spec, fingerprint)

@@ -34,7 +34,7 @@ from clay_publish.release.manifest import RunRecord
 from clay_publish.release.semver import check_previous
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Running, Spec
-from clay_publish.spec.sensors import Sensor, sensor
+from clay_publish.spec.sensors import Sensor
 
 
 def engine_of(means: Running) -> Engine:
@@ -68,7 +68,7 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
         ReleaseError: the directory was begun with another plan, or no chip could be embedded.
     """
     engine = engine_of(spec.run)
-    encoder = encoder or load_encoder(spec, sensor(spec.sensor))
+    encoder = encoder or load_encoder(spec, spec.instrument)
     with lease(release) as held:
         release.store.remove_orphans()
         run = begin(spec, release, encoder, report=report, held=held)
@@ -86,10 +86,10 @@ def begin(
         SpecError, SourceError, LicenseError, EncoderError: as `produce`.
         ReleaseError: the directory was begun with another plan.
     """
-    instrument = sensor(spec.sensor)
+    instrument = spec.instrument
     report(Progress("plan", 0, 0, "reading the sources"))
     areas = [None if block.area is None else read_area(block.area).geometry for block in spec.imagery]
-    selection = select(spec, instrument, areas)
+    selection = select(spec, instrument, areas, [band.name for band in encoder.bands])
     considered = as_planned(release, selection.considered, instrument)
     plan, gsd = make_plan(spec, instrument, encoder, considered, areas)
     check_previous(spec, plan.fingerprint)

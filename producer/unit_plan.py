@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import shapely
@@ -93,7 +93,10 @@ def unit_id(items: Iterable[SourceItem], ground: bytes | None, decided: dict[str
     Not of the release's name and version: the next version takes over units that have not changed.
     """
     document = {
-        "items": [[item.id, item.window.token, item.offset, sorted(item.etags.values())] for item in items],
+        "items": [
+            [item.id, item.window.token, [astuple(band) for band in item.resolved], sorted(item.etags.values())]
+            for item in items
+        ],
         "ground": None if ground is None else hashlib.sha256(ground).hexdigest(),
         "decided": {key: value for key, value in decided.items() if key not in {"name", "version"}},
     }

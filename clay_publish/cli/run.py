@@ -55,7 +55,7 @@ def _put(path: Path, data: bytes) -> None:
         raise StoreError(str(path), f"cannot be written ({error.strerror})") from error
 
 
-_DAMAGE = ("unreadable", "source_changed", "failed")
+_DAMAGE = ("unreadable", "source_changed", "failed", "implausible")
 """Reasons that are no property of the ground or the sky."""
 
 

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,11 @@ from clay_publish.errors import ImageryError
 from clay_publish.producer.encoders import ChipBatch, Encoded
 from clay_publish.producer.execution.context import READERS, Pace, Work
 from clay_publish.producer.imagery.chips import ChipBlock, Reading
+from clay_publish.producer.imagery.pixel_evidence import Examined, examine
+from clay_publish.producer.imagery.raster import readers
 from clay_publish.producer.imagery.remote import SourceChangedError, check_unchanged
 from clay_publish.producer.layouts.scene import read_scene
-from clay_publish.producer.layouts.utm import read_cells
+from clay_publish.producer.layouts.utm import Refused, read_cells
 from clay_publish.producer.outputs.missing import Reason, lost_rows
 from clay_publish.producer.outputs.parts import (
     COVERAGE,
@@ -29,6 +31,7 @@ from clay_publish.producer.outputs.parts import (
 )
 from clay_publish.producer.outputs.patches import PatchParts
 from clay_publish.producer.outputs.reference import REFERENCE, lowest, reference_rows
+from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.unit_plan import Unit
 from clay_publish.release.directory import DataFile
 from clay_publish.release.unit_receipts import PartEntry, UnitReceipt
@@ -59,9 +62,12 @@ def run_unit(unit: Unit, work: Work) -> UnitReceipt:
     """
     rows = _Rows()
     reading = Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS)
+    unit, refused, notes = _examined(unit, work)
+    if refused and unit.cells is None:
+        return _lose(unit, work, "implausible", detail=refused[0].sentence, notes=notes)
     try:
         with _patch_parts(unit, work) as patches:
-            for block in _ahead(_read(unit, reading), work.pace):
+            for block in _ahead(_read(unit, reading, refused), work.pace):
                 work.pace.check()
                 _embed(block, unit, work, rows, patches)
     except ImageryError as problem:
@@ -75,7 +81,7 @@ def run_unit(unit: Unit, work: Work) -> UnitReceipt:
         parts[REFERENCE] = write_part(work.release, unit.id, REFERENCE, rows.references)
     if rows.coverage:
         parts[COVERAGE] = write_part(work.release, unit.id, COVERAGE, rows.coverage)
-    return _finish(unit, work, parts, rows.counts, notes=reading.offsets.notes())
+    return _finish(unit, work, parts, rows.counts, notes=notes)
 
 
 def set_aside(unit: Unit, work: Work, detail: str, error: str, reason: Reason = "failed") -> UnitReceipt:
@@ -91,9 +97,40 @@ def set_aside(unit: Unit, work: Work, detail: str, error: str, reason: Reason = 
     return _lose(unit, work, reason, detail=detail, error=error)
 
 
-def _lose(unit: Unit, work: Work, reason: Reason, *, detail: str, error: str) -> UnitReceipt:
+def _examined(unit: Unit, work: Work) -> tuple[Unit, tuple[Refused, ...], list[str]]:
+    """Look at a sample of each image's pixels, before candidates are ranked.
+
+    Returns:
+        The unit with the images that can be used (in `scene`, with its one image), those that cannot, and what a
+        reader of the release should know of them.
+    """
+
+    def look(item: SourceItem) -> Examined | None:
+        accept = work.spec.imagery[item.block].accept_values
+        try:
+            return examine(item, work.sensor, accept=accept, release=work.release)
+        except ImageryError:
+            return None  # reading it meets the same error, and records it
+
+    with readers(min(READERS, max(1, len(unit.items)))) as pool:
+        found = list(zip(unit.items, pool.map(look, unit.items), strict=True))
+    refused = tuple(
+        Refused(seen.item, seen.evidence.sentences[0])
+        for _, seen in found
+        if seen is not None and seen.evidence.status == "implausible"
+    )
+    notes = [sentence for _, seen in found if seen is not None for sentence in seen.evidence.sentences]
+    out = {each.item.id for each in refused} if unit.cells is not None else set()
+    items = tuple(item if seen is None else seen.item for item, seen in found if item.id not in out)
+    return replace(unit, items=items), refused, notes
+
+
+def _lose(
+    unit: Unit, work: Work, reason: Reason, *, detail: str, error: str | None = None, notes: list[str] | None = None
+) -> UnitReceipt:
     rows, counts = lost_rows(unit, work.spec.chips.size, reason, detail)
-    return _finish(unit, work, {COVERAGE: write_part(work.release, unit.id, COVERAGE, [rows])}, counts, error=error)
+    parts = {COVERAGE: write_part(work.release, unit.id, COVERAGE, [rows])}
+    return _finish(unit, work, parts, counts, error=error, notes=notes)
 
 
 def _finish(
@@ -118,9 +155,9 @@ def _finish(
     return write_receipt(work.release, receipt)
 
 
-def _read(unit: Unit, reading: Reading) -> Generator[ChipBlock]:
+def _read(unit: Unit, reading: Reading, refused: tuple[Refused, ...]) -> Generator[ChipBlock]:
     if unit.cells is not None:
-        return read_cells(unit.cells, unit.items, unit.window, reading)
+        return read_cells(unit.cells, unit.items, unit.window, reading, refused)
     (item,) = unit.items
     check_unchanged(item)
     return read_scene(item, reading, unit.area)

@@ -14,7 +14,7 @@ from rasterio.enums import Resampling
 from clay_publish.errors import ImageryError
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
-from clay_publish.producer.imagery.chips import ChipBlock, Reading, check_numbers, judge, normalise
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, judge, normalise
 from clay_publish.producer.imagery.remote import SourceChangedError
 from clay_publish.producer.imagery.warp import Canvas, Images, Layer, images
 from clay_publish.producer.layouts.scene import cloudy
@@ -94,7 +94,21 @@ class _Cell:
     used: tuple[str, ...] = ()
 
 
-def read_cells(cells: Cells, items: tuple[SourceItem, ...], window: Window, reading: Reading) -> Generator[ChipBlock]:
+@dataclass(frozen=True)
+class Refused:
+    """An image whose pixel values cannot be what its item says."""
+
+    item: SourceItem
+    sentence: str
+
+
+def read_cells(
+    cells: Cells,
+    items: tuple[SourceItem, ...],
+    window: Window,
+    reading: Reading,
+    refused: tuple[Refused, ...] = (),
+) -> Generator[ChipBlock]:
     """Chips of a unit's cells, one superblock at a time.
 
     A superblock is warped whole and always the same one for a cell, so that a chip's pixels do not depend on which
@@ -106,10 +120,10 @@ def read_cells(cells: Cells, items: tuple[SourceItem, ...], window: Window, read
     blocks = groupby(order.tolist(), key=lambda n: (int(down[n]), int(right[n])))
     acquisitions = acquisitions_of(items)
     names = tuple(band.name for band in reading.bands)
-    with images(names, reading.sensor.nodata, reading.threads) as opened:
+    with images(names, reading.sensor, reading.threads) as opened:
         for (block_row, block_col), members in blocks:
             canvas = _canvas(cells, reading.rules, cut.row + block_row * cut.side, cut.col + block_col * cut.side)
-            yield _Piece(cells, canvas, np.array(list(members)), acquisitions, reading, opened).read(window)
+            yield _Piece(cells, canvas, np.array(list(members)), acquisitions, reading, opened, refused).read(window)
 
 
 def acquisitions_of(items: tuple[SourceItem, ...]) -> list[_Acquisition]:
@@ -138,6 +152,7 @@ class _Piece:
     acquisitions: list[_Acquisition]
     reading: Reading
     opened: Images
+    refused: tuple[Refused, ...] = ()
     found: list[_Cell] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -187,6 +202,11 @@ class _Piece:
         return (unknown if np.isnan(cloud) else cloud, acquisition.distance(window), acquisition.first.id)
 
     def _explain(self, n: int, cell: _Cell) -> None:
+        implausible = [each for each in self.refused if _touches(each.item, self.outlines[n : n + 1])[0]]
+        if implausible:
+            cell.reason, cell.detail = "implausible", implausible[0].sentence
+            cell.tried = [each.item.id for each in implausible]
+            return
         left_out = [item.id for item in self.cells.excluded if _touches(item, self.outlines[n : n + 1])[0]]
         if left_out:
             cell.reason, cell.tried = "excluded", left_out
@@ -237,12 +257,9 @@ class _Piece:
         for place, item in enumerate(acquisition.items):
             try:
                 read = self.opened.warp(self.opened.bands(item), self.canvas, Resampling.bilinear)
-                for statistics, (values, valid) in zip(self.reading.bands, read, strict=True):
-                    check_numbers(values, valid, self.reading.sensor, f"band {statistics.name}")
             except ImageryError as error:
                 self._blame(item, error)
                 continue
-            self.reading.offsets.look(item, [values for values, _ in read], [valid for _, valid in read])
             fresh = np.logical_and.reduce([valid for _, valid in read]) & (owner < 0)
             if not fresh.any():
                 continue
@@ -254,7 +271,13 @@ class _Piece:
     def _fill(self, places: list[int], item: SourceItem, read: list[Layer], fresh: npt.NDArray[np.bool_]) -> None:
         """Put an image's pixels where no other of its acquisition has any."""
         for band, (statistics, (values, valid)) in enumerate(zip(self.reading.bands, read, strict=True)):
-            made = normalise(values, valid, statistics, offset=item.offset, decibels=self.reading.sensor.decibels)
+            made = normalise(
+                values,
+                valid,
+                statistics,
+                item.scaling(statistics.name).to_input(self.reading.sensor),
+                decibels=self.reading.sensor.decibels,
+            )
             for n in places:
                 np.copyto(self.pixels[n, band], self._cut(made, n), where=self._cut(fresh, n))
 

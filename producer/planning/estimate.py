@@ -222,7 +222,9 @@ def _images(selection: Selection) -> dict[str, int]:
 
 def _left_out(selection: Selection) -> dict[str, int]:
     """Reasons without what they say of a single image."""
-    reasons = Counter(each.reason.partition(" (")[0] for each in selection.considered if each.reason)
+    reasons = Counter(
+        each.reason.partition(" (")[0] for each in selection.considered if each.reason and each.status != "used"
+    )
     reasons.update(each.reason.partition(": ")[2].partition(";")[0] for each in selection.broken)
     return dict(reasons.most_common())
 

@@ -124,7 +124,7 @@ def _was_bad(row: dict[str, Any] | None, unreadable: bool) -> bool:
 
 
 def _content(item: SourceItem) -> tuple[Any, ...]:
-    return (item.acquired, item.offset)
+    return (item.acquired, item.shift)
 
 
 def _content_before(row: dict[str, Any]) -> tuple[Any, ...]:
