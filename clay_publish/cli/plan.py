@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clay_publish.cli.console import Json, Out, Quiet, Screen, SpecFile
+from clay_publish.cli.console import Json, Out, Quiet, Screen, SetKey, SpecFile
 
 if TYPE_CHECKING:
     from clay_publish.producer.planning.estimate import Estimate
@@ -19,6 +19,7 @@ Calibrate = Annotated[
 def plan(
     spec: SpecFile = Path("release.yaml"),
     out: Out = None,
+    overrides: SetKey = None,
     calibrate: Calibrate = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -28,7 +29,7 @@ def plan(
     from clay_publish.release.directory import Release
     from clay_publish.spec.load import load_spec
 
-    screen, asked = Screen(quiet=quiet, as_json=json), load_spec(spec)
+    screen, asked = Screen(quiet=quiet, as_json=json), load_spec(spec, overrides or ())
     require_extra("produce", "Planning")
     from clay_publish.producer.plan_run import plan as make
 
@@ -46,6 +47,7 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     yield f"images      {images['used']:,} used of {images['considered']:,}" + "".join(
         f"; {count:,} {reason}" for reason, count in made.left_out.items()
     )
+    yield from _resolutions(made)
     yield (
         f"chips       {chips['expected']:,} expected, {chips['with_imagery']:,} with imagery,"
         f" {chips['no_imagery']:,} without, {chips['excluded']:,} with excluded imagery only"
@@ -76,6 +78,17 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     if made.over_budget:
         yield f"OVER BUDGET: {_usd(made.usd)} planned, {_usd(made.budget_usd)} allowed"
     yield f"written to {where}/.run: plan.json, plan.parquet, plan.png"
+
+
+def _resolutions(made: "Estimate") -> Iterator[str]:
+    """How images are read, a group of them at a time."""
+    for each in made.resolutions[:6]:
+        yield f"reading     {each.images:,} images such as {each.example}"
+        yield f"  bands     {', '.join(each.bands)}"
+        yield f"  values    {'; '.join(each.values)}"
+        yield f"  mask      {each.mask or 'none'}; product by {each.level or 'nothing that the items say'}"
+    if len(made.resolutions) > 6:
+        yield f"            … and {len(made.resolutions) - 6:,} more ways"
 
 
 def _windows(made: "Estimate") -> Iterator[str]:

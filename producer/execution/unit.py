@@ -14,12 +14,11 @@ import pyarrow as pa
 from clay_publish.errors import ImageryError
 from clay_publish.producer.encoders import ChipBatch, Encoded
 from clay_publish.producer.execution.context import READERS, Pace, Work
-from clay_publish.producer.imagery.chips import ChipBlock, Reading
-from clay_publish.producer.imagery.pixel_evidence import Examined, examine
+from clay_publish.producer.imagery.chips import ChipBlock, ImplausibleError, Reading
+from clay_publish.producer.imagery.pixel_evidence import Evidence, Examined, examine
 from clay_publish.producer.imagery.raster import readers
-from clay_publish.producer.imagery.remote import SourceChangedError, check_unchanged
-from clay_publish.producer.layouts.scene import read_scene
-from clay_publish.producer.layouts.utm import Refused, read_cells
+from clay_publish.producer.imagery.remote import SourceChangedError
+from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.missing import Reason, lost_rows
 from clay_publish.producer.outputs.parts import (
     COVERAGE,
@@ -32,11 +31,12 @@ from clay_publish.producer.outputs.parts import (
 from clay_publish.producer.outputs.patches import PatchParts
 from clay_publish.producer.outputs.reference import REFERENCE, lowest, reference_rows
 from clay_publish.producer.sources.item import SourceItem
-from clay_publish.producer.unit_plan import Unit
 from clay_publish.release.directory import DataFile
 from clay_publish.release.unit_receipts import PartEntry, UnitReceipt
 from clay_publish.spec.models import Patches
 
+NOT_CLOUD_CHECKED = "not cloud-checked"
+"""Detail of a chip whose image has no cloud mask, where the sensor has one."""
 _BATCH_BYTES = 64 << 20
 
 
@@ -61,19 +61,19 @@ def run_unit(unit: Unit, work: Work) -> UnitReceipt:
         StoppedError: the run ends.
     """
     rows = _Rows()
-    reading = Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS)
     unit, refused, notes = _examined(unit, work)
-    if refused and unit.cells is None:
-        return _lose(unit, work, "implausible", detail=refused[0].sentence, notes=notes)
+    reading = Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS, refused)
     try:
         with _patch_parts(unit, work) as patches:
-            for block in _ahead(_read(unit, reading, refused), work.pace):
+            for block in _ahead(unit.read(reading), work.pace):
                 work.pace.check()
                 _embed(block, unit, work, rows, patches)
     except ImageryError as problem:
         # What was embedded before the damage is dropped: half an image is not what the next run would find.
+        if isinstance(problem, ImplausibleError):  # which the next run would find as well
+            return _lose(unit, work, "implausible", detail=str(problem), notes=notes)
         reason: Reason = "source_changed" if isinstance(problem, SourceChangedError) else "unreadable"
-        return _lose(unit, work, reason, detail=str(problem), error=str(problem))
+        return _lose(unit, work, reason, detail=str(problem), error=str(problem), notes=notes)
     parts = patches.entries()
     for token, tables in sorted(rows.embeddings.items()):
         parts[token] = write_part(work.release, unit.id, token, tables)
@@ -97,38 +97,32 @@ def set_aside(unit: Unit, work: Work, detail: str, error: str, reason: Reason = 
     return _lose(unit, work, reason, detail=detail, error=error)
 
 
-def _examined(unit: Unit, work: Work) -> tuple[Unit, tuple[Refused, ...], list[str]]:
+def _examined(unit: Unit, work: Work) -> tuple[Unit, dict[str, str], list[str]]:
     """Look at a sample of each image's pixels, before candidates are ranked.
 
     Returns:
-        The unit with the images that can be used (in `scene`, with its one image), those that cannot, and what a
-        reader of the release should know of them.
+        The unit, its images with scale and offset of their files; why images cannot be used, by id; and what a reader
+        of the release should know of them.
     """
 
-    def look(item: SourceItem) -> Examined | None:
+    def look(item: SourceItem) -> Examined:
         accept = work.spec.imagery[item.block].accept_values
         try:
             return examine(item, work.sensor, accept=accept, release=work.release)
         except ImageryError:
-            return None  # reading it meets the same error, and records it
+            return Examined(item, Evidence(status="unread"))  # reading it meets the same error, and records it
 
     with readers(min(READERS, max(1, len(unit.items)))) as pool:
-        found = list(zip(unit.items, pool.map(look, unit.items), strict=True))
-    refused = tuple(
-        Refused(seen.item, seen.evidence.sentences[0])
-        for _, seen in found
-        if seen is not None and seen.evidence.status == "implausible"
-    )
-    notes = [sentence for _, seen in found if seen is not None for sentence in seen.evidence.sentences]
-    out = {each.item.id for each in refused} if unit.cells is not None else set()
-    items = tuple(item if seen is None else seen.item for item, seen in found if item.id not in out)
-    return replace(unit, items=items), refused, notes
+        found = list(pool.map(look, unit.items))
+    refused = {each.item.id: each.evidence.sentences[0] for each in found if each.evidence.status == "implausible"}
+    notes = [sentence for each in found for sentence in each.evidence.sentences]
+    return replace(unit, items=tuple(each.item for each in found)), refused, notes
 
 
 def _lose(
     unit: Unit, work: Work, reason: Reason, *, detail: str, error: str | None = None, notes: list[str] | None = None
 ) -> UnitReceipt:
-    rows, counts = lost_rows(unit, work.spec.chips.size, reason, detail)
+    rows, counts = lost_rows(unit, reason, detail)
     parts = {COVERAGE: write_part(work.release, unit.id, COVERAGE, [rows])}
     return _finish(unit, work, parts, counts, error=error, notes=notes)
 
@@ -153,14 +147,6 @@ def _finish(
         notes=notes or [],
     )
     return write_receipt(work.release, receipt)
-
-
-def _read(unit: Unit, reading: Reading, refused: tuple[Refused, ...]) -> Generator[ChipBlock]:
-    if unit.cells is not None:
-        return read_cells(unit.cells, unit.items, unit.window, reading, refused)
-    (item,) = unit.items
-    check_unchanged(item)
-    return read_scene(item, reading, unit.area)
 
 
 def _ahead(blocks: Generator[ChipBlock], pace: Pace) -> Iterator[ChipBlock]:
@@ -240,7 +226,7 @@ def _embed(block: ChipBlock, unit: Unit, work: Work, rows: _Rows, patches: Patch
             mine = slice(None) if good.all() else good  # pixels are not copied without need
             kept = _Kept(chosen[mine], pixels[mine], _only(encoded, mine))
             _add(block, kept, tokens[kept.places], work, rows=rows, patches=patches)
-    _cover(block, unit, rows)
+    _cover(block, unit, rows, work)
 
 
 @dataclass(frozen=True)
@@ -270,7 +256,10 @@ def _add(
         rows.references = [lowest([*rows.references, added], work.references)]
 
 
-def _cover(block: ChipBlock, unit: Unit, rows: _Rows) -> None:
+def _cover(block: ChipBlock, unit: Unit, rows: _Rows, work: Work) -> None:
+    for n in np.flatnonzero(np.isnan(block.cloud_fraction)) if work.sensor.masks else ():
+        if block.reasons[n] is None:
+            block.details[n] = NOT_CLOUD_CHECKED
     rows.counts.update(reason or "embedded" for reason in block.reasons)
     rows.coverage.append(coverage_rows(block, unit.window))
 

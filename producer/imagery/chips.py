@@ -1,6 +1,7 @@
 """Chips on their way from pixels to rows."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,10 @@ _FLOOR = 1e-10
 """Linear power at and below zero, before decibels (Clay's training)."""
 
 
+class ImplausibleError(ImageryError):
+    """The pixel values of an image cannot be what its item says."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """What every image is read for."""
@@ -26,6 +31,8 @@ class Reading:
     rules: ChipSpec
     threads: int
     """Files read at the same time."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Why images are left out whose pixel values cannot be what their items say, by id."""
 
 
 @dataclass

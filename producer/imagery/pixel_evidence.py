@@ -35,7 +35,7 @@ _NOISE = 100
 """Digital numbers by which noise goes below zero reflectance."""
 _SHARE = 0.01
 
-Status = Literal["plausible", "ambiguous", "implausible"]
+Status = Literal["plausible", "ambiguous", "implausible", "unread"]
 
 
 class BandSample(BaseModel):

@@ -20,7 +20,6 @@ from clay_publish.producer.imagery.remote import check_unchanged
 from clay_publish.producer.sources.item import BandFile, SourceItem, ground_sides
 from clay_publish.spec.sensors import Sensor
 
-RESAMPLING = "all bands are warped to the cell's pixels, bilinear, at the ground scale of each axis"
 _TOLERANCE = 0.02
 """Pixels by which GDAL may approximate the warp; its own default is 0.125."""
 _MIXED = 30_000

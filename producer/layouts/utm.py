@@ -94,20 +94,11 @@ class _Cell:
     used: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Refused:
-    """An image whose pixel values cannot be what its item says."""
-
-    item: SourceItem
-    sentence: str
-
-
 def read_cells(
     cells: Cells,
     items: tuple[SourceItem, ...],
     window: Window,
     reading: Reading,
-    refused: tuple[Refused, ...] = (),
 ) -> Generator[ChipBlock]:
     """Chips of a unit's cells, one superblock at a time.
 
@@ -118,7 +109,8 @@ def read_cells(
     down, right = (cells.rows - cut.row) // cut.side, (cells.cols - cut.col) // cut.side
     order = np.lexsort((cells.cols, cells.rows, right, down))
     blocks = groupby(order.tolist(), key=lambda n: (int(down[n]), int(right[n])))
-    acquisitions = acquisitions_of(items)
+    refused = tuple(item for item in items if item.id in reading.refused)
+    acquisitions = acquisitions_of(tuple(item for item in items if item.id not in reading.refused))
     names = tuple(band.name for band in reading.bands)
     with images(names, reading.sensor, reading.threads) as opened:
         for (block_row, block_col), members in blocks:
@@ -152,7 +144,8 @@ class _Piece:
     acquisitions: list[_Acquisition]
     reading: Reading
     opened: Images
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[SourceItem, ...] = ()
+    """Images left out for their pixel values."""
     found: list[_Cell] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -202,10 +195,9 @@ class _Piece:
         return (unknown if np.isnan(cloud) else cloud, acquisition.distance(window), acquisition.first.id)
 
     def _explain(self, n: int, cell: _Cell) -> None:
-        implausible = [each for each in self.refused if _touches(each.item, self.outlines[n : n + 1])[0]]
+        implausible = [item.id for item in self.refused if _touches(item, self.outlines[n : n + 1])[0]]
         if implausible:
-            cell.reason, cell.detail = "implausible", implausible[0].sentence
-            cell.tried = [each.item.id for each in implausible]
+            cell.reason, cell.detail, cell.tried = "implausible", self.reading.refused[implausible[0]], implausible
             return
         left_out = [item.id for item in self.cells.excluded if _touches(item, self.outlines[n : n + 1])[0]]
         if left_out:

@@ -96,7 +96,7 @@ def map_bands(
             "State it in `imagery.bands`.",
         )
     if missing:
-        whole = _whole(assets, sensor, described) if not found else None
+        whole = None if stated else _whole(assets, sensor, described)
         if whole is None:
             raise SourceError(
                 where,
@@ -272,6 +272,12 @@ class _Described:
     def _key(self, band: AssetBand) -> frozenset[str] | None:
         return self._named(_SUFFIX.sub("", band.asset)) or None
 
+    def statements(self) -> list[tuple[AssetBand, frozenset[str]]]:
+        """The asset bands that say which band they are, and the bands of the sensor that this fits; none may."""
+        said = [(band, self._said(band)) for band in self.bands]
+        keyed = [(band, key) for band in self.bands if not band.listed and (key := self._key(band)) is not None]
+        return [(band, frozenset.intersection(*(names for _, names in each))) for band, each in said if each] + keyed
+
     def hint(self) -> str:
         """What the item says in contradiction to itself."""
         return f" (contradictory: {'; '.join(self.conflicts[:3])})" if self.conflicts else ""
@@ -313,25 +319,19 @@ def platform_names(item: Mapping[str, Any]) -> list[str]:
 
 
 def _whole(assets: Mapping[str, Any], sensor: Sensor, described: _Described) -> tuple[MappedBand, ...] | None:
-    """The bands of one asset in the sensor's order, where the item says nothing about any of them."""
-    if described.matches or described.conflicts:
+    """The bands of one asset in the sensor's order, where the item says nothing, or just that, about each of them."""
+    if described.conflicts:
         return None
+    size, order = len(sensor.bands), [name.lower() for name in sensor.images]
     images = sorted(key for key in assets if is_image(assets[key]))
-    known = [key for key in images if _SUFFIX.sub("", key).lower() in {name.lower() for name in sensor.images}]
-    ordered = sorted(known, key=lambda key: [n.lower() for n in sensor.images].index(_SUFFIX.sub("", key).lower()))
-    chosen = ordered[:1] or (images if len(images) == 1 and len(sensor.bands) > 1 else [])
-    if not chosen:
+    known = [key for key in images if _SUFFIX.sub("", key).lower() in order]
+    known.sort(key=lambda key: order.index(_SUFFIX.sub("", key).lower()))
+    chosen = known[:1] or (images if len(images) == 1 and size > 1 else [])
+    if not chosen or band_count(assets[chosen[0]]) not in {None, size}:
         return None
-    key = chosen[0]
-    if any(_states_band(described, each) for each in described.bands if each.asset == key):
-        return None
-    count = band_count(assets[key])
-    if count is not None and count != len(sensor.bands):
-        return None
-    size = len(sensor.bands)
-    return tuple(MappedBand(b.name, key, n, size, "order") for n, b in enumerate(sensor.bands, start=1))
-
-
-def _states_band(described: _Described, band: AssetBand) -> bool:
-    """Whether an asset band says which band it is, be it one of another sensor."""
-    return bool(described._said(band))  # noqa: SLF001 - the two belong together
+    names = [band.name for band in sensor.bands]
+    for band, said in described.statements():
+        in_order = band.asset == chosen[0] and band.index is not None and names[band.index - 1] in said
+        if not in_order:
+            return None
+    return tuple(MappedBand(name, chosen[0], n, size, "order") for n, name in enumerate(names, start=1))

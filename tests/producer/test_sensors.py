@@ -15,11 +15,11 @@ from pyproj import CRS, Geod, Transformer
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
+from clay_publish.geo.area import Area
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.producer.imagery.chips import ChipBlock, Reading
+from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.scene import read_scene
-from clay_publish.producer.layouts.utm import read_cells
-from clay_publish.producer.planning.units import utm_units
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.producer.sources.stac_item import source_item
@@ -194,7 +194,7 @@ def _expected(
 ) -> Any:
     """What the encoder's normalisation makes of the file's values, undone."""
     mean = 10 ** (instrument.bands[n].mean / 10) if instrument.decibels else instrument.bands[n].mean
-    return np.where(valid, raw + item.offset, mean)
+    return np.where(valid, raw + item.shift, mean)
 
 
 def test_scene_pixels_equal_those_of_an_independent_read(shared_data: Path, tmp_path: Path, case: Case) -> None:
@@ -240,11 +240,10 @@ def test_utm_pixels_equal_those_of_an_independent_warp(shared_data: Path, tmp_pa
     instrument, size = reading.sensor, case.size
     gsd = case.gsd or instrument.gsd
     grid = UtmGrid(size * gsd)
-    area = shapely.box(*case.area) if case.area else None
+    area = Area("bbox", shapely.box(*case.area)) if case.area else None
     compared = 0
-    for unit in utm_units(extra["spec"], grid, [Considered(item, "used")], [area], {}):
-        assert unit.cells is not None
-        for block in read_cells(unit.cells, unit.items, unit.window, reading):
+    for unit in layout_of(extra["spec"], instrument).units([Considered(item, "used")], [area], {}):
+        for block in unit.read(reading):
             whole = [(p, n) for p, n in enumerate(_kept(block)) if block.valid_fraction[n] > 0.5]
             for place, n in whole[:3]:
                 found = _raw(block, place, instrument)
@@ -253,7 +252,8 @@ def test_utm_pixels_equal_those_of_an_independent_warp(shared_data: Path, tmp_pa
                 for band in item.bands:
                     with rasterio.open(band.href) as file:
                         nodata = file.nodata if file.nodata is not None else instrument.nodata
-                        scale = _scale(file) / gsd
+                        across, down = _scales(file)
+                        scale = max(across, down) / gsd
                         with WarpedVRT(
                             file,
                             crs=f"EPSG:{block.epsg}",
@@ -265,8 +265,8 @@ def test_utm_pixels_equal_those_of_an_independent_warp(shared_data: Path, tmp_pa
                             src_nodata=nodata,
                             nodata=nodata,
                             add_alpha=nodata is None,
-                            XSCALE=scale,
-                            YSCALE=scale,
+                            XSCALE=across / gsd,
+                            YSCALE=down / gsd,
                         ) as warped:
                             raw = warped.read(band.index or 1).astype(float)
                             valid = warped.read(warped.count) != 0 if nodata is None else raw != nodata
@@ -291,18 +291,17 @@ def _away_from_edges(valid: np.ndarray[Any, Any], reach: int) -> np.ndarray[Any,
     return sure
 
 
-def _scale(file: Any) -> float:
-    """Ground size of a pixel at the middle of the image, measured on the ellipsoid where the grid is not metric."""
+def _scales(file: Any) -> tuple[float, float]:
+    """Ground size of a pixel at the middle of the image by axis, measured where the grid is not metric."""
     crs = CRS(file.crs)
     if crs.is_projected and file.crs.to_epsg() != 3857:
-        return float(min(file.transform.a, abs(file.transform.e)))
+        return float(file.transform.a), float(abs(file.transform.e))
     to = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
     x, y = file.transform @ (np.array([file.width / 2] * 2), np.array([file.height / 2, file.height / 2 + 1]))
     right, _ = file.transform @ (file.width / 2 + 1, 0)
     lon, lat = to.transform(x, y)
     lon_right, _ = to.transform(right, y[0])
-    across = GEOD.line_length([lon[0], lon_right], [lat[0], lat[0]])
-    return float(np.sqrt(across * GEOD.line_length(lon, lat)))
+    return float(GEOD.line_length([lon[0], lon_right], [lat[0], lat[0]])), float(GEOD.line_length(lon, lat))
 
 
 @pytest.mark.parametrize("layout", ["scene", "utm"])
