@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from clay_publish.errors import ReleaseError, shown
@@ -10,7 +11,7 @@ from clay_publish.geo.area import read_area
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.base import Areas, Layout, Unit
-from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.item import SourceItem, ground_size
 from clay_publish.producer.sources.selection import Considered, Selection, select
 from clay_publish.progress import Progress, Report
 from clay_publish.release.directory import Release
@@ -125,8 +126,11 @@ class Inputs:
 
     @property
     def gsd(self) -> float:
-        """Metres a pixel; of a layout that keeps the pixels of the images, the sensor's."""
-        return self.layout.gsd or self.sensor.gsd
+        """Meters a pixel; of a layout that keeps the pixels of the images, the median of those that state their grid."""
+        if self.layout.gsd is not None:
+            return self.layout.gsd
+        grids = [item.grid for item in self.used if item.grid is not None]
+        return median(ground_size(grid, grid.height / 2) for grid in grids) if grids else self.sensor.gsd
 
     def plan(self, considered: Sequence[Considered]) -> Plan:
         """The units of a run.

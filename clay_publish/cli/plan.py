@@ -15,12 +15,17 @@ Calibrate = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Time about N real chips on this machine, end to end.")
 ]
 
+ReadHeaders = Annotated[
+    bool, typer.Option("--read-headers", help="Read the headers of all images that state no grid, even beyond 10,000.")
+]
+
 
 def plan(
     spec: SpecFile = Path("release.yaml"),
     out: Out = None,
     overrides: SetKey = None,
     calibrate: Calibrate = None,
+    read_headers: ReadHeaders = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -35,7 +40,7 @@ def plan(
 
     release = Release(out or str(Path(asked.name) / asked.version))
     with screen.progress() as report:
-        made = make(asked, release, calibrate=calibrate, report=report)
+        made = make(asked, release, calibrate=calibrate, read_headers=read_headers, report=report)
     screen.result("\n".join(_lines(made, release.store.where)), made.model_dump(mode="json"))
     if made.over_budget:
         raise typer.Exit(1)

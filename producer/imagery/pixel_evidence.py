@@ -30,7 +30,7 @@ _OVERVIEW = 64
 _ENOUGH = 400
 """Valid pixels below which a sample says nothing."""
 _HIGH = 20.0
-_LOW = 0.1
+_LOW = 0.12
 _NOISE = 100
 """Digital numbers by which noise goes below zero reflectance."""
 _SHARE = 0.01
@@ -263,12 +263,10 @@ def _other_unit(bands: Sequence[_Weighed]) -> str | None:
 
 
 def _is_land(bands: Sequence[_Weighed]) -> bool:
-    """Whether the near infrared is brighter than the visible: water and night are dark, and are not so."""
-    visible = [band for band in bands if 0.4 < band.band.wavelength < 0.7]
-    infrared = [band for band in bands if 0.75 < band.band.wavelength < 0.95]
-    if not visible or not infrared:
-        return False
-    return max(band.p50 for band in infrared) > 1.3 * max(band.p50 for band in visible) > 0
+    """Whether the near infrared is brighter than the shortest wavelength: over water, snow and at night it is not."""
+    shortest = min(bands, key=lambda band: band.band.wavelength)
+    infrared = [band.p50 for band in bands if 0.75 < band.band.wavelength < 0.95]
+    return bool(infrared) and shortest.band.wavelength < 0.7 and max(infrared) > 1.3 * shortest.p50 > 0
 
 
 def _shifts(item: SourceItem, bands: Sequence[_Weighed], sensor: Sensor) -> list[str]:

@@ -16,6 +16,9 @@ _SAMPLED = 2
 """Images of a group whose pixels a plan looks at."""
 
 
+_Key = tuple[tuple[str, ...], tuple[str, ...], str | None, str | None]
+
+
 class Resolution(BaseModel):
     """Images that are read in one way."""
 
@@ -36,8 +39,8 @@ class Resolution(BaseModel):
 
 def resolutions(items: Iterable[SourceItem], sensor: Sensor) -> list[Resolution]:
     """Groups of images, the largest first."""
-    counted: Counter[tuple[object, ...]] = Counter()
-    first: dict[tuple[object, ...], str] = {}
+    counted: Counter[_Key] = Counter()
+    first: dict[_Key, str] = {}
     for item in items:
         key = _key(item, sensor)
         counted[key] += 1
@@ -45,11 +48,11 @@ def resolutions(items: Iterable[SourceItem], sensor: Sensor) -> list[Resolution]
     return [
         Resolution(images=count, example=first[key], bands=list(bands), values=list(values), mask=mask, level=level)
         for key, count in counted.most_common()
-        for bands, values, mask, level in [key]  # type: ignore[misc]
+        for bands, values, mask, level in [key]
     ]
 
 
-def _key(item: SourceItem, sensor: Sensor) -> tuple[object, ...]:
+def _key(item: SourceItem, sensor: Sensor) -> _Key:
     several = {file.asset for file in item.bands if file.index is not None}
     bands = tuple(
         f"{band.name} ← {band.asset}{f'#{band.band}' if band.asset in several else ''} ({_how(band.source)})"
@@ -79,7 +82,7 @@ def _added(linear: tuple[float, float]) -> str:
 
 def doubts(items: Iterable[SourceItem], spec: Spec, sensor: Sensor) -> list[str]:
     """What samples of pixels say against the first images of each group; those that cannot be read say nothing."""
-    seen: Counter[tuple[object, ...]] = Counter()
+    seen: Counter[_Key] = Counter()
     said: list[str] = []
     for item in items:
         key = _key(item, sensor)
