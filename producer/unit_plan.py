@@ -126,7 +126,7 @@ class Inputs:
 
     @property
     def gsd(self) -> float:
-        """Meters a pixel; of a layout that keeps the pixels of the images, the median of those that state their grid."""
+        """Meters a pixel; of a layout that keeps the pixels of the images, the median of those known."""
         if self.layout.gsd is not None:
             return self.layout.gsd
         grids = [item.grid for item in self.used if item.grid is not None]

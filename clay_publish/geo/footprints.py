@@ -100,7 +100,7 @@ def normalize_footprint(geometry: Any, bbox: Any = None) -> shapely.Geometry | N
     Raises:
         ValueError, TypeError, LookupError, shapely.errors.ShapelyError: not a GeoJSON geometry or bbox.
     """
-    shape = None if geometry is None else shapely.force_2d(shapely.geometry.shape(geometry))
+    shape = None if geometry is None else _shape(geometry, bbox)
     if shape is None or shape.is_empty:
         return None if bbox is None else _bbox_polygon(bbox)
     points = shapely.get_coordinates(shape)
@@ -115,6 +115,16 @@ def normalize_footprint(geometry: Any, bbox: Any = None) -> shapely.Geometry | N
     if valid.geom_type == "GeometryCollection" and areas:
         return shapely.union_all(areas)
     return valid
+
+
+def _shape(geometry: Any, bbox: Any) -> shapely.Geometry | None:
+    """A GeoJSON geometry in 2D; None where it is degenerate, such as a ring of two points, and a bbox is given."""
+    try:
+        return shapely.force_2d(shapely.geometry.shape(geometry))
+    except (ValueError, shapely.errors.ShapelyError):
+        if bbox is None or not isinstance(geometry, dict) or geometry.get("type") not in {"Polygon", "MultiPolygon"}:
+            raise
+        return None
 
 
 def _bbox_polygon(bbox: Any) -> shapely.Geometry:

@@ -176,7 +176,7 @@ class _Described:
 
     def _rank(self, band: Band, found: AssetBand, tier: int, names: frozenset[str]) -> tuple[float, ...]:
         exact = 0 if found.common == band.name or len(names) == 1 else 1
-        distance = 99.0 if found.gsd is None else abs(found.gsd / self.sensor.gsd - 1)
+        distance = 0.5 if found.gsd is None else abs(found.gsd / self.sensor.gsd - 1)
         return (tier, exact, found.is_picture, round(distance, 3), found.is_jp2, found.listed > 1)
 
     def _mapped(self, band: Band, found: AssetBand, how: str) -> MappedBand:

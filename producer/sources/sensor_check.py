@@ -45,7 +45,8 @@ def check_origin(
         SourceError: it names the mission, or the product, of other sensors alone.
     """
     properties = item.get("properties", {})
-    known = [(key, name, missions) for key, name in _said(properties) if (missions := _missions(name))]
+    said = [*_said(properties), ("collection", str(item.get("collection") or ""))]
+    known = [(key, name, missions) for key, name in said if (missions := _missions(name))]
     if sensor.missions and known and not any(set(missions) & set(sensor.missions) for _, _, missions in known):
         key, name, missions = known[0]
         fitting = _fitting(item, [other for other in SENSORS.values() if set(missions) & set(other.missions)])
@@ -123,7 +124,7 @@ def _check_identity(
         )
     other = _OTHER_MAKERS.search(said)
     plain = re.sub(r"[^a-z0-9]", "", said)
-    if other and not any(mission in plain for mission in sensor.missions):
+    if other and not sensor.any_maker and not any(mission in plain for mission in sensor.missions):
         raise SourceError(
             where,
             f"names {other[0]!r}, which is not imagery of sensor {sensor.key}",
@@ -193,4 +194,5 @@ def _said(properties: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _missions(name: str) -> tuple[str, ...]:
     """The missions of the registry that a name belongs to."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    return tuple(sorted({each for sensor in SENSORS.values() for each in sensor.missions if plain.startswith(each)}))
+    known = {each for sensor in SENSORS.values() for each in sensor.missions}
+    return tuple(sorted(each for each in known if plain.startswith(each)))

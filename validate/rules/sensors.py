@@ -72,7 +72,7 @@ def _missions(name: str) -> set[str]:
     "PRV014",
     Severity.WARNING,
     "Pixel values are what the items say",
-    reason="An offset that is applied twice, or amplitude taken for power, gives vectors that look fine and mean nothing.",
+    reason="An offset applied twice, or amplitude taken for power, gives vectors that look fine and mean nothing.",
     fix="Look at the images that are named, and state `imagery.scale` and `imagery.offset`, or exclude them.",
 )
 def pixel_values_agree(view: View) -> Iterator[Outcome]:

@@ -133,6 +133,8 @@ class Sensor(_SensorPart):
     missions: tuple[str, ...] = ()
     """How constellation, platform or instrument of its items begin, in lower-case letters and digits only."""
     level: ProductLevel | None = None
+    any_maker: bool = False
+    """Whether images of makers that no sensor covers are of this one."""
     identity: tuple[Pattern, ...] = ()
     """What an item must say somewhere; for sensors whose bands alone tell nothing."""
 
