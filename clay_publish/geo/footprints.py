@@ -7,7 +7,6 @@ is split there (RFC 7946, 3.1.9).
 from functools import lru_cache
 from typing import Any
 
-import antimeridian
 import numpy as np
 import numpy.typing as npt
 import shapely
@@ -18,7 +17,9 @@ Geometries = npt.NDArray[np.object_]
 
 _TOLERANCE = 0.05
 _EARTH_RADIUS = 6_371_000.0
-_MAX_POINTS = 64
+_MAX_POINTS = 256
+_SAMPLE = 16
+"""Footprints of a batch on which the number of points is checked."""
 
 
 @lru_cache(maxsize=256)
@@ -161,8 +162,11 @@ def _fix_ring(ring: shapely.Geometry) -> shapely.Geometry:
     lon = np.unwrap(points[:, 0], period=360)
     if abs(lon[-1] - lon[0]) > 180:
         return shapely.make_valid(polygons(lon[None], points[None, :, 1])[0])
-    polygon = shapely.orient_polygons(shapely.polygons(np.stack([lon, points[:, 1]], axis=-1)))
-    return shapely.make_valid(antimeridian.fix_polygon(polygon, fix_winding=True, great_circle=False))
+    lon[-1] = lon[0]  # but for rounding
+    # Crossings are resolved in the plane of the unwrapped ring: once it is cut, its pieces no longer tell them.
+    whole = shapely.make_valid(shapely.polygons(np.stack([lon, points[:, 1]], axis=-1)))
+    areas = [part for part in shapely.get_parts(shapely.get_parts(whole)) if part.geom_type == "Polygon"]
+    return shapely.union_all([_split(part) for part in areas if part.area > 0])
 
 
 def _wrapped(geometry: shapely.Geometry) -> shapely.Geometry:
@@ -197,4 +201,20 @@ def _points_an_edge(crs: str, corners: Floats) -> int:
     length = float(np.hypot(dlat, dlon).max())
     slope = max(1.0, float(np.tan(np.radians(np.minimum(np.abs(lat), 89))).max()))
     needed = length * np.sqrt(slope / (8 * _EARTH_RADIUS * _TOLERANCE))
-    return int(np.clip(np.ceil(needed), 1, _MAX_POINTS))
+    points = int(np.clip(np.ceil(needed), 1, _MAX_POINTS))
+    some = corners[:: max(1, len(corners) // _SAMPLE)]
+    while points < _MAX_POINTS and _stray(crs, some, points) > _TOLERANCE:  # other projections bend otherwise
+        points *= 2
+    return points
+
+
+def _stray(crs: str, corners: Floats, points: int) -> float:
+    """Meters by which the middle of a chord leaves its curve, at most."""
+    share = np.linspace(0, 1, 2 * points + 1)[None, None, :, None]
+    edges = corners[:, :, None] * (1 - share) + np.roll(corners, -1, axis=1)[:, :, None] * share
+    lon, lat = (np.asarray(side) for side in to_lonlat(crs).transform(edges[..., 0], edges[..., 1]))
+    lon = np.unwrap(lon, period=360, axis=-1)
+    metres = np.pi / 180 * _EARTH_RADIUS
+    north = lat[..., 1::2] - (lat[..., :-1:2] + lat[..., 2::2]) / 2
+    east = (lon[..., 1::2] - (lon[..., :-1:2] + lon[..., 2::2]) / 2) * np.cos(np.radians(lat[..., 1::2]))
+    return float(np.hypot(north, east).max()) * metres
