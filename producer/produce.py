@@ -13,6 +13,7 @@ from clay_publish.producer.execution.run import Engine, Run, finish, run_units
 from clay_publish.producer.outputs.patches import told_before
 from clay_publish.producer.planning.files import as_planned, keep_files
 from clay_publish.producer.planning.previous_version import PreviousVersion, PublishedTables
+from clay_publish.producer.planning.resolutions import check_masks
 from clay_publish.producer.planning.share import Share
 from clay_publish.producer.sources.sensor_check import size_note
 from clay_publish.producer.sources.sources_table import write_sources
@@ -24,7 +25,6 @@ from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import RunRecord
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Running, Spec
-from clay_publish.spec.sensors import sensor
 
 
 def engine_of(means: Running) -> Engine:
@@ -58,7 +58,7 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
         ReleaseError: the directory was begun with another plan, or no chip could be embedded.
     """
     engine = engine_of(spec.run)
-    encoder = encoder or load_encoder(spec, sensor(spec.sensor))
+    encoder = encoder or load_encoder(spec, spec.instrument)
     with lease(release) as held:
         release.store.remove_orphans()
         run = begin(spec, release, encoder, report=report, held=held)
@@ -87,9 +87,9 @@ def begin(
     plan.adopt(release)
     if encoder.patches:
         report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, spec.outputs.dtype)))
-    note = size_note(inputs.used, inputs.sensor)
-    if note is not None:
-        report(Progress("plan", 0, 0, note))
+    for note in (size_note(inputs.used, inputs.sensor), check_masks(inputs.used, spec, inputs.sensor)):
+        if note is not None:
+            report(Progress("plan", 0, 0, note))
     release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
     write_sources(release, considered, inputs.selection.broken)
     run = Run.of(plan, work, inputs.layout.ground_size(plan.units), report=report, held=held, share=share)

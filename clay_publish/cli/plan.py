@@ -16,12 +16,17 @@ Calibrate = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Time about N real chips on this machine, end to end.")
 ]
 
+ReadHeaders = Annotated[
+    bool, typer.Option("--read-headers", help="Read the headers of all images that state no grid, even beyond 10,000.")
+]
+
 
 def plan(
     spec: SpecFile = Path("release.yaml"),
     out: Out = None,
     overrides: SetKey = None,
     calibrate: Calibrate = None,
+    read_headers: ReadHeaders = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -36,7 +41,7 @@ def plan(
 
     release = Release(out or str(Path(asked.name) / asked.version))
     with screen.progress() as report:
-        made = make(asked, release, calibrate=calibrate, report=report)
+        made = make(asked, release, calibrate=calibrate, read_headers=read_headers, report=report)
     screen.result("\n".join(_lines(made, release.store.where)), made.model_dump(mode="json"))
     if made.over_budget:
         raise typer.Exit(1)
@@ -48,6 +53,7 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     yield f"images      {images['used']:,} used of {images['considered']:,}" + "".join(
         f"; {count:,} {reason}" for reason, count in made.left_out.items()
     )
+    yield from _resolutions(made)
     yield (
         f"chips       {chips['expected']:,} expected, {chips['with_imagery']:,} with imagery,"
         f" {chips['no_imagery']:,} without, {chips['excluded']:,} with excluded imagery only"
@@ -78,6 +84,17 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     if made.over_budget:
         yield f"OVER BUDGET: {_usd(made.usd)} planned, {_usd(made.budget_usd)} allowed"
     yield f"written to {where}/.run: plan.json, plan.parquet, plan.png"
+
+
+def _resolutions(made: "Estimate") -> Iterator[str]:
+    """How images are read, a group of them at a time."""
+    for each in made.resolutions[:6]:
+        yield f"reading     {each.images:,} images such as {each.example}"
+        yield f"  bands     {', '.join(each.bands)}"
+        yield f"  values    {'; '.join(each.values)}"
+        yield f"  mask      {each.mask or 'none'}; product by {each.level or 'nothing that the items say'}"
+    if len(made.resolutions) > 6:
+        yield f"            … and {len(made.resolutions) - 6:,} more ways"
 
 
 def _windows(made: "Estimate") -> Iterator[str]:

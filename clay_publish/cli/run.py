@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clay_publish.spec.models import Spec
 
 
-_DAMAGE = ("unreadable", "source_changed", "failed")
+_DAMAGE = ("unreadable", "source_changed", "failed", "implausible")
 """Reasons that are no property of the ground or the sky."""
 
 

@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from clay_publish.errors import SpecError
+from clay_publish.spec.sensors import SENSORS, Sensor, parse_sensor, sensor
 from clay_publish.storage.store import is_url, without_secrets
 from clay_publish.windows import Window
 
@@ -93,7 +95,17 @@ class Imagery(_SpecBlock):
 
     stac: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
     """API, catalog, collection, item, ItemCollection or stac-geoparquet; one or a list."""
-    sensor: str
+    sensor: str | dict[str, Any]
+    """Key of a registered sensor; or a file or mapping that defines one."""
+    bands: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    """Asset of each band, or `asset#band` with the name or 1-based number of a band in it; default: found in items."""
+    scale: Annotated[float | None, Field(gt=0)] = None
+    """Physical value = digital number × scale + offset, whatever items and files state."""
+    offset: float | None = None
+    mask: str | None = None
+    """Asset of the cloud mask, or `none`; default: found in items."""
+    accept_values: bool = False
+    """Use images whose pixel values are implausible for the sensor."""
     collections: list[str] = []
     license: str | None = None
     """Terms of the source, where items and sensor do not say."""
@@ -112,6 +124,33 @@ class Imagery(_SpecBlock):
                 msg = f"windows {earlier} and {later} overlap; a moment may lie in one window only"
                 raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _sensor_is_defined(self) -> Self:
+        try:
+            known = {band.name for band in self.instrument.bands} if isinstance(self.sensor, dict) else set()
+        except SpecError as error:
+            raise ValueError(str(error)) from error
+        if isinstance(self.sensor, str) and self.sensor in SENSORS:
+            known = {band.name for band in SENSORS[self.sensor].bands}
+        if known and (unknown := sorted(self.bands.keys() - known)):
+            msg = f"imagery.bands names {unknown[0]!r}; the bands of the sensor are {', '.join(sorted(known))}"
+            raise ValueError(msg)
+        if isinstance(self.sensor, dict) and self.sensor.get("key") in SENSORS:
+            msg = f"the key {self.sensor['key']!r} belongs to a sensor of the package; choose another for your own"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def instrument(self) -> Sensor:
+        """The sensor.
+
+        Raises:
+            SpecError: it is not registered.
+        """
+        if isinstance(self.sensor, dict):
+            return parse_sensor(self.sensor, "imagery.sensor")
+        return sensor(self.sensor)
 
     @model_validator(mode="after")
     def _bbox_is_in_order(self) -> Self:
@@ -234,16 +273,30 @@ class Spec(_SpecBlock):
 
     @model_validator(mode="after")
     def _one_sensor(self) -> Self:
-        sensors = sorted({block.sensor for block in self.imagery})
-        if len(sensors) > 1:
-            msg = f"imagery blocks name the sensors {', '.join(sensors)}; a release has one"
-            raise ValueError(msg)
+        first = self.imagery[0]
+        for block in self.imagery[1:]:
+            if block.sensor != first.sensor:
+                names = ", ".join(sorted({_sensor_key(first.sensor), _sensor_key(block.sensor)}))
+                msg = f"imagery blocks name the sensors {names}; a release has one"
+                raise ValueError(msg)
+            if block.mask != first.mask:
+                msg = f"imagery blocks name the masks {first.mask!r} and {block.mask!r}; a release has one"
+                raise ValueError(msg)
         return self
 
     @property
     def sensor(self) -> str:
-        """Key of the sensor registry."""
-        return self.imagery[0].sensor
+        """Key of the sensor."""
+        return _sensor_key(self.imagery[0].sensor)
+
+    @property
+    def instrument(self) -> Sensor:
+        """The sensor.
+
+        Raises:
+            SpecError: it is not registered.
+        """
+        return self.imagery[0].instrument
 
     def published(self) -> dict[str, Any]:
         """The resolved spec as it is published: no path of this machine, no credentials."""
@@ -255,6 +308,10 @@ class Spec(_SpecBlock):
             if key in holder:
                 holder[key] = _public(holder[key])
         return document
+
+
+def _sensor_key(stated: str | dict[str, Any]) -> str:
+    return stated if isinstance(stated, str) else str(stated.get("key"))
 
 
 def _public(source: str) -> str:

@@ -22,7 +22,6 @@ from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import sensor
 
 _BEGUN = b"begun"
 """Said once the model is loaded: only what comes after it is the unit's doing."""
@@ -93,7 +92,7 @@ def main() -> None:
     size = int.from_bytes(sys.stdin.buffer.read(8))
     job: _Job = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301 - our own words
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    encoder = load_encoder(job.spec, sensor(job.spec.sensor))
+    encoder = load_encoder(job.spec, job.spec.instrument)
     work = make_work(Release(job.where), job.spec, encoder, job.fingerprint, job.units)
     answers.write(_BEGUN)
     answers.flush()

@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
@@ -83,7 +83,10 @@ def unit_id(items: Iterable[SourceItem], ground: bytes | None, decided: dict[str
     Not of the release's name and version: the next version takes over units that have not changed.
     """
     document = {
-        "items": [[item.id, item.window.token, item.offset, sorted(item.contents.values())] for item in items],
+        "items": [
+            [item.id, item.window.token, [astuple(band) for band in item.resolved], sorted(item.contents.values())]
+            for item in items
+        ],
         "ground": None if ground is None else hashlib.sha256(ground).hexdigest(),
         "decided": {key: value for key, value in decided.items() if key not in {"name", "version"}},
     }

@@ -13,7 +13,7 @@ import shapely
 from clay_publish.geo.expected_cells import expected_cells
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import Square
-from clay_publish.producer.imagery.chips import ChipBlock, Reading
+from clay_publish.producer.imagery.chips import ChipBlock, ImplausibleError, Reading
 from clay_publish.producer.imagery.remote import check_unchanged
 from clay_publish.producer.layouts.base import (
     Areas,
@@ -64,6 +64,8 @@ class SceneUnit(Unit):
     def read(self, reading: Reading) -> Generator[ChipBlock]:
         """Its chips, a row of them at a time."""
         (item,) = self.items
+        if item.id in reading.refused:
+            raise ImplausibleError(f"item {item.id}", "is left out", fix=reading.refused[item.id])
         check_unchanged(item)
         return read_scene(item, reading, self.area, self.left_out)
 

@@ -14,7 +14,7 @@ from rasterio.enums import Resampling
 from clay_publish.errors import ImageryError
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
-from clay_publish.producer.imagery.chips import ChipBlock, Reading, check_numbers, judge, normalise
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, judge, normalise
 from clay_publish.producer.imagery.remote import SourceChangedError
 from clay_publish.producer.imagery.warp import Canvas, Images, Layer, images
 from clay_publish.producer.layouts.scene import cloudy
@@ -93,7 +93,12 @@ class _Cell:
     used: tuple[str, ...] = ()
 
 
-def read_cells(cells: Cells, items: tuple[SourceItem, ...], window: Window, reading: Reading) -> Generator[ChipBlock]:
+def read_cells(
+    cells: Cells,
+    items: tuple[SourceItem, ...],
+    window: Window,
+    reading: Reading,
+) -> Generator[ChipBlock]:
     """Chips of a unit's cells, one superblock at a time.
 
     A superblock is warped whole and always the same one for a cell, so that a chip's pixels do not depend on which
@@ -103,12 +108,13 @@ def read_cells(cells: Cells, items: tuple[SourceItem, ...], window: Window, read
     down, right = (cells.rows - cut.row) // cut.side, (cells.cols - cut.col) // cut.side
     order = np.lexsort((cells.cols, cells.rows, right, down))
     blocks = groupby(order.tolist(), key=lambda n: (int(down[n]), int(right[n])))
-    acquisitions = acquisitions_of(items)
+    refused = tuple(item for item in items if item.id in reading.refused)
+    acquisitions = acquisitions_of(tuple(item for item in items if item.id not in reading.refused))
     names = tuple(band.name for band in reading.bands)
-    with images(names, reading.sensor.nodata, reading.threads) as opened:
+    with images(names, reading.sensor, reading.threads) as opened:
         for (block_row, block_col), members in blocks:
             canvas = _canvas(cells, reading.rules, cut.row + block_row * cut.side, cut.col + block_col * cut.side)
-            yield _Piece(cells, canvas, np.array(list(members)), acquisitions, reading, opened).read(window)
+            yield _Piece(cells, canvas, np.array(list(members)), acquisitions, reading, opened, refused).read(window)
 
 
 def acquisitions_of(items: tuple[SourceItem, ...]) -> list[_Acquisition]:
@@ -142,6 +148,8 @@ class _Piece:
     acquisitions: list[_Acquisition]
     reading: Reading
     opened: Images
+    refused: tuple[SourceItem, ...] = ()
+    """Images left out for their pixel values."""
     found: list[_Cell] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -189,6 +197,10 @@ class _Piece:
         return clouds
 
     def _explain(self, n: int, cell: _Cell) -> None:
+        implausible = [item.id for item in self.refused if touches(item.geometry, self.outlines[n : n + 1])[0]]
+        if implausible:
+            cell.reason, cell.detail, cell.tried = "implausible", self.reading.refused[implausible[0]], implausible
+            return
         left_out = [item.id for item in self.cells.excluded if touches(item.geometry, self.outlines[n : n + 1])[0]]
         if left_out:
             cell.reason, cell.tried = "excluded", left_out
@@ -239,12 +251,9 @@ class _Piece:
         for place, item in enumerate(acquisition.items):
             try:
                 read = self.opened.warp(self.opened.bands(item), self.canvas, Resampling.bilinear)
-                for statistics, (values, valid) in zip(self.reading.bands, read, strict=True):
-                    check_numbers(values, valid, self.reading.sensor, f"band {statistics.name}")
             except ImageryError as error:
                 self._blame(item, error)
                 continue
-            self.reading.offsets.look(item, [values for values, _ in read], [valid for _, valid in read])
             fresh = np.logical_and.reduce([valid for _, valid in read]) & (owner < 0)
             if not fresh.any():
                 continue
@@ -256,7 +265,13 @@ class _Piece:
     def _fill(self, places: list[int], item: SourceItem, read: list[Layer], fresh: npt.NDArray[np.bool_]) -> None:
         """Put an image's pixels where no other of its acquisition has any."""
         for band, (statistics, (values, valid)) in enumerate(zip(self.reading.bands, read, strict=True)):
-            made = normalise(values, valid, statistics, offset=item.offset, decibels=self.reading.sensor.decibels)
+            made = normalise(
+                values,
+                valid,
+                statistics,
+                item.scaling(statistics.name).to_input(self.reading.sensor),
+                decibels=self.reading.sensor.decibels,
+            )
             for n in places:
                 np.copyto(self.pixels[n, band], self._cut(made, n), where=self._cut(fresh, n))
 

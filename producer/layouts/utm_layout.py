@@ -113,7 +113,7 @@ class UtmLayout:
     """Pixels a side of a cell."""
     blocks: tuple[Imagery, ...]
     by_window: bool = True
-    resampling: str = "all bands are warped to the cell's pixels, bilinear"
+    resampling: str = "all bands are warped to the cell's pixels, bilinear, at the ground scale of each axis"
 
     @cached_property
     def grid(self) -> UtmGrid:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from clay_publish.errors import SourceError
 from clay_publish.producer.layouts.base import Areas, Counts, SquareCount
 from clay_publish.producer.planning.cost import Alternative, Rates, alternatives, bytes_to_read, stored_bytes
+from clay_publish.producer.planning.resolutions import Resolution, check_masks, doubts, resolutions
 from clay_publish.producer.sources.selection import Selection
 from clay_publish.producer.sources.sensor_check import size_note
 from clay_publish.producer.unit_plan import Inputs
@@ -79,6 +80,8 @@ class Estimate(BaseModel):
     """`considered`, `used`, `unused`, `excluded`, `unusable`."""
     left_out: dict[str, int]
     """Unused and unusable images by reason."""
+    resolutions: list[Resolution]
+    """How bands, values, masks and product of the images are read."""
     tiles: int
     """100 km squares with chips."""
     files: int
@@ -153,6 +156,7 @@ def estimate(
         patches=encoder.patches,
         images=_images(inputs.selection),
         left_out=_left_out(inputs.selection),
+        resolutions=resolutions(inputs.used, inputs.sensor),
         tiles=len({each.square for each in counts.squares}),
         files=sum(1 for each in counts.squares if each.with_imagery),
         chips={**_by_reason(counts), "reused": reused, "to_make": to_make},
@@ -206,7 +210,9 @@ def _images(selection: Selection) -> dict[str, int]:
 
 def _left_out(selection: Selection) -> dict[str, int]:
     """Reasons without what they say of a single image."""
-    reasons = Counter(each.reason.partition(" (")[0] for each in selection.considered if each.reason)
+    reasons = Counter(
+        each.reason.partition(" (")[0] for each in selection.considered if each.reason and each.status != "used"
+    )
     reasons.update(each.reason.partition(": ")[2].partition(";")[0] for each in selection.broken)
     return dict(reasons.most_common())
 
@@ -250,6 +256,9 @@ def _warnings(inputs: Inputs, counts: Counts) -> list[str]:
     said = inputs.layout.beyond(inputs.areas)
     if (note := size_note(inputs.used, inputs.sensor)) is not None:
         said.append(note)
+    if (note := check_masks(inputs.used, inputs.spec, inputs.sensor)) is not None:
+        said.append(note)
+    said += doubts(inputs.used, inputs.spec, inputs.sensor)
     unknown = [item.id for item in inputs.used if item.license is None]
     if unknown:
         said.append(f"terms of use of {len(unknown)} images are unknown ({unknown[0]}, …); `publish` will refuse them")

@@ -73,6 +73,27 @@ def keep_files(release: Release, plan: Plan, considered: Sequence[Considered]) -
         _write(release, path, [each.item for each in considered if each.status == "used"])
 
 
+HEADERS = 10_000
+"""Images whose headers a plan reads without being asked to."""
+
+
+def with_grids(considered: Sequence[Considered], instrument: Sensor, *, every: bool) -> tuple[list[Considered], int]:
+    """The used items with the pixel grids of their files, where the items do not state them.
+
+    Returns:
+        The items, and how many headers were not read since there are too many.
+    """
+    without = [n for n, each in enumerate(considered) if each.status == "used" and each.item.grid is None]
+    if len(without) > HEADERS and not every:
+        return list(considered), len(without)
+    made = list(considered)
+    with ThreadPoolExecutor(2 * _ITEMS_AT_ONCE) as pool:
+        grids = pool.map(lambda n: _opened_grid(considered[n].item, instrument), without)
+        for n, grid in zip(without, grids, strict=True):
+            made[n] = replace(considered[n], item=replace(considered[n].item, grid=grid))
+    return made, 0
+
+
 def _opened_grid(item: SourceItem, instrument: Sensor) -> RasterGrid | None:
     try:
         with open_bands(item.bands, instrument.nodata) as bands:

@@ -73,7 +73,7 @@ def _row(each: Considered, bbox: dict[str, float] | None) -> dict[str, Any]:
         "proj_code": item.grid.crs if item.grid else item.proj_code,
         "proj_shape": [item.grid.height, item.grid.width] if item.grid else None,
         "proj_transform": list(item.grid.transform) if item.grid else None,
-        "offset": item.offset,
+        "offset": item.shift,
         "license": item.license,
         "attribution": item.attribution,
         "href": _public(item.href),

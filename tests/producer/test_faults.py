@@ -268,7 +268,7 @@ def test_any_id_gets_safe_file_names(shared_data: Path, tmp_path: Path, make: Ma
 def test_only_plain_files_and_addresses_are_opened(shared_data: Path, href: str) -> None:
     document = json.loads((shared_data / SCENE / "item.json").read_text())
     document["assets"]["red"]["href"] = href
-    item = source_item(document, sensor("sentinel-2-l2a"), block=0, base=str(shared_data / SCENE / "item.json"))
+    item = source_item(document, sensor("sentinel-2-l1c"), block=0, base=str(shared_data / SCENE / "item.json"))
     with pytest.raises(ImageryError, match=r"has no address|does not exist"):
         gdal_path(item.bands[2])
 
@@ -278,7 +278,7 @@ def test_a_remote_catalog_cannot_name_local_files(shared_data: Path, href: str) 
     document = json.loads((shared_data / SCENE / "item.json").read_text())
     document["assets"]["red"]["href"] = href
     base = "https://example.com/catalog/item.json"
-    item = source_item(document, sensor("sentinel-2-l2a"), block=0, base=base)
+    item = source_item(document, sensor("sentinel-2-l1c"), block=0, base=base)
     red = item.bands[2]
     if red.href.startswith("https://example.com/"):
         return  # resolved against the catalog: a file of its own server
@@ -378,7 +378,7 @@ def test_the_offset_is_taken_off_once(shared_data: Path, tmp_path: Path, make: M
     def add(item: dict[str, Any]) -> None:
         del item["properties"]["earthsearch:boa_offset_applied"]
         item["properties"]["s2:processing_baseline"] = "05.09"
-        for band in sensor("sentinel-2-l2a").bands:
+        for band in sensor("sentinel-2-l1c").bands:
             asset = item["assets"][band.name]
             with rasterio.open(asset["href"]) as file:
                 values, profile = file.read(), file.profile

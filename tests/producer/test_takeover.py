@@ -64,7 +64,7 @@ def three_days(tmp_path: Path, shared_data: Path) -> Path:
 
 
 def a_spec(folder: Path, version: str, *, layout: str = "scene", **more: Any) -> Spec:
-    block = {"stac": "items.json", "sensor": "sentinel-2-l2a", "exclude": more.pop("exclude", [])}
+    block = {"stac": "items.json", "sensor": "sentinel-2-l1c", "exclude": more.pop("exclude", [])}
     block["area"] = "area.geojson"
     document = {"name": "days", "version": version, "imagery": block, "chips": {"layout": layout, "size": 128}, **more}
     path = folder / f"release-{version}.yaml"

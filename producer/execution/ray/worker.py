@@ -19,7 +19,6 @@ from clay_publish.release.directory import Release
 from clay_publish.release.manifest import UNITS
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import sensor
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -86,8 +85,8 @@ class Worker:
         # What the driver found `auto` to mean holds for all.
         model = job.spec.model.model_copy(update={"precision": job.plan.fingerprint.precision})
         spec = job.spec.model_copy(update={"model": model})
-        encoder = load_encoder(spec, sensor(spec.sensor))
-        mine = fingerprint_of(spec, sensor(spec.sensor), encoder)
+        encoder = load_encoder(spec, spec.instrument)
+        mine = fingerprint_of(spec, spec.instrument, encoder)
         differ = job.plan.fingerprint.differences(mine)
         if differ:
             raise EncoderError(
