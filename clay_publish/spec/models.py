@@ -195,6 +195,8 @@ class ModelSpec(_SpecBlock):
     weights: str | None = None
     sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
     """What the weights' file must hash to."""
+    heads: Annotated[int | None, Field(ge=1)] = None
+    """Attention heads of a Clay checkpoint of unpublished width, which does not tell them."""
     metadata: Literal["tutorial", "zeros"] = "tutorial"
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
 

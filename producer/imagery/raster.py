@@ -280,10 +280,7 @@ def open_bands(
 
 def _band(image: ImageFile, file: BandFile, nodata: float | None) -> OpenBand:
     dataset, index = image.dataset, file.index or 1
-    measured = dataset.count - len(image.alphas)
-    if file.count is not None and file.count not in {measured, dataset.count}:
-        raise ImageryError(image.where, f"has {dataset.count} bands", f"{file.count}, as its item says")
-    if index > dataset.count or (file.index is None and measured > 1 and file.band != "mask"):
+    if index > dataset.count:
         raise ImageryError(image.where, f"has {dataset.count} bands", f"band {index} to be {file.band}")
     if np.dtype(dataset.dtypes[index - 1]).kind not in "uif":
         raise ImageryError(image.where, f"has {dataset.dtypes[index - 1]} pixels", "integers or real numbers")
@@ -293,6 +290,11 @@ def _band(image: ImageFile, file: BandFile, nodata: float | None) -> OpenBand:
         raise ImageryError(
             image.where, f"has blocks of {size >> 20} MiB", f"at most {MAX_BLOCK_BYTES >> 20} MiB a block"
         )
+    measured = dataset.count - len(image.alphas)
+    if file.count is not None and file.count not in {measured, dataset.count}:
+        raise ImageryError(image.where, f"has {dataset.count} bands", f"{file.count}, as its item says")
+    if file.index is None and measured > 1 and file.band != "mask":
+        raise ImageryError(image.where, f"has {dataset.count} bands", f"band {index} to be {file.band}")
     stated = dataset.nodatavals[index - 1]
     if stated is None:
         stated = file.nodata

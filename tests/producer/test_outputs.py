@@ -40,7 +40,8 @@ class _Factory:
     folder: Path
 
     def spec(self, imagery: str = SENTINEL_2, layout: str = "scene", size: int = 64, **keys: Any) -> Spec:
-        instrument = "naip" if imagery == NAIP else "sentinel-2-l1c"
+        level = "l2a" if "s2_l2a" in imagery else "l1c"
+        instrument = "naip" if imagery == NAIP else f"sentinel-2-{level}"
         source = {"stac": [str(p) for p in self._items(imagery)], "sensor": instrument, "license": "CC0-1.0"}
         source |= {"area": keys.pop("area")} if "area" in keys else {}
         model = {"encoder": "clay", "weights": str(self.checkpoint), "precision": "float32", **keys.pop("model", {})}
@@ -297,7 +298,8 @@ def test_everything_is_byte_identical_when_made_again(factory: _Factory, everyth
 def test_the_command_makes_clay_embeddings_and_records_the_precision(
     factory: _Factory, run: Callable[..., Any], tmp_path: Path
 ) -> None:
-    document = factory.spec(size=128, model={"precision": "auto"}).model_dump(mode="json", exclude_none=True)
+    spec = factory.spec(size=128, model={"precision": "auto"})
+    document = spec.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     (tmp_path / "release.yaml").write_text(yaml.safe_dump(document))
     run("produce", tmp_path / "release.yaml", "--out", tmp_path / "made", cwd=tmp_path)
     release = Release(str(tmp_path / "made"))

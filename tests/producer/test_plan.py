@@ -42,7 +42,7 @@ def document(shared_data: Path) -> dict[str, Any]:
         "imagery": [
             {
                 "stac": str(shared_data / S2),
-                "sensor": "sentinel-2-l1c",
+                "sensor": "sentinel-2-l2a",
                 "area": COLORADO,
                 "windows": [WINDOW],
                 "query": {"eo:cloud_cover": {"lt": 30}},
@@ -314,6 +314,6 @@ def test_an_image_across_the_antimeridian_promises_its_own_ground(shared_data: P
     item = shared_data / "stac_items" / "antimeridian" / f"{name}.json"
     ring = np.array(json.loads(item.read_text())["geometry"]["coordinates"][0])
     ground = abs(Geod(ellps="WGS84").polygon_area_perimeter(ring[:, 0] % 360, ring[:, 1])[0]) / 1e6
-    made = planned({"name": "a", "imagery": {"stac": str(item), "sensor": "sentinel-2-l1c"}, "chips": {"size": 64}})
+    made = planned({"name": "a", "imagery": {"stac": str(item), "sensor": "sentinel-2-l2a"}, "chips": {"size": 64}})
     assert made.km2["expected"] < ground
     assert made.km2["expected"] == pytest.approx(ground, rel=0.06)
