@@ -30,13 +30,13 @@ from throughput import processor
 from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.execution.attempts import attempt
 from clay_publish.producer.execution.context import Work, make_work
-from clay_publish.producer.execution.lease import lease
 from clay_publish.producer.execution.local import in_threads
 from clay_publish.producer.execution.run import Run, run_units
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.produce import begin
 from clay_publish.progress import Progress
 from clay_publish.release.directory import Release
+from clay_publish.release.lease import lease
 from clay_publish.release.unit_receipts import read_receipts
 from clay_publish.spec.load import load_spec
 from clay_publish.spec.models import Running, Spec

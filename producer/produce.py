@@ -1,12 +1,11 @@
 """The stage: spec in; sources, embeddings, coverage and gaps out."""
 
+from collections.abc import Callable
 from functools import partial
 
 from clay_publish.errors import require_extra
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.execution.context import make_work
-from clay_publish.producer.execution.lease import lease
-from clay_publish.producer.execution.lease.base import Lease
 from clay_publish.producer.execution.local import in_threads
 from clay_publish.producer.execution.reuse import take_over
 from clay_publish.producer.execution.run import Engine, Run, finish, run_units
@@ -14,7 +13,6 @@ from clay_publish.producer.outputs.patches import told_before
 from clay_publish.producer.planning.files import as_planned, keep_files
 from clay_publish.producer.planning.previous_version import PreviousVersion, PublishedTables
 from clay_publish.producer.planning.resolutions import check_masks
-from clay_publish.producer.planning.share import Share
 from clay_publish.producer.sources.sensor_check import size_note
 from clay_publish.producer.sources.sources_table import write_sources
 from clay_publish.producer.unit_plan import read_inputs
@@ -22,9 +20,13 @@ from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.lease import lease
+from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RunRecord
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Running, Spec
+
+Then = Callable[[RunRecord], None]
 
 
 def engine_of(means: Running) -> Engine:
@@ -41,7 +43,14 @@ def engine_of(means: Running) -> Engine:
     return partial(on_ray, means=means)
 
 
-def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, report: Report = silent) -> RunRecord:
+def produce(
+    spec: Spec,
+    release: Release,
+    *,
+    encoder: Encoder | None = None,
+    report: Report = silent,
+    then: Then = lambda _: None,
+) -> RunRecord:
     """Make the embeddings of a release. Run it again after anything: what is finished is not done twice.
 
     Args:
@@ -50,6 +59,7 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
         encoder: one that is loaded already; default: the one the spec names. On Ray it only serves the plan: workers
             load the one the spec names, and refuse to begin where that is another.
         report: who is told how far it is.
+        then: what else is done while nobody else may work there.
 
     Raises:
         SpecError, SourceError, LicenseError, EncoderError: before any pixel is read.
@@ -62,7 +72,9 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
     with lease(release) as held:
         release.store.remove_orphans()
         run = begin(spec, release, encoder, report=report, held=held)
-        return finish(run, run_units(run, engine))
+        record = finish(run, run_units(run, engine))
+        then(record)
+        return record
 
 
 def begin(

@@ -71,11 +71,12 @@ def _send(
     from clay_publish.publish import publish_release, record_hub
     from clay_publish.publish.version_catalog import Mirror
     from clay_publish.release.directory import Release
+    from clay_publish.release.lease import lease_if_run
 
     screen, release = Screen(quiet=quiet, as_json=json), Release(where)
     targets = to or _of_spec(release)
     full = verify is Verify.full
-    with screen.progress() as report:
+    with screen.progress() as report, lease_if_run(release):
         validation = judge(release, report, previous=before)
         receipts = [
             publish_release(

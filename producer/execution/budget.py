@@ -6,7 +6,7 @@ from threading import Lock
 
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.planning.cost import Rates
-from clay_publish.producer.planning.share import Share
+from clay_publish.release.lease.base import Share
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
 

@@ -87,6 +87,7 @@ def _how(code: int) -> str:
 
 def main() -> None:
     """Make the unit that stands on standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; this process ends with its parent
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     size = int.from_bytes(sys.stdin.buffer.read(8))

@@ -10,7 +10,6 @@ from clay_publish.errors import ReleaseError
 from clay_publish.producer.execution.attempts import TRIES, died_in, end
 from clay_publish.producer.execution.budget import Books
 from clay_publish.producer.execution.context import Work
-from clay_publish.producer.execution.lease.base import Lease
 from clay_publish.producer.execution.unit import set_aside
 from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.base import Unit
@@ -22,12 +21,13 @@ from clay_publish.producer.outputs.parts import COVERAGE, file_of, is_there, rea
 from clay_publish.producer.outputs.patches import publish_patches
 from clay_publish.producer.outputs.reference import publish_reference
 from clay_publish.producer.planning.files import planned_rates
-from clay_publish.producer.planning.share import Share, units_of
+from clay_publish.producer.planning.share import units_of
 from clay_publish.producer.unit_plan import Plan
 from clay_publish.progress import Progress, Report
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import canonical_json
+from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, derive_run_record, dump_json
 from clay_publish.release.unit_receipts import UnitReceipt, read_receipts
 

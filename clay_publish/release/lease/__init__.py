@@ -1,13 +1,15 @@
 """Who works on a release: one whole run at a time, or the shares of one run side by side, and nobody who has died."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from clay_publish.producer.execution.lease.base import Lease
-from clay_publish.producer.execution.lease.local import hold_directory
-from clay_publish.producer.execution.lease.s3 import hold_objects
-from clay_publish.producer.planning.share import Share
 from clay_publish.release.directory import Release
+from clay_publish.release.lease.base import LEASES, Lease, Share
+from clay_publish.release.lease.local import hold_directory
+from clay_publish.release.lease.s3 import hold_objects
+
+__all__ = ["lease", "lease_if_run"]
 
 
 @contextmanager
@@ -23,3 +25,19 @@ def lease(release: Release, share: Share | None = None) -> Iterator[Lease]:
     hold = hold_directory if release.store.local else hold_objects
     with hold(release, share) as held:
         yield held
+
+
+@contextmanager
+def lease_if_run(release: Release) -> Iterator[None]:
+    """Hold a release in which runs leave leases; one that was never run there, a published one, needs none.
+
+    Raises:
+        LockedError: a run is at work there; it is named.
+    """
+    store = release.store
+    fixed = store.local and not os.access(store.where, os.W_OK)
+    if fixed or not store.files(LEASES):
+        yield
+        return
+    with lease(release):
+        yield

@@ -19,10 +19,9 @@ from threading import Event, Thread
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import ClayPublishError, LockedError, StoreError
-from clay_publish.producer.execution.lease.base import LEASES, Lease, excludes, lease_path, locked, this_process
-from clay_publish.producer.planning.share import Share
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
+from clay_publish.release.lease.base import LEASES, Lease, Share, excludes, lease_path, locked, this_process
 from clay_publish.release.manifest import dump_json
 
 _ENDING = ".json"
