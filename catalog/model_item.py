@@ -19,7 +19,6 @@ from clay_publish.storage.store import is_url
 MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
 
 
-
 def model_item(release: Release, overview: Overview) -> dict[str, Any]:
     """The Item: where and when the model was used here, what goes in and what comes out."""
     spec, fingerprint, run = release.spec(), release.fingerprint(), run_record(release)
