@@ -110,21 +110,21 @@ def _tell(made: _Made, release: "Release", screen: Screen, findings: dict[str, i
         "computed": made.computed,
         "seconds": round(made.seconds, 1),
     }
-    did = f"computed {made.computed:,}" if made.computed else "nothing to do: all of it was done before"
-    line = f"{where}: {embedded:,} of {expected:,} expected chips ({summary['coverage']:.1%}); {did}"
-    line += f" in {duration(made.seconds)}"
-    reasons = ", ".join(f"{n:,} {reason}" for reason, n in missing.items())
-    lines = [line, *([f"missing: {reasons} (coverage/ has the reason of each chip)"] if reasons else [])]
+    did = f"computed {made.computed:,}" if made.computed else "nothing to do, all of it was done before"
+    reasons = "".join(f", {n:,} {reason}" for reason, n in missing.items())
+    line = f"{where}: {embedded:,} of {expected:,} expected chips ({summary['coverage']:.1%}){reasons}; {did}"
+    line += f", in {duration(made.seconds)}"
     bad = findings is not None and bool(findings.get("error"))
+    look, command = f"{where}/README.md", "publish"
     if findings is None:
-        lines.append(f"Next: clay-publish catalog {where}")
+        look, command = f"{where}/coverage", "catalog"
     else:
         summary["findings"] = findings
-        said = ", ".join(f"{n:,} {severity}" for severity, n in findings.items())
-        lines[0] += f", {'NOT valid' if bad else 'valid'}" + (f" ({said})" if said else "")
-        lines.append(f"Look at: {where}/README.md")
-        lines.append(f"Next: clay-publish {'validate' if bad else 'publish'} {where}" + ("" if bad else " --dry-run"))
-    screen.result("\n".join(lines), summary)
+        line += ", NOT valid" if bad else ", valid"
+        command = "validate" if bad else "publish"
+    screen.result(line, summary)
+    if not screen.as_json:
+        typer.echo(f"Look at {look}. Next: clay-publish {command} {where}", err=True)
     if bad:
         raise typer.Exit(1)
     _leave_if_unfinished(record, json=screen.as_json)

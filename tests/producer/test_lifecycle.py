@@ -81,13 +81,12 @@ def test_a_run_ends_with_what_to_look_at_and_a_second_one_has_nothing_to_do(
     document = yaml.safe_load(spec.read_text())
     document["chips"] = {**document.get("chips", {}), "max_cloud": 0.0, "max_nodata": 0.0}
     spec.write_text(yaml.safe_dump(document))
-    said = run("run", spec, "--out", out, "--quiet").stdout.splitlines()
-    assert f"{out}: " in said[0]
-    assert "computed 121 in " in said[0]
-    assert said[-2:] == [f"Look at: {out}/README.md", f"Next: clay-publish publish {out} --dry-run"]
-    before = {path: path.read_bytes() for path in out.rglob("*.parquet") if ".run" not in path.parts}
-    again = run("run", spec, "--out", out, "--quiet").stdout.splitlines()
-    assert "; nothing to do: all of it was done before in " in again[0]
+    made = run("run", spec, "--out", out, "--quiet")
+    assert made.stdout.startswith(f"{out}: 121 of 121 expected chips (100.0%); computed 121, in ")
+    assert made.stderr == f"Look at {out}/README.md. Next: clay-publish publish {out}\n"
+    before = {path: path.read_bytes() for path in (out / "embeddings").rglob("*.parquet")}
+    again = run("run", spec, "--out", out, "--quiet").stdout
+    assert "; nothing to do, all of it was done before, in " in again
     assert {path: path.read_bytes() for path in before} == before
 
 
