@@ -70,9 +70,7 @@ def test_a_scale_of_the_spec_is_a_factor(scale: float, factor: float) -> None:
     assert {band.to_input(SENSORS[case.sensor])[0] for band in item.resolved} == {factor}
 
 
-@pytest.mark.parametrize(
-    "href", ["file:/a%20b/c.tif", "file:///a%20b/c.tif", "file://localhost/a%20b/c.tif", "/a b/c.tif"]
-)
+@pytest.mark.parametrize("prefix", ["file:", "file://", "file://localhost"])
 def test_file_urls_are_paths(prefix: str) -> None:
     document = {
         "type": "Feature",
