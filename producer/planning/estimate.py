@@ -213,7 +213,7 @@ def _left_out(selection: Selection) -> dict[str, int]:
     reasons = Counter(
         each.reason.partition(" (")[0] for each in selection.considered if each.reason and each.status != "used"
     )
-    reasons.update(each.reason.partition(": ")[2].partition(";")[0] for each in selection.broken)
+    reasons.update(each.reason.partition(": ")[2].partition(" (expected")[0] for each in selection.broken)
     return dict(reasons.most_common())
 
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pyproj
 import shapely
@@ -145,7 +146,16 @@ def _href(asset: Mapping[str, Any]) -> str:
 
 def resolve_href(href: str, base: str | None) -> str:
     """A relative href against the item it stands in; an absolute one as it is."""
-    return href if base is None else make_absolute_href(href, base, start_is_dir=False)
+    path = local_path(href)
+    return path if base is None else make_absolute_href(path, base, start_is_dir=False)
+
+
+def local_path(href: str) -> str:
+    """The path that a file URL of this machine names (`file:/p`, `file://localhost/p`, `%20`); others as they are."""
+    parts = urlsplit(href)
+    if parts.scheme.lower() != "file" or parts.netloc not in {"", "localhost"}:
+        return href
+    return unquote(parts.path)
 
 
 def _times(properties: Mapping[str, Any], where: str) -> tuple[datetime, datetime, datetime]:

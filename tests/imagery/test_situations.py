@@ -68,3 +68,15 @@ def test_a_scale_of_the_spec_is_a_factor(scale: float, factor: float) -> None:
     case = next(case for case in VALUES if case.name == "scale in the spec")
     item = read(Situation("scaled", case.sensor, case.assets, asked={"scale": scale}))
     assert {band.to_input(SENSORS[case.sensor])[0] for band in item.resolved} == {factor}
+
+
+@pytest.mark.parametrize("prefix", ["file:", "file://", "file://localhost"])
+def test_file_urls_are_paths(prefix: str) -> None:
+    document = {
+        "type": "Feature",
+        "id": "a",
+        "properties": {"datetime": "2023-01-03T15:50:00Z"},
+        "assets": {"visual": {"href": f"{prefix}/a%20b/c.tif"}},
+    }
+    item = source_item(document, SENSORS["aerial-rgb"], block=0, base="/items/a.json")
+    assert {file.href for file in item.bands} == {"/a b/c.tif"}
