@@ -82,7 +82,6 @@ class ItemColumns:
     rows: pa.Int64Array
     size: pa.Int64Array
     coverage: pa.StructArray
-    energy: pa.StructArray
     sources: pa.ListArray
     """Ids of source items: list<string>."""
     kinds: tuple[str, ...]
@@ -188,7 +187,6 @@ def _batch(columns: ItemColumns, constants: ItemConstants) -> pa.RecordBatch:
         "grid:code": columns.square,
         "table:row_count": columns.rows,
         "embrel:coverage": columns.coverage,
-        "emb:energy": columns.energy,
         **{name: _same(value, rows) for name, value in constants.fields.items()},
         "links": _links(columns, constants),
         "assets": _assets(columns, constants),

@@ -1,11 +1,13 @@
 """The stage: spec in; sources, embeddings, coverage and gaps out."""
 
+import os
+from datetime import UTC, date, datetime
 from functools import partial
 
 import numpy as np
 import shapely
 
-from clay_publish.errors import SourceError
+from clay_publish.errors import SourceError, SpecError, shown
 from clay_publish.geo.area import read_area
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.optional_deps import require_extra
@@ -96,13 +98,13 @@ def begin(
     check_growth(spec, selection, plan.fingerprint, plan.units)
     work = make_work(release, spec, encoder, plan.fingerprint, len(plan.units))
     keep_files(release, plan, considered)
-    plan.adopt(release)
+    began = plan.adopt(release, _today())
     if encoder.patches:
         report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, spec.outputs.dtype)))
     note = size_note((each.item for each in considered if each.status == "used"), instrument)
     if note is not None:
         report(Progress("plan", 0, 0, note))
-    release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
+    release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint, spec.released or began)))
     write_sources(release, considered, selection.broken)
     run = Run.of(plan, work, gsd, report=report, held=held, share=share)
     if spec.previous is not None:
@@ -143,8 +145,25 @@ def make_plan(
     return Plan(units, fingerprint, decided), gsd
 
 
-def _resolved(spec: Spec, fingerprint: Fingerprint) -> dict[str, object]:
-    document = spec.published()
+def _today() -> date:
+    """The day that SOURCE_DATE_EPOCH names, in UTC; without it, the clock's.
+
+    Raises:
+        SpecError: it is not a number of seconds.
+    """
+    stated = os.environ.get("SOURCE_DATE_EPOCH")
+    if stated is None:
+        return datetime.now(UTC).date()
+    try:
+        return datetime.fromtimestamp(int(stated), UTC).date()
+    except (ValueError, OverflowError, OSError) as error:
+        raise SpecError(
+            "SOURCE_DATE_EPOCH", f"found {shown(stated)}", "seconds since 1970-01-01, such as 1764288000"
+        ) from error
+
+
+def _resolved(spec: Spec, fingerprint: Fingerprint, released: date) -> dict[str, object]:
+    document = spec.model_copy(update={"released": released}).published()
     document["model"]["precision"] = fingerprint.precision
     if spec.model.weights is not None:
         document["model"]["sha256"] = fingerprint.weights_sha256

@@ -79,7 +79,7 @@ class _Previous:
                 parts=parts,
                 counts=dict(sorted(counts.items())),
                 seconds=0.0,
-                device=self.record.device,
+                device="",
                 notes=notes,
             ),
         )

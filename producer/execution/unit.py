@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from clay_publish.errors import ImageryError
 from clay_publish.producer.encoders import ChipBatch, Encoded
-from clay_publish.producer.execution.context import READERS, Pace, Work
+from clay_publish.producer.execution.context import READERS, Pace, Work, this_machine
 from clay_publish.producer.imagery.chips import ChipBlock, Reading
 from clay_publish.producer.imagery.remote import SourceChangedError, check_unchanged
 from clay_publish.producer.layouts.scene import read_scene
@@ -112,6 +112,7 @@ def _finish(
         counts=dict(sorted(counts.items())),
         seconds=work.pace.lap(),
         device=work.model.encoder.device,
+        machine=this_machine(),
         error=error,
         notes=notes or [],
     )
