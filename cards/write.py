@@ -27,8 +27,8 @@ from clay_publish.release.metadata import release_day
 def write_cards(release: Release, previous: Release | None = None) -> None:
     """Write the pictures, both cards, the citation, the licence, the changelog, and what machines read about a release.
 
-    All they say is read from the release: its spec, tables, footers and record of the run. With `previous`, the version before, the
-    changelog tells what changed; without it, what the changelog says of this version stays.
+    All they say is read from the release: its spec, tables, footers and record of the run. With `previous`, the version
+    before, the changelog tells what changed; without it, what the changelog says of this version stays.
 
     Raises:
         ReleaseError: the release has no embeddings, or lacks what the documents tell about.
