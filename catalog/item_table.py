@@ -147,6 +147,7 @@ def write_item_table(store: Store, path: str, columns: ItemColumns, constants: I
             compression="zstd",
             compression_level=1,
             write_page_checksum=True,
+            write_page_index=True,
             bloom_filter_options={"id": {"ndv": ROWS, "fpp": 0.01}},
         )
         replace_geo(draft, geo_metadata(columns.kinds, total_bbox(_boxes(columns.bbox))))

@@ -1,6 +1,38 @@
 """Ways to break what release format 2 promises."""
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from breakage import Broken, mutation
+
+# Tables
+
+
+@mutation("SCH016", "embeddings without a page index")
+def no_page_index(broken: Broken) -> None:
+    table = broken.table(broken.data)
+    pq.write_table(table, broken.folder / broken.data, write_page_checksum=True, data_page_size=65_536)
+
+
+@mutation("SCH016", "data pages of a megabyte", base="large")
+def large_pages(broken: Broken) -> None:
+    table = broken.table(broken.data)
+    options = {"write_page_checksum": True, "write_page_index": True, "use_dictionary": False}
+    pq.write_table(table, broken.folder / broken.data, row_group_size=1_024, **options)
+
+
+@mutation("SCH017", "coverage in the order of columns")
+def coverage_in_another_order(broken: Broken) -> None:
+    broken.change(broken.coverage, lambda table: table.sort_by([("col", "ascending"), ("row", "ascending")]))
+
+
+@mutation("SCH017", "coverage in one row group of more than 4,096 rows", base="large", also="COV INT DOC")
+def a_large_row_group_of_coverage(broken: Broken) -> None:
+    table = broken.table(broken.coverage)
+    many = table.take(pa.array(np.repeat(np.arange(len(table)), 3)))
+    options = {"write_page_checksum": True, "write_page_index": True}
+    pq.write_table(many, broken.folder / broken.coverage, row_group_size=10_000, **options)
+
 
 # Measurements
 
