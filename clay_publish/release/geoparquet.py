@@ -49,8 +49,8 @@ def group_rows(schema: pa.Schema) -> int:
     vectors = [field.type for field in schema if pa.types.is_fixed_size_list(field.type)]
     if not vectors:
         return _PLAIN
-    row = sum(kind.list_size * kind.value_type.bit_width // 8 for kind in vectors)
-    fitting = _VECTORS // max(row, 1)
+    row: int = sum(kind.list_size * kind.value_type.bit_width // 8 for kind in vectors)
+    fitting: int = _VECTORS // max(row, 1)
     return min(_MOST, max(_FEWEST, 1 << max(fitting.bit_length() - 1, 0)))
 
 

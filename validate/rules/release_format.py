@@ -41,7 +41,7 @@ _LAST = np.iinfo(np.int64).max
 
 
 @rule(
-    "PRV014",
+    "PRV020",
     _ERROR,
     "Measurements of the run are in run.json, and nowhere else",
     reason="Seconds and dollars differ from run to run: in any other file they would hide whether two runs agree.",
@@ -71,7 +71,7 @@ def measurements_are_apart(view: View) -> Iterator[Outcome]:
 
 
 @rule(
-    "DOC017",
+    "DOC020",
     _ERROR,
     "All documents carry the day that release.yaml states",
     reason="A date taken from the clock changes with every regeneration, and a citation with it.",
@@ -106,7 +106,7 @@ def _issued(value: Any) -> Any:
 
 
 @rule(
-    "SCH016",
+    "SCH020",
     Severity.WARNING,
     "Tables have a page index, and small pages of vectors",
     reason="With a page index a reader fetches the pages of one chip, and not the whole column of a row group.",
@@ -148,7 +148,7 @@ def _largest_page(view: View, path: str) -> tuple[int, int]:
 
 
 @rule(
-    "SCH017",
+    "SCH021",
     _ERROR,
     "Coverage is ordered by epsg, row and col, in row groups of at most 4,096 rows",
     reason="A reader finds a cell by its numbers from statistics and a few kB, and not by reading a zone.",
