@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from clay_publish import __version__
 from clay_publish.catalog.item_table import PARQUET, STAC_VERSION, asset_key, table_title
 from clay_publish.catalog.json_items import FOLDER
-from clay_publish.catalog.model import model_item
+from clay_publish.catalog.model_item import model_item
 from clay_publish.catalog.overview import Overview, rfc3339
 from clay_publish.release import directory as paths
 from clay_publish.release import metadata

@@ -19,7 +19,6 @@ from clay_publish.release.directory import Release
 from clay_publish.release.manifest import RunRecord
 from clay_publish.release.unit_receipts import read_receipts
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import sensor
 
 _PAUSES = (0.0, 0.5, 1.0, 2.0)
 """Seconds before each try to take a lease: workers that end at the same moment step out of each other's way."""
@@ -60,7 +59,7 @@ def produce_share(
         raise SpecError(
             "run.engine", f"is {spec.run.engine}", "local, for a share of a run", "Ray shares it out itself."
         )
-    encoder = encoder or load_encoder(spec, sensor(spec.sensor))
+    encoder = encoder or load_encoder(spec, spec.instrument)
     with _patient_lease(release, share) as held:
         run = begin(spec, release, encoder, report=report, held=held, share=share)
         run_units(run, in_threads)

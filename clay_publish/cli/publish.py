@@ -68,8 +68,7 @@ def _send(
     json: bool,
     quiet: bool,
 ) -> None:
-    from clay_publish.publish import publish as send
-    from clay_publish.publish import record_hub
+    from clay_publish.publish import publish_release, record_hub
     from clay_publish.publish.version_catalog import Mirror
     from clay_publish.release.directory import Release
 
@@ -79,7 +78,9 @@ def _send(
     with screen.progress() as report:
         validation = judge(release, report, previous=before)
         receipts = [
-            send(release, place, validation, dry_run=dry_run, full=full, force=force, create=create, report=report)
+            publish_release(
+                release, place, validation, dry_run=dry_run, full=full, force=force, create=create, report=report
+            )
             for place in targets
         ]
     on_hub = next((r for r in receipts if r.commit), None)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clay_publish.spec.models import Spec
 
 
-_DAMAGE = ("unreadable", "source_changed", "failed")
+_DAMAGE = ("unreadable", "source_changed", "failed", "implausible")
 """Reasons that are no property of the ground or the sky."""
 
 
@@ -131,7 +131,7 @@ def _asked(
 
 
 def _embed(asked: _Asked, unit: str | None, report: "Report") -> "RunRecord | ShareDone":
-    from clay_publish.optional_deps import require_extra
+    from clay_publish.errors import require_extra
     from clay_publish.release.semver import check_previous
 
     check_previous(asked.spec)

@@ -51,8 +51,6 @@ class RunRecord(BaseModel):
     """Chips expected and embedded; then missing ones by reason."""
     notes: list[str] = []
     """What a reader should know of single images."""
-    units: list[str] = []
-    """Ids of the units that were made, for the version after to take over: hashes of all that decides their rows."""
 
 
 class Manifest(BaseModel):
@@ -141,7 +139,6 @@ def derive_run_record(release: Release) -> RunRecord:
         plan_sha256=plan["sha256"],
         libraries=plan.get("libraries", {}),
         coverage={"expected": sum(counts.values()), **dict(sorted(counts.items()))},
-        units=[receipt.unit for receipt in receipts if receipt.error is None],
         notes=sorted({note for receipt in receipts for note in receipt.notes}),
     )
 

@@ -21,7 +21,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.tables import embeddings_schema
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import Sensor, sensor
+from clay_publish.spec.sensors import Sensor
 
 SIDE_BY_SIDE = 2
 """Units at work at a time: while one ends or begins, the other keeps the model busy."""
@@ -170,7 +170,7 @@ def make_work(
     Raises:
         SpecError: the encoder does not take the bands that thumbnails need.
     """
-    instrument, outputs = sensor(spec.sensor), spec.outputs
+    instrument, outputs = spec.instrument, spec.outputs
     thumbnails = Thumbnails.of(outputs.thumbnails, instrument, encoder.bands) if outputs.thumbnails else None
     return Work(
         release=release,

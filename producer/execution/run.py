@@ -70,7 +70,7 @@ def run_units(run: "Run", engine: Engine) -> list[UnitReceipt]:
     return [run.receipts[unit.id] for unit in run.units]
 
 
-def publish(ready: Ready, release: Release, plan: Plan, gsd: float) -> None:
+def publish_ready(ready: Ready, release: Release, plan: Plan, gsd: float) -> None:
     """Make parts into the published file; again after a death in the middle of it, it comes to the same."""
     mine = list(ready.receipts)
     if publish_file(release, ready.file, mine, plan, gsd):

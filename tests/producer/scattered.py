@@ -40,7 +40,7 @@ def write_spec(folder: Path, **more: Any) -> Path:
     """A spec of the items in a folder."""
     document = {
         "name": "scattered",
-        "imagery": {"stac": "items.json", "sensor": "sentinel-2-l2a"},
+        "imagery": {"stac": "items.json", "sensor": "sentinel-2-l1c"},
         "chips": {"layout": "scene", "size": 64},
         **more,
     }

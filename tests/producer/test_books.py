@@ -73,7 +73,7 @@ def four_units(tmp_path: Path, shared_data: Path) -> Path:
 def a_spec(folder: Path, **cost: Any) -> Spec:
     document = {
         "name": "four-days",
-        "imagery": {"stac": "items.json", "sensor": "sentinel-2-l2a"},
+        "imagery": {"stac": "items.json", "sensor": "sentinel-2-l1c"},
         "chips": {"layout": "scene", "size": 256},
         "cost": cost,
     }

@@ -68,7 +68,7 @@ def fingerprint(dtype: str) -> Fingerprint:
         weights_sha256="0" * 64,
         dimensions=DIMENSIONS,
         parameters={"seed": 0, "filters": 4},
-        sensor="sentinel-2-l2a",
+        sensor="sentinel-2-l1c",
         bands=(band,),
         layout="utm",
         size=128,
@@ -179,7 +179,7 @@ def write_release(folder: Path, recipe: Recipe) -> Release:
     spec = {
         "name": "tiny-release",
         "released": "2026-01-02",
-        "imagery": [{"stac": "https://example.org/stac", "sensor": "sentinel-2-l2a", "collections": ["imagery"]}],
+        "imagery": [{"stac": "https://example.org/stac", "sensor": "sentinel-2-l1c", "collections": ["imagery"]}],
         "outputs": {"dtype": recipe.dtype},
         **recipe.spec,
     }

@@ -128,7 +128,6 @@ def _contradiction(reason: str, source: Source | None, view: View, *, read: bool
     name = source.id if source is not None else "its item"
     contradictions = {
         "cloud": (spec.chips.max_cloud >= 1, "the spec allows any share of cloud"),
-        "nodata": (spec.chips.max_nodata >= 1, "the spec allows any share of nodata"),
         "over_budget": (spec.cost.budget_usd is None, "the spec has no budget"),
         "excluded": (status in {"used", "unused"}, f"{name} is not excluded"),
         "no_imagery": (scene and status == "used", f"{name} was used"),

@@ -5,31 +5,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from clay_publish.errors import ReleaseError
-from clay_publish.release.directory import SOURCES
+from clay_publish.errors import ReleaseError, SpecError
+from clay_publish.release.directory import MANIFEST, SOURCES, SPEC
 from clay_publish.release.findings import Severity
+from clay_publish.spec.sensors import SENSORS, Sensor
 from clay_publish.validate.context import View
 from clay_publish.validate.data.footprints import metres_per_degree
 from clay_publish.validate.data.sources import Source
 from clay_publish.validate.expected.cells import scene_grid
 from clay_publish.validate.registry import Fault, NotChecked, Outcome, rule
-
-MISSIONS: dict[str, tuple[tuple[str, ...], float]] = {
-    "sentinel-2-l2a": (("sentinel2",), 10),
-    "sentinel-2-rgbnir": (("sentinel2",), 10),
-    "landsat-c2l1": (("landsat",), 30),
-    "landsat-c2l2-sr": (("landsat",), 30),
-    "naip": (("naip",), 1),
-    "linz": (("linz",), 0.5),
-    "sentinel-1-rtc": (("sentinel1",), 10),
-    "modis": (("modis", "terra", "aqua", "mod09", "mcd43"), 500),
-    "planetscope-sr": (("planetscope",), 5),
-    "satellogic-MSI-L1D": (("satellogic", "newsat"), 1),
-}
-"""How platforms and collections of a sensor's images begin, in small letters and digits, and metres of their pixels.
-
-Written down here a second time on purpose: a judge that reads them from where the producer does would find nothing.
-"""
 
 _FACTOR = 12
 """Images that were made coarser, or finer, by less are common."""
@@ -45,10 +29,10 @@ _FACTOR = 12
 def sensor_made_images(view: View) -> Iterator[Outcome]:
     """Platform and collection of the used sources against the fingerprint's sensor; names nobody knows say nothing."""
     sensor = view.fingerprint.sensor
-    if sensor not in MISSIONS:
-        yield NotChecked(f"nothing is known of the images of sensor {sensor!r}")
+    own = set(_instrument(view).missions)
+    if not own:
+        yield NotChecked(f"sensor {sensor!r} is not bound to a mission")
         return
-    own = set(MISSIONS[sensor][0])
     strangers: dict[str, list[str]] = {}
     for source in view.sources.used:
         named = [(name, told) for name in (source.platform, source.collection) if name and (told := _missions(name))]
@@ -59,10 +43,42 @@ def sensor_made_images(view: View) -> Iterator[Outcome]:
         yield Fault(f"{SOURCES}: {items[0]}{more}", f"is an image of {name}", f"images of sensor {sensor}")
 
 
+def _instrument(view: View) -> Sensor:
+    """The sensor that the files were made for, as the package or the release's own spec defines it.
+
+    Raises:
+        ReleaseError: neither does.
+    """
+    key = view.fingerprint.sensor
+    try:
+        own = view.spec.instrument
+    except SpecError as error:
+        raise ReleaseError(SPEC, str(error)) from error
+    if own.key == key:
+        return own
+    if key not in SENSORS:
+        raise ReleaseError(SPEC, f"does not define sensor {key!r}", "the sensor of the files")
+    return SENSORS[key]
+
+
 def _missions(name: str) -> set[str]:
     """What a name says of its mission: catalogs write `Sentinel-2A`, `sentinel 2`, `LANDSAT_8`."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    return {mission for missions, _ in MISSIONS.values() for mission in missions if plain.startswith(mission)}
+    known = {mission for sensor in SENSORS.values() for mission in sensor.missions if len(mission) > 3}
+    return {mission for mission in known if plain.startswith(mission)}
+
+
+@rule(
+    "PRV014",
+    Severity.WARNING,
+    "Pixel values are what the items say",
+    reason="An offset applied twice, or amplitude taken for power, gives vectors that look fine and mean nothing.",
+    fix="Look at the images that are named, and state `imagery.scale` and `imagery.offset`, or exclude them.",
+)
+def pixel_values_agree(view: View) -> Iterator[Outcome]:
+    """What samples of the pixels said when the run read them, from the notes of the manifest."""
+    for note in view.manifest.run.notes:
+        yield Fault(MANIFEST, note, "values as the item describes them")
 
 
 @rule(
@@ -74,11 +90,7 @@ def _missions(name: str) -> set[str]:
 )
 def pixels_fit_sensor(view: View) -> Iterator[Outcome]:
     """Ground size of the used sources' pixels against the sensor's; more than twelve times larger or smaller."""
-    sensor = view.fingerprint.sensor
-    if sensor not in MISSIONS:
-        yield NotChecked(f"nothing is known of the images of sensor {sensor!r}")
-        return
-    gsd = MISSIONS[sensor][1]
+    sensor, gsd = view.fingerprint.sensor, _instrument(view).gsd
     off = []
     for source in view.sources.used:
         size = _pixel(source, view)

@@ -29,7 +29,7 @@ def metres(value: float) -> str:
     return f"{value / 1000:.4g} km" if value >= 1000 else f"{value:.4g} m"
 
 
-def size(value: int) -> str:
+def size(value: float) -> str:
     """`12.3 MB`, in powers of a thousand."""
     amount = float(value)
     for unit in _BYTES:
@@ -46,4 +46,4 @@ FORMATS: dict[str, Callable[..., str]] = {
     "metres": metres,
     "bytes": size,
 }
-"""The filters of the templates."""
+"""By the names that the templates of documents know them by."""

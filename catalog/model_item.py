@@ -13,12 +13,10 @@ from clay_publish.release import metadata
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import RunRecord, run_record
-from clay_publish.spec.models import Spec
+from clay_publish.spec.models import SEMVER, Spec
 from clay_publish.storage.store import is_url
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
-
-_SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)([-+][0-9A-Za-z.+-]+)?")
 
 
 def model_item(release: Release, overview: Overview) -> dict[str, Any]:
@@ -78,7 +76,7 @@ def _mlm(fingerprint: Fingerprint, run: RunRecord) -> dict[str, Any]:
         ],
     }
     version = run.libraries.get("torch", "")
-    if _SEMVER.fullmatch(version):
+    if SEMVER.fullmatch(version.partition("+")[0]):
         fields["mlm:framework_version"] = version
     return fields
 

@@ -18,7 +18,29 @@ from clay_publish.storage.store import is_url, without_secrets
 
 
 def write_sources(release: Release, considered: Sequence[Considered], broken: Sequence[Broken]) -> None:
-    """Write the table; no local path and no signature goes into it."""
+    """Write the table."""
+    write_table(release.store, paths.SOURCES, sources_table(considered, broken))
+
+
+def decides(row: dict[str, Any]) -> str | None:
+    """Return what decides the chips of an image, from its row of the table, as text; None where its content is unknown.
+
+    Left out are its terms, its addresses, and what became of it. Two rows with the same text give the same chips.
+    """
+    if any(asset["etag"] is None for asset in row["assets"]):
+        return None
+    kept = {name: value for name, value in row.items() if name not in _NOT_DECISIVE}
+    kept["assets"] = [(asset["key"], asset["etag"]) for asset in row["assets"]]
+    return repr(sorted(kept.items()))
+
+
+_NOT_DECISIVE = frozenset(
+    {"collection", "block", "status", "reason", "bbox", "platform", "license", "attribution", "href"}
+)
+
+
+def sources_table(considered: Sequence[Considered], broken: Sequence[Broken]) -> pa.Table:
+    """The table; no local path and no signature goes into it."""
     geometries = np.array([each.item.geometry for each in considered], dtype=object)
     known = np.array([geometry is not None for geometry in geometries], dtype=bool)
     boxes = bbox_array(geometries[known])
@@ -29,7 +51,7 @@ def write_sources(release: Release, considered: Sequence[Considered], broken: Se
     bounds = np.array([list(box.values()) for box in boxes.to_pylist()]).reshape(-1, 4)
     kinds = {geometry.geom_type for geometry in geometries[known]}
     footer = {"geo": json.dumps(geo_metadata(kinds, total_bbox(bounds)))}
-    write_table(release.store, paths.SOURCES, table.replace_schema_metadata(footer))
+    return table.replace_schema_metadata(footer)
 
 
 def _row(each: Considered, bbox: dict[str, float] | None) -> dict[str, Any]:
@@ -51,7 +73,7 @@ def _row(each: Considered, bbox: dict[str, float] | None) -> dict[str, Any]:
         "proj_code": item.grid.crs if item.grid else item.proj_code,
         "proj_shape": [item.grid.height, item.grid.width] if item.grid else None,
         "proj_transform": list(item.grid.transform) if item.grid else None,
-        "offset": item.offset,
+        "offset": item.shift,
         "license": item.license,
         "attribution": item.attribution,
         "href": _public(item.href),
@@ -68,7 +90,7 @@ def _asset(file: BandFile, item: SourceItem) -> dict[str, Any]:
     return {
         "key": file.asset,
         "href": _public(file.href),
-        "etag": item.etags.get(file.href) if is_url(file.href) else None,
+        "etag": item.contents.get(file.href) if is_url(file.href) or file.href in item.digests else None,
         "size": None,
     }
 
