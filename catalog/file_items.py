@@ -21,7 +21,6 @@ from clay_publish.release import directory as paths
 from clay_publish.release import metadata
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import Fingerprint
-from clay_publish.release.manifest import RunRecord, run_record
 from clay_publish.release.public_urls import alternate_addresses, release_address
 from clay_publish.release.stac_extension import SCHEMA_URI
 from clay_publish.release.tables import BBOX, REASONS, TIMESTAMP
@@ -115,13 +114,13 @@ def write_items(release: Release, *, json_items: bool = False) -> int:
     Raises:
         ReleaseError: no embeddings, a file that cannot be read, or files of different fingerprints.
     """
-    spec, fingerprint, run = release.spec(), release.fingerprint(), run_record(release)
+    spec, fingerprint = release.spec(), release.fingerprint()
     files = release.data_files()
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         summaries = list(pool.map(partial(summarise, release, fingerprint=fingerprint.digest), files))
     gsd = release.footer(files[0])["emb"]["gsd"]
     alternates = alternate_addresses(spec)
-    columns = _columns(summaries, missing_chips(release, fingerprint), run, _other_tables(release, files))
+    columns = _columns(summaries, missing_chips(release, fingerprint), _other_tables(release, files))
     constants = ItemConstants(
         collection=collection_document(release, columns.overview(), assets={}),
         address=release_address(spec),
@@ -148,9 +147,7 @@ def _other_tables(release: Release, files: Sequence[str]) -> dict[str, pa.Int64A
     return {folder: pa.array([sizes.get(path) for path in files], pa.int64()) for folder, sizes in found.items()}
 
 
-def _columns(
-    summaries: Sequence[FileSummary], missing: Missing, run: RunRecord, others: dict[str, pa.Int64Array]
-) -> ItemColumns:
+def _columns(summaries: Sequence[FileSummary], missing: Missing, others: dict[str, pa.Int64Array]) -> ItemColumns:
     parts = [summary.part for summary in summaries]
     squares = [part.square.mgrs() for part in parts]
     return ItemColumns(
@@ -166,7 +163,6 @@ def _columns(
         rows=pa.array([summary.rows for summary in summaries], pa.int64()),
         size=pa.array([summary.size for summary in summaries], pa.int64()),
         coverage=_coverage(summaries, missing),
-        energy=_energy(summaries, run),
         sources=pa.array([summary.sources for summary in summaries], pa.list_(pa.string())),
         kinds=tuple(sorted({summary.kind for summary in summaries})),
         others=others,
@@ -184,19 +180,6 @@ def _coverage(summaries: Sequence[FileSummary], missing: Missing) -> pa.StructAr
         counts = [pa.array([counts[reason] for counts in absent], pa.int64()) for reason in reasons]
         fields, names = [*fields, pa.StructArray.from_arrays(counts, names=reasons)], [*names, "missing"]
     return pa.StructArray.from_arrays(fields, names=names)
-
-
-def _energy(summaries: Sequence[FileSummary], run: RunRecord) -> pa.StructArray:
-    """`emb:energy`: what the run took, shared out by the number of chips."""
-    rows = np.array([summary.rows for summary in summaries], dtype=np.float64)
-    share = rows / rows.sum()
-    fields = {
-        "device_type": pa.repeat("cpu" if run.device == "cpu" else "gpu", len(rows)),
-        "inference_duration_s": pa.array(np.round(run.seconds * share, 6)),
-    }
-    if run.energy_kwh is not None:
-        fields["energy_kwh"] = pa.array(np.round(run.energy_kwh * share, 9))
-    return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
 
 
 def _source_hrefs(release: Release) -> dict[str, str]:

@@ -58,7 +58,6 @@ def _mlm(fingerprint: Fingerprint, run: RunRecord) -> dict[str, Any]:
         "mlm:architecture": metadata.ARCHITECTURE.get(fingerprint.encoder, fingerprint.encoder),
         "mlm:tasks": ["similarity-search"],
         "mlm:framework": "PyTorch",
-        "mlm:accelerator": "cuda" if run.device.startswith("cuda") else None,
         "mlm:hyperparameters": {
             key: value for key, value in _hyperparameters(fingerprint).items() if value is not None
         },

@@ -39,22 +39,11 @@ def size(value: float) -> str:
     raise AssertionError
 
 
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 5 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.3g} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
-
-
 FORMATS: dict[str, Callable[..., str]] = {
     "number": number,
     "figure": figure,
     "percent": percent,
     "metres": metres,
     "bytes": size,
-    "duration": duration,
 }
 """By the names that the templates of documents know them by."""

@@ -1,9 +1,11 @@
 """The stage: spec in; sources, embeddings, coverage and gaps out."""
 
 from collections.abc import Callable
+import os
+from datetime import UTC, date, datetime
 from functools import partial
 
-from clay_publish.errors import require_extra
+from clay_publish.errors import SpecError, require_extra, shown
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.execution.context import make_work
 from clay_publish.producer.execution.local import in_threads
@@ -96,13 +98,13 @@ def begin(
         plan = PreviousVersion(inputs).split(plan).plan
     work = make_work(release, spec, encoder, plan.fingerprint, len(plan.units))
     keep_files(release, plan, considered)
-    plan.adopt(release)
+    began = plan.adopt(release, _today())
     if encoder.patches:
         report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, spec.outputs.dtype)))
     for note in (size_note(inputs.used, inputs.sensor), check_masks(inputs.used, spec, inputs.sensor)):
         if note is not None:
             report(Progress("plan", 0, 0, note))
-    release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
+    release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint, spec.released or began)))
     write_sources(release, considered, inputs.selection.broken)
     run = Run.of(plan, work, inputs.layout.ground_size(plan.units), report=report, held=held, share=share)
     if spec.previous is not None:
@@ -111,8 +113,25 @@ def begin(
     return run
 
 
-def _resolved(spec: Spec, fingerprint: Fingerprint) -> dict[str, object]:
-    document = spec.published()
+def _today() -> date:
+    """The day that SOURCE_DATE_EPOCH names, in UTC; without it, the clock's.
+
+    Raises:
+        SpecError: it is not a number of seconds.
+    """
+    stated = os.environ.get("SOURCE_DATE_EPOCH")
+    if stated is None:
+        return datetime.now(UTC).date()
+    try:
+        return datetime.fromtimestamp(int(stated), UTC).date()
+    except (ValueError, OverflowError, OSError) as error:
+        raise SpecError(
+            "SOURCE_DATE_EPOCH", f"found {shown(stated)}", "seconds since 1970-01-01, such as 1764288000"
+        ) from error
+
+
+def _resolved(spec: Spec, fingerprint: Fingerprint, released: date) -> dict[str, object]:
+    document = spec.model_copy(update={"released": released}).published()
     document["model"]["precision"] = fingerprint.precision
     if spec.model.weights is not None:
         document["model"]["sha256"] = fingerprint.weights_sha256

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import date
 from statistics import median
 from typing import Any
 
@@ -41,19 +42,22 @@ class Plan:
         document = {"fingerprint": self.fingerprint.model_dump(mode="json"), "decided": self.decided}
         return {**document, "units": [unit.id for unit in self.units]} if units else document
 
-    def adopt(self, release: Release) -> None:
+    def adopt(self, release: Release, today: date) -> date:
         """Write the plan, or make sure that the one there is the same: of workers that begin at once, one writes it.
+
+        Returns the day on which the run began: `today`, or that of the run that wrote the plan.
 
         Raises:
             ReleaseError: the directory was begun with another plan; the fields that differ are named.
         """
         if not release.store.exists(UNITS):
-            document = {"sha256": self.sha256, **self.document(units=True), "libraries": libraries()}
+            began = {"sha256": self.sha256, "began": today.isoformat()}
+            document = {**began, **self.document(units=True), "libraries": libraries()}
             if release.store.create(UNITS, dump_json(document).encode()):
-                return
+                return today
         other = release.json(UNITS)
         if other.get("sha256") == self.sha256:
-            return
+            return date.fromisoformat(other["began"])
         raise ReleaseError(
             release.store.where,
             f"was begun with another plan ({'; '.join(self._differences(other)) or 'other images'})",

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.progress import Progress, Report, silent
-from clay_publish.release.directory import EMBEDDINGS, Release
+from clay_publish.release.directory import EMBEDDINGS, MANIFEST, Release
 from clay_publish.release.findings import Finding, Severity, ValidationReport
+from clay_publish.release.format_version import check_format
 from clay_publish.validate.context import View
 from clay_publish.validate.registry import GEOPARQUET, OURS, UNFORESEEN, Fault, NotChecked, Rule, Sampled, select
 from clay_publish.validate.reports.measures import measure
@@ -24,6 +25,7 @@ from clay_publish.validate.rules import (  # noqa: F401
     placement,
     provenance,
     readers,
+    release_format,
     schema,
     sensors,
     stac,
@@ -73,6 +75,7 @@ def validate(
             raise ReleaseError(release.store.where, "holds no files", "a release directory")
         if not view.data_paths:
             raise ReleaseError(release.store.where, f"holds no Parquet file below {EMBEDDINGS}/", "a release directory")
+        _check_format(view)
         _ = view.unreadable  # a server that cannot be read from at all is one error, not one a rule
         findings: list[Finding] = []
         checked: dict[str, str] = {}
@@ -89,6 +92,23 @@ def validate(
             fetched=release.store.fetched,
             measures=measure(view),
         )
+
+
+def _check_format(view: View) -> None:
+    """Refuse a release of another format: what its documents promise is not what the rules ask for.
+
+    Raises:
+        ReleaseError: the manifest, where it is one of ours, states another format.
+    """
+    if MANIFEST not in view.files:
+        return
+    try:
+        document = view.release.json(MANIFEST)
+    except ReleaseError:
+        return  # SCH014
+    run = document.get("run")
+    if isinstance(run, dict) and "fingerprint" in run:
+        check_format(document.get("format", 1), view.release.store.path(MANIFEST))
 
 
 def judge(rule: Rule, view: View) -> tuple[list[Finding], str]:

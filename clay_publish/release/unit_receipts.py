@@ -35,6 +35,8 @@ class UnitReceipt(BaseModel):
     """Chips by `embedded` or by reason."""
     seconds: float
     device: str
+    machine: str = ""
+    """What is known of the machine that made it; nothing where its chips were taken over."""
     error: str | None = None
     """Why none of its chips could be made."""
     notes: list[str] = []

@@ -4,6 +4,7 @@ import difflib
 import functools
 import itertools
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -262,6 +263,8 @@ class Spec(_SpecBlock):
     description: Annotated[str | None, Field(max_length=100_000)] = None
     license: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+-]{2,64}$"), AfterValidator(_check_license)] = "CC-BY-4.0"
     """SPDX identifier, or `LicenseRef-NAME` for own terms."""
+    released: date | None = None
+    """Day in all documents; default: the day of the first run, or SOURCE_DATE_EPOCH."""
     doi: Annotated[str | None, Field(pattern=r"^10\.\d{4,9}/\S+$")] = None
     creators: list[Creator] = []
     keywords: Annotated[list[str], Field(max_length=20)] = []
@@ -303,6 +306,8 @@ class Spec(_SpecBlock):
     def published(self) -> dict[str, Any]:
         """The resolved spec as it is published: no path of this machine, no credentials."""
         document = self.model_dump(mode="json", exclude_none=True, exclude={"run"})
+        if self.released is not None:
+            document["released"] = self.released
         for block in document["imagery"]:
             block["stac"] = [_public(source) for source in block["stac"]]
             block["exclude"] = [_public(entry) for entry in block["exclude"]]

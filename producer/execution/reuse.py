@@ -78,7 +78,7 @@ class _Previous:
             parts=parts,
             counts=dict(sorted(counts.items())),
             seconds=0.0,
-            device=self.record.device,
+            device="",
             notes=[note for note in self.record.notes if any(name in note for name in items)],
         )
         write_receipt(work.release, receipt)

@@ -29,6 +29,7 @@ from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import canonical_json
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, derive_run_record, dump_json
+from clay_publish.release.measurements import measured, write_measurements
 from clay_publish.release.unit_receipts import UnitReceipt, read_receipts
 
 
@@ -199,6 +200,7 @@ def finish(run: Run, receipts: Sequence[UnitReceipt]) -> RunRecord:
     write_aggregates(release, plan, layout_of(spec, run.work.sensor), spec.outputs.aggregate, run.gsd)
     write_codes(release, plan.fingerprint, wanted=spec.outputs.codes)
     record = derive_run_record(release)
+    write_measurements(release, measured(receipts, spec.cost.usd_per_hour, record.libraries))
     release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
     release.store.write(FINISHED, dump_json({"receipts": _digest(receipts)}))
     return record

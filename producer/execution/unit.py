@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from clay_publish.errors import ImageryError
 from clay_publish.producer.encoders import ChipBatch, Encoded
-from clay_publish.producer.execution.context import READERS, Pace, Work
+from clay_publish.producer.execution.context import READERS, Pace, Work, this_machine
 from clay_publish.producer.imagery.chips import ChipBlock, ImplausibleError, Reading
 from clay_publish.producer.imagery.pixel_evidence import Evidence, Examined, examine
 from clay_publish.producer.imagery.raster import readers
@@ -143,6 +143,7 @@ def _finish(
         counts=dict(sorted(counts.items())),
         seconds=work.pace.lap(),
         device=work.model.encoder.device,
+        machine=this_machine(),
         error=error,
         notes=notes or [],
     )

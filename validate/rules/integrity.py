@@ -13,6 +13,7 @@ from clay_publish.release.directory import (
     ITEMS,
     LICENSE,
     MANIFEST,
+    MEASUREMENTS,
     MODEL,
     SHA256SUMS,
     SOURCES,
@@ -36,6 +37,7 @@ _REQUIRED = (
     LICENSE,
     MODEL,
     COLLECTION,
+    MEASUREMENTS,
     MANIFEST,
     SHA256SUMS,
 )

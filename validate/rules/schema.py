@@ -8,13 +8,14 @@ import pyarrow as pa
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import COVERAGE, EMBEDDINGS, MANIFEST, SOURCES, SPEC, DataFile
 from clay_publish.release.findings import Severity
+from clay_publish.release.geoparquet import group_rows
 from clay_publish.release.tables import coverage_schema, embeddings_schema, sources_schema
 from clay_publish.validate.context import View
 from clay_publish.validate.data.chips import ChipRows
+from clay_publish.validate.data.extra_tables import beside_paths
 from clay_publish.validate.registry import BadRows, Fault, Outcome, bad_rows, row_rule, rule
 
 _OPTIONAL = {"thumbnail", "scale"}
-_MOST_ROWS = 16_384
 _ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 
 
@@ -158,17 +159,17 @@ def tables_agree(view: View) -> Iterator[Outcome]:
 @rule(
     "SCH009",
     _WARNING,
-    "Row groups hold at most 16,384 rows",
+    "Row groups hold at most 4 MB of vectors, or 1,024 rows",
     reason="A reader that wants one chip fetches a whole row group; large ones make every look-up expensive.",
-    fix="Write row groups of at most 16,384 rows.",
+    fix="Write row groups of the largest power of two with at most 4 MB of vectors, within 1,024 and 16,384 rows.",
 )
 def row_groups_are_small(view: View) -> Iterator[Outcome]:
-    """Row groups."""
-    for path in view.embeddings:
-        footer = view.footer_of(path)
+    """Row groups of the embeddings, and of the tables beside them."""
+    for path in (*view.embeddings, *(path for path in beside_paths(view) if path not in view.unreadable)):
+        footer, most = view.footer_of(path), group_rows(view.schema_of(path))
         largest = max((footer.row_group(g).num_rows for g in range(footer.num_row_groups)), default=0)
-        if largest > _MOST_ROWS:
-            yield Fault(path, f"a row group of {largest:,} rows", f"at most {_MOST_ROWS:,}")
+        if largest > most:
+            yield Fault(path, f"a row group of {largest:,} rows", f"at most {most:,}")
 
 
 @rule(
