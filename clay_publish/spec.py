@@ -139,6 +139,10 @@ class Outputs(_Model):
     thumbnails: Annotated[int, Field(ge=0, le=512)] = 0
     """Pixels a side; 0 is none."""
     aggregate: list[Annotated[int, Field(ge=2, le=64)]] = []
+    explorer: bool = True
+    """Whether the release has a page to look at it, `explore/`."""
+    basemap: Annotated[str | None, Field(pattern=r"^https://[^\s?#{}]+/\{z\}/\{x\}/\{y\}[^\s{}]*$")] = None
+    """Raster tiles that the page offers below the data: `https://…/{z}/{x}/{y}.png`. Never loaded unless switched on."""
 
 
 class Cost(_Model):
