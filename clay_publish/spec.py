@@ -130,6 +130,15 @@ class Patches(_Model):
     layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 
 
+class Basemap(_Model):
+    """Raster tiles of somebody else that the explorer offers below the data. Nothing is loaded until it is chosen."""
+
+    tiles: Annotated[str, Field(pattern=r"^https://[^\s{}]+/\{z\}/\{x\}/\{y\}[^\s{}]*$")]
+    """Address of a tile in web mercator: `https://…/{z}/{x}/{y}.png`."""
+    attribution: str
+    """Whom to name."""
+
+
 class Outputs(_Model):
     """What is stored of each chip."""
 
@@ -141,8 +150,7 @@ class Outputs(_Model):
     aggregate: list[Annotated[int, Field(ge=2, le=64)]] = []
     explorer: bool = True
     """Whether the release has a page to look at it, `explore/`."""
-    basemap: Annotated[str | None, Field(pattern=r"^https://[^\s?#{}]+/\{z\}/\{x\}/\{y\}[^\s{}]*$")] = None
-    """Raster tiles that the page offers below the data: `https://…/{z}/{x}/{y}.png`. Never loaded unless switched on."""
+    basemap: Basemap | None = None
 
 
 class Cost(_Model):

@@ -1,12 +1,14 @@
 """Build `explore/`: the page, its overviews and the index of files."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files as resources
 
-from clay_publish.cards.explorer.basis import fit_basis
+from clay_publish.cards.explorer.basis import Basis, fit_basis
 from clay_publish.cards.explorer.chips import read_chips
-from clay_publish.cards.explorer.layers import LAYERS
-from clay_publish.cards.explorer.periods import periods
-from clay_publish.cards.explorer.pyramid import finest_zoom, write_pyramids
+from clay_publish.cards.explorer.layers import LAYERS, Layer
+from clay_publish.cards.explorer.periods import Periods, periods
+from clay_publish.cards.explorer.pyramid import write_pyramids
 from clay_publish.cards.explorer.space import FOLDER as SPACE
 from clay_publish.cards.explorer.space import space_files
 from clay_publish.cards.explorer.summary import files_table, summary
@@ -16,7 +18,7 @@ from clay_publish.manifest import dump_json
 from clay_publish.release import Release
 from clay_publish.windows import Window
 
-PAGE = ("index.html", "LICENSES.txt", "explorer.css", "explorer.js", "land.json", "maplibre.css", "maplibre.js",
+PAGE = ("index.html", "LICENSES.txt", "explorer.css", "explorer.js", "land.bin", "maplibre.css", "maplibre.js",
         "maplibre-worker.js")  # fmt: skip
 """The page's own files, as `make explorer` builds them into `assets/`."""
 
@@ -43,30 +45,58 @@ def write_explorer(release: Release, facts: Facts, bibtex: str) -> None:
         release.store.remove(path)
 
 
-def _write(release: Release, facts: Facts, bibtex: str) -> set[str]:
-    side = facts.ground
-    windows = [Window(start, end) for start, end in facts.coverage.windows]
-    times = periods(windows, layout=facts.fingerprint.layout)
-    basis = fit_basis(release)
-    zoom = finest_zoom(side, facts.bbox[1], facts.bbox[3])
+@dataclass(frozen=True)
+class Overviews:
+    """What was drawn."""
+
+    basis: Basis
+    zoom: int
+    """The finest."""
+    layers: list[tuple[Layer, list[str]]]
+    """Each layer, and the ids of the periods in which a chip has its value."""
+    dates: tuple[datetime, datetime]
+    """Ends of the scale of dates."""
+
+    @property
+    def paths(self) -> set[str]:
+        """The files."""
+        return {tiles_path(layer.id, period) for layer, drawn in self.layers for period in drawn}
+
+
+def draw_overviews(release: Release, times: Periods, side: float) -> Overviews:
+    """Draw every layer of every period.
+
+    Args:
+        release: what to draw, and where the tiles go.
+        times: its periods.
+        side: of a chip, meters.
+
+    Raises:
+        ReleaseError: a table of the release cannot be read.
+    """
+    basis, finest = fit_basis(release), 0
     with read_chips(release, basis, times, side=side) as chips:
         layers = [layer for layer in LAYERS if chips.has(layer.field)]
-        dates = chips.dates
+        shown: list[tuple[Layer, list[str]]] = [(layer, []) for layer in layers]
         for number, period in enumerate(times.each):
             targets = [tiles_path(layer.id, period.id) for layer in layers]
-            write_pyramids(release, chips, number, layers, targets, zoom)
-    made = {tiles_path(layer.id, period.id) for layer in layers for period in times.each}
-    drawn = {path for path in made if release.store.exists(path)}
-    shown = [
-        (layer, [period.id for period in times.each if tiles_path(layer.id, period.id) in drawn]) for layer in layers
-    ]
-    document = summary(
-        release, facts, basis=basis, times=times, layers=shown, dates=dates, zoom=zoom, bibtex=bibtex
-    )
+            drawn, zoom = write_pyramids(release, chips, number, layers, targets, side)
+            finest = max(finest, zoom)
+            for (_, ids), path in zip(shown, targets, strict=True):
+                ids += [period.id] if path in drawn else []
+        return Overviews(basis, finest, shown, chips.dates)
+
+
+def _write(release: Release, facts: Facts, bibtex: str) -> set[str]:
+    windows = [Window(start, end) for start, end in facts.coverage.windows]
+    times = periods(windows, layout=facts.fingerprint.layout)
+    drawn = draw_overviews(release, times, facts.ground)
     write_table(release.store, INDEX, files_table(release))
-    pages = {f"{FOLDER}/{name}": resources("clay_publish.cards.explorer").joinpath("assets", name).read_bytes()
-             for name in PAGE}  # fmt: skip
-    texts = {SUMMARY: dump_json(document), BASIS: dump_json(basis.document()), **space_files(facts)}
-    for path, data in {**pages, **texts}.items():
+    assets = resources("clay_publish.cards.explorer").joinpath("assets")
+    documents: dict[str, str | bytes] = {f"{FOLDER}/{name}": assets.joinpath(name).read_bytes() for name in PAGE}
+    documents[SUMMARY] = dump_json(summary(release, facts, drawn, times, bibtex))
+    documents[BASIS] = dump_json(drawn.basis.document())
+    documents |= space_files(facts)
+    for path, data in documents.items():
         release.store.write(path, data)
-    return {INDEX, *pages, *texts, *drawn}
+    return {INDEX, *documents, *drawn.paths}

@@ -21,11 +21,8 @@ VALUES = np.dtype([("rgb", "u1", 3), ("loss", "u1"), ("cloud", "u1"), ("date", "
 STEPS = 254
 """Shades of loss, cloud and date: 1 to 254."""
 
-QUALITIES = (80, 90, 95, 100)
-"""Of WebP, tried in order until a tile's mean error is within `ERROR`."""
-
-ERROR = 3.5
-"""Largest mean absolute difference between a lossy tile and what it shows, over drawn pixels and channels, of 255."""
+QUALITY = 80
+"""Of lossy WebP."""
 
 
 @dataclass(frozen=True)
@@ -112,32 +109,18 @@ def halved(layer: Layer, quarters: Bytes) -> Bytes:
 
 
 def encoded(layer: Layer, tile: Bytes) -> bytes:
-    """A tile as WebP: lossless for a `palette`; else at quality 80, or as much more as its error needs."""
+    """A tile as WebP: lossless for a `palette`, else at `QUALITY`."""
     if layer.kind == "palette":
         assert layer.palette is not None
-        return _webp(layer.palette[tile], lossless=True, quality=80)
+        return _webp(layer.palette[tile], lossless=True)
     there = tile[..., 3] > 0
     # What lies under transparent pixels costs bytes and blurs the edge: it gets the mean color.
     filled = tile.copy()
-    if there.any():
-        filled[~there, :3] = tile[there, :3].mean(axis=0).astype(np.uint8)
-    made = b""
-    for quality in QUALITIES:
-        made = _webp(filled, lossless=False, quality=quality)
-        if error(made, tile) <= ERROR:
-            break
-    return made
+    filled[~there, :3] = tile[there, :3].mean(axis=0).astype(np.uint8)
+    return _webp(filled, lossless=False)
 
 
-def error(stored: bytes, tile: Bytes) -> float:
-    """Mean absolute difference between a stored tile and what it should show, over drawn pixels and channels."""
-    with Image.open(io.BytesIO(stored), formats=("WEBP",)) as picture:
-        shown = np.asarray(picture.convert("RGBA")).astype(np.int16)
-    there = tile[..., 3] > 0
-    return float(np.abs(shown[there, :3] - tile[there, :3]).mean()) if there.any() else 0.0
-
-
-def _webp(pixels: Bytes, *, lossless: bool, quality: int) -> bytes:
+def _webp(pixels: Bytes, *, lossless: bool) -> bytes:
     made = io.BytesIO()
-    Image.fromarray(pixels, "RGBA").save(made, "WEBP", lossless=lossless, quality=quality, method=4, alpha_quality=100)
+    Image.fromarray(pixels, "RGBA").save(made, "WEBP", lossless=lossless, quality=QUALITY, method=4, alpha_quality=100)
     return made.getvalue()

@@ -1,5 +1,6 @@
 """Which chip each pixel of a tile shows."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -14,6 +15,11 @@ Floats = npt.NDArray[np.float64]
 
 SIDE = 512
 """Pixels of a tile's side."""
+
+EARTH = 40_075_016.68
+"""Circumference at the equator, meters."""
+
+MAX_ZOOM = 18
 
 _NOWHERE = -1
 
@@ -36,6 +42,21 @@ class Tile:
         """Longitudes [n] of columns and latitudes [n] of rows, at the centers of pixels."""
         steps = (np.arange(SIDE) + 0.5) / SIDE
         return 360 * (self.x + steps) / (1 << self.z) - 180, _latitude((self.y + steps) / (1 << self.z))
+
+    @cached_property
+    def pixel(self) -> float:
+        """Ground size of its largest pixel, meters."""
+        _, south, _, north = self.box
+        nearest = 0.0 if south <= 0 <= north else min(abs(south), abs(north))
+        return EARTH * math.cos(math.radians(nearest)) / SIDE / (1 << self.z)
+
+    def is_leaf(self, side: float) -> bool:
+        """Whether the pyramid ends here: no pixel is larger than a chip."""
+        return self.pixel <= side or self.z >= MAX_ZOOM
+
+    def below(self) -> "list[Tile]":
+        """The four tiles of the next zoom, row by row."""
+        return [Tile(self.z + 1, 2 * self.x + col, 2 * self.y + row) for row in (0, 1) for col in (0, 1)]
 
     def meets(self, box: tuple[float, float, float, float]) -> bool:
         """Whether a box of degrees, whose longitudes may lie beyond ±180, shares ground with the tile."""

@@ -1,8 +1,8 @@
 """Tile pyramids as PMTiles, made from the finest zoom upwards and depth first: only one branch is in memory."""
 
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -16,22 +16,7 @@ from clay_publish.cards.explorer.layers import Bytes, Layer, drawn, encoded, hal
 from clay_publish.cards.explorer.paint import SIDE, Tile, owners
 from clay_publish.release import Release
 
-_EARTH = 40_075_016.68
-"""Circumference at the equator, meters."""
-_MAX_ZOOM = 18
-
-
-def finest_zoom(side: float, south: float, north: float) -> int:
-    """The first zoom at which no pixel is larger than a chip.
-
-    Args:
-        side: of a chip, meters.
-        south: latitudes of the release: pixels are largest where it is nearest to the equator.
-        north: as `south`.
-    """
-    nearest = 0.0 if south <= 0 <= north else min(abs(south), abs(north))
-    whole = _EARTH * math.cos(math.radians(min(nearest, 85.0))) / SIDE
-    return min(_MAX_ZOOM, max(0, math.ceil(math.log2(whole / side))))
+_THREADS = 4
 
 
 @dataclass
@@ -54,9 +39,11 @@ class _Spool:
 
 
 def write_pyramids(
-    release: Release, chips: Chips, period: int, layers: Sequence[Layer], paths: Sequence[str], zoom: int
-) -> None:
-    """Draw one period in each layer, and write a PMTiles file of each.
+    release: Release, chips: Chips, period: int, layers: Sequence[Layer], paths: Sequence[str], side: float
+) -> tuple[list[str], int]:
+    """Draw one period in each layer, and write a PMTiles file of each in which there is anything.
+
+    Tiles are divided until no pixel is larger than a chip: nearer to the poles that is the case at a lower zoom.
 
     Args:
         release: where to write.
@@ -64,46 +51,59 @@ def write_pyramids(
         period: which.
         layers: in which ways.
         paths: a file for each.
-        zoom: the finest.
+        side: of a chip, meters.
+
+    Returns:
+        The paths that were written, and the finest zoom.
     """
     sections = [section for section in chips.sections if section.period == period]
     with ExitStack() as stack:
         spools = [_Spool(stack.enter_context(tempfile.TemporaryFile())) for _ in layers]
-        _draw(Tile(0, 0, 0), zoom, chips, sections, layers, spools)
-        for layer, spool, path in zip(layers, spools, paths, strict=True):
+        pool = stack.enter_context(ThreadPoolExecutor(_THREADS))
+        drawing = _Drawing(chips, layers, spools, side, pool)
+        drawing.draw(Tile(0, 0, 0), sections)
+        drawn = [(layer, spool, path) for layer, spool, path in zip(layers, spools, paths, strict=True) if spool.where]
+        for layer, spool, path in drawn:
             _write(release, path, spool, layer)
+        return [path for _, _, path in drawn], drawing.zoom
 
 
-def _draw(
-    tile: Tile,
-    zoom: int,
-    chips: Chips,
-    sections: Sequence[Section],
-    layers: Sequence[Layer],
-    spools: Sequence[_Spool],
-) -> list[Bytes] | None:
-    """Draw a tile and all below it; its pixels in each layer, None where nothing is."""
-    near = [section for section in sections if tile.meets(section.box)]
-    if not near:
-        return None
-    if tile.z == zoom:
-        owner = owners(tile, chips, near)
-        if (owner < 0).all():
-            return None
-        made = [drawn(layer, chips.values, owner) for layer in layers]
-    else:
-        below = [
-            _draw(Tile(tile.z + 1, 2 * tile.x + col, 2 * tile.y + row), zoom, chips, near, layers, spools)
-            for row in (0, 1)
-            for col in (0, 1)
-        ]
+@dataclass
+class _Drawing:
+    chips: Chips
+    layers: Sequence[Layer]
+    spools: Sequence[_Spool]
+    side: float
+    pool: ThreadPoolExecutor
+    zoom: int = 0
+    """The finest so far."""
+
+    def draw(self, tile: Tile, sections: Sequence[Section]) -> list[Bytes] | None:
+        """Draw a tile and all below it; its pixels in each layer, None where nothing is."""
+        near = [section for section in sections if tile.meets(section.box)]
+        made = (self._leaf if tile.is_leaf(self.side) else self._branch)(tile, near) if near else None
+        if made is not None:
+            for spool, data in zip(self.spools, self.pool.map(_encoded, self.layers, made), strict=True):
+                if data:
+                    spool.add(tile, data)
+        return made
+
+    def _leaf(self, tile: Tile, near: Sequence[Section]) -> list[Bytes] | None:
+        self.zoom = max(self.zoom, tile.z)
+        owner = owners(tile, self.chips, near)
+        return None if (owner < 0).all() else [drawn(layer, self.chips.values, owner) for layer in self.layers]
+
+    def _branch(self, tile: Tile, near: Sequence[Section]) -> list[Bytes] | None:
+        below = [self.draw(quarter, near) for quarter in tile.below()]
         if all(quarter is None for quarter in below):
             return None
-        made = [joined(layer, [None if q is None else q[place] for q in below]) for place, layer in enumerate(layers)]
-    for layer, spool, pixels in zip(layers, spools, made, strict=True):
-        if pixels.any():
-            spool.add(tile, encoded(layer, pixels))
-    return made
+        quarters = ([None if q is None else q[place] for q in below] for place in range(len(self.layers)))
+        return list(self.pool.map(joined, self.layers, quarters))
+
+
+def _encoded(layer: Layer, pixels: Bytes) -> bytes:
+    """A tile as it is stored; empty where nothing is in it."""
+    return encoded(layer, pixels) if pixels.any() else b""
 
 
 def joined(layer: Layer, quarters: Sequence[Bytes | None]) -> Bytes:
@@ -114,9 +114,6 @@ def joined(layer: Layer, quarters: Sequence[Bytes | None]) -> Bytes:
 
 
 def _write(release: Release, path: str, spool: _Spool, layer: Layer) -> None:
-    if not spool.where:  # no chip has this in this period
-        release.store.remove(path)
-        return
     with release.store.writer(path) as file:
         writer: Any = Writer(file)
         for number, data in spool.in_order():

@@ -17,7 +17,7 @@ _UPLOAD = """\
 # Create or update the Space. Run in the folder of the release: sh {folder}/upload.sh USER/SPACE
 set -eu
 hf repo create "$1" --repo-type space --space-sdk static --exist-ok
-for file in explorer.js explorer.css maplibre.js maplibre-worker.js maplibre.css land.json LICENSES.txt; do
+for file in explorer.js explorer.css maplibre.js maplibre-worker.js maplibre.css land.bin LICENSES.txt; do
     hf upload "$1" "explore/$file" "$file" --repo-type space
 done
 hf upload "$1" {folder}/index.html index.html --repo-type space

@@ -1,19 +1,21 @@
 """What the page reads first: `release.json`, and `files.parquet`, the embeddings files by their boxes."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from clay_publish import release as paths
 from clay_publish.cards import licences
-from clay_publish.cards.explorer.basis import Basis
 from clay_publish.cards.explorer.layers import STEPS, Layer, status_colors
 from clay_publish.cards.explorer.paint import SIDE
 from clay_publish.cards.explorer.periods import Periods
 from clay_publish.cards.facts import Facts
 from clay_publish.release import DataFile, Release
 from clay_publish.tables import REASONS, TIMESTAMP
+
+if TYPE_CHECKING:
+    from clay_publish.cards.explorer.build import Overviews
 
 FORMAT = 1
 """Version of what the page reads."""
@@ -51,27 +53,14 @@ def files_table(release: Release) -> pa.Table:
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, FILES_SCHEMA, strict=True)], schema=FILES_SCHEMA)
 
 
-def summary(
-    release: Release,
-    facts: Facts,
-    *,
-    basis: Basis,
-    times: Periods,
-    layers: list[tuple[Layer, list[str]]],
-    dates: tuple[Any, Any],
-    zoom: int,
-    bibtex: str,
-) -> dict[str, Any]:
+def summary(release: Release, facts: Facts, drawn: "Overviews", times: Periods, bibtex: str) -> dict[str, Any]:
     """`release.json`.
 
     Args:
         release: where it lies.
         facts: what its documents say.
-        basis: of the colors.
+        drawn: its overviews.
         times: its periods.
-        layers: those that were drawn, and the ids of the periods they were drawn for.
-        dates: ends of the scale of dates.
-        zoom: the finest of the tiles.
         bibtex: how to cite it.
     """
     spec, coverage = facts.spec, facts.coverage
@@ -109,32 +98,34 @@ def summary(
         "more_windows": max(0, len(coverage.windows) - _WINDOWS),
         "reasons": REASONS,
         "periods": [{"id": p.id, "start": _stamp(p.start), "end": _stamp(p.end)} for p in times.each],
-        "tiles": {"size": SIDE, "maxzoom": zoom},
+        "tiles": {"size": SIDE, "maxzoom": drawn.zoom},
         "layers": [
-            {"id": layer.id, "title": layer.title, "kind": layer.kind, "periods": drawn, **_legend(layer, basis, dates)}
-            for layer, drawn in layers
+            {"id": layer.id, "title": layer.title, "kind": layer.kind, "periods": ids, "legend": _legend(layer, drawn)}
+            for layer, ids in drawn.layers
         ],
         "coverage_files": [
             {"path": path, "size": release.store.size(path)} for path in release.data_files(paths.COVERAGE)
         ],
         "address": facts.address,
         "citation": bibtex,
+        "basemap": None if spec.outputs.basemap is None else spec.outputs.basemap.model_dump(),
     }
 
 
-def _legend(layer: Layer, basis: Basis, dates: tuple[Any, Any]) -> dict[str, Any]:
+def _legend(layer: Layer, drawn: "Overviews") -> dict[str, Any]:
     if layer.id == "components":
-        return {"legend": {"explained": basis.explained.tolist()}}
+        return {"explained": drawn.basis.explained.tolist()}
     if layer.id == "coverage":
-        return {"legend": {"colors": status_colors()}}
+        return {"colors": status_colors()}
     assert layer.palette is not None
-    stops = [_hex(layer.palette[step]) for step in np.linspace(1, STEPS, _STOPS).astype(int)]
-    ends: tuple[Any, Any] = {
-        "loss": basis.loss or (0.0, 1.0),
+    ends: dict[str, tuple[Any, Any]] = {
+        "loss": drawn.basis.loss or (0.0, 1.0),
         "cloud": (0.0, 1.0),
-        "date": tuple(map(_stamp, dates)),
-    }[layer.id]
-    return {"legend": {"stops": stops, "low": ends[0], "high": ends[1]}}
+        "date": (_stamp(drawn.dates[0]), _stamp(drawn.dates[1])),
+    }
+    low, high = ends[layer.id]
+    stops = [_hex(layer.palette[step]) for step in np.linspace(1, STEPS, _STOPS).astype(int)]
+    return {"stops": stops, "low": low, "high": high}
 
 
 def _hex(color: Any) -> str:

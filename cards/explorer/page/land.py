@@ -1,5 +1,6 @@
-"""Write `land.json`: Natural Earth's land from the package, simplified for a small page. Usage: land.py TARGET."""
+"""Write `land.bin`: Natural Earth's land from the package, simplified, as gzipped GeoJSON. Usage: land.py TARGET."""
 
+import gzip
 import json
 import sys
 from importlib.resources import files
@@ -9,9 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import shapely
 
-TOLERANCE = 0.05
+TOLERANCE = 0.02
 """Degrees a simplified coast may stray."""
-SMALLEST = 0.01
+SMALLEST = 0.0015
 """Square degrees of the smallest island."""
 DIGITS = 2
 
@@ -34,7 +35,8 @@ def main() -> None:
             rings = [part.exterior, *(hole for hole in part.interiors if shapely.Polygon(hole).area > SMALLEST)]
             coordinates.append([np.round(r.coords, DIGITS).tolist() for r in rings])
     document = {"type": "Feature", "properties": {}, "geometry": {"type": "MultiPolygon", "coordinates": coordinates}}
-    Path(sys.argv[1]).write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
+    text = json.dumps(document, separators=(",", ":"))
+    Path(sys.argv[1]).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
 
 
 main()

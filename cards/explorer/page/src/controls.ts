@@ -76,14 +76,19 @@ export class Controls {
     return el("div", { class: "field" }, el("label", { for: "opacity" }, "Opacity"), range);
   }
 
-  private basemap(address: string, switched: (on: boolean) => void): HTMLElement {
-    const box = el("input", { type: "checkbox" });
+  private basemap(
+    { tiles, attribution }: NonNullable<Summary["basemap"]>,
+    switched: (on: boolean) => void,
+  ): HTMLElement {
+    const { host } = new URL(tiles.replaceAll(/[{}]/g, ""));
+    const credit = el("p", { class: "note" });
+    const box = el("input", { type: "checkbox", id: "basemap" });
     box.addEventListener("change", () => {
       switched(box.checked);
-      say(box.checked ? `Basemap tiles are loaded from ${new URL(address).host}.` : "Basemap switched off.");
+      credit.textContent = box.checked ? attribution : "";
+      say(box.checked ? `Basemap tiles are loaded from ${host}.` : "Basemap switched off.");
     });
-    const text = `Basemap from ${new URL(address.replaceAll(/[{}]/g, "")).host}`;
-    return el("div", { class: "choices" }, el("label", {}, box, text));
+    return el("div", { class: "choices" }, el("label", {}, box, `Basemap from ${host}`), credit);
   }
 
   private describe(): void {

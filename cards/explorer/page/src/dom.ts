@@ -62,7 +62,14 @@ export function bytes(size: number): string {
   return `${(size / 1000 ** step).toLocaleString("en-US", { maximumFractionDigits: step ? 1 : 0 })} ${units[step]}`;
 }
 
+const SAID = 5000;
+let silence = 0;
+
 /** Tell the reader, also one who listens. */
 export function say(text: string): void {
   byId("status").textContent = text;
+  clearTimeout(silence);
+  silence = window.setTimeout(() => {
+    byId("status").textContent = "";
+  }, SAID);
 }

@@ -42,7 +42,7 @@ class Page {
     const start = lon !== undefined && lat !== undefined && zoom !== undefined ? { lon, lat, zoom } : null;
     this.map = new ReleaseMap(byId("map"), summary, this.overviews, start);
     showTitle(byId("title"), summary);
-    const switched = (on: boolean) => this.map.basemap(on ? summary.basemap : null);
+    const switched = (on: boolean) => this.map.basemap(on ? (summary.basemap?.tiles ?? null) : null);
     this.controls = new Controls(byId("layers"), summary, chosen(summary, state), () => this.refresh(), switched);
     this.likeness = new Likeness(byId("similar"), summary, this.chips, this.overviews, {
       box: () => this.map.view,

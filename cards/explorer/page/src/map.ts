@@ -25,6 +25,13 @@ export const COLORS = {
   finding: "#e8590c",
 };
 
+/** The coast is drawn for small scales: closer in it would be wrong by more than it shows, and fades. */
+const FAR: maplibregl.ExpressionSpecification = ["interpolate", ["linear"], ["zoom"], 9, 1, 11, 0];
+
+function ground(water: string, land: string): maplibregl.ExpressionSpecification {
+  return ["interpolate", ["linear"], ["zoom"], 9, water, 11, land];
+}
+
 export type Collection = "chips" | "results" | "marks" | "selected" | "findings";
 
 export interface View extends Box {
@@ -48,7 +55,7 @@ export class ReleaseMap {
     maplibregl.addProtocol("overview", async (request, abort) => {
       const [layer, period, z, x, y] = request.url.replace("overview://", "").split("/");
       const at = [z, x, y].map(Number) as [number, number, number];
-      const data = await overviews.tile(layer ?? "", period ?? "", ...at, abort.signal);
+      const data = await overviews.picture(layer ?? "", period ?? "", ...at, abort.signal);
       return { data: data ?? BLANK.slice().buffer };
     });
     const [west, south, east, north] = summary.bbox;
@@ -76,17 +83,23 @@ export class ReleaseMap {
     this.map.keyboard.disableRotation();
     this.map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "top-right");
     this.map.addControl(new maplibregl.ScaleControl({ unit: "metric" }), "bottom-left");
-    this.map.addControl(
-      new maplibregl.AttributionControl({ compact: true, customAttribution: "Land: Natural Earth" }),
-      "bottom-right",
-    );
     this.dark.addEventListener("change", () => this.paint());
   }
 
+  /** Land comes as gzipped GeoJSON: few hosts compress what they send. */
+  private async land(): Promise<void> {
+    const answer = await fetch(new URL("./land.bin", import.meta.url));
+    if (!answer.ok || !answer.body) return;
+    const text = await new Response(answer.body.pipeThrough(new DecompressionStream("gzip"))).text();
+    (this.map.getSource("land") as maplibregl.GeoJSONSource).setData(JSON.parse(text) as GeoJSON.GeoJSON);
+  }
+
   ready(): Promise<void> {
-    return new Promise((resolve) => {
+    return new Promise<void>((resolve) => {
       if (this.map.isStyleLoaded()) resolve();
       else this.map.once("load", () => resolve());
+    }).then(() => {
+      this.land().catch(() => console.warn("The outlines of land cannot be drawn."));
     });
   }
 
@@ -102,7 +115,7 @@ export class ReleaseMap {
       buffer: 16,
     });
     return {
-      land: { type: "geojson", data: new URL("./land.json", import.meta.url).href, tolerance: 0.3 },
+      land: { type: "geojson", data: EMPTY, tolerance: 0.3 },
       chips: geojson(),
       results: geojson(),
       marks: geojson(),
@@ -120,8 +133,13 @@ export class ReleaseMap {
       paint: { "line-color": color, "line-width": width },
     });
     return [
-      { id: "water", type: "background", paint: { "background-color": water } },
-      { id: "land", type: "fill", source: "land", paint: { "fill-color": land, "fill-antialias": false } },
+      { id: "water", type: "background", paint: { "background-color": ground(water, land) } },
+      {
+        id: "land",
+        type: "fill",
+        source: "land",
+        paint: { "fill-color": land, "fill-antialias": false, "fill-opacity": FAR },
+      },
       {
         id: "chips-fill",
         type: "fill",
@@ -132,7 +150,12 @@ export class ReleaseMap {
           "fill-antialias": false,
         },
       },
-      { id: "coast", type: "line", source: "land", paint: { "line-color": coast, "line-width": 0.7 } },
+      {
+        id: "coast",
+        type: "line",
+        source: "land",
+        paint: { "line-color": coast, "line-width": 0.7, "line-opacity": FAR },
+      },
       {
         id: "chips-line",
         type: "line",
@@ -185,7 +208,7 @@ export class ReleaseMap {
 
   private paint(): void {
     const { water, land, coast, line } = this.theme;
-    this.map.setPaintProperty("water", "background-color", water);
+    this.map.setPaintProperty("water", "background-color", ground(water, land));
     this.map.setPaintProperty("land", "fill-color", land);
     this.map.setPaintProperty("coast", "line-color", coast);
     this.map.setPaintProperty("chips-line", "line-color", line);

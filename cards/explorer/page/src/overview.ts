@@ -6,6 +6,8 @@ import type { ReleaseSource } from "./source";
 import type { Summary } from "./summary";
 
 const KEPT = 64;
+/** Circumference at the equator, meters. */
+const EARTH = 40_075_016.68;
 
 class PmtilesSource implements Source {
   constructor(
@@ -48,15 +50,43 @@ export class Overviews {
     return (await archive.getZxy(z, x, y, signal))?.data ?? null;
   }
 
+  /** A tile as MapLibre takes it: its bytes, or the part of a coarser one where the pyramid ends before. */
+  async picture(layer: string, period: string, z: number, x: number, y: number, signal: AbortSignal) {
+    const [leaf, column, row] = this.leaf(z, x, y);
+    if (leaf === z) return this.tile(layer, period, z, x, y, signal);
+    const data = await this.tile(layer, period, leaf, column, row, signal);
+    if (!data) return null;
+    const { size } = this.summary.tiles;
+    const parts = 2 ** (z - leaf);
+    const part = size / parts;
+    const options: ImageBitmapOptions = { resizeWidth: size, resizeHeight: size, resizeQuality: "pixelated" };
+    const [left, top] = [(x - column * parts) * part, (y - row * parts) * part];
+    return createImageBitmap(new Blob([data], { type: "image/webp" }), left, top, part, part, options);
+  }
+
+  /** The tile that shows a tile's ground at the pyramid's end: where no pixel is larger than a chip. */
+  private leaf(z: number, x: number, y: number): [number, number, number] {
+    const { size } = this.summary.tiles;
+    for (let zoom = 0; zoom < z; zoom += 1) {
+      const column = Math.floor(x / 2 ** (z - zoom));
+      const row = Math.floor(y / 2 ** (z - zoom));
+      const [north, south] = [row, row + 1].map((edge) => Math.PI * (1 - (2 * edge) / 2 ** zoom)) as [number, number];
+      const nearest = south <= 0 && north >= 0 ? 0 : Math.min(Math.abs(south), Math.abs(north));
+      if (EARTH / Math.cosh(nearest) / size / 2 ** zoom <= this.summary.chips.side) return [zoom, column, row];
+    }
+    return [z, x, y];
+  }
+
   /** The color of a layer at a place, as #rrggbb; null where nothing is drawn. */
   async color(layer: string, period: string, lon: number, lat: number): Promise<string | null> {
     const { maxzoom, size } = this.summary.tiles;
-    const scale = 2 ** maxzoom;
-    const x = (wrapped(lon) / 360 + 0.5) * scale;
-    const y = (0.5 - Math.asinh(Math.tan((lat * Math.PI) / 180)) / (2 * Math.PI)) * scale;
-    const image = await this.image(layer, period, maxzoom, Math.floor(x), Math.floor(y));
+    const x = wrapped(lon) / 360 + 0.5;
+    const y = 0.5 - Math.asinh(Math.tan((lat * Math.PI) / 180)) / (2 * Math.PI);
+    const [zoom, column, row] = this.leaf(maxzoom, Math.floor(x * 2 ** maxzoom), Math.floor(y * 2 ** maxzoom));
+    const image = await this.image(layer, period, zoom, column, row);
     if (!image) return null;
-    const at = 4 * (Math.floor((y % 1) * size) * image.width + Math.floor((x % 1) * size));
+    const at =
+      4 * (Math.floor((y * 2 ** zoom - row) * size) * image.width + Math.floor((x * 2 ** zoom - column) * size));
     const [red, green, blue, alpha] = image.data.subarray(at, at + 4);
     return alpha ? `#${[red, green, blue].map((part) => (part ?? 0).toString(16).padStart(2, "0")).join("")}` : null;
   }

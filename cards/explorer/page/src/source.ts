@@ -7,12 +7,14 @@ export class ReleaseError extends Error {}
 
 const DOCUMENT_LIMIT = 32_000_000;
 const WHOLE_LIMIT = 4_000_000;
+/** Ranges that are remembered, and the bytes of the largest of them. */
+const KEPT = 200;
+const KEPT_SIZE = 1 << 18;
 
 export class ReleaseSource {
   /** Address of the release, with a slash at the end. */
   readonly base: URL;
-  /** Bytes received so far. */
-  received = 0;
+  private readonly ranges = new Map<string, Promise<ArrayBuffer>>();
 
   constructor(address: string, page: string) {
     let base: URL;
@@ -42,7 +44,7 @@ export class ReleaseSource {
     const bad = path.split("/").some((part) => part === "" || part === "." || part === "..");
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
     if (bad || /[\\\u0000-\u001f\u007f]/.test(path)) throw new ReleaseError(`“${path}” is not a path in a release.`);
-    const encoded = path.split("/").map(encodeURIComponent).join("/");
+    const encoded = path.split("/").map(encodeURIComponent).join("/").replaceAll("%3D", "=");
     return new URL(beside ? `../${encoded}` : encoded, this.base).href;
   }
 
@@ -74,7 +76,6 @@ export class ReleaseSource {
     if (Number(answer.headers.get("content-length") ?? 0) > DOCUMENT_LIMIT)
       throw new ReleaseError(`${url} is too large.`);
     const text = await answer.text();
-    this.received += text.length;
     let document: unknown;
     try {
       document = JSON.parse(text);
@@ -101,18 +102,29 @@ export class ReleaseSource {
         );
       }
       const whole = await answer.arrayBuffer();
-      this.received += whole.byteLength;
       return whole.slice(start, end);
     }
     if (answer.status !== 206) throw new ReleaseError(`${url} cannot be read (HTTP ${answer.status}).`);
     const data = await answer.arrayBuffer();
-    this.received += data.byteLength;
     return data;
   }
 
   /** A file whose size is known, for hyparquet. */
   buffer(path: string, size: number): AsyncBuffer {
-    return { byteLength: size, slice: (start, end = size) => this.range(path, start, Math.min(end, size)) };
+    return { byteLength: size, slice: (start, end = size) => this.kept(path, start, Math.min(end, size)) };
+  }
+
+  /** As `range`; small ranges are asked for once. */
+  private kept(path: string, start: number, end: number): Promise<ArrayBuffer> {
+    if (end - start > KEPT_SIZE) return this.range(path, start, end);
+    const key = `${start}-${end} ${path}`;
+    const known = this.ranges.get(key);
+    if (known) return known;
+    const reading = this.range(path, start, end);
+    this.ranges.set(key, reading);
+    reading.catch(() => this.ranges.delete(key));
+    if (this.ranges.size > KEPT) this.ranges.delete(this.ranges.keys().next().value as string);
+    return reading;
   }
 
   /** A small file whose size is not known. */
@@ -121,7 +133,6 @@ export class ReleaseSource {
     const answer = await this.ask(url, {});
     if (!answer.ok) throw new ReleaseError(`${url} cannot be read (HTTP ${answer.status}).`);
     const data = await answer.arrayBuffer();
-    this.received += data.byteLength;
     return { byteLength: data.byteLength, slice: (start, end) => data.slice(start, end) };
   }
 }

@@ -52,7 +52,7 @@ export interface Summary {
   coverage_files: { path: string; size: number }[];
   address: string | null;
   citation: string;
-  basemap: string | null;
+  basemap: { tiles: string; attribution: string } | null;
 }
 
 const PERIOD_ID = /^[0-9A-Za-z_-]{1,64}$/;
@@ -148,8 +148,15 @@ function checked(d: Json): Summary {
     }),
     address: maybe(d.address),
     citation: text(d.citation, "citation"),
-    basemap: maybe(d.basemap),
+    basemap: d.basemap ? basemap(object(d.basemap, "basemap")) : null,
   };
+}
+
+function basemap(d: Json) {
+  const tiles = text(d.tiles, "basemap.tiles");
+  if (!/^https:\/\/[^\s{}]+\/\{z\}\/\{x\}\/\{y\}[^\s{}]*$/.test(tiles))
+    throw new Error("basemap.tiles is not https://…/{z}/{x}/{y}");
+  return { tiles, attribution: text(d.attribution, "basemap.attribution") };
 }
 
 function layer(d: Json): Layer {
