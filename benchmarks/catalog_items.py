@@ -24,8 +24,8 @@ import shapely
 from stac_geoparquet.arrow import parse_stac_items_to_arrow, stac_table_to_items, to_parquet
 
 from clay_publish.catalog.item_table import ItemColumns, ItemConstants, write_item_table
-from clay_publish.store import Store
-from clay_publish.tables import BBOX, TIMESTAMP
+from clay_publish.release.tables import BBOX, TIMESTAMP
+from clay_publish.storage.store import Store
 
 CONSTANTS = ItemConstants(
     collection={"id": "benchmark", "title": "Benchmark"},

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from clay_publish.reader import open_release
-from clay_publish.reading.extent import Extent
+from clay_publish.search.query import Extent
+from clay_publish.search.reader import open_release
 
 Box = tuple[float, float, float, float]
 Ask = Callable[[Box, str, str], set[str]]

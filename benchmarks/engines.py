@@ -27,20 +27,20 @@ import yaml
 from scenes import scene
 from throughput import processor
 
-from clay_publish.producer.attempts import attempt
 from clay_publish.producer.encoders import load_encoder
-from clay_publish.producer.engine import Run, run_units
-from clay_publish.producer.lease import lease
-from clay_publish.producer.local_engine import in_threads
-from clay_publish.producer.plan import Unit
+from clay_publish.producer.execution.attempts import attempt
+from clay_publish.producer.execution.context import Work, make_work
+from clay_publish.producer.execution.lease import lease
+from clay_publish.producer.execution.local import in_threads
+from clay_publish.producer.execution.run import Run, run_units
 from clay_publish.producer.produce import begin
-from clay_publish.producer.sensors import sensor
-from clay_publish.producer.work import Work, make_work
+from clay_publish.producer.unit_plan import Unit
 from clay_publish.progress import Progress
-from clay_publish.receipts import read_receipts
-from clay_publish.release import Release
-from clay_publish.spec import Running, Spec
-from clay_publish.spec_file import load_spec
+from clay_publish.release.directory import Release
+from clay_publish.release.unit_receipts import read_receipts
+from clay_publish.spec.load import load_spec
+from clay_publish.spec.models import Running, Spec
+from clay_publish.spec.sensors import sensor
 
 SMALL, LARGE = (120, 128), (40, 512)
 """Units, and pixels a side of each image; chips have 64."""
@@ -99,7 +99,7 @@ def local(spec: Spec, release: Release) -> dict[str, float]:
 
 
 def on_ray(spec: Spec, release: Release, workers: int, cpus: float, *, kill: bool = False) -> dict[str, float]:
-    from clay_publish.producer import ray_engine
+    from clay_publish.producer.execution.ray import engine as ray_engine
 
     means = Running(engine="ray", workers=workers, cpus_per_worker=cpus)
     return _run(spec, release, partial(ray_engine.on_ray, means=means), kill=kill)

@@ -18,15 +18,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from validate_release import fingerprint
 
-from clay_publish import release as paths
-from clay_publish.area import land
+from clay_publish.release import directory as paths
+from clay_publish.geo.area import land
 from clay_publish.cards.explorer.build import draw_overviews
 from clay_publish.cards.explorer.periods import Period, Periods
-from clay_publish.expectation import expected_cells
-from clay_publish.grid import UtmGrid
-from clay_publish.metadata import footer_emb
-from clay_publish.release import DataFile, Release
-from clay_publish.squares import SQUARE, Square
+from clay_publish.geo.expected_cells import expected_cells
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.release.metadata import footer_emb
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.geo.utm_zones import SQUARE, Square
 from clay_publish.windows import Window
 
 WINDOW = Window.parse("2023-01-01/2024-01-01")

@@ -10,24 +10,23 @@ import torch
 from scenes import SENSOR
 from torch.nn import functional
 
-from clay_publish.producer.encoders import Chips, Encoder
+from clay_publish.producer.encoders import ChipBatch, Encoder
 from clay_publish.producer.encoders.clay import load as load_clay
-from clay_publish.producer.encoders.clay_layers import PATCH
-from clay_publish.producer.encoders.clay_model import ClayEncoder, Sizes
-from clay_publish.producer.encoders.device import resolve_device, resolve_precision
+from clay_publish.producer.encoders.clay_model import PATCH, ClayEncoder, Sizes
 from clay_publish.producer.encoders.random_features import RandomFeatures
-from clay_publish.producer.work import Model
-from clay_publish.spec import Spec
+from clay_publish.producer.encoders.weights import resolve_device, resolve_precision
+from clay_publish.producer.execution.context import EncoderPool
+from clay_publish.spec.models import Spec
 
 Row = tuple[str, str, str]
 LARGE = Sizes(dim=1024, depth=24, inner=16 * 64, heads=16, hidden=4096)
 
 
-def chips(count: int, size: int) -> Chips:
+def chips(count: int, size: int) -> ChipBatch:
     generator = np.random.default_rng(0)
     pixels = generator.standard_normal((count, len(SENSOR.bands), size, size), dtype=np.float32)
     where = generator.uniform(-60, 60, (2, count))
-    return Chips(pixels, where[0], where[1], [datetime(2024, 6, 1, 12, tzinfo=UTC)] * count, 10.0)
+    return ChipBatch(pixels, where[0], where[1], [datetime(2024, 6, 1, 12, tzinfo=UTC)] * count, 10.0)
 
 
 def best(do: Callable[[], object], times: int = 3) -> float:
@@ -75,7 +74,7 @@ def clay(folder: Path) -> Encoder:
 def clay_rows(folder: Path) -> Iterator[Row]:
     device = resolve_device()
     encoder = clay(folder)
-    model = Model(encoder)
+    model = EncoderPool(encoder)
     dtype = getattr(torch, encoder.precision)
     most = peak(dtype, device)
     yield f"matmul peak, {encoder.precision}, {device}", f"{most / 1e9:.0f} GFLOP/s", "1"
@@ -96,7 +95,7 @@ def clay_rows(folder: Path) -> Iterator[Row]:
 
 def random_feature_rows(_: Path) -> Iterator[Row]:
     encoder = RandomFeatures.of(SENSOR, resolve_device())
-    model = Model(encoder)
+    model = EncoderPool(encoder)
     for size, count in ((128, 64), (256, 16)):
         batch = chips(count, size)
         model.encode(batch)
@@ -107,7 +106,7 @@ def random_feature_rows(_: Path) -> Iterator[Row]:
 
 
 @torch.inference_mode()
-def _loop(encoder: RandomFeatures, batch: Chips) -> None:
+def _loop(encoder: RandomFeatures, batch: ChipBatch) -> None:
     """As TorchGeo's RCF: the whole chip at once, positive and negative responses each by themselves."""
     for chip in torch.from_numpy(batch.pixels).to(encoder.device):
         responses = functional.conv2d(chip[None], encoder.filters.contiguous(), encoder.biases)

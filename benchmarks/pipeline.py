@@ -13,12 +13,12 @@ import numpy as np
 from reading import SIDE, SIZE, reading
 from scenes import SENSOR, item_at, scene, served
 
-from clay_publish.producer.encoders import Chips, Encoded, Encoder, load_encoder
+from clay_publish.producer.encoders import ChipBatch, Encoded, Encoder, load_encoder
+from clay_publish.producer.execution.context import EncoderPool
+from clay_publish.producer.layouts.scene import read_scene
 from clay_publish.producer.produce import produce
-from clay_publish.producer.scene import read_scene
-from clay_publish.producer.work import Model
-from clay_publish.release import Release
-from clay_publish.spec import Spec
+from clay_publish.release.directory import Release
+from clay_publish.spec.models import Spec
 
 Row = tuple[str, str, str]
 SECONDS_A_CHIP = 0.01
@@ -39,7 +39,7 @@ class Elsewhere:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._like, name)
 
-    def encode(self, chips: Chips) -> Encoded:
+    def encode(self, chips: ChipBatch) -> Encoded:
         """Means of the bands, after a while."""
         time.sleep(self._seconds * len(chips.pixels))
         means = chips.pixels.mean(axis=(2, 3))
@@ -93,8 +93,8 @@ def rows(folder: Path) -> Iterator[Row]:
 def alone(encoder: Any, pixels: np.ndarray[Any, Any]) -> float:
     """Chips a second of the model, called as units call it."""
     item_time = item_at_time()
-    model, count = Model(encoder), len(pixels)
-    batch = Chips(pixels, np.zeros(count), np.zeros(count), [item_time] * count, 10.0)
+    model, count = EncoderPool(encoder), len(pixels)
+    batch = ChipBatch(pixels, np.zeros(count), np.zeros(count), [item_time] * count, 10.0)
     begun = time.perf_counter()
     model.encode(batch)
     return count / (time.perf_counter() - begun)

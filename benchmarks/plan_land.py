@@ -10,10 +10,10 @@ import time
 import numpy as np
 import shapely
 
-from clay_publish.area import land
-from clay_publish.expectation import expected_cells
-from clay_publish.grid import UtmGrid
-from clay_publish.squares import utm
+from clay_publish.geo.area import land
+from clay_publish.geo.expected_cells import expected_cells
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.geo.utm_zones import utm
 
 GRID = UtmGrid(1000)
 

@@ -22,11 +22,11 @@ import numpy as np
 import pyarrow as pa
 from botocore.config import Config
 
-from clay_publish.findings import ValidationReport
-from clay_publish.geoparquet import write_table
-from clay_publish.manifest import write_manifest
 from clay_publish.publish import publish
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import ValidationReport
+from clay_publish.release.geoparquet import write_table
+from clay_publish.release.manifest import write_manifest
 
 FILES = 64
 ROUNDS = 3

@@ -14,15 +14,15 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window, from_bounds
 from scenes import SENSOR, item_at, scene, served, stored_bytes
 
-from clay_publish.grid import UtmGrid
-from clay_publish.producer.chips import Reading
-from clay_publish.producer.items import SourceItem
-from clay_publish.producer.raster import session
-from clay_publish.producer.scene import read_scene
-from clay_publish.producer.utm import Cells, Cut, read_cells
-from clay_publish.producer.work import READERS
-from clay_publish.spec import Chips
-from clay_publish.squares import Square
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.geo.utm_zones import Square
+from clay_publish.producer.execution.context import READERS
+from clay_publish.producer.imagery.chips import Reading
+from clay_publish.producer.imagery.raster import session
+from clay_publish.producer.layouts.scene import read_scene
+from clay_publish.producer.layouts.utm import Cells, Cut, read_cells
+from clay_publish.producer.sources.item import SourceItem
+from clay_publish.spec.models import ChipSpec
 from clay_publish.windows import Window as Period
 
 SIDE, SIZE = 2560, 128
@@ -33,7 +33,7 @@ Row = tuple[str, str, str]
 
 def reading(layout: str = "scene") -> Reading:
     bands = tuple(band.statistics for band in SENSOR.bands)
-    return Reading(SENSOR, bands, Chips(layout=layout, size=SIZE, max_nodata=1, max_cloud=1), READERS)
+    return Reading(SENSOR, bands, ChipSpec(layout=layout, size=SIZE, max_nodata=1, max_cloud=1), READERS)
 
 
 def rows(folder: Path) -> Iterator[Row]:

@@ -14,9 +14,9 @@ import rasterio
 from affine import Affine
 from rasterio.warp import transform_bounds
 
-from clay_publish.producer.items import SourceItem
-from clay_publish.producer.sensors import sensor
-from clay_publish.producer.stac_items import source_item
+from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.spec.sensors import sensor
 
 SENSOR = sensor("sentinel-2-l2a")
 IMAGERY = Path(str(files("clay_publish") / "sample" / "imagery"))

@@ -21,18 +21,18 @@ import pyarrow.compute as pc
 import shapely
 from validate_release import ITEM, WINDOW, documents, fingerprint
 
-from clay_publish import release as paths
-from clay_publish.expectation import ZoneCells, expected_cells
-from clay_publish.geoparquet import write_table
-from clay_publish.grid import UtmGrid
+from clay_publish.geo.expected_cells import ZoneCells, expected_cells
+from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.progress import silent
-from clay_publish.release import DataFile, Release
-from clay_publish.tables import coverage_schema
-from clay_publish.validate.bitmaps import EXPECTED, PRESENT, SAID_EMBEDDED, Layer
-from clay_publish.validate.expected_utm import expected_layer
-from clay_publish.validate.judge import judge
-from clay_publish.validate.rules import select
-from clay_publish.validate.view import View
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.geoparquet import write_table
+from clay_publish.release.tables import coverage_schema
+from clay_publish.validate.context import View
+from clay_publish.validate.expected.cells import EXPECTED, PRESENT, SAID_EMBEDDED, Layer
+from clay_publish.validate.expected.utm import expected_layer
+from clay_publish.validate.registry import select
+from clay_publish.validate.runner import judge
 
 Counts = dict[str, int]
 Cells = tuple[np.ndarray, np.ndarray]

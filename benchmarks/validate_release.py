@@ -24,18 +24,19 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
-from clay_publish import release as paths
-from clay_publish.expectation import expected_cells
-from clay_publish.fingerprint import BandStatistics, Fingerprint
-from clay_publish.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
-from clay_publish.grid import UtmGrid
-from clay_publish.manifest import RUN_RECORD, RunRecord, dump_json, sha256, write_manifest
-from clay_publish.metadata import footer_emb
-from clay_publish.release import DataFile, Release
-from clay_publish.spec import Spec
-from clay_publish.spec_file import dump_spec
-from clay_publish.squares import SQUARE, Square
-from clay_publish.tables import coverage_schema, embeddings_schema, hugging_face_features, sources_schema
+from clay_publish.geo.expected_cells import expected_cells
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.geo.utm_zones import SQUARE, Square
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
+from clay_publish.release.manifest import RUN_RECORD, RunRecord, dump_json, sha256, write_manifest
+from clay_publish.release.metadata import footer_emb
+from clay_publish.release.tables import coverage_schema, embeddings_schema, hugging_face_features, sources_schema
+from clay_publish.spec.load import dump_spec
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import BandStatistics
 from clay_publish.validate import validate
 from clay_publish.windows import Window
 

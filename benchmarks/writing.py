@@ -16,16 +16,16 @@ import pyarrow.parquet as pq
 import shapely
 from scenes import SENSOR
 
-from clay_publish.fingerprint import Fingerprint
-from clay_publish.geoparquet import bbox_array
-from clay_publish.producer.assemble import publish_file
+from clay_publish.geo.utm_zones import Square
 from clay_publish.producer.encoders.random_features import RandomFeatures
-from clay_publish.producer.parts import write_part
-from clay_publish.producer.plan import Plan
-from clay_publish.receipts import Receipt
-from clay_publish.release import DataFile, Release
-from clay_publish.squares import Square
-from clay_publish.tables import TIMESTAMP, embeddings_schema
+from clay_publish.producer.outputs.assemble import publish_file
+from clay_publish.producer.outputs.parts import write_part
+from clay_publish.producer.unit_plan import Plan
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.geoparquet import bbox_array
+from clay_publish.release.tables import TIMESTAMP, embeddings_schema
+from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.windows import Window
 
 Row = tuple[str, str, str]
@@ -86,7 +86,7 @@ def part(number: int, rows: int) -> pa.Table:
     return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in schema], schema=schema.remove_metadata())
 
 
-def begun(folder: Path, rows: int) -> tuple[Release, DataFile, list[Receipt]]:
+def begun(folder: Path, rows: int) -> tuple[Release, DataFile, list[UnitReceipt]]:
     """A release with the parts of one file, and the receipts of its units."""
     shutil.rmtree(folder, ignore_errors=True)
     release = Release(str(folder))
@@ -95,7 +95,7 @@ def begun(folder: Path, rows: int) -> tuple[Release, DataFile, list[Receipt]]:
     for number, start in enumerate(range(0, rows, PART)):
         entry = write_part(release, f"unit{number}", file.token, [part(number, min(PART, rows - start))])
         receipts.append(
-            Receipt(unit=f"unit{number}", items=[], parts={file.token: entry}, counts={}, seconds=0, device="cpu")
+            UnitReceipt(unit=f"unit{number}", items=[], parts={file.token: entry}, counts={}, seconds=0, device="cpu")
         )
     return release, file, receipts
 

@@ -4,12 +4,12 @@ import re
 from dataclasses import dataclass
 from datetime import date
 
-from clay_publish import release as paths
-from clay_publish.cards.compare import compare
+from clay_publish.cards.diff import compare
 from clay_publish.errors import ReleaseError
-from clay_publish.release import MAX_DOCUMENT, Release
-from clay_publish.spec import Spec
-from clay_publish.versions import check_version
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import MAX_DOCUMENT, Release
+from clay_publish.release.semver import check_version
+from clay_publish.spec.models import Spec
 
 _TITLE = "# Changelog\n\n"
 _HEADING = re.compile(r"^## ", re.MULTILINE)

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clay_publish import release as paths
-from clay_publish.release import Release
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release
 
 
 @dataclass(frozen=True)
-class Coverage:
+class CoverageCounts:
     """Expected chips against embedded ones."""
 
     expected: int
@@ -38,7 +38,7 @@ class SourceTerms:
 
 
 @dataclass(frozen=True)
-class Sources:
+class SourceCounts:
     """The source items of a release."""
 
     counts: dict[str, int]
@@ -53,7 +53,7 @@ class Sources:
     """Whether any used item stands for more than a day."""
 
 
-def read_coverage(release: Release) -> Coverage:
+def read_coverage(release: Release) -> CoverageCounts:
     """Count the coverage table.
 
     Raises:
@@ -72,7 +72,7 @@ def read_coverage(release: Release) -> Coverage:
                 embedded[window] += row["count_all"]
             else:
                 missing[row["reason"]] += row["count_all"]
-    return Coverage(
+    return CoverageCounts(
         expected=expected.total(),
         embedded=embedded.total(),
         missing=dict(missing.most_common()),
@@ -92,7 +92,7 @@ _COLUMNS = (
 )
 
 
-def read_sources(release: Release) -> Sources:
+def read_sources(release: Release) -> SourceCounts:
     """Sum up `sources.parquet`.
 
     Raises:
@@ -103,7 +103,7 @@ def read_sources(release: Release) -> Sources:
     terms = used.group_by(["license", "attribution"]).aggregate([([], "count_all")]).to_pylist()
     statuses = pc.value_counts(table["status"]).to_pylist()
     excluded = table.filter(pc.equal(table["status"], "excluded"))["id"].to_pylist()
-    return Sources(
+    return SourceCounts(
         counts={row["values"]: row["counts"] for row in statuses},
         collections=_distinct(used["collection"]),
         platforms=_distinct(used["platform"]),

@@ -2,22 +2,27 @@
 
 from datetime import UTC, date, datetime
 
-from clay_publish import release as paths
-from clay_publish.cards import citation, licences
+from clay_publish.cards import licenses
 from clay_publish.cards.card import host_card, hub_card
 from clay_publish.cards.changelog import changelog
-from clay_publish.cards.croissant import croissant
-from clay_publish.cards.datacite import datacite
-from clay_publish.cards.facts import Facts, read_facts
-from clay_publish.cards.gaps import read_gaps
-from clay_publish.cards.ground import read_ground
-from clay_publish.cards.jsonld import json_ld
-from clay_publish.cards.neighbours import neighbours_picture
-from clay_publish.cards.pictures import components_map, coverage_map, gaps_chart, loss_chart, loss_map, norms_chart
-from clay_publish.cards.quality import quality
-from clay_publish.cards.sample import Sample, read_sample
-from clay_publish.manifest import dump_json
-from clay_publish.release import Release
+from clay_publish.cards.figures.charts import (
+    components_map,
+    coverage_map,
+    gaps_chart,
+    loss_chart,
+    loss_map,
+    neighbours_picture,
+    norms_chart,
+)
+from clay_publish.cards.figures.sample import Sample, quality, read_gaps, read_ground, read_sample
+from clay_publish.cards.metadata import citation
+from clay_publish.cards.metadata.croissant import croissant
+from clay_publish.cards.metadata.datacite import datacite
+from clay_publish.cards.metadata.jsonld import json_ld
+from clay_publish.cards.release_facts import CardFacts, read_facts
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import dump_json
 
 
 def write_cards(release: Release, previous: Release | None = None) -> None:
@@ -41,7 +46,7 @@ def write_cards(release: Release, previous: Release | None = None) -> None:
     measured = quality(sample)
     documents = {
         paths.CITATION: citation.dump(cited),
-        paths.LICENSE: licences.text(facts.spec.license),
+        paths.LICENSE: licenses.text(facts.spec.license),
         paths.CARD: hub_card(facts, measured, figures, bibtex, history),
         paths.HOST_CARD: host_card(facts, measured, figures, bibtex, history),
         paths.CROISSANT: dump_json(croissant(facts, released, bibtex)),
@@ -53,7 +58,7 @@ def write_cards(release: Release, previous: Release | None = None) -> None:
         release.store.write(path, text)
 
 
-def _write_figures(release: Release, facts: Facts, sample: Sample) -> frozenset[str]:
+def _write_figures(release: Release, facts: CardFacts, sample: Sample) -> frozenset[str]:
     """Write the pictures this release has something to show for, and remove those it has not; their names."""
     pictures = {
         "coverage.png": coverage_map(facts, read_ground(release), read_gaps(release)),
@@ -73,7 +78,7 @@ def _write_figures(release: Release, facts: Facts, sample: Sample) -> frozenset[
     return frozenset(name for name, picture in pictures.items() if picture is not None)
 
 
-def _released(release: Release, facts: Facts) -> date:
+def _released(release: Release, facts: CardFacts) -> date:
     """The day this version was first documented."""
     if release.store.exists(paths.CITATION):
         before = release.yaml(paths.CITATION)

@@ -4,6 +4,7 @@ A million items as Python objects take minutes and gigabytes; the same as Arrow 
 Source: STAC GeoParquet specification 1.0, https://github.com/stac-utils/stac-geoparquet.
 """
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,15 +15,41 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from stac_geoparquet.arrow import to_parquet
 
-from clay_publish import release as paths
-from clay_publish.catalog.footer import replace_geo
 from clay_publish.catalog.overview import Overview
 from clay_publish.errors import ReleaseError
-from clay_publish.geoparquet import geo_metadata, total_bbox
-from clay_publish.hilbert import hilbert_distance
-from clay_publish.store import Store
+from clay_publish.release import directory as paths
+from clay_publish.release.geoparquet import geo_metadata, hilbert_distance, total_bbox
+from clay_publish.storage.store import Store
+
+_MAGIC = b"PAR1"
+_TAIL = 8
+"""Bytes after the footer: its length and the magic."""
+
+
+def replace_geo(path: Path, geo: dict[str, Any]) -> None:
+    """Replace the `geo` key of a local Parquet file.
+
+    Row groups stay where they are; a new footer that points at them takes the place of the old one. This costs nothing,
+    where a second pass over the data would double the work.
+    """
+    old = pq.read_metadata(path)
+    schema = pq.read_schema(path)
+    schema = schema.with_metadata({**(schema.metadata or {}), b"geo": json.dumps(geo).encode()})
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "footer"
+        pq.write_metadata(schema, draft, metadata_collector=[old])
+        footer = draft.read_bytes()
+    with path.open("r+b") as file:
+        file.seek(-_TAIL, 2)
+        end = file.tell()
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(end - length)
+        file.truncate()
+        file.write(footer.removeprefix(_MAGIC))
+
 
 ROWS = 16_384
 """Of a row group: small enough to skip much of the table, large enough to be read in few requests."""

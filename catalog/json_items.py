@@ -6,10 +6,10 @@ from typing import Any
 
 from stac_geoparquet.arrow import stac_table_to_items
 
-from clay_publish import release as paths
-from clay_publish.manifest import dump_json
-from clay_publish.reading.addresses import data_path
-from clay_publish.release import Release
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import dump_json
+from clay_publish.release.public_urls import data_path
 
 FOLDER = "items"
 

@@ -6,15 +6,15 @@ Source: STAC Machine Learning Model extension 1.5.2.
 import re
 from typing import Any
 
-from clay_publish import metadata
-from clay_publish import release as paths
 from clay_publish.catalog.item_table import STAC_VERSION
 from clay_publish.catalog.overview import Overview, rfc3339
-from clay_publish.fingerprint import Fingerprint
-from clay_publish.manifest import RunRecord, run_record
-from clay_publish.release import Release
-from clay_publish.spec import Spec
-from clay_publish.store import is_url
+from clay_publish.release import directory as paths
+from clay_publish.release import metadata
+from clay_publish.release.directory import Release
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.manifest import RunRecord, run_record
+from clay_publish.spec.models import Spec
+from clay_publish.storage.store import is_url
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clay_publish import release as paths
 from clay_publish.errors import ReleaseError
-from clay_publish.geoparquet import total_bbox
-from clay_publish.release import Release
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release
+from clay_publish.release.geoparquet import total_bbox
 
 _COLUMNS = ["bbox", "start_datetime", "end_datetime", "proj:code", "table:row_count"]
 

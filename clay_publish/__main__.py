@@ -1,5 +1,5 @@
 """`python -m clay_publish`."""
 
-from clay_publish.cli import main
+from clay_publish.cli.app import main
 
 main()

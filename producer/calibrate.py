@@ -11,18 +11,18 @@ from typing import IO, Any
 import numpy as np
 import shapely
 
-from clay_publish.area import Area
 from clay_publish.errors import ClayPublishError, SourceError
-from clay_publish.producer.encoders import Chips, Encoded, Encoder
-from clay_publish.producer.estimate import Shares
-from clay_publish.producer.items import SourceItem
-from clay_publish.producer.price import Rates
+from clay_publish.geo.area import Area
+from clay_publish.producer.encoders import ChipBatch, Encoded, Encoder
+from clay_publish.producer.planning.cost import Rates
+from clay_publish.producer.planning.estimate import Shares
 from clay_publish.producer.produce import produce
-from clay_publish.producer.selection import Selection
-from clay_publish.producer.sensors import Sensor
-from clay_publish.release import Release
-from clay_publish.spec import Spec
-from clay_publish.store import Store
+from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.selection import Selection
+from clay_publish.release.directory import Release
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import Sensor
+from clay_publish.storage.store import Store
 
 _TRIES = 5
 
@@ -105,7 +105,7 @@ class _TimedEncoder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
 
-    def encode(self, chips: Chips) -> Encoded:
+    def encode(self, chips: ChipBatch) -> Encoded:
         with self._clock.running():
             return self._encoder.encode(chips)
 

@@ -1,39 +1,54 @@
 """The stage: spec in; sources, embeddings, coverage and gaps out."""
 
+from functools import partial
+
 import numpy as np
 import shapely
 
-from clay_publish import release as paths
-from clay_publish.area import read_area
 from clay_publish.errors import SourceError
-from clay_publish.fingerprint import Fingerprint
-from clay_publish.grid import UtmGrid
-from clay_publish.manifest import RunRecord
-from clay_publish.producer import scene, warp
+from clay_publish.geo.area import read_area
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.optional_deps import require_extra
 from clay_publish.producer.encoders import Encoder, load_encoder
-from clay_publish.producer.engine import Run, run_units
-from clay_publish.producer.engines import engine_of
-from clay_publish.producer.finish import finish
-from clay_publish.producer.grids import ground_size
-from clay_publish.producer.growth import check_growth
-from clay_publish.producer.holders import Lease
-from clay_publish.producer.lease import lease
-from clay_publish.producer.origin import size_note
-from clay_publish.producer.patches import told_before
-from clay_publish.producer.plan import Plan, decided_by
-from clay_publish.producer.planned import as_planned, keep_files
-from clay_publish.producer.selection import Considered, select
-from clay_publish.producer.sensors import Sensor, sensor
-from clay_publish.producer.share import Share
-from clay_publish.producer.sources_table import write_sources
-from clay_publish.producer.takeover import take_over
-from clay_publish.producer.units import scene_units, utm_units
-from clay_publish.producer.work import make_work
+from clay_publish.producer.execution.context import make_work
+from clay_publish.producer.execution.lease import lease
+from clay_publish.producer.execution.lease.base import Lease
+from clay_publish.producer.execution.local import in_threads
+from clay_publish.producer.execution.reuse import take_over
+from clay_publish.producer.execution.run import Engine, Run, finish, run_units
+from clay_publish.producer.outputs.patches import told_before
+from clay_publish.producer.planning.files import as_planned, keep_files
+from clay_publish.producer.planning.previous_version import check_growth
+from clay_publish.producer.planning.share import Share
+from clay_publish.producer.planning.units import scene_units, utm_units
+from clay_publish.producer.sources.item import ground_size
+from clay_publish.producer.sources.selection import Considered, select
+from clay_publish.producer.sources.sensor_check import size_note
+from clay_publish.producer.sources.table import write_sources
+from clay_publish.producer.unit_plan import Plan, decided_by, fingerprint_of
 from clay_publish.progress import Progress, Report, silent
-from clay_publish.release import Release
-from clay_publish.spec import Spec
-from clay_publish.spec_file import dump_spec
-from clay_publish.versions import check_previous
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.manifest import RunRecord
+from clay_publish.release.semver import check_previous
+from clay_publish.spec.load import dump_spec
+from clay_publish.spec.models import Running, Spec
+from clay_publish.spec.sensors import Sensor, sensor
+
+
+def engine_of(means: Running) -> Engine:
+    """The engine that a spec asks for.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if means.engine == "local":
+        return in_threads
+    require_extra("ray", "The engine `ray`")
+    from clay_publish.producer.execution.ray.engine import on_ray  # noqa: PLC0415 - Ray is imported by those who use it
+
+    return partial(on_ray, means=means)
 
 
 def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, report: Report = silent) -> RunRecord:
@@ -126,30 +141,6 @@ def make_plan(
             "Choose a smaller chips.size or chips.gsd, or the scene layout.",
         )
     return Plan(units, fingerprint, decided), gsd
-
-
-def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder, gsd: float | None) -> Fingerprint:
-    """All that decides the vectors of a run."""
-    return Fingerprint(
-        encoder=encoder.key,
-        encoder_version=encoder.version,
-        model_name=encoder.model_name,
-        model_link=encoder.model_link,
-        weights_sha256=encoder.weights_sha256,
-        dimensions=encoder.dimensions,
-        parameters=encoder.parameters,
-        sensor=instrument.key,
-        bands=encoder.bands,
-        layout=spec.chips.layout,
-        size=spec.chips.size,
-        gsd=gsd,
-        resampling=scene.RESAMPLING if gsd is None else warp.RESAMPLING,
-        nodata="pixels without data in any band are 0, the mean, in all bands after normalisation",
-        padding=encoder.padding,
-        metadata=encoder.metadata,
-        precision=encoder.precision,
-        dtype=spec.outputs.dtype,
-    )
 
 
 def _resolved(spec: Spec, fingerprint: Fingerprint) -> dict[str, object]:

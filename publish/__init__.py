@@ -1,7 +1,7 @@
 """Publish a validated release: all of it or nothing, and never other bytes under a version that is out."""
 
-from clay_publish.publish.manage import record_hub, versions, yank
 from clay_publish.publish.publish import publish
-from clay_publish.publish.receipt import Receipt
+from clay_publish.publish.publish_receipt import PublishReceipt
+from clay_publish.publish.versions import record_hub, versions, yank
 
-__all__ = ["Receipt", "publish", "record_hub", "versions", "yank"]
+__all__ = ["PublishReceipt", "publish", "record_hub", "versions", "yank"]

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from clay_publish.manifest import FileEntry
 from clay_publish.publish.package import Package
+from clay_publish.release.manifest import FileEntry
 
 Sent = Callable[[int], None]
 """Told how many more bytes have arrived."""

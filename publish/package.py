@@ -7,13 +7,13 @@ from typing import IO
 
 import pyarrow.compute as pc
 
-from clay_publish import release as paths
 from clay_publish.errors import LicenseError, PublishError
-from clay_publish.findings import Severity, ValidationReport
-from clay_publish.manifest import FileEntry, Manifest, read_manifest
-from clay_publish.release import Release
-from clay_publish.spec import Spec
-from clay_publish.store import check_path
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import Severity, ValidationReport
+from clay_publish.release.manifest import FileEntry, Manifest, read_manifest
+from clay_publish.spec.models import Spec
+from clay_publish.storage.store import check_path
 
 _NOT_TERMS = frozenset({"", "other", "various", "unknown"})
 _DATA = ".parquet"

@@ -2,13 +2,13 @@
 
 from contextlib import closing
 
-from clay_publish.findings import ValidationReport
 from clay_publish.progress import Report, silent
+from clay_publish.publish.bucket_release import publish_version
 from clay_publish.publish.package import pack
-from clay_publish.publish.places import bucket_at, hub_repository
-from clay_publish.publish.receipt import Receipt
-from clay_publish.publish.versioned import publish_version
-from clay_publish.release import Release
+from clay_publish.publish.publish_receipt import PublishReceipt
+from clay_publish.publish.targets import bucket_at, hub_repository
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import ValidationReport
 
 
 def publish(
@@ -21,7 +21,7 @@ def publish(
     force: str | None = None,
     create: bool = False,
     report: Report = silent,
-) -> Receipt:
+) -> PublishReceipt:
     """Publish a release: readers see the old state or the complete new version.
 
     Args:
@@ -42,7 +42,7 @@ def publish(
     package = pack(release, validation, force=force)
     repository = hub_repository(target, package)
     if repository is not None:
-        from clay_publish.publish.hub import publish_to_hub  # noqa: PLC0415 - slow to import
+        from clay_publish.publish.hub.release import publish_to_hub  # noqa: PLC0415 - slow to import
 
         return publish_to_hub(repository, package, target, create=create, dry_run=dry_run, full=full, report=report)
     with closing(bucket_at(target, package)) as bucket:

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from clay_publish import __version__
-from clay_publish.findings import ValidationReport
-from clay_publish.release import Release
-from clay_publish.spec import Spec
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import ValidationReport
+from clay_publish.spec.models import Spec
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from clay_publish.cli import app
+from clay_publish.cli.app import app
 from clay_publish.producer.encoders.exported import ExportedModel
-from clay_publish.spec import Imagery, Spec
-from clay_publish.tables import patches_schema
+from clay_publish.release.tables import patches_schema
+from clay_publish.spec.models import Imagery, Spec
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

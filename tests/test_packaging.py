@@ -70,7 +70,7 @@ def test_no_torch_is_needed_to_judge_or_publish() -> None:
 
 def test_help_imports_no_stage() -> None:
     program = (
-        "import sys, clay_publish.cli\n"
+        "import sys, clay_publish.cli.app\n"
         "print([m for m in ('numpy', 'pyarrow', 'shapely', 'pydantic', 'torch') if m in sys.modules])"
     )
     made = subprocess.run([sys.executable, "-c", program], cwd="/", capture_output=True, text=True, check=True)

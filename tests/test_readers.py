@@ -13,7 +13,7 @@ import pytest
 import shapely
 import yaml
 
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 CHIPS, DIMENSIONS = 121, 512

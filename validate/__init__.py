@@ -4,7 +4,7 @@ Rules are small functions, grouped in files, over a view of the release that rea
 for. Rules on rows share one pass over the embeddings. Nothing that could not be checked counts as passed.
 """
 
-from clay_publish.validate.judge import SAMPLE, validate
-from clay_publish.validate.rules import GROUPS, Rule, all_rules
+from clay_publish.validate.registry import GROUPS, Rule, all_rules
+from clay_publish.validate.runner import SAMPLE, validate
 
 __all__ = ["GROUPS", "SAMPLE", "Rule", "all_rules", "validate"]

@@ -19,10 +19,10 @@ import numpy.typing as npt
 import rasterio
 from pyproj import Transformer
 
-from clay_publish.producer.encoders import Chips, load_encoder
-from clay_publish.producer.rows import quantize
-from clay_publish.producer.sensors import sensor
-from clay_publish.spec import Spec
+from clay_publish.producer.encoders import ChipBatch, load_encoder
+from clay_publish.producer.outputs.parts import quantize
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import sensor
 
 SENSOR = sensor("sentinel-2-l2a")
 FOLDER = "s2_sref_aberystwyth_20210527_bng"
@@ -41,7 +41,7 @@ Doubles = npt.NDArray[np.float64]
 class Ground:
     """Chips and what is true of them."""
 
-    chips: Chips
+    chips: ChipBatch
     shares: Doubles
     """[n, classes]."""
     top: npt.NDArray[np.int64]
@@ -72,7 +72,7 @@ def read_ground(folder: Path, size: int) -> Ground:
     times = [datetime(2021, 5, 27, 11, 21, tzinfo=UTC)] * len(pixels)
     one_hot = np.stack([classes == n + 1 for n in range(len(CLASSES))])
     shares = _tiles(one_hot, size).mean((2, 3))
-    return Ground(Chips(pixels, np.asarray(lon), np.asarray(lat), times, 10.0), shares, top, left, size)
+    return Ground(ChipBatch(pixels, np.asarray(lon), np.asarray(lat), times, 10.0), shares, top, left, size)
 
 
 def _tiles(image: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.generic]:
@@ -81,7 +81,7 @@ def _tiles(image: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.generic]
     return np.ascontiguousarray(cut.reshape(count * count, bands, size, size))
 
 
-def band_statistics(chips: Chips) -> Floats:
+def band_statistics(chips: ChipBatch) -> Floats:
     return np.concatenate([chips.pixels.mean((2, 3)), chips.pixels.std((2, 3))], axis=1)
 
 

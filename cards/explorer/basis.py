@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from clay_publish.cards.sample import principal_components, vectors
-from clay_publish.release import Release
+from clay_publish.cards.figures.sample import principal_components, vectors
+from clay_publish.release.directory import Release
 
 Floats = npt.NDArray[np.float64]
 

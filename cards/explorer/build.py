@@ -12,10 +12,10 @@ from clay_publish.cards.explorer.pyramid import write_pyramids
 from clay_publish.cards.explorer.space import FOLDER as SPACE
 from clay_publish.cards.explorer.space import space_files
 from clay_publish.cards.explorer.summary import files_table, summary
-from clay_publish.cards.facts import Facts
-from clay_publish.geoparquet import write_table
-from clay_publish.manifest import dump_json
-from clay_publish.release import Release
+from clay_publish.cards.release_facts import CardFacts
+from clay_publish.release.geoparquet import write_table
+from clay_publish.release.manifest import dump_json
+from clay_publish.release.directory import Release
 from clay_publish.windows import Window
 
 PAGE = ("index.html", "LICENSES.txt", "explorer.css", "explorer.js", "land.bin", "maplibre.css", "maplibre.js",
@@ -33,7 +33,7 @@ def tiles_path(layer: str, period: str) -> str:
     return f"{FOLDER}/tiles/{period}/{layer}.pmtiles"
 
 
-def write_explorer(release: Release, facts: Facts, bibtex: str) -> None:
+def write_explorer(release: Release, facts: CardFacts, bibtex: str) -> None:
     """Write `explore/` and the files of a Space that shows it; remove what an earlier run left there.
 
     Raises:
@@ -87,7 +87,7 @@ def draw_overviews(release: Release, times: Periods, side: float) -> Overviews:
         return Overviews(basis, finest, shown, chips.dates)
 
 
-def _write(release: Release, facts: Facts, bibtex: str) -> set[str]:
+def _write(release: Release, facts: CardFacts, bibtex: str) -> set[str]:
     windows = [Window(start, end) for start, end in facts.coverage.windows]
     times = periods(windows, layout=facts.fingerprint.layout)
     drawn = draw_overviews(release, times, facts.ground)

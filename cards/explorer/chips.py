@@ -20,16 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
-from clay_publish import release as paths
+from clay_publish.release import directory as paths
 from clay_publish.cards.explorer.basis import Basis
 from clay_publish.cards.explorer.layers import STEPS, VALUES, status_colors
 from clay_publish.cards.explorer.periods import Period, Periods
-from clay_publish.cards.colours import component_colours
-from clay_publish.cards.sample import vectors
-from clay_publish.fingerprint import Fingerprint
-from clay_publish.footprint import footprints
-from clay_publish.grid import UtmGrid
-from clay_publish.release import DataFile, Release
+from clay_publish.cards.figures.maps import component_colours
+from clay_publish.cards.figures.sample import vectors
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.geo.footprints import footprints
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.release.directory import DataFile, Release
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

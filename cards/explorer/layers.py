@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from clay_publish.cards import colours
-from clay_publish.tables import REASONS
+from clay_publish.cards.figures import maps as colours
+from clay_publish.release.tables import REASONS
 
 Bytes = npt.NDArray[np.uint8]
 

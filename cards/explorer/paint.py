@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clay_publish.cards.explorer.chips import WORLD, Chips, Section
-from clay_publish.grid import NORTH, SOUTH, UtmGrid
+from clay_publish.geo.utm_grid import NORTH, SOUTH, UtmGrid
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ from pmtiles.writer import Writer
 from clay_publish.cards.explorer.chips import Chips, Section
 from clay_publish.cards.explorer.layers import Bytes, Layer, drawn, encoded, halved
 from clay_publish.cards.explorer.paint import SIDE, Tile, owners
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
 
 _THREADS = 4
 

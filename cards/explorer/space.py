@@ -5,8 +5,8 @@ from importlib.resources import files as resources
 
 import yaml
 
-from clay_publish.cards.escape import one_line
-from clay_publish.cards.facts import Facts
+from clay_publish.cards.filters import one_line
+from clay_publish.cards.release_facts import CardFacts
 
 FOLDER = "hosts/huggingface-space"
 
@@ -25,7 +25,7 @@ hf upload "$1" {folder}/README.md README.md --repo-type space
 """
 
 
-def space_files(facts: Facts) -> dict[str, str]:
+def space_files(facts: CardFacts) -> dict[str, str]:
     """Path → text of the Space's three files; none where the spec names no address on the web."""
     address = web_address(facts)
     if address is None:
@@ -41,7 +41,7 @@ def space_files(facts: Facts) -> dict[str, str]:
     }
 
 
-def web_address(facts: Facts) -> str | None:
+def web_address(facts: CardFacts) -> str | None:
     """Where a page on another host reads the release; the Hub's copy first, since a Space lies beside it."""
     publish = facts.spec.publish
     if publish.hugging_face:

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from clay_publish import release as paths
-from clay_publish.cards import licences
+from clay_publish.release import directory as paths
+from clay_publish.cards import licenses
 from clay_publish.cards.explorer.layers import STEPS, Layer, status_colors
 from clay_publish.cards.explorer.paint import SIDE
 from clay_publish.cards.explorer.periods import Periods
-from clay_publish.cards.facts import Facts
-from clay_publish.release import DataFile, Release
-from clay_publish.tables import REASONS, TIMESTAMP
+from clay_publish.cards.release_facts import CardFacts
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.tables import REASONS, TIMESTAMP
 
 if TYPE_CHECKING:
     from clay_publish.cards.explorer.build import Overviews
@@ -53,7 +53,7 @@ def files_table(release: Release) -> pa.Table:
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, FILES_SCHEMA, strict=True)], schema=FILES_SCHEMA)
 
 
-def summary(release: Release, facts: Facts, drawn: "Overviews", times: Periods, bibtex: str) -> dict[str, Any]:
+def summary(release: Release, facts: CardFacts, drawn: "Overviews", times: Periods, bibtex: str) -> dict[str, Any]:
     """`release.json`.
 
     Args:
@@ -70,7 +70,7 @@ def summary(release: Release, facts: Facts, drawn: "Overviews", times: Periods, 
         "version": spec.version,
         "title": facts.title,
         "description": spec.description or "",
-        "license": {"id": spec.license, "name": licences.name(spec.license), "href": licences.address(spec.license)},
+        "license": {"id": spec.license, "name": licenses.name(spec.license), "href": licenses.address(spec.license)},
         "model": {
             "name": facts.fingerprint.model_name,
             "href": facts.fingerprint.model_link,

@@ -1,5 +1,8 @@
 """What every encoder takes and gives."""
 
+import difflib
+import importlib
+import importlib.util
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -7,13 +10,15 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from clay_publish.fingerprint import BandStatistics
+from clay_publish.errors import MissingExtraError, SpecError
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import BandStatistics, Sensor
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Chips:
+class ChipBatch:
     """A batch of chips of one sensor and one ground size."""
 
     pixels: Floats
@@ -66,6 +71,36 @@ class Encoder(Protocol):
     patches: int
     """Patch embeddings that a chip has, all layers together; 0: none."""
 
-    def encode(self, chips: Chips) -> Encoded:
+    def encode(self, chips: ChipBatch) -> Encoded:
         """Embed a batch. Several threads call it at once."""
         ...
+
+
+ENCODERS = {
+    "random-features": "random_features",
+    "clay": "clay",
+    "exported": "exported",
+}
+"""Key in the spec → module of this package with a function `load(spec, sensor) -> Encoder`."""
+
+
+def load_encoder(spec: Spec, sensor: Sensor) -> Encoder:
+    """The encoder that a spec names, ready to run on this sensor.
+
+    Raises:
+        SpecError: there is no such encoder; the nearest is named.
+        MissingExtraError: torch is not installed.
+        EncoderError: the model cannot be loaded, or cannot take this sensor, chip size or output.
+    """
+    key = spec.model.encoder
+    if key not in ENCODERS:
+        near = difflib.get_close_matches(key, ENCODERS, n=1, cutoff=0.4)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise SpecError("model.encoder", f"{key!r} is unknown", fix=f"{hint}Known: {', '.join(ENCODERS)}.")
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError(
+            f"encoder {key}", "needs torch, which is not installed", fix="pip install 'clay-publish[produce]'"
+        )
+    module = importlib.import_module(f"clay_publish.producer.encoders.{ENCODERS[key]}")
+    encoder: Encoder = module.load(spec, sensor)
+    return encoder

@@ -13,11 +13,10 @@ import torch
 from torch.nn import functional
 
 from clay_publish.errors import EncoderError
-from clay_publish.fingerprint import BandStatistics
-from clay_publish.producer.encoders.base import Chips, Encoded, Floats
-from clay_publish.producer.encoders.device import resolve_device
-from clay_publish.producer.sensors import Sensor
-from clay_publish.spec import Spec
+from clay_publish.producer.encoders.base import ChipBatch, Encoded, Floats
+from clay_publish.producer.encoders.weights import resolve_device
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import BandStatistics, Sensor
 
 SEED = 0
 FILTERS = 256
@@ -98,7 +97,7 @@ class RandomFeatures:
         """What else decides the vectors."""
         return {"seed": SEED, "filters": FILTERS, "kernel": KERNEL, "stride": STRIDE}
 
-    def encode(self, chips: Chips) -> Encoded:
+    def encode(self, chips: ChipBatch) -> Encoded:
         """Embed a batch; [B, 2 × FILTERS]: first the responses above the biases, then those below."""
         pixels = torch.from_numpy(chips.pixels).to(self.device, memory_format=torch.channels_last)
         # TF32 on a GPU would keep three digits.

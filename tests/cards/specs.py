@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from clay_publish.spec_file import dump_spec
+from clay_publish.spec.load import dump_spec
 
 
 def respecify(folder: Path, **keys: object) -> None:

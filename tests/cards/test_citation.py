@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from clay_publish.cards import write_cards
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
 
 from .specs import respecify
 

@@ -9,10 +9,10 @@ import pytest
 from image_server import ImageServer
 
 from clay_publish.cards import write_cards
-from clay_publish.cards.compare import compare
+from clay_publish.cards.diff import compare
 from clay_publish.errors import ReleaseError, SpecError
-from clay_publish.release import Release
-from clay_publish.versions import Step, Version, check_version
+from clay_publish.release.directory import Release
+from clay_publish.release.semver import Version, VersionStep, check_version
 
 from .copies import change_table, ids_of, lose, move, version
 from .specs import respecify
@@ -33,7 +33,7 @@ def between(pair: tuple[Path, Path]) -> tuple[Release, Release]:
 
 def test_the_same_data_asks_for_a_patch(pair: tuple[Path, Path]) -> None:
     found = compare(*between(pair))
-    assert found.step is Step.PATCH
+    assert found.step is VersionStep.PATCH
     assert found.chips.unchanged == len(ids_of(pair[0]))
     assert (found.chips.added, found.chips.removed, found.chips.changed, found.chips.largest) == (0, 0, 0, 0.0)
     assert found.coverage.gained == found.coverage.lost == {}
@@ -46,7 +46,7 @@ def test_more_chips_ask_for_a_minor_step_and_tell_why_they_were_missing(pair: tu
     lose(old, chips[3:5], "unreadable")
     change_table(old, "coverage", lambda table: table.filter(pa.compute.not_equal(table["id"], chips[0])))
     found = compare(*between(pair))
-    assert found.step is Step.MINOR
+    assert found.step is VersionStep.MINOR
     assert found.chips.added == 5
     assert found.coverage.gained == {"cloud": 2, "unreadable": 2, "not_expected": 1}
     assert (found.coverage.expected_before, found.coverage.expected) == (len(chips) - 1, len(chips))
@@ -56,7 +56,7 @@ def test_lost_chips_are_told_with_the_reason(pair: tuple[Path, Path]) -> None:
     _, new = pair
     lose(new, ids_of(new)[:4], "excluded")
     found = compare(*between(pair))
-    assert found.step is Step.PATCH
+    assert found.step is VersionStep.PATCH
     assert found.chips.removed == 4
     assert found.coverage.lost == {"excluded": 4}
     assert "4 chips removed (4 now: its items were left out as known to be bad)" in found.lines()
@@ -91,7 +91,7 @@ def test_another_fingerprint_asks_for_a_major_step(pair: tuple[Path, Path]) -> N
 
     change_table(new, "embeddings", reseeded)
     found = compare(*between(pair))
-    assert found.step is Step.MAJOR
+    assert found.step is VersionStep.MAJOR
     assert found.chips.changed is None
     assert len(found.fingerprint) == 1
     assert "'seed': 7" in found.fingerprint[0]
@@ -101,7 +101,7 @@ def test_another_column_asks_for_a_major_step(pair: tuple[Path, Path]) -> None:
     _, new = pair
     change_table(new, "embeddings", lambda table: table.drop_columns(["loss"]))
     found = compare(*between(pair))
-    assert found.step is Step.MAJOR
+    assert found.step is VersionStep.MAJOR
     assert found.columns == ["embeddings: column loss removed"]
 
 
@@ -138,17 +138,17 @@ def test_a_version_before_that_nobody_compared_with_is_asked_for(release_copy: P
 @pytest.mark.parametrize(
     ("previous", "step", "enough"),
     [
-        ("1.2.3", Step.PATCH, "1.2.4"),
-        ("1.2.3", Step.MINOR, "1.3.0"),
-        ("1.2.3", Step.MAJOR, "2.0.0"),
-        ("0.4.1", Step.MINOR, "0.4.2"),
-        ("0.4.1", Step.MAJOR, "0.5.0"),
-        ("2.0.0-rc.1", Step.MAJOR, "2.0.0"),
-        ("1.1.0-rc.1", Step.MAJOR, "2.0.0"),
-        ("1.1.0-rc.1", Step.MINOR, "1.1.0"),
+        ("1.2.3", VersionStep.PATCH, "1.2.4"),
+        ("1.2.3", VersionStep.MINOR, "1.3.0"),
+        ("1.2.3", VersionStep.MAJOR, "2.0.0"),
+        ("0.4.1", VersionStep.MINOR, "0.4.2"),
+        ("0.4.1", VersionStep.MAJOR, "0.5.0"),
+        ("2.0.0-rc.1", VersionStep.MAJOR, "2.0.0"),
+        ("1.1.0-rc.1", VersionStep.MAJOR, "2.0.0"),
+        ("1.1.0-rc.1", VersionStep.MINOR, "1.1.0"),
     ],
 )
-def test_the_smallest_version_that_is_enough(previous: str, step: Step, enough: str) -> None:
+def test_the_smallest_version_that_is_enough(previous: str, step: VersionStep, enough: str) -> None:
     assert str(Version.parse(previous).smallest_after(step)) == enough
     check_version(enough, previous, step, "why")
     with pytest.raises(SpecError):

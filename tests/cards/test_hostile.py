@@ -14,8 +14,8 @@ from huggingface_hub import DatasetCard
 from markdown_it import MarkdownIt
 
 from clay_publish.cards import write_cards
-from clay_publish.cards.escape import code, link, markdown, paragraphs
-from clay_publish.release import Release
+from clay_publish.cards.filters import code, link, markdown, paragraphs
+from clay_publish.release.directory import Release
 
 from .copies import change_table
 from .specs import respecify

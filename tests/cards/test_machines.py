@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clay_publish.cards import write_cards
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
 
 from .specs import respecify
 

@@ -9,14 +9,13 @@ import pytest
 from PIL import Image
 
 from clay_publish.cards import write_cards
-from clay_publish.cards.colours import REASONS as FILLS
-from clay_publish.cards.colours import component_colours
-from clay_publish.cards.facts import read_facts
-from clay_publish.cards.ground import Ground
-from clay_publish.cards.maps import MAX_BYTES, Frame
-from clay_publish.cards.pictures import coverage_map
-from clay_publish.release import Release
-from clay_publish.tables import REASONS
+from clay_publish.cards.figures.charts import coverage_map
+from clay_publish.cards.figures.maps import MAX_BYTES, Frame, component_colours
+from clay_publish.cards.figures.maps import REASONS as FILLS
+from clay_publish.cards.figures.sample import ChipPositions
+from clay_publish.cards.release_facts import read_facts
+from clay_publish.release.directory import Release
+from clay_publish.release.tables import REASONS
 
 from .copies import ids_of, lose
 
@@ -76,7 +75,7 @@ def test_many_chips_across_the_antimeridian(sample_release: Path) -> None:
     facts = replace(read_facts(Release(str(sample_release))), bbox=(175.0, -20.0, -175.0, -12.0))
     random = np.random.default_rng(1)
     lon = np.where(random.random(60_000) < 0.5, random.uniform(175, 180, 60_000), random.uniform(-180, -175, 60_000))
-    ground = Ground(np.array([], dtype=object), lon, random.uniform(-20, -12, 60_000))
+    ground = ChipPositions(np.array([], dtype=object), lon, random.uniform(-20, -12, 60_000))
     pixels = np.asarray(picture(coverage_map(facts, ground, [])))
     blue = (np.abs(pixels.astype(int) - (0, 0x72, 0xB2)).sum(axis=2) < 60).any(axis=0)
     assert blue.mean() > 0.5

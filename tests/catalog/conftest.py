@@ -18,16 +18,17 @@ import shapely
 import yaml
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
-from clay_publish import metadata
-from clay_publish import release as paths
-from clay_publish.catalog.extension import SCHEMA_URI, schema
-from clay_publish.fingerprint import BandStatistics, Fingerprint
-from clay_publish.footprint import centres, footprints
-from clay_publish.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
-from clay_publish.manifest import RUN_RECORD, RunRecord
-from clay_publish.release import DataFile, Release
-from clay_publish.squares import Square
-from clay_publish.tables import ARROW_DTYPES, coverage_schema, embeddings_schema, sources_schema
+from clay_publish.geo.footprints import centres, footprints
+from clay_publish.geo.utm_zones import Square
+from clay_publish.release import directory as paths
+from clay_publish.release import metadata
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
+from clay_publish.release.manifest import RUN_RECORD, RunRecord
+from clay_publish.release.stac_extension import SCHEMA_URI, schema
+from clay_publish.release.tables import ARROW_DTYPES, coverage_schema, embeddings_schema, sources_schema
+from clay_publish.spec.sensors import BandStatistics
 from clay_publish.windows import Window
 
 WINDOW = Window(datetime(2023, 1, 1, tzinfo=UTC), datetime(2023, 2, 1, tzinfo=UTC))

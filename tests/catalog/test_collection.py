@@ -11,10 +11,10 @@ import pytest
 from referencing import Registry, Resource
 
 from clay_publish.catalog import write_collection, write_items
-from clay_publish.catalog.extension import SCHEMA_FILE, SCHEMA_URI, schema_text
 from clay_publish.errors import ReleaseError
-from clay_publish.fingerprint import Fingerprint
-from clay_publish.release import COLLECTION, MODEL, SPEC, Release
+from clay_publish.release.directory import COLLECTION, MODEL, SPEC, Release
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.stac_extension import SCHEMA_FILE, SCHEMA_URI, schema_text
 
 MakeRelease = Callable[..., Release]
 PARQUET = "application/vnd.apache.parquet"
@@ -186,7 +186,7 @@ def test_the_grid_is_defined_and_the_model_s_paper_named(cataloged: Callable[...
 
 
 def test_a_model_without_a_paper_names_none() -> None:
-    from clay_publish.metadata import publications
+    from clay_publish.release.metadata import publications
 
     def named(link: str) -> list[dict[str, str]]:
         return publications(Fingerprint.model_construct(model_link=link))

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import shapely
 
-from clay_publish.catalog.footprint import MAX_POINTS, lattice_union, union
-from clay_publish.grid import UtmGrid
+from clay_publish.catalog.file_summary import MAX_POINTS, lattice_union, union
+from clay_publish.geo.utm_grid import UtmGrid
 
 GRID = UtmGrid(1280)
 

@@ -16,10 +16,10 @@ from stac_geoparquet.arrow import stac_table_to_items
 
 from clay_publish.catalog import write_items
 from clay_publish.errors import ReleaseError
-from clay_publish.geoparquet import write_table
-from clay_publish.reader import open_release
-from clay_publish.release import ITEMS, Release
-from clay_publish.squares import Square
+from clay_publish.geo.utm_zones import Square
+from clay_publish.release.directory import ITEMS, Release
+from clay_publish.release.geoparquet import write_table
+from clay_publish.search.reader import open_release
 
 MakeRelease = Callable[..., Release]
 

@@ -8,7 +8,7 @@ import pytest
 
 from clay_publish.catalog import write_collection, write_items
 from clay_publish.catalog.json_items import items_of
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
 
 MakeRelease = Callable[..., Release]
 

@@ -15,14 +15,14 @@ from stac_geoparquet.arrow import stac_table_to_items, to_parquet
 import clay_publish
 from clay_publish.catalog import write_items
 from clay_publish.errors import ReleaseError, StoreError
-from clay_publish.geoparquet import write_table
-from clay_publish.reader import ReleaseReader, open_release
-from clay_publish.reading.addresses import embeddings_path
-from clay_publish.reading.extent import Extent, QueryError
-from clay_publish.reading.pruning import vectors
-from clay_publish.reading.spheres import at_least
-from clay_publish.release import ITEMS, Release
-from clay_publish.squares import Square
+from clay_publish.geo.utm_zones import Square
+from clay_publish.release.directory import ITEMS, Release
+from clay_publish.release.geoparquet import write_table
+from clay_publish.release.public_urls import embeddings_path
+from clay_publish.search.nearest import at_least
+from clay_publish.search.query import Extent, QueryError
+from clay_publish.search.reader import ReleaseReader, open_release
+from clay_publish.search.row_groups import vectors
 
 MakeRelease = Callable[..., Release]
 SHORE = (-77.0, 36.0, -74.0, 39.0)
@@ -209,7 +209,7 @@ def test_a_refusal_is_not_asked_again(tiny: Release, serve: Any, status: int) ->
 
 
 def test_a_server_that_always_fails_is_named(tiny: Release, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clay_publish.ranges._PAUSE", 0.001)
+    monkeypatch.setattr("clay_publish.storage.http._PAUSE", 0.001)
     served = serve(Path(tiny.store.where))
     served.failures += [503] * 100
     with pytest.raises(ReleaseError, match=f"{served.address}/items.parquet.*503"):

@@ -16,11 +16,11 @@ import pytest
 from pyproj import Geod
 
 from clay_publish.catalog import write_items
-from clay_publish.cli import main
-from clay_publish.reader import ReleaseReader, open_release
-from clay_publish.reading.extent import QueryError
-from clay_publish.release import Release
-from clay_publish.squares import Square
+from clay_publish.cli.app import main
+from clay_publish.geo.utm_zones import Square
+from clay_publish.release.directory import Release
+from clay_publish.search.query import QueryError
+from clay_publish.search.reader import ReleaseReader, open_release
 
 MakeRelease = Callable[..., Release]
 

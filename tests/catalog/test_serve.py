@@ -19,10 +19,10 @@ from fastapi.testclient import TestClient
 from pystac_client.exceptions import APIError
 
 from clay_publish.catalog import write_collection, write_items
-from clay_publish.catalog.server import stac_api
-from clay_publish.reader import open_release
-from clay_publish.release import Release
-from clay_publish.squares import Square
+from clay_publish.geo.utm_zones import Square
+from clay_publish.release.directory import Release
+from clay_publish.search.reader import open_release
+from clay_publish.stac_api.app import stac_api
 
 MakeRelease = Callable[..., Release]
 JANUARY = "18_04_41_2023-01-01_2023-02-01"

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
-from clay_publish.area import items_area, read_area
 from clay_publish.errors import SpecError
-from clay_publish.expectation import Rule, expected_cells, fill
-from clay_publish.grid import Ints, UtmGrid
+from clay_publish.geo.area import items_area, read_area
+from clay_publish.geo.expected_cells import Rule, expected_cells, fill
+from clay_publish.geo.utm_grid import Ints, UtmGrid
 
 GRID = UtmGrid(1280)
 

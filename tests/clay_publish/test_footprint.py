@@ -5,8 +5,8 @@ import pytest
 import shapely
 from pyproj import Geod
 
-from clay_publish.footprint import footprints, polygons
-from clay_publish.geoparquet import bbox_array
+from clay_publish.geo.footprints import footprints, polygons
+from clay_publish.release.geoparquet import bbox_array
 
 GEOD = Geod(ellps="WGS84")
 

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
-from clay_publish.geoparquet import ROW_GROUP, bbox_array, geo_metadata, total_bbox, write_table
-from clay_publish.store import Store
-from clay_publish.tables import Dtype, embeddings_schema, hugging_face_features, vector_type
+from clay_publish.release.geoparquet import ROW_GROUP, bbox_array, geo_metadata, total_bbox, write_table
+from clay_publish.release.tables import Dtype, embeddings_schema, hugging_face_features, vector_type
+from clay_publish.storage.store import Store
 
 
 def test_the_bbox_of_what_crosses_the_antimeridian_has_its_west_in_the_east() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from clay_publish.errors import SpecError
-from clay_publish.grid import UtmGrid, parse_chip_id
+from clay_publish.geo.utm_grid import UtmGrid, parse_chip_id
 from clay_publish.windows import Window
 
 GRID = UtmGrid(1280)

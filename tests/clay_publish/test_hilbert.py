@@ -2,7 +2,7 @@ import geopandas
 import numpy as np
 import shapely
 
-from clay_publish.hilbert import hilbert_distance
+from clay_publish.release.geoparquet import hilbert_distance
 
 
 def test_it_is_the_curve_that_geopandas_draws_however_many_points() -> None:

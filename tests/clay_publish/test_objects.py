@@ -7,9 +7,9 @@ import pytest
 from fault_proxy import FaultProxy, Request
 from s3_servers import KEY, SECRET, SMALL_PART, S3View, start_ministack, with_client
 
-from clay_publish import objects
 from clay_publish.errors import StoreError
-from clay_publish.store import Store
+from clay_publish.storage import s3
+from clay_publish.storage.store import Store
 
 LARGE = os.urandom(2 * SMALL_PART + 7)
 
@@ -23,7 +23,7 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def view(ministack: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S3View:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setattr(objects, "PART", SMALL_PART)
+    monkeypatch.setattr(s3, "PART", SMALL_PART)
     found = S3View(ministack, f"o{abs(hash(request.node.nodeid)):x}")
     place = {"LocationConstraint": "us-west-2"}
     with_client(ministack, lambda client: client.create_bucket(Bucket=found.bucket, CreateBucketConfiguration=place))
@@ -145,7 +145,7 @@ def test_uploads_of_writers_that_died_are_given_up_below_the_release_alone(store
 
 
 def test_a_server_that_is_not_there_is_named(view: S3View, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(objects.OPTIONS["config_kwargs"], "retries", {"mode": "standard", "total_max_attempts": 1})
+    monkeypatch.setitem(s3.OPTIONS["config_kwargs"], "retries", {"mode": "standard", "total_max_attempts": 1})
     with pytest.raises(StoreError, match=r"s3://.*/p/a: cannot be used for writing \(Could not connect"):
         opened("http://127.0.0.1:9", view).create("a", b"1")
 

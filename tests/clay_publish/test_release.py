@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from clay_publish.errors import ReleaseError
-from clay_publish.manifest import read_manifest, run_record, write_manifest
-from clay_publish.release import DataFile, Release
-from clay_publish.squares import Square
+from clay_publish.geo.utm_zones import Square
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.manifest import read_manifest, run_record, write_manifest
 from clay_publish.windows import Window
 
 

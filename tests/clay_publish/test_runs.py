@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely import box
 
-from clay_publish import runs
-from clay_publish.expectation import expected_cells
-from clay_publish.grid import UtmGrid
-from clay_publish.squares import squares_of
+from clay_publish.geo import expected_cells as expected
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.geo.utm_zones import squares_of
 
 Cell = tuple[int, int]
 some_runs = st.lists(
@@ -19,12 +18,12 @@ some_runs = st.lists(
 )
 
 
-def made(pieces: list[tuple[int, int, int]]) -> runs.Runs:
+def made(pieces: list[tuple[int, int, int]]) -> expected.Runs:
     columns = np.array(pieces, dtype=np.int64).reshape(-1, 3).T
-    return runs.union(columns[0], columns[1], columns[2])
+    return expected.union(columns[0], columns[1], columns[2])
 
 
-def cells(these: runs.Runs) -> set[Cell]:
+def cells(these: expected.Runs) -> set[Cell]:
     return {(r, c) for r, a, b in zip(*(part.tolist() for part in these), strict=True) for c in range(a, b)}
 
 
@@ -32,7 +31,7 @@ def of(pieces: list[tuple[int, int, int]]) -> set[Cell]:
     return {(r, c) for r, a, b in pieces for c in range(a, b)}
 
 
-def is_tidy(these: runs.Runs) -> bool:
+def is_tidy(these: expected.Runs) -> bool:
     row, first, stop = (part.tolist() for part in these)
     ordered = all((row[n], stop[n]) < (row[n + 1], first[n + 1]) for n in range(len(row) - 1))
     return ordered and all(a < b for a, b in zip(first, stop, strict=True))
@@ -45,18 +44,18 @@ def test_union_difference_and_intersection_are_those_of_sets(
     a, b = made(left), made(right)
     for found, truth in (
         (a, of(left)),
-        (runs.difference(a, b), of(left) - of(right)),
-        (runs.intersection(a, b), of(left) & of(right)),
-        (runs.between_rows(a, -1, 2), {cell for cell in of(left) if -1 <= cell[0] <= 2}),
+        (expected.difference(a, b), of(left) - of(right)),
+        (expected.intersection(a, b), of(left) & of(right)),
+        (expected.between_rows(a, -1, 2), {cell for cell in of(left) if -1 <= cell[0] <= 2}),
     ):
         assert cells(found) == truth
-        assert runs.size(found) == len(truth)
+        assert expected.size(found) == len(truth)
         assert is_tidy(found)
 
 
 def test_cells_are_counted_by_the_square_of_their_centre() -> None:
     grid = UtmGrid(1280)
-    for zone in expected_cells(grid, box(29.0, -1.3, 31.2, 1.1), rule="intersects"):
+    for zone in expected.expected_cells(grid, box(29.0, -1.3, 31.2, 1.1), rule="intersects"):
         truth = Counter(squares_of(*grid.centers(*zone.cells())))
         by_zone = {square: count for square, count in zone.squares() if square.column not in {0, 9}}
         # A centre beyond the seam lies in another zone's square; here the cell stays in the zone that owns it.

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import yaml
 
-from clay_publish.area import parse_area
 from clay_publish.errors import SpecError
-from clay_publish.spec import Spec
-from clay_publish.spec_file import dump_spec, load_spec
+from clay_publish.geo.area import parse_area
+from clay_publish.spec.load import dump_spec, load_spec
+from clay_publish.spec.models import Spec
 
 WITHIN = "2023-02-01/2023-02-02"
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from clay_publish.errors import StoreError
-from clay_publish.store import Store, without_secrets
+from clay_publish.storage.store import Store, without_secrets
 
 
 @pytest.mark.parametrize(

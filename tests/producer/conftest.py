@@ -17,8 +17,8 @@ from affine import Affine
 from s3_servers import KEY, SECRET, S3View, start_ministack, with_client
 
 from clay_publish.producer.produce import produce
-from clay_publish.release import Release
-from clay_publish.spec_file import resolve_spec
+from clay_publish.release.directory import Release
+from clay_publish.spec.load import resolve_spec
 
 from .many import many
 from .processes import start

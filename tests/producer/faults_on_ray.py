@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-_MODULE = "clay_publish.producer.unit"
+_MODULE = "clay_publish.producer.execution.unit"
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from s3_servers import KEY, SECRET, S3View
 
-from clay_publish.release import Release
-from clay_publish.store import Store
+from clay_publish.release.directory import Release
+from clay_publish.storage.store import Store
 
 NAMES = ("sources.parquet", "gaps.geojson", "release.yaml", "coverage/zone=18.parquet")
 
 HASTY = """
-from clay_publish.producer import lease_objects
+from clay_publish.producer.execution.lease import s3 as lease_objects
 lease_objects.TIMES = lease_objects.Times(beat=0.2, patience=1.5)
 """
 """Python that makes a run impatient."""

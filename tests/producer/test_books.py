@@ -8,20 +8,20 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from clay_publish.producer.books import Books
-from clay_publish.producer.price import Rates
+from clay_publish.producer.execution.budget import Books
+from clay_publish.producer.planning.cost import Rates
 from clay_publish.producer.produce import produce
 from clay_publish.progress import Progress
-from clay_publish.receipts import Receipt
-from clay_publish.release import Release
-from clay_publish.spec import Spec
-from clay_publish.spec_file import load_spec
+from clay_publish.release.directory import Release
+from clay_publish.release.unit_receipts import UnitReceipt
+from clay_publish.spec.load import load_spec
+from clay_publish.spec.models import Spec
 
 from .processes import start
 
 
-def a_receipt(number: int, chips: int, seconds: float) -> Receipt:
-    return Receipt(unit=f"u{number}", items=[], parts={}, counts={"embedded": chips}, seconds=seconds, device="cpu")
+def a_receipt(number: int, chips: int, seconds: float) -> UnitReceipt:
+    return UnitReceipt(unit=f"u{number}", items=[], parts={}, counts={"embedded": chips}, seconds=seconds, device="cpu")
 
 
 def test_dollars_and_their_projection_follow_from_seconds() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from clay_publish.producer.sensors import SENSORS
-from clay_publish.producer.stac_items import source_item
+from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.spec.sensors import SENSORS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "imagery.md"
 

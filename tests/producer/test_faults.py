@@ -13,10 +13,10 @@ import rasterio
 from affine import Affine
 
 from clay_publish.errors import ImageryError, ReleaseError, SourceError
-from clay_publish.producer.raster import gdal_path, open_bands
-from clay_publish.producer.remote import check_host
-from clay_publish.producer.sensors import sensor
-from clay_publish.producer.stac_items import source_item
+from clay_publish.producer.imagery.raster import gdal_path, open_bands
+from clay_publish.producer.imagery.remote import check_host
+from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.spec.sensors import sensor
 
 from .conftest import Make, copy_item, write_item, write_tif
 
@@ -396,7 +396,7 @@ def test_the_offset_is_taken_off_once(shared_data: Path, tmp_path: Path, make: M
 def test_an_image_that_changed_after_planning_is_refused(
     shared_data: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clay_publish.producer import content
+    from clay_publish.producer.imagery import remote as content
 
     good = shared_data / SCENE / "item.json"
     seen: dict[str, int] = {}

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from image_server import Fault, ImageServer
 
-from clay_publish.producer.remote import TRIES
+from clay_publish.producer.imagery.remote import TRIES
 
 from .processes import start
 from .scattered import embeddings

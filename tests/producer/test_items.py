@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from clay_publish.errors import SourceError, SpecError
-from clay_publish.producer.items import SourceItem
-from clay_publish.producer.sensors import SENSORS, sensor
-from clay_publish.producer.stac_items import source_item
+from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.spec.sensors import SENSORS, sensor
 
 S2 = "sentinel-2-l2a"
 FILES = {

@@ -20,16 +20,16 @@ MOST = 300
 READ = """
 import json, sys, threading
 from pathlib import Path
-from clay_publish.grid import UtmGrid
-from clay_publish.producer.chips import Reading
-from clay_publish.producer.raster import session
-from clay_publish.producer.scene import read_scene
-from clay_publish.producer.selection import Considered
-from clay_publish.producer.sensors import sensor
-from clay_publish.producer.stac_items import source_item
-from clay_publish.producer.units import utm_units
-from clay_publish.producer.utm import read_cells
-from clay_publish.spec_file import resolve_spec
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.producer.imagery.chips import Reading
+from clay_publish.producer.imagery.raster import session
+from clay_publish.producer.layouts.scene import read_scene
+from clay_publish.producer.sources.selection import Considered
+from clay_publish.spec.sensors import sensor
+from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.producer.planning.units import utm_units
+from clay_publish.producer.layouts.utm import read_cells
+from clay_publish.spec.load import resolve_spec
 
 def most():
     status = Path("/proc/self/status").read_text().splitlines()

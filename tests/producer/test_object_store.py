@@ -15,13 +15,13 @@ from fault_proxy import FaultProxy, Request
 from s3_servers import S3View
 
 from clay_publish.errors import ReleaseError
-from clay_publish.manifest import RUN_RECORD, read_manifest, write_manifest
-from clay_publish.producer import lease_objects
-from clay_publish.producer.lease import lease
-from clay_publish.producer.lease_objects import Times
-from clay_publish.producer.parts import part_path, write_receipt
-from clay_publish.receipts import PartEntry, Receipt, read_receipts
-from clay_publish.release import MANIFEST, Release
+from clay_publish.producer.execution.lease import lease
+from clay_publish.producer.execution.lease import s3 as lease_objects
+from clay_publish.producer.execution.lease.s3 import Times
+from clay_publish.producer.outputs.parts import part_path, write_receipt
+from clay_publish.release.directory import MANIFEST, Release
+from clay_publish.release.manifest import RUN_RECORD, read_manifest, write_manifest
+from clay_publish.release.unit_receipts import PartEntry, UnitReceipt, read_receipts
 
 from .places import HASTY, NAMES, download, embeddings_in, reached, receipts_in, upload
 from .processes import Program, start
@@ -115,7 +115,7 @@ def test_a_second_run_is_refused_and_the_holder_named(
 
 
 def test_a_run_that_was_asleep_while_another_took_its_place_stops(spec: Path, begun: Begun, bucket: S3View) -> None:
-    slow = f"{HASTY}\nimport time\nfrom clay_publish.producer import local_engine as e\nreal = e.attempt\n"
+    slow = f"{HASTY}\nimport time\nfrom clay_publish.producer.execution import local as e\nreal = e.attempt\n"
     slow += "e.attempt = lambda *given: (time.sleep(2), real(*given))[1]"
     first = start(spec, where(bucket), slow)
     until(first, lambda: bucket.names("release/.run/attempts/"))
@@ -161,8 +161,8 @@ def release(request: pytest.FixtureRequest, tmp_path: Path) -> Release:
     return reached(bucket.address, where(bucket))
 
 
-def receipt(seconds: float, part: str, error: str | None = None) -> Receipt:
-    return Receipt(
+def receipt(seconds: float, part: str, error: str | None = None) -> UnitReceipt:
+    return UnitReceipt(
         unit="0",
         items=["a"],
         parts={part: PartEntry(sha256="0", rows=1)},
@@ -182,7 +182,7 @@ def test_of_two_workers_on_one_unit_the_first_is_believed(release: Release) -> N
 def test_of_many_workers_at_the_same_instant_one_is_believed(release: Release) -> None:
     with ThreadPoolExecutor(8) as pool:
         believed = list(pool.map(lambda number: write_receipt(release, receipt(number, "coverage")), range(8)))
-    assert set(map(Receipt.model_dump_json, believed)) == {read_receipts(release)["0"].model_dump_json()}
+    assert set(map(UnitReceipt.model_dump_json, believed)) == {read_receipts(release)["0"].model_dump_json()}
 
 
 def test_a_receipt_of_a_failure_gives_way_to_a_better_one_and_not_the_other_way_round(release: Release) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from clay_publish import windows
 from clay_publish.errors import SourceError
-from clay_publish.producer.origin import check_origin, size_note
-from clay_publish.producer.sensors import SENSORS, sensor
-from clay_publish.producer.sources import read_items
-from clay_publish.producer.stac_items import source_item
+from clay_publish.producer.sources.reader import read_items
+from clay_publish.producer.sources.sensor_check import check_origin, size_note
+from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.spec.sensors import SENSORS, sensor
 
 SHORE = Path(windows.__file__).parent / "sample" / "imagery" / "item.json"
 S1, S2, LANDSAT = "sentinel-1-rtc", "sentinel-2-l2a", "landsat-c2l2-sr"

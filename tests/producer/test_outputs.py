@@ -21,13 +21,13 @@ import yaml
 from PIL import Image
 from rasterio.enums import Resampling
 
-from clay_publish.producer.encoders import Chips, load_encoder
+from clay_publish.producer.encoders import ChipBatch, load_encoder
 from clay_publish.producer.produce import produce
-from clay_publish.producer.sensors import sensor
 from clay_publish.progress import Progress, silent
-from clay_publish.release import Release
-from clay_publish.spec import Spec
-from clay_publish.spec_file import resolve_spec
+from clay_publish.release.directory import Release
+from clay_publish.spec.load import resolve_spec
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import sensor
 
 SENTINEL_2, NAIP = "s2_l1c_T18SVG_20160112/item.json", "naip"
 MakeRelease = Callable[..., Path]
@@ -116,7 +116,7 @@ def test_a_release_holds_what_the_model_gives_for_independently_read_pixels(
     corners = zip(table["row"].to_pylist(), table["col"].to_pylist(), strict=True)
     pixels = np.stack([scene[:, 64 * r : 64 * (r + 1), 64 * c : 64 * (c + 1)] for r, c in corners])
     times = table["datetime"].to_pylist()
-    expected = encoder.encode(Chips(pixels, table["lon"].to_numpy(), table["lat"].to_numpy(), times, 10.0))
+    expected = encoder.encode(ChipBatch(pixels, table["lon"].to_numpy(), table["lat"].to_numpy(), times, 10.0))
     assert expected.loss is not None
     assert expected.patches is not None
     assert np.abs(vectors_of(table) - expected.embeddings).max() < 1e-5

@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from clay_publish.geoparquet import ROW_GROUP
-from clay_publish.producer.patches import _groups, _places
+from clay_publish.producer.outputs.patches import _groups, _places
+from clay_publish.release.geoparquet import ROW_GROUP
 
 
 def test_chips_are_found_across_chunks() -> None:

@@ -14,18 +14,18 @@ import yaml
 from pyproj import Geod, Transformer
 from typer.testing import CliRunner
 
-from clay_publish.area import read_area
-from clay_publish.cli import app
+from clay_publish.cli.app import app
 from clay_publish.errors import SourceError
-from clay_publish.expectation import expected_cells
-from clay_publish.grid import UtmGrid
+from clay_publish.geo.area import read_area
+from clay_publish.geo.expected_cells import expected_cells
+from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.producer.encoders import load_encoder
-from clay_publish.producer.estimate import Estimate, estimate, stated_rates
-from clay_publish.producer.planning import plan
-from clay_publish.producer.selection import select
-from clay_publish.producer.sensors import sensor
-from clay_publish.release import Release
-from clay_publish.spec_file import load_spec, resolve_spec
+from clay_publish.producer.plan_run import plan
+from clay_publish.producer.planning.estimate import Estimate, estimate, stated_rates
+from clay_publish.producer.sources.selection import select
+from clay_publish.release.directory import Release
+from clay_publish.spec.load import load_spec, resolve_spec
+from clay_publish.spec.sensors import sensor
 
 S2 = "stac_items/stac_geoparquet/100-sentinel-2-items.parquet"
 WINDOW = "2024-11-01/2025-01-01"

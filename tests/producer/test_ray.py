@@ -17,12 +17,12 @@ import pytest
 from s3_servers import KEY, SECRET, S3View, free_port
 
 from clay_publish.errors import EncoderError
-from clay_publish.manifest import UNITS, libraries
 from clay_publish.producer.encoders import random_features
-from clay_publish.producer.plan import Plan
-from clay_publish.producer.ray_worker import Job, Worker
-from clay_publish.release import Release
-from clay_publish.spec_file import load_spec
+from clay_publish.producer.execution.ray.worker import Job, Worker
+from clay_publish.producer.unit_plan import Plan
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import UNITS, libraries
+from clay_publish.spec.load import load_spec
 
 from .many import CHIPS
 from .places import NAMES, embeddings_in

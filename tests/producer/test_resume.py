@@ -76,10 +76,10 @@ def test_killed_when(event: str, spec: Path, begun: tuple[Path, Path], tmp_path:
     "name",
     [
         "unit.write_receipt",  # parts without a receipt
-        "engine.publish_file",  # receipts without a published file
-        "engine.remove_parts",  # a published file whose parts are still there
-        "finish.publish_coverage",  # all files, no coverage
-        "finish.dump_json",  # all but the record of the run
+        "run.publish_file",  # receipts without a published file
+        "run.remove_parts",  # a published file whose parts are still there
+        "run.publish_coverage",  # all files, no coverage
+        "run.dump_json",  # all but the record of the run
     ],
 )
 def test_dies_before(name: str, spec: Path, begun: tuple[Path, Path], tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_dies_before(name: str, spec: Path, begun: tuple[Path, Path], tmp_path: 
     out = tmp_path / "release"
     die = f"""
 import os, signal
-from clay_publish.producer import {module}
+from clay_publish.producer.execution import {module}
 {module}.{function} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 """
     assert start(spec, out, die).wait() == -signal.SIGKILL
@@ -135,7 +135,7 @@ def test_unfinished_files_of_the_dead_are_collected(spec: Path, begun: tuple[Pat
 
 def test_what_is_missing_or_damaged_is_made_again(spec: Path, begun: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "release"
-    unpublished = "from clay_publish.producer import engine\nengine.publish_file = lambda *_: False"
+    unpublished = "from clay_publish.producer.execution import run\nrun.publish_file = lambda *_: False"
     start(spec, out, unpublished).finish(code=2)  # it sees that nothing was published
     parts = sorted((out / ".run" / "parts").glob("18*/*.arrow"))
     assert len(parts) == 5

@@ -116,7 +116,7 @@ def test_finished_units_survive_a_disk_that_fills_up(spec: Path, begun: tuple[Pa
     out = tmp_path / "release"
     fill = """
 import resource
-from clay_publish.producer import unit
+from clay_publish.producer.execution import unit
 real = unit.write_receipt
 def write(*arguments):
     written = real(*arguments)
@@ -147,7 +147,7 @@ def test_a_unit_that_fails_is_set_aside_and_tried_again_by_the_next_run(
     out = tmp_path / "release"
     tries = tmp_path / "tries"
     fail = f"""
-from clay_publish.producer import unit
+from clay_publish.producer.execution import unit
 real = unit.read_scene
 def read(item, *arguments):
     if item.id == "across":
@@ -176,7 +176,7 @@ def test_a_unit_that_runs_out_of_memory_is_set_aside(spec: Path, begun: tuple[Pa
     out = tmp_path / "release"
     poison = """
 import os, signal, threading, time
-from clay_publish.producer import unit
+from clay_publish.producer.execution import unit
 real = unit.read_scene
 def held():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -225,7 +225,7 @@ def test_a_file_that_was_not_there_is_read_by_the_next_run(
 
 def test_a_file_that_changes_between_two_runs_is_not_read(spec: Path, begun: tuple[Path, Path], tmp_path: Path) -> None:
     out, file = tmp_path / "release", spec.with_name("across_B02.tif")
-    die = "import os\nfrom clay_publish.producer import local_engine\nlocal_engine.attempt = lambda *_: os._exit(9)"
+    die = "import os\nfrom clay_publish.producer.execution import local\nlocal.attempt = lambda *_: os._exit(9)"
     assert start(spec, out, die).wait() == 9  # planned, and nothing read
     shutil.move(file, tmp_path / "planned.tif")
     shutil.copyfile(spec.with_name("west_B02.tif"), file)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clay_publish.producer.work import SIDE_BY_SIDE
+from clay_publish.producer.execution.context import SIDE_BY_SIDE
 
 from .processes import start
 from .scattered import embeddings, scattered, write_spec

@@ -11,11 +11,11 @@ from pyproj import Transformer
 from rasterio.enums import Resampling
 from rasterio.windows import Window
 
-from clay_publish.producer.chips import Reading
-from clay_publish.producer.scene import read_scene
-from clay_publish.producer.sensors import sensor
-from clay_publish.producer.stac_items import source_item
-from clay_publish.spec import Chips
+from clay_publish.producer.imagery.chips import Reading
+from clay_publish.producer.layouts.scene import read_scene
+from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.spec.models import ChipSpec
+from clay_publish.spec.sensors import sensor
 
 from .conftest import Make, copy_item
 
@@ -26,7 +26,7 @@ def read_chips(path: Path, size: int) -> dict[tuple[int, int], np.ndarray]:
     """Raw values by chip, as the producer reads them."""
     item = source_item(json.loads(path.read_text()), SENTINEL, block=0, base=str(path))
     bands = tuple(band.statistics for band in SENTINEL.bands)
-    reading = Reading(SENTINEL, bands, Chips(layout="scene", size=size, max_nodata=1, max_cloud=1), threads=2)
+    reading = Reading(SENTINEL, bands, ChipSpec(layout="scene", size=size, max_nodata=1, max_cloud=1), threads=2)
     mean = np.array([band.mean for band in bands])[:, None, None]
     std = np.array([band.std for band in bands])[:, None, None]
     chips = {}

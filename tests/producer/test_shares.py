@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 from s3_servers import S3View
 
-from clay_publish.producer.books import chips_of
-from clay_publish.producer.division import units_of
 from clay_publish.producer.encoders import load_encoder
-from clay_publish.producer.planned import as_planned
+from clay_publish.producer.planning.files import as_planned
+from clay_publish.producer.planning.share import Share, units_of
 from clay_publish.producer.produce import make_plan
-from clay_publish.producer.selection import select
-from clay_publish.producer.sensors import sensor
-from clay_publish.producer.share import Share
-from clay_publish.release import Release
-from clay_publish.spec_file import load_spec
+from clay_publish.producer.sources.selection import select
+from clay_publish.producer.unit_plan import chips_of
+from clay_publish.release.directory import Release
+from clay_publish.spec.load import load_spec
+from clay_publish.spec.sensors import sensor
 
 from .many import CHIPS
 from .places import NAMES, embeddings_in
@@ -68,7 +67,7 @@ def test_those_that_end_at_the_same_moment_leave_it_to_one(spec: Path, begun: Be
     out = tmp_path / "release"
     together = f"""
 import pathlib, time
-from clay_publish.producer import shares
+from clay_publish.producer import produce_share as shares
 real = shares._left
 def left(run):
     pathlib.Path({str(tmp_path)!r}, f"done-{{run.share.number}}").touch()
@@ -88,7 +87,7 @@ def test_one_is_killed_and_the_others_leave_its_units(spec: Path, begun: Begun, 
     out = tmp_path / "release"
     die = """
 import os
-from clay_publish.producer import unit
+from clay_publish.producer.execution import unit
 unit.write_receipt = lambda *_: os._exit(9)
 """
     (killed,) = begin(spec, out, [2], first=die)

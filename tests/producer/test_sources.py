@@ -16,16 +16,16 @@ from shapely import box
 from stac_server import Memory, collection, stac_server
 
 from clay_publish.errors import LicenseError, SourceError, SpecError
-from clay_publish.producer import fetch, stac_api
-from clay_publish.producer.licenses import terms
 from clay_publish.producer.produce import produce
-from clay_publish.producer.search import Search
-from clay_publish.producer.selection import select
-from clay_publish.producer.sensors import sensor
-from clay_publish.producer.sources import read_items
-from clay_publish.release import Release
-from clay_publish.spec import Chips, Spec
-from clay_publish.spec_file import resolve_spec
+from clay_publish.producer.sources import http as fetch
+from clay_publish.producer.sources import stac_api
+from clay_publish.producer.sources.query import Search
+from clay_publish.producer.sources.reader import read_items
+from clay_publish.producer.sources.selection import select, terms
+from clay_publish.release.directory import Release
+from clay_publish.spec.load import resolve_spec
+from clay_publish.spec.models import ChipSpec, Spec
+from clay_publish.spec.sensors import sensor
 from clay_publish.windows import Window
 
 FILES = {
@@ -389,7 +389,7 @@ def test_a_release_is_made_from_an_api(tmp_path: Path, shared_data: Path) -> Non
         for asset in item["assets"].values():
             asset["href"] = f"{images.url}/{asset['href'].removeprefix('./')}"
         spec = a_spec(address, collections=["sentinel-2-l1c"])
-        spec = spec.model_copy(update={"chips": Chips(layout="scene", size=256)})
+        spec = spec.model_copy(update={"chips": ChipSpec(layout="scene", size=256)})
         record = produce(spec, Release(str(tmp_path / "release")))
     assert record.coverage == {"expected": 16, "embedded": 16}
     (row,) = Release(str(tmp_path / "release")).parquet("sources.parquet").read().to_pylist()

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clay_publish.producer import scene
-from clay_publish.producer.chips import Reading
-from clay_publish.producer.sensors import sensor
-from clay_publish.producer.stac_items import source_item
-from clay_publish.spec import Chips
+from clay_publish.producer.imagery.chips import Reading
+from clay_publish.producer.layouts import scene
+from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.spec.models import ChipSpec
+from clay_publish.spec.sensors import sensor
 
 from .scattered import IMAGERY
 
@@ -22,7 +22,7 @@ def chips(size: int) -> tuple[dict[str, np.ndarray], int]:
     path = Path(IMAGERY) / "item.json"
     item = source_item(json.loads(path.read_text()), SENTINEL, block=0, base=str(path))
     bands = tuple(band.statistics for band in SENTINEL.bands)
-    reading = Reading(SENTINEL, bands, Chips(layout="scene", size=size, max_nodata=1, max_cloud=1), threads=3)
+    reading = Reading(SENTINEL, bands, ChipSpec(layout="scene", size=size, max_nodata=1, max_cloud=1), threads=3)
     found, most = {}, 0
     for block in scene.read_scene(item, reading, None):
         found |= dict(zip(block.ids, block.pixels, strict=True))

@@ -12,15 +12,15 @@ import yaml
 from image_server import ImageServer
 
 from clay_publish.errors import ReleaseError, SpecError
-from clay_publish.manifest import write_manifest
-from clay_publish.producer.encoders import Chips, Encoded, Encoder, load_encoder
-from clay_publish.producer.planning import plan
+from clay_publish.producer.encoders import ChipBatch, Encoded, Encoder, load_encoder
+from clay_publish.producer.plan_run import plan
 from clay_publish.producer.produce import produce
-from clay_publish.producer.sensors import sensor
-from clay_publish.release import Release
-from clay_publish.spec import Spec
-from clay_publish.spec_file import dump_spec, load_spec
-from clay_publish.versions import check_previous
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import write_manifest
+from clay_publish.release.semver import check_previous
+from clay_publish.spec.load import dump_spec, load_spec
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import sensor
 
 
 class Counting:
@@ -33,7 +33,7 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def encode(self, chips: Chips) -> Encoded:
+    def encode(self, chips: ChipBatch) -> Encoded:
         self.chips += len(chips.pixels)
         return self.inner.encode(chips)
 

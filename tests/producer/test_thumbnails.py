@@ -9,8 +9,8 @@ import rasterio
 from PIL import Image
 
 from clay_publish.errors import SpecError
-from clay_publish.producer.sensors import SENSORS, Sensor, sensor
-from clay_publish.producer.thumbnails import Thumbnails
+from clay_publish.producer.outputs.thumbnails import Thumbnails
+from clay_publish.spec.sensors import SENSORS, Sensor, sensor
 
 
 def normalised(instrument: Sensor, raw: np.ndarray) -> np.ndarray:

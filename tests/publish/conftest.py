@@ -10,10 +10,10 @@ import pytest
 from fault_proxy import FaultProxy
 from s3_servers import KEY, SECRET, SMALL_PART, S3View, start_ministack, start_rclone, with_client
 
-from clay_publish.geoparquet import write_table
-from clay_publish.manifest import write_manifest
-from clay_publish.publish.s3client import Patience
-from clay_publish.release import Release
+from clay_publish.publish.s3.client import Patience
+from clay_publish.release.directory import Release
+from clay_publish.release.geoparquet import write_table
+from clay_publish.release.manifest import write_manifest
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +32,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def small_and_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts are as small as S3 allows, and retries wait milliseconds."""
-    monkeypatch.setattr("clay_publish.publish.s3._PART", SMALL_PART)
+    monkeypatch.setattr("clay_publish.publish.s3.bucket._PART", SMALL_PART)
     patience = Patience(attempts=6, first=0.01, longest=0.05)
-    monkeypatch.setattr("clay_publish.publish.s3.Patience", lambda: patience)
+    monkeypatch.setattr("clay_publish.publish.s3.bucket.Patience", lambda: patience)
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from hub_server import Hub
 from image_server import ImageServer
 from s3_servers import S3View
 
-from clay_publish.manifest import write_manifest
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import write_manifest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -12,12 +12,12 @@ import yaml
 from s3_servers import send
 
 from clay_publish.errors import LicenseError, PublishError
-from clay_publish.findings import Finding, Severity, ValidationReport
-from clay_publish.geoparquet import write_table
-from clay_publish.manifest import dump_json, read_manifest, write_manifest
 from clay_publish.publish import publish, versions, yank
-from clay_publish.publish.catalog import order
-from clay_publish.release import Release
+from clay_publish.publish.version_catalog import order
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import Finding, Severity, ValidationReport
+from clay_publish.release.geoparquet import write_table
+from clay_publish.release.manifest import dump_json, read_manifest, write_manifest
 
 
 def of_version(where: Path, version: str) -> None:

@@ -14,9 +14,9 @@ from huggingface_hub import HfFileSystem
 from s3_servers import send
 
 from clay_publish.errors import PublishError
-from clay_publish.manifest import read_manifest, write_manifest
 from clay_publish.publish import versions, yank
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import read_manifest, write_manifest
 
 PLACE = "huggingface/clay/shore"
 
@@ -35,7 +35,7 @@ def hub(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         )
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", request.param != "xet")
         monkeypatch.setenv("HF_TOKEN", "hf_not_a_real_token")
-        monkeypatch.setattr("clay_publish.publish.hub.time.sleep", lambda _: None)
+        monkeypatch.setattr("clay_publish.publish.hub.release.time.sleep", lambda _: None)
         HfFileSystem.clear_instance_cache()
         yield running
         HfFileSystem.clear_instance_cache()
@@ -172,7 +172,7 @@ def test_what_breaks_once_is_mended_by_the_same_or_the_next_run(
 def test_too_much_for_one_commit_goes_through_a_pull_request(
     sample_release: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clay_publish.publish.hub._FILES_A_COMMIT", 8)
+    monkeypatch.setattr("clay_publish.publish.hub.release._FILES_A_COMMIT", 8)
     receipt = send(sample_release, PLACE, create=True)
     repository = hub.repositories["clay/shore"]
     assert receipt.state == "published"
@@ -185,7 +185,7 @@ def test_too_much_for_one_commit_goes_through_a_pull_request(
 def test_limits_are_checked_before_the_first_byte(
     sample_release: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clay_publish.publish.hub._FILES_A_FOLDER", 3)
+    monkeypatch.setattr("clay_publish.publish.hub.release._FILES_A_FOLDER", 3)
     with pytest.raises(PublishError, match="at most 3 a folder on the Hub"):
         send(sample_release, PLACE, create=True)
     assert hub.requests == []

@@ -14,9 +14,9 @@ from fault_proxy import FaultProxy, Request
 from s3_servers import S3View, send
 
 from clay_publish.errors import PublishError
-from clay_publish.manifest import read_manifest, write_manifest
-from clay_publish.publish import Receipt
-from clay_publish.release import Release
+from clay_publish.publish import PublishReceipt
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import read_manifest, write_manifest
 
 
 def change_card(where: Path) -> None:
@@ -86,7 +86,7 @@ def test_of_two_maintainers_with_different_bytes_one_wins_and_the_other_sends_no
     sample_release: Path, release_copy: Path, bucket: str, view: S3View
 ) -> None:
     change_card(release_copy)
-    outcomes: dict[Path, Receipt | PublishError] = {}
+    outcomes: dict[Path, PublishReceipt | PublishError] = {}
     together = Barrier(2)
 
     def go(where: Path) -> None:
@@ -101,14 +101,14 @@ def test_of_two_maintainers_with_different_bytes_one_wins_and_the_other_sends_no
         thread.start()
     for thread in threads:
         thread.join()
-    winners = [where for where, outcome in outcomes.items() if isinstance(outcome, Receipt)]
+    winners = [where for where, outcome in outcomes.items() if isinstance(outcome, PublishReceipt)]
     assert len(winners) == 1, outcomes
     for entry in read_manifest(Release(str(winners[0]))).files:
         assert hashlib.sha256(view.get(f"shore/1.0.0/{entry.path}")).hexdigest() == entry.sha256
 
 
 def test_two_maintainers_with_the_same_bytes_both_succeed(sample_release: Path, bucket: str) -> None:
-    receipts: list[Receipt] = []
+    receipts: list[PublishReceipt] = []
     threads = [Thread(target=lambda: receipts.append(send(sample_release, f"s3://{bucket}/shore"))) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -195,7 +195,7 @@ def test_killed_in_the_middle_only_what_was_in_flight_is_sent_again(
         import sys
         sys.path.insert(0, {str(Path(__file__).parent.parent / "servers")!r})
         from s3_servers import SMALL_PART, send
-        from clay_publish.publish import s3
+        from clay_publish.publish.s3 import bucket as s3
         s3._PART = SMALL_PART
         send({str(large_release)!r}, "s3://{bucket}/shore")
     """)
@@ -246,8 +246,8 @@ def test_a_journal_that_cannot_be_written_stops_before_data_is_lost(
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
-    monkeypatch.setattr("clay_publish.publish.places._journal_path", lambda *_: full)
-    monkeypatch.setattr("clay_publish.publish.journal.Journal._read", lambda _: None)
+    monkeypatch.setattr("clay_publish.publish.targets._journal_path", lambda *_: full)
+    monkeypatch.setattr("clay_publish.publish.s3.upload_journal.Journal._read", lambda _: None)
     with pytest.raises(PublishError, match=r"cannot be written \(No space left on device\).*goes on"):
         send(large_release, f"s3://{bucket}/shore")
     assert "shore/catalog.json" not in view.names()

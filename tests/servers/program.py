@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 
 # Not `publish`: what it brings reads its environment when it is imported.
 _IMPORTED = [
-    "clay_publish.cli",
+    "clay_publish.cli.app",
     "clay_publish.cards",
     "clay_publish.catalog",
-    "clay_publish.producer.planning",
+    "clay_publish.producer.plan_run",
     "clay_publish.validate",
 ]
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -47,7 +47,7 @@ for number, path in ((1, {str(out)!r}), (2, {str(errors)!r})):
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
 sys.argv = {json.dumps(["clay-publish", *arguments])}
 {first}
-from clay_publish.cli import main
+from clay_publish.cli.app import main
 main()
 """
     process = _CONTEXT.Process(target=exec, args=(code, {}))

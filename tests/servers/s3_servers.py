@@ -14,9 +14,9 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from clay_publish.findings import ValidationReport
-from clay_publish.publish import Receipt, publish
-from clay_publish.release import Release
+from clay_publish.publish import PublishReceipt, publish
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import ValidationReport
 
 KEY, SECRET = "publisher", "not-a-real-secret"
 SMALL_PART = 5 << 20
@@ -116,7 +116,7 @@ class S3View:
         return [upload["Key"] for upload in found.get("Uploads", [])]
 
 
-def send(where: Path | str, target: str, **options: Any) -> Receipt:
+def send(where: Path | str, target: str, **options: Any) -> PublishReceipt:
     """Publish a release that nobody found fault with."""
     release = Release(str(where))
     return publish(release, target, ValidationReport(where=release.store.where, findings=[], checked={}), **options)

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Any, Self
 
-from clay_publish.findings import ValidationReport
+from clay_publish.release.findings import ValidationReport
 
 MEMORY = 1 << 30
 """Bytes."""
@@ -68,10 +68,9 @@ class Judge:
 
 
 def _answer(where: str, options: dict[str, Any]) -> dict[str, Any]:
-    from clay_publish import reports
     from clay_publish.errors import ClayPublishError
-    from clay_publish.release import Release
-    from clay_publish.validate import all_rules, validate
+    from clay_publish.release.directory import Release
+    from clay_publish.validate import all_rules, reports, validate
 
     with suppress(OSError):  # where the kernel does not forget the highest mark, it is that of all releases so far
         Path("/proc/self/clear_refs").write_text("5")

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import shapely
 import yaml
 
-from clay_publish.geoparquet import bbox_array, total_bbox, write_table
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
+from clay_publish.release.geoparquet import bbox_array, total_bbox, write_table
 
 Rows = list[dict[str, Any]]
 

@@ -12,10 +12,10 @@ from breakage import KINDS, SHORE, Broken
 from clay_publish import windows
 from clay_publish.cards import write_cards
 from clay_publish.catalog import write_collection, write_items
-from clay_publish.manifest import write_manifest
 from clay_publish.producer.produce import produce
-from clay_publish.release import Release
-from clay_publish.spec_file import load_spec
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import write_manifest
+from clay_publish.spec.load import load_spec
 
 SAMPLE = Path(windows.__file__).parent / "sample"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from breakage import Broken, mutation
 
-from clay_publish.fingerprint import Fingerprint
+from clay_publish.release.fingerprint import Fingerprint
 
 # Files
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from breakage import Broken, mutation
 
-from clay_publish.tables import hugging_face_features
+from clay_publish.release.tables import hugging_face_features
 
 
 @mutation("RDR002", "the footer's primary column is none of the file's", also="SCH005 SCH011 RDR003")

@@ -10,7 +10,7 @@ import pytest
 import shapely
 from breakage import Broken
 
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
 from clay_publish.validate import validate
 
 

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
-from clay_publish.findings import Severity
-from clay_publish.release import Release
-from clay_publish.store import OneFile
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import Severity
+from clay_publish.storage.store import OneFile
 from clay_publish.validate import validate
 
 Vectors = npt.NDArray[np.float32]

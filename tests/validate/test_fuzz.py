@@ -14,7 +14,7 @@ from apart import Judge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
 
 Look = Callable[[str, bytes], None]
 FUZZ = settings(

@@ -13,10 +13,10 @@ from apart import Judge
 from breakage import Broken
 from image_server import Fault, ImageServer
 
-from clay_publish.bounded import parse_json, parse_yaml
 from clay_publish.errors import ReleaseError
-from clay_publish.findings import ValidationReport
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import ValidationReport
+from clay_publish.storage.safe_parse import parse_json, parse_yaml
 from clay_publish.validate import validate
 
 

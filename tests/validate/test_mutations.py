@@ -15,7 +15,7 @@ import mutations_vectors  # noqa: F401
 import pytest
 from breakage import KINDS, MUTATIONS, Broken, Mutation
 
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
 from clay_publish.validate import all_rules, validate
 
 

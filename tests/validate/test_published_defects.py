@@ -9,8 +9,8 @@ import shapely
 from breakage import Broken
 from mutations_places import doubled_footprints
 
-from clay_publish.fingerprint import Fingerprint
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
+from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.validate import validate
 
 

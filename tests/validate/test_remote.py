@@ -14,9 +14,9 @@ from image_server import Fault, ImageServer
 from s3_servers import KEY, SECRET, start_ministack, with_client
 
 from clay_publish.errors import ReleaseError
-from clay_publish.findings import ValidationReport
-from clay_publish.reader import open_release
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import ValidationReport
+from clay_publish.search.reader import open_release
 from clay_publish.validate import validate
 
 Run = Callable[..., "CompletedProcess[str]"]

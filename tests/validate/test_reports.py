@@ -17,10 +17,9 @@ from breakage import Broken
 from browser import axe, look, needed
 from write_rules import DOCS
 
-from clay_publish import reports
-from clay_publish.findings import Severity, ValidationReport
-from clay_publish.release import Release
-from clay_publish.validate import all_rules, validate
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import Severity, ValidationReport
+from clay_publish.validate import all_rules, reports, validate
 
 Run = Callable[..., "CompletedProcess[str]"]
 SCRIPT = "<script>window.hacked=1</script><img src=http://127.0.0.1:9/x onerror=window.hacked=1>"

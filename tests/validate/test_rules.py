@@ -9,8 +9,8 @@ from breakage import Broken
 from write_rules import DOCS, PAGES
 
 from clay_publish.errors import ReleaseError
-from clay_publish.findings import Severity
-from clay_publish.release import Release
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import Severity
 from clay_publish.validate import GROUPS, all_rules, validate
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -17,9 +16,8 @@ import mutations_tables  # noqa: F401
 import mutations_vectors  # noqa: F401
 from breakage import MUTATIONS
 
-from clay_publish.findings import ValidationReport
-from clay_publish.validate import Rule, all_rules
-from clay_publish.validate.rules import OURS
+from clay_publish.release.findings import ValidationReport
+from clay_publish.validate import all_rules
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -125,8 +123,7 @@ def rules_page() -> str:
     for group, rules in groupby(all_rules(), key=lambda rule: rule.group):
         parts.append(f"\n## {group}\n")
         parts += [
-            f"\n### [{rule.code}](rules/{rule.code}.md) {rule.title}\n\n"
-            f"*{rule.severity}.* {rule.reason}\n\nMend: {rule.fix}\n"
+            f"\n### {rule.code} {rule.title}\n\n*{rule.severity}.* {rule.reason}\n\nMend: {rule.fix}\n"
             for rule in rules
         ]
     return "".join(parts)
@@ -135,24 +132,8 @@ def rules_page() -> str:
 def mutations_page() -> str:
     """`docs/rules-mutations.md`."""
     ordered = sorted(MUTATIONS, key=lambda m: ([r.code for r in all_rules()].index(m.code), m.name))
-    rows = [f"| {m.what} | [{m.code}](rules/{m.code}.md) | `{m.name}` |\n" for m in ordered]
+    rows = [f"| {m.what} | [{m.code}](rules.md) | `{m.name}` |\n" for m in ordered]
     return _MUTATIONS + "".join(rows)
-
-
-def rule_page(rule: Rule) -> str:
-    """`docs/rules/CODE.md`."""
-    ways = [m.what for m in MUTATIONS if m.code == rule.code]
-    shown = "".join(f"- {what}\n" for what in ways)
-    found = f"\n## What it is tested to find\n\n{shown}" if ways else ""
-    of_others = "\nIn a release of other software this is an info: it asks for a layout that is ours.\n"
-    return (
-        f"# {rule.code} {rule.title}\n\n"
-        f"| group | severity |\n|---|---|\n| {rule.group} | {rule.severity} |\n\n"
-        f"{rule.reason}\n{of_others if rule.code in OURS else ''}\n"
-        f"## How to mend it\n\n{rule.fix}\n\n"
-        f"    clay-publish validate RELEASE --only {rule.code}\n{found}\n"
-        "[All rules](../rules.md)\n"
-    )
 
 
 def report_schema() -> str:
@@ -165,11 +146,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "rules.md": rules_page,
     "rules-mutations.md": mutations_page,
     "validation-report.schema.json": report_schema,
-    **{f"rules/{rule.code}.md": partial(rule_page, rule) for rule in all_rules()},
 }
 
 
 if __name__ == "__main__":
-    (DOCS / "rules").mkdir(exist_ok=True)
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), encoding="utf-8")

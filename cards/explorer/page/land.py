@@ -19,7 +19,7 @@ DIGITS = 2
 
 def main() -> None:
     """Read, simplify, write."""
-    with files("clay_publish.data").joinpath("land.parquet").open("rb") as source:
+    with files("clay_publish.geo.data").joinpath("land.parquet").open("rb") as source:
         table = pq.read_table(source)
     polygon, ring = table["polygon"].to_numpy(), table["ring"].to_numpy()
     xy = np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=-1) / 10_000

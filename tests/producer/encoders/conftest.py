@@ -10,9 +10,9 @@ import pytest
 import rasterio
 import torch
 
-from clay_publish.producer.encoders import Chips
-from clay_publish.producer.sensors import Sensor, sensor
-from clay_publish.spec import Spec
+from clay_publish.producer.encoders import ChipBatch
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import Sensor, sensor
 
 MakeSpec = Callable[..., Spec]
 
@@ -43,7 +43,7 @@ def make_spec() -> MakeSpec:
 
 
 @pytest.fixture(scope="session")
-def chips(shared_data: Path, sentinel_2: Sensor) -> Chips:
+def chips(shared_data: Path, sentinel_2: Sensor) -> ChipBatch:
     """Twelve chips of 64 pixels around Aberystwyth, ten bands, normalised."""
     path = shared_data / "s2_sref_aberystwyth_20210527_bng" / "sen2_20210527_aber_512.tif"
     with rasterio.open(path) as image:
@@ -52,7 +52,7 @@ def chips(shared_data: Path, sentinel_2: Sensor) -> Chips:
     std = np.array([b.std for b in sentinel_2.bands], np.float32)[:, None, None]
     tiles = ((scene - mean) / std).reshape(10, 3, 64, 4, 64).transpose(1, 3, 0, 2, 4)
     first = datetime(2021, 5, 27, 11, 20, tzinfo=UTC)
-    return Chips(
+    return ChipBatch(
         pixels=np.ascontiguousarray(tiles.reshape(12, 10, 64, 64)),
         lon=np.linspace(-4.1, -4.0, 12),
         lat=np.linspace(52.3, 52.5, 12),
@@ -62,11 +62,11 @@ def chips(shared_data: Path, sentinel_2: Sensor) -> Chips:
 
 
 @pytest.fixture(scope="session")
-def choose() -> Callable[..., Chips]:
+def choose() -> Callable[..., ChipBatch]:
     """Some of the chips, in another order."""
 
-    def some(chips: Chips, places: list[int]) -> Chips:
-        return Chips(
+    def some(chips: ChipBatch, places: list[int]) -> ChipBatch:
+        return ChipBatch(
             pixels=chips.pixels[places],
             lon=chips.lon[places],
             lat=chips.lat[places],

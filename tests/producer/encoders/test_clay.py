@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from clay_publish.errors import EncoderError
-from clay_publish.producer.encoders import Chips, Encoded, Encoder, load_encoder
+from clay_publish.producer.encoders import ChipBatch, Encoded, Encoder, load_encoder
 from clay_publish.producer.encoders.clay import Clay, mask_order
 from clay_publish.producer.encoders.clay_model import reconstruction_loss
-from clay_publish.producer.sensors import Band, Sensor
-from clay_publish.spec import Spec
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import Band, Sensor
 
 MakeSpec = Callable[..., Spec]
-Choose = Callable[[Chips, list[int]], Chips]
+Choose = Callable[[ChipBatch, list[int]], ChipBatch]
 MakeClay = Callable[..., Clay]
 
 
@@ -97,7 +97,7 @@ def test_metadata_are_encoded_as_upstream_was_given_them(
         datetime.fromisocalendar(2021, int(week) or 52, 3).replace(hour=int(hour), tzinfo=UTC)
         for week, hour in zip(weeks, hours, strict=True)
     ]
-    given = Chips(golden_pixels.numpy(), lon, lat, times, float(golden["gsd"]))
+    given = ChipBatch(golden_pixels.numpy(), lon, lat, times, float(golden["gsd"]))
     assert np.abs(make_clay().encode(given).embeddings - golden["embedding"]).max() < 1e-4
     zeros = make_clay(metadata="zeros")
     assert not zeros.encode_metadata(given).any()
@@ -106,7 +106,7 @@ def test_metadata_are_encoded_as_upstream_was_given_them(
 
 @pytest.mark.parametrize("places", [[5], [5, 0], [11, 5, 3, 8, 2]])
 def test_a_vector_is_the_same_to_the_bit_whatever_batch_and_neighbours(
-    make_clay: MakeClay, chips: Chips, choose: Choose, places: list[int]
+    make_clay: MakeClay, chips: ChipBatch, choose: Choose, places: list[int]
 ) -> None:
     clay = make_clay(outputs={"loss": True, "patches": True})
     whole, some = clay.encode(chips), clay.encode(choose(chips, places))
@@ -114,7 +114,7 @@ def test_a_vector_is_the_same_to_the_bit_whatever_batch_and_neighbours(
         assert np.array_equal(one, other[places])
 
 
-def test_a_vector_is_the_same_whatever_the_threads_and_after_a_restart(make_clay: MakeClay, chips: Chips) -> None:
+def test_a_vector_is_the_same_whatever_the_threads_and_after_a_restart(make_clay: MakeClay, chips: ChipBatch) -> None:
     outputs = {"loss": True, "patches": True}
     whole = _outputs(make_clay(outputs=outputs).encode(chips))
     threads = torch.get_num_threads()
@@ -128,7 +128,7 @@ def test_a_vector_is_the_same_whatever_the_threads_and_after_a_restart(make_clay
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_several_threads_may_ask_at_once(make_clay: MakeClay, chips: Chips, choose: Choose, precision: str) -> None:
+def test_several_threads_may_ask_at_once(make_clay: MakeClay, chips: ChipBatch, choose: Choose, precision: str) -> None:
     clay = make_clay(outputs={"loss": True, "patches": True}, precision=precision)
     whole = _outputs(clay.encode(chips))
     with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -145,7 +145,7 @@ def _outputs(encoded: Encoded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def test_bfloat16_stays_close_and_is_the_same_whatever_the_batch(
-    make_clay: MakeClay, chips: Chips, choose: Choose
+    make_clay: MakeClay, chips: ChipBatch, choose: Choose
 ) -> None:
     exact = make_clay().encode(chips).embeddings
     coarse = make_clay(precision="bfloat16")
@@ -156,7 +156,7 @@ def test_bfloat16_stays_close_and_is_the_same_whatever_the_batch(
     assert np.array_equal(coarse.encode(choose(chips, [7])).embeddings[0], vectors[7])
 
 
-def test_patches_are_the_output_tokens_and_layers_come_in_order(make_clay: MakeClay, chips: Chips) -> None:
+def test_patches_are_the_output_tokens_and_layers_come_in_order(make_clay: MakeClay, chips: ChipBatch) -> None:
     final = make_clay(outputs={"patches": True})
     both = make_clay(outputs={"patches": {"layers": [2, 1]}})
     assert (final.patch_layers, both.patch_layers) == ((2,), (1, 2))
@@ -173,7 +173,9 @@ def test_a_layer_the_model_does_not_have_is_refused(make_clay: MakeClay) -> None
         make_clay(outputs={"patches": {"layers": [1, 6]}})
 
 
-def test_a_chip_that_is_no_multiple_of_8_is_padded_by_reflection_and_says_so(make_clay: MakeClay, chips: Chips) -> None:
+def test_a_chip_that_is_no_multiple_of_8_is_padded_by_reflection_and_says_so(
+    make_clay: MakeClay, chips: ChipBatch
+) -> None:
     cut = replace(chips, pixels=np.ascontiguousarray(chips.pixels[:, :, :60, :60]))
     clay = make_clay(size=60)
     assert clay.padding == "reflect, 4 px right and below"
@@ -182,7 +184,7 @@ def test_a_chip_that_is_no_multiple_of_8_is_padded_by_reflection_and_says_so(mak
     assert np.array_equal(clay.encode(cut).embeddings, make_clay().encode(replace(chips, pixels=mirrored)).embeddings)
 
 
-def test_ground_size_is_told_to_the_model(make_clay: MakeClay, chips: Chips) -> None:
+def test_ground_size_is_told_to_the_model(make_clay: MakeClay, chips: ChipBatch) -> None:
     clay = make_clay()
     assert not np.allclose(clay.encode(chips).embeddings, clay.encode(replace(chips, gsd=20.0)).embeddings, atol=1e-3)
 

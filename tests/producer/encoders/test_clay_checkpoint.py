@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from clay_publish.errors import EncoderError
-from clay_publish.producer.encoders import Chips, load_encoder
-from clay_publish.producer.encoders.clay_checkpoint import build_decoder, build_encoder, read_checkpoint
+from clay_publish.producer.encoders import ChipBatch, load_encoder
+from clay_publish.producer.encoders.clay import build_decoder, build_encoder, read_checkpoint
 from clay_publish.producer.encoders.clay_model import ClayDecoder, ClayEncoder, Sizes
-from clay_publish.producer.sensors import Sensor
-from clay_publish.spec import Spec
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import Sensor
 
 MakeSpec = Callable[..., Spec]
 Load = Callable[..., Any]
@@ -156,7 +156,7 @@ def test_other_weights_than_the_pinned_ones_are_refused_before_they_are_read(loa
     ids=["tiny", "small", "base v1.0", "large v1.5"],
 )
 def test_sizes_are_read_off_the_tensors(
-    load: Load, tmp_path: Path, chips: Chips, encoder: Sizes, decoder: Sizes
+    load: Load, tmp_path: Path, chips: ChipBatch, encoder: Sizes, decoder: Sizes
 ) -> None:
     """Seeded weights in the published shapes (few layers of the large ones) beside what else Clay's files hold."""
     torch.manual_seed(0)
@@ -169,7 +169,7 @@ def test_sizes_are_read_off_the_tensors(
     torch.save({"state_dict": state, "optimizer_states": [{"step": 1}], "hyper_parameters": {"lr": 1e-5}}, path)
     clay = load(path)
     assert clay.sizes == encoder
-    encoded = clay.encode(Chips(chips.pixels[:2], chips.lon[:2], chips.lat[:2], chips.times[:2], 10.0))
+    encoded = clay.encode(ChipBatch(chips.pixels[:2], chips.lon[:2], chips.lat[:2], chips.times[:2], 10.0))
     assert encoded.embeddings.shape == (2, encoder.dim)
     assert np.isfinite(encoded.embeddings).all()
     assert np.isfinite(encoded.loss).all()

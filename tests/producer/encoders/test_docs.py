@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from clay_publish.producer.encoders.registry import ENCODERS
+from clay_publish.producer.encoders.base import ENCODERS
 from clay_publish.producer.produce import produce
-from clay_publish.release import Release
-from clay_publish.spec_file import resolve_spec
+from clay_publish.release.directory import Release
+from clay_publish.spec.load import resolve_spec
 
 DOCS = Path(__file__).parents[3] / "docs" / "encoders.md"
 

@@ -13,10 +13,10 @@ import yaml
 from torch import nn
 
 from clay_publish.errors import EncoderError, MissingExtraError
-from clay_publish.producer.encoders import Chips, Encoder, load_encoder
+from clay_publish.producer.encoders import ChipBatch, Encoder, load_encoder
 from clay_publish.producer.encoders.weights import find_weights
-from clay_publish.producer.sensors import Sensor
-from clay_publish.spec import Model, Spec
+from clay_publish.spec.models import ModelSpec, Spec
+from clay_publish.spec.sensors import Sensor
 
 MakeSpec = Callable[..., Spec]
 
@@ -69,7 +69,7 @@ def exported(model: _Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load(make_spec: MakeSpec, sentinel_2: Sensor) -> Callable[..., Encoder]:
     def load_from(path: Path, size: int = 64, outputs: dict[str, Any] | None = None, **model: Any) -> Encoder:
         if path.suffix == ".pt2" and path.exists() and "sha256" not in model:
-            model["sha256"] = find_weights(Model(encoder="exported", weights=str(path))).sha256
+            model["sha256"] = find_weights(ModelSpec(encoder="exported", weights=str(path))).sha256
         model = {"encoder": "exported", "weights": str(path), **model}
         return load_encoder(make_spec(model=model, chips={"size": size}, outputs=outputs or {}), sentinel_2)
 
@@ -77,18 +77,18 @@ def load(make_spec: MakeSpec, sentinel_2: Sensor) -> Callable[..., Encoder]:
 
 
 @pytest.fixture
-def four_bands(chips: Chips, sentinel_2: Sensor) -> Chips:
+def four_bands(chips: ChipBatch, sentinel_2: Sensor) -> ChipBatch:
     """The chips as this encoder wants them: nir normalised its own way, then red, green, blue as the sensor says."""
     names = [b.name for b in sentinel_2.bands]
     pixels = chips.pixels[:, [names.index(n) for n in ("nir", "red", "green", "blue")]].copy()
     nir = sentinel_2.band("nir")
     pixels[:, 0] = (pixels[:, 0] * nir.std + nir.mean - 2000) / 1500
-    return Chips(pixels, chips.lon, chips.lat, chips.times, chips.gsd)
+    return ChipBatch(pixels, chips.lon, chips.lat, chips.times, chips.gsd)
 
 
 @pytest.mark.parametrize("file", ["four.pt2", "whole.onnx"])
 def test_it_gives_what_the_model_gives(
-    load: Callable[..., Encoder], exported: Path, model: _Model, four_bands: Chips, file: str
+    load: Callable[..., Encoder], exported: Path, model: _Model, four_bands: ChipBatch, file: str
 ) -> None:
     encoder = load(exported / file)
     with torch.inference_mode():
@@ -101,11 +101,11 @@ def test_it_gives_what_the_model_gives(
     )
     assert (encoder.model_name, encoder.dimensions) == ("Four-band patches", 24)
     assert [(b.name, b.mean) for b in encoder.bands] == [("nir", 2000), ("red", 1552), ("green", 1355), ("blue", 1105)]
-    assert encoder.weights_sha256 == find_weights(Model(weights=str(exported / file))).sha256
+    assert encoder.weights_sha256 == find_weights(ModelSpec(weights=str(exported / file))).sha256
 
 
 def test_a_program_that_is_not_pinned_is_not_opened(load: Callable[..., Encoder], exported: Path) -> None:
-    digest = find_weights(Model(weights=str(exported / "four.pt2"))).sha256
+    digest = find_weights(ModelSpec(weights=str(exported / "four.pt2"))).sha256
     with pytest.raises(EncoderError, match=f"does not pin it; expected model.sha256: {digest}"):
         load(exported / "four.pt2", sha256=None)
 

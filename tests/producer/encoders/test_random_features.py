@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from clay_publish.errors import EncoderError
-from clay_publish.producer.encoders import Chips, Encoder, load_encoder
+from clay_publish.producer.encoders import ChipBatch, Encoder, load_encoder
 from clay_publish.producer.encoders.random_features import generate
-from clay_publish.producer.sensors import Sensor, sensor
-from clay_publish.spec import Spec
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import Sensor, sensor
 
 MakeSpec = Callable[..., Spec]
-Choose = Callable[[Chips, list[int]], Chips]
+Choose = Callable[[ChipBatch, list[int]], ChipBatch]
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def encoder(make_spec: MakeSpec, sentinel_2: Sensor) -> Encoder:
     return load_encoder(make_spec(), sentinel_2)
 
 
-def test_features_are_the_mean_of_rectified_responses(encoder: Encoder, chips: Chips) -> None:
+def test_features_are_the_mean_of_rectified_responses(encoder: Encoder, chips: ChipBatch) -> None:
     filters, biases = generate(10)
     vector = encoder.encode(chips).embeddings[0]
     windows = np.lib.stride_tricks.sliding_window_view(chips.pixels[0].astype(np.float64), (3, 3), axis=(1, 2))
@@ -32,7 +32,7 @@ def test_features_are_the_mean_of_rectified_responses(encoder: Encoder, chips: C
 
 
 def test_a_vector_is_the_same_to_the_bit_whatever_batch_neighbours_and_threads(
-    encoder: Encoder, chips: Chips, choose: Choose, make_spec: MakeSpec, sentinel_2: Sensor
+    encoder: Encoder, chips: ChipBatch, choose: Choose, make_spec: MakeSpec, sentinel_2: Sensor
 ) -> None:
     threads = torch.get_num_threads()
     whole = encoder.encode(chips).embeddings
@@ -48,7 +48,7 @@ def test_a_vector_is_the_same_to_the_bit_whatever_batch_neighbours_and_threads(
         torch.set_num_threads(threads)
 
 
-def test_different_ground_gives_different_finite_vectors(encoder: Encoder, chips: Chips) -> None:
+def test_different_ground_gives_different_finite_vectors(encoder: Encoder, chips: ChipBatch) -> None:
     vectors = encoder.encode(chips).embeddings
     assert vectors.shape == (12, encoder.dimensions)
     assert vectors.dtype == np.float32

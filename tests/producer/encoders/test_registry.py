@@ -7,8 +7,8 @@ import pytest
 
 from clay_publish.errors import MissingExtraError, SpecError
 from clay_publish.producer.encoders import load_encoder
-from clay_publish.producer.sensors import sensor
-from clay_publish.spec import Spec
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import sensor
 
 
 def spec(encoder: str) -> Spec:

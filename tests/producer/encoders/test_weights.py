@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from clay_publish.errors import EncoderError
 from clay_publish.producer.encoders.weights import find_weights
-from clay_publish.spec import Model
+from clay_publish.spec.models import ModelSpec
 
 FILE = b"some weights\n" * 1000
 COMMIT = "6f1d52e5ff5a1d2a3b4c5d6e7f8091a2b3c4d5e6"
@@ -62,7 +62,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize("revision", ["", f"@{COMMIT}"])
 def test_a_file_of_the_hub_is_fetched_and_hashed(revision: str) -> None:
-    weights = find_weights(Model(weights=f"hf://clay/model{revision}/v1/weights.ckpt", sha256=DIGEST))
+    weights = find_weights(ModelSpec(weights=f"hf://clay/model{revision}/v1/weights.ckpt", sha256=DIGEST))
     assert weights.sha256 == DIGEST
     assert weights.path.read_bytes() == FILE
     assert COMMIT in weights.path.parts
@@ -71,14 +71,14 @@ def test_a_file_of_the_hub_is_fetched_and_hashed(revision: str) -> None:
 @pytest.mark.usefixtures("hub")
 def test_other_bytes_than_the_pinned_ones_are_refused() -> None:
     with pytest.raises(EncoderError, match="These are other weights"):
-        find_weights(Model(weights="hf://clay/model/v1/weights.ckpt", sha256="0" * 64))
+        find_weights(ModelSpec(weights="hf://clay/model/v1/weights.ckpt", sha256="0" * 64))
 
 
 @pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize("address", ["hf://clay/model/v2/weights.ckpt", f"hf://clay/model@{'0' * 40}/v1/weights.ckpt"])
 def test_what_the_hub_does_not_have_is_named(address: str) -> None:
     with pytest.raises(EncoderError, match=f"{address}: cannot be fetched"):
-        find_weights(Model(weights=address))
+        find_weights(ModelSpec(weights=address))
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_what_the_hub_does_not_have_is_named(address: str) -> None:
 )
 def test_another_kind_of_address_is_refused(address: str) -> None:
     with pytest.raises(EncoderError, match=r"expected a file, or hf://OWNER/REPO/FILE"):
-        find_weights(Model(weights=address))
+        find_weights(ModelSpec(weights=address))

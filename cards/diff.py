@@ -1,0 +1,268 @@
+"""Compare two versions of a release, wherever they lie, a row group at a time."""
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from clay_publish.cards.figures.sample import vectors
+from clay_publish.cards.filters import markdown
+from clay_publish.cards.formats import figure, number, percent
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release
+from clay_publish.release.semver import VersionStep
+from clay_publish.release.tables import REASONS
+
+NOT_EXPECTED = "not_expected"
+"""Stands for a reason where the other version did not expect the chip at all."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ChipChanges(_Model):
+    """Chips of the new version against those of the old one, by their ids."""
+
+    added: int
+    removed: int
+    changed: int | None
+    """Vectors that moved farther than the tolerance; None where the fingerprints differ."""
+    unchanged: int | None
+    largest: float
+    """Farthest any vector moved, as a share of its length."""
+
+
+class CoverageChanges(_Model):
+    """Expected chips of the new version against those of the old one."""
+
+    expected_before: int
+    expected: int
+    gained: dict[str, int]
+    """Chips that have an embedding now, by why they had none."""
+    lost: dict[str, int]
+    """Chips that have none any more, by why."""
+
+
+class Difference(_Model):
+    """Everything that differs."""
+
+    old: str
+    """Version."""
+    new: str
+    step: VersionStep
+    """What the difference asks of the version number."""
+    because: str
+    """Why, in a few words."""
+    chips: ChipChanges
+    coverage: CoverageChanges
+    columns: list[str]
+    """Columns and tables: `embeddings: column loss added`."""
+    fingerprint: list[str]
+    """`field: before → after`."""
+
+    def lines(self) -> list[str]:
+        """One line a fact, plain text."""
+        chips, coverage = self.chips, self.coverage
+        told = [f"fingerprint, {line}" for line in self.fingerprint] + self.columns
+        if chips.added:
+            told.append(f"{number(chips.added)} chips added{_by_reason(coverage.gained, 'before')}")
+        if chips.removed:
+            told.append(f"{number(chips.removed)} chips removed{_by_reason(coverage.lost, 'now')}")
+        if chips.changed is None:
+            told.append("vectors were not compared: the fingerprints differ")
+        else:
+            moved = f", by up to {percent(chips.largest)} of their length" if chips.changed else ""
+            told.append(f"{number(chips.changed)} vectors changed{moved}; {number(chips.unchanged or 0)} stayed")
+        share = figure(100 * coverage.expected / coverage.expected_before) if coverage.expected_before else "–"
+        if coverage.expected != coverage.expected_before:
+            told.append(
+                f"{number(coverage.expected)} chips expected, {number(coverage.expected_before)} before ({share} %)"
+            )
+        return told
+
+    def markdown(self, day: str) -> str:
+        """The entry of a changelog."""
+        facts = "".join(f"- {markdown(line)}\n" for line in self.lines())
+        return f"## {self.new} ({day})\n\nA {self.step} step from {self.old}: {markdown(self.because)}.\n\n{facts}"
+
+
+def _by_reason(counts: dict[str, int], when: str) -> str:
+    if not counts:
+        return ""
+    parts = [f"{number(count)} {_reason(reason, when)}" for reason, count in counts.items()]
+    return f" ({', '.join(parts)})"
+
+
+def _reason(reason: str, when: str) -> str:
+    if reason == NOT_EXPECTED:
+        return f"not expected {when}"
+    return f"{when}: {REASONS.get(reason, reason)}"
+
+
+TOLERANCE = 1e-3
+"""How far a vector may move, as a share of its length, and still be the same."""
+
+_Places = npt.NDArray[np.int64]
+
+
+def compare(old: Release, new: Release, tolerance: float = TOLERANCE) -> Difference:
+    """What `new` differs in from `old`.
+
+    Chips are matched by id inside files of the same name: a file's name tells the place and the time of its chips.
+
+    Raises:
+        ReleaseError: one of them is no complete release.
+    """
+    fingerprint = old.fingerprint().differences(new.fingerprint())
+    columns, more = _schemas(old, new)
+    chips = _chips(old, new, tolerance, comparable=not fingerprint)
+    step, because = _step(fingerprint, columns, chips, more=more)
+    return Difference(
+        old=old.spec().version,
+        new=new.spec().version,
+        step=step,
+        because=because,
+        chips=chips,
+        coverage=_coverage(old, new),
+        columns=[*columns, *more],
+        fingerprint=fingerprint,
+    )
+
+
+def _step(
+    fingerprint: list[str], columns: list[str], chips: ChipChanges, *, more: list[str]
+) -> tuple[VersionStep, str]:
+    if fingerprint:
+        return VersionStep.MAJOR, "the fingerprint differs, so vectors of both must not be compared"
+    if columns:
+        return VersionStep.MAJOR, "its tables have other columns"
+    if more:
+        return VersionStep.MINOR, "it has more tables"
+    if chips.added:
+        return VersionStep.MINOR, "it covers more"
+    return VersionStep.PATCH, "mends or documents" if chips.removed or chips.changed else "documents"
+
+
+def _schemas(old: Release, new: Release) -> tuple[list[str], list[str]]:
+    """What a reader of the old tables would stumble over, and what is merely more."""
+    before, after = _tables(old), _tables(new)
+    columns = [f"table {name} removed" for name in before if name not in after]
+    for name in before.keys() & after.keys():
+        mine, theirs = before[name], after[name]
+        columns += [f"{name}: column {field.name} removed" for field in mine if field.name not in theirs.names]
+        columns += [f"{name}: column {field.name} added" for field in theirs if field.name not in mine.names]
+        columns += [
+            f"{name}: column {field.name} was {field.type}, is {theirs.field(field.name).type}"
+            for field in mine
+            if field.name in theirs.names and field.type != theirs.field(field.name).type
+        ]
+    return sorted(columns), [f"table {name} added" for name in after if name not in before]
+
+
+def _tables(release: Release) -> dict[str, pa.Schema]:
+    """The schema of each partitioned table, by its folder."""
+    found: dict[str, pa.Schema] = {}
+    for top in (paths.EMBEDDINGS, paths.PATCHES, paths.AGGREGATES):
+        for path in release.data_files(top):
+            folder = path.partition("/zone=")[0]
+            if folder not in found:
+                found[folder] = release.parquet(path).schema_arrow.remove_metadata()
+    return found
+
+
+def _chips(old: Release, new: Release, tolerance: float, *, comparable: bool) -> ChipChanges:
+    before, after = set(old.data_files()), set(new.data_files())
+    added = sum(new.parquet(path).metadata.num_rows for path in after - before)
+    removed = sum(old.parquet(path).metadata.num_rows for path in before - after)
+    changed = unchanged = 0
+    largest = 0.0
+    for path in sorted(before & after):
+        mine, theirs = old.parquet(path), new.parquet(path)
+        ids, others = mine.read(columns=["id"])["id"], theirs.read(columns=["id"])["id"]
+        places = pc.fill_null(pc.index_in(ids, value_set=others.combine_chunks()), -1).to_numpy()
+        kept = int((places >= 0).sum())
+        removed += len(ids) - kept
+        added += len(others) - kept
+        if comparable:
+            for moved in _moved(mine, theirs, places):
+                changed += int((moved > tolerance).sum())
+                unchanged += int((moved <= tolerance).sum())
+                largest = max(largest, float(moved.max(initial=0.0)))
+    return ChipChanges(
+        added=added,
+        removed=removed,
+        changed=changed if comparable else None,
+        unchanged=unchanged if comparable else None,
+        largest=largest,
+    )
+
+
+def _moved(old: pq.ParquetFile, new: pq.ParquetFile, places: _Places) -> Iterator[npt.NDArray[np.float64]]:
+    """How far each vector of `old` that `new` has too is from it, as a share of its length, row group by row group.
+
+    `places` is where in `new` each row of `old` is, −1 for nowhere. Both files are in the same order, so what a row
+    group of one needs lies in few row groups of the other.
+    """
+    starts = np.cumsum([0, *(new.metadata.row_group(g).num_rows for g in range(new.num_row_groups))])
+    columns = [name for name in ("embedding", "scale") if name in new.schema_arrow.names]
+
+    @lru_cache(maxsize=3)
+    def of(group: int) -> npt.NDArray[np.float32]:
+        return vectors(new.read_row_group(group, columns=columns))
+
+    first = 0
+    for group in range(old.num_row_groups):
+        mine = vectors(old.read_row_group(group, columns=columns))
+        there = places[first : first + len(mine)]
+        first += len(mine)
+        for other in np.unique(np.searchsorted(starts, there[there >= 0], side="right") - 1):
+            rows = np.flatnonzero((there >= starts[other]) & (there < starts[other + 1]))
+            a, b = mine[rows].astype(np.float64), of(int(other))[there[rows] - starts[other]]
+            lengths = np.linalg.norm(a, axis=1)
+            yield np.linalg.norm(a - b, axis=1) / np.where(lengths > 0, lengths, 1)
+
+
+def _coverage(old: Release, new: Release) -> CoverageChanges:
+    before, after = set(old.data_files(paths.COVERAGE)), set(new.data_files(paths.COVERAGE))
+    gained: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    expected_before = expected = 0
+    for path in sorted(before | after):
+        mine = _expected(old, path) if path in before else _NOTHING
+        theirs = _expected(new, path) if path in after else _NOTHING
+        expected_before += mine.num_rows
+        expected += theirs.num_rows
+        gained.update(_reasons(theirs, mine))
+        lost.update(_reasons(mine, theirs))
+    return CoverageChanges(
+        expected_before=expected_before,
+        expected=expected,
+        gained=dict(gained.most_common()),
+        lost=dict(lost.most_common()),
+    )
+
+
+_COLUMNS = ("id", "status", "reason")
+_NOTHING = pa.table({name: pa.array([], pa.string()) for name in _COLUMNS})
+
+
+def _expected(release: Release, path: str) -> pa.Table:
+    return release.parquet(path).read(columns=list(_COLUMNS))
+
+
+def _reasons(one: pa.Table, other: pa.Table) -> Counter[str]:
+    """Of the chips that are embedded in `one` and not in `other`: why not."""
+    embedded = one.filter(pc.equal(one["status"], "embedded"))
+    places = pc.index_in(embedded["id"], value_set=other["id"].combine_chunks())
+    counts: Counter[str] = Counter({NOT_EXPECTED: places.null_count} if places.null_count else {})
+    found = other.take(places.drop_null())
+    missing = found.filter(pc.not_equal(found["status"], "embedded"))
+    counts.update(str(reason) for reason in missing["reason"].to_pylist())
+    return counts

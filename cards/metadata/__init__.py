@@ -1,0 +1,1 @@
+"""Machine-readable descriptions: Croissant, DataCite, JSON-LD, CFF."""

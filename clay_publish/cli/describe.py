@@ -1,0 +1,97 @@
+"""`catalog` and `card`: what tells others about the embeddings."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clay_publish.cli.console import Json, Previous, Quiet, Screen, Where
+
+if TYPE_CHECKING:
+    from clay_publish.progress import Report
+    from clay_publish.release.directory import Release
+
+
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Directory or address of the older version.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Directory or address of the newer version.")],
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="How far a vector may move, as a share of its length, and still be the same.")
+    ] = 1e-3,
+    json: Json = False,
+) -> None:
+    """Tell what changed between two versions of a release, and which step of the version number it asks for."""
+    from clay_publish.cards.diff import compare
+    from clay_publish.cli.console import Screen
+    from clay_publish.release.directory import Release
+    from clay_publish.release.semver import Version
+
+    found = compare(Release(old), Release(new), tolerance)
+    enough = Version.parse(found.old).smallest_after(found.step)
+    lines = [f"{found.old} → {found.new}", *(f"  {line}" for line in found.lines())]
+    lines.append(f"A {found.step} step: {found.because}. At least {enough}.")
+    screen = Screen(quiet=True, as_json=json)
+    screen.result("\n".join(lines), {**found.model_dump(mode="json"), "at_least": str(enough)})
+
+
+def catalog(
+    where: Where,
+    json_items: Annotated[
+        bool, typer.Option("--json-items", help="Each item as a JSON file too, for tools that browse static catalogs.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the STAC item table, the Collection and the manifest anew."""
+    _write(where, again="catalog", screen=Screen(quiet=quiet, as_json=json), json_items=json_items)
+
+
+def card(where: Where, previous: Previous = None, json: Json = False, quiet: Quiet = False) -> None:
+    """Write the dataset card, citation and pictures anew, and what holds their checksums."""
+    _write(where, again="card", screen=Screen(quiet=quiet, as_json=json), previous=previous)
+
+
+def _write(where: str, *, again: str, screen: Screen, previous: str | None = None, json_items: bool = False) -> None:
+    from clay_publish.release.directory import CARD, ITEMS, Release
+
+    release = Release(where)
+    with screen.progress() as report:
+        describe(
+            release,
+            report,
+            items=again == "catalog" or not release.store.exists(ITEMS),
+            cards=again == "card" or not release.store.exists(CARD),
+            previous=previous,
+            json_items=json_items,
+        )
+    screen.result(release.store.where, {"release": release.store.where})
+
+
+def describe(
+    release: "Release",
+    report: "Report",
+    *,
+    items: bool = True,
+    cards: bool = True,
+    previous: str | None = None,
+    json_items: bool = False,
+) -> None:
+    """Items, then cards, then the Collection that holds their checksums, then the manifest over everything.
+
+    `previous` is where the version before lies, which the changelog compares with. With `json_items`, each item is
+    written as a JSON file too.
+    """
+    from clay_publish import __version__
+    from clay_publish.cards import write_cards
+    from clay_publish.catalog import write_collection, write_items
+    from clay_publish.progress import Progress
+    from clay_publish.release.directory import Release
+    from clay_publish.release.manifest import write_manifest
+
+    if items:
+        files = write_items(release, json_items=json_items)
+        report(Progress("catalog", files, files, "items"))
+    if cards:
+        write_cards(release, Release(previous) if previous else None)
+        report(Progress("card", 1, 1))
+    write_collection(release)
+    write_manifest(release, f"clay-publish {__version__}")

@@ -1,0 +1,132 @@
+"""`plan`: know the run before it runs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clay_publish.cli.console import Json, Out, Quiet, Screen, SpecFile
+
+if TYPE_CHECKING:
+    from clay_publish.producer.planning.estimate import Estimate
+
+Calibrate = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Time about N real chips on this machine, end to end.")
+]
+
+
+def plan(
+    spec: SpecFile = Path("release.yaml"),
+    out: Out = None,
+    calibrate: Calibrate = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what a run will make, read, store and cost; exit code 1 when it would go over the budget."""
+    from clay_publish.optional_deps import require_extra
+    from clay_publish.release.directory import Release
+    from clay_publish.spec.load import load_spec
+
+    screen, asked = Screen(quiet=quiet, as_json=json), load_spec(spec)
+    require_extra("produce", "Planning")
+    from clay_publish.producer.plan_run import plan as make
+
+    release = Release(out or str(Path(asked.name) / asked.version))
+    with screen.progress() as report:
+        made = make(asked, release, calibrate=calibrate, report=report)
+    screen.result("\n".join(_lines(made, release.store.where)), made.model_dump(mode="json"))
+    if made.over_budget:
+        raise typer.Exit(1)
+
+
+def _lines(made: "Estimate", where: str) -> Iterator[str]:
+    images, chips = made.images, made.chips
+    yield f"{made.name} {made.version}: {made.layout}, {made.size} px of {made.gsd:g} m, {made.encoder}, {made.dtype}"
+    yield f"images      {images['used']:,} used of {images['considered']:,}" + "".join(
+        f"; {count:,} {reason}" for reason, count in made.left_out.items()
+    )
+    yield (
+        f"chips       {chips['expected']:,} expected, {chips['with_imagery']:,} with imagery,"
+        f" {chips['no_imagery']:,} without, {chips['excluded']:,} with excluded imagery only"
+    )
+    yield from _windows(made)
+    yield "ground      " + ", ".join(f"{value:,.0f} km² {name.replace('_', ' ')}" for name, value in made.km2.items())
+    if made.per_scene:
+        yield (
+            f"overlap     {made.per_scene:,} chips if every image were cut on its own"
+            f" ({made.per_scene / max(chips['with_imagery'], 1):.2f} for each one here)"
+        )
+    yield f"files       {made.files:,} in {made.tiles:,} squares of 100 km"
+    stored = ", ".join(f"{_bytes(count)} as {dtype}" for dtype, count in made.bytes_to_store.items())
+    yield f"bytes       {_bytes(made.bytes_to_read)} to read; to store {stored}"
+    yield f"cost        {_cost(made)}"
+    if made.comparison is not None:
+        yield f"taken over  {chips['with_imagery'] - chips['to_make']:,} chips; {chips['to_make']:,} to make"
+        c = made.comparison
+        model = "same model" if c.same_model else "another model: all is made anew"
+        yield (
+            f"since       {c.previous}: images {c.stays:,} stay, {c.new:,} new, {c.mended:,} mended, {c.changed:,}"
+            f" changed, {c.gone:,} gone; {model}"
+        )
+    yield ""
+    yield from _table(made)
+    yield ""
+    yield from (f"warning: {sentence}" for sentence in made.warnings)
+    if made.over_budget:
+        yield f"OVER BUDGET: {_usd(made.usd)} planned, {_usd(made.budget_usd)} allowed"
+    yield f"written to {where}/.run: plan.json, plan.parquet, plan.png"
+
+
+def _windows(made: "Estimate") -> Iterator[str]:
+    shown = made.windows[:12]
+    for each in shown if len(made.windows) > 1 else ():
+        yield f"            {each.window}: {each.expected:,} expected, {each.with_imagery:,} with imagery"
+    if len(made.windows) > len(shown):
+        yield f"            … and {len(made.windows) - len(shown):,} windows more"
+
+
+def _cost(made: "Estimate") -> str:
+    if made.rates is None:
+        return "unknown: state cost.chips_per_hour, or use --calibrate N"
+    rates = made.rates
+    said = f"{made.hours:,.1f} hours at {rates.chips_per_hour:,.0f} chips an hour"
+    said += " (measured here)" if rates.measured else " (stated)"
+    if made.usd is not None:
+        said += f", {_usd(made.usd)} at ${rates.usd_per_hour:g} an hour"
+        said += f", {made.km2_per_usd:,.0f} km²/$" if made.km2_per_usd else ""
+    if made.shares is not None:
+        share = made.shares
+        said += f"; reading {share.reading:.0%}, inference {share.inference:.0%}, writing {share.writing:.0%}"
+    return said
+
+
+def _table(made: "Estimate") -> Iterator[str]:
+    yield (
+        f"{'size':>5} {'km²/chip':>9} {'km²/$':>8} {'chips':>13} {'cost':>9} {'storage':>8}"
+        f" | all land {'chips':>13} {'cost':>9} {'storage':>8} | whole Earth {'cost':>9}"
+    )
+    for row in made.alternatives:
+        mark = "*" if row.size == made.size else " "
+        per_usd = "-" if row.km2_per_usd is None else f"{row.km2_per_usd:,.0f}"
+        yield (
+            f"{row.size:>4}{mark} {row.km2_per_chip:>9.3g} {per_usd:>8} {row.chips:>13,} {_usd(row.usd):>9}"
+            f" {_bytes(row.bytes):>8} | {row.land_chips:>22,} {_usd(row.land_usd):>9} {_bytes(row.land_bytes):>8}"
+            f" | {_usd(row.earth_usd):>21}"
+        )
+
+
+def _usd(value: float | None) -> str:
+    if value is None:
+        return "-"
+    if value >= 10_000_000:
+        return f"${value / 1_000_000:,.1f} M"
+    return f"${value / 1000:,.1f} K" if value >= 10_000 else f"${value:,.2f}"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

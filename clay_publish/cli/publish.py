@@ -1,0 +1,161 @@
+"""`publish`, `versions`, `yank` and `mirror`: a release and its readers."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clay_publish.cli.console import Json, Quiet, Screen, Where
+from clay_publish.cli.validate import judge
+from clay_publish.errors import PublishError
+
+if TYPE_CHECKING:
+    from clay_publish.publish.version_catalog import Versions
+    from clay_publish.release.directory import Release
+
+
+class Verify(StrEnum):
+    """How what arrived is compared."""
+
+    checksums = "checksums"
+    full = "full"
+
+
+To = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PLACE",
+        help="source.coop, huggingface (both also with /OWNER/NAME), s3://BUCKET/PREFIX, a directory or file://"
+        " address; may be given again. Default: what the spec says.",
+    ),
+]
+Place = Annotated[str, typer.Argument(metavar="PLACE", help="Where versions are published; as for `publish --to`.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and how much; send nothing.")]
+Full = Annotated[Verify, typer.Option("--verify", help="Trust the place's checksums, or read every byte back.")]
+Force = Annotated[
+    str | None,
+    typer.Option(metavar="REASON", help="Publish although the terms of a source are not known; published too."),
+]
+Create = Annotated[bool, typer.Option("--create", help="Create the repository on the Hub where there is none.")]
+
+
+def publish(
+    where: Where,
+    to: To = None,
+    dry_run: DryRun = False,
+    verify: Full = Verify.checksums,
+    force: Force = None,
+    create: Create = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Publish a version: all of it or nothing, and never other bytes under a version that is out."""
+    from clay_publish.release.directory import Release
+
+    before = _before(Release(where))
+    _send(where, to, before, dry_run=dry_run, verify=verify, force=force, create=create, json=json, quiet=quiet)
+
+
+def _send(
+    where: str,
+    to: list[str] | None,
+    before: str | None,
+    *,
+    dry_run: bool,
+    verify: Verify,
+    force: str | None,
+    create: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    from clay_publish.publish import publish as send
+    from clay_publish.publish import record_hub
+    from clay_publish.publish.version_catalog import Mirror
+    from clay_publish.release.directory import Release
+
+    screen, release = Screen(quiet=quiet, as_json=json), Release(where)
+    targets = to or _of_spec(release)
+    full = verify is Verify.full
+    with screen.progress() as report:
+        validation = judge(release, report, previous=before)
+        receipts = [
+            send(release, place, validation, dry_run=dry_run, full=full, force=force, create=create, report=report)
+            for place in targets
+        ]
+    on_hub = next((r for r in receipts if r.commit), None)
+    if on_hub is not None and on_hub.commit is not None and not dry_run:
+        mirror = Mirror(repository=on_hub.where, commit=on_hub.commit)
+        for target in (r.target for r in receipts if r.commit is None):
+            record_hub(_named(target, release), on_hub.version, mirror)
+    document = {"receipts": [r.model_dump(mode="json") for r in receipts]}
+    screen.result("\n".join(r.line for r in receipts), document)
+
+
+def mirror(
+    source: Annotated[str, typer.Argument(metavar="RELEASE", help="Address of the published version to copy.")],
+    to: To = None,
+    dry_run: DryRun = False,
+    verify: Full = Verify.checksums,
+    create: Create = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Copy a published version from one place to another, judged and verified like any other."""
+    _send(source, to, None, dry_run=dry_run, verify=verify, force=None, create=create, json=json, quiet=quiet)
+
+
+def versions(place: Place, json: Json = False) -> None:
+    """List the versions that are out."""
+    from clay_publish.publish import versions as ask
+
+    _show(ask(place), json)
+
+
+def yank(
+    place: Place,
+    version: Annotated[str, typer.Argument(help="The version.")],
+    reason: Annotated[str, typer.Option(help="What readers should know.")],
+    json: Json = False,
+) -> None:
+    """Mark a version as one that should not be used any more. Nothing is deleted."""
+    from clay_publish.publish import yank as mark
+
+    _show(mark(place, version, reason), json)
+
+
+def _show(found: "Versions", as_json: bool) -> None:
+    lines = [
+        f"{v.version}" + (" latest" if v.version == found.latest else "") + (f" YANKED: {v.yanked}" if v.yanked else "")
+        for v in reversed(found.versions)
+    ]
+    document = {**found.model_dump(mode="json", exclude_none=True), "latest": found.latest}
+    Screen(quiet=False, as_json=as_json).result("\n".join(lines) or "no versions", document)
+
+
+def _of_spec(release: "Release") -> list[str]:
+    wanted = release.spec().publish
+    places = [
+        name for name, place in (("huggingface", wanted.hugging_face), ("source.coop", wanted.source_coop)) if place
+    ]
+    if not places:
+        raise PublishError(
+            release.store.where,
+            "names no place to publish to",
+            "`publish.source_coop` or `publish.hugging_face` in the spec",
+            "Or name one with --to.",
+        )
+    return places
+
+
+def _before(release: "Release") -> str | None:
+    """The version before, where one's own spec gives its address; that of a copy is not followed."""
+    from clay_publish.release.directory import SPEC
+    from clay_publish.storage.store import is_url
+
+    previous = release.spec().previous if release.store.local and release.store.exists(SPEC) else None
+    return previous if previous is not None and is_url(previous) else None
+
+
+def _named(target: str, release: "Release") -> str:
+    """A target that needs no spec to be understood."""
+    return f"{target}/{release.spec().publish.source_coop}" if target == "source.coop" else target

@@ -1,0 +1,221 @@
+"""`search` and `sample-points`: what is in a release, and where."""
+
+import logging
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clay_publish.cli.console import Json, Screen, Where
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from clay_publish.search.reader import ReleaseReader
+
+
+HOST = "127.0.0.1"
+
+
+def serve(
+    where: Where, port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000
+) -> None:
+    """Answer STAC searches over a release, on this machine only, until interrupted."""
+    from clay_publish.errors import ClayPublishError
+    from clay_publish.optional_deps import require_extra
+
+    require_extra("serve", "clay-publish serve")
+    logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)  # it warns of defaults we don't use
+    import uvicorn
+
+    from clay_publish.search.reader import open_release
+    from clay_publish.stac_api.app import stac_api
+
+    app = stac_api(open_release(where))
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((HOST, port))
+        except OSError as error:
+            raise ClayPublishError(
+                f"port {port}", f"cannot be used ({error.strerror})", fix="Choose another."
+            ) from error
+        listening.listen()  # whoever reads the address can connect
+        typer.echo(f"http://{HOST}:{listening.getsockname()[1]}")
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+
+
+Datetime = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="A date, a time, or an interval: 2023-01-01/2023-02-01, ../2023-06-30."),
+]
+
+
+def search(
+    where: Where,
+    *,
+    bbox: Annotated[str | None, typer.Option(metavar="W,S,E,N", help="Degrees; W > E across the antimeridian.")] = None,
+    datetime: Datetime = None,
+    near: Annotated[str | None, typer.Option(metavar="LON,LAT", help="The chips nearest to a place.")] = None,
+    like: Annotated[
+        str | None, typer.Option(metavar="CHIP|LON,LAT", help="The chips most similar to one, by cosine.")
+    ] = None,
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="How many chips, with --near or --like.")] = 10,
+    chips: Annotated[bool, typer.Option("--chips", help="Chips instead of items.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to FILE.parquet or FILE.geojson.")] = None,
+    json: Json = False,
+) -> None:
+    """Find items or chips of a release, wherever it lies. Chips written as Parquet bring their embeddings."""
+    from clay_publish.search.output import check_output
+    from clay_publish.search.reader import open_release
+
+    if out is not None:
+        check_output(out)
+    reader = open_release(where)
+    box = numbers(bbox, "--bbox", 4) if bbox else None
+    screen = Screen(quiet=True, as_json=json)
+    if near or like:
+        _refuse(near and like, "--near and --like", "one of them")
+        _refuse(near and box, "--near and --bbox", "one of them")
+        columns = _columns(reader, out)
+        found = _best(reader, near=near, like=like, box=box, datetime=datetime, top=top, columns=columns)
+        _chips(found, out, screen)
+    elif chips:
+        _chips(reader.chips(box, datetime, _columns(reader, out)), out, screen)
+    else:
+        _items(reader.items(box, datetime), out, screen)
+
+
+def sample_points(
+    where: Where,
+    points: Annotated[Path, typer.Argument(metavar="POINTS", help="CSV or Parquet with columns lon and lat.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="Where the joined table goes.")],
+    datetime: Datetime = None,
+    json: Json = False,
+) -> None:
+    """Join the embedding of the nearest chip, and its distance, to each row of a table of places."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from clay_publish.search.points import read_points
+    from clay_publish.search.query import QueryError
+    from clay_publish.search.reader import open_release
+    from clay_publish.storage.store import Store
+
+    if out.suffix != ".parquet":
+        raise QueryError(str(out), f"ends with {out.suffix or 'nothing'}", ".parquet, which keeps vectors whole")
+    joined = open_release(where).sample(read_points(str(points)), datetime)
+    with Store(out.resolve().parent).writer(out.name) as file:
+        pq.write_table(joined, file, compression="zstd")
+    farthest = pc.max(joined["distance"]).as_py()
+    line = f"{out}: {joined.num_rows} places, the farthest {farthest or 0:.0f} m from its chip"
+    Screen(quiet=True, as_json=json).result(line, {"out": str(out), "rows": joined.num_rows, "farthest_m": farthest})
+
+
+def numbers(text: str, option: str, count: int) -> list[float]:
+    """Numbers with commas between.
+
+    Raises:
+        QueryError: other than `count` numbers.
+    """
+    from clay_publish.search.query import QueryError
+
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != count:
+        raise QueryError(option, repr(text), f"{count} numbers with commas between")
+    return values
+
+
+def _refuse(both: Any, what: str, expected: str) -> None:
+    from clay_publish.search.query import QueryError
+
+    if both:
+        raise QueryError(what, "exclude each other", expected)
+
+
+def _best(
+    reader: "ReleaseReader",
+    *,
+    near: str | None,
+    like: str | None,
+    box: list[float] | None,
+    datetime: str | None,
+    top: int,
+    columns: list[str],
+) -> "pa.RecordBatchReader":
+    if near:
+        lon, lat = numbers(near, "--near", 2)
+        table = reader.nearest(lon, lat, top, datetime, columns)
+    else:
+        assert like is not None
+        table = reader.similar(_vector(reader, like, datetime), top, box, datetime, columns)
+    return table.to_reader()
+
+
+def _vector(reader: "ReleaseReader", like: str, datetime: str | None) -> Any:
+    """Of a chip by its id; of the one nearest to a place."""
+    from clay_publish.search.query import QueryError
+
+    try:
+        lon, lat = numbers(like, "--like", 2)
+    except QueryError:
+        return reader.vector(like)
+    found = reader.nearest(lon, lat, 1, datetime, ["id"])
+    if not found.num_rows:
+        raise QueryError("--like", f"there is no chip at this time: {datetime}")
+    return reader.vector(found["id"][0].as_py())
+
+
+def _columns(reader: "ReleaseReader", out: Path | None) -> list[str]:
+    """All columns for a table; for a map or the screen, all but the heavy ones."""
+    from clay_publish.search.reader import LIGHT
+
+    return reader.schema().names if out is not None and out.suffix == ".parquet" else list(LIGHT)
+
+
+def _chips(found: "pa.RecordBatchReader", out: Path | None, screen: Screen) -> None:
+    from clay_publish.search.output import chip_features, write_chips
+
+    if out is not None:
+        rows = write_chips(out, found.schema, found)
+        screen.result(f"{out}: {rows} chips", {"out": str(out), "chips": rows})
+    elif screen.as_json:
+        features = [feature for batch in found for feature in chip_features(batch)]
+        _print({"type": "FeatureCollection", "features": features})
+    else:
+        for batch in found:
+            for row in batch.to_pylist():
+                score = [f"{row['distance']:.0f} m"] if "distance" in row else []
+                score += [f"{row['similarity']:.4f}"] if "similarity" in row else []
+                typer.echo("  ".join([row["id"], f"{row['lon']:.5f},{row['lat']:.5f}", *score]))
+
+
+def _items(found: "pa.Table", out: Path | None, screen: Screen) -> None:
+    import pyarrow.compute as pc
+
+    from clay_publish.search.output import write_items
+
+    if out is not None:
+        write_items(out, found)
+        screen.result(f"{out}: {found.num_rows} items", {"out": str(out), "items": found.num_rows})
+    elif screen.as_json:
+        from stac_geoparquet.arrow import stac_table_to_items
+
+        _print({"type": "FeatureCollection", "features": list(stac_table_to_items(found))})
+    else:
+        hrefs = pc.struct_field(found["assets"], ["embeddings", "href"]).to_pylist()
+        rows = found["table:row_count"].to_pylist()
+        for name, number, href in zip(found["id"].to_pylist(), rows, hrefs, strict=True):
+            typer.echo(f"{name}  {number} chips  {href}")
+
+
+def _print(document: dict[str, Any]) -> None:
+    import json
+
+    from clay_publish.search.output import plain
+
+    typer.echo(json.dumps(document, ensure_ascii=False, default=plain))

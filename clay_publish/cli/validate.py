@@ -1,0 +1,120 @@
+"""`validate` and `rules`: judge a release, wherever it lies, and say what it is judged by."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clay_publish.cli.console import Json, Quiet, Screen, Where
+
+if TYPE_CHECKING:
+    from clay_publish.progress import Report
+    from clay_publish.release.directory import Release
+    from clay_publish.release.findings import Severity, ValidationReport
+
+Codes = Annotated[list[str] | None, typer.Option(metavar="CODE", help="A rule (COV001) or group (COV); repeatable.")]
+FailOn = Annotated[str, typer.Option(metavar="SEVERITY", help="Exit with 1 from here on: info, warning or error.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Read metadata, footers and a sample of chips only.")]
+Before = Annotated[
+    str | None,
+    typer.Option("--previous", metavar="RELEASE", help="The version before, where it does not lie beside this one."),
+]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page for people.")]
+Junit = Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML, for CI.")]
+Sarif = Annotated[Path | None, typer.Option(metavar="FILE", help="Write SARIF, for code hosts.")]
+Sample = Annotated[int | None, typer.Option(min=1, metavar="CHIPS", help="Chips that costly checks look at, at most.")]
+
+
+def validate(
+    where: Where,
+    only: Codes = None,
+    skip: Codes = None,
+    fail_on: FailOn = "error",
+    sample: Sample = None,
+    quick: Quick = False,
+    previous: Before = None,
+    html: Html = None,
+    junit: Junit = None,
+    sarif: Sarif = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judge a release: exit code 0 when nothing is wrong, 1 with findings, 2 when it cannot be judged."""
+    from clay_publish.cli.findings_table import render
+    from clay_publish.errors import ReleaseError
+    from clay_publish.release.directory import Release
+    from clay_publish.release.findings import Severity
+    from clay_publish.storage.store import OneFile
+
+    if fail_on not in set(Severity):
+        raise typer.BadParameter(f"{fail_on!r} is no severity: info, warning or error", param_hint="--fail-on")
+    screen = Screen(quiet=quiet, as_json=json)
+    with screen.progress() as report:
+        release = Release(OneFile(where)) if where.endswith(".parquet") else Release(where)
+        validation = judge(
+            release, report, only=only or (), skip=skip or (), sample=sample, quick=quick, previous=previous
+        )
+    _write(validation, Severity(fail_on), html=html, junit=junit, sarif=sarif)
+    screen.result(render(validation), validation.model_dump(mode="json"))
+    if validation.at_or_above(Severity(fail_on)):
+        raise typer.Exit(1)
+    if not any(state.startswith(("passed", "failed")) for state in validation.checked.values()):
+        raise ReleaseError(validation.where, "could not be judged by any of these rules")
+
+
+def _write(
+    validation: "ValidationReport", threshold: "Severity", *, html: Path | None, junit: Path | None, sarif: Path | None
+) -> None:
+    from clay_publish.errors import StoreError
+    from clay_publish.validate import all_rules, reports
+
+    rules = all_rules()
+    texts: list[tuple[Path | None, Callable[[], str]]] = [
+        (html, lambda: reports.html(validation, rules)),
+        (junit, lambda: reports.junit(validation, rules, threshold)),
+        (sarif, lambda: reports.sarif(validation, rules)),
+    ]
+    for path, make in texts:
+        if path is not None:
+            try:
+                path.write_text(make(), encoding="utf-8")
+            except OSError as error:
+                raise StoreError(str(path), f"cannot be written ({error.strerror})") from error
+
+
+def judge(
+    release: "Release",
+    report: "Report",
+    *,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    sample: int | None = None,
+    quick: bool = False,
+    previous: str | None = None,
+) -> "ValidationReport":
+    """Call the judge of releases."""
+    from clay_publish.release.directory import Release
+    from clay_publish.validate import SAMPLE
+    from clay_publish.validate import validate as judge_release
+
+    return judge_release(
+        release,
+        only=only,
+        skip=skip,
+        sample=SAMPLE if sample is None else sample,
+        quick=quick,
+        previous=None if previous is None else Release(previous),
+        report=report,
+    )
+
+
+def rules(only: Codes = None, json: Json = False) -> None:
+    """List every rule that releases are judged by, with its reason."""
+    from clay_publish.cli.findings_table import render_rules
+    from clay_publish.validate.registry import select
+
+    chosen = select(only or (), ())
+    fields = ("code", "severity", "group", "title", "reason", "fix")
+    document = {"rules": [{name: str(getattr(rule, name)) for name in fields} for rule in chosen]}
+    Screen(quiet=True, as_json=json).result(render_rules(chosen), document)

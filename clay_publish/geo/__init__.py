@@ -1,0 +1,1 @@
+"""The chip grid, areas, footprints and land outlines."""

@@ -1,1 +1,0 @@
-"""Finding chips in a published release: by place, by time, and by what they look like."""

@@ -1,0 +1,1 @@
+"""The release format: directory, tables, metadata and manifest."""

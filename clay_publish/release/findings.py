@@ -1,0 +1,114 @@
+"""What a judge of releases says: `validate` makes it, the CLI prints it, `publish` asks for it."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+    @property
+    def rank(self) -> int:
+        """0 for info, 1 for warning, 2 for error."""
+        return list(Severity).index(self)
+
+
+class Finding(BaseModel):
+    """One thing that is wrong, or that could not be checked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    """Stable: `COV001`."""
+    severity: Severity
+    where: str
+    """File, row, field."""
+    found: str
+    expected: str
+    fix: str
+
+
+class Histogram(BaseModel):
+    """How a number is spread over the chips that were read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    edges: list[float]
+    """One more than counts, ascending."""
+    counts: list[int]
+
+
+class MissingChips(BaseModel):
+    """Chips that lack for one reason in one window."""
+
+    model_config = ConfigDict(frozen=True)
+
+    window: str
+    reason: str
+    chips: int
+
+
+class Outline(BaseModel):
+    """A piece of missing ground, as gaps.geojson draws it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    window: str
+    reason: str
+    ring: list[tuple[float, float]]
+    """Longitude and latitude, degrees."""
+
+
+class GroundMap(BaseModel):
+    """Where the chips that were read lie: counts on a grid of longitude and latitude, south to north."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bbox: tuple[float, float, float, float]
+    """West, south, east, north, degrees."""
+    counts: list[list[int]]
+
+
+class Measures(BaseModel):
+    """What the release looks like, beside what is wrong with it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    chips: int
+    """Of which the rest was measured."""
+    distributions: dict[str, Histogram]
+    """`norm`, `loss`, and `similarity`: the cosine of pairs of chips drawn at random."""
+    missing: list[MissingChips]
+    outlines: list[Outline]
+    ground: GroundMap | None
+    unmeasured: dict[str, str]
+    """What could not be measured, and why."""
+
+
+class ValidationReport(BaseModel):
+    """Everything that was found in one release."""
+
+    model_config = ConfigDict(frozen=True)
+
+    where: str
+    findings: list[Finding]
+    checked: dict[str, str]
+    """Rule → `passed`, `failed` or `not checked: why`; nothing unchecked ever counts as passed."""
+    quick: bool = False
+    """Whether only metadata, footers and a sample were read."""
+    fetched: int = 0
+    """Bytes that came from a server."""
+    measures: Measures | None = None
+
+    def worst(self) -> Severity | None:
+        """The highest severity among the findings."""
+        return max((f.severity for f in self.findings), key=lambda s: s.rank, default=None)
+
+    def at_or_above(self, threshold: Severity) -> list[Finding]:
+        """Findings that count at this threshold."""
+        return [f for f in self.findings if f.severity.rank >= threshold.rank]

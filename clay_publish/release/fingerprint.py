@@ -1,0 +1,61 @@
+"""All that decides a vector. Two fingerprints never mix in one version."""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from clay_publish.errors import shown
+from clay_publish.spec.sensors import BandStatistics
+
+
+class Fingerprint(BaseModel):
+    """Everything that decides the value of a vector, and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: str
+    """Key of the encoder: `random-features`, `clay`, `exported`."""
+    encoder_version: str
+    """Changes when the code of the encoder changes its vectors."""
+    model_name: str
+    model_link: str
+    """Where a person reads about the model."""
+    weights_sha256: str | None
+    """Of the weights' file; of the generated weights where there is no file."""
+    dimensions: int
+    parameters: dict[str, Any]
+    """What this encoder alone has: seed, size, mask of the loss."""
+    sensor: str
+    bands: tuple[BandStatistics, ...]
+    layout: Literal["scene", "utm"]
+    size: int
+    """Chip side in pixels."""
+    gsd: float | None
+    """Metres a pixel in the `utm` layout; None where chips keep the image's own pixels."""
+    resampling: str
+    """How bands are brought to the chip's grid."""
+    nodata: str
+    """What the encoder sees where there is no data."""
+    padding: str
+    """What is added around a chip whose size the model cannot take."""
+    metadata: Literal["tutorial", "zeros", "none"]
+    """How time and place are told to the model."""
+    precision: Literal["float32", "bfloat16"]
+    dtype: Literal["float32", "float16", "int8"]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json"))).hexdigest()
+
+    def differences(self, other: "Fingerprint") -> list[str]:
+        """`field: mine → other's` for each field that differs."""
+        mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
+        return [f"{key}: {shown(mine[key])} → {shown(theirs[key])}" for key in mine if mine[key] != theirs[key]]
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: the same value gives the same bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

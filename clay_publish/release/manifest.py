@@ -1,0 +1,200 @@
+"""The manifest and SHA256SUMS: written last, over everything that is published."""
+
+import hashlib
+import importlib.metadata
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from clay_publish.errors import ReleaseError
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release, fingerprint_in, footer_keys
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.unit_receipts import read_receipts
+from clay_publish.storage.store import Store
+
+_CHUNK = 8 << 20
+_FILES_AT_ONCE = 8
+_LIBRARIES = ("clay-publish", "numpy", "pyarrow", "rasterio", "shapely", "pyproj", "torch")
+_OF_VECTORS = tuple(f"{folder}/" for folder in (paths.EMBEDDINGS, paths.PATCHES, paths.AGGREGATES))
+UNITS = f"{paths.RUN}/units.json"
+"""What a run was begun with."""
+RUN_RECORD = f"{paths.RUN}/run.json"
+"""What `produce` knows about the run and the manifest publishes."""
+
+
+class FileEntry(BaseModel):
+    """One published file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    size: int
+    sha256: str
+    rows: int | None = None
+
+
+class RunRecord(BaseModel):
+    """How the embeddings were made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: Fingerprint
+    plan_sha256: str
+    libraries: dict[str, str]
+    """Versions of what decides bytes."""
+    coverage: dict[str, int]
+    """Chips expected and embedded; then missing ones by reason."""
+    seconds: float
+    """Wall time of the units, summed."""
+    device: str
+    notes: list[str] = []
+    """What a reader should know of single images."""
+    usd: float | None = None
+    energy_kwh: float | None = None
+    units: list[str] = []
+    """Ids of the units that were made, for the version after to take over: hashes of all that decides their rows."""
+
+
+class Manifest(BaseModel):
+    """Every published file but the manifest itself and SHA256SUMS, and the record of the run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: str
+    software: str
+    run: RunRecord
+    files: list[FileEntry]
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what decides the bytes of a release."""
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+
+
+def sha256(store: Store, path: str) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with store.ranges(path) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_manifest(release: Release) -> Manifest:
+    """Read a release's manifest.
+
+    Raises:
+        ReleaseError: missing, or not a manifest.
+    """
+    document = release.json(paths.MANIFEST)
+    try:
+        return Manifest.model_validate(document)
+    except ValueError as error:
+        raise ReleaseError(release.store.path(paths.MANIFEST), f"is no manifest ({error})") from error
+
+
+def run_record(release: Release) -> RunRecord:
+    """How the embeddings were made: as the run wrote it down, else from its receipts, else from the manifest there is.
+
+    Raises:
+        ReleaseError: none of these is there.
+    """
+    if release.store.exists(RUN_RECORD):
+        return RunRecord.model_validate(release.json(RUN_RECORD))
+    if release.store.exists(UNITS):
+        return derive_run_record(release)
+    return read_manifest(release).run
+
+
+def derive_run_record(release: Release) -> RunRecord:
+    """How the embeddings were made, from the plan, the receipts, and the footers of the files: whoever made them.
+
+    Raises:
+        ReleaseError: a unit has no receipt, a file is of another fingerprint, or the files don't hold what the receipts
+            say.
+    """
+    plan, found = release.json(UNITS), read_receipts(release)
+    missing = [unit for unit in plan["units"] if unit not in found]
+    if missing:
+        raise ReleaseError(
+            release.store.where, f"has {len(missing)} units that are not done", fix="Run `clay-publish produce` again."
+        )
+    receipts = [found[unit] for unit in plan["units"]]
+    counts: Counter[str] = Counter()
+    for receipt in receipts:
+        counts.update(receipt.counts)
+    fingerprint = Fingerprint.model_validate(plan["fingerprint"])
+    rows = sum(_rows(release, path, fingerprint) or 0 for path in release.data_files())
+    if rows != counts["embedded"]:
+        raise ReleaseError(
+            release.store.where,
+            f"has {rows} rows in its embeddings files",
+            f"{counts['embedded']}, as the receipts of its units say",
+            "Run `clay-publish produce` again.",
+        )
+    seconds, price = sum(receipt.seconds for receipt in receipts), release.spec().cost.usd_per_hour
+    return RunRecord(
+        fingerprint=fingerprint,
+        plan_sha256=plan["sha256"],
+        libraries=plan.get("libraries", {}),
+        coverage={"expected": sum(counts.values()), **dict(sorted(counts.items()))},
+        seconds=round(seconds, 3),
+        device=receipts[0].device,
+        usd=None if price is None else round(seconds / 3600 * price, 4),
+        units=[receipt.unit for receipt in receipts if receipt.error is None],
+        notes=sorted({note for receipt in receipts for note in receipt.notes}),
+    )
+
+
+def write_manifest(release: Release, software: str) -> Manifest:
+    """Hash every published file and write `SHA256SUMS` and `manifest.json`, in this order.
+
+    Rows and fingerprints are read from the files' own footers.
+
+    Raises:
+        ReleaseError: the release has no spec or no run yet, or holds a file of another fingerprint.
+    """
+    run = run_record(release)
+    spec = release.spec()
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        files = list(pool.map(lambda path: _entry(release, path, run.fingerprint), release.published_files()))
+    manifest = Manifest(name=spec.name, version=spec.version, software=software, run=run, files=files)
+    sums = "".join(f"{entry.sha256}  {entry.path}\n" for entry in files)
+    release.store.write(paths.SHA256SUMS, sums)
+    document = manifest.model_dump(mode="json", exclude_none=True)
+    document["run"]["fingerprint"] = run.fingerprint.model_dump(mode="json")  # here null says something
+    release.store.write(paths.MANIFEST, dump_json(document))
+    return manifest
+
+
+def _entry(release: Release, path: str, fingerprint: Fingerprint) -> FileEntry:
+    """A file as the manifest lists it."""
+    rows = _rows(release, path, fingerprint)
+    return FileEntry(path=path, size=release.store.size(path), sha256=sha256(release.store, path), rows=rows)
+
+
+def _rows(release: Release, path: str, fingerprint: Fingerprint) -> int | None:
+    """Rows of a table, whose vectors, where it has any, must be of this fingerprint; None: it is no table."""
+    if not path.endswith(".parquet"):
+        return None
+    file = release.parquet(path)
+    if path.startswith(_OF_VECTORS):
+        made = fingerprint_in(footer_keys(file.schema_arrow, release.store.path(path)), release.store.path(path))
+        if made != fingerprint:
+            raise ReleaseError(
+                release.store.path(path),
+                f"was made with another fingerprint ({'; '.join(fingerprint.differences(made))})",
+                "that of the run",
+                "Two never mix in one version: run `clay-publish produce` again, or remove the file.",
+            )
+    return int(file.metadata.num_rows)
+
+
+def dump_json(document: Any) -> str:
+    """JSON as every document of a release is written: indented, UTF-8, a newline at the end."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

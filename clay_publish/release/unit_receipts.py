@@ -1,0 +1,65 @@
+"""What the units of a run leave in `.run/receipts`: enough to make the record of the run again."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from pydantic import BaseModel, ConfigDict
+
+from clay_publish.errors import ReleaseError
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release
+
+RECEIPTS = f"{paths.RUN}/receipts"
+_READ_AT_ONCE = 16
+
+
+class PartEntry(BaseModel):
+    """One part."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str
+    rows: int
+
+
+class UnitReceipt(BaseModel):
+    """What a finished unit did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    unit: str
+    items: list[str]
+    parts: dict[str, PartEntry]
+    """By token of the published file; `coverage` for the coverage rows."""
+    counts: dict[str, int]
+    """Chips by `embedded` or by reason."""
+    seconds: float
+    device: str
+    error: str | None = None
+    """Why none of its chips could be made."""
+    notes: list[str] = []
+    """What a reader of the release should know of its images."""
+
+
+def read_receipts(release: Release) -> dict[str, UnitReceipt]:
+    """Receipts by unit, read side by side: on a server most of the time is spent waiting.
+
+    Raises:
+        ReleaseError: a receipt cannot be read.
+    """
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        found = pool.map(lambda path: parse_receipt(release, path), release.store.files(RECEIPTS))
+        return {receipt.unit: receipt for receipt in found}
+
+
+def parse_receipt(release: Release, path: str) -> UnitReceipt:
+    """Read one receipt.
+
+    Raises:
+        ReleaseError: it cannot be read.
+    """
+    try:
+        return UnitReceipt.model_validate_json(release.store.read(path))
+    except ValueError as error:
+        raise ReleaseError(
+            release.store.path(path), f"is no receipt ({error})", fix="Remove it; the unit is done again."
+        ) from error

@@ -1,0 +1,1 @@
+"""Read chips and vectors of a release by place, time and similarity."""

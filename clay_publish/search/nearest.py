@@ -1,0 +1,214 @@
+"""The chips nearest to places: exactly, from as few files as that takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from pyproj import Geod
+
+from clay_publish.release.directory import Release
+from clay_publish.search.query import Extent, QueryError
+from clay_publish.search.row_groups import Ints, Rows, Shelf, judge, read
+
+Floats = npt.NDArray[np.float64]
+
+_WGS84 = Geod(ellps="WGS84")
+_RADIUS = 6_335_000.0
+"""Metres: the smallest radius of curvature of WGS 84, so that distances on this sphere are never too long."""
+
+
+def distances(lon: Floats, lat: Floats, other_lon: Floats, other_lat: Floats) -> Floats:
+    """Geodesic distances in metres, pair by pair. Degrees, WGS 84."""
+    _, _, metres = _WGS84.inv(lon, lat, other_lon, other_lat)
+    return np.asarray(metres, dtype=np.float64)
+
+
+def unit_vectors(lon: Floats, lat: Floats) -> Floats:
+    """[n, 3]: where points lie on a sphere of radius 1."""
+    u, v = np.radians(lon), np.radians(lat)
+    return np.stack([np.cos(v) * np.cos(u), np.cos(v) * np.sin(u), np.sin(v)], axis=-1)
+
+
+def at_least(lon: Floats, lat: Floats, boxes: Floats) -> Floats:
+    """A distance in metres that no place in a box is nearer than, pair by pair.
+
+    Args:
+        lon: of the points, degrees.
+        lat: of the points, degrees.
+        boxes: [n, 4] west, south, east, north; west > east across the antimeridian.
+    """
+    west, south, east, north = boxes.T
+    width = np.mod(east - west, 360)
+    width = np.where((width == 0) & (east != west), 360, width)
+    # Degrees of longitude to the nearer edge; 0 above, in or below the box.
+    past = np.mod(lon - west, 360)
+    outside = np.where(past <= width, 0.0, np.minimum(past - width, 360 - past))
+    u, v = np.radians(outside), np.radians(lat)
+    low, high = np.radians(south), np.radians(north)
+    # On the meridian of the edge, the nearest latitude, then the nearest inside the box.
+    nearest = np.arctan2(np.sin(v), np.cos(v) * np.cos(u))
+    best = np.full(np.broadcast(v, low).shape, np.inf)
+    for at in (np.clip(nearest, low, high), low, high):
+        half = np.sin((at - v) / 2) ** 2 + np.cos(at) * np.cos(v) * np.sin(u / 2) ** 2
+        best = np.minimum(best, 2 * np.arcsin(np.sqrt(np.clip(half, 0, 1))))
+    # Geodesics on WGS 84 are within 0.6 % of great circles; the small radius leaves room for that.
+    return np.asarray(best * _RADIUS, dtype=np.float64)
+
+
+_PAIRS = 4_000_000
+"""Places × chips compared at once: about 100 MB."""
+_DEGREE = 110_000.0
+"""Metres: no degree of latitude is shorter."""
+
+
+@dataclass
+class _Best:
+    """The k nearest chips of each place so far."""
+
+    metres: Floats
+    """[n, k], ascending; infinite where there is none."""
+    file: Ints
+    row: Ints
+
+    def offer(self, places: Ints, metres: Floats, file: int, row: Ints) -> None:
+        """Chips of one file for some places: `metres` and `row` are [places, m]."""
+        kept = self.metres.shape[1]
+        all_metres = np.concatenate([self.metres[places], metres], axis=1)
+        all_files = np.concatenate([self.file[places], np.full(row.shape, file)], axis=1)
+        all_rows = np.concatenate([self.row[places], row], axis=1)
+        order = np.argsort(all_metres, axis=1, kind="stable")[:, :kept]
+        self.metres[places] = np.take_along_axis(all_metres, order, axis=1)
+        self.file[places] = np.take_along_axis(all_files, order, axis=1)
+        self.row[places] = np.take_along_axis(all_rows, order, axis=1)
+
+
+def nearest_chips(
+    release: Release, shelf: Shelf, lon: Floats, lat: Floats, *, k: int, extent: Extent
+) -> tuple[Rows, Floats]:
+    """The `k` chips whose centres are nearest to each place.
+
+    Args:
+        release: where they lie.
+        shelf: the files to look in.
+        lon: [n], degrees, WGS 84.
+        lat: [n].
+        k: how many for each place.
+        extent: what the chips must meet.
+
+    Returns:
+        Rows, [n · k], place by place, the nearest first; and their distances in metres, infinite where there is none.
+
+    Raises:
+        QueryError: a place that is none on Earth, or k below 1.
+        ReleaseError: a file cannot be read.
+    """
+    good = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= 90) & (np.abs(lon) <= 360)
+    if not good.all():
+        wrong = int(np.flatnonzero(~good)[0])
+        raise QueryError(f"place {wrong}", f"{lon[wrong]}, {lat[wrong]} is no place on Earth", "lon, lat in degrees")
+    if k < 1:
+        raise QueryError("k", f"{k} chips were asked for", "one or more")
+    shape = (len(lon), k)
+    best = _Best(np.full(shape, np.inf), np.full(shape, -1), np.full(shape, -1))
+    if shelf.paths and len(lon):
+        _Search(release, shelf, extent, lon, lat, best).run()
+    return Rows(best.file.ravel(), best.row.ravel()), best.metres.ravel()
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Places, the files to look in, and the best so far."""
+
+    release: Release
+    shelf: Shelf
+    extent: Extent
+    lon: Floats
+    lat: Floats
+    best: _Best
+
+    def run(self) -> None:
+        """A file that is probably near each place first; then every other that may still hold something nearer."""
+        boxes = _Boxes(self.shelf.boxes)
+        first = boxes.likely(self.lon, self.lat)
+        for file in np.unique(first):
+            self.compare(int(file), np.flatnonzero(first == file))
+        places, files = boxes.within(self.lon, self.lat, self.best.metres[:, -1])
+        fresh = first[places] != files
+        places, files = places[fresh], files[fresh]
+        bound = at_least(self.lon[places], self.lat[places], self.shelf.boxes[files])
+        # What near files give rules out others.
+        turns = [(bound[pairs].min(), file, pairs) for file, pairs in _by_file(files)]
+        for _, file, pairs in sorted(turns, key=lambda turn: turn[:2]):
+            mine = places[pairs][bound[pairs] < self.best.metres[places[pairs], -1]]
+            if len(mine):
+                self.compare(file, mine)
+
+    def compare(self, file: int, mine: Ints) -> None:
+        """Offer the chips of one file to some places."""
+        path = self.shelf.paths[file]
+        source, where = self.release.parquet(path), self.release.store.path(path)
+        starts = np.cumsum([0, *(source.metadata.row_group(g).num_rows for g in range(source.num_row_groups))])
+        for group, mask in judge(source, self.extent, where):
+            table = read(source, [group], ["lon", "lat"], where)
+            kept = np.flatnonzero(mask)
+            lon, lat = table["lon"].to_numpy()[kept], table["lat"].to_numpy()[kept]
+            step = max(1, _PAIRS // len(kept))
+            for start in range(0, len(mine), step):
+                some = mine[start : start + step]
+                chosen, metres = self._nearest(some, lon, lat)
+                self.best.offer(some, metres, file, kept[chosen] + starts[group])
+
+    def _nearest(self, some: Ints, lon: Floats, lat: Floats) -> tuple[Ints, Floats]:
+        """On the sphere first: its few nearest hold the nearest on the ellipsoid."""
+        likeness = unit_vectors(self.lon[some], self.lat[some]) @ unit_vectors(lon, lat).T
+        few = min(len(lon), 4 * self.best.metres.shape[1] + 4)
+        chosen = np.sort(np.argpartition(-likeness, few - 1, axis=1)[:, :few], axis=1)
+        here = np.repeat(self.lon[some], few), np.repeat(self.lat[some], few)
+        metres = distances(*here, lon[chosen.ravel()], lat[chosen.ravel()])
+        return chosen, metres.reshape(chosen.shape)
+
+
+def _by_file(files: Ints) -> list[tuple[int, Ints]]:
+    """Each file, and where it stands in `files`."""
+    order = np.argsort(files, kind="stable")
+    numbers, starts = np.unique(files[order], return_index=True)
+    return list(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True)) if len(files) else []
+
+
+class _Boxes:
+    """The boxes of files, and which of them lie near places. Those across the antimeridian count twice."""
+
+    def __init__(self, boxes: Floats) -> None:
+        west, south, east, north = boxes.T
+        crosses = np.flatnonzero(west > east)
+        self.owner = np.concatenate([np.arange(len(boxes)), crosses])
+        right = np.where(west > east, 180.0, east)
+        self.tree = shapely.STRtree(
+            np.concatenate(
+                [
+                    shapely.box(west, south, right, north),
+                    shapely.box(np.full(len(crosses), -180.0), south[crosses], east[crosses], north[crosses]),
+                ]
+            )
+        )
+
+    def likely(self, lon: Floats, lat: Floats) -> Ints:
+        """A file for each place that is probably near."""
+        wrapped = np.mod(lon + 180, 360) - 180
+        return np.asarray(self.owner[self.tree.nearest(shapely.points(wrapped, lat))], dtype=np.int64)
+
+    def within(self, lon: Floats, lat: Floats, metres: Floats) -> tuple[Ints, Ints]:
+        """Pairs of place and file that may be nearer than each place's distance."""
+        wrapped = np.mod(lon + 180, 360) - 180
+        up = np.minimum(np.nan_to_num(metres, posinf=1e9) / _DEGREE, 180.0)
+        south, north = np.maximum(lat - up, -90), np.minimum(lat + up, 90)
+        narrow = np.cos(np.radians(np.maximum(np.abs(south), np.abs(north))))
+        wide = np.where(narrow > 1e-6, np.minimum(up / np.maximum(narrow, 1e-6), 180.0), 180.0)
+        found: set[tuple[int, int]] = set()
+        for shift in (-360.0, 0.0, 360.0):
+            around = shapely.box(wrapped - wide + shift, south, wrapped + wide + shift, north)
+            places, hits = self.tree.query(around)
+            found.update(zip(places.tolist(), self.owner[hits].tolist(), strict=True))
+        pairs = np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]

@@ -1,0 +1,141 @@
+"""Reading the rows of a Parquet table that are needed, and little else."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.release.directory import Release
+from clay_publish.search.query import JUDGED, Extent, QueryError
+
+Ints = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Some embeddings files of a release, one entry each."""
+
+    paths: list[str]
+    """Below the release."""
+    boxes: npt.NDArray[np.float64]
+    """[n, 4] west, south, east, north."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of the files of a shelf, in order."""
+
+    file: Ints
+    """Place in the shelf; −1 where there is no row."""
+    row: Ints
+    """Number of the row in its file."""
+
+    def read(self, release: Release, shelf: Shelf, columns: Sequence[str]) -> pa.Table:
+        """Read them, from the row groups they lie in; all values of a row that is not there are null.
+
+        Raises:
+            ReleaseError: a file cannot be read.
+        """
+        parts, places = [], []
+        for number in np.unique(self.file[self.file >= 0]):
+            path = shelf.paths[number]
+            file = release.parquet(path)
+            starts = np.cumsum([0, *(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))])
+            mine = np.flatnonzero(self.file == number)
+            group = np.searchsorted(starts, self.row[mine], side="right") - 1
+            for one in np.unique(group):
+                chosen = mine[group == one]
+                table = read(file, [int(one)], columns, release.store.path(path))
+                parts.append(table.take(pa.array(self.row[chosen] - starts[one])))
+                places.append(chosen)
+        if not parts:
+            return pa.table({})
+        order = np.concatenate(places)
+        back = np.full(len(self.file), -1, dtype=np.int64)
+        back[order] = np.arange(len(order))
+        indices = pa.array(back, mask=back < 0)
+        return pa.concat_tables(parts).replace_schema_metadata().take(indices)
+
+
+def select(file: pq.ParquetFile, extent: Extent, columns: Sequence[str] | None, where: str) -> pa.Table:
+    """The rows of a table that meet an extent. What rows are judged by is read first, the rest where one does.
+
+    Raises:
+        QueryError: there is no such column.
+        ReleaseError: the table cannot be read.
+    """
+    known = file.schema_arrow.names
+    wanted = list(columns) if columns is not None else known
+    check_columns(wanted, known)
+    if extent.everything:
+        return read(file, list(range(file.num_row_groups)), wanted, where)
+    parts = []
+    for group, mask in judge(file, extent, where):
+        rows = read(file, [group], wanted, where)
+        parts.append(rows if mask.all() else rows.filter(pa.array(mask)))
+    empty = pa.schema([file.schema_arrow.field(name) for name in wanted]).empty_table()
+    return pa.concat_tables(parts) if parts else empty
+
+
+def judge(file: pq.ParquetFile, extent: Extent, where: str) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    """The row groups that hold rows within an extent, and which rows."""
+    absent = [name for name in JUDGED if name not in file.schema_arrow.names]
+    if absent:
+        raise ReleaseError(where, f"has no column {absent[0]}", "the columns of a release")
+    for group in extent.row_groups(file.metadata):
+        if extent.everything:
+            yield group, np.ones(file.metadata.row_group(group).num_rows, dtype=bool)
+            continue
+        mask = extent.meets(read(file, [group], JUDGED, where))
+        if mask.any():
+            yield group, mask
+
+
+def read(file: pq.ParquetFile, groups: list[int], columns: Sequence[str], where: str) -> pa.Table:
+    """Some columns of some row groups.
+
+    Raises:
+        ReleaseError: damaged, or without one of the columns.
+    """
+    try:
+        return file.read_row_groups(groups, columns=list(columns)).select(list(columns))
+    except StoreError as error:
+        raise ReleaseError(error.where, error.found, error.expected, error.fix) from error
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ReleaseError(where, f"cannot be read ({error})", "a whole table of a release") from error
+
+
+def check_columns(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse columns that are not there.
+
+    Raises:
+        QueryError: the first of them, and what there is.
+    """
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise QueryError("columns", f"{unknown[0]!r} is no column", f"some of {', '.join(known)}")
+
+
+def groups_with(file: pq.ParquetFile, chip: str) -> Iterator[int]:
+    """Row groups whose statistics do not rule out that they hold an id."""
+    place = file.schema_arrow.names.index("id")
+    for group in range(file.num_row_groups):
+        statistics = file.metadata.row_group(group).column(place).statistics
+        if statistics is None or not statistics.has_min_max or statistics.min <= chip <= statistics.max:
+            yield group
+
+
+def vectors(rows: pa.Table | pa.RecordBatch) -> Vectors:
+    """[n, D] embeddings as float32, the scale of quantized ones applied."""
+    column = rows["embedding"]
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    flat = whole.flatten().to_numpy(zero_copy_only=False)
+    values: Vectors = flat.reshape(-1, whole.type.list_size).astype(np.float32)
+    if "scale" in rows.schema.names:
+        values *= rows["scale"].to_numpy(zero_copy_only=False)[:, None]
+    return values

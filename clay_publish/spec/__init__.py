@@ -1,0 +1,1 @@
+"""The release spec: models, loading and sensors."""

@@ -1,0 +1,238 @@
+"""The release spec (`release.yaml`): one validated model, unknown keys refused."""
+
+import itertools
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from clay_publish.storage.store import is_url, without_secrets
+from clay_publish.windows import Window
+
+_SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,94}[a-z0-9])?")
+
+
+def _check(pattern: re.Pattern[str], expected: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            msg = f"expected {expected}"
+            raise ValueError(msg)
+        return text
+
+    return AfterValidator(check)
+
+
+def _check_window(text: str) -> str:
+    return str(Window.parse(text))
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+class _SpecBlock(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Creator(_SpecBlock):
+    """A person or organisation that made the release."""
+
+    name: str
+    orcid: Annotated[str | None, Field(pattern=r"^(https://orcid\.org/)?\d{4}-\d{4}-\d{4}-\d{3}[\dX]$")] = None
+    affiliation: str | None = None
+    email: str | None = None
+
+
+class Imagery(_SpecBlock):
+    """Which images to use: one block of a release."""
+
+    stac: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    """API, catalog, collection, item, ItemCollection or stac-geoparquet; one or a list."""
+    sensor: str
+    collections: list[str] = []
+    license: str | None = None
+    """Terms of the source, where items and sensor do not say."""
+    area: str | Annotated[list[float], Field(min_length=4, max_length=4)] | dict[str, Any] | None = None
+    """`land`, a bbox (west, south, east, north), a GeoJSON file, or GeoJSON. Default: what the items cover."""
+    windows: list[Annotated[str, AfterValidator(_check_window)]] = []
+    query: dict[str, Any] = {}
+    exclude: Annotated[list[str], BeforeValidator(_as_list)] = []
+    """Ids of known bad items; or files that list them, one a line."""
+
+    @model_validator(mode="after")
+    def _windows_do_not_overlap(self) -> Self:
+        ordered = sorted(self.parsed_windows())
+        for earlier, later in itertools.pairwise(ordered):
+            if earlier.overlaps(later):
+                msg = f"windows {earlier} and {later} overlap; a moment may lie in one window only"
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _bbox_is_in_order(self) -> Self:
+        if isinstance(self.area, list):
+            west, south, east, north = self.area
+            if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90 and west != east):
+                msg = (
+                    f"area {self.area} is no bbox; expected west, south, east, north in degrees"
+                    " (west > east where it crosses the antimeridian)"
+                )
+                raise ValueError(msg)
+        return self
+
+    def parsed_windows(self) -> list[Window]:
+        """The time steps asked for; empty means each image's own date or period."""
+        return [Window.parse(text) for text in self.windows]
+
+
+class ChipSpec(_SpecBlock):
+    """How the ground is cut."""
+
+    layout: Literal["scene", "utm"] = "utm"
+    size: Annotated[int, Field(ge=8, le=2048)] = 128
+    """Pixels a side."""
+    gsd: Annotated[float | None, Field(gt=0, le=10_000)] = None
+    """Metres a pixel in the `utm` layout; default: the sensor's."""
+    max_nodata: Annotated[float, Field(ge=0, le=1)] = 0.1
+    max_cloud: Annotated[float, Field(ge=0, le=1)] = 0.3
+
+    @model_validator(mode="after")
+    def _scene_has_no_gsd(self) -> Self:
+        if self.layout == "scene" and self.gsd is not None:
+            msg = "gsd belongs to the utm layout; scene keeps the pixels of the image"
+            raise ValueError(msg)
+        return self
+
+
+class ModelSpec(_SpecBlock):
+    """Which encoder, and how it is run."""
+
+    encoder: str = "random-features"
+    weights: str | None = None
+    sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
+    """What the weights' file must hash to."""
+    metadata: Literal["tutorial", "zeros"] = "tutorial"
+    precision: Literal["float32", "bfloat16", "auto"] = "auto"
+
+
+class Patches(_SpecBlock):
+    """Feature maps of single layers."""
+
+    layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+
+
+class Basemap(_SpecBlock):
+    """Raster tiles of somebody else that the explorer offers below the data. Nothing is loaded until it is chosen."""
+
+    tiles: Annotated[str, Field(pattern=r"^https://[^\s{}]+/\{z\}/\{x\}/\{y\}[^\s{}]*$")]
+    """Address of a tile in web mercator: `https://…/{z}/{x}/{y}.png`."""
+    attribution: str
+    """Whom to name."""
+
+
+class Outputs(_SpecBlock):
+    """What is stored of each chip."""
+
+    dtype: Literal["float32", "float16", "int8"] = "float32"
+    loss: bool = False
+    patches: bool | Patches = False
+    thumbnails: Annotated[int, Field(ge=0, le=512)] = 0
+    """Pixels a side; 0 is none."""
+    aggregate: list[Annotated[int, Field(ge=2, le=64)]] = []
+    explorer: bool = True
+    """Whether the release has a page to look at it, `explore/`."""
+    basemap: Basemap | None = None
+
+
+class CostSpec(_SpecBlock):
+    """What a run costs and may cost."""
+
+    usd_per_hour: Annotated[float, Field(ge=0)] | None = None
+    chips_per_hour: Annotated[float, Field(gt=0)] | None = None
+    budget_usd: Annotated[float, Field(gt=0)] | None = None
+
+
+class Running(_SpecBlock):
+    """On what a run runs. It decides no byte of a release, and is not published."""
+
+    engine: Literal["local", "ray"] = "local"
+    workers: Annotated[int | None, Field(ge=1)] = None
+    """Of Ray; default: as many as the cluster has room for."""
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    gpus_per_worker: Annotated[float | None, Field(ge=0)] = None
+    """A share of a GPU, such as 0.5, or whole ones; default: one where the cluster has any."""
+
+
+class Publish(_SpecBlock):
+    """Where the release will be found."""
+
+    base_url: Annotated[str | None, Field(pattern=r"^https?://[^\s?#]+$")] = None
+    source_coop: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")] = None
+    hugging_face: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")] = None
+
+
+class Spec(_SpecBlock):
+    """A release: what to make, of what, with which model, and where it goes."""
+
+    name: Annotated[
+        str,
+        _check(_NAME, "1 to 96 of a-z, 0-9, dot, dash and underscore, starting and ending with a letter or digit"),
+    ]
+    """The collection's id."""
+    version: Annotated[str, _check(_SEMVER, "a semantic version such as 1.0.0")] = "1.0.0"
+    previous: str | None = None
+    """Directory or address of the version before."""
+    title: Annotated[str | None, Field(max_length=200)] = None
+    description: Annotated[str | None, Field(max_length=100_000)] = None
+    license: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+-]{2,64}$")] = "CC-BY-4.0"
+    """SPDX identifier."""
+    doi: Annotated[str | None, Field(pattern=r"^10\.\d{4,9}/\S+$")] = None
+    creators: list[Creator] = []
+    keywords: Annotated[list[str], Field(max_length=20)] = []
+    imagery: Annotated[list[Imagery], BeforeValidator(_as_list), Field(min_length=1)]
+    chips: ChipSpec = ChipSpec()
+    model: ModelSpec = ModelSpec()
+    outputs: Outputs = Outputs()
+    cost: CostSpec = CostSpec()
+    run: Running = Running()
+    publish: Publish = Publish()
+
+    @model_validator(mode="after")
+    def _one_sensor(self) -> Self:
+        sensors = sorted({block.sensor for block in self.imagery})
+        if len(sensors) > 1:
+            msg = f"imagery blocks name the sensors {', '.join(sensors)}; a release has one"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def sensor(self) -> str:
+        """Key of the sensor registry."""
+        return self.imagery[0].sensor
+
+    def published(self) -> dict[str, Any]:
+        """The resolved spec as it is published: no path of this machine, no credentials."""
+        document = self.model_dump(mode="json", exclude_none=True, exclude={"run"})
+        for block in document["imagery"]:
+            block["stac"] = [_public(source) for source in block["stac"]]
+            block["exclude"] = [_public(entry) for entry in block["exclude"]]
+        for holder, key in ((document, "previous"), (document["model"], "weights")):
+            if key in holder:
+                holder[key] = _public(holder[key])
+        return document
+
+
+def _public(source: str) -> str:
+    """An address without credentials or signature; of a local path, the name alone."""
+    if not is_url(source):
+        return Path(source.removeprefix("file://")).name if "/" in source or "\\" in source else source
+    return without_secrets(source)

@@ -1,0 +1,1 @@
+"""A live STAC API over the Items of a release."""

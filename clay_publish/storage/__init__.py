@@ -1,0 +1,1 @@
+"""Read and write files on disk, S3, HTTP and the Hugging Face Hub."""

@@ -1,0 +1,1 @@
+"""Run planned units: engines, resuming, reuse and budgets."""

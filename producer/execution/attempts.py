@@ -1,0 +1,73 @@
+"""Units that were begun, and what is known of those that never ended."""
+
+import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from clay_publish.errors import ClayPublishError
+from clay_publish.producer.execution.context import StoppedError, Work
+from clay_publish.producer.execution.unit import run_unit, set_aside
+from clay_publish.producer.unit_plan import Unit
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import dump_json
+from clay_publish.release.unit_receipts import UnitReceipt
+
+ATTEMPTS = f"{paths.RUN}/attempts"
+"""One file a unit at work: those that are there when a run begins are of units in which a process died."""
+FAILURES = f"{paths.RUN}/failures"
+"""What went wrong, for a person."""
+TRIES = 3
+"""After so many failures of its own a unit is set aside."""
+
+
+def died_in(release: Release) -> dict[str, int]:
+    """Units that were at work when a process ended, and how many runs ended so."""
+    found = {}
+    for path in release.store.files(ATTEMPTS):
+        said = release.store.read_tagged(path)
+        if said is None:
+            continue  # of another share, which has just ended it
+        try:
+            runs = int(json.loads(said[0])["runs"])
+        except (ValueError, KeyError, TypeError):
+            runs = 1  # it says less than it should, and no more is at stake than another try
+        found[path.rpartition("/")[2].removesuffix(".json")] = runs
+    return found
+
+
+@contextmanager
+def at_work(release: Release, unit: str, runs: int) -> Iterator[None]:
+    """Note, inside the block, that a unit is at work, for which so many runs have ended if this one does."""
+    release.store.write(f"{ATTEMPTS}/{unit}.json", dump_json({"runs": runs}))
+    try:
+        yield
+    finally:
+        end(release, unit)
+
+
+def end(release: Release, unit: str) -> None:
+    """Note that a unit is no longer at work."""
+    release.store.remove(f"{ATTEMPTS}/{unit}.json")
+
+
+def attempt(unit: Unit, work: Work) -> UnitReceipt:
+    """Make a unit, a few times if need be; where it fails each time, it is set aside and the run goes on.
+
+    Raises:
+        ClayPublishError: what is wrong is not with this unit: the disk is full, the model is another.
+        StoppedError: the run ends.
+    """
+    kind = ""
+    for _ in range(TRIES):
+        try:
+            return run_unit(unit, work)
+        except (ClayPublishError, StoppedError):
+            raise
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the other units are not to suffer
+            kind = type(problem).__name__
+            path = f"{FAILURES}/{unit.id}.txt"
+            work.release.store.write(path, traceback.format_exc())
+    # The message may name paths of this machine; what is published is its kind.
+    return set_aside(unit, work, f"failed {TRIES} times ({kind})", f"{kind}; {work.release.store.path(path)} has more")

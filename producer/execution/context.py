@@ -1,0 +1,178 @@
+"""What the units at work in one process share: the release, the model, room for pixels, and the order to stop."""
+
+import itertools
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from clay_publish.errors import EncoderError
+from clay_publish.producer.encoders import ChipBatch, Encoded, Encoder
+from clay_publish.producer.encoders.base import Floats
+from clay_publish.producer.outputs.reference import rows_per_unit
+from clay_publish.producer.outputs.thumbnails import Thumbnails
+from clay_publish.release.directory import Release
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.tables import embeddings_schema
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import Sensor, sensor
+
+SIDE_BY_SIDE = 2
+"""Units at work at a time: while one ends or begins, the other keeps the model busy."""
+BLOCKS = 4
+"""Blocks of chips in memory at a time, being read, waiting, or with the model; all units together."""
+READERS = 16
+"""Files of a unit read at a time; most wait for a server."""
+
+
+class StoppedError(Exception):
+    """The run ends for another reason; this unit is left unfinished, which is no fault of its own."""
+
+
+class Pace:
+    """Keeps units that run side by side within their means."""
+
+    def __init__(self) -> None:
+        self._room = threading.BoundedSemaphore(BLOCKS)
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._lap = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since any unit last asked: what all of them ask for adds up to the time that went by."""
+        with self._lock:
+            before, self._lap = self._lap, time.perf_counter()
+            return self._lap - before
+
+    def stop(self) -> None:
+        """Ask all units to end where they are."""
+        self._stop.set()
+
+    def resume(self) -> None:
+        """Units may begin again."""
+        self._stop.clear()
+
+    def take_room(self) -> None:
+        """Wait until another block may be read.
+
+        Raises:
+            StoppedError: the run ends.
+        """
+        while not self._room.acquire(timeout=0.1):
+            self.check()
+        if self._stop.is_set():
+            self._room.release()
+            raise StoppedError
+
+    def give_room(self) -> None:
+        """A block is gone from memory."""
+        self._room.release()
+
+    def check(self) -> None:
+        """Go on only if the run does.
+
+        Raises:
+            StoppedError: it ends.
+        """
+        if self._stop.is_set():
+            raise StoppedError
+
+
+class EncoderPool:
+    """The encoder, called by all units: on a CPU by one thread a core, which beats many threads in one call."""
+
+    def __init__(self, encoder: Encoder, cores: int | None = None) -> None:
+        self.encoder = encoder
+        cpu = encoder.device == "cpu"
+        self._calls = (cores or os.cpu_count() or 1) if cpu else 1
+        self._pool = ThreadPoolExecutor(self._calls, "model", initializer=_alone if cpu else None)
+
+    def encode(self, chips: ChipBatch) -> Encoded:
+        """Embed a batch.
+
+        Raises:
+            EncoderError: the model gave vectors of another shape than it said.
+        """
+        count = len(chips.pixels)
+        edges = np.linspace(0, count, min(self._calls, count) + 1).astype(int).tolist()
+        shares = [_share(chips, a, b) for a, b in itertools.pairwise(edges)]
+        parts = list(self._pool.map(self.encoder.encode, shares))
+        encoded = Encoded(
+            np.concatenate([part.embeddings for part in parts]),
+            _joined([part.loss for part in parts]),
+            _joined([part.patches for part in parts]),
+        )
+        expected = (count, self.encoder.dimensions)
+        if encoded.embeddings.shape != expected:
+            raise EncoderError(
+                f"encoder {self.encoder.key}", f"gave embeddings of shape {encoded.embeddings.shape}", f"{expected}"
+            )
+        return encoded
+
+
+def _alone() -> None:
+    torch.set_num_threads(1)
+
+
+def _share(chips: ChipBatch, start: int, stop: int) -> ChipBatch:
+    mine = slice(start, stop)
+    return ChipBatch(chips.pixels[mine], chips.lon[mine], chips.lat[mine], chips.times[mine], chips.gsd)
+
+
+def _joined(parts: list[Floats | None]) -> Floats | None:
+    there = [part for part in parts if part is not None]
+    return np.concatenate(there) if there else None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every unit of a run needs; made once a process."""
+
+    release: Release
+    spec: Spec
+    sensor: Sensor
+    model: EncoderPool
+    fingerprint: Fingerprint
+    schema: pa.Schema
+    units: int
+    """Of the whole run."""
+    thumbnails: Thumbnails | None = None
+    references: int = 0
+    """Vectors that each unit keeps in float32."""
+    pace: Pace = field(default_factory=Pace)
+
+
+def make_work(
+    release: Release, spec: Spec, encoder: Encoder, fingerprint: Fingerprint, units: int, *, cores: int | None = None
+) -> Work:
+    """What the units of a run need.
+
+    Args:
+        release: where their parts go.
+        spec: what to make.
+        encoder: as the spec names it.
+        fingerprint: of the plan.
+        units: of the whole run.
+        cores: that the model may use; default: all of this machine.
+
+    Raises:
+        SpecError: the encoder does not take the bands that thumbnails need.
+    """
+    instrument, outputs = sensor(spec.sensor), spec.outputs
+    thumbnails = Thumbnails.of(outputs.thumbnails, instrument, encoder.bands) if outputs.thumbnails else None
+    return Work(
+        release=release,
+        spec=spec,
+        sensor=instrument,
+        model=EncoderPool(encoder, cores),
+        fingerprint=fingerprint,
+        schema=embeddings_schema(encoder.dimensions, outputs.dtype, thumbnails=thumbnails is not None),
+        units=units,
+        thumbnails=thumbnails,
+        references=0 if outputs.dtype == "float32" else rows_per_unit(units),
+    )

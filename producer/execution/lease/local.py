@@ -1,0 +1,71 @@
+"""Leases in a directory: locks of the operating system, which gives them back when a process ends, however it ends."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+from clay_publish.errors import StoreError
+from clay_publish.producer.execution.lease.base import LEASES, Lease, excludes, lease_path, locked, this_process
+from clay_publish.producer.planning.share import Share
+from clay_publish.release.directory import Release
+
+
+class _Held:
+    def check(self) -> None:
+        """The operating system takes no lock away."""
+
+
+@contextmanager
+def hold_directory(release: Release, share: Share | None) -> Iterator[Lease]:
+    """Lock the lease, then see that none is locked which it keeps out: of two that do so at once, none or one remains.
+
+    Raises:
+        LockedError: another living process holds it, or one that it keeps out.
+        StoreError: nothing can be written there.
+    """
+    with ExitStack() as stack:
+        mine = lease_path(share)
+        file = stack.enter_context(_open(release, mine))
+        if not _lock(file, fcntl.LOCK_EX):
+            raise locked(release, mine, _holder(file))
+        stack.callback(file.truncate, 0)
+        try:
+            file.truncate(0)
+            file.write(this_process())
+            file.flush()
+        except OSError as error:
+            raise _unusable(release, error) from error
+        for path in release.store.files(LEASES):
+            if path != mine and not path.endswith(".json") and excludes(share, path):
+                with _open(release, path) as other:
+                    if not _lock(other, fcntl.LOCK_SH):
+                        raise locked(release, path, _holder(other))
+        yield _Held()
+
+
+def _lock(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read().strip() or "a process that has only just begun"
+
+
+def _open(release: Release, path: str) -> IO[str]:
+    file = Path(release.store.path(path))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("a+")
+    except OSError as error:
+        raise _unusable(release, error) from error
+
+
+def _unusable(release: Release, error: OSError) -> StoreError:
+    return StoreError(release.store.where, f"cannot be written to ({error.strerror})", "a directory with room in it")

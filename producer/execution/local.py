@@ -1,0 +1,156 @@
+"""The engine of one machine: units side by side in threads, each file published as soon as its last unit is done."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+
+from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.producer.encoders import load_encoder
+from clay_publish.producer.execution.attempts import TRIES, at_work, attempt, end
+from clay_publish.producer.execution.context import SIDE_BY_SIDE, Work, make_work
+from clay_publish.producer.execution.run import Ready, Run, publish
+from clay_publish.producer.execution.unit import set_aside
+from clay_publish.producer.unit_plan import Unit
+from clay_publish.release.directory import Release
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.unit_receipts import UnitReceipt
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import sensor
+
+_BEGUN = b"begun"
+"""Said once the model is loaded: only what comes after it is the unit's doing."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    unit: Unit
+    spec: Spec
+    where: str
+    fingerprint: Fingerprint
+    units: int
+
+
+def run_isolated(unit: Unit, work: Work) -> UnitReceipt:
+    """Make a unit in which runs have died before; where it ends this process too, it is set aside.
+
+    The note that it is at work stays until it succeeds, so that the next run is as careful.
+
+    Raises:
+        ClayPublishError: as `attempt`.
+    """
+    job = pickle.dumps(_Job(unit, work.spec, work.release.store.where, work.fingerprint, work.units))
+    ended = _run(job)
+    if isinstance(ended, ClayPublishError):
+        raise ended
+    if isinstance(ended, UnitReceipt):
+        end(work.release, unit.id)
+        return ended
+    said = f"ended its process {TRIES} times (at last by {ended}); perhaps it needs more memory than there is"
+    return set_aside(unit, work, said, said)
+
+
+def _run(job: bytes) -> UnitReceipt | ClayPublishError | str:
+    """What the process said, or how it ended without a word."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "clay_publish.producer.execution.local"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        with suppress(BrokenPipeError):  # it has died already; its exit code says how
+            child.stdin.write(len(job).to_bytes(8) + job)
+            child.stdin.flush()
+        answer = child.stdout.read()
+        child.wait()  # and only then let go of its input, whose end would end it
+        with suppress(BrokenPipeError):
+            child.stdin.close()
+    if not answer.startswith(_BEGUN):
+        raise ReleaseError(
+            "a process for one unit",
+            f"ended before it began ({_how(child.returncode)})",
+            fix="What it printed says why; run again.",
+        )
+    if child.returncode == 0:
+        said: UnitReceipt | ClayPublishError = pickle.loads(answer[len(_BEGUN) :])  # noqa: S301 - our own words
+        return said
+    return _how(child.returncode)
+
+
+def _how(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def main() -> None:
+    """Make the unit that stands on standard input."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    size = int.from_bytes(sys.stdin.buffer.read(8))
+    job: _Job = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301 - our own words
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    encoder = load_encoder(job.spec, sensor(job.spec.sensor))
+    work = make_work(Release(job.where), job.spec, encoder, job.fingerprint, job.units)
+    answers.write(_BEGUN)
+    answers.flush()
+    result: UnitReceipt | ClayPublishError
+    try:
+        result = attempt(job.unit, work)
+    except ClayPublishError as error:
+        result = error
+    with answers:
+        pickle.dump(result, answers)
+
+
+def _end_with_parent() -> None:
+    """Two runs must not work on one unit: this one ends when whoever started it does."""
+    os.read(0, 1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
+
+
+def in_threads(run: Run, units: Sequence[Unit], ready: Sequence[Ready]) -> None:
+    """Make units, a few at a time; each that is to be careful with in a process of its own, at the end.
+
+    Raises:
+        ClayPublishError: the run cannot go on; what is finished stays.
+    """
+    _publish(run, ready)
+    _side_by_side(run, [unit for unit in units if not run.careful(unit)])
+    for unit in units:
+        if run.careful(unit):
+            _publish(run, run.done(unit, run_isolated(unit, run.work)))
+
+
+def _side_by_side(run: Run, units: Sequence[Unit]) -> None:
+    pool = ThreadPoolExecutor(SIDE_BY_SIDE, "unit")
+    running = {pool.submit(_one, run, unit): unit for unit in units}
+    try:
+        for future in as_completed(running):
+            _publish(run, run.done(running[future], future.result()))
+    finally:
+        run.work.pace.stop()
+        pool.shutdown(cancel_futures=True)
+        run.work.pace.resume()
+
+
+def _one(run: Run, unit: Unit) -> UnitReceipt:
+    left = run.left_out(unit)
+    if left is not None:
+        return left
+    with at_work(run.work.release, unit.id, run.died.get(unit.id, 0) + 1):
+        receipt = attempt(unit, run.work)
+    run.books.enter(receipt)  # at once, so that no unit begins when the budget is spent
+    return receipt
+
+
+def _publish(run: Run, ready: Sequence[Ready]) -> None:
+    for each in ready:
+        publish(each, run.work.release, run.plan, run.gsd)

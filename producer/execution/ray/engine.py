@@ -1,0 +1,334 @@
+"""The engine of many machines: Ray actors make the units, this process hands them out and keeps the books.
+
+Of Ray only actors are used: their processes hold the model, write parts and receipts themselves, and answer with small
+receipts. A few units are on their way to each, the rest wait here.
+
+Ray restarts an actor whose process died (`max_restarts=-1`), but repeats none of its calls (`max_task_retries=0`): when
+a unit ends its process, the innocent ones beside it die as well, and only whoever counts the deaths of each can find
+out which it was. So this process does: all that were at work are tried again, after the last but one try alone.
+"""
+
+import logging
+import math
+import os
+import secrets
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+
+from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.producer.execution.attempts import TRIES
+from clay_publish.producer.execution.context import SIDE_BY_SIDE
+from clay_publish.producer.execution.ray.worker import Job, Worker
+from clay_publish.producer.execution.run import Ready, Run
+from clay_publish.producer.execution.unit import set_aside
+from clay_publish.producer.unit_plan import Unit
+from clay_publish.progress import Progress
+from clay_publish.release.manifest import libraries
+from clay_publish.release.unit_receipts import UnitReceipt
+from clay_publish.spec.models import Running
+
+# Read when Ray is imported: it would report its use; and what is started here lets nobody in who has not its token,
+# which otherwise would be written into the home directory.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+if os.environ.get("RAY_ADDRESS", "local") == "local":
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+_OBJECTS = 100_000_000
+"""Bytes for what passes between processes: units and receipts, which are small. Imagery and vectors never do."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the workers of a run are given."""
+
+    workers: int
+    cpus: float
+    gpus: float
+    where: str
+    """The cluster, as a person would name it."""
+
+
+@contextmanager
+def cluster(asked: Running) -> Iterator[Means]:
+    """Be connected to the cluster that `RAY_ADDRESS` names; without one, to one of this machine that ends with the run.
+
+    Raises:
+        ReleaseError: the cluster does not answer.
+    """
+    if ray.is_initialized():
+        yield _means(asked, "the cluster that this process is connected to")
+        return
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if address == "local":
+        _start(asked)
+    else:
+        _connect(address)
+    try:
+        yield _means(asked, "this machine" if address == "local" else f"the cluster at {address}")
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, RuntimeError) as error:
+        raise ReleaseError(
+            f"RAY_ADDRESS {address}",
+            f"does not answer ({error})",
+            "a running cluster",
+            "`ray start --head` begins one. Where it asks for a token, RAY_AUTH_MODE=token has to be set here as well.",
+        ) from error
+
+
+def _start(asked: Running) -> None:
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, math.ceil((asked.workers or 1) * asked.cpus_per_worker)),
+        object_store_memory=_OBJECTS,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+    )
+
+
+def _means(asked: Running, where: str) -> Means:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    gpus = asked.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0
+    room = sum(_room(node, asked.cpus_per_worker, gpus) for node in nodes)
+    return Means(asked.workers or max(1, room), asked.cpus_per_worker, gpus, where)
+
+
+def _room(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    by_cpu = math.floor(node.get("CPU", 0) / cpus + 1e-6)
+    return by_cpu if not gpus else min(by_cpu, math.floor(node.get("GPU", 0) / gpus + 1e-6))
+
+
+_LOOK = 10.0
+"""Seconds after which whoever watches is told that no worker is there yet."""
+_GRACE = 30.0
+"""Seconds that units have to end where they are, when a run ends early."""
+
+
+def on_ray(run: Run, units: Sequence[Unit], ready: Sequence[Ready], *, means: Running) -> None:
+    """Make units on a cluster.
+
+    Raises:
+        ReleaseError: a worker cannot do what it is asked: it does not see the release, or ends before it begins.
+        ClayPublishError: as in every engine.
+    """
+    if not units and not ready:
+        return
+    # What Ray has to say of a death it prints where results belong.
+    with redirect_stdout(sys.stderr), cluster(means) as found:
+        report = f"{found.workers} worker{'s' * (found.workers != 1)} on {found.where}"
+        run.report(Progress("produce", len(run.receipts), len(run.units), report))
+        driver = _Driver(run, found)
+        try:
+            driver.drive(units, ready)
+        finally:
+            driver.end()
+
+
+@dataclass(eq=False)
+class _Hand:
+    """A worker, as the driver sees it."""
+
+    actor: Any
+    up: bool = False
+    """Whether its model is loaded."""
+    deaths: int = 0
+    """Since it last began, before it began."""
+    tasks: "list[_Task]" = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Something a worker was asked to do."""
+
+    hand: _Hand
+    what: "Unit | Ready | str"
+    """`there` and `begin` are the steps until it is up."""
+    alone: bool = False
+
+
+class _Driver:
+    def __init__(self, run: Run, means: Means) -> None:
+        self.run, self.means = run, means
+        self.units: deque[Unit] = deque()
+        self.suspects: deque[Unit] = deque()
+        self.files: deque[Ready] = deque()
+        self.flying: dict[Any, _Task] = {}
+        self.hands: list[_Hand] = []
+        self._tries: dict[str, int] = {}
+
+    def drive(self, units: Sequence[Unit], ready: Sequence[Ready]) -> None:
+        """Until all units are done and all files are published."""
+        for unit in units:
+            self._wait_for(unit)
+        self.files.extend(ready)
+        job = self._job()
+        actor = ray.remote(Worker).options(
+            num_cpus=self.means.cpus,
+            num_gpus=self.means.gpus,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=SIDE_BY_SIDE + 1,  # `stop` is heard beside the units
+            scheduling_strategy="SPREAD",
+        )
+        self.hands = [_Hand(actor.remote(job)) for _ in range(min(self.means.workers, len(units) + len(ready)))]
+        for hand in self.hands:
+            self._call(hand, "there")
+        while self._hand_out() or any(not isinstance(task.what, str) for task in self.flying.values()):
+            done, _ = ray.wait(list(self.flying), num_returns=1, timeout=_LOOK)
+            for reference in done:
+                self._take(reference)
+            if not done and not any(hand.up for hand in self.hands):
+                self._say(f"no worker is there yet: each takes {self.means.cpus:g} CPU and {self.means.gpus:g} GPU")
+
+    def end(self) -> None:
+        """Let the units at work end where they are, so that none of them is taken for one in which a process died."""
+        working = [reference for reference, task in self.flying.items() if isinstance(task.what, Unit)]
+        if working:
+            for hand in self.hands:
+                hand.actor.stop.remote()
+            ray.wait(working, num_returns=len(working), timeout=_GRACE)
+        for hand in self.hands:
+            ray.kill(hand.actor)
+
+    def _job(self) -> Job:
+        run = self.run
+        return Job(
+            where=run.work.release.store.where,
+            spec=run.work.spec,
+            plan=replace(run.plan, units=()),
+            sha256=run.plan.sha256,
+            units=run.work.units,
+            gsd=run.gsd,
+            cores=max(1, int(self.means.cpus)),
+            libraries=libraries(),
+        )
+
+    def _hand_out(self) -> bool:
+        """Give work to whoever is free; whether any is left, here or on its way."""
+        while True:
+            free = [hand for hand in self.hands if hand.up and len(hand.tasks) < SIDE_BY_SIDE]
+            free = [hand for hand in free if not any(task.alone for task in hand.tasks)]
+            hand = min(free, key=lambda each: len(each.tasks), default=None)
+            if hand is None or not self._give(hand):
+                return bool(self.units or self.suspects or self.files)
+
+    def _give(self, hand: _Hand) -> bool:
+        """Give a worker something to do; False where there is nothing for it."""
+        if self.files:
+            self._call(hand, self.files.popleft())
+            return True
+        if self.units:
+            unit = self.units.popleft()
+            left = self.run.left_out(unit)
+            if left is None:
+                self._call(hand, unit)
+            else:
+                self._done(unit, left)
+            return True
+        if self.suspects and not hand.tasks:
+            self.run.held.check()
+            self._call(hand, self.suspects.popleft(), alone=True)
+            return True
+        return False
+
+    def _call(self, hand: _Hand, what: Unit | Ready | str, *, alone: bool = False) -> None:
+        task, actor = _Task(hand, what, alone), hand.actor
+        if isinstance(what, Ready):
+            reference = actor.publish.remote(what)
+        elif isinstance(what, Unit) and alone:
+            reference = actor.make_alone.remote(what)
+        elif isinstance(what, Unit):
+            reference = actor.make.remote(what, self.run.died.get(what.id, 0) + 1)
+        elif what == "begin":
+            reference = actor.begin.remote()
+        else:
+            reference = actor.there.options(max_task_retries=-1).remote()  # harmless, so that it may wait for a restart
+        self.flying[reference] = task
+        hand.tasks.append(task)
+
+    def _take(self, reference: Any) -> None:
+        """What came of a call."""
+        task = self.flying.pop(reference)
+        task.hand.tasks.remove(task)
+        try:
+            answer = ray.get(reference)
+        except ray.exceptions.RayTaskError:
+            raise  # a mistake of this program, with its traceback
+        except ray.exceptions.RayError as error:
+            self._died(task, error)
+            return
+        if isinstance(answer, ClayPublishError):
+            raise answer
+        if isinstance(task.what, Unit):
+            assert isinstance(answer, UnitReceipt)
+            self._done(task.what, answer)
+        elif task.what == "there":
+            self._call(task.hand, "begin")
+        elif task.what == "begin":
+            task.hand.up, task.hand.deaths = True, 0
+
+    def _done(self, unit: Unit, receipt: UnitReceipt) -> None:
+        self.files.extend(self.run.done(unit, receipt))
+
+    def _died(self, task: _Task, error: Exception) -> None:
+        """A process ended while it did this: it is restarted, and what it did is tried again."""
+        hand, what = task.hand, task.what
+        if what == "there":  # Ray has given up on it
+            raise ReleaseError("a worker", f"cannot be started ({_short(error)})", fix="`ray status` may say why.")
+        if hand.up or what == "begin":
+            hand.up = False
+            self._call(hand, "there")
+        if what == "begin":
+            hand.deaths += 1
+            self._check_tries(hand.deaths, "a worker", "ended before it began", error)
+        elif isinstance(what, Ready):
+            name = what.file.name
+            self._tries[name] = self._tries.get(name, 0) + 1
+            self._check_tries(self._tries[name], name, "ended its worker when it was put together", error)
+            self.files.append(what)
+        elif isinstance(what, Unit):
+            self.run.died[what.id] = self.run.died.get(what.id, 0) + 1
+            self._say(f"a worker died in unit {what.id[:12]}, death {self.run.died[what.id]} in it")
+            if task.alone:
+                said = f"ended its process {TRIES} times (at last with its worker); perhaps it needs more memory"
+                self._done(what, set_aside(what, self.run.work, said, said))
+            else:
+                self._wait_for(what)
+
+    def _say(self, message: str) -> None:
+        self.run.report(Progress("produce", len(self.run.receipts), len(self.run.units), message))
+
+    def _wait_for(self, unit: Unit) -> None:
+        (self.suspects if self.run.careful(unit) else self.units).append(unit)
+
+    @staticmethod
+    def _check_tries(tries: int, where: str, said: str, error: Exception) -> None:
+        if tries >= TRIES:
+            raise ReleaseError(where, f"{said}, {tries} times ({_short(error)})", fix="Perhaps it needs more memory.")
+
+
+def _short(error: Exception) -> str:
+    """Of Ray's pages-long messages, what happened."""
+    return next(_sentences(error), type(error).__name__)
+
+
+def _sentences(error: Exception) -> Iterator[str]:
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    yield from (line for line in reversed(lines) if "Error: " in line)
+    yield from lines

@@ -1,0 +1,169 @@
+"""What one worker of a cluster does: the model is loaded once, then unit after unit is made. It needs no Ray itself."""
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+from clay_publish.errors import ClayPublishError, EncoderError, ReleaseError, StoreError, shown
+from clay_publish.producer.encoders import load_encoder
+from clay_publish.producer.execution.attempts import at_work, attempt
+from clay_publish.producer.execution.context import StoppedError, Work, make_work
+from clay_publish.producer.execution.local import run_isolated
+from clay_publish.producer.execution.run import Ready, publish
+from clay_publish.producer.unit_plan import Plan, Unit, fingerprint_of
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import UNITS
+from clay_publish.release.unit_receipts import UnitReceipt
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import sensor
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told once."""
+
+    where: str
+    """Of the release."""
+    spec: Spec
+    plan: Plan
+    """Without its units: they come one by one."""
+    sha256: str
+    """Of the whole plan."""
+    units: int
+    """Of the whole plan."""
+    gsd: float
+    """Ground size of a pixel as it is published, metres."""
+    cores: int
+    """That the model may use."""
+    libraries: Mapping[str, str]
+    """Versions of what decides the bytes of a release."""
+
+
+def _told(
+    method: "Callable[Concatenate[Worker, _P], _T]",
+) -> "Callable[Concatenate[Worker, _P], _T | ClayPublishError]":
+    """What ends the run is an answer like any other: as an exception it would come wrapped in one of Ray's."""
+
+    @wraps(method)
+    def tell(worker: "Worker", /, *arguments: _P.args, **more: _P.kwargs) -> _T | ClayPublishError:
+        try:
+            return method(worker, *arguments, **more)
+        except ClayPublishError as error:
+            return error
+
+    return tell
+
+
+class Worker:
+    """A process of a cluster. Its methods are called by the driver, several at a time."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._made: Work | None = None
+
+    def there(self) -> str:
+        """Which machine this is; also says that the process is up again after a death."""
+        return platform.node()
+
+    @_told
+    def begin(self) -> None:
+        """Make sure that this worker sees and does what the driver does, and load the model.
+
+        Raises:
+            ReleaseError: the plan is not to be seen here, or libraries have other versions.
+            EncoderError: the model cannot be loaded, or is another.
+        """
+        job, release = self._job, Release(self._job.where)
+        self._check_plan(release)
+        self._check_libraries()
+        # What the driver found `auto` to mean holds for all.
+        model = job.spec.model.model_copy(update={"precision": job.plan.fingerprint.precision})
+        spec = job.spec.model_copy(update={"model": model})
+        encoder = load_encoder(spec, sensor(spec.sensor))
+        mine = fingerprint_of(spec, sensor(spec.sensor), encoder, job.plan.fingerprint.gsd)
+        differ = job.plan.fingerprint.differences(mine)
+        if differ:
+            raise EncoderError(
+                f"the model on {platform.node()}",
+                f"is not the planned one ({'; '.join(differ)})",
+                "the same weights and code on every machine",
+            )
+        self._made = make_work(release, spec, encoder, job.plan.fingerprint, job.units, cores=job.cores)
+
+    @_told
+    def make(self, unit: Unit, runs: int) -> UnitReceipt | None:
+        """Make a unit, for which so many processes have ended if this one does; None where the run is stopped.
+
+        Raises:
+            ClayPublishError: as `attempt`.
+        """
+        try:
+            with at_work(self._work.release, unit.id, runs):
+                return attempt(unit, self._work)
+        except StoppedError:
+            return None
+
+    @_told
+    def make_alone(self, unit: Unit) -> UnitReceipt:
+        """Make a unit in which processes have died before, in one of its own.
+
+        Raises:
+            ClayPublishError: as `attempt`.
+        """
+        return run_isolated(unit, self._work)
+
+    @_told
+    def publish(self, ready: Ready) -> None:
+        """Make parts into a published file.
+
+        Raises:
+            ClayPublishError: a part is damaged, or nothing can be written.
+        """
+        publish(ready, self._work.release, self._job.plan, self._job.gsd)
+
+    def stop(self) -> None:
+        """Let the units at work end where they are."""
+        if self._made is not None:
+            self._made.pace.stop()
+
+    @property
+    def _work(self) -> Work:
+        assert self._made is not None, "`begin` comes first"
+        return self._made
+
+    def _check_plan(self, release: Release) -> None:
+        expected = f"the plan {self._job.sha256[:12]}, which the driver wrote there"
+        fix = "Every machine needs the release at the same place: on shared storage, or on s3://."
+        where = f"{release.store.where} on {platform.node()}"
+        try:
+            found = release.json(UNITS).get("sha256") if release.store.exists(UNITS) else None
+        except StoreError as error:
+            raise ReleaseError(where, f"cannot be read ({error})", expected, fix) from error
+        if found != self._job.sha256:
+            said = "no plan" if found is None else f"another plan ({shown(found)})"
+            raise ReleaseError(where, f"holds {said}", expected, fix)
+
+    def _check_libraries(self) -> None:
+        mine = {name: _version(name) for name in self._job.libraries}
+        differ = [f"{name} {mine[name]}, not {version}" for name, version in self._job.libraries.items()]
+        differ = [said for said, name in zip(differ, mine, strict=True) if mine[name] != self._job.libraries[name]]
+        if differ:
+            raise ReleaseError(
+                f"the installation on {platform.node()}",
+                f"has {'; '.join(differ)}",
+                "the driver's versions: others may give other bytes",
+                "Install the same wheel and constraints on every machine.",
+            )
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,219 @@
+"""What every engine does alike: find what is done, keep the books, and say which files can be published."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from clay_publish.errors import ReleaseError
+from clay_publish.producer.execution.attempts import TRIES, died_in, end
+from clay_publish.producer.execution.budget import Books
+from clay_publish.producer.execution.context import Work
+from clay_publish.producer.execution.lease.base import Lease
+from clay_publish.producer.execution.unit import set_aside
+from clay_publish.producer.outputs.aggregates import write_aggregates
+from clay_publish.producer.outputs.assemble import publish_coverage, publish_file, remove_parts, remove_strangers
+from clay_publish.producer.outputs.missing import write_gaps
+from clay_publish.producer.outputs.parts import COVERAGE, file_of, is_there, read_parts, standing
+from clay_publish.producer.outputs.patches import publish_patches
+from clay_publish.producer.outputs.reference import publish_reference
+from clay_publish.producer.planning.files import planned_rates
+from clay_publish.producer.planning.share import Share, units_of
+from clay_publish.producer.unit_plan import Plan, Unit
+from clay_publish.progress import Progress, Report
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.fingerprint import canonical_json
+from clay_publish.release.manifest import RUN_RECORD, RunRecord, derive_run_record, dump_json
+from clay_publish.release.unit_receipts import UnitReceipt, read_receipts
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A published file whose units are all done."""
+
+    file: DataFile
+    receipts: tuple[UnitReceipt, ...]
+
+
+class Engine(Protocol):
+    """Makes units, and publishes files, in any order and any number at a time."""
+
+    def __call__(self, run: "Run", units: Sequence[Unit], ready: Sequence[Ready]) -> None:
+        """Make the units and tell the run of each; publish what is ready, and what becomes so.
+
+        Raises:
+            ClayPublishError: the run cannot go on; what is finished stays.
+        """
+        ...
+
+
+def run_units(run: "Run", engine: Engine) -> list[UnitReceipt]:
+    """Run the units that are not done, and give the receipts of all, in the order of the plan.
+
+    Units that failed in an earlier run are tried again. Those in which a run died come last.
+
+    Raises:
+        ClayPublishError: the run cannot go on; what is finished stays.
+    """
+    ready = run.resume()
+    waiting = [unit for unit in run.units if unit.id not in run.receipts]
+    waiting.sort(key=lambda unit: run.died.get(unit.id, 0))
+    engine(run, waiting, ready)
+    for name in run.died.keys() - {unit.id for unit in waiting}:
+        end(run.work.release, name)  # it was done after all
+    return [run.receipts[unit.id] for unit in run.units]
+
+
+def publish(ready: Ready, release: Release, plan: Plan, gsd: float) -> None:
+    """Make parts into the published file; again after a death in the middle of it, it comes to the same."""
+    mine = list(ready.receipts)
+    if publish_file(release, ready.file, mine, plan, gsd):
+        publish_patches(release, ready.file, mine, plan, gsd)
+        remove_parts(release, ready.file, mine)
+
+
+@dataclass
+class Run:
+    """The units that one process is to see done, and how far they are."""
+
+    plan: Plan
+    work: Work
+    gsd: float
+    """Ground size of a pixel as it is published, metres."""
+    report: Report
+    held: Lease
+    share: Share | None
+    """None: all of the plan, and nobody else is at work."""
+    units: tuple[Unit, ...]
+    books: Books
+    receipts: dict[str, UnitReceipt] = field(default_factory=dict)
+    """Of units that are done, in this run or before."""
+    files: dict[DataFile, set[str]] = field(default_factory=dict)
+    """The units that each published file waits for; of a share only files that are of no other."""
+    died: dict[str, int] = field(default_factory=dict)
+    """How many runs ended while a unit was at work."""
+
+    @classmethod
+    def of(
+        cls, plan: Plan, work: Work, gsd: float, *, report: Report, held: Lease, share: Share | None = None
+    ) -> "Run":
+        """A run of a plan, or of a share of it."""
+        units = plan.units if share is None else units_of(share, plan.units, work.spec.chips.size)
+        books = Books.of(work.spec, units, planned_rates(work.release, work.spec), share)
+        run = cls(plan, work, gsd, report, held, share, units, books)
+        for unit in plan.units:
+            for file in unit.files:
+                run.files.setdefault(file, set()).add(unit.id)
+        own = {unit.id for unit in units}
+        run.files = {file: names for file, names in run.files.items() if names <= own}
+        return run
+
+    def resume(self, *, failed: bool = False) -> list[Ready]:
+        """Find what is done already, remove what is not part of it, and give the files that only waited for that.
+
+        Args:
+            failed: count units that failed as done.
+        """
+        release, own = self.work.release, {unit.id for unit in self.units}
+        there = standing(release)
+        for name, receipt in read_receipts(release).items():
+            if name in own and (failed or receipt.error is None) and is_there(release, receipt, there):
+                self._enter(receipt)
+        self.died = {name: runs for name, runs in died_in(release).items() if self.share is None or name in own}
+        if self.share is None:
+            remove_strangers(release, self.files, self.receipts.values())
+        self._tell()
+        return self._ready(self.files)
+
+    def careful(self, unit: Unit) -> bool:
+        """Whether so many processes ended while this unit was at work that it has to be on its own."""
+        return self.died.get(unit.id, 0) >= TRIES - 1
+
+    def left_out(self, unit: Unit) -> UnitReceipt | None:
+        """To be asked before each unit: its receipt where the budget is spent, and it is left to another run.
+
+        Raises:
+            LockedError: another run has taken this one's place.
+        """
+        self.held.check()
+        if not self.books.spent:
+            return None
+        detail = "the budget was spent before its turn"
+        return set_aside(unit, self.work, detail, "run again with a greater cost.budget_usd", "over_budget")
+
+    def done(self, unit: Unit, receipt: UnitReceipt) -> list[Ready]:
+        """Count a unit; the files that waited for it alone."""
+        self._enter(receipt)
+        mine: set[DataFile] = set(unit.files)
+        if not mine and self.share is None:  # its image could not be asked where it lies before it was read
+            mine = {file for token in receipt.parts if (file := file_of(token)) is not None}
+            for file in mine:
+                self.files.setdefault(file, set()).add(unit.id)
+        self._tell()
+        return self._ready(mine)
+
+    def _enter(self, receipt: UnitReceipt) -> None:
+        self.receipts[receipt.unit] = receipt
+        self.books.enter(receipt)
+
+    def _ready(self, files: Iterable[DataFile]) -> list[Ready]:
+        return [
+            Ready(file, tuple(self.receipts[name] for name in sorted(self.files[file])))
+            for file in files
+            if file in self.files and self.files[file] <= self.receipts.keys()
+        ]
+
+    def _tell(self) -> None:
+        self.report(Progress("produce", len(self.receipts), len(self.units), self.books.line()))
+
+
+FINISHED = f"{paths.RUN}/finished.json"
+"""Of which receipts the release is made."""
+
+
+def finish(run: Run, receipts: Sequence[UnitReceipt]) -> RunRecord:
+    """Write coverage, gaps, reference vectors and aggregates, and the record of the run.
+
+    Raises:
+        LockedError: another run has taken this one's place.
+        ReleaseError: no chip was embedded, or the files don't hold what the receipts say.
+    """
+    run.held.check()
+    release, plan, spec = run.work.release, run.plan, run.work.spec
+    release.store.remove_orphans()  # of workers that died in the middle of a write; nobody else is at work now
+    counts: Counter[str] = Counter()
+    for receipt in receipts:
+        counts.update(receipt.counts)
+    write_gaps(release, publish_coverage(release, receipts))
+    expected = sum(counts.values())
+    if not counts["embedded"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "no whole chip"
+        first = next((receipt.error for receipt in receipts if receipt.error), None) or _first_detail(release, receipts)
+        raise ReleaseError(release.store.where, f"has no embedded chip of {expected} ({reasons})", fix=first)
+    publish_reference(release, receipts)
+    write_aggregates(release, plan, spec.outputs.aggregate, run.gsd)
+    record = derive_run_record(release)
+    release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
+    release.store.write(FINISHED, dump_json({"receipts": _digest(receipts)}))
+    return record
+
+
+def is_finished(release: Release, receipts: Sequence[UnitReceipt]) -> bool:
+    """Whether the release was finished from these receipts."""
+    return release.store.exists(FINISHED) and release.json(FINISHED).get("receipts") == _digest(receipts)
+
+
+def _digest(receipts: Sequence[UnitReceipt]) -> str:
+    ordered = sorted(receipts, key=lambda receipt: receipt.unit)
+    return hashlib.sha256(canonical_json([receipt.model_dump(mode="json") for receipt in ordered])).hexdigest()
+
+
+def _first_detail(release: Release, receipts: Sequence[UnitReceipt]) -> str:
+    """Why a chip is missing, in the words of the first row that says so."""
+    for table in read_parts(release, receipts, COVERAGE):
+        told = table["detail"].drop_null()
+        if len(told):
+            return str(told[0].as_py())
+    return ""

@@ -1,0 +1,265 @@
+"""One unit of work: unit in, parts and a receipt out. Every engine calls this same function."""
+
+import queue
+import threading
+from collections import Counter
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from clay_publish.errors import ImageryError
+from clay_publish.producer.encoders import ChipBatch, Encoded
+from clay_publish.producer.execution.context import READERS, Pace, Work
+from clay_publish.producer.imagery.chips import ChipBlock, Reading
+from clay_publish.producer.imagery.remote import SourceChangedError, check_unchanged
+from clay_publish.producer.layouts.scene import read_scene
+from clay_publish.producer.layouts.utm import read_cells
+from clay_publish.producer.outputs.missing import Reason, lost_rows
+from clay_publish.producer.outputs.parts import (
+    COVERAGE,
+    coverage_rows,
+    embedding_rows,
+    sound,
+    write_part,
+    write_receipt,
+)
+from clay_publish.producer.outputs.patches import PatchParts
+from clay_publish.producer.outputs.reference import REFERENCE, lowest, reference_rows
+from clay_publish.producer.unit_plan import Unit
+from clay_publish.release.directory import DataFile
+from clay_publish.release.unit_receipts import PartEntry, UnitReceipt
+from clay_publish.spec.models import Patches
+
+_BATCH_BYTES = 64 << 20
+
+
+@dataclass
+class _Rows:
+    """Rows of a unit, by published file."""
+
+    embeddings: dict[str, list[pa.Table]] = field(default_factory=dict)
+    references: list[pa.Table] = field(default_factory=list)
+    coverage: list[pa.Table] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def run_unit(unit: Unit, work: Work) -> UnitReceipt:
+    """Read, embed and write one unit. Its receipt is written last.
+
+    An image that cannot be read is no error of the run: its chips are recorded as `unreadable`.
+
+    Raises:
+        EncoderError: the model gave something that is no embedding of this release.
+        StoreError: a part cannot be written.
+        StoppedError: the run ends.
+    """
+    rows = _Rows()
+    reading = Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS)
+    try:
+        with _patch_parts(unit, work) as patches:
+            for block in _ahead(_read(unit, reading), work.pace):
+                work.pace.check()
+                _embed(block, unit, work, rows, patches)
+    except ImageryError as problem:
+        # What was embedded before the damage is dropped: half an image is not what the next run would find.
+        reason: Reason = "source_changed" if isinstance(problem, SourceChangedError) else "unreadable"
+        return _lose(unit, work, reason, detail=str(problem), error=str(problem))
+    parts = patches.entries()
+    for token, tables in sorted(rows.embeddings.items()):
+        parts[token] = write_part(work.release, unit.id, token, tables)
+    if rows.references:
+        parts[REFERENCE] = write_part(work.release, unit.id, REFERENCE, rows.references)
+    if rows.coverage:
+        parts[COVERAGE] = write_part(work.release, unit.id, COVERAGE, rows.coverage)
+    return _finish(unit, work, parts, rows.counts, notes=reading.offsets.notes())
+
+
+def set_aside(unit: Unit, work: Work, detail: str, error: str, reason: Reason = "failed") -> UnitReceipt:
+    """Record a unit that is not made, so that the run goes on without it; the next run tries it again.
+
+    Args:
+        unit: that is left out.
+        work: what the run needs.
+        detail: why, as it is published.
+        error: why, for whoever runs this.
+        reason: of its chips in the coverage table.
+    """
+    return _lose(unit, work, reason, detail=detail, error=error)
+
+
+def _lose(unit: Unit, work: Work, reason: Reason, *, detail: str, error: str) -> UnitReceipt:
+    rows, counts = lost_rows(unit, work.spec.chips.size, reason, detail)
+    return _finish(unit, work, {COVERAGE: write_part(work.release, unit.id, COVERAGE, [rows])}, counts, error=error)
+
+
+def _finish(
+    unit: Unit,
+    work: Work,
+    parts: dict[str, PartEntry],
+    counts: Counter[str],
+    *,
+    error: str | None = None,
+    notes: list[str] | None = None,
+) -> UnitReceipt:
+    receipt = UnitReceipt(
+        unit=unit.id,
+        items=[item.id for item in unit.items],
+        parts=parts,
+        counts=dict(sorted(counts.items())),
+        seconds=work.pace.lap(),
+        device=work.model.encoder.device,
+        error=error,
+        notes=notes or [],
+    )
+    return write_receipt(work.release, receipt)
+
+
+def _read(unit: Unit, reading: Reading) -> Generator[ChipBlock]:
+    if unit.cells is not None:
+        return read_cells(unit.cells, unit.items, unit.window, reading)
+    (item,) = unit.items
+    check_unchanged(item)
+    return read_scene(item, reading, unit.area)
+
+
+def _ahead(blocks: Generator[ChipBlock], pace: Pace) -> Iterator[ChipBlock]:
+    """Read in a thread of its own, as far ahead of whoever takes the blocks as there is room."""
+    waiting: queue.SimpleQueue[ChipBlock | BaseException | None] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def read() -> None:
+        try:
+            with closing(blocks):  # in the thread that opened the files
+                while not stop.is_set() and (block := _next(blocks, pace)) is not None:
+                    waiting.put(block)
+            waiting.put(None)
+        except BaseException as error:  # noqa: BLE001 - handed over to the thread that takes the blocks
+            waiting.put(error)
+
+    thread = threading.Thread(target=read, name="reader", daemon=True)
+    thread.start()
+    try:
+        while (thing := waiting.get()) is not None:
+            if isinstance(thing, BaseException):
+                raise thing
+            try:
+                yield thing
+            finally:
+                pace.give_room()
+    finally:
+        stop.set()
+        _drain(waiting, thread, pace)
+
+
+def _next(blocks: Generator[ChipBlock], pace: Pace) -> ChipBlock | None:
+    """The next block, once there is room for it."""
+    pace.take_room()
+    block = None
+    try:
+        block = next(blocks, None)
+    finally:
+        if block is None:
+            pace.give_room()
+    return block
+
+
+def _drain(
+    waiting: "queue.SimpleQueue[ChipBlock | BaseException | None]", thread: threading.Thread, pace: Pace
+) -> None:
+    """Wait for a reader to end, and throw away what it has read."""
+    while thread.is_alive() or not waiting.empty():
+        try:
+            thing = waiting.get(timeout=0.05)
+        except queue.Empty:
+            continue
+        if isinstance(thing, ChipBlock):
+            pace.give_room()
+
+
+def _patch_parts(unit: Unit, work: Work) -> PatchParts:
+    outputs = work.spec.outputs
+    layers = work.model.encoder.patch_layers if isinstance(outputs.patches, Patches) else ()
+    return PatchParts(work.release, unit.id, layers, outputs.dtype)
+
+
+def _embed(block: ChipBlock, unit: Unit, work: Work, rows: _Rows, patches: PatchParts) -> None:
+    """Embed the chips of a block that can be, and add all of them to the rows."""
+    keep = np.array([n for n, reason in enumerate(block.reasons) if reason is None], dtype=np.int64)
+    tokens = np.array([DataFile(square, unit.window).token for square in block.squares])
+    batch = max(1, _BATCH_BYTES // max(1, block.pixels[:1].nbytes))
+    for start in range(0, len(keep), batch):
+        chosen = keep[start : start + batch]
+        pixels = block.pixels[start : start + batch]
+        encoded = _encode(block, pixels, chosen, work)
+        good = sound(encoded.embeddings, work.spec.outputs.dtype)
+        for n in chosen[~good]:
+            block.reasons[n] = "invalid_vector"
+            block.details[n] = "the model gave NaN, infinite, zero or constant values"
+        if good.any():
+            mine = slice(None) if good.all() else good  # pixels are not copied without need
+            kept = _Kept(chosen[mine], pixels[mine], _only(encoded, mine))
+            _add(block, kept, tokens[kept.places], work, rows=rows, patches=patches)
+    _cover(block, unit, rows)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Chips of a block that were embedded."""
+
+    places: npt.NDArray[np.int64]
+    pixels: npt.NDArray[np.float32]
+    encoded: Encoded
+
+
+def _add(
+    block: ChipBlock, kept: _Kept, tokens: npt.NDArray[np.str_], work: Work, *, rows: _Rows, patches: PatchParts
+) -> None:
+    """Add embedded chips to every table that the spec asks for."""
+    dtype = work.spec.outputs.dtype
+    pictures = None if work.thumbnails is None else work.thumbnails.draw(kept.pixels)
+    table = embedding_rows(block, kept.encoded, kept.places, work.schema, dtype, pictures=pictures)
+    _split(table, tokens, rows)
+    ids = [block.ids[n] for n in kept.places]
+    if kept.encoded.patches is not None:
+        for token in dict.fromkeys(tokens.tolist()):
+            mine = np.flatnonzero(tokens == token)
+            patches.add(token, [ids[n] for n in mine], kept.encoded.patches[mine])
+    if work.references:
+        added = reference_rows(ids, kept.encoded, dtype)
+        rows.references = [lowest([*rows.references, added], work.references)]
+
+
+def _cover(block: ChipBlock, unit: Unit, rows: _Rows) -> None:
+    rows.counts.update(reason or "embedded" for reason in block.reasons)
+    rows.coverage.append(coverage_rows(block, unit.window))
+
+
+def _split(table: pa.Table, tokens: npt.NDArray[np.str_], rows: _Rows) -> None:
+    for token in dict.fromkeys(tokens.tolist()):
+        mine = np.flatnonzero(tokens == token)
+        part = table if len(mine) == table.num_rows else table.take(mine)
+        rows.embeddings.setdefault(token, []).append(part)
+
+
+def _encode(block: ChipBlock, pixels: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64], work: Work) -> Encoded:
+    sources = (block.source[n] for n in chosen)
+    chips = ChipBatch(
+        pixels=pixels,
+        lon=block.lon[chosen],
+        lat=block.lat[chosen],
+        times=[item.acquired for item in sources if item is not None],
+        gsd=block.gsd,
+    )
+    return work.model.encode(chips)
+
+
+def _only(encoded: Encoded, mine: slice | npt.NDArray[np.bool_]) -> Encoded:
+    return Encoded(
+        embeddings=encoded.embeddings[mine],
+        loss=None if encoded.loss is None else encoded.loss[mine],
+        patches=None if encoded.patches is None else encoded.patches[mine],
+    )

@@ -1,0 +1,1 @@
+"""Read pixels: raster files, strips and warps."""

@@ -1,0 +1,122 @@
+"""Chips on their way from pixels to rows."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from clay_publish.errors import ImageryError
+from clay_publish.geo.utm_zones import Square
+from clay_publish.producer.imagery.sentinel2_offset import OffsetWatch
+from clay_publish.producer.sources.item import SourceItem
+from clay_publish.spec.models import ChipSpec
+from clay_publish.spec.sensors import BandStatistics, Sensor
+
+_ROUNDING = 1e-6
+_LARGEST_REFLECTANCE = 10
+_FLOOR = 1e-10
+"""Linear power at and below zero, before decibels (Clay's training)."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What every image is read for."""
+
+    sensor: Sensor
+    bands: tuple[BandStatistics, ...]
+    """The bands the encoder takes, in its order."""
+    rules: ChipSpec
+    threads: int
+    """Files read at the same time."""
+    offsets: OffsetWatch = field(default_factory=OffsetWatch)
+
+
+@dataclass
+class ChipBlock:
+    """Some chips that were read together; arrays have one entry a chip."""
+
+    ids: list[str]
+    epsg: int | None
+    rows: npt.NDArray[np.int32]
+    cols: npt.NDArray[np.int32]
+    geometry: npt.NDArray[np.object_]
+    """Footprints, OGC:CRS84."""
+    lon: npt.NDArray[np.float64]
+    lat: npt.NDArray[np.float64]
+    gsd: float
+    """Metres: ground size of the pixels."""
+    squares: list[Square]
+    """Which published file each belongs to."""
+    reasons: list[str | None]
+    """Why a chip cannot be embedded; None where it can."""
+    details: list[str | None]
+    """What the reader of the coverage table should know of it."""
+    pixels: npt.NDArray[np.float32]
+    """[k, bands, size, size] of the k chips without a reason, normalised; 0 where there is no data."""
+    valid_fraction: npt.NDArray[np.float32]
+    cloud_fraction: npt.NDArray[np.float32]
+    """NaN where there is no mask."""
+    source: list[SourceItem | None]
+    """The image a chip's date is taken from."""
+    item_ids: list[tuple[str, ...]]
+    """Images that gave pixels; of a missing chip, those that were tried."""
+
+
+def normalise(
+    values: npt.NDArray[np.generic],
+    valid: npt.NDArray[np.bool_],
+    statistics: BandStatistics,
+    *,
+    offset: float,
+    decibels: bool,
+) -> npt.NDArray[np.float32]:
+    """(value + offset − mean) / std, unclipped; 0, the mean, where there is no data.
+
+    With `decibels`, linear power becomes 10·log10, what is ≤ 0 counting as 1e-10.
+    """
+    raw = values.astype(np.float32)
+    if decibels:
+        raw = 10 * np.log10(np.where(valid & (raw > _FLOOR), raw, np.float32(_FLOOR)))
+    else:
+        raw += np.float32(offset)
+    raw -= np.float32(statistics.mean)
+    raw /= np.float32(statistics.std)
+    raw[~valid] = 0
+    if not np.isfinite(raw).all():
+        raise ImageryError(f"band {statistics.name}", "has values that overflow", "finite numbers")
+    return raw
+
+
+def check_numbers(values: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_], sensor: Sensor, where: str) -> None:
+    """Refuse reflectances where digital numbers are expected: the statistics would not fit them.
+
+    Raises:
+        ImageryError: real numbers, none of them above 10.
+    """
+    if sensor.decibels or not np.issubdtype(values.dtype, np.floating) or not valid.any():
+        return
+    largest = float(values[valid].astype(np.float64).max())
+    if largest <= _LARGEST_REFLECTANCE:
+        raise ImageryError(
+            where, f"has real numbers up to {largest:g}", "digital numbers as the sensor's archive has them"
+        )
+
+
+def judge(valid: float, cloud: float, rules: ChipSpec) -> tuple[str, str] | tuple[None, None]:
+    """Why a chip is not embedded, and the number that says so.
+
+    Args:
+        valid: share of its pixels that are valid.
+        cloud: share under cloud; NaN, no mask, is not too much.
+        rules: `max_nodata` and `max_cloud` of the spec.
+    """
+    if valid == 0 or valid < 1 - rules.max_nodata - _ROUNDING:
+        return "nodata", f"{valid:.3f} of the pixels are valid"
+    if cloud > rules.max_cloud + _ROUNDING:
+        return "cloud", f"{cloud:.3f} of the pixels are under cloud"
+    return None, None
+
+
+def cut(strip: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.generic]:
+    """[rows = size, n·size] → [n, size, size] without copying."""
+    return strip.reshape(size, -1, size).swapaxes(0, 1)

@@ -1,0 +1,265 @@
+"""Opening images safely and reading their bands, each byte once."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.env import set_gdal_config
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as Block
+
+from clay_publish.errors import ImageryError
+from clay_publish.producer.imagery.remote import Refusal, look, patiently, public_name, refusal, signed
+from clay_publish.producer.sources.item import BandFile, RasterGrid
+
+GDAL = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_CONNECTTIMEOUT": 10,
+    "GDAL_HTTP_TIMEOUT": 60,
+    "GDAL_HTTP_LOW_SPEED_TIME": 30,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1000,
+    "GDAL_NUM_THREADS": 1,  # files are read in parallel instead
+    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/",  # a damaged answer must not outlive the handle that got it
+}
+BLOCK_CACHE = 64 << 20
+"""Bytes of decoded blocks that GDAL keeps, for the whole process: a warp reads around its edges."""
+DRIVERS = ("GTiff", "JP2OpenJPEG")
+MAX_PIXELS = 4_000_000_000
+"""A claim beyond this is a bomb: the largest real scenes have a few hundred million."""
+MAX_BLOCK_BYTES = 256 << 20
+"""A block decodes whole; a larger one would not fit the memory that is promised."""
+
+_FAILURES = (RasterioError, OSError)
+T = TypeVar("T")
+
+
+def session() -> rasterio.Env:
+    """GDAL's settings for reading; they hold in the thread that enters them."""
+    # No option of the environment: of two threads that enter one and then the other, the first to leave would give the
+    # second what the first had found, a twentieth of the machine's memory.
+    set_gdal_config("GDAL_CACHEMAX", BLOCK_CACHE)
+    return rasterio.Env(**GDAL)
+
+
+def readers(threads: int) -> ThreadPoolExecutor:
+    """Threads that read, each with GDAL's settings."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="reader", initializer=lambda: session().__enter__())
+
+
+def gdal_path(file: BandFile) -> str:
+    """What GDAL opens: a local file, or a file on a server; never a virtual chain.
+
+    Raises:
+        ImageryError: the href is of another kind, or one that a remote catalog may not name.
+    """
+    href = file.href
+    if href.startswith(("/vsicurl/http", "/vsis3/")):
+        href = href.removeprefix("/vsicurl/").replace("/vsis3/", "s3://", 1)
+    if href.startswith(("http://", "https://")):
+        return f"/vsicurl/{look(signed(href), file.origin).url}"
+    if href.startswith("s3://"):
+        return href.replace("s3://", "/vsis3/", 1)
+    path = href.removeprefix("file://")
+    if "://" in path or path.startswith(("/vsi", "<")) or "\0" in path or re.match(r"[A-Za-z0-9_]{2,}:", path):
+        raise ImageryError(_name(file), "has no address an image may have", "a local path, http(s):// or s3://")
+    if file.origin is not None:
+        raise ImageryError(_name(file), "is a local file, named by a remote catalog", "an http(s):// or s3:// address")
+    if not os.path.isfile(path):  # noqa: PTH113 - the href may be no path at all
+        raise ImageryError(_name(file), "does not exist", "an image file")
+    return path
+
+
+class ImageFile:
+    """One open file; opened anew where a server lets a read down."""
+
+    def __init__(self, file: BandFile) -> None:
+        self._file, self._path = file, gdal_path(file)
+        self.where = _name(file)
+        """What messages call it; they are published, so no path and no signature is in it."""
+        self.remote = self._path.startswith(("/vsicurl/", "/vsis3/"))
+        self._refusal: Refusal | None = None
+        self.dataset: Any = None
+        self.alphas: list[int] = []
+        """Indexes of its alpha bands."""
+        opened = self.attempt(lambda: self.dataset, "opened")
+        if opened.width * opened.height > MAX_PIXELS:
+            size = f"{opened.width} × {opened.height}"
+            self.close()
+            raise ImageryError(self.where, f"claims {size} pixels", f"at most {MAX_PIXELS}")
+
+    def attempt(self, do: Callable[[], T], doing: str) -> T:
+        """Do something with `dataset`; on a server's file a few times, if need be.
+
+        Raises:
+            ImageryError: it fails still. The message has the library's words, without the address.
+        """
+
+        def whole() -> T:
+            if self.dataset is None:
+                self.dataset = rasterio.DatasetReader(self._path, driver=list(DRIVERS))
+                # Asked at once: after a read that failed, GDAL answers with that failure, were it another file's.
+                kinds = enumerate(self.dataset.colorinterp, start=1)
+                self.alphas = [index for index, kind in kinds if kind is ColorInterp.alpha]
+            return do()
+
+        try:
+            return patiently(whole, self.close, _FAILURES, self._hopeless) if self.remote else whole()
+        except _FAILURES as error:
+            if self._refusal is not None:
+                found = f"cannot be {doing} (the server answers {self._refusal.words})"
+                raise ImageryError(self.where, found) from error
+            expected = "a GeoTIFF or JPEG 2000 image" if self.dataset is None else "a whole, undamaged image"
+            raise ImageryError(self.where, f"cannot be {doing} ({self._words(error)})", expected) from error
+
+    def _hopeless(self) -> bool:
+        if self._path.startswith("/vsicurl/"):
+            self._refusal = refusal(self._path.removeprefix("/vsicurl/"))
+        return self._refusal is not None and self._refusal.final
+
+    def _words(self, error: Exception) -> str:
+        text = " ".join(str(error.__cause__ or error).split())
+        for form in (self._path, self._path.removeprefix("/vsicurl/"), self._file.href):
+            text = text.replace(form, public_name(self._file.href))
+        return text
+
+    def close(self) -> None:
+        """Close it; the next attempt opens it again."""
+        if self.dataset is not None:
+            self.dataset.close()
+            self.dataset = None
+
+
+@dataclass
+class OpenBand:
+    """One band of an open file."""
+
+    file: ImageFile
+    index: int
+    nodata: float | None
+    has_mask: bool
+    """Whether the file has a mask or alpha band for all of its bands."""
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return self.file.where
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self.file.dataset.height)
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self.file.dataset.width)
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block: what is decoded together."""
+        return int(self.file.dataset.block_shapes[self.index - 1][0])
+
+    @property
+    def block_columns(self) -> int:
+        """Columns of a block."""
+        return int(self.file.dataset.block_shapes[self.index - 1][1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the raw values."""
+        dtype: np.dtype[Any] = np.dtype(self.file.dataset.dtypes[self.index - 1])
+        return dtype
+
+    def read(self, top: int, left: int, rows: int, columns: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Raw values and where they are data; both of shape [rows, columns].
+
+        Raises:
+            ImageryError: the file is truncated or corrupt there.
+        """
+        window = Block(left, top, columns, rows)
+        place = f"read at rows {top} to {top + rows}, columns {left} to {left + columns}"
+        values = self.file.attempt(lambda: self.file.dataset.read(self.index, window=window), place)
+        if self.has_mask:
+            valid = self.file.attempt(lambda: self.file.dataset.dataset_mask(window=window), place) != 0
+        else:
+            valid = np.ones(values.shape, dtype=bool)
+        if self.nodata is not None:
+            valid &= values != self.nodata
+        if np.issubdtype(values.dtype, np.floating):
+            valid &= np.isfinite(values)
+        return values, valid
+
+
+@contextmanager
+def open_bands(files: Sequence[BandFile], nodata: float | None) -> Iterator[list[OpenBand]]:
+    """Open every band, each file once.
+
+    Args:
+        files: the bands to open.
+        nodata: the sensor's nodata value, used where neither the file nor the item states one.
+
+    Raises:
+        ImageryError: an href of a forbidden kind, a file that is missing, of another format, without georeference,
+            with too few bands, or too large to be true.
+    """
+    with session(), ExitStack() as stack:
+        opening: dict[str, Future[ImageFile]] = {}
+        with readers(max(1, len(files))) as pool:  # each waits for a server a few times
+            for file in files:
+                if file.href not in opening:
+                    opening[file.href] = pool.submit(ImageFile, file)
+        for opened in opening.values():
+            if opened.exception() is None:
+                stack.callback(opened.result().close)
+        yield [_band(opening[file.href].result(), file, nodata) for file in files]
+
+
+def _band(image: ImageFile, file: BandFile, nodata: float | None) -> OpenBand:
+    dataset, index = image.dataset, file.index or 1
+    if index > dataset.count or (file.index is None and dataset.count > 1 and file.band != "mask"):
+        raise ImageryError(image.where, f"has {dataset.count} bands", f"band {index} to be {file.band}")
+    if np.dtype(dataset.dtypes[index - 1]).kind not in "uif":
+        raise ImageryError(image.where, f"has {dataset.dtypes[index - 1]} pixels", "integers or real numbers")
+    rows, columns = dataset.block_shapes[index - 1]
+    size = rows * columns * np.dtype(dataset.dtypes[index - 1]).itemsize
+    if size > MAX_BLOCK_BYTES:
+        raise ImageryError(
+            image.where, f"has blocks of {size >> 20} MiB", f"at most {MAX_BLOCK_BYTES >> 20} MiB a block"
+        )
+    stated = dataset.nodatavals[index - 1]
+    if stated is None:
+        stated = file.nodata
+    has_mask = MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1]
+    if stated is None and not has_mask:
+        stated = nodata
+    return OpenBand(image, index, stated, has_mask)
+
+
+def _name(file: BandFile) -> str:
+    return f"asset {file.asset} ({public_name(file.href)})"
+
+
+def grid_of(band: OpenBand) -> RasterGrid:
+    """The pixel grid of an open band.
+
+    Raises:
+        ImageryError: it has no reference system or no transform.
+    """
+    dataset = band.file.dataset
+    if dataset.crs is None or dataset.transform.is_identity:
+        points = len(dataset.gcps[0])
+        hint = f"only {points} ground control points" if points else "no reference system or transform"
+        raise ImageryError(band.where, f"has {hint}", "a georeferenced image")
+    code = dataset.crs.to_epsg()
+    crs = f"EPSG:{code}" if code is not None else dataset.crs.to_wkt()
+    return RasterGrid(crs, dataset.height, dataset.width, tuple(dataset.transform)[:6])

@@ -1,0 +1,166 @@
+"""Row strips of an image on its finest grid: every block of every band is read and decoded once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from clay_publish.errors import ImageryError
+from clay_publish.producer.imagery.raster import OpenBand, grid_of, readers
+from clay_publish.producer.sources.item import RasterGrid
+
+Bools = npt.NDArray[np.bool_]
+_SAME = 1e-3
+"""Pixels by which two statements of the same grid may differ."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows of an image, all bands on the finest grid."""
+
+    top: int
+    """First row."""
+    left: int
+    """First column."""
+    values: list[npt.NDArray[np.generic]]
+    """Raw values by band, each [rows, columns] in the file's own type."""
+    valid: list[Bools]
+    """Where each band has data."""
+
+
+class _BandRows:
+    """Rows of one band in growing order, read in whole blocks, kept as long as they are needed."""
+
+    def __init__(self, band: OpenBand, fine: RasterGrid, left: int, right: int) -> None:
+        self.band = band
+        grid = grid_of(band)
+        self._rows = _nearest(fine.transform[5], fine.transform[4], fine.height, grid.transform[5], grid.transform[4])
+        columns = _nearest(fine.transform[2], fine.transform[0], fine.width, grid.transform[2], grid.transform[0])
+        self._columns = columns[left:right]
+        inside = self._columns[(self._columns >= 0) & (self._columns < band.width)]
+        self._left = int(inside.min()) if len(inside) else 0
+        self._width = int(inside.max()) + 1 - self._left if len(inside) else 0
+        self._top = 0
+        self._values: npt.NDArray[np.generic] | None = None
+        self._valid: Bools | None = None
+
+    def strip(self, top: int, bottom: int) -> tuple[npt.NDArray[np.generic], Bools]:
+        """Rows `top` to `bottom` of the fine grid, by nearest neighbour; outside the band nothing is valid."""
+        rows = self._rows[top:bottom]
+        inside = rows[(rows >= 0) & (rows < self.band.height)]
+        dtype = self.band.dtype
+        if not len(inside) or not self._width:
+            shape = (len(rows), len(self._columns))
+            return np.zeros(shape, dtype=dtype), np.zeros(shape, dtype=bool)
+        values, valid = self._need(int(inside.min()), int(inside.max()) + 1)
+        at = np.clip(rows - self._top, 0, len(values) - 1)
+        across = np.clip(self._columns - self._left, 0, self._width - 1)
+        taken = _take(values, at, across), _take(valid, at, across)
+        taken[1][(rows < 0) | (rows >= self.band.height)] = False
+        taken[1][:, (self._columns < 0) | (self._columns >= self.band.width)] = False
+        return taken
+
+    def _need(self, first: int, last: int) -> tuple[npt.NDArray[np.generic], Bools]:
+        """Have rows `first` to `last` of the band's own grid at hand."""
+        if self._values is None or self._valid is None:
+            step = self.band.block_rows
+            self._top = first // step * step
+            self._values, self._valid = self._read(self._top, last)
+        end = self._top + len(self._values)
+        if last > end:
+            more_values, more_valid = self._read(end, last)
+            keep = min(max(first - self._top, 0), len(self._values))
+            self._values = np.concatenate([self._values[keep:], more_values])
+            self._valid = np.concatenate([self._valid[keep:], more_valid])
+            self._top += keep
+        return self._values, self._valid
+
+    def _read(self, first: int, last: int) -> tuple[npt.NDArray[np.generic], Bools]:
+        step = self.band.block_rows
+        stop = min(-(-last // step) * step, self.band.height)
+        return self.band.read(first, self._left, stop - first, self._width)
+
+
+def _take(values: npt.NDArray[np.generic], rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> npt.NDArray:  # type: ignore[type-arg]
+    """Rows and columns by index; a plain slice, where they are consecutive."""
+    whole = _consecutive(rows) and _consecutive(columns)
+    if whole:
+        return values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
+    return values[rows][:, columns]
+
+
+def _consecutive(index: npt.NDArray[np.int64]) -> bool:
+    return bool(index[-1] - index[0] + 1 == len(index) and (np.diff(index) == 1).all())
+
+
+def _nearest(origin: float, step: float, count: int, other_origin: float, other_step: float) -> npt.NDArray[np.int64]:
+    """For each of `count` pixels, which pixel of the other axis holds its centre."""
+    centres = origin + (np.arange(count) + 0.5) * step
+    found: npt.NDArray[np.int64] = np.floor((centres - other_origin) / other_step + 1e-9).astype(np.int64)
+    return found
+
+
+def fine_grid(bands: list[OpenBand], stated: RasterGrid | None) -> RasterGrid:
+    """The grid of the finest band, after making sure that all bands can be brought to it.
+
+    Raises:
+        ImageryError: bands in different reference systems, rotated or upside-down images, or a grid that is not the
+            one the item states.
+    """
+    grids = [grid_of(band) for band in bands]
+    for band, grid in zip(bands, grids, strict=True):
+        _, b, _, d, e, _ = grid.transform
+        if b or d or e >= 0:
+            raise ImageryError(
+                band.where, "is rotated or upside down", "a north-up image", "The utm layout takes it as it is."
+            )
+        if grid.crs != grids[0].crs:
+            raise ImageryError(band.where, f"is in {grid.crs[:60]}", f"{grids[0].crs[:60]} like {bands[0].where}")
+    finest = min(range(len(grids)), key=lambda place: grids[place].pixel)
+    if stated is not None and not _same(stated, grids[finest]):
+        raise ImageryError(
+            bands[finest].where,
+            f"has {_words(grids[finest])}",
+            f"{_words(stated)}, as the item says",
+            "Mend the item's proj:shape and proj:transform, or exclude it.",
+        )
+    return grids[finest]
+
+
+def _same(stated: RasterGrid, found: RasterGrid) -> bool:
+    if (stated.height, stated.width) != (found.height, found.width):
+        return False
+    tolerance = _SAME * found.pixel * max(found.height, found.width)
+    return all(
+        abs(mine - theirs) <= (tolerance if place in {2, 5} else _SAME * found.pixel / max(found.height, found.width))
+        for place, (mine, theirs) in enumerate(zip(stated.transform, found.transform, strict=True))
+    )
+
+
+def _words(grid: RasterGrid) -> str:
+    a, _, c, _, e, f = grid.transform
+    return f"{grid.width} × {grid.height} pixels of {a:g} × {-e:g} from {c:.10g}, {f:.10g}"
+
+
+def strips(
+    bands: list[OpenBand], fine: RasterGrid, *, rows: int, left: int, right: int, threads: int
+) -> Iterator[Strip]:
+    """Strips of `rows` rows over columns `left` to `right`, top to bottom; what remains at the lower edge is left out.
+
+    Bands that are coarser, or that start elsewhere, are brought to the fine grid by nearest neighbour.
+    """
+    rows_of = [_BandRows(band, fine, left, right) for band in bands]
+    files = list({id(reader.band.file): None for reader in rows_of})
+    groups = [[n for n, r in enumerate(rows_of) if id(r.band.file) == file] for file in files]
+    with readers(min(threads, len(groups))) as pool:
+        for top in range(0, fine.height - rows + 1, rows):
+
+            def read(group: list[int], top: int = top) -> list[tuple[npt.NDArray[np.generic], Bools]]:
+                return [rows_of[n].strip(top, top + rows) for n in group]  # a handle serves one thread at a time
+
+            found: dict[int, tuple[npt.NDArray[np.generic], Bools]] = {}
+            for group, read_bands in zip(groups, pool.map(read, groups), strict=True):
+                found.update(zip(group, read_bands, strict=True))
+            in_order = [found[n] for n in range(len(rows_of))]
+            yield Strip(top, left, [values for values, _ in in_order], [valid for _, valid in in_order])

@@ -1,0 +1,1 @@
+"""Chip layouts: scene and utm."""

@@ -1,0 +1,216 @@
+"""The `scene` layout: every image cut on its own pixel grid, no resampling of its finest band, whole chips only."""
+
+import hashlib
+import math
+import re
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from clay_publish.geo.footprints import centres, footprints
+from clay_publish.geo.utm_zones import squares_of
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, check_numbers, cut, judge, normalise
+from clay_publish.producer.imagery.raster import OpenBand, grid_of, open_bands
+from clay_publish.producer.imagery.strips import Strip, fine_grid, strips
+from clay_publish.producer.sources.item import ItemMask, RasterGrid, SourceItem, ground_size
+from clay_publish.spec.sensors import CloudMask
+
+RESAMPLING = "bands coarser than the finest one are brought to its grid by nearest neighbour"
+MEMORY = 1 << 27
+"""Bytes a reader may hold, whatever the size of the scene; two of them are at work at a time."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SceneChips:
+    """Where the chips of an image lie."""
+
+    item: SourceItem
+    grid: RasterGrid
+    size: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of whole chips; what remains at the lower edge is left out."""
+        return self.grid.height // self.size
+
+    @property
+    def columns(self) -> int:
+        """Columns of whole chips."""
+        return self.grid.width // self.size
+
+    @property
+    def epsg(self) -> int | None:
+        """EPSG code of the image, where it has one."""
+        return int(self.grid.crs.removeprefix("EPSG:")) if self.grid.crs.startswith("EPSG:") else None
+
+    def ids(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> list[str]:
+        """Ids of chips: grid, item, row, column, period."""
+        head = f"scene-{self.size}px_{safe_name(self.item.id)}"
+        tail = self.item.window.token
+        return [f"{head}_{row}_{col}_{tail}" for row, col in zip(rows.tolist(), cols.tolist(), strict=True)]
+
+    def corners(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> Floats:
+        """[n, 4, 2]: upper left, lower left, lower right, upper right, in the CRS of the image."""
+        a, b, c, d, e, f = self.grid.transform
+        column = (cols[:, None] + np.array([0, 0, 1, 1])) * self.size
+        row = (rows[:, None] + np.array([0, 1, 1, 0])) * self.size
+        return np.stack([a * column + b * row + c, d * column + e * row + f], axis=-1)
+
+    def centres(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> tuple[Floats, Floats]:
+        """Longitude and latitude of the middle of the pixels."""
+        middle = self.corners(rows, cols).mean(axis=1)
+        return centres(self.grid.crs, middle[:, 0], middle[:, 1])
+
+    def footprints(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> npt.NDArray[np.object_]:
+        """True footprints, OGC:CRS84."""
+        return footprints(self.grid.crs, self.corners(rows, cols))
+
+    def all(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Row and column of every whole chip, row by row."""
+        row, col = np.divmod(np.arange(self.rows * self.columns, dtype=np.int32), np.int32(max(self.columns, 1)))
+        return row, col
+
+
+def safe_name(text: str) -> str:
+    """An id as part of a file name or chip id: other characters replaced, a digest added where anything changed."""
+    safe = _UNSAFE.sub("-", text)[:100]
+    return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+def inside(area: shapely.Geometry | None, lon: Floats, lat: Floats) -> npt.NDArray[np.bool_]:
+    """Which centres lie in the area; all of them where there is none."""
+    if area is None:
+        return np.ones(len(lon), dtype=bool)
+    return np.asarray(shapely.intersects_xy(area, lon, lat))
+
+
+def read_scene(item: SourceItem, reading: Reading, area: shapely.Geometry | None) -> Generator[ChipBlock]:
+    """Chips of an image, a row of chips at a time and at most `MEMORY` bytes at once.
+
+    Raises:
+        ImageryError: the image cannot be opened or read, or is not what its item says.
+    """
+    files = [next(f for f in item.bands if f.band == band.name) for band in reading.bands]
+    wanted = [*files, *([item.mask.file] if item.mask is not None else [])]
+    with open_bands(wanted, reading.sensor.nodata) as opened:
+        if item.mask is not None:
+            opened[-1].nodata = None  # what its values mean is the mask's own business
+        fine = fine_grid(opened[: len(files)], item.grid)
+        scene = SceneChips(item, fine, reading.rules.size)
+        for left, right in _panels(opened, scene):
+            for strip in strips(opened, fine, left=left, right=right, rows=scene.size, threads=reading.threads):
+                block = _block(strip, scene, reading, area)
+                if block is not None:
+                    yield block
+
+
+def _panels(opened: list[OpenBand], scene: SceneChips) -> Iterator[tuple[int, int]]:
+    """Column ranges of whole chips so that strips of all bands stay within memory."""
+    deepest = max(band.block_rows for band in opened) + scene.size
+    a_column = sum((deepest * band.dtype.itemsize + scene.size * 9) for band in opened)
+    most = max(1, int(MEMORY // (2 * a_column * scene.size)))
+    even = math.ceil(scene.columns / math.ceil(scene.columns / most))
+    # A panel that ends where blocks do has none of them decoded twice.
+    block = max(band.block_columns * grid_of(band).pixel / scene.grid.pixel for band in opened) / scene.size
+    chips = math.ceil(even / block) * round(block) if 1 <= block <= even else even
+    for first in range(0, scene.columns, chips):
+        yield first * scene.size, min(first + chips, scene.columns) * scene.size
+
+
+def _block(strip: Strip, scene: SceneChips, reading: Reading, area: shapely.Geometry | None) -> ChipBlock | None:
+    sensor, bands, rules = reading.sensor, reading.bands, reading.rules
+    size, item = scene.size, scene.item
+    count = strip.values[0].shape[1] // size
+    cols = np.arange(count, dtype=np.int32) + np.int32(strip.left // size)
+    rows = np.full(count, strip.top // size, dtype=np.int32)
+    lon, lat = scene.centres(rows, cols)
+    mine = np.flatnonzero(inside(area, lon, lat))
+    if not len(mine):
+        return None
+    reading.offsets.look(item, strip.values[: len(bands)], strip.valid[: len(bands)])
+    for band, values, has in zip(bands, strip.values, strip.valid, strict=False):
+        check_numbers(values, has, sensor, f"band {band.name}")
+    everywhere = np.logical_and.reduce(strip.valid[: len(bands)])
+    valid = _share(cut(everywhere, size))
+    cloud = _cloud(strip, item.mask, len(bands), size)
+    verdicts = [judge(v, c, rules) for v, c in zip(valid[mine].tolist(), cloud[mine].tolist(), strict=True)]
+    kept = mine[[reason is None for reason, _ in verdicts]]
+    pixels = np.empty((len(kept), len(bands), size, size), dtype=np.float32)
+    if len(kept):
+        for place, band in enumerate(bands):
+            whole = normalise(strip.values[place], everywhere, band, offset=item.offset, decibels=sensor.decibels)
+            pixels[:, place] = cut(whole, size)[kept]
+    rows, cols = rows[mine], cols[mine]
+    return ChipBlock(
+        ids=scene.ids(rows, cols),
+        epsg=scene.epsg,
+        rows=rows,
+        cols=cols,
+        geometry=scene.footprints(rows, cols),
+        lon=lon[mine],
+        lat=lat[mine],
+        gsd=ground_size(scene.grid, strip.top + size / 2),
+        squares=squares_of(lon[mine], lat[mine]),
+        reasons=[reason for reason, _ in verdicts],
+        details=[detail for _, detail in verdicts],
+        pixels=pixels,
+        valid_fraction=valid[mine],
+        cloud_fraction=cloud[mine],
+        source=[item] * len(mine),
+        item_ids=[(item.id,)] * len(mine),
+    )
+
+
+def lost_scene(scene: SceneChips, area: shapely.Geometry | None, reason: str, detail: str) -> ChipBlock:
+    """Every chip that an image was expected to give and does not."""
+    rows, cols = scene.all()
+    lon, lat = scene.centres(rows, cols)
+    mine = inside(area, lon, lat)
+    rows, cols, lon, lat = rows[mine], cols[mine], lon[mine], lat[mine]
+    count = len(rows)
+    return ChipBlock(
+        ids=scene.ids(rows, cols),
+        epsg=scene.epsg,
+        rows=rows,
+        cols=cols,
+        geometry=scene.footprints(rows, cols),
+        lon=lon,
+        lat=lat,
+        gsd=ground_size(scene.grid, scene.grid.height / 2),
+        squares=squares_of(lon, lat),
+        reasons=[reason] * count,
+        details=[detail] * count,
+        pixels=np.empty((0, 0, scene.size, scene.size), dtype=np.float32),
+        valid_fraction=np.zeros(count, dtype=np.float32),
+        cloud_fraction=np.full(count, np.nan, dtype=np.float32),
+        source=[scene.item] * count,
+        item_ids=[(scene.item.id,)] * count,
+    )
+
+
+def _cloud(strip: Strip, mask: ItemMask | None, place: int, size: int) -> npt.NDArray[np.float32]:
+    count = strip.values[0].shape[1] // size
+    if mask is None or len(strip.values) <= place:
+        return np.full(count, np.nan, dtype=np.float32)
+    under = cloudy(strip.values[place], mask.values) & strip.valid[place]
+    return _share(cut(under, size))
+
+
+def _share(chips: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """[n, size, size] of truth values → the share of true ones, [n]."""
+    return np.asarray(np.count_nonzero(chips, axis=(1, 2)) / chips[0].size, dtype=np.float32)
+
+
+def cloudy(values: npt.NDArray[np.generic], mask: CloudMask) -> npt.NDArray[np.bool_]:
+    """Which values of a mask mean cloud or cloud shadow."""
+    if mask.bits:
+        bits = sum(1 << bit for bit in mask.cloudy)
+        fill = values == 1  # bit 0 alone: no data
+        return np.asarray((np.bitwise_and(values.astype(np.int64), bits) != 0) & ~fill, dtype=bool)
+    return np.isin(values, list(mask.cloudy))

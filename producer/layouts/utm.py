@@ -1,0 +1,316 @@
+"""The `utm` layout: the Earth cut once, and for every cell and window the best acquisition."""
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from rasterio.enums import Resampling
+
+from clay_publish.errors import ImageryError
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.geo.utm_zones import SQUARE, Square
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, check_numbers, judge, normalise
+from clay_publish.producer.imagery.remote import SourceChangedError
+from clay_publish.producer.imagery.warp import Canvas, Images, Layer, images
+from clay_publish.producer.layouts.scene import cloudy
+from clay_publish.producer.sources.item import SourceItem
+from clay_publish.spec.models import ChipSpec
+from clay_publish.windows import Window
+
+SUPERBLOCK = 1200
+"""Pixels a side, at most, of what is warped in one go."""
+
+Ints = npt.NDArray[np.int64]
+T = TypeVar("T", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the cells of a square are cut into superblocks; the same whichever of them are asked for."""
+
+    square: Square
+    row: int
+    """First row of the square's cells."""
+    col: int
+    """First column."""
+    count: int
+    """Rows of cells, at most one more than there are."""
+    side: int
+    """Rows and columns of cells in a superblock."""
+
+    @classmethod
+    def of(cls, grid: UtmGrid, square: Square, size: int) -> "Cut":
+        """Even superblocks of at most `SUPERBLOCK` pixels; a cell belongs to the square that holds its centre."""
+        row, col = (math.ceil(place * SQUARE / grid.cell - 0.5) for place in (square.row, square.column))
+        count = math.ceil(SQUARE / grid.cell)
+        blocks = math.ceil(count * size / max(SUPERBLOCK, size))
+        return cls(square, row, col, count, math.ceil(count / blocks))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of one square that a unit is asked for."""
+
+    grid: UtmGrid
+    cut: Cut
+    rows: Ints
+    cols: Ints
+    excluded: tuple[SourceItem, ...]
+    """Images left out as known to be bad: they explain cells without imagery."""
+
+
+@dataclass(frozen=True)
+class _Acquisition:
+    """Images of one acquisition: only these may be mosaicked."""
+
+    items: tuple[SourceItem, ...]
+
+    @property
+    def first(self) -> SourceItem:
+        return self.items[0]
+
+    def distance(self, window: Window) -> float:
+        """Seconds from the middle of the window."""
+        return abs((self.first.acquired - window.middle).total_seconds())
+
+
+@dataclass
+class _Cell:
+    """What becomes of one cell."""
+
+    candidates: list[int]
+    """Acquisitions still to be tried, the best first."""
+    reason: str | None = "no_imagery"
+    detail: str | None = None
+    tried: list[str] = field(default_factory=list)
+    valid: float = 0.0
+    cloud: float = float("nan")
+    source: SourceItem | None = None
+    used: tuple[str, ...] = ()
+
+
+def read_cells(cells: Cells, items: tuple[SourceItem, ...], window: Window, reading: Reading) -> Generator[ChipBlock]:
+    """Chips of a unit's cells, one superblock at a time.
+
+    A superblock is warped whole and always the same one for a cell, so that a chip's pixels do not depend on which
+    other cells were asked for.
+    """
+    cut = cells.cut
+    down, right = (cells.rows - cut.row) // cut.side, (cells.cols - cut.col) // cut.side
+    order = np.lexsort((cells.cols, cells.rows, right, down))
+    blocks = groupby(order.tolist(), key=lambda n: (int(down[n]), int(right[n])))
+    acquisitions = acquisitions_of(items)
+    names = tuple(band.name for band in reading.bands)
+    with images(names, reading.sensor.nodata, reading.threads) as opened:
+        for (block_row, block_col), members in blocks:
+            canvas = _canvas(cells, reading.rules, cut.row + block_row * cut.side, cut.col + block_col * cut.side)
+            yield _Piece(cells, canvas, np.array(list(members)), acquisitions, reading, opened).read(window)
+
+
+def acquisitions_of(items: tuple[SourceItem, ...]) -> list[_Acquisition]:
+    """Images by acquisition, in the order of their first id."""
+    ordered = sorted(items, key=lambda item: (item.acquisition, item.id))
+    found = [_Acquisition(tuple(group)) for _, group in groupby(ordered, key=lambda item: item.acquisition)]
+    return sorted(found, key=lambda acquisition: acquisition.first.id)
+
+
+def _canvas(cells: Cells, rules: ChipSpec, row: int, col: int) -> Canvas:
+    """The pixels of a superblock from its south-western cell."""
+    epsg, side = cells.cut.square.epsg, cells.cut.side
+    west, _, _, _ = cells.grid.bounds(epsg, row, col)[0]
+    _, _, _, north = cells.grid.bounds(epsg, row + side - 1, col)[0]
+    pixels = side * rules.size
+    return Canvas(epsg, float(west), float(north), cells.grid.cell / rules.size, pixels, pixels)
+
+
+@dataclass
+class _Piece:
+    """One superblock: its cells, and the acquisitions that may fill them."""
+
+    cells: Cells
+    canvas: Canvas
+    members: Ints
+    acquisitions: list[_Acquisition]
+    reading: Reading
+    opened: Images
+    found: list[_Cell] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rows, self.cols = self.cells.rows[self.members], self.cells.cols[self.members]
+        self.outlines = self.cells.grid.footprints(self.canvas.epsg, self.rows, self.cols)
+        self.lon, self.lat = self.cells.grid.centers(self.canvas.epsg, self.rows, self.cols)
+        self.found = [_Cell([]) for _ in self.rows]
+        size = self.reading.rules.size
+        # The system gives memory to zeros once they are written to.
+        self.pixels = np.zeros((len(self.rows), len(self.reading.bands), size, size), dtype=np.float32)
+
+    def read(self, window: Window) -> ChipBlock:
+        """Choose and read: acquisitions in each cell's order until one gives enough."""
+        clouds = self._rank(window)
+        while waiting := [n for n, cell in enumerate(self.found) if cell.candidates and cell.reason is not None]:
+            wanted: dict[int, list[int]] = {}
+            for n in waiting:
+                wanted.setdefault(self.found[n].candidates.pop(0), []).append(n)
+            for number, places in sorted(wanted.items()):
+                self._try(number, places, clouds[number])
+        return self._block(window)
+
+    def _rank(self, window: Window) -> list[npt.NDArray[np.float64]]:
+        """Order each cell's candidates: least cloud, nearest to the window's middle, then id.
+
+        Returns:
+            The share of cloud by acquisition and cell.
+        """
+        clouds = []
+        for number, acquisition in enumerate(self.acquisitions):
+            touches = np.zeros(len(self.rows), dtype=bool)
+            for item in acquisition.items:
+                touches |= _touches(item, self.outlines)
+            for n in np.flatnonzero(touches).tolist():
+                self.found[n].candidates.append(number)
+                self.found[n].tried += [item.id for item in acquisition.items]
+            clouds.append(self._clouds(acquisition, touches))
+        for n, cell in enumerate(self.found):
+            cell.candidates.sort(key=lambda number: self._rank_of(number, float(clouds[number][n]), window))
+            if not cell.candidates:
+                self._explain(n, cell)
+        return clouds
+
+    def _rank_of(self, number: int, cloud: float, window: Window) -> tuple[float, float, str]:
+        acquisition = self.acquisitions[number]
+        unknown = (acquisition.first.cloud_cover or 0.0) / 100
+        return (unknown if np.isnan(cloud) else cloud, acquisition.distance(window), acquisition.first.id)
+
+    def _explain(self, n: int, cell: _Cell) -> None:
+        left_out = [item.id for item in self.cells.excluded if _touches(item, self.outlines[n : n + 1])[0]]
+        if left_out:
+            cell.reason, cell.tried = "excluded", left_out
+
+    def _clouds(self, acquisition: _Acquisition, touches: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        """Share of each cell under cloud; NaN where no image of the acquisition has a mask there."""
+        shares = np.full(len(self.rows), np.nan)
+        if not touches.any():
+            return shares
+        seen = np.zeros((self.canvas.height, self.canvas.width), dtype=bool)
+        under = np.zeros_like(seen)
+        masked = False
+        for item in acquisition.items:
+            try:
+                band = self.opened.mask(item)
+                if band is None or item.mask is None:
+                    continue
+                ((values, valid),) = self.opened.warp([band], self.canvas, Resampling.nearest)
+            except ImageryError as error:
+                self._blame(item, error)
+                continue
+            masked = True
+            fresh = valid & ~np.isin(values, list(item.mask.values.nodata)) & ~seen
+            under |= fresh & cloudy(values, item.mask.values)
+            seen |= fresh
+        if masked:
+            for n in np.flatnonzero(touches).tolist():
+                shares[n] = self._cut(under, n).mean()
+        return shares
+
+    def _blame(self, item: SourceItem, error: ImageryError) -> None:
+        """Remember that an image cannot be read, for the cells that find no other."""
+        for cell in self.found:
+            if item.id in cell.tried and cell.reason == "no_imagery":
+                cell.reason = "source_changed" if isinstance(error, SourceChangedError) else "unreadable"
+                cell.detail = f"item {item.id}: {error}"
+
+    def _try(self, number: int, places: list[int], cloud: npt.NDArray[np.float64]) -> None:
+        """Read an acquisition and give its pixels to the cells that it fills well enough."""
+        acquisition = self.acquisitions[number]
+        clear = [n for n in places if not cloud[n] > self.reading.rules.max_cloud + 1e-6]
+        for n in places:
+            if n not in clear:
+                self._refuse(n, "cloud", f"{cloud[n]:.3f} of the pixels are under cloud")
+        if not clear:
+            return
+        owner = np.full((self.canvas.height, self.canvas.width), -1, dtype=np.int16)
+        for place, item in enumerate(acquisition.items):
+            try:
+                read = self.opened.warp(self.opened.bands(item), self.canvas, Resampling.bilinear)
+                for statistics, (values, valid) in zip(self.reading.bands, read, strict=True):
+                    check_numbers(values, valid, self.reading.sensor, f"band {statistics.name}")
+            except ImageryError as error:
+                self._blame(item, error)
+                continue
+            self.reading.offsets.look(item, [values for values, _ in read], [valid for _, valid in read])
+            fresh = np.logical_and.reduce([valid for _, valid in read]) & (owner < 0)
+            if not fresh.any():
+                continue
+            self._fill(clear, item, read, fresh)
+            owner[fresh] = place
+        for n in clear:
+            self._give(n, acquisition, self._cut(owner, n), float(cloud[n]))
+
+    def _fill(self, places: list[int], item: SourceItem, read: list[Layer], fresh: npt.NDArray[np.bool_]) -> None:
+        """Put an image's pixels where no other of its acquisition has any."""
+        for band, (statistics, (values, valid)) in enumerate(zip(self.reading.bands, read, strict=True)):
+            made = normalise(values, valid, statistics, offset=item.offset, decibels=self.reading.sensor.decibels)
+            for n in places:
+                np.copyto(self.pixels[n, band], self._cut(made, n), where=self._cut(fresh, n))
+
+    def _give(self, n: int, acquisition: _Acquisition, owner: npt.NDArray[np.int16], cloud: float) -> None:
+        valid = float(np.count_nonzero(owner >= 0) / owner.size)
+        reason, detail = judge(valid, cloud, self.reading.rules)
+        if reason is not None:
+            self.pixels[n] = 0
+            self._refuse(n, reason, detail)
+            return
+        shares = np.bincount(owner[owner >= 0], minlength=len(acquisition.items))
+        cell = self.found[n]
+        cell.reason = cell.detail = None
+        cell.valid, cell.cloud = valid, cloud
+        cell.source = acquisition.items[int(shares.argmax())]
+        cell.used = tuple(item.id for item, share in zip(acquisition.items, shares, strict=True) if share)
+
+    def _refuse(self, n: int, reason: str, detail: str | None) -> None:
+        """The reason of the best candidate stands, unless a damaged image is to blame for a hole."""
+        cell = self.found[n]
+        if cell.reason == "no_imagery" or (cell.reason == "nodata" and reason == "cloud"):
+            cell.reason, cell.detail = reason, detail
+
+    def _cut(self, layer: npt.NDArray[T], n: int) -> npt.NDArray[T]:
+        """The pixels of a cell."""
+        size, cut = self.reading.rules.size, self.cells.cut
+        down = cut.side - 1 - (int(self.rows[n]) - cut.row) % cut.side
+        right = (int(self.cols[n]) - cut.col) % cut.side
+        return layer[down * size : (down + 1) * size, right * size : (right + 1) * size]
+
+    def _block(self, window: Window) -> ChipBlock:
+        made = [cell.reason is None for cell in self.found]
+        grid, epsg = self.cells.grid, self.canvas.epsg
+        return ChipBlock(
+            ids=[grid.chip_id(epsg, r, c, window) for r, c in zip(self.rows.tolist(), self.cols.tolist(), strict=True)],
+            epsg=epsg,
+            rows=self.rows.astype(np.int32),
+            cols=self.cols.astype(np.int32),
+            geometry=self.outlines,
+            lon=self.lon,
+            lat=self.lat,
+            gsd=self.canvas.gsd,
+            squares=[self.cells.cut.square] * len(self.rows),
+            reasons=[cell.reason for cell in self.found],
+            details=[cell.detail for cell in self.found],
+            pixels=self.pixels if all(made) else self.pixels[made],
+            valid_fraction=np.array([cell.valid for cell in self.found], dtype=np.float32),
+            cloud_fraction=np.array([cell.cloud for cell in self.found], dtype=np.float32),
+            source=[cell.source for cell in self.found],
+            item_ids=[cell.used or tuple(sorted(set(cell.tried))) for cell in self.found],
+        )
+
+
+def _touches(item: SourceItem, outlines: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+    """Which cells an image may have pixels of; all of them where it does not say where it lies."""
+    if item.geometry is None:
+        return np.ones(len(outlines), dtype=bool)
+    shapely.prepare(item.geometry)
+    return np.asarray(shapely.intersects(item.geometry, outlines))

@@ -1,0 +1,1 @@
+"""Output tables of a run: embeddings, coverage, patches, aggregates."""

@@ -1,0 +1,278 @@
+"""Bigger chips as means of complete blocks of smaller ones: tables of their own, from the published embeddings alone.
+
+A block is n × n chips of one window, and of one image in the `scene` layout. It is a cell of the grid that is n times
+coarser, so its footprint is that cell's. Its vector is the mean of the n² published ones.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.geo.utm_zones import Square, squares_of
+from clay_publish.producer.layouts.scene import SceneChips
+from clay_publish.producer.outputs.assemble import describe_geometry, hilbert_order
+from clay_publish.producer.outputs.parts import quantize
+from clay_publish.producer.unit_plan import Plan
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.geoparquet import ROW_GROUP, bbox_array, table_writer
+from clay_publish.release.metadata import footer_emb
+from clay_publish.release.tables import TIMESTAMP, Dtype, embeddings_schema, hugging_face_features
+from clay_publish.windows import Window
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where blocks lie; one entry a block."""
+
+    ids: npt.NDArray[np.object_]
+    epsg: npt.NDArray[Any]
+    row: Ints
+    col: Ints
+    lon: Floats
+    lat: Floats
+    geometry: npt.NDArray[np.object_]
+
+    def only(self, which: Ints | slice) -> "Places":
+        """Some of them, in this order."""
+        return Places(
+            ids=self.ids[which],
+            epsg=self.epsg[which],
+            row=self.row[which],
+            col=self.col[which],
+            lon=self.lon[which],
+            lat=self.lat[which],
+            geometry=self.geometry[which],
+        )
+
+    @cached_property
+    def squares(self) -> list[Square]:
+        """Which published file each belongs to."""
+        return squares_of(self.lon, self.lat)
+
+    @cached_property
+    def order(self) -> Ints:
+        """Along a Hilbert curve."""
+        return hilbert_order(pa.table({"lon": self.lon, "lat": self.lat, "id": pa.array(self.ids, pa.string())}))
+
+
+def block_rows(schema: pa.Schema, places: Places, chips: pa.Table, each: int, dtype: Dtype) -> pa.Table:
+    """Rows for blocks of `each` chips, which follow one another in `chips`.
+
+    The mean of what is stored, in float32; a loss or cloud fraction only where every chip has one; the period from the
+    first start to the last end, and its middle as the date; the image that most chips are taken from.
+    """
+    count = len(places.ids)
+    kind = schema.field("embedding").type
+    stored, scale = quantize(_means(chips, each), dtype)
+    begin = chips["start_datetime"].to_numpy().reshape(count, each).min(axis=1)
+    end = chips["end_datetime"].to_numpy().reshape(count, each).max(axis=1)
+    images = chips["item_id"].to_pylist()
+    sources = chips["item_ids"].to_pylist()
+    columns: dict[str, Any] = {
+        "id": pa.array(places.ids, pa.string()),
+        "geometry": shapely.to_wkb(places.geometry),
+        "bbox": bbox_array(places.geometry),
+        "datetime": pa.array(begin + (end - begin) // 2).cast(TIMESTAMP),
+        "start_datetime": pa.array(begin).cast(TIMESTAMP),
+        "end_datetime": pa.array(end).cast(TIMESTAMP),
+        "lon": places.lon,
+        "lat": places.lat,
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1), kind.value_type), type=kind),
+        "scale": scale,
+        **{name: _mean(chips[name], each) for name in ("loss", "valid_fraction", "cloud_fraction")},
+        "item_id": [_most(images[n : n + each]) for n in range(0, len(images), each)],
+        "item_ids": [sorted(set().union(*sources[n : n + each])) for n in range(0, len(sources), each)],
+        "epsg": pa.array(places.epsg, pa.int32(), from_pandas=True),
+        "row": pa.array(places.row, pa.int32()),
+        "col": pa.array(places.col, pa.int32()),
+    }
+    return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in schema], schema=schema.remove_metadata())
+
+
+def _means(chips: pa.Table, each: int) -> npt.NDArray[np.float32]:
+    """[blocks, D]."""
+    column = chips["embedding"].combine_chunks()
+    values = column.flatten().to_numpy().reshape(chips.num_rows, -1).astype(np.float32)
+    if "scale" in chips.column_names:
+        values *= chips["scale"].to_numpy()[:, None]
+    means: npt.NDArray[np.float32] = values.reshape(-1, each, values.shape[1]).mean(axis=1, dtype=np.float64)
+    return means.astype(np.float32)
+
+
+def _mean(column: pa.ChunkedArray, each: int) -> pa.Array:
+    """Null where any chip has none."""
+    values = column.to_numpy().astype(np.float64).reshape(-1, each).mean(axis=1)
+    return pa.array(values.astype(np.float32), from_pandas=True)
+
+
+def _most(names: list[str]) -> str:
+    """The most frequent; of several, the first by name."""
+    counts = Counter(names)
+    return min(counts, key=lambda name: (-counts[name], name))
+
+
+_MEMBERS = 1 << 16
+"""Chips whose vectors are held at a time."""
+_NEEDED = (
+    "embedding",
+    "scale",
+    "loss",
+    "valid_fraction",
+    "cloud_fraction",
+    "start_datetime",
+    "end_datetime",
+    "item_id",
+    "item_ids",
+)
+
+
+def write_aggregates(release: Release, plan: Plan, sides: Iterable[int], gsd: float) -> None:
+    """Write `aggregates/NxN/…` for every side N, and remove what an earlier spec left there."""
+    groups: dict[tuple[Window, int | None], list[DataFile]] = {}
+    for path in release.data_files():
+        file = DataFile.parse(path)
+        # A cell of the utm grid lies in its zone's folder; a scene may reach over the edge of a zone.
+        zone = file.square.zone if plan.fingerprint.layout == "utm" else None
+        groups.setdefault((file.window, zone), []).append(file)
+    written: set[str] = set()
+    for side in sorted(set(sides)):
+        for (window, _), files in sorted(groups.items(), key=lambda entry: entry[1]):
+            written.update(_Blocks(release, plan, side, window, tuple(files), gsd).write())
+    for path in release.store.files(paths.AGGREGATES):
+        if path not in written:
+            release.store.remove(path)
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """The complete blocks of some files of one window."""
+
+    release: Release
+    plan: Plan
+    side: int
+    window: Window
+    files: tuple[DataFile, ...]
+    gsd: float
+
+    @cached_property
+    def index(self) -> pa.Table:
+        """Where every chip lies: its cell, image, file and row."""
+        tables = []
+        for number, file in enumerate(self.files):
+            table = self._open(file).read(columns=["epsg", "row", "col", "item_id"])
+            place = {"file": np.full(table.num_rows, number), "at": np.arange(table.num_rows)}
+            tables.append(pa.table({**{name: table[name] for name in table.column_names}, **place}))
+        return pa.concat_tables(tables)
+
+    def _open(self, file: DataFile) -> Any:
+        return self.release.parquet(f"{paths.EMBEDDINGS}/{file.name}")
+
+    def members(self) -> Ints:
+        """[blocks, n²] numbers of index rows: each block's chips, row by row."""
+        row, col = (self.index[name].to_numpy().astype(np.int64) for name in ("row", "col"))
+        images = self.index["item_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+        crs = pc.fill_null(self.index["epsg"], 0).to_numpy().astype(np.int64)
+        whose = images if self.plan.fingerprint.layout == "scene" else crs
+        order = np.lexsort((col, row, col // self.side, row // self.side, whose))
+        keys = np.stack([whose, row // self.side, col // self.side], axis=1)[order]
+        starts = np.flatnonzero(np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1)]))
+        counts = np.diff([*starts, len(keys)])
+        first = starts[counts == self.side**2]
+        return np.asarray(order[first[:, None] + np.arange(self.side**2)], dtype=np.int64)
+
+    def write(self) -> Iterator[str]:
+        """Write the files; their paths."""
+        members = self.members()
+        if not len(members):
+            return
+        place = self._place(self.index.take(pa.array(members[:, 0])))
+        token = np.array([DataFile(square, self.window).token for square in place.squares])
+        for name in dict.fromkeys(token.tolist()):
+            mine = np.flatnonzero(token == name)
+            file = DataFile(place.squares[mine[0]], self.window)
+            path = f"{paths.AGGREGATES}/{self.side}x{self.side}/{file.name}"
+            here = place.only(mine)
+            self._write(path, here.only(here.order), members[mine][here.order])
+            yield path
+
+    def _place(self, first: pa.Table) -> Places:
+        """Where blocks lie, from one chip of each."""
+        row, col = (first[name].to_numpy() // self.side for name in ("row", "col"))
+        fingerprint = self.plan.fingerprint
+        if fingerprint.gsd is not None:
+            grid = UtmGrid(fingerprint.size * fingerprint.gsd * self.side)
+            epsg = first["epsg"].to_numpy()
+            lon, lat = grid.centers(epsg, row, col)
+            cells = zip(epsg.tolist(), row.tolist(), col.tolist(), strict=True)
+            ids = np.array([grid.chip_id(*cell, self.window) for cell in cells], dtype=object)
+            outlines = grid.footprints(epsg, row, col)
+            return Places(ids, epsg, row, col, lon, lat, outlines)
+        items = first["item_id"].to_numpy()
+        ids, outlines = np.empty(len(row), object), np.empty(len(row), object)
+        lon, lat = np.empty(len(row)), np.empty(len(row))
+        for name, scene in self._scenes(items).items():
+            mine = np.flatnonzero(items == name)
+            rows, cols = row[mine].astype(np.int32), col[mine].astype(np.int32)
+            ids[mine], outlines[mine] = scene.ids(rows, cols), scene.footprints(rows, cols)
+            lon[mine], lat[mine] = scene.centres(rows, cols)
+        return Places(ids, first["epsg"].to_numpy(), row, col, lon, lat, outlines)
+
+    def _scenes(self, names: npt.NDArray[np.object_]) -> Mapping[str, SceneChips]:
+        size, wanted = self.plan.fingerprint.size * self.side, set(names.tolist())
+        items = {unit.items[0].id: unit.items[0] for unit in self.plan.units}
+        return {name: SceneChips(items[name], grid, size) for name in wanted if (grid := items[name].grid) is not None}
+
+    def _write(self, path: str, place: Places, members: Ints) -> None:
+        fingerprint = self.plan.fingerprint
+        schema = embeddings_schema(fingerprint.dimensions, fingerprint.dtype)
+        footer = self._footer(schema, place)
+        step = max(1, min(ROW_GROUP, _MEMBERS // self.side**2))
+        with table_writer(self.release.store, path, schema.with_metadata(footer)) as writer:
+            for start in range(0, len(members), step):
+                some = slice(start, start + step)
+                rows = block_rows(
+                    schema, place.only(some), self._gather(members[some].ravel()), self.side**2, fingerprint.dtype
+                )
+                writer.write_table(rows.replace_schema_metadata(footer), row_group_size=ROW_GROUP)
+
+    def _footer(self, schema: pa.Schema, place: Places) -> dict[str, str]:
+        pixels = [self.plan.fingerprint.size * self.side] * 2
+        emb = footer_emb(self.plan.fingerprint, self.gsd)
+        emb["emb:chip_layout"] = {**emb["emb:chip_layout"], "chip_size": pixels, "stride": pixels}
+        emb["embrel:aggregate"] = {"chips": [self.side, self.side], "method": "mean of the published embeddings"}
+        return {
+            "geo": json.dumps(describe_geometry(bbox_array(place.geometry)), sort_keys=True),
+            "emb": json.dumps(emb, sort_keys=True),
+            "huggingface": json.dumps({"info": {"features": hugging_face_features(schema)}}),
+        }
+
+    def _gather(self, numbers: Ints) -> pa.Table:
+        """Rows of the embeddings files, in this order; only the row groups that hold them are read."""
+        file, at = (self.index[name].to_numpy()[numbers] for name in ("file", "at"))
+        taken, order = [], []
+        for number in np.unique(file):
+            opened = self._open(self.files[number])
+            groups = [opened.metadata.row_group(n).num_rows for n in range(opened.num_row_groups)]
+            starts = np.cumsum([0, *groups])
+            mine = np.flatnonzero(file == number)
+            group = np.searchsorted(starts, at[mine], side="right") - 1
+            for one in np.unique(group):
+                these = mine[group == one]
+                table = opened.read_row_group(int(one), columns=[c for c in _NEEDED if c in opened.schema_arrow.names])
+                taken.append(table.take(pa.array(at[these] - starts[one])).replace_schema_metadata(None))
+                order.append(these)
+        return pa.concat_tables(taken).combine_chunks().take(pa.array(np.argsort(np.concatenate(order))))

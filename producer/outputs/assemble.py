@@ -1,0 +1,106 @@
+"""From parts to published files: Hilbert order, fixed row groups, complete or not at all."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clay_publish.producer.outputs.parts import COVERAGE, PARTS, part_path, read_parts, remove_all
+from clay_publish.producer.outputs.patches import patches_token
+from clay_publish.producer.unit_plan import Plan
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.geoparquet import (
+    ROW_GROUP,
+    geo_metadata,
+    hilbert_distance,
+    table_writer,
+    total_bbox,
+    write_table,
+)
+from clay_publish.release.metadata import footer_emb
+from clay_publish.release.tables import coverage_schema, hugging_face_features
+from clay_publish.release.unit_receipts import UnitReceipt
+
+
+def publish_file(release: Release, file: DataFile, receipts: Iterable[UnitReceipt], plan: Plan, gsd: float) -> bool:
+    """Write a published embeddings file from the parts of its units; False where there is none to write.
+
+    Where a unit is done again after the file was published, its rows join or replace those that are there.
+    """
+    mine = sorted((receipt for receipt in receipts if file.token in receipt.parts), key=lambda receipt: receipt.unit)
+    there = [receipt for receipt in mine if release.store.exists(part_path(receipt.unit, file.token))]
+    if not there:
+        return False
+    table = pa.concat_tables(read_parts(release, there, file.token))
+    path = f"{paths.EMBEDDINGS}/{file.name}"
+    if len(there) < len(mine):
+        earlier = release.parquet(path).read().replace_schema_metadata(None)
+        kept = earlier.filter(pc.invert(pc.is_in(earlier["id"], table["id"].combine_chunks())))
+        table = pa.concat_tables([table, kept])
+    order = hilbert_order(table)
+    footer = {
+        "geo": json.dumps(describe_geometry(table["bbox"].combine_chunks()), sort_keys=True),
+        "emb": json.dumps(footer_emb(plan.fingerprint, gsd), sort_keys=True),
+        "huggingface": json.dumps({"info": {"features": hugging_face_features(table.schema)}}),
+    }
+    with table_writer(release.store, path, table.schema.with_metadata(footer)) as writer:
+        for start in range(0, table.num_rows, ROW_GROUP):
+            rows = take_rows(table, order[start : start + ROW_GROUP])
+            writer.write_table(rows.replace_schema_metadata(footer), row_group_size=ROW_GROUP)
+    return True
+
+
+def hilbert_order(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Row numbers along a Hilbert curve over longitude and latitude; by id where two lie at one place."""
+    distance = hilbert_distance(table["lon"].to_numpy(), table["lat"].to_numpy())
+    keys = pa.table({"distance": distance, "id": table["id"]})
+    return np.asarray(pc.sort_indices(keys, [("distance", "ascending"), ("id", "ascending")]), dtype=np.int64)
+
+
+def take_rows(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Rows by number, chunk by chunk: the other rows of a memory-mapped table are never copied."""
+    batches = table.to_batches()
+    starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+    owner = np.searchsorted(starts, rows, side="right") - 1
+    taken = [batches[n].take(pa.array(rows[owner == n] - starts[n])) for n in np.unique(owner)]
+    grouped = np.concatenate([np.flatnonzero(owner == n) for n in np.unique(owner)])
+    return pa.Table.from_batches(taken).combine_chunks().take(pa.array(np.argsort(grouped, kind="stable")))
+
+
+def describe_geometry(boxes: pa.StructArray) -> dict[str, Any]:
+    """The `geo` key of a table whose covering is `boxes`."""
+    sides = np.stack([boxes.field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")], axis=1)
+    kinds = {"Polygon"} | ({"MultiPolygon"} if (sides[:, 0] > sides[:, 2]).any() else set())
+    return geo_metadata(kinds, total_bbox(sides))
+
+
+def publish_coverage(release: Release, receipts: Sequence[UnitReceipt]) -> Iterator[pa.Table]:
+    """Write `coverage/zone=ZZ.parquet` for every zone; gives the missing rows of each, with their footprints."""
+    table = pa.concat_tables(read_parts(release, receipts, COVERAGE))
+    schema = coverage_schema()
+    for zone in sorted(pc.unique(table["zone"]).to_pylist()):
+        mine = table.filter(pc.equal(table["zone"], zone))
+        mine = mine.sort_by([(key, "ascending") for key in ("window_start", "epsg", "row", "col", "id")])
+        path = f"{paths.COVERAGE}/zone={zone:02d}.parquet"
+        write_table(release.store, path, mine.select(schema.names).cast(schema))
+        yield mine.filter(pc.equal(mine["status"], "missing"))
+
+
+def remove_parts(release: Release, file: DataFile, receipts: Sequence[UnitReceipt]) -> None:
+    """Remove the parts of a published file; those of its patches first, which cannot be published without it."""
+    for token in (patches_token(file.token), file.token):
+        remove_all(release, [part_path(receipt.unit, token) for receipt in receipts if token in receipt.parts])
+
+
+def remove_strangers(release: Release, files: Iterable[DataFile], receipts: Iterable[UnitReceipt]) -> None:
+    """Remove parts that no receipt names, and published files that this plan does not have."""
+    known = {part_path(r.unit, token) for r in receipts for token in r.parts}
+    remove_all(release, [path for path in release.store.files(PARTS) if path not in known])
+    names = {f"{folder}/{file.name}" for file in files for folder in (paths.EMBEDDINGS, paths.PATCHES)}
+    for folder in (paths.EMBEDDINGS, paths.PATCHES):
+        remove_all(release, [path for path in release.store.files(folder) if path not in names])

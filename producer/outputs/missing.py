@@ -1,0 +1,148 @@
+"""Coverage rows of units that could not be made: every chip they were expected to give, with the reason."""
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from clay_publish.geo.utm_zones import utm_zones
+from clay_publish.producer.imagery.chips import ChipBlock
+from clay_publish.producer.layouts.scene import SceneChips, lost_scene, safe_name
+from clay_publish.producer.layouts.utm import Cells
+from clay_publish.producer.outputs.parts import PART_COVERAGE, coverage_rows
+from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.unit_plan import Unit
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import dump_json
+from clay_publish.windows import Window
+
+LASTING = ("unreadable", "source_changed", "failed", "over_budget")
+"""Reasons that say something of that run, not of the ground: such chips are tried again."""
+
+
+MAX_FEATURES = 5_000
+"""Beyond it the runs of a reason and window are drawn as one box a square degree."""
+
+
+def write_gaps(release: Release, missing: Iterable[pa.Table]) -> None:
+    """Write the missing chips as polygons: neighbours in a row that lack for the same reason are merged."""
+    features = [feature for table in missing for feature in _features(table)]
+    if len(features) > MAX_FEATURES:
+        features = _coarse(features)
+    document = {"type": "FeatureCollection", "features": [_geojson(feature) for feature in features]}
+    release.store.write(paths.GAPS, dump_json(document))
+
+
+def _features(table: pa.Table) -> list[dict[str, Any]]:
+    rows = [row for row in table.to_pylist() if row["geometry"] is not None]
+    rows.sort(key=lambda row: (*_kind(row), row["row"] or 0, row["col"] or 0))
+    features = []
+    for _, run in groupby(enumerate(rows), key=_run):
+        members = [row for _, row in run]
+        outline = shapely.union_all(shapely.from_wkb([row["geometry"] for row in members]))
+        features.append({**_properties(members[0]), "chips": len(members), "geometry": outline})
+    return features
+
+
+def _kind(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (row["window_start"], row["window_end"], row["reason"], row["item_ids"], row["epsg"] or 0)
+
+
+def _run(numbered: tuple[int, dict[str, Any]]) -> tuple[Any, ...]:
+    """The same for neighbours: column minus position is constant along a run."""
+    place, row = numbered
+    return (*_kind(row), row["row"], (row["col"] or 0) - place)
+
+
+def _properties(row: dict[str, Any]) -> dict[str, Any]:
+    window = Window(row["window_start"], row["window_end"])
+    return {"reason": row["reason"], "window": str(window), "detail": row["detail"]}
+
+
+def _coarse(features: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One box for what lacks for the same reason, in the same window, within the same degree."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for feature in features:
+        centre = feature["geometry"].centroid
+        key = (feature["reason"], feature["window"], np.floor(centre.x), np.floor(centre.y))
+        found.setdefault(key, []).append(feature)
+    return [
+        {
+            "reason": reason,
+            "window": window,
+            "detail": "drawn coarsely; the coverage table counts chips",
+            "chips": sum(member["chips"] for member in members),
+            "geometry": shapely.box(*shapely.total_bounds([member["geometry"] for member in members])),
+        }
+        for (reason, window, _, _), members in sorted(found.items())
+    ]
+
+
+def _geojson(feature: dict[str, Any]) -> dict[str, Any]:
+    geometry = shapely.set_precision(feature["geometry"], 1e-7)
+    properties = {key: value for key, value in feature.items() if key != "geometry"}
+    return {"type": "Feature", "geometry": shapely.geometry.mapping(geometry), "properties": properties}
+
+
+Reason = Literal["unreadable", "source_changed", "failed", "over_budget"]
+
+
+def lost_rows(unit: Unit, size: int, reason: Reason, detail: str) -> tuple[pa.Table, Counter[str]]:
+    """Rows of the coverage table for a whole unit, and the chips by reason.
+
+    Of an image whose grid nobody knows it is one row for the whole item.
+    """
+    block = _lost_block(unit, size, reason, detail)
+    if block is not None:
+        return coverage_rows(block, unit.window), Counter(each for each in block.reasons if each is not None)
+    (item,) = unit.items
+    row = {
+        "id": f"item_{safe_name(item.id)}_{unit.window.token}",
+        "window_start": unit.window.start,
+        "window_end": unit.window.end,
+        "status": "missing",
+        "reason": reason,
+        "item_ids": [item.id],
+        "detail": detail,
+        "zone": 1 if item.geometry is None else int(utm_zones(np.array([item.geometry.centroid.x]))[0]),
+        "geometry": None if item.geometry is None else shapely.to_wkb(item.geometry),
+    }
+    return pa.Table.from_pylist([row], schema=PART_COVERAGE), Counter([reason])
+
+
+def _lost_block(unit: Unit, size: int, reason: Reason, detail: str) -> ChipBlock | None:
+    if unit.cells is not None:
+        return _lost_cells(unit.cells, unit.items, unit.window, reason, detail)
+    (item,) = unit.items
+    if item.grid is None:
+        return None
+    return lost_scene(SceneChips(item, item.grid, size), unit.area, reason, detail)
+
+
+def _lost_cells(cells: Cells, items: tuple[SourceItem, ...], window: Window, reason: Reason, detail: str) -> ChipBlock:
+    square, rows, cols = cells.cut.square, cells.rows, cells.cols
+    lon, lat = cells.grid.centers(square.epsg, rows, cols)
+    count = len(rows)
+    return ChipBlock(
+        ids=[cells.grid.chip_id(square.epsg, r, c, window) for r, c in zip(rows.tolist(), cols.tolist(), strict=True)],
+        epsg=square.epsg,
+        rows=rows.astype(np.int32),
+        cols=cols.astype(np.int32),
+        geometry=cells.grid.footprints(square.epsg, rows, cols),
+        lon=lon,
+        lat=lat,
+        gsd=0.0,
+        squares=[square] * count,
+        reasons=[reason] * count,
+        details=[detail] * count,
+        pixels=np.empty((0, 0, 0, 0), dtype=np.float32),
+        valid_fraction=np.zeros(count, dtype=np.float32),
+        cloud_fraction=np.full(count, np.nan, dtype=np.float32),
+        source=[None] * count,
+        item_ids=[tuple(sorted({item.id for item in items}))] * count,
+    )

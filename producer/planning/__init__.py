@@ -1,0 +1,1 @@
+"""Split a run into units and estimate its cost."""

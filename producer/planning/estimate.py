@@ -1,0 +1,285 @@
+"""What a run will be, before it runs."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from clay_publish.errors import SourceError
+from clay_publish.geo.area import Area
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.producer.encoders import Encoder
+from clay_publish.producer.planning.cost import Alternative, Rates, alternatives, bytes_to_read, stored_bytes
+from clay_publish.producer.planning.counts import Counts, SquareCount, count_cells, count_scenes
+from clay_publish.producer.planning.units import steps
+from clay_publish.producer.sources.selection import Selection
+from clay_publish.producer.sources.sensor_check import size_note
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import Sensor
+
+FOLDER_LIMIT = 10_000
+"""Files a folder may hold on the Hub."""
+REPOSITORY_LIMIT = 100_000
+"""Files a repository should stay below there."""
+
+
+class WindowCount(BaseModel):
+    """Chips of one window."""
+
+    model_config = ConfigDict(frozen=True)
+
+    window: str
+    expected: int
+    with_imagery: int
+    no_imagery: int
+    excluded: int
+
+
+class Shares(BaseModel):
+    """Where the time of a calibration went, as shares of its wall time; on a CPU, of that time on all its cores."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reading: float
+    """What is neither of the others: on a GPU, waiting for pixels, since reading that is done meanwhile costs nothing;
+    on a CPU, decoding them too."""
+    inference: float
+    writing: float
+
+
+class Comparison(BaseModel):
+    """Images against those of the version before."""
+
+    model_config = ConfigDict(frozen=True)
+
+    previous: str
+    new: int
+    mended: int
+    """Excluded or unusable before, used now."""
+    stays: int
+    changed: int
+    """Used before and now, with other content."""
+    gone: int
+    same_model: bool
+    """Whether vectors of unchanged images are taken over; a version with another model makes all of them anew."""
+
+
+class Estimate(BaseModel):
+    """The plan as it is printed and kept."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: str
+    layout: str
+    size: int
+    gsd: float
+    """Metres; of the `scene` layout the sensor's."""
+    encoder: str
+    dimensions: int
+    dtype: str
+    patches: int
+    """Of a chip, all layers together; 0: none."""
+    images: dict[str, int]
+    """`considered`, `used`, `unused`, `excluded`, `unusable`."""
+    left_out: dict[str, int]
+    """Unused and unusable images by reason."""
+    tiles: int
+    """100 km squares with chips."""
+    files: int
+    """Embeddings files."""
+    chips: dict[str, int]
+    """`expected`, `with_imagery`, without by reason; `to_make`: those with imagery that are not taken over."""
+    windows: list[WindowCount]
+    km2: dict[str, float]
+    """`area` where the spec gives one; `expected` and `with_imagery` by the ground of the chips."""
+    per_scene: int
+    """Chips that cutting every image on its own would make."""
+    bytes_to_read: int
+    bytes_to_store: dict[str, int]
+    """By dtype; with patches, where they are asked for."""
+    rates: Rates | None
+    hours: float | None
+    usd: float | None
+    km2_per_usd: float | None
+    shares: Shares | None = None
+    budget_usd: float | None
+    over_budget: bool
+    warnings: list[str]
+    """What the reader should know before spending money."""
+    alternatives: list[Alternative]
+    comparison: Comparison | None = None
+
+
+def estimate(
+    spec: Spec,
+    sensor: Sensor,
+    encoder: Encoder,
+    selection: Selection,
+    areas: Sequence[Area | None],
+    *,
+    rates: Rates | None,
+    shares: Shares | None = None,
+    comparison: Comparison | None = None,
+    stays: frozenset[str] = frozenset(),
+) -> tuple[Estimate, Counts]:
+    """Count and price a run. No pixel is read.
+
+    Args:
+        spec: the release spec.
+        sensor: of its imagery.
+        encoder: for what an embedding takes to store.
+        selection: its images.
+        areas: each block's.
+        rates: stated in the spec or measured; None where neither.
+        shares: where the time went, if measured.
+        comparison: with the version before.
+        stays: images whose chips are taken over from it, where a square has no other.
+
+    Raises:
+        SourceError: the spec asks for no chip at all.
+    """
+    gsd, size = spec.chips.gsd or sensor.gsd, spec.chips.size
+    used = [each.item for each in selection.considered if each.status == "used"]
+    if spec.chips.layout == "scene":
+        counts = count_scenes(used, size, areas, gsd)
+    else:
+        grounds = [None if area is None else area.geometry for area in areas]
+        counts = count_cells(UtmGrid(size * gsd), steps(spec, selection.considered, grounds))
+    if not counts.expected:
+        raise SourceError(
+            "imagery",
+            f"holds no whole chip of {size * gsd:g} m",
+            "an area within reach of the grid, or images larger than a chip",
+            " ".join(said for area in areas if area is not None for said in area.beyond())
+            or "Choose a smaller chips.size or chips.gsd.",
+        )
+    chips = counts.with_imagery
+    to_make = sum(each.with_imagery for each in counts.squares if not each.items <= stays)
+    ground = (size * gsd / 1000) ** 2
+    usd = None if rates is None else rates.usd(to_make)
+    budget = spec.cost.budget_usd
+    made = Estimate(
+        name=spec.name,
+        version=spec.version,
+        layout=spec.chips.layout,
+        size=size,
+        gsd=gsd,
+        encoder=spec.model.encoder,
+        dimensions=encoder.dimensions,
+        dtype=spec.outputs.dtype,
+        patches=encoder.patches,
+        images=_images(selection),
+        left_out=_left_out(selection),
+        tiles=len({each.square for each in counts.squares}),
+        files=sum(1 for each in counts.squares if each.with_imagery),
+        chips={**_by_reason(counts), "to_make": to_make},
+        windows=_windows(counts),
+        km2=_km2(areas, counts, ground),
+        per_scene=counts.per_scene,
+        bytes_to_read=round(bytes_to_read(used, counts, len(encoder.bands), size * size) * to_make / max(chips, 1)),
+        bytes_to_store={
+            d: stored_bytes(chips, encoder.dimensions, d, encoder.patches) for d in ("float32", "float16", "int8")
+        },
+        rates=rates,
+        hours=None if rates is None else rates.hours(to_make),
+        usd=usd,
+        km2_per_usd=to_make * ground / usd if usd else None,
+        shares=shares,
+        budget_usd=budget,
+        over_budget=usd is not None and budget is not None and usd > budget,
+        warnings=_warnings(spec, sensor, selection, areas, counts),
+        alternatives=alternatives(
+            chips,
+            size,
+            gsd,
+            rates,
+            dimensions=encoder.dimensions,
+            dtype=spec.outputs.dtype,
+            patches=encoder.patches,
+        ),
+        comparison=comparison,
+    )
+    return made, counts
+
+
+def stated_rates(spec: Spec) -> Rates | None:
+    """The rates that the spec states."""
+    if spec.cost.chips_per_hour is None:
+        return None
+    return Rates(chips_per_hour=spec.cost.chips_per_hour, usd_per_hour=spec.cost.usd_per_hour, measured=False)
+
+
+def _images(selection: Selection) -> dict[str, int]:
+    by_status = Counter(each.status for each in selection.considered)
+    total = len(selection.considered) + len(selection.broken)
+    return {
+        "considered": total,
+        **{status: by_status[status] for status in ("used", "unused", "excluded")},
+        "unusable": len(selection.broken),
+    }
+
+
+def _left_out(selection: Selection) -> dict[str, int]:
+    """Reasons without what they say of a single image."""
+    reasons = Counter(each.reason.partition(" (")[0] for each in selection.considered if each.reason)
+    reasons.update(each.reason.partition(": ")[2].partition(";")[0] for each in selection.broken)
+    return dict(reasons.most_common())
+
+
+def _by_reason(counts: Counts) -> dict[str, int]:
+    no_imagery = counts.expected - counts.with_imagery - counts.excluded
+    return {
+        "expected": counts.expected,
+        "with_imagery": counts.with_imagery,
+        "no_imagery": no_imagery,
+        "excluded": counts.excluded,
+    }
+
+
+def _windows(counts: Counts) -> list[WindowCount]:
+    found: dict[str, list[SquareCount]] = {}
+    for each in counts.squares:
+        found.setdefault(str(each.window), []).append(each)
+    return [
+        WindowCount(
+            window=window,
+            expected=sum(each.expected for each in rows),
+            with_imagery=sum(each.with_imagery for each in rows),
+            no_imagery=sum(each.no_imagery for each in rows),
+            excluded=sum(each.excluded for each in rows),
+        )
+        for window, rows in found.items()
+    ]
+
+
+def _km2(areas: Sequence[Area | None], counts: Counts, ground: float) -> dict[str, float]:
+    stated = [area.km2 for area in areas if area is not None]
+    return {
+        **({"area": round(sum(stated), 3)} if stated else {}),
+        "expected": round(counts.expected * ground, 3),
+        "with_imagery": round(counts.with_imagery * ground, 3),
+    }
+
+
+def _warnings(
+    spec: Spec, sensor: Sensor, selection: Selection, areas: Sequence[Area | None], counts: Counts
+) -> list[str]:
+    said = [sentence for area in areas if area is not None and spec.chips.layout == "utm" for sentence in area.beyond()]
+    used = [each.item for each in selection.considered if each.status == "used"]
+    if (note := size_note(used, sensor)) is not None:
+        said.append(note)
+    unknown = [item.id for item in used if item.license is None]
+    if unknown:
+        said.append(f"terms of use of {len(unknown)} images are unknown ({unknown[0]}, …); `publish` will refuse them")
+    folders = Counter(each.square.zone for each in counts.squares if each.with_imagery)
+    zone, most = folders.most_common(1)[0] if folders else (0, 0)
+    files = sum(folders.values())
+    if most > FOLDER_LIMIT:
+        said.append(f"zone {zone} would hold {most:,} files; hosts take {FOLDER_LIMIT:,} a folder")
+    if files > REPOSITORY_LIMIT:
+        said.append(f"the release would hold {files:,} files; hosts take {REPOSITORY_LIMIT:,}")
+    if not counts.with_imagery:
+        said.append("no chip has imagery")
+    said += [f"{each.id}: {each.reason}" for each in selection.broken[:3]]
+    return said

@@ -1,0 +1,213 @@
+"""The files of a plan, in `.run/`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from clay_publish.errors import ImageryError, ReleaseError
+from clay_publish.geo.utm_grid import epsg_of
+from clay_publish.producer.imagery.raster import open_bands
+from clay_publish.producer.imagery.remote import etags
+from clay_publish.producer.imagery.strips import fine_grid
+from clay_publish.producer.planning.cost import Rates, stored_bytes
+from clay_publish.producer.planning.counts import Counts, SquareCount, UncoveredCells
+from clay_publish.producer.planning.estimate import Estimate, stated_rates
+from clay_publish.producer.sources.item import RasterGrid, SourceItem
+from clay_publish.producer.sources.selection import Considered
+from clay_publish.producer.unit_plan import Plan
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.geoparquet import write_table
+from clay_publish.release.manifest import UNITS, dump_json
+from clay_publish.release.tables import TIMESTAMP
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import Sensor
+
+_ITEMS_AT_ONCE = 4
+
+
+def files_path(plan: str) -> str:
+    """Where the files of a plan, named by its hash, are listed: workers that plan at once never see each other's."""
+    return f"{paths.RUN}/files-{plan[:16]}.parquet"
+
+
+@dataclass(frozen=True)
+class _Planned:
+    etags: Mapping[str, str]
+    grid: RasterGrid | None
+
+
+def as_planned(release: Release, considered: Sequence[Considered], instrument: Sensor) -> list[Considered]:
+    """The used items with what identifies the content of their files, and with their pixel grids.
+
+    The first run asks the files themselves; a resumed one takes what was found then, so that a file that has changed
+    since is seen where it is read.
+    """
+    known = _read(release)
+
+    def look(each: Considered) -> Considered:
+        if each.status != "used":
+            return each
+        item, planned = each.item, known.get(_key(each.item))
+        item = replace(item, etags=etags(item) if planned is None else planned.etags)
+        if item.grid is None:
+            grid = planned.grid if planned is not None else None
+            item = replace(item, grid=grid or _opened_grid(item, instrument))
+        return replace(each, item=item)
+
+    with ThreadPoolExecutor(_ITEMS_AT_ONCE) as pool:
+        return list(pool.map(look, considered))
+
+
+def keep_files(release: Release, plan: Plan, considered: Sequence[Considered]) -> None:
+    """Keep what `as_planned` found for the runs that follow; before the plan itself is written, which refers to it."""
+    path = files_path(plan.sha256)
+    if not release.store.exists(path):
+        _write(release, path, [each.item for each in considered if each.status == "used"])
+
+
+def _opened_grid(item: SourceItem, instrument: Sensor) -> RasterGrid | None:
+    try:
+        with open_bands(item.bands, instrument.nodata) as bands:
+            return fine_grid(bands, None)
+    except ImageryError:
+        return None  # its unit meets the same error, and records it
+
+
+def _key(item: SourceItem) -> str:
+    return f"{item.block}/{item.id}"
+
+
+def _write(release: Release, path: str, items: Sequence[SourceItem]) -> None:
+    columns = {
+        "id": [_key(item) for item in items],
+        "hrefs": [list(item.etags) for item in items],
+        "etags": [list(item.etags.values()) for item in items],
+        "grid": [None if item.grid is None else json.dumps(asdict(item.grid)) for item in items],
+    }
+    kinds = {"id": pa.string(), "hrefs": pa.list_(pa.string()), "etags": pa.list_(pa.string()), "grid": pa.string()}
+    write_table(release.store, path, pa.table({name: pa.array(columns[name], kind) for name, kind in kinds.items()}))
+
+
+def _read(release: Release) -> dict[str, _Planned]:
+    if not release.store.exists(UNITS):
+        return {}
+    path = files_path(str(release.json(UNITS).get("sha256")))
+    if not release.store.exists(path):
+        return {}
+    rows = release.parquet(path).read().to_pylist()
+    return {
+        row["id"]: _Planned(
+            dict(zip(row["hrefs"], row["etags"], strict=True)),
+            None if row["grid"] is None else _grid(json.loads(row["grid"])),
+        )
+        for row in rows
+    }
+
+
+def _grid(fields: dict[str, Any]) -> RasterGrid:
+    a, b, c, d, e, f = fields["transform"]
+    return RasterGrid(fields["crs"], fields["height"], fields["width"], (a, b, c, d, e, f))
+
+
+PLAN = f"{paths.RUN}/plan.json"
+SQUARES = f"{paths.RUN}/plan.parquet"
+"""One row a 100 km square and window."""
+MISSING = f"{paths.RUN}/plan-missing.parquet"
+"""Cells without a candidate, as runs along rows."""
+
+
+def planned_rates(release: Release, spec: Spec) -> Rates | None:
+    """The rates of the plan that was made for this directory, else those that the spec states.
+
+    Raises:
+        ReleaseError: there is a plan, and it cannot be read.
+    """
+    if not release.store.exists(PLAN):
+        return stated_rates(spec)
+    rates = release.json(PLAN).get("rates")
+    try:
+        return None if rates is None else Rates.model_validate(rates)
+    except ValueError as error:
+        raise ReleaseError(
+            release.store.path(PLAN), f"is no plan ({error})", fix="Plan again, or remove it."
+        ) from error
+
+
+def write_estimate(release: Release, made: Estimate, counts: Counts) -> None:
+    """Write the plan, its squares, and its cells without imagery."""
+    release.store.write(PLAN, dump_json(made.model_dump(mode="json")))
+    table = pa.Table.from_pylist([_row(each, made) for each in counts.squares], schema=_SCHEMA)
+    write_table(release.store, SQUARES, table, index="file")
+    parts = [_missing(each) for each in counts.missing]
+    write_table(release.store, MISSING, pa.concat_tables(parts) if parts else _MISSING_SCHEMA.empty_table())
+
+
+_SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),
+        ("zone", pa.int32()),
+        ("column", pa.int32()),
+        ("row", pa.int32()),
+        ("mgrs", pa.string()),
+        ("window_start", TIMESTAMP),
+        ("window_end", TIMESTAMP),
+        ("expected", pa.int64()),
+        ("with_imagery", pa.int64()),
+        ("no_imagery", pa.int64()),
+        ("excluded", pa.int64()),
+        ("images", pa.int64()),
+        ("bytes_to_store", pa.int64()),
+    ]
+)
+
+
+_MISSING_SCHEMA = pa.schema(
+    [
+        ("epsg", pa.int32()),
+        ("row", pa.int32()),
+        ("first_col", pa.int32()),
+        ("last_col", pa.int32()),
+        ("window_start", TIMESTAMP),
+        ("window_end", TIMESTAMP),
+        ("reason", pa.string()),
+    ]
+)
+
+
+def _missing(each: UncoveredCells) -> pa.Table:
+    row, first, stop = each.runs
+    count, window = len(row), each.window
+    columns = [
+        pa.array(epsg_of(np.full(count, each.zone), row), pa.int32()),
+        pa.array(row, pa.int32()),
+        pa.array(first, pa.int32()),
+        pa.array(stop - 1, pa.int32()),
+        pa.repeat(pa.scalar(window.start, TIMESTAMP), count),
+        pa.repeat(pa.scalar(window.end, TIMESTAMP), count),
+        pa.repeat(each.reason, count),
+    ]
+    return pa.Table.from_arrays(columns, schema=_MISSING_SCHEMA)
+
+
+def _row(each: SquareCount, made: Estimate) -> dict[str, Any]:
+    return {
+        "file": DataFile(each.square, each.window).name,
+        "zone": each.square.zone,
+        "column": each.square.column,
+        "row": each.square.row,
+        "mgrs": each.square.mgrs(),
+        "window_start": each.window.start,
+        "window_end": each.window.end,
+        "expected": each.expected,
+        "with_imagery": each.with_imagery,
+        "no_imagery": each.no_imagery,
+        "excluded": each.excluded,
+        "images": len(each.items),
+        "bytes_to_store": stored_bytes(each.with_imagery, made.dimensions, made.dtype, made.patches),  # type: ignore[arg-type]
+    }

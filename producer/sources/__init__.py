@@ -1,0 +1,1 @@
+"""Source items: read, select and describe them."""

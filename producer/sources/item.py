@@ -1,0 +1,136 @@
+"""An image as the producer needs it: which file holds which band, where, when, and under which terms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import shapely
+from pyproj import CRS, Geod
+
+from clay_publish.geo.footprints import centres
+from clay_publish.spec.sensors import CloudMask
+from clay_publish.windows import Window
+
+_MAX_ID = 4096
+_SAME_SCALE = 1e-3
+
+
+@dataclass(frozen=True)
+class RasterGrid:
+    """A pixel grid: its reference system, size and affine transform."""
+
+    crs: str
+    """Authority code, WKT or PROJJSON."""
+    height: int
+    width: int
+    transform: tuple[float, float, float, float, float, float]
+    """a, b, c, d, e, f: x = a·col + b·row + c, y = d·col + e·row + f."""
+
+    @property
+    def pixel(self) -> float:
+        """Side of a pixel in units of the CRS; the shorter of the two."""
+        a, b, _, d, e, _ = self.transform
+        return float(min((a * a + d * d) ** 0.5, (b * b + e * e) ** 0.5))
+
+
+@dataclass(frozen=True)
+class BandFile:
+    """Which file and which of its bands holds a band of the sensor."""
+
+    band: str
+    """Common name."""
+    asset: str
+    """Key of the asset."""
+    href: str
+    """Path or address, resolved."""
+    index: int | None
+    """1-based band of the file; None where a file of one band is expected."""
+    nodata: float | None
+    """As the item states it."""
+    origin: str | None = None
+    """Address of the remote catalog that named the file; it may not name local files."""
+
+
+@dataclass(frozen=True)
+class ItemMask:
+    """The cloud mask of an image."""
+
+    file: BandFile
+    values: CloudMask
+    """What its values mean."""
+
+
+@dataclass(frozen=True)
+class SourceItem:
+    """One image."""
+
+    id: str
+    collection: str | None
+    block: int
+    """Which imagery block of the spec asked for it."""
+    geometry: shapely.Geometry | None
+    """Footprint, OGC:CRS84."""
+    acquired: datetime
+    """Acquisition; the middle of the period where the item states none. UTC."""
+    start: datetime
+    end: datetime
+    bands: tuple[BandFile, ...]
+    """In the sensor's order."""
+    mask: ItemMask | None
+    grid: RasterGrid | None
+    """Of the finest band, where the item states it."""
+    proj_code: str | None
+    offset: float
+    """Added to every raw value before normalisation."""
+    baseline: float | None
+    """Sentinel-2's processing baseline."""
+    platform: str | None
+    acquisition: str
+    """Images of one acquisition may be mosaicked: the datatake, or the composite and its period."""
+    cloud_cover: float | None
+    """Percent."""
+    license: str | None
+    attribution: str | None
+    href: str | None
+    """The item's own address."""
+    updated: str
+    """For choosing among versions of the same item."""
+    etags: Mapping[str, str] = field(default_factory=dict)
+    """What identifies the content of each href when the run was planned."""
+
+    @property
+    def files(self) -> tuple[BandFile, ...]:
+        """The bands, and the mask."""
+        return self.bands if self.mask is None else (*self.bands, self.mask.file)
+
+    @property
+    def window(self) -> Window:
+        """The days of the acquisition, or the composite's period."""
+        if self.start == self.end:
+            return Window.of_days(self.start)
+        return Window.of_days(self.start, self.end)
+
+
+_GEOD = Geod(ellps="WGS84")
+
+
+def ground_size(grid: RasterGrid, row: float) -> float:
+    """Metres a pixel side covers on the ground at a row of the image.
+
+    Transverse Mercator, sinusoidal and other metric grids are taken at their word; Mercator and geographic ones are
+    measured on the WGS 84 ellipsoid at the middle column, as the square root of the pixel's area.
+    """
+    crs = CRS.from_user_input(grid.crs)
+    operation = crs.coordinate_operation.method_name if crs.coordinate_operation else ""
+    mercator = "Mercator" in operation and "Transverse" not in operation
+    if crs.is_projected and not mercator:
+        return grid.pixel * crs.axis_info[0].unit_conversion_factor
+    a, b, c, d, e, f = grid.transform
+    column = grid.width / 2
+    x = np.array([column, column + 1, column]) * a + np.array([row, row, row + 1]) * b + c
+    y = np.array([column, column + 1, column]) * d + np.array([row, row, row + 1]) * e + f
+    lon, lat = centres(grid.crs, x, y)
+    across = _GEOD.line_length(lon[[0, 1]], lat[[0, 1]])
+    down = _GEOD.line_length(lon[[0, 2]], lat[[0, 2]])
+    return round(float(np.sqrt(across * down)), 3)

@@ -1,0 +1,151 @@
+"""Reading STAC items from where `imagery.stac` points: an API, static catalogs, files, stac-geoparquet."""
+
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from stac_geoparquet.arrow import stac_table_to_items
+
+from clay_publish.errors import SourceError
+from clay_publish.producer.sources.http import open_source, read_document
+from clay_publish.producer.sources.query import Search
+from clay_publish.producer.sources.stac_api import Api
+from clay_publish.producer.sources.stac_item import resolve_href
+
+_MAX_DEPTH = 32
+_AT_ONCE = 8
+"""Documents of a static catalog fetched side by side."""
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Found:
+    """An item, and what its source says around it."""
+
+    document: dict[str, Any]
+    base: str
+    """Path or address against which its hrefs are relative."""
+    collection: Mapping[str, Any] | None
+    """Its Collection, where the source leads to it."""
+
+
+def read_items(where: str, search: Search | None = None) -> Iterator[Found]:
+    """Items of a STAC API, a static catalog or collection, an Item, an ItemCollection, a list or stac-geoparquet.
+
+    An API is asked `search`; other sources give all they have.
+
+    Raises:
+        SourceError: unreadable, or not STAC.
+        MissingExtraError: its kind of address needs a library that is not installed.
+    """
+    if where.partition("?")[0].endswith((".parquet", ".geoparquet")):
+        yield from _parquet(where)
+    else:
+        yield from _walk(where, (), None, search or Search())
+
+
+def _walk(where: str, above: tuple[str, ...], collection: Mapping[str, Any] | None, search: Search) -> Iterator[Found]:
+    if where in above or len(above) > _MAX_DEPTH:
+        raise SourceError(where, "links back to itself or lies deeper than 32 catalogs", "a tree of STAC documents")
+    yield from _expand(_read_json(where), where, above, collection, search)
+
+
+def _expand(
+    document: Any, where: str, above: tuple[str, ...], collection: Mapping[str, Any] | None, search: Search
+) -> Iterator[Found]:
+    kind = document.get("type") if isinstance(document, dict) else None
+    if isinstance(document, list) or kind == "FeatureCollection":
+        items = document if isinstance(document, list) else document.get("features", [])
+        for item in items if isinstance(items, list) else [items]:
+            yield Found(_item(item, where), where, collection)
+    elif kind == "Feature":
+        yield Found(document, where, collection)
+    elif kind in {"Catalog", "Collection"} and isinstance(document.get("conformsTo"), list):
+        yield from _searched(where, search)
+    elif kind in {"Catalog", "Collection"}:
+        yield from _linked(document, where, above, document if kind == "Collection" else collection, search)
+    else:
+        raise SourceError(
+            where,
+            f"has type {kind!r}",
+            "a STAC Item, ItemCollection, Catalog or Collection (type Feature, …), or the landing page of an API",
+        )
+
+
+def _searched(where: str, search: Search) -> Iterator[Found]:
+    api = Api(where)
+    known: dict[str, Mapping[str, Any] | None] = {}
+    for item in api.items(search):
+        name = _item(item, where).get("collection")
+        if isinstance(name, str) and name not in known:
+            known[name] = api.collection(name)
+        address = next((link["href"] for link in item.get("links", []) if link.get("rel") == "self"), where)
+        yield Found(item, address, known[name] if isinstance(name, str) else None)
+
+
+def _linked(
+    document: Mapping[str, Any],
+    where: str,
+    above: tuple[str, ...],
+    collection: Mapping[str, Any] | None,
+    search: Search,
+) -> Iterator[Found]:
+    """Items and children, in the order of their links; the documents of items are fetched side by side."""
+    links = [link for link in document.get("links", []) if isinstance(link, dict) and isinstance(link.get("href"), str)]
+    below = (*above, where)
+    items = [resolve_href(link["href"], where) for link in links if link.get("rel") == "item"]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for start in range(0, len(items), 16 * _AT_ONCE):
+            some = items[start : start + 16 * _AT_ONCE]
+            for address, read in zip(some, pool.map(_read_json, some), strict=True):
+                yield from _expand(read, address, below, collection, search)
+    for link in links:
+        if link.get("rel") == "child":
+            yield from _walk(resolve_href(link["href"], where), below, collection, search)
+
+
+def _parquet(where: str) -> Iterator[Found]:
+    """Items of a stac-geoparquet file, a batch at a time."""
+    try:
+        with open_source(where) as stream:
+            file = pq.ParquetFile(stream)
+            collections = _collections(file.schema_arrow.metadata or {})
+            for batch in file.iter_batches(_BATCH):
+                for item in stac_table_to_items(pa.Table.from_batches([batch])):
+                    yield Found(_present(item), where, collections.get(str(item.get("collection"))))
+    except (ValueError, KeyError, pa.ArrowException) as error:
+        raise SourceError(
+            where, f"is no stac-geoparquet ({' '.join(str(error).split())})", "a table of STAC Items"
+        ) from error
+
+
+def _collections(metadata: Mapping[bytes, bytes]) -> dict[str, Mapping[str, Any]]:
+    """Collections that a stac-geoparquet footer carries (key `stac-geoparquet`)."""
+    footer = json.loads(metadata.get(b"stac-geoparquet", b"{}"))
+    every = footer.get("collections") or {}
+    one = footer.get("collection")
+    return {**every, **({one["id"]: one} if one else {})}
+
+
+def _present(value: Any) -> Any:
+    """Without the nulls that a table has where an item has nothing; what STAC asks for stays."""
+    if isinstance(value, dict):
+        return {k: _present(v) for k, v in value.items() if v is not None or k in {"datetime", "geometry"}}
+    return [_present(v) for v in value] if isinstance(value, list) else value
+
+
+def _item(document: Any, where: str) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise SourceError(where, f"holds {type(document).__name__} among its items", "STAC Items")
+    return document
+
+
+def _read_json(where: str) -> Any:
+    try:
+        return json.loads(read_document(where))
+    except (ValueError, RecursionError) as error:
+        raise SourceError(where, f"is no JSON ({error})", "a STAC document") from error

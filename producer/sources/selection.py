@@ -1,0 +1,197 @@
+"""Which items of the sources are used, and why the others are not."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import shapely
+
+from clay_publish.errors import LicenseError, SourceError
+from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.query import Search
+from clay_publish.producer.sources.reader import Found, read_items
+from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.spec.models import Imagery, Spec
+from clay_publish.spec.sensors import Sensor
+from clay_publish.windows import Window
+
+_OPEN = re.compile(
+    r"CC-BY-\d\.\d(-[A-Z]+)?|CC0-1\.0|CC-PDDC|PDDL-1\.0|ODC-By-1\.0|public-domain|LicenseRef-Copernicus"
+    r"|copernicus|OGL-UK-\d\.\d|OGL-Canada-\d\.\d|etalab-2\.0|DL-DE-BY-2\.0|DL-DE-ZERO-2\.0|NLOD-\d\.\d|MIT|Apache-2\.0",
+    re.IGNORECASE,
+)
+"""Terms that allow a release under any licence that names its sources."""
+
+_FORBIDS = re.compile(r"(^|[-_ ])(NC|ND)($|[-_ ])", re.IGNORECASE)
+_SHARE_ALIKE = re.compile(r"(^|[-_ ])SA($|[-_ ])|^(ODbL|GPL|AGPL)", re.IGNORECASE)
+
+
+def terms(item: str | None, collection: str | None, sensor: str | None, spec: str | None) -> str | None:
+    """The licence of a source: as the item says, else its collection, else as the sensor usually has, else the spec.
+
+    What STAC writes where a licence has no SPDX identifier (`proprietary`, `various`, `other`) says nothing about the
+    terms, and neither does a name that nobody knows: the next one is asked. None is unknown, which stops `publish`.
+    """
+    for stated in (item, collection, sensor):
+        if stated is not None and (_OPEN.fullmatch(stated) or _contradicts(stated)):
+            return stated
+    return spec
+
+
+def check(stated: str | None, release: str, where: str) -> None:
+    """Refuse terms that contradict the licence of the release. Unknown terms (None) pass here and stop `publish`.
+
+    Raises:
+        LicenseError: non-commercial or no-derivatives terms, or share-alike ones other than the release's own.
+    """
+    if stated is None or stated == release:
+        return
+    if _contradicts(stated):
+        raise LicenseError(
+            where,
+            f"is under {stated}",
+            f"terms that allow a release under {release}",
+            "Leave it out with `exclude`, or correct `imagery.license`.",
+        )
+
+
+def _contradicts(stated: str) -> bool:
+    return bool(_FORBIDS.search(stated) or _SHARE_ALIKE.search(stated))
+
+
+@dataclass(frozen=True)
+class Considered:
+    """An item and what became of it."""
+
+    item: SourceItem
+    status: str
+    """`used`, `unused` or `excluded`."""
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An item that cannot be used for what it is: no time, no such band."""
+
+    id: str
+    collection: str | None
+    block: int
+    reason: str
+
+
+@dataclass
+class Selection:
+    """All that the sources gave."""
+
+    considered: list[Considered] = field(default_factory=list)
+    """Ordered by block and id."""
+    broken: list[Broken] = field(default_factory=list)
+
+
+def select(spec: Spec, sensor: Sensor, areas: Sequence[shapely.Geometry | None]) -> Selection:
+    """Read every block's items and decide on each.
+
+    Args:
+        spec: the release spec.
+        sensor: whose bands the items must have.
+        areas: each block's area, OGC:CRS84; None where it has none.
+
+    Raises:
+        SourceError: a source cannot be read, or nothing is left to use.
+        LicenseError: the terms of an item or its collection contradict the release's licence.
+    """
+    selection = Selection()
+    for number, block in enumerate(spec.imagery):
+        search = Search(tuple(block.collections), tuple(block.parsed_windows()), areas[number], block.query)
+        if search.area is not None:
+            shapely.prepare(search.area)
+        for found in _items(block, search):
+            _take(found, selection, number=number, search=search, spec=spec, sensor=sensor)
+    selection.considered = sorted(
+        _without_repeats(spec, selection.considered), key=lambda each: (each.item.block, each.item.id)
+    )
+    selection.broken.sort(key=lambda each: (each.block, each.id))
+    if not any(each.status == "used" for each in selection.considered):
+        _refuse(spec, selection)
+    return selection
+
+
+def _items(block: Imagery, search: Search) -> Iterator[Found]:
+    for source in block.stac:
+        for found in read_items(source, search):
+            if not block.collections or found.document.get("collection") in block.collections:
+                yield found
+
+
+def _take(found: Found, selection: Selection, *, number: int, search: Search, spec: Spec, sensor: Sensor) -> None:
+    block = spec.imagery[number]
+    document, collection = found.document, found.collection or {}
+    try:
+        item = source_item(document, sensor, block=number, base=found.base)
+    except SourceError as error:
+        name = document.get("collection")
+        selection.broken.append(Broken(str(document.get("id")), name, number, str(error)))
+        return
+    described = collection.get("license")
+    licensed = replace(
+        item,
+        license=terms(item.license, described, sensor.license, block.license),
+        attribution=item.attribution or sensor.attribution,
+    )
+    status, reason = _decide(licensed, document, block, search)
+    if status == "used":
+        own = licensed.license == item.license or licensed.license != described
+        check(licensed.license, spec.license, f"item {item.id}" if own else f"collection {collection.get('id')}")
+    selection.considered.append(Considered(licensed, status, reason))
+
+
+def _decide(item: SourceItem, document: Mapping[str, object], block: Imagery, search: Search) -> tuple[str, str | None]:
+    if item.id in block.exclude:
+        return "excluded", "named in the spec's exclude"
+    if search.windows and not any(item.acquired in window for window in search.windows):
+        return "unused", f"lies in no window ({item.acquired.isoformat()})"
+    if search.area is not None and item.geometry is not None and not shapely.intersects(search.area, item.geometry):
+        return "unused", "lies outside the area"
+    reason = search.fails(document)
+    return ("used", None) if reason is None else ("unused", reason)
+
+
+def _without_repeats(spec: Spec, considered: list[Considered]) -> list[Considered]:
+    """Of items with one id, the most recently updated is used; in the `utm` layout, one for each window."""
+    best: dict[tuple[str, Window | None], Considered] = {}
+    for each in considered:
+        if each.status == "used":
+            known = best.get(_place(spec, each.item))
+            if known is None or each.item.updated > known.item.updated:
+                best[_place(spec, each.item)] = each
+    return [
+        each
+        if each.status != "used" or best[_place(spec, each.item)] is each
+        else replace(each, status="unused", reason=_REPEAT)
+        for each in considered
+    ]
+
+
+def _place(spec: Spec, item: SourceItem) -> tuple[str, Window | None]:
+    windows = spec.imagery[item.block].parsed_windows() if spec.chips.layout == "utm" else []
+    return item.id, next((window for window in windows if item.acquired in window), None)
+
+
+_REPEAT = "another item of the same id is newer, or came first"
+
+
+def _refuse(spec: Spec, selection: Selection) -> None:
+    sources = ", ".join(source for block in spec.imagery for source in block.stac)
+    reasons = sorted({each.reason or each.status for each in selection.considered})
+    alike: dict[str, list[str]] = {}
+    for each in selection.broken:
+        alike.setdefault(each.reason.partition(": ")[2], []).append(each.reason)
+    reasons += [
+        same[0] + (f" {len(same) - 1} more are like it." if len(same) > 1 else "") for _, same in sorted(alike.items())
+    ]
+    raise SourceError(
+        sources,
+        f"has {len(selection.considered) + len(selection.broken)} items and none to use"
+        f" ({'; '.join(reasons[:3]) or 'it is empty'})",
+        "at least one item that passes windows, area, query and exclude",
+    )

@@ -1,0 +1,1 @@
+"""Publish to S3-compatible object stores."""

@@ -1,0 +1,101 @@
+"""From the name of a place to the place."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from clay_publish.errors import PublishError
+from clay_publish.optional_deps import require_extra
+from clay_publish.publish.bucket import Bucket
+from clay_publish.publish.local_bucket import LocalBucket
+from clay_publish.publish.package import Package
+from clay_publish.release import directory as paths
+from clay_publish.storage.store import is_url
+
+if TYPE_CHECKING:
+    from clay_publish.publish.hub.repository import HubRepository
+
+SOURCE_COOP = "source.coop"
+HUB = "huggingface"
+HUB_SCHEME = "hf://datasets/"
+_ENDPOINT = "AWS_ENDPOINT_URL_S3"
+_PROXY = "https://data.source.coop"
+KNOWN = "source.coop, huggingface, s3://BUCKET/PREFIX, a directory or a file:// address"
+
+
+def hub_repository(target: str, package: Package | None = None) -> "HubRepository | None":
+    """The repository a target names on the Hub; None where it names another place.
+
+    Args:
+        target: `huggingface`, `huggingface/OWNER/NAME` or `hf://datasets/OWNER/NAME`.
+        package: what will be published: knows the repository.
+
+    Raises:
+        PublishError: no repository is named.
+    """
+    if target.startswith(HUB_SCHEME):
+        name = target.removeprefix(HUB_SCHEME).strip("/")
+    elif target == HUB or target.startswith(f"{HUB}/"):
+        named = package.spec.publish.hugging_face if package else None
+        name = target.removeprefix(HUB).strip("/") or named or ""
+    else:
+        return None
+    if name.count("/") != 1:
+        raise PublishError(target, "names no repository", f"{HUB}/OWNER/NAME, or `publish.hugging_face` in the spec")
+    from clay_publish.publish.hub.repository import HubRepository  # noqa: PLC0415 - slow to import
+
+    return HubRepository(name)
+
+
+def bucket_at(target: str, package: Package | None = None) -> Bucket:
+    """The bucket a target names.
+
+    Args:
+        target: `source.coop`, `source.coop/ACCOUNT/PRODUCT`, `s3://BUCKET/PREFIX`, a directory or `file://` address.
+        package: what will be published: knows the product, and keeps the journal.
+
+    Raises:
+        PublishError: nothing this program can publish to.
+        MissingExtraError: boto3 is not installed.
+    """
+    if target.startswith("file://"):
+        return LocalBucket(Path(unquote(urlsplit(target).path)))
+    if target == SOURCE_COOP or target.startswith(f"{SOURCE_COOP}/"):
+        return _s3(*_product(target, package), package)
+    if target.startswith("s3://"):
+        bucket, _, prefix = target.removeprefix("s3://").rstrip("/").partition("/")
+        return _s3(bucket, prefix, os.environ.get(_ENDPOINT), target.rstrip("/"), package)
+    if is_url(target):
+        raise PublishError(target, "is no place to publish to", KNOWN)
+    return LocalBucket(Path(target))
+
+
+def _product(target: str, package: Package | None) -> tuple[str, str, str | None, str]:
+    """Account, product, endpoint and public address of a product on source.coop."""
+    product = target.removeprefix(SOURCE_COOP).strip("/") or (package.spec.publish.source_coop if package else None)
+    account, slash, name = (product or "").partition("/")
+    if not slash or "/" in name:
+        raise PublishError(
+            target, "names no product", "source.coop/ACCOUNT/PRODUCT, or `publish.source_coop` in the spec"
+        )
+    return account, name, os.environ.get(_ENDPOINT) or _PROXY, f"{_PROXY}/{product}"
+
+
+def _s3(bucket: str, prefix: str, endpoint: str | None, where: str, package: Package | None) -> Bucket:
+    require_extra("s3", f"Publishing to {where}")
+    from clay_publish.publish.s3.bucket import S3Bucket  # noqa: PLC0415
+    from clay_publish.publish.s3.client import Address  # noqa: PLC0415
+    from clay_publish.publish.s3.upload_journal import Journal  # noqa: PLC0415 - boto3 comes with an extra
+
+    return S3Bucket(Address(bucket, prefix, endpoint, where), Journal(_journal_path(where, package)))
+
+
+def _journal_path(where: str, package: Package | None) -> Path:
+    """Beside a release that lies here; in the user's cache for one that lies elsewhere."""
+    name = f"publish-{hashlib.sha256(where.encode()).hexdigest()[:12]}.jsonl"
+    if package is not None and package.release.store.local:
+        return Path(package.release.store.where) / paths.RUN / name
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clay-publish"
+    return cache / (name if package is None else f"{package.closing.sha256[:12]}-{name}")

@@ -1,0 +1,175 @@
+"""The documents at the root of a bucket: which versions there are, and which is the newest.
+
+They are the only ones that change. Source for the way of versioning: Overture Maps' release catalog.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from clay_publish.errors import PublishError
+from clay_publish.publish.bucket import Bucket
+from clay_publish.publish.package import Package
+from clay_publish.release import directory as paths
+from clay_publish.release.manifest import dump_json
+
+CATALOG = "catalog.json"
+LATEST = "latest.json"
+_ATTEMPTS = 20
+
+
+class Mirror(BaseModel):
+    """The same version on the Hub."""
+
+    model_config = ConfigDict(frozen=True)
+
+    repository: str
+    commit: str
+
+
+class PublishedVersion(BaseModel):
+    """One published version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    manifest_sha256: str | None = None
+    published: str | None = None
+    """RFC 3339."""
+    notes: str | None = None
+    yanked: str | None = None
+    """Why it should not be used any more."""
+    hugging_face: Mirror | None = None
+
+
+class Versions(BaseModel):
+    """The catalog at the root."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    title: str
+    versions: list[PublishedVersion]
+
+    @property
+    def latest(self) -> str | None:
+        """The highest version that was not yanked; one before a final release only where there is no other."""
+        usable = [v.version for v in self.versions if v.yanked is None]
+        return max(usable, key=lambda v: ("-" not in v, order(v)), default=None)
+
+    def find(self, version: str) -> PublishedVersion | None:
+        """One version."""
+        return next((v for v in self.versions if v.version == version), None)
+
+    def with_version(self, changed: PublishedVersion) -> "Versions":
+        """The catalog with one version added or replaced, in order."""
+        others = [v for v in self.versions if v.version != changed.version]
+        ordered = sorted([*others, changed], key=lambda v: order(v.version))
+        return self.model_copy(update={"versions": ordered})
+
+
+def order(version: str) -> tuple[Any, ...]:
+    """Semantic Versioning 2.0.0, section 11: numbers by value, before-releases before their release."""
+    core, _, before = version.partition("-")
+    parts = [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in before.split(".")] if before else []
+    return (tuple(int(n) for n in core.split(".")), not before, tuple(parts))
+
+
+def read_versions(bucket: Bucket) -> tuple[Versions, str] | None:
+    """The catalog at the root and its tag; None where nothing was published yet.
+
+    Raises:
+        PublishError: there is a catalog.json that this program did not write.
+    """
+    there = bucket.read(CATALOG)
+    if there is None:
+        return None
+    data, tag = there
+    try:
+        document = json.loads(data)
+        versions = [PublishedVersion.model_validate(link) for link in document["links"] if link.get("rel") == "child"]
+        return Versions(name=document["id"], title=document["title"], versions=versions), tag
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError) as error:
+        raise PublishError(
+            f"{bucket.where}/{CATALOG}",
+            f"is no catalog of versions ({' '.join(str(error).split())})",
+            "one that clay-publish wrote",
+            "Move it away, or publish below another prefix.",
+        ) from error
+
+
+def change(bucket: Bucket, new: Versions, edit: Callable[[Versions], Versions]) -> Versions:
+    """Change the catalog, then `latest.json`, also while others do.
+
+    Args:
+        bucket: where.
+        new: what to begin with where there is none.
+        edit: gives the changed catalog; called again when somebody was quicker.
+
+    Raises:
+        PublishError: others changed it again and again, or it is about another release.
+    """
+    for _ in range(_ATTEMPTS):
+        there = read_versions(bucket)
+        before, tag = there or (new, None)
+        if before.name != new.name:
+            raise PublishError(f"{bucket.where}/{CATALOG}", f"lists versions of {before.name}", new.name)
+        after = edit(before)
+        if (there and after == before) or bucket.write(CATALOG, _dump(after), tag):
+            _point(bucket)
+            return after
+    raise PublishError(f"{bucket.where}/{CATALOG}", "was changed by others again and again", fix="Try again.")
+
+
+def _point(bucket: Bucket) -> None:
+    """Make `latest.json` and the root card say what the catalog says by now."""
+    for _ in range(_ATTEMPTS):
+        there = read_versions(bucket)
+        latest = there[0].latest if there else None
+        if latest is None:
+            return
+        pointer = {"version": latest, "href": f"./{latest}/{paths.COLLECTION}"}
+        card = bucket.read(f"{latest}/{paths.HOST_CARD}") or bucket.read(f"{latest}/{paths.CARD}")
+        documents = [(LATEST, dump_json(pointer).encode())] + ([(paths.CARD, card[0])] if card else [])
+        if all(_replace(bucket, key, data) for key, data in documents) and read_versions(bucket) == there:
+            return
+    raise PublishError(f"{bucket.where}/{LATEST}", "was changed by others again and again", fix="Try again.")
+
+
+def _replace(bucket: Bucket, key: str, data: bytes) -> bool:
+    there = bucket.read(key)
+    return (there is not None and there[0] == data) or bucket.write(key, data, there[1] if there else None)
+
+
+def _dump(versions: Versions) -> bytes:
+    """A STAC Catalog: any STAC reader finds every version's Collection."""
+    links: list[dict[str, Any]] = [{"rel": "root", "href": f"./{CATALOG}", "type": "application/json"}]
+    links += [_link(version, versions) for version in reversed(versions.versions)]
+    document = {
+        "type": "Catalog",
+        "stac_version": "1.1.0",
+        "id": versions.name,
+        "title": versions.title,
+        "description": f"All versions of {versions.title}. A published version never changes.",
+        "links": links,
+        "latest": versions.latest,
+    }
+    return dump_json(document).encode()
+
+
+def _link(version: PublishedVersion, versions: Versions) -> dict[str, Any]:
+    return {
+        "rel": "child",
+        "href": f"./{version.version}/{paths.COLLECTION}",
+        "type": "application/json",
+        "title": f"{versions.title} {version.version}" + (" (yanked)" if version.yanked else ""),
+        **({"latest": True} if version.version == versions.latest else {}),
+        **version.model_dump(mode="json", exclude_none=True),
+    }
+
+
+def beginning(package: Package) -> Versions:
+    """The catalog of a release that was never published."""
+    return Versions(name=package.manifest.name, title=package.spec.title or package.manifest.name, versions=[])

@@ -1,0 +1,206 @@
+"""The few numbers a chip leaves behind when its batch is gone, for the rules that compare chips with each other.
+
+About 60 bytes a chip: 60 MB for a million.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.validate.data.chips import ChipRows
+from clay_publish.validate.registry import UNFORESEEN
+
+if TYPE_CHECKING:
+    from clay_publish.validate.context import View
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Rows that share a value."""
+
+    order: npt.NDArray[np.int64]
+    """The rows that share their value with others, sorted by value, then by place."""
+    same: npt.NDArray[np.int64]
+    """Places in `order` whose value is that of the place before."""
+
+    @property
+    def extra(self) -> int:
+        """How many rows repeat an earlier one."""
+        return int(self.same.size)
+
+    def examples(self, most: int = 1000) -> Iterator[tuple[int, int]]:
+        """Pairs of rows: an earlier one, and one that repeats it."""
+        for at in self.same[:most]:
+            yield int(self.order[at - 1]), int(self.order[at])
+
+
+def repeated(values: npt.NDArray[np.generic]) -> Repeats:
+    """Rows whose value an earlier row has."""
+    ordered = np.sort(values)  # several times faster than the order itself, which only few rows are needed in
+    again = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not again.size:
+        return Repeats(np.empty(0, np.int64), np.empty(0, np.int64))
+    rows = np.flatnonzero(pc.is_in(pa.array(values), value_set=pa.array(again)).to_numpy(zero_copy_only=False))
+    order = rows[np.argsort(values[rows], kind="stable")]
+    shared = values[order]
+    return Repeats(order, np.flatnonzero(shared[1:] == shared[:-1]) + 1)
+
+
+Array = npt.NDArray[Any]
+U64 = npt.NDArray[np.uint64]
+
+
+@dataclass
+class RowFacts:
+    """Of one batch: by name, the array, or why there is none."""
+
+    arrays: dict[str, Array]
+    missing: dict[str, ReleaseError]
+
+
+def facts_of(chips: ChipRows, view: "View") -> RowFacts:
+    """Boil a batch down."""
+    made = RowFacts({}, {})
+    for name, compute in _FACTS.items():
+        try:
+            made.arrays[name] = compute(chips, view)
+        except ClayPublishError as error:
+            made.missing[name] = ReleaseError(error.where, error.found, error.expected, error.fix)
+        except UNFORESEEN as error:
+            made.missing[name] = ReleaseError(chips.path, f"holds what cannot be read ({error!r})")
+    return made
+
+
+_FACTS: dict[str, Callable[[ChipRows, "View"], Array]] = {
+    "ids": lambda chips, _: hash_strings(chips.column("id")),
+    "vectors": lambda chips, _: _hash(chips.sums.words),
+    "norms": lambda chips, _: np.sqrt(chips.sums.squares),
+    "runs": lambda chips, _: chips.sums.runs,
+    "low": lambda chips, _: chips.sums.low[None],
+    "high": lambda chips, _: chips.sums.high[None],
+    "lon": lambda chips, _: chips.floats("lon"),
+    "lat": lambda chips, _: chips.floats("lat"),
+    "loss": lambda chips, _: chips.floats("loss").astype(np.float32),
+    "moments": lambda chips, _: chips.micros("datetime"),
+    "epsg": lambda chips, _: _narrow(chips.integers("epsg")),
+    "rows": lambda chips, _: _narrow(chips.integers("row")),
+    "cols": lambda chips, _: _narrow(chips.integers("col")),
+    "items": lambda chips, view: view.item_places(chips),
+    "boxes": lambda chips, _: chips.footprints.bounds[_extremes(chips.footprints.bounds)],
+    "examples": lambda chips, view: chips.values(_spread(chips, view)).copy(),
+}
+
+
+class ReleaseFacts:
+    """The facts of all files, one array a name."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.starts: list[int] = []
+        """Number, in the release, of each file's first row."""
+        self.rows = 0
+        self.boxes: dict[str, Array] = {}
+        """By file: the boxes of footprints that together have the bounds of all."""
+        self._parts: dict[str, list[Array]] = {name: [] for name in _FACTS}
+        self._missing: dict[str, ReleaseError] = {}
+
+    def add(self, path: str, rows: int, parts: list[RowFacts]) -> None:
+        """Take over what a file left, in order."""
+        self.paths.append(path)
+        self.starts.append(self.rows)
+        self.rows += rows
+        for facts in parts:
+            for name, error in facts.missing.items():
+                self._missing.setdefault(name, error)
+            for name, array in facts.arrays.items():
+                self._parts[name].append(array)
+        boxes = [facts.arrays["boxes"] for facts in parts if "boxes" in facts.arrays]
+        if boxes:
+            self.boxes[path] = np.concatenate(boxes)
+
+    def __getitem__(self, name: str) -> Array:
+        """The array of this name.
+
+        Raises:
+            ReleaseError: a file lacks what it is made of, or files differ in what they hold.
+        """
+        if name in self._missing:
+            raise self._missing[name]
+        parts = self._parts[name]
+        if not parts:
+            raise ReleaseError("embeddings", "holds no row that can be read")
+        if len({part.shape[1:] for part in parts}) > 1:
+            raise ReleaseError("embeddings", "holds vectors of several lengths")
+        if len(parts) > 1:
+            self._parts[name] = [np.concatenate(parts)]
+        return self._parts[name][0]
+
+    def place(self, row: int) -> tuple[str, int]:
+        """File and row of a row of the release."""
+        at = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.paths[at], row - self.starts[at]
+
+    def slices(self) -> dict[str, slice]:
+        """Which rows of the release lie in which file."""
+        ends = [*self.starts[1:], self.rows][: len(self.paths)]
+        return {path: slice(a, b) for path, a, b in zip(self.paths, self.starts, ends, strict=True)}
+
+
+def _narrow(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    return np.clip(values, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
+
+
+def _extremes(bounds: npt.NDArray[np.float64]) -> list[int]:
+    """Rows that together have the batch's bounds; several where boxes cross the antimeridian."""
+    if not np.isfinite(bounds).any():
+        return []
+    crossing = np.flatnonzero(bounds[:, 0] > bounds[:, 2])[:8].tolist()
+    sides = [np.nanargmin(bounds[:, 0]), np.nanargmin(bounds[:, 1]), np.nanargmax(bounds[:, 2])]
+    return [*map(int, sides), int(np.nanargmax(bounds[:, 3])), *crossing]
+
+
+def _spread(chips: ChipRows, view: "View") -> npt.NDArray[np.int64]:
+    """Evenly spread rows, about 2048 in the whole release."""
+    step = max(1, view.rows_told // 2048)
+    return np.arange(-chips.start % step, len(chips), step)
+
+
+def hash_strings(column: pa.Array) -> U64:
+    """64 bits for each text; 0 where null. Two texts in 10¹⁹ share one."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise ReleaseError("id", f"is no text but {column.type}")
+    column = pc.cast(column, pa.string())
+    hashes = np.zeros(len(column), np.uint64)
+    if column.buffers()[2] is None:
+        return hashes
+    raw = np.frombuffer(column.buffers()[2], np.uint8)
+    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    lengths = np.diff(offsets)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    for length in np.unique(lengths[present]).tolist():
+        rows = np.flatnonzero(present & (lengths == length))
+        padded = np.zeros((rows.size, -(-max(length, 1) // 8) * 8), np.uint8)
+        if rows.size == len(column):  # texts of one length lie end to end
+            padded[:, :length] = raw[offsets[0] : offsets[-1]].reshape(rows.size, length)
+        else:
+            padded[:, :length] = raw[offsets[rows].astype(np.int64)[:, None] + np.arange(length)]
+        hashes[rows] = _hash(padded.view(np.uint64)) ^ np.uint64(length)
+    return hashes
+
+
+def _hash(words: U64) -> U64:
+    """Mix each word with its place (as splitmix64 does) and add them up."""
+    place = np.random.default_rng(7).integers(1, 2**63, words.shape[1], dtype=np.uint64)
+    mixed = words + place
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return np.asarray(mixed.sum(axis=1, dtype=np.uint64))

@@ -1,0 +1,144 @@
+"""Reading the coverage tables in batches, text as dictionaries."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clay_publish.errors import ReleaseError
+
+if TYPE_CHECKING:
+    from clay_publish.validate.context import View
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970."""
+    return round((moment - _EPOCH) / timedelta(microseconds=1))
+
+
+_BATCH = 1 << 20
+_NO_TIME = np.iinfo(np.int64).min
+
+
+def whole_numbers(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.int32]:
+    """An integer column, 0 where null."""
+    values: npt.NDArray[np.int32] = filled(batch.column(name), 0)
+    return values
+
+
+def filled(column: pa.Array, hole: int) -> npt.NDArray[Any]:
+    """A column of numbers, with this one where it is null."""
+    whole = column.fill_null(hole) if column.null_count else column
+    return np.asarray(whole.to_numpy(zero_copy_only=False))
+
+
+def coverage_batches(view: "View", columns: list[str], paths: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """All rows of the coverage tables, or of some of them, text as dictionaries.
+
+    Raises:
+        ReleaseError: no table, no such column, or damaged.
+    """
+    for path in view.coverage_paths if paths is None else paths:
+        missing = [name for name in columns if name not in view.schema_of(path).names]
+        if missing:
+            raise ReleaseError(path, f"has no column {', '.join(missing)}")
+        text = [name for name in ("status", "reason") if name in columns]
+        yield from view.batches(path, _BATCH, columns=columns, read_dictionary=text)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What many rows of the coverage say alike."""
+
+    status: str | None
+    reason: str | None
+    start: int | None
+    """Of the window, in microseconds since 1970."""
+    placed: bool
+    """Whether row and column are told."""
+
+
+COUNTED = ("status", "reason", "window_start", "row")
+"""Columns that are counted."""
+
+
+def tally(view: "View") -> Counter[Said]:
+    """How many rows of the coverage tables say what, counted in one pass.
+
+    Raises:
+        ReleaseError: no table, no such column, or damaged.
+    """
+    counted: Counter[Said] = Counter()
+    for batch in coverage_batches(view, list(COUNTED)):
+        count(counted, batch)
+    return counted
+
+
+def count(counted: Counter[Said], batch: pa.RecordBatch) -> None:
+    """Add some rows of a coverage table."""
+    (statuses, first), (reasons, second) = (_coded(batch.column(name)) for name in ("status", "reason"))
+    codes = first * np.int32(len(reasons)) + second
+    times = distinct(filled(batch.column("window_start").cast("int64"), _NO_TIME))
+    for start, placed, rows in _parts(times, batch.column("row")):
+        for code, many in enumerate(np.bincount(codes if rows is None else codes[rows]).tolist()):
+            if many:
+                status, reason = divmod(code, len(reasons))
+                counted[Said(statuses[status], reasons[reason], start, placed)] += many
+
+
+def _coded(column: pa.Array) -> tuple[list[str | None], npt.NDArray[np.int32]]:
+    """The words of a column of dictionaries, None last, and each row's place among them."""
+    words = column.dictionary.to_pylist()
+    return [*words, None], filled(column.indices, len(words))
+
+
+def _parts(
+    times: list[tuple[int, npt.NDArray[np.bool_] | None]], row: pa.Array
+) -> Iterator[tuple[int | None, bool, npt.NDArray[np.bool_] | None]]:
+    """Start, whether placed, and the rows; None for all rows."""
+    known = row.is_valid().to_numpy(zero_copy_only=False) if row.null_count else None
+    for start, mine in times:
+        told = None if start == _NO_TIME else start
+        if known is None:
+            yield told, True, mine
+        else:
+            yield told, True, known if mine is None else known & mine
+            yield told, False, ~known if mine is None else ~known & mine
+
+
+def distinct(values: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.bool_] | None]]:
+    """The few values that occur, and where; None for everywhere."""
+    if values.size and values.min() == values.max():
+        return [(int(values[0]), None)]
+    return [(int(value), values == value) for value in np.unique(values)]
+
+
+def first_items(batch: pa.RecordBatch, known: pa.Array) -> npt.NDArray[np.int32]:
+    """Place among `known` of the first of each row's items; −1 where there is none."""
+    lists = batch.column("item_ids")
+    offsets = lists.offsets.to_numpy()
+    some = np.flatnonzero(np.diff(offsets) > 0)
+    places = np.full(len(lists), -1, np.int32)
+    firsts = lists.values.take(pa.array(offsets[:-1][some]))
+    places[some] = pc.index_in(firsts, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False)
+    return places
+
+
+def equals(column: pa.Array, text: str) -> npt.NDArray[np.bool_]:
+    """Which rows of a text column, plain or of dictionaries, hold this text."""
+    if not pa.types.is_dictionary(column.type):
+        return np.asarray(pc.equal(column.fill_null(""), text).to_numpy(zero_copy_only=False), dtype=bool)
+    words = column.dictionary.to_pylist()
+    if text not in words:
+        return np.zeros(len(column), dtype=bool)
+    same: npt.NDArray[np.bool_] = filled(column.indices, -1) == words.index(text)
+    return same

@@ -1,0 +1,129 @@
+"""The JSON Schemas of STAC core and of the extensions a release declares, without trusting the release.
+
+Core comes with pystac. An extension's schema comes from the folder that CLAY_PUBLISH_SCHEMAS names, from the cache of
+this machine, or, once, from the extension's own address; with CLAY_PUBLISH_SCHEMAS set, nothing is ever fetched.
+"""
+
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from jsonschema.protocols import Validator
+from pystac.validation.local_validator import get_local_schema_cache
+from referencing import Registry, Resource
+from referencing.exceptions import NoSuchResource, Unresolvable
+
+from clay_publish.errors import ReleaseError
+from clay_publish.release.stac_extension import SCHEMA_URI, schema
+
+FOLDER = "CLAY_PUBLISH_SCHEMAS"
+"""Environment variable: a folder of JSON Schemas to use instead of the network."""
+
+_FIX = f"Put it into the folder that {FOLDER} names."
+_HOSTS = {"stac-extensions.github.io", "schemas.stacspec.org", "proj.org"}
+"""Where schemas are fetched from. A release may name any address; it is not asked."""
+_SECONDS = 5
+_MAX_BYTES = 2_000_000
+_CORE = "https://schemas.stacspec.org/v{version}/{kind}-spec/json-schema/{kind}.json"
+
+
+@cache
+def _known() -> dict[str, dict[str, Any]]:
+    known = {uri.rstrip("#"): document for uri, document in get_local_schema_cache().items()}
+    known[SCHEMA_URI] = schema()
+    for folder in (os.environ.get(FOLDER), _cache_folder()):
+        for file in sorted(Path(folder).glob("*.json")) if folder else []:
+            document = json.loads(file.read_text(encoding="utf-8"))
+            if isinstance(document.get("$id"), str):
+                known.setdefault(document["$id"].rstrip("#"), document)
+    return known
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "clay-publish" / "schemas"
+
+
+@cache
+def _fetched(uri: str) -> dict[str, Any]:
+    """Fetch a schema, once, and keep it.
+
+    Raises:
+        ReleaseError: it is not to be had.
+    """
+    parts = urllib.parse.urlsplit(uri)
+    if os.environ.get(FOLDER) or parts.scheme != "https" or parts.hostname not in _HOSTS:
+        raise ReleaseError(uri, "is not among the schemas of this machine", fix=_FIX)
+    try:
+        with urllib.request.urlopen(uri, timeout=_SECONDS) as answer:  # noqa: S310 - https, known hosts only
+            text = answer.read(_MAX_BYTES)
+        document: dict[str, Any] = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ReleaseError(uri, f"cannot be fetched ({error})", fix=_FIX) from error
+    folder = _cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{urllib.parse.quote(uri, safe='')}.json").write_text(json.dumps(document), encoding="utf-8")
+    return document
+
+
+def schema_of(uri: str) -> dict[str, Any]:
+    """The schema at an address.
+
+    Raises:
+        ReleaseError: it is not to be had.
+    """
+    plain = uri.rstrip("#")
+    return _known()[plain] if plain in _known() else _fetched(plain)
+
+
+def core_schema(kind: str, version: str) -> dict[str, Any]:
+    """Schema of a STAC `item` or `collection`.
+
+    Raises:
+        ReleaseError: not of a version that is here.
+    """
+    return schema_of(_CORE.format(version=version, kind=kind))
+
+
+def violations(document: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    """What a schema has to say about a document: `place: message`.
+
+    Raises:
+        ReleaseError: the schema refers to one that is not to be had.
+    """
+    kind: type[Validator] = jsonschema.validators.validator_for(schema)
+    validator = kind(schema, registry=_registry())
+    try:
+        errors = list(validator.iter_errors(document))
+    except Unresolvable as error:
+        raise ReleaseError(str(schema.get("$id")), f"refers to a schema that cannot be had ({error})") from error
+    best = sorted(errors, key=jsonschema.exceptions.relevance, reverse=True)
+    return [_told(error) for error in best]
+
+
+def _told(error: jsonschema.ValidationError) -> str:
+    deepest = error
+    while deepest.context:
+        deepest = jsonschema.exceptions.best_match(deepest.context)
+    place = ".".join(str(part) for part in deepest.absolute_path)
+    return f"{place or 'document'}: {deepest.message[:200]}"
+
+
+@cache
+def _registry() -> Any:
+    """All schemas that are known, read once; others are fetched when a schema refers to them."""
+
+    def retrieve(uri: str) -> Any:
+        try:
+            return Resource.from_contents(schema_of(uri))
+        except ReleaseError as error:
+            raise NoSuchResource(uri) from error
+
+    resources = [(uri, Resource.from_contents(document)) for uri, document in _known().items()]
+    return Registry(retrieve=retrieve).with_resources(resources).crawl()  # type: ignore[call-arg]

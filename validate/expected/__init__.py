@@ -1,0 +1,1 @@
+"""Recompute the chips that a release should hold."""

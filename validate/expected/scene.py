@@ -1,0 +1,100 @@
+"""Which chips a release should have, computed from its own spec and sources, and which it has and speaks of.
+
+`scene`: every whole chip of every used image, whose centre lies in the area of its imagery block.
+`utm`: in every window, the cells of the grid that meet the areas of the blocks that ask for it; where a block names no
+area, the ground its used images cover.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from clay_publish.geo.area import read_area
+from clay_publish.validate.data.coverage_table import Said, coverage_batches, equals, first_items, whole_numbers
+from clay_publish.validate.expected.cells import (
+    EXPECTED,
+    PRESENT,
+    SAID_EMBEDDED,
+    SAID_MISSING,
+    Layer,
+    Summary,
+    empty,
+    scene_grid,
+)
+from clay_publish.validate.expected.utm import utm_layers
+
+if TYPE_CHECKING:
+    from clay_publish.validate.context import View
+
+
+def layers(view: "View", counted: Counter[Said]) -> Iterator[Summary]:
+    """Expected, present and described cells of the release, counted by layer.
+
+    In the `utm` layout, `counted` takes what the coverage says.
+
+    Raises:
+        ReleaseError: spec, sources, embeddings or coverage do not tell enough.
+    """
+    if view.fingerprint.layout == "scene":
+        yield from (layer.summary() for layer in _scene_layers(view))
+    else:
+        yield from utm_layers(view, counted)
+
+
+def _scene_layers(view: "View") -> list[Layer]:
+    found = _expected_in_scenes(view)
+    facts = view.scan.facts
+    _mark_by_layer(found, facts["items"], facts["rows"], facts["cols"], PRESENT)
+    for batch in coverage_batches(view, ["row", "col", "status", "item_ids"]):
+        known = batch.column("row").is_valid().to_numpy(zero_copy_only=False)
+        known &= batch.column("col").is_valid().to_numpy(zero_copy_only=False)
+        item = first_items(batch, view.source_ids)
+        row, col = whole_numbers(batch, "row"), whole_numbers(batch, "col")
+        embedded = equals(batch.column("status"), "embedded")
+        for flag, which in ((SAID_EMBEDDED, known & embedded), (SAID_MISSING, known & ~embedded)):
+            _mark_by_layer(found, item[which], row[which], col[which], flag)
+    return [layer for layer in found if layer is not None]
+
+
+def _expected_in_scenes(view: "View") -> list[Layer | None]:
+    """A layer for each source item by its place; None for those that give no chips."""
+    size = view.fingerprint.size
+    areas = [None if block.area is None else read_area(block.area).geometry for block in view.spec.imagery]
+    made: list[Layer | None] = []
+    for source in view.sources.by_id.values():
+        if source.status != "used" or source.shape is None:
+            made.append(None)
+            continue
+        rows, cols = source.shape[0] // size, source.shape[1] // size
+        name = f"item {source.id}"
+        layer = Layer(name, 0, 0, empty(name, rows, cols))
+        area = areas[source.block] if 0 <= source.block < len(areas) else None
+        if area is None:
+            layer.flags[:] = EXPECTED
+        else:
+            row, col = np.divmod(np.arange(rows * cols), max(cols, 1))
+            lon, lat = scene_grid(source, size).to_lonlat(col + 0.5, row + 0.5)
+            layer.flags[:] = shapely.intersects_xy(area, lon, lat).reshape(rows, cols) * EXPECTED
+        made.append(layer)
+    return made
+
+
+def _mark_by_layer(
+    found: list[Layer | None],
+    items: npt.NDArray[np.integer],
+    rows: npt.NDArray[np.integer],
+    cols: npt.NDArray[np.integer],
+    flag: int,
+) -> None:
+    order = np.argsort(items, kind="stable")
+    ends = np.searchsorted(items[order], np.arange(-1, len(found) + 1))
+    for place, layer in enumerate(found):
+        mine = order[ends[place + 1] : ends[place + 2]]
+        if mine.size:
+            marked = layer or Layer("an unused item", 0, 0, np.zeros((0, 0), np.uint8))
+            marked.mark(rows[mine], cols[mine], flag)
+            found[place] = marked

@@ -1,0 +1,189 @@
+"""Cells of the `utm` layout, zone by zone: expected, present and described.
+
+The grid, and which cells an area asks for, are the core's definitions; what is there is read from the files.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+
+from clay_publish.errors import ReleaseError
+from clay_publish.geo.area import Area, items_area, read_area
+from clay_publish.geo.expected_cells import ZoneCells, expected_cells
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.validate.data.coverage_table import (
+    COUNTED,
+    Said,
+    count,
+    coverage_batches,
+    distinct,
+    equals,
+    filled,
+    micros,
+    whole_numbers,
+)
+from clay_publish.validate.expected.cells import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, Summary, empty
+from clay_publish.windows import Window
+
+if TYPE_CHECKING:
+    from clay_publish.validate.context import View
+    from clay_publish.validate.data.sources import Source
+
+_ZONE = re.compile(r"zone=(\d{2})\.parquet$")
+
+
+@dataclass(frozen=True)
+class ExpectedWindow:
+    """One window and the ground that is asked for in it."""
+
+    window: Window
+    area: Area
+
+
+def steps(view: "View") -> list[ExpectedWindow]:
+    """The windows of the release, in order, and the ground of each.
+
+    A window's ground is the areas of the blocks that ask for it; a block without area asks for what its images cover.
+    """
+    blocks: dict[Window, set[int]] = defaultdict(set)
+    covered: dict[Window, list[Any]] = defaultdict(list)
+    for number, block in enumerate(view.spec.imagery):
+        for window in block.parsed_windows():
+            blocks[window].add(number)
+    for source in view.sources.rows:
+        own = window_of(source, view) if source.status in {"used", "excluded"} else None
+        if own is None:
+            continue
+        blocks[own].add(source.block)
+        shape = view.sources.geometry(source) if source.status == "used" else None
+        if shape is not None:
+            covered[own].append(shape)
+    made = []
+    for window in sorted(blocks):
+        areas = [view.spec.imagery[number].area for number in sorted(blocks[window])]
+        asked = [read_area(area).geometry for area in areas if area is not None]
+        if len(asked) == len(areas):
+            ground = Area("area", shapely.union_all(asked))
+        else:
+            ground = items_area(np.array([*covered[window], *asked], dtype=object))
+        if not ground.geometry.is_empty:
+            made.append(ExpectedWindow(window, ground))
+    return made
+
+
+def window_of(source: "Source", view: "View") -> Window | None:
+    """The window of its block that holds a source's moment; its own days where the block names none."""
+    if not 0 <= source.block < len(view.spec.imagery):
+        return None
+    windows = view.spec.imagery[source.block].parsed_windows()
+    if not windows:
+        return source.window
+    return next((w for w in windows if source.moment is not None and source.moment in w), None)
+
+
+_MAX_CELLS = 4_000_000_000
+"""Chips of a release that are counted."""
+
+
+def utm_layers(view: "View", counted: Counter[Said]) -> Iterator[Summary]:
+    """One layer for each zone and window; only one zone's bitmaps are held at a time.
+
+    What the coverage says is counted on the way: its tables are long.
+
+    Raises:
+        ReleaseError: spec, sources, embeddings or coverage do not tell enough.
+    """
+    if view.fingerprint.gsd is None:
+        raise ReleaseError("fingerprint", "has no gsd, which the utm layout needs")
+    side = view.fingerprint.size * view.fingerprint.gsd
+    grid = UtmGrid(side)
+    asked = steps(view)
+    chips = sum(step.area.km2 for step in asked) * 1e6 / max(side, 1e-3) ** 2
+    if chips > _MAX_CELLS:
+        raise ReleaseError("release.yaml", f"asks for about {chips:,.0f} chips", f"at most {_MAX_CELLS:,}")
+    streams = [expected_cells(grid, step.area.geometry, rule=step.area.rule) for step in asked]
+    waiting: list[ZoneCells | None] = [next(stream, None) for stream in streams]
+    tables = _tables(view)
+    files = _files(view)
+    for zone in range(1, 61):
+        found: dict[Window, Layer] = {}
+        for number, step in enumerate(asked):
+            cells = waiting[number]
+            if cells is not None and cells.zone == zone:
+                found[step.window] = expected_layer(cells, str(step.window))
+                waiting[number] = next(streams[number], None)
+        for path in files.get(zone, []):
+            window = view.data_files[path].window
+            rows = view.scan.facts.slices()[path]
+            _layer(found, zone, window).mark(view.scan.facts["rows"][rows], view.scan.facts["cols"][rows], PRESENT)
+        _mark_table(view, zone, tables.get(zone, []), found, counted)
+        yield from (layer.summary() for layer in found.values())
+
+
+def expected_layer(cells: ZoneCells, name: str) -> Layer:
+    """A layer that just holds the expected cells of a zone."""
+    row, first, stop = cells.runs
+    low, left = int(row.min()), int(first.min())
+    shape = (int(row.max()) + 1 - low, int(stop.max()) - left)
+    title = f"zone {cells.zone}, {name}"
+    layer = Layer(title, low, left, empty(title, *shape))
+    layer.mark_runs(row, first, stop, EXPECTED)
+    return layer
+
+
+def _layer(found: dict[Window, Layer], zone: int, window: Window) -> Layer:
+    if window not in found:
+        found[window] = Layer(f"zone {zone}, {window} (not asked for)", 0, 0, np.zeros((0, 0), np.uint8))
+    return found[window]
+
+
+def _mark_table(view: "View", zone: int, paths: list[str], found: dict[Window, Layer], counted: Counter[Said]) -> None:
+    by_start = {micros(window.start): window for window in found}
+    for batch in coverage_batches(view, ["col", "epsg", *COUNTED], paths):
+        count(counted, batch)
+        starts = filled(batch.column("window_start").cast("int64"), 0)
+        row, col = whole_numbers(batch, "row"), whole_numbers(batch, "col")
+        foreign = whole_numbers(batch, "epsg") % 100 != zone
+        if foreign.any():
+            raise ReleaseError(paths[0], f"holds {int(foreign.sum()):,} rows of other zones", f"rows of zone {zone}")
+        embedded = equals(batch.column("status"), "embedded")
+        for start, mine in distinct(starts):
+            window = by_start.get(start)
+            if window is None:
+                raise ReleaseError(paths[0], f"speaks of a window from {start} microseconds, which nobody asked for")
+            for flag, which in ((SAID_EMBEDDED, embedded), (SAID_MISSING, ~embedded)):
+                chosen = which if mine is None else which & mine
+                if chosen.all():
+                    found[window].mark(row, col, flag)
+                elif chosen.any():
+                    found[window].mark(row[chosen], col[chosen], flag)
+
+
+def _tables(view: "View") -> dict[int, list[str]]:
+    """Coverage tables by zone."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for path in view.coverage_paths:
+        match = _ZONE.search(path)
+        if match is None:
+            raise ReleaseError(path, "does not name its zone", "coverage/zone=ZZ.parquet")
+        found[int(match[1])].append(path)
+    return found
+
+
+def _files(view: "View") -> dict[int, list[str]]:
+    """Embeddings files by zone.
+
+    Raises:
+        ReleaseError: a file's name does not tell.
+    """
+    found: dict[int, list[str]] = defaultdict(list)
+    for path in view.embeddings:
+        if path not in view.data_files:
+            raise ReleaseError(path, "does not name its square and window")
+        found[view.data_files[path].square.zone].append(path)
+    return found

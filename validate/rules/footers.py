@@ -1,0 +1,139 @@
+"""Rules on what files say of themselves in their footers: GeoParquet, the model, the features."""
+
+import json
+from collections.abc import Iterator
+
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from clay_publish.errors import MissingExtraError, ReleaseError
+from clay_publish.release.findings import Severity
+from clay_publish.release.tables import hugging_face_features
+from clay_publish.validate.context import View
+from clay_publish.validate.registry import Fault, NotChecked, Outcome, Sampled, rule
+
+_MOST_ROWS = 16_384
+_JUDGED = 8
+"""Files that the community's validator is shown, spread over the release."""
+_ERROR = Severity.ERROR
+
+
+@rule(
+    "SCH004",
+    _ERROR,
+    "Footers say what the file is: geo, emb, huggingface",
+    reason="A file that was copied alone has to tell its CRS, its model and its vectors' length by itself.",
+    fix="Write the files again with `clay-publish produce`.",
+)
+def footers_are_there(view: View) -> Iterator[Outcome]:
+    """Footer keys that hold a JSON object."""
+    for path in view.embeddings:
+        metadata = view.schemas[path].metadata or {}
+        for key in ("geo", "emb", "huggingface"):
+            text = metadata.get(key.encode())
+            if text is None:
+                yield Fault(f"{path}: footer {key}", "is missing", "a JSON object")
+            elif not _is_object(text):
+                yield Fault(f"{path}: footer {key}", "is no JSON object", "a JSON object")
+
+
+@rule(
+    "SCH005",
+    _ERROR,
+    "Files are GeoParquet 1.1 in OGC:CRS84 with a bbox covering",
+    reason="Without CRS and primary column a reader places the chips nowhere, or in the wrong ocean.",
+    fix="Write the `geo` footer as GeoParquet 1.1 says.",
+)
+def geo_footer(view: View) -> Iterator[Outcome]:
+    """The `geo` footer."""
+    for path, footer in view.footers.items():
+        geo = footer.get("geo")
+        if geo is None:
+            continue  # SCH004
+        column = geo.get("columns", {}).get(geo.get("primary_column"), {})
+        where = f"{path}: footer geo"
+        if geo.get("primary_column") != "geometry" or "geometry" not in geo.get("columns", {}):
+            yield Fault(where, f"primary column {geo.get('primary_column')!r}", "geometry")
+            continue
+        if not str(geo.get("version", "")).startswith("1."):
+            yield Fault(where, f"version {geo.get('version')!r}", "1.1.0")
+        if column.get("encoding") != "WKB":
+            yield Fault(where, f"encoding {column.get('encoding')!r}", "WKB")
+        if not _is_crs84(column):
+            yield Fault(where, f"crs {str(column.get('crs'))[:60]}", "OGC:CRS84")
+        if column.get("edges", "planar") != "planar":
+            yield Fault(where, f"edges {column['edges']!r}", "planar")
+        if column.get("covering", {}).get("bbox", {}).get("xmin") != ["bbox", "xmin"]:
+            yield Fault(where, "no covering by the column bbox", '{"bbox": {"xmin": ["bbox", "xmin"], …}}')
+
+
+@rule(
+    "SCH010",
+    _ERROR,
+    "The Hugging Face features in the footer are those of the columns",
+    reason="`datasets` believes the footer: a wrong length or type there makes loading fail, or casts the vectors.",
+    fix="Write the footer from the schema of the table.",
+)
+def features_agree(view: View) -> Iterator[Outcome]:
+    """The `huggingface` footer key against the columns."""
+    for path, footer in view.footers.items():
+        told = footer.get("huggingface", {}).get("info", {}).get("features")
+        if "huggingface" not in footer:
+            continue  # SCH004
+        expected = hugging_face_features(view.schema_of(path))
+        if told != expected:
+            wrong = [n for n in {**expected, **(told or {})} if (told or {}).get(n) != expected.get(n)]
+            yield Fault(f"{path}: footer huggingface", f"differs in {', '.join(wrong[:5])}", "the table's columns")
+
+
+@rule(
+    "SCH011",
+    _ERROR,
+    "Embeddings files pass the GeoParquet validator",
+    reason="Tools follow the standard, not our reading of it.",
+    fix="The finding names the requirement; see https://geoparquet.org.",
+)
+def geoparquet_conforms(view: View) -> Iterator[Outcome]:
+    """The community's validator on some files; all rows are judged by our own rules on geometry."""
+    try:
+        import geoparquet_validator  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise MissingExtraError(
+            "geoparquet-validator", "is not installed", "pip install geoparquet-validator"
+        ) from error
+    if not view.release.store.local:
+        raise ReleaseError(view.release.store.where, "is not local; the validator opens files by itself")
+    chosen = view.embeddings[:: max(1, -(-len(view.embeddings) // _JUDGED))]
+    for path in chosen:
+        try:
+            view.cost_of(path)
+        except ReleaseError as error:
+            yield NotChecked(f"{path} {error.found}")
+            continue
+        report = geoparquet_validator.check(view.release.store.path(path), _MOST_ROWS)
+        for outcome in report["outcomes"]:
+            # The order of rows is judged for the hosts' sake, not for correctness.
+            if outcome["status"] == "fail" and not outcome["id"].startswith("/conf/distribution"):
+                yield Fault(path, f"{outcome['id']}: {outcome['message']}", "conformance")
+    seen = sum(min(view.footer_of(path).num_rows, _MOST_ROWS) for path in chosen)
+    yield Sampled(seen, view.rows_told)
+
+
+def _is_object(text: bytes) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_crs84(column: dict[str, object]) -> bool:
+    """Whether the CRS is longitude and latitude on WGS 84; a missing key means that, null means nothing."""
+    if "crs" not in column:
+        return True
+    if column["crs"] is None:
+        return False
+    try:
+        crs = CRS.from_user_input(column["crs"])
+    except CRSError:
+        return False
+    return bool(crs.equals(CRS("OGC:CRS84"), ignore_axis_order=True))

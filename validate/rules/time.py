@@ -1,0 +1,199 @@
+"""Rules on time."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from clay_publish.release.directory import COLLECTION
+from clay_publish.release.findings import Severity
+from clay_publish.validate.context import View
+from clay_publish.validate.data.chips import ChipRows
+from clay_publish.validate.data.coverage_table import micros
+from clay_publish.validate.registry import BadRows, Fault, NotChecked, Outcome, bad_rows, row_rule, rule
+from clay_publish.windows import Window, parse_time
+
+_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
+_COLUMNS = ("datetime", "start_datetime", "end_datetime")
+_FIRST = datetime(1972, 7, 23, tzinfo=UTC)
+"""Launch of Landsat 1: no satellite image of this kind is older."""
+_NULL = np.iinfo(np.int64).min
+_SECOND = 1_000_000
+
+
+def _dated(name: str, values: npt.NDArray[np.int64], row: int) -> str:
+    return f"{name} {_told(values[row])}"
+
+
+def _told(value: int | np.int64) -> str:
+    try:
+        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(value))).isoformat()
+    except OverflowError:
+        return f"{value} microseconds since 1970"
+
+
+@rule(
+    "TIM001",
+    _ERROR,
+    "Times say that they are UTC",
+    reason="A time without its zone is read as local time by half of the tools: some chips move to another day.",
+    fix="Write timestamp[us, UTC].",
+)
+def zone_is_utc(view: View) -> Iterator[Outcome]:
+    """The types of the time columns."""
+    for path in view.embeddings:
+        for column in view.schema_of(path):
+            if column.name in _COLUMNS and pa.types.is_timestamp(column.type) and column.type.tz != "UTC":
+                yield Fault(f"{path}: {column.name}", f"time zone {column.type.tz}", "UTC")
+
+
+@row_rule(
+    "TIM002",
+    _ERROR,
+    "A chip's time lies in its own period",
+    reason="Readers select by one or the other; they have to agree.",
+    fix="Write start_datetime ≤ datetime ≤ end_datetime.",
+)
+def in_own_period(chips: ChipRows, _: View) -> Sequence[BadRows]:
+    """Start, moment and end in order."""
+    moment, start, end = (chips.micros(name) for name in _COLUMNS)
+    known = (moment != _NULL) & (start != _NULL) & (end != _NULL)
+    bad = known & ~((start <= moment) & (moment <= end))
+    return list(
+        bad_rows(bad, lambda n: f"{_told(moment[n])} not in {_told(start[n])}/{_told(end[n])}", "a time in the period")
+    )
+
+
+@row_rule(
+    "TIM003",
+    _ERROR,
+    "A chip's time lies in its source item's interval",
+    reason="The date decides the season, the label it is joined with, and the metadata some models are told.",
+    fix="Take datetime, start_datetime and end_datetime from the item.",
+)
+def in_item_interval(chips: ChipRows, view: View) -> Sequence[BadRows]:
+    """Within a second, as catalogs round."""
+    places, moment = view.item_places(chips), chips.micros("datetime")
+    bad = np.zeros(len(chips), dtype=bool)
+    sources = list(view.sources.by_id.values())
+    for place in np.unique(places[places >= 0]).tolist():
+        interval = sources[place].interval
+        if interval is None:
+            continue
+        rows = np.flatnonzero((places == place) & (moment != _NULL))
+        first, last = micros(interval[0]) - _SECOND, micros(interval[1]) + _SECOND
+        bad[rows] = (moment[rows] < first) | (moment[rows] > last)
+    return list(
+        bad_rows(
+            bad, lambda n: f"{_told(moment[n])}; item {chips.value('item_id', n)}", "a time in the item's interval"
+        )
+    )
+
+
+@row_rule(
+    "TIM004",
+    _ERROR,
+    "No chip is from the future, or from before there were such images",
+    reason="1970-01-01 is a missing date in disguise; a date to come is a mistake in units.",
+    fix="Take the time from the item.",
+)
+def plausible(chips: ChipRows, _: View) -> Sequence[BadRows]:
+    """From Landsat 1 to now."""
+    now = micros(datetime.now(UTC) + timedelta(days=1))
+    found: list[BadRows] = []
+    for name in _COLUMNS:
+        values = chips.micros(name)
+        # A period may well end in the future of the image it is named after; the image may not.
+        bad = (values != _NULL) & ((values < micros(_FIRST)) | ((values > now) & (name != "end_datetime")))
+        found += bad_rows(bad, partial(_dated, name, values), "from 1972 to today")
+    return found
+
+
+@row_rule(
+    "TIM005",
+    _ERROR,
+    "A chip lies in the file of its window",
+    reason="Readers pick files by window; a chip in the wrong one is never found.",
+    fix="Assign chips to files by their time.",
+)
+def in_file_window(chips: ChipRows, view: View) -> Sequence[BadRows]:
+    """The window in the file's name, and for composites the period."""
+    if chips.path not in view.data_files:
+        return []
+    window = view.data_files[chips.path].window
+    moment = chips.micros("datetime")
+    bad = (moment != _NULL) & ((moment < micros(window.start)) | (moment >= micros(window.end)))
+    return list(bad_rows(bad, lambda n: _told(moment[n]), f"a time in {window}"))
+
+
+@rule(
+    "TIM006",
+    _ERROR,
+    "Files' windows are windows that the spec asks for",
+    reason="A time step that nobody declared is not counted in the coverage.",
+    fix="Correct the windows of the spec, or leave the images out.",
+)
+def windows_are_asked_for(view: View) -> Iterator[Outcome]:
+    """The windows of file names against the spec's; without windows, each image has its own."""
+    asked = [w for block in view.spec.imagery for w in block.parsed_windows()]
+    if not asked or any(not block.windows for block in view.spec.imagery):
+        return
+    for path, file in view.data_files.items():
+        if view.fingerprint.layout == "scene":
+            fits = any(file.window.overlaps(window) for window in asked)
+        else:
+            fits = file.window in asked
+        if not fits:
+            yield Fault(path, f"window {file.window}", f"one of {', '.join(map(str, asked[:3]))}")
+
+
+@rule(
+    "TIM007",
+    _ERROR,
+    "Chips lie in the collection's interval",
+    reason="A search for a date looks at the collection's interval first.",
+    fix="Write the collection again with `clay-publish catalog`.",
+)
+def in_collection_interval(view: View) -> Iterator[Outcome]:
+    """The first interval of the collection's temporal extent, which holds all."""
+    intervals = view.collection.get("extent", {}).get("temporal", {}).get("interval", [])
+    if not intervals or not isinstance(intervals[0], list) or len(intervals[0]) != 2:
+        yield NotChecked(f"{COLLECTION} has no temporal interval")
+        return
+    start, end = (None if edge is None else micros(parse_time(edge)) for edge in intervals[0])
+    facts = view.scan.facts
+    moments = facts["moments"]
+    for path, rows in facts.slices().items():
+        values = moments[rows][moments[rows] != _NULL]
+        if not values.size:
+            continue
+        low, high = int(values.min()), int(values.max())
+        if (start is not None and low < start - _SECOND) or (end is not None and high > end + _SECOND):
+            yield Fault(path, f"chips from {_told(low)} to {_told(high)}", f"within {'/'.join(map(str, intervals[0]))}")
+
+
+@rule(
+    "TIM008",
+    _ERROR,
+    "In the scene layout, a file's window is that of its images",
+    reason="The window in a chip's id, its file's name and the coverage is the image's own day or period.",
+    fix="Name the file by the days that hold the image's acquisition.",
+)
+def scene_windows_agree(view: View) -> Iterator[Outcome]:
+    """Windows of the items that occur in a file."""
+    if view.fingerprint.layout != "scene":
+        return
+    facts = view.scan.facts
+    sources = list(view.sources.by_id.values())
+    windows: dict[int, Window | None] = {}
+    for path, rows in facts.slices().items():
+        if path not in view.data_files:
+            continue
+        for place in np.unique(facts["items"][rows]).tolist():
+            if place >= 0:
+                window = windows.setdefault(place, sources[place].window)
+                if window is not None and window != view.data_files[path].window:
+                    yield Fault(path, f"window {view.data_files[path].window}", f"{window} of {sources[place].id}")

@@ -1,0 +1,218 @@
+"""Rules on all vectors together: collapse, dead dimensions, outliers, shifted runs, reference values, drift."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clay_publish.errors import ReleaseError
+from clay_publish.release.directory import EMBEDDINGS, REFERENCE
+from clay_publish.release.findings import Severity
+from clay_publish.validate.context import View
+from clay_publish.validate.data.single_rows import some_vectors, vectors_of
+from clay_publish.validate.data.vector_sums import RUN
+from clay_publish.validate.registry import Fault, NotChecked, Outcome, Sampled, rule
+
+_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
+_RANKED = 512
+"""Chips whose effective rank is taken: it grows with the cube of their number, and only a rank near 1 is a finding."""
+_FEW = 16
+"""Chips below which nothing can be said about a distribution."""
+
+
+@rule(
+    "VEC010",
+    _ERROR,
+    "Vectors are not all alike",
+    reason="A collapsed model gives every place nearly the same vector: search and classification cannot work.",
+    fix="Check the normalisation of the bands, the weights, and that the model is in evaluation mode.",
+)
+def not_collapsed(view: View) -> Iterator[Outcome]:
+    """Mean pairwise cosine of about 2048 chips; effective rank (Roy & Vetterli 2007) of 512, less their mean."""
+    sample = _finite(view.scan.facts["examples"])
+    if len(sample) < _FEW:
+        yield NotChecked(f"{len(sample)} chips are too few to tell")
+        return
+    lengths = np.linalg.norm(sample, axis=1, keepdims=True)
+    unit = sample[lengths[:, 0] > 0] / lengths[lengths[:, 0] > 0]
+    count = len(unit)
+    cosine = float((np.square(unit.sum(axis=0)).sum() - count) / (count * (count - 1)))
+    rank = effective_rank(sample[:: -(-count // _RANKED)])
+    if cosine > 0.9999 or rank < 1.5:
+        yield Fault(
+            EMBEDDINGS,
+            f"mean pairwise cosine {cosine:.6f}, effective rank {rank:.1f} of {min(_RANKED, *sample.shape)}",
+            "cosine below 0.9999 and an effective rank of at least 1.5",
+        )
+
+
+def effective_rank(vectors: npt.NDArray[Any]) -> float:
+    """Exponential of the entropy of the normalised singular values of the centred vectors."""
+    centred = (vectors - vectors.mean(axis=0)).astype(np.float64)
+    smaller = centred.T @ centred if centred.shape[1] < len(centred) else centred @ centred.T
+    values = np.sqrt(np.maximum(np.linalg.eigvalsh(smaller), 0))
+    total = values.sum()
+    if total <= 0:
+        return 0.0
+    share = values[values > 0] / total
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+@rule(
+    "VEC011",
+    _WARNING,
+    "Few dimensions are the same in every chip",
+    reason="A dimension without variation carries nothing; many of them tell of a wrong layer or a broken export.",
+    fix="Check which output of the model is stored, and in which order.",
+)
+def few_dead_dimensions(view: View) -> Iterator[Outcome]:
+    """Least and greatest value of every dimension, over every chip."""
+    facts = view.scan.facts
+    if facts.rows < _FEW:
+        yield NotChecked(f"{facts.rows} chips are too few to tell")
+        return
+    low, high = facts["low"].min(axis=0), facts["high"].max(axis=0)
+    dead = np.flatnonzero(low == high)
+    if dead.size > max(1, 0.25 * len(low)):
+        listed = ", ".join(map(str, dead[:8]))
+        yield Fault(
+            EMBEDDINGS, f"{dead.size} of {len(low)} dimensions never vary ({listed})", "at most a quarter of them"
+        )
+
+
+@rule(
+    "VEC012",
+    _WARNING,
+    "No vector's length is far from all others'",
+    reason="A length far out means pixels outside what the model knows: nodata fed as values, or a wrong offset.",
+    fix="Look at these chips' pixels; filter or mend them.",
+)
+def norms_are_alike(view: View) -> Iterator[Outcome]:
+    """Logarithm of the norm against its median, in robust standard deviations."""
+    facts = view.scan.facts
+    norms = facts["norms"].astype(np.float64)
+    good = np.isfinite(norms) & (norms > 0)
+    if good.sum() < _FEW:
+        yield NotChecked(f"{int(good.sum())} chips are too few to tell")
+        return
+    logs = np.log(norms, out=np.zeros_like(norms), where=good)
+    middle = float(np.median(logs[good]))
+    spread = 1.4826 * float(np.median(np.abs(logs[good] - middle)))
+    far = np.flatnonzero(good & (np.abs(logs - middle) > max(8 * spread, np.log(3))))
+    if far.size:
+        worst = int(far[np.argmax(np.abs(logs[far] - middle))])
+        path, row = facts.place(worst)
+        more = f"; {far.size:,} chips in all" if far.size > 1 else ""
+        yield Fault(f"{path}: row {row}", f"norm {norms[worst]:.4g}{more}", f"about {np.exp(middle):.4g}")
+
+
+@rule(
+    "VEC013",
+    _WARNING,
+    "No run of rows is shifted against its neighbours",
+    reason="Chips that were computed together and are shifted together show a batch effect: another normalisation, "
+    "precision or machine.",
+    fix="Compute one chip of the run again, alone, and compare.",
+)
+def no_batch_effects(view: View) -> Iterator[Outcome]:
+    """Means of 64 rows on 16 fixed directions; a run that leaves both neighbours, who agree with each other."""
+    facts = view.scan.facts
+    runs = facts["runs"].astype(np.float64)
+    if len(runs) < 8:
+        yield NotChecked(f"{facts.rows:,} chips are fewer than 8 runs of {RUN}")
+        return
+    if not np.isfinite(runs).all():
+        yield NotChecked("some vectors hold NaN or infinite values")
+        return
+    spread = 1.4826 * np.median(np.abs(runs - np.median(runs, axis=0)), axis=0) + 1e-12
+    scaled = runs / spread
+    # A shift has two edges: it jumps in, and jumps back by as much.
+    step = np.linalg.norm(np.diff(scaled, axis=0), axis=1)
+    usual = float(np.median(step)) + 1e-12
+    jumps = np.flatnonzero(step > 6 * usual)
+    for first in jumps:
+        for last in jumps[(jumps > first) & (jumps <= first + 64)]:
+            before, inside, after = scaled[first], scaled[first + 1 : last + 1].mean(axis=0), scaled[last + 1]
+            if np.linalg.norm(after - before) < 0.25 * np.linalg.norm(inside - before):
+                path, row = facts.place(int(first + 1) * RUN)
+                yield Fault(
+                    f"{path}: from about row {row}",
+                    f"about {(last - first) * RUN} rows are shifted {step[first] / usual:.0f} times as far as usual",
+                    "rows that differ from their neighbours as others do",
+                )
+                return
+
+
+@rule(
+    "VEC014",
+    _ERROR,
+    "Reference vectors are what the table dequantizes to",
+    reason="They are the proof that a reader undoes the quantization in the right way.",
+    fix="Write reference.parquet and the table from the same vectors.",
+)
+def references_agree(view: View) -> Iterator[Outcome]:
+    """`reference.parquet`: id, float32 vector, tolerance."""
+    quantized = view.fingerprint.dtype != "float32"
+    if REFERENCE not in view.files:
+        if quantized:
+            yield Fault(REFERENCE, "does not exist", f"reference vectors, as the dtype is {view.fingerprint.dtype}")
+        return
+    reference = view.table(REFERENCE)
+    for name in ("id", "embedding", "tolerance"):
+        if name not in reference.column_names:
+            yield Fault(REFERENCE, f"has no column {name}", "id, embedding, tolerance")
+            return
+    wanted = {row["id"]: row for row in reference.to_pylist()}
+    seen = 0
+    for path, row, stored in vectors_of(view, set(wanted)):
+        seen += 1
+        told = wanted[row]
+        truth = np.asarray(told["embedding"], dtype=np.float64)
+        if truth.shape != stored.shape:
+            yield Fault(f"{REFERENCE}: {row}", f"{truth.size} values", f"{stored.size} as in {path}")
+            continue
+        away = float(np.abs(truth - stored).max())
+        if not away <= told["tolerance"]:
+            yield Fault(f"{path}: {row}", f"is {away:.3g} away from its reference", f"at most {told['tolerance']:.3g}")
+    if seen < len(wanted):
+        yield Fault(REFERENCE, f"{len(wanted) - seen} of its chips are not in the table", "chips of the release")
+
+
+@rule(
+    "VEC015",
+    _WARNING,
+    "The same chips have the same vectors as in the version before",
+    reason="Who trained on the last version expects that its vectors go on to mean the same.",
+    fix="If the change is meant, it changes the fingerprint: release it as a new major version.",
+)
+def no_drift(view: View) -> Iterator[Outcome]:
+    """Cosine of chips that both versions have, where their fingerprints are the same."""
+    previous = view.previous
+    if previous is None:
+        return
+    if previous.fingerprint.digest != view.fingerprint.digest:
+        raise ReleaseError(previous.release.store.where, "was made by another fingerprint; vectors cannot be compared")
+    old = {row: vector for _, row, vector in some_vectors(previous, 2000)}
+    cosines = []
+    for _, row, vector in vectors_of(view, set(old)):
+        lengths = np.linalg.norm(vector) * np.linalg.norm(old[row])
+        if vector.shape == old[row].shape and lengths > 0:
+            cosines.append((float(vector @ old[row] / lengths), row))
+    if not cosines:
+        yield NotChecked("the version before has no chip in common with this one")
+        return
+    moved = [pair for pair in cosines if pair[0] < 0.999]
+    if moved:
+        worst = min(moved)
+        yield Fault(
+            EMBEDDINGS,
+            f"{len(moved)} of {len(cosines)} compared chips moved; {worst[1]} to a cosine of {worst[0]:.4f}",
+            "a cosine of at least 0.999 with the version before",
+        )
+    else:
+        yield Sampled(len(cosines), view.rows_told)
+
+
+def _finite(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return vectors[np.isfinite(vectors).all(axis=1)]
