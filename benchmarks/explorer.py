@@ -40,8 +40,15 @@ def main() -> None:
     zones = {int(zone) for zone in sys.argv[2:]}
     if not Path(sys.argv[1]).exists():
         before = time.perf_counter()
-        chips = sum(make(release, part) for part in expected_cells(GRID, land(), rule="intersects") if not zones or part.zone in zones)
-        print(f"made {chips:,} chips in {len(release.data_files()):,} files: {time.perf_counter() - before:.0f} s", flush=True)
+        chips = sum(
+            make(release, part)
+            for part in expected_cells(GRID, land(), rule="intersects")
+            if not zones or part.zone in zones
+        )
+        print(
+            f"made {chips:,} chips in {len(release.data_files()):,} files: {time.perf_counter() - before:.0f} s",
+            flush=True,
+        )
     rows = sum(release.parquet(path).metadata.num_rows for path in release.data_files())
     before = time.perf_counter()
     times = Periods((Period(WINDOW.token, WINDOW.start, WINDOW.end),))
@@ -65,7 +72,9 @@ def make(release: Release, part) -> int:
             "epsg": pa.array(epsg[where], pa.int32()),
             "row": pa.array(row[where], pa.int32()),
             "col": pa.array(col[where], pa.int32()),
-            "window_start": pa.array(np.full(len(where), WINDOW.start.replace(tzinfo=None), "datetime64[us]")).cast(pa.timestamp("us", "UTC")),
+            "window_start": pa.array(np.full(len(where), WINDOW.start.replace(tzinfo=None), "datetime64[us]")).cast(
+                pa.timestamp("us", "UTC")
+            ),
             "status": pa.array(["missing"] * len(where)),
             "reason": pa.array(np.where(rng.random(len(where)) < 0.7, "cloud", "no_imagery")),
             "item_ids": pa.array([[]] * len(where), pa.list_(pa.string())),
@@ -92,8 +101,12 @@ def rows_of(epsg: np.ndarray, row: np.ndarray, col: np.ndarray, rng: np.random.G
     phase = np.stack([lon, lat], axis=1) @ np.radians(waves.T) * 6
     noise = rng.normal(size=(len(row), DIMENSIONS)) * 0.15
     vectors = (np.sin(phase) / (1 + np.arange(DIMENSIONS)) + noise / (1 + np.arange(DIMENSIONS))).astype(np.float16)
-    ids = pc.binary_join_element_wise("utm-1000m", *(pa.array(part).cast(pa.string()) for part in (epsg, row, col)), WINDOW.token, "_")
-    acquired = np.datetime64("2023-01-01", "us") + (rng.integers(0, 12, 1) * 30 + (lon * 3).astype(int) % 30).astype("timedelta64[D]")
+    ids = pc.binary_join_element_wise(
+        "utm-1000m", *(pa.array(part).cast(pa.string()) for part in (epsg, row, col)), WINDOW.token, "_"
+    )
+    acquired = np.datetime64("2023-01-01", "us") + (rng.integers(0, 12, 1) * 30 + (lon * 3).astype(int) % 30).astype(
+        "timedelta64[D]"
+    )
     west, east = (lon.min(), lon.max()) if lon.max() - lon.min() < 180 else (lon[lon > 0].min(), lon[lon < 0].max())
     geo = {"columns": {"geometry": {"bbox": [west - 0.1, lat.min() - 0.02, east + 0.1, lat.max() + 0.02]}}}
     kind = pa.list_(pa.field("element", pa.float16(), nullable=False), DIMENSIONS)
@@ -115,7 +128,13 @@ def rows_of(epsg: np.ndarray, row: np.ndarray, col: np.ndarray, rng: np.random.G
 
 def write(release: Release, path: str, table: pa.Table) -> None:
     with release.store.writer(path) as file:
-        pq.write_table(table, file, compression="zstd", row_group_size=1 << 14, use_dictionary=["epsg", "row", "col", "datetime", "status", "reason"])
+        pq.write_table(
+            table,
+            file,
+            compression="zstd",
+            row_group_size=1 << 14,
+            use_dictionary=["epsg", "row", "col", "datetime", "status", "reason"],
+        )
 
 
 if __name__ == "__main__":

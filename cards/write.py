@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from clay_publish.cards import licenses
 from clay_publish.cards.card import host_card, hub_card
 from clay_publish.cards.changelog import changelog
+from clay_publish.cards.explorer.build import write_explorer
 from clay_publish.cards.figures.charts import (
     components_map,
     coverage_map,
@@ -26,7 +27,8 @@ from clay_publish.release.manifest import dump_json
 
 
 def write_cards(release: Release, previous: Release | None = None) -> None:
-    """Write the pictures, both cards, the citation, the licence, the changelog, and what machines read about a release.
+    """Write the pictures, both cards, the citation, the licence, the changelog, what machines read about a
+    release, and its explorer.
 
     All they say is read from the release: its spec, tables, footers and record of the run. Only the day of the first
     writing is today's, and stays when the documents are written again. With `previous`, the version before, the
@@ -56,6 +58,7 @@ def write_cards(release: Release, previous: Release | None = None) -> None:
     }
     for path, text in documents.items():
         release.store.write(path, text)
+    write_explorer(release, facts, bibtex)
 
 
 def _write_figures(release: Release, facts: CardFacts, sample: Sample) -> frozenset[str]:

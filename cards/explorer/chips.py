@@ -150,9 +150,7 @@ def _dates(release: Release, files: list[tuple[str, int]]) -> tuple[datetime, da
     lows, highs = [], []
     for path, _ in files:
         footer = release.parquet(path).metadata
-        column = next(
-            (i for i in range(footer.num_columns) if footer.schema.column(i).path == "datetime"), None
-        )
+        column = next((i for i in range(footer.num_columns) if footer.schema.column(i).path == "datetime"), None)
         for group in range(footer.num_row_groups) if column is not None else ():
             statistics = footer.row_group(group).column(column).statistics
             if statistics is not None and statistics.has_min_max:

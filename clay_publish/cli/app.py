@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clay_publish.cli import describe, plan, publish, run, search, validate
+from clay_publish.cli import describe, explore, plan, publish, run, search, validate
 from clay_publish.errors import ClayPublishError
 
 app = typer.Typer(
@@ -51,6 +51,7 @@ app.command()(publish.yank)
 app.command()(search.search)
 app.command()(search.sample_points)
 app.command()(search.serve)
+app.command()(explore.explore)
 
 
 def main() -> None:

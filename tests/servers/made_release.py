@@ -137,9 +137,7 @@ def _rows(grid: UtmGrid, cells: Any, window: Window, made: Made, decided: Finger
         values["scale"] = scale
         vectors = np.rint(vectors / scale[:, None]).astype(np.int8)
     kind = schema.field("embedding").type
-    values["embedding"] = pa.FixedSizeListArray.from_arrays(
-        pa.array(vectors.reshape(-1).astype(made.dtype)), type=kind
-    )
+    values["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1).astype(made.dtype)), type=kind)
     if made.thumbnails:
         values["thumbnail"] = [{"bytes": _picture(x, y), "path": None} for x, y in zip(lon, lat, strict=True)]
     sides = np.stack([boxes.field(name).to_numpy() for name in ("xmin", "ymin", "xmax", "ymax")], axis=1)
@@ -214,7 +212,12 @@ def _documents(release: Release, made: Made, decided: Fingerprint, counts: dict[
         {
             "name": "made",
             "version": "1.0.0",
-            "imagery": {"stac": "items", "sensor": "sentinel-2-l2a", "area": list(made.boxes[0]), "windows": list(made.windows)},
+            "imagery": {
+                "stac": "items",
+                "sensor": "sentinel-2-l2a",
+                "area": list(made.boxes[0]),
+                "windows": list(made.windows),
+            },
             "chips": {"layout": "utm", "size": made.size, "gsd": made.gsd},
             **made.texts,
         }
@@ -233,6 +236,11 @@ def _documents(release: Release, made: Made, decided: Fingerprint, counts: dict[
     }
     write_table(release.store, paths.SOURCES, pa.Table.from_pylist([source], schema=sources_schema()))
     record = RunRecord(
-        fingerprint=decided, plan_sha256="0" * 64, libraries={"pyarrow": pa.__version__}, coverage=counts, seconds=1, device="none"
+        fingerprint=decided,
+        plan_sha256="0" * 64,
+        libraries={"pyarrow": pa.__version__},
+        coverage=counts,
+        seconds=1,
+        device="none",
     )
     release.store.write(RUN_RECORD, record.model_dump_json())
