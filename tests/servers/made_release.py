@@ -11,18 +11,21 @@ import pyarrow as pa
 import shapely
 from PIL import Image
 
-from clay_publish.release import directory as paths
+from clay_publish.cards.explorer.build import write_explorer
+from clay_publish.cards.release_facts import read_facts
+from clay_publish.catalog import write_items
 from clay_publish.geo.expected_cells import expected_cells
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.geo.utm_zones import SQUARE, Square
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import BandStatistics, Fingerprint
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
-from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.release.manifest import RUN_RECORD, RunRecord
 from clay_publish.release.metadata import footer_emb
-from clay_publish.release.directory import DataFile, Release
-from clay_publish.spec.models import Spec
-from clay_publish.spec.load import dump_spec
-from clay_publish.geo.utm_zones import SQUARE, Square
 from clay_publish.release.tables import coverage_schema, embeddings_schema, hugging_face_features, sources_schema
+from clay_publish.spec.load import dump_spec
+from clay_publish.spec.models import Spec
 from clay_publish.windows import Window
 
 ITEM = "image"
@@ -77,7 +80,7 @@ def make_release(where: Path, made: Made) -> Release:
 
 
 def _reasons(row: np.ndarray, col: np.ndarray, share: float, seed: int) -> np.ndarray:
-    patch = np.modf(np.sin((row // 3 * 12.9898 + col // 3 * 78.233 + seed)) * 43758.5453)[0]
+    patch = np.modf(np.sin(row // 3 * 12.9898 + col // 3 * 78.233 + seed) * 43758.5453)[0]
     patch = np.abs(patch)
     reasons = np.where(patch < share / 2, "cloud", np.where(patch < share, "no_imagery", "")).astype(object)
     return np.asarray(reasons)
@@ -244,3 +247,23 @@ def _documents(release: Release, made: Made, decided: Fingerprint, counts: dict[
         device="none",
     )
     release.store.write(RUN_RECORD, record.model_dump_json())
+
+
+MADE = {
+    "one": Made(boxes=((10.0001, 50.0001, 10.0002, 50.0002),), limit=1, thumbnails=True),
+    "antimeridian": Made(boxes=((179.5, -17.5, 180, -17), (-180, -17.5, -179.5, -17)), gsd=20, missing=0.1),
+    "hemispheres": Made(boxes=((9.5, -0.4, 10.3, 0.4),), gsd=40, dtype="int8", dimensions=64, thumbnails=True),
+    "windows": Made(
+        boxes=((5, 45, 6, 45.6),), gsd=40, missing=0.2, windows=("2023-01-01/2023-02-01", "2023-06-01/2023-07-01")
+    ),
+    "large": Made(boxes=((2, 46, 5.0, 47.6),), dimensions=128, missing=0.05),
+}
+"""Releases that several tests look at."""
+
+
+def explorer_release(name: str, folder: Path, shape: Made | None = None) -> Path:
+    """A release of that name below `folder`, with its explorer."""
+    release = make_release(folder / name / "1.0.0", shape or MADE[name])
+    write_items(release)
+    write_explorer(release, read_facts(release), "@misc{made}")
+    return Path(release.store.where)
