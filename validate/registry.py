@@ -27,6 +27,7 @@ GROUPS: dict[str, str] = {
     "DOC": "Documents",
     "PRV": "Provenance and licence",
     "RDR": "Readers",
+    "EXP": "Explorer",
 }
 """First three letters of a code, in the order in which rules are listed."""
 
@@ -115,6 +116,7 @@ class Rule:
 
 OURS = {
     *("SCH001", "SCH002", "SCH004", "SCH005", "SCH007", "SCH008", "SCH009", "SCH010", "SCH012", "SCH013", "SCH014"),
+    *("EXP001", "EXP002", "EXP003"),
     *("INT002", "INT008", "INT010", "GEO013", "TIM005", "PRV001", "RDR003", "RDR005", "RDR006"),
 }
 """Rules that ask for how this program lays out a release. Of other software's they are infos."""

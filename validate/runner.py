@@ -15,6 +15,7 @@ from clay_publish.validate.rules import (  # noqa: F401
     agreement,
     coverage,
     documents,
+    explorer,
     extra_tables,
     footers,
     gap_reasons,

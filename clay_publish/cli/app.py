@@ -6,11 +6,7 @@ from typing import Annotated
 
 import typer
 
-<<<<<<< HEAD
-from clay_publish.cli import describe, explore, plan, publish, run, search, validate
-=======
-from clay_publish.cli import describe, plan, publish, run, search, spec, validate
->>>>>>> main
+from clay_publish.cli import describe, explore, plan, publish, run, search, spec, validate
 from clay_publish.errors import ClayPublishError
 
 app = typer.Typer(
@@ -38,26 +34,6 @@ def _root(
     pass
 
 
-<<<<<<< HEAD
-app.command()(run.sample)
-app.command()(run.init)
-app.command()(plan.plan)
-app.command()(run.run)
-app.command()(run.produce)
-app.command()(describe.catalog)
-app.command()(describe.card)
-app.command()(describe.diff)
-app.command()(validate.validate)
-app.command()(validate.rules)
-app.command()(publish.publish)
-app.command()(publish.mirror)
-app.command()(publish.versions)
-app.command()(publish.yank)
-app.command()(search.search)
-app.command()(search.sample_points)
-app.command()(search.serve)
-app.command()(explore.explore)
-=======
 _MAKE, _INSPECT, _PUBLISH, _USE = "Make a release", "Inspect", "Publish", "Use a release"
 
 for _group, _command, _example in (
@@ -71,6 +47,7 @@ for _group, _command, _example in (
     (_MAKE, describe.card, "clay-publish card my-release/1.1.0 --previous my-release/1.0.0"),
     (_INSPECT, validate.validate, "clay-publish validate https://data.source.coop/ACCOUNT/PRODUCT/1.0.0"),
     (_INSPECT, validate.rules, "clay-publish rules --json"),
+    (_INSPECT, explore.explore, "clay-publish explore my-release/1.0.0"),
     (_INSPECT, describe.diff, "clay-publish diff my-release/1.0.0 my-release/1.1.0"),
     (_PUBLISH, publish.publish, "clay-publish publish my-release/1.0.0 --to source.coop --dry-run"),
     (_PUBLISH, publish.mirror, "clay-publish mirror https://data.source.coop/ACCOUNT/PRODUCT/1.0.0 --to huggingface"),
@@ -81,7 +58,6 @@ for _group, _command, _example in (
     (_USE, search.serve, "clay-publish serve my-release/1.0.0"),
 ):
     app.command(rich_help_panel=_group, epilog=f"Example: {_example}")(_command)
->>>>>>> main
 
 
 def main() -> None:
