@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 from matplotlib import colormaps
 from PIL import Image
@@ -140,9 +141,14 @@ class Redrawing:
         if owners is not None:
             assert self.grid is not None
             cells = self.grid.numbers(*(rows[name].to_numpy() for name in ("epsg", "row", "col")))
-            by_cell = dict(zip(cells.tolist(), range(len(cells)), strict=True))
-            hit = np.flatnonzero(np.isin(owners, cells))
-            return hit, np.array([by_cell[cell] for cell in owners[hit].tolist()], dtype=np.int64)
+            order = np.argsort(cells, kind="stable")
+            place = np.searchsorted(cells[order], owners, side="right") - 1
+            hit = (
+                np.flatnonzero((place >= 0) & (cells[order[np.maximum(place, 0)]] == owners))
+                if len(cells)
+                else place[:0]
+            )
+            return hit, order[place[hit]]
         shapes = shapely.from_wkb(rows["geometry"].to_pylist())
         tree = shapely.STRtree(shapes)
         last = np.full(len(lon), -1, dtype=np.int64)
@@ -182,19 +188,12 @@ class Redrawing:
                 continue
             for batch in self.view.batches(path, 1 << 16, columns=columns):
                 table = pa.Table.from_batches([batch])
-                lost = np.array(
-                    [
-                        status != "embedded" and row is not None and self.period_of(np.datetime64(start)) == spot.period
-                        for status, row, start in zip(
-                            table["status"].to_pylist(),
-                            table["row"].to_pylist(),
-                            table["window_start"].to_numpy(),
-                            strict=True,
-                        )
-                    ],
-                    dtype=bool,
-                )
-                found.append(table.filter(pa.array(lost)))
+                lost = pc.and_(pc.not_equal(table["status"], "embedded"), pc.is_valid(table["row"]))
+                table = table.filter(lost)
+                starts = table["window_start"].to_numpy().astype("datetime64[us]")
+                unique, place = np.unique(starts, return_inverse=True)
+                here = np.array([self.period_of(start) == spot.period for start in unique], dtype=bool)[place]
+                found.append(table.filter(pa.array(here, pa.bool_())))
         if found:
             table = pa.concat_tables(found).sort_by("window_start")
             yield table if self.grid else self._with_footprints(table)

@@ -31,7 +31,7 @@ _LOSSY = 4.0
 """Largest mean difference of a lossy tile, of 255."""
 _COARSE = 16.0
 """The same for a tile that is compared with the lossy ones below it."""
-_LEAVES = 16
+_LEAVES = 4
 """A tile above more tiles of the finest zoom than this is compared with the four below it, as they are stored."""
 _KEPT = 24
 _SCENE = 0.002
