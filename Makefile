@@ -40,7 +40,7 @@ lint: $(VENV)/.lint build/tree
 EXPLORER := cards/explorer
 explorer: $(VENV)/.test build/tree
 	cd $(EXPLORER)/page && npm ci --no-fund --no-audit && npm run check && npm run build
-	PYTHONPATH=build/tree $(abspath $(VENV))/bin/python $(EXPLORER)/page/land.py $(EXPLORER)/assets/land.bin
+	cd build && PYTHONPATH=tree $(abspath $(VENV))/bin/python -m clay_publish.cards.explorer.land ../$(EXPLORER)/assets/land.bin
 
 clean:
 	rm -rf $(VENV) build dist my-first-release

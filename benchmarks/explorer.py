@@ -18,15 +18,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from validate_release import fingerprint
 
-from clay_publish.release import directory as paths
-from clay_publish.geo.area import land
 from clay_publish.cards.explorer.build import draw_overviews
 from clay_publish.cards.explorer.periods import Period, Periods
-from clay_publish.geo.expected_cells import expected_cells
+from clay_publish.geo.area import land
+from clay_publish.geo.expected_cells import ZoneCells, expected_cells
 from clay_publish.geo.utm_grid import UtmGrid
-from clay_publish.release.metadata import footer_emb
-from clay_publish.release.directory import DataFile, Release
 from clay_publish.geo.utm_zones import SQUARE, Square
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.metadata import footer_emb
 from clay_publish.windows import Window
 
 WINDOW = Window.parse("2023-01-01/2024-01-01")
@@ -61,7 +61,7 @@ def main() -> None:
         print(f"{path}: {size / 1e6:.1f} MB, {size / rows:.2f} bytes per chip")
 
 
-def make(release: Release, part) -> int:
+def make(release: Release, part: ZoneCells) -> int:
     epsg, row, col = part.cells()
     rng = np.random.default_rng(part.zone)
     lost = rng.random(len(row)) < MISSING
@@ -86,8 +86,8 @@ def make(release: Release, part) -> int:
     square = east * 1000 + north + 500
     order = np.argsort(square, kind="stable")
     made = 0
-    for mine in np.split(order, np.flatnonzero(np.diff(square[order])) + 1):
-        mine = mine[~lost[mine]]
+    for all_there in np.split(order, np.flatnonzero(np.diff(square[order])) + 1):
+        mine = all_there[~lost[all_there]]
         if len(mine):
             file = DataFile(Square(part.zone, int(east[mine[0]]), int(north[mine[0]])), WINDOW)
             write(release, f"{paths.EMBEDDINGS}/{file.name}", rows_of(epsg[mine], row[mine], col[mine], rng))

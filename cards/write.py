@@ -27,8 +27,7 @@ from clay_publish.release.manifest import dump_json
 
 
 def write_cards(release: Release, previous: Release | None = None) -> None:
-    """Write the pictures, both cards, the citation, the licence, the changelog, what machines read about a
-    release, and its explorer.
+    """Write a release's pictures, cards, citation, license, changelog, machine-readable documents and explorer.
 
     All they say is read from the release: its spec, tables, footers and record of the run. Only the day of the first
     writing is today's, and stays when the documents are written again. With `previous`, the version before, the

@@ -13,9 +13,9 @@ from clay_publish.cards.explorer.space import FOLDER as SPACE
 from clay_publish.cards.explorer.space import space_files
 from clay_publish.cards.explorer.summary import files_table, summary
 from clay_publish.cards.release_facts import CardFacts
+from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.manifest import dump_json
-from clay_publish.release.directory import Release
 from clay_publish.windows import Window
 
 PAGE = ("index.html", "LICENSES.txt", "explorer.css", "explorer.js", "land.bin", "maplibre.css", "maplibre.js",
@@ -80,10 +80,11 @@ def draw_overviews(release: Release, times: Periods, side: float) -> Overviews:
         shown: list[tuple[Layer, list[str]]] = [(layer, []) for layer in layers]
         for number, period in enumerate(times.each):
             targets = [tiles_path(layer.id, period.id) for layer in layers]
-            drawn, zoom = write_pyramids(release, chips, number, layers, targets, side)
+            drawn, zoom = write_pyramids(release, chips, number, layers=layers, paths=targets, side=side)
             finest = max(finest, zoom)
             for (_, ids), path in zip(shown, targets, strict=True):
-                ids += [period.id] if path in drawn else []
+                if path in drawn:
+                    ids.append(period.id)
         return Overviews(basis, finest, shown, chips.dates)
 
 

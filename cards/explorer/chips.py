@@ -4,7 +4,6 @@ Embedded and missing chips lie in sections of one table: a section is an embeddi
 degree of latitude and longitude. A tile reads the sections that meet it, so memory does not grow with the release.
 """
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -20,16 +19,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
-from clay_publish.release import directory as paths
 from clay_publish.cards.explorer.basis import Basis
 from clay_publish.cards.explorer.layers import STEPS, VALUES, status_colors
-from clay_publish.cards.explorer.periods import Period, Periods
+from clay_publish.cards.explorer.periods import Periods
 from clay_publish.cards.figures.maps import component_colours
 from clay_publish.cards.figures.sample import vectors
-from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.geo.footprints import footprints
 from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.fingerprint import Fingerprint
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -47,13 +46,13 @@ class Section:
     """Rows `start` to `stop` of the table, which lie in `box` and belong to one period."""
 
     period: int
-    embedded: bool
-    window: datetime
-    """Start of the file's window; of missing chips, of their period."""
     start: int
     stop: int
+    window: datetime
+    """Start of the file's window; of missing chips, of their period."""
     box: Box
     """West, south, east, north in degrees; east is beyond 180 where the section crosses the antimeridian."""
+    embedded: bool
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def read_chips(release: Release, basis: Basis, times: Periods, *, side: float) -
         for (period, lat, lon), start in starts.items():
             rows = counts[period, lat, lon]
             box = _padded((float(lon), float(lat), lon + 1.0, lat + 1.0), side)
-            sections.append(Section(period, False, times.each[period].start, start, start + rows, box))
+            sections.append(Section(period, start, start + rows, times.each[period].start, box, embedded=False))
         missing.write(starts, places, values["status"])
         start, dates = 0, _dates(release, files)
         for path, rows in files:
@@ -114,7 +113,7 @@ def read_chips(release: Release, basis: Basis, times: Periods, *, side: float) -
                 _read_file(release, path, start, _Target(basis, dates, grid, places, values))
                 window, box = DataFile.parse(path).window, _file_box(release, path)
                 period = times.of_window(window)
-                sections.append(Section(period, True, window.start, start, start + rows, box))
+                sections.append(Section(period, start, start + rows, window.start, box, embedded=True))
             start += rows
         sections.sort(key=lambda s: (s.embedded, s.window, s.start))
         yield Chips(values, places, tuple(sections), grid, dates)
@@ -146,7 +145,7 @@ def _file_box(release: Release, path: str) -> Box:
 
 
 def _dates(release: Release, files: list[tuple[str, int]]) -> tuple[datetime, datetime]:
-    """The first and last `datetime` of all chips, from statistics."""
+    """The first and last `datetime` of all chips, in whole seconds, from statistics."""
     lows, highs = [], []
     for path, _ in files:
         footer = release.parquet(path).metadata
@@ -156,7 +155,9 @@ def _dates(release: Release, files: list[tuple[str, int]]) -> tuple[datetime, da
             if statistics is not None and statistics.has_min_max:
                 lows.append(statistics.min)
                 highs.append(statistics.max)
-    return (min(lows), max(highs)) if lows else (datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC))
+    if not lows:
+        return datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC)
+    return min(lows).replace(microsecond=0), max(highs).replace(microsecond=0)
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,8 @@ def values_of(batch: pa.RecordBatch, basis: Basis, dates: tuple[datetime, dateti
     """What the overviews show of embedded chips."""
     made = np.zeros(batch.num_rows, dtype=VALUES)
     found = vectors(batch)
-    sound = np.isfinite(found).all(axis=1)
-    shares = basis.shares(np.where(sound[:, None], found, 0))
+    sound = np.asarray(np.isfinite(found).all(axis=1))[:, None]
+    shares = basis.shares(np.where(sound, found, 0).astype(np.float32))
     made["rgb"] = np.round(component_colours(shares) * 255)
     made["status"] = 1
     low, high = basis.loss or (0.0, 1.0)
@@ -206,19 +207,20 @@ def values_of(batch: pa.RecordBatch, basis: Basis, dates: tuple[datetime, dateti
 
 def _numbers(batch: pa.RecordBatch, name: str) -> Floats:
     """A column as float64; NaN where it is null."""
-    return batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64)
+    numbers: Floats = batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64)
+    return numbers
 
 
 def shades(numbers: Floats, low: float, high: float) -> npt.NDArray[np.uint8]:
     """1 to `STEPS` for numbers from `low` to `high`, clipped; the lowest where both are equal; 0 for NaN."""
-    known = np.isfinite(numbers)
+    known: npt.NDArray[np.bool_] = np.isfinite(numbers)
     share = (np.where(known, numbers, low) - low) / (high - low) if high > low else np.zeros(len(numbers))
     step = 1 + np.minimum(np.floor(np.clip(share, 0, 1) * STEPS), STEPS - 1)
     return np.where(known, step, 0).astype(np.uint8)
 
 
 def corners(column: pa.Array) -> Floats:
-    """[n, 4, 2] longitude and latitude of the corners of footprints; longitudes beyond ±180° across the antimeridian."""
+    """[n, 4, 2] longitude and latitude of footprints' corners; longitudes beyond ±180° across the antimeridian."""
     shapes = shapely.from_wkb(column.to_numpy(zero_copy_only=False))
     made = np.empty((len(shapes), 4, 2))
     simple = shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON

@@ -100,7 +100,8 @@ def halved(layer: Layer, quarters: Bytes) -> Bytes:
     if layer.kind == "palette":
         same = (four[:, None] == four[None]).sum(axis=1)
         rank = np.where(four > 0, same * 256 + (255 - four.astype(np.int64)), -1)
-        return np.take_along_axis(four, rank.argmax(axis=0)[None], axis=0)[0]
+        made: Bytes = np.take_along_axis(four, rank.argmax(axis=0)[None], axis=0)[0]
+        return made
     there = four[..., 3:] > 0
     count = there.sum(axis=0)
     mean = np.where(there, four[..., :3].astype(np.uint16), 0).sum(axis=0) / np.maximum(count, 1)

@@ -39,7 +39,7 @@ class _Spool:
 
 
 def write_pyramids(
-    release: Release, chips: Chips, period: int, layers: Sequence[Layer], paths: Sequence[str], side: float
+    release: Release, chips: Chips, period: int, *, layers: Sequence[Layer], paths: Sequence[str], side: float
 ) -> tuple[list[str], int]:
     """Draw one period in each layer, and write a PMTiles file of each in which there is anything.
 

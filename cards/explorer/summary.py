@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from clay_publish.release import directory as paths
 from clay_publish.cards import licenses
 from clay_publish.cards.explorer.layers import STEPS, Layer, status_colors
 from clay_publish.cards.explorer.paint import SIDE
 from clay_publish.cards.explorer.periods import Periods
 from clay_publish.cards.release_facts import CardFacts
+from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.tables import REASONS, TIMESTAMP
 
@@ -42,14 +42,14 @@ def files_table(release: Release) -> pa.Table:
     Raises:
         ReleaseError: a footer cannot be read.
     """
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for path in release.data_files():
         number = release.parquet(path).metadata.num_rows
         if number:
             window = DataFile.parse(path).window
             box = release.footer(path)["geo"]["columns"]["geometry"]["bbox"]
             rows.append((path, number, release.store.size(path), window.start, window.end, *map(float, box)))
-    columns = list(zip(*rows, strict=True)) if rows else [[] for _ in FILES_SCHEMA]
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[] for _ in FILES_SCHEMA]
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, FILES_SCHEMA, strict=True)], schema=FILES_SCHEMA)
 
 

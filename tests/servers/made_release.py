@@ -1,4 +1,4 @@
-"""Releases of any size made without imagery: cells of the `utm` grid, vectors that follow the ground, holes with reasons."""
+"""Releases of any size without imagery: cells of the `utm` grid, vectors that follow the ground, missing chips."""
 
 import json
 from collections.abc import Iterable
@@ -72,7 +72,7 @@ def make_release(where: Path, made: Made) -> Release:
                 counts[reason] = counts.get(reason, 0) + 1
             there = np.flatnonzero(reasons == "")
             embedded += len(there)
-            _write_files(release, grid, (epsg[there], row[there], col[there]), window, made, decided)
+            _write_files(release, grid, (epsg[there], row[there], col[there]), window, made)
         coverage = pa.concat_tables(tables).sort_by([("epsg", "ascending"), ("row", "ascending"), ("col", "ascending")])
         write_table(release.store, f"{paths.COVERAGE}/zone={zone.zone:02d}.parquet", coverage)
     _documents(release, made, decided, {"expected": expected, "embedded": embedded, **counts}, area)
@@ -86,7 +86,7 @@ def _reasons(row: np.ndarray, col: np.ndarray, share: float, seed: int) -> np.nd
     return np.asarray(reasons)
 
 
-def _write_files(release: Release, grid: UtmGrid, cells: Any, window: Window, made: Made, decided: Fingerprint) -> None:
+def _write_files(release: Release, grid: UtmGrid, cells: Any, window: Window, made: Made) -> None:
     epsg, row, col = cells
     if not len(row):
         return
@@ -95,7 +95,7 @@ def _write_files(release: Release, grid: UtmGrid, cells: Any, window: Window, ma
     for column, line in np.unique(np.stack([east, north], axis=1), axis=0).tolist():
         mine = np.flatnonzero((east == column) & (north == line))
         file = DataFile(Square(int(epsg[0]) % 100, column, line), window)
-        table = _rows(grid, (epsg[mine], row[mine], col[mine]), window, made, decided)
+        table = _rows(grid, (epsg[mine], row[mine], col[mine]), window, made)
         write_table(release.store, f"{paths.EMBEDDINGS}/{file.name}", table)
 
 
@@ -109,7 +109,7 @@ def _vectors(lon: np.ndarray, lat: np.ndarray, dimensions: int) -> np.ndarray:
     return (smooth + noise + 0.5).astype(np.float32)
 
 
-def _rows(grid: UtmGrid, cells: Any, window: Window, made: Made, decided: Fingerprint) -> pa.Table:
+def _rows(grid: UtmGrid, cells: Any, window: Window, made: Made) -> pa.Table:
     epsg, row, col = cells
     count = len(row)
     shapes = grid.footprints(epsg, row, col)
@@ -146,7 +146,7 @@ def _rows(grid: UtmGrid, cells: Any, window: Window, made: Made, decided: Finger
     sides = np.stack([boxes.field(name).to_numpy() for name in ("xmin", "ymin", "xmax", "ymax")], axis=1)
     footer = {
         "geo": json.dumps(geo_metadata({"Polygon"}, total_bbox(sides))),
-        "emb": json.dumps(footer_emb(decided, made.gsd)),
+        "emb": json.dumps(footer_emb(_fingerprint(made), made.gsd)),
         "huggingface": json.dumps({"info": {"features": hugging_face_features(schema)}}),
     }
     arrays = [

@@ -85,7 +85,9 @@ class Redrawing:
         decided = view.fingerprint
         side = decided.size * (decided.gsd or 0)
         self.grid = UtmGrid(side) if decided.layout == "utm" else None
-        self.edges = [(p["id"], np.datetime64(p["start"][:-1], "us")) for p in summary["periods"]]
+        self.edges: list[tuple[str, np.datetime64]] = [
+            (str(p["id"]), np.datetime64(p["start"][:-1], "us")) for p in summary["periods"]
+        ]
 
     def period_of(self, start: np.datetime64) -> str:
         """The period that holds the start of a window."""

@@ -350,7 +350,7 @@ def test_snippets_run(made_releases: Releases, serve: Serve, opened: Open) -> No
     }
     values: dict[str, object] = {}
     local = code["geopandas"].replace(f"{server.address}/1.0.0", str(release))
-    exec(local, values)
+    exec(local, values)  # noqa: S102 - the snippet is what is tested
     assert values["chip"]["id"].tolist() == [fact(page, "Id")]
     import duckdb
 

@@ -1,4 +1,7 @@
-"""Write `land.bin`: Natural Earth's land from the package, simplified, as gzipped GeoJSON. Usage: land.py TARGET."""
+"""Write `land.bin`: Natural Earth's land from the package, simplified, as gzipped GeoJSON.
+
+Usage: python -m clay_publish.cards.explorer.land TARGET
+"""
 
 import gzip
 import json
@@ -39,4 +42,5 @@ def main() -> None:
     Path(sys.argv[1]).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
 
 
-main()
+if __name__ == "__main__":
+    main()
