@@ -186,6 +186,8 @@ class Outputs(_SpecBlock):
     explorer: bool = True
     """Whether the release has a page to look at it, `explore/`."""
     basemap: Basemap | None = None
+    codes: bool = True
+    """Compact codes for similarity search."""
 
 
 class CostSpec(_SpecBlock):
