@@ -1,7 +1,7 @@
 """Which chip each pixel of a tile shows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,7 @@ EARTH = 40_075_016.68
 MAX_ZOOM = 18
 
 _NOWHERE = -1
+_ROWS_AT_ONCE = 1 << 21
 
 
 class Tile:
@@ -86,14 +87,28 @@ def _cells(tile: Tile, chips: Chips, grid: UtmGrid, sections: Sequence[Section])
     numbers = grid.numbers(*grid.cells_at(np.tile(lon, len(rows)), np.repeat(lat[rows], SIDE)))
     order = np.argsort(numbers, kind="stable")
     wanted, found = numbers[order], np.full(len(numbers), _NOWHERE, dtype=np.int64)
-    for section in near:
-        cells = np.asarray(chips.places[section.start : section.stop])
+    for part in _parts(near):
+        cells = np.concatenate([chips.places[section.start : section.stop] for section in part])
+        number = np.concatenate([np.arange(section.start, section.stop) for section in part])
         line = np.argsort(cells, kind="stable")
-        place = np.minimum(np.searchsorted(cells[line], wanted), len(cells) - 1)
-        hit = cells[line[place]] == wanted
-        found[order[hit]] = section.start + line[place[hit]]
+        # Of equal cells the last: it belongs to the section that is drawn on top.
+        place = np.searchsorted(cells[line], wanted, side="right") - 1
+        hit = (place >= 0) & (cells[line[np.maximum(place, 0)]] == wanted)
+        found[order[hit]] = number[line[place[hit]]]
     made[rows] = found.reshape(len(rows), SIDE)
     return made
+
+
+def _parts(sections: Sequence[Section]) -> Iterator[list[Section]]:
+    """Sections in order, in lists of about `_ROWS_AT_ONCE` rows."""
+    part: list[Section] = []
+    for section in sections:
+        part.append(section)
+        if sum(each.stop - each.start for each in part) >= _ROWS_AT_ONCE:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def _quads(tile: Tile, chips: Chips, sections: Sequence[Section]) -> Ints:
