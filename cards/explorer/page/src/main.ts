@@ -16,6 +16,8 @@ import { type Place, readState, type State, writeState } from "./state";
 import { type Period, readSummary, type Summary } from "./summary";
 
 const SETTLED = 250;
+/** Zooms beyond the finest overview from which chips are drawn one by one: they are some 6 pixels wide there. */
+const CLOSER = 2;
 
 class Page {
   private readonly chips: Chips;
@@ -131,7 +133,7 @@ class Page {
     const { zoom } = this.map.view;
     const alone = layer !== "coverage";
     try {
-      const near = zoom > this.summary.tiles.maxzoom - 1;
+      const near = zoom > this.summary.tiles.maxzoom + CLOSER;
       const found = near ? await this.chips.inBox(this.map.view, this.period) : null;
       if (turn !== this.drawing) return;
       if (!found) {
