@@ -71,6 +71,9 @@ class Page {
     await this.map.ready();
     this.map.fade(this.controls.chosen.opacity);
     this.refresh();
+    this.map.map.once("idle", () => {
+      document.body.dataset.drawn = "true";
+    });
     let settling = 0;
     this.map.map.on("moveend", () => {
       this.remember();
