@@ -3,6 +3,7 @@
 from clay_publish.cards import licenses
 from clay_publish.cards.card import host_card, hub_card
 from clay_publish.cards.changelog import changelog
+from clay_publish.cards.explorer.build import write_explorer
 from clay_publish.cards.figures.charts import (
     components_map,
     coverage_map,
@@ -25,7 +26,7 @@ from clay_publish.release.metadata import release_day
 
 
 def write_cards(release: Release, previous: Release | None = None) -> None:
-    """Write the pictures, both cards, the citation, the licence, the changelog, and what machines read about a release.
+    """Write a release's pictures, cards, citation, license, changelog, machine-readable documents and explorer.
 
     All they say is read from the release: its spec, tables, footers and record of the run. With `previous`, the version
     before, the changelog tells what changed; without it, what the changelog says of this version stays.
@@ -54,6 +55,7 @@ def write_cards(release: Release, previous: Release | None = None) -> None:
     }
     for path, text in documents.items():
         release.store.write(path, text)
+    write_explorer(release, facts, bibtex)
 
 
 def _write_figures(release: Release, facts: CardFacts, sample: Sample) -> frozenset[str]:

@@ -29,6 +29,16 @@ def metres(value: float) -> str:
     return f"{value / 1000:.4g} km" if value >= 1000 else f"{value:.4g} m"
 
 
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 5 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.3g} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
 def size(value: float) -> str:
     """`12.3 MB`, in powers of a thousand."""
     amount = float(value)

@@ -27,6 +27,7 @@ GROUPS: dict[str, str] = {
     "DOC": "Documents",
     "PRV": "Provenance and licence",
     "RDR": "Readers",
+    "EXP": "Explorer",
 }
 """First three letters of a code, in the order in which rules are listed."""
 
@@ -128,6 +129,7 @@ OURS = {
         "SCH014",
         "SCH020",
     ),
+    *("EXP001", "EXP002", "EXP003"),
     *("INT002", "INT008", "INT010", "GEO013", "TIM005", "PRV001", "RDR003", "RDR005", "RDR006"),
 }
 """Rules that ask for how this program lays out a release. Of other software's they are infos."""

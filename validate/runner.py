@@ -17,6 +17,7 @@ from clay_publish.validate.rules import (  # noqa: F401
     codes,
     coverage,
     documents,
+    explorer,
     extra_tables,
     footers,
     gap_reasons,

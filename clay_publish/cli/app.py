@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clay_publish.cli import describe, plan, publish, run, search, sensors, spec, validate
+from clay_publish.cli import describe, explore, plan, publish, run, search, sensors, spec, validate
 from clay_publish.errors import ClayPublishError
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ for _group, _command, _example in (
     (_MAKE, describe.card, "clay-publish card my-release/1.1.0 --previous my-release/1.0.0"),
     (_INSPECT, validate.validate, "clay-publish validate https://data.source.coop/ACCOUNT/PRODUCT/1.0.0"),
     (_INSPECT, validate.rules, "clay-publish rules --json"),
+    (_INSPECT, explore.explore, "clay-publish explore my-release/1.0.0"),
     (_INSPECT, describe.diff, "clay-publish diff my-release/1.0.0 my-release/1.1.0"),
     (_PUBLISH, publish.publish, "clay-publish publish my-release/1.0.0 --to source.coop --dry-run"),
     (_PUBLISH, publish.mirror, "clay-publish mirror https://data.source.coop/ACCOUNT/PRODUCT/1.0.0 --to huggingface"),

@@ -208,6 +208,15 @@ class Patches(_SpecBlock):
     layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 
 
+class Basemap(_SpecBlock):
+    """Raster tiles of somebody else that the explorer offers below the data. Nothing is loaded until it is chosen."""
+
+    tiles: Annotated[str, Field(pattern=r"^https://[^\s{}]+/\{z\}/\{x\}/\{y\}[^\s{}]*$")]
+    """Address of a tile in web mercator: `https://…/{z}/{x}/{y}.png`."""
+    attribution: str
+    """Whom to name."""
+
+
 class Outputs(_SpecBlock):
     """What is stored of each chip."""
 
@@ -217,6 +226,9 @@ class Outputs(_SpecBlock):
     thumbnails: Annotated[int, Field(ge=0, le=512)] = 0
     """Pixels a side; 0 is none."""
     aggregate: list[Annotated[int, Field(ge=2, le=64)]] = []
+    explorer: bool = True
+    """Whether the release has a page to look at it, `explore/`."""
+    basemap: Basemap | None = None
     codes: bool = True
     """Compact codes for similarity search."""
 
