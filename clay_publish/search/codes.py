@@ -157,7 +157,8 @@ class Encoding:
 
 
 def _finite(vectors: Floats) -> Floats:
-    return np.where(np.isfinite(vectors).all(axis=1)[:, None], vectors, np.float32(0))
+    finite = np.asarray(np.isfinite(vectors).all(axis=1))
+    return np.where(finite[:, None], vectors, np.float32(0))
 
 
 def _hadamard(rows: Floats) -> None:
@@ -179,7 +180,7 @@ def _sums(rows: Floats) -> Floats:
         head = rows[: (len(rows) + 1) // 2].copy()
         head[: len(rows) - len(head)] += rows[len(head) :]
         rows = head
-    return rows[0]
+    return np.asarray(rows[0], dtype=np.float32)
 
 
 @dataclass(frozen=True)
