@@ -58,8 +58,13 @@ def search(
     datetime: Datetime = None,
     near: Annotated[str | None, typer.Option(metavar="LON,LAT", help="The chips nearest to a place.")] = None,
     like: Annotated[
-        str | None, typer.Option(metavar="CHIP|LON,LAT", help="The chips most similar to one, by cosine.")
+        list[str] | None,
+        typer.Option(metavar="CHIP|LON,LAT", help="The chips most similar to these, by cosine. Can be repeated."),
     ] = None,
+    unlike: Annotated[
+        list[str] | None, typer.Option(metavar="CHIP|LON,LAT", help="With --like: what they are not to be like.")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="With --like: compare every vector.")] = False,
     top: Annotated[int, typer.Option(metavar="K", min=1, help="How many chips, with --near or --like.")] = 10,
     chips: Annotated[bool, typer.Option("--chips", help="Chips instead of items.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to FILE.parquet or FILE.geojson.")] = None,
@@ -78,8 +83,13 @@ def search(
         _refuse(near and like, "--near and --like", "one of them")
         _refuse(near and box, "--near and --bbox", "one of them")
         columns = _columns(reader, out)
-        found = _best(reader, near=near, like=like, box=box, datetime=datetime, top=top, columns=columns)
-        _chips(found, out, screen)
+        if near:
+            lon, lat = numbers(near, "--near", 2)
+            table = reader.nearest(lon, lat, top, datetime, columns)
+        else:
+            likes, others = [_like(one) for one in like or ()], [_like(one) for one in unlike or ()]
+            table = reader.similar(likes, top, box, datetime, columns, unlike=others, exact=exact)
+        _chips(table.to_reader(), out, screen)
     elif chips:
         _chips(reader.chips(box, datetime, _columns(reader, out)), out, screen)
     else:
@@ -136,37 +146,15 @@ def _refuse(both: Any, what: str, expected: str) -> None:
         raise QueryError(what, "exclude each other", expected)
 
 
-def _best(
-    reader: "ReleaseReader",
-    *,
-    near: str | None,
-    like: str | None,
-    box: list[float] | None,
-    datetime: str | None,
-    top: int,
-    columns: list[str],
-) -> "pa.RecordBatchReader":
-    if near:
-        lon, lat = numbers(near, "--near", 2)
-        table = reader.nearest(lon, lat, top, datetime, columns)
-    else:
-        assert like is not None
-        table = reader.similar(_vector(reader, like, datetime), top, box, datetime, columns)
-    return table.to_reader()
-
-
-def _vector(reader: "ReleaseReader", like: str, datetime: str | None) -> Any:
-    """Of a chip by its id; of the one nearest to a place."""
+def _like(text: str) -> str | tuple[float, float]:
+    """A place, or a chip's id."""
     from clay_publish.search.query import QueryError
 
     try:
-        lon, lat = numbers(like, "--like", 2)
+        lon, lat = numbers(text, "--like", 2)
     except QueryError:
-        return reader.vector(like)
-    found = reader.nearest(lon, lat, 1, datetime, ["id"])
-    if not found.num_rows:
-        raise QueryError("--like", f"there is no chip at this time: {datetime}")
-    return reader.vector(found["id"][0].as_py())
+        return text
+    return lon, lat
 
 
 def _columns(reader: "ReleaseReader", out: Path | None) -> list[str]:

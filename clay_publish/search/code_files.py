@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,7 @@ class CodeFile:
         self._release, self.path, self.encoding = release, path, encoding
         self.where = release.store.path(path)
         self.window = parse_code_path(path)[1]
+        self._lock = Lock()
         self._readers: dict[tuple[int, ...], pa.RecordBatchFileReader] = {}
 
     @cached_property
@@ -147,9 +149,19 @@ class CodeFile:
             raise ReleaseError(self.where, "has other columns than its codes/model.json says", str(expected.names))
         return files, (float(east), float(north))
 
+    @cached_property
+    def num_batches(self) -> int:
+        """Record batches of the file."""
+        return int(self._open().num_record_batches)
+
+    @cached_property
+    def num_rows(self) -> int:
+        """Chips of the file, from the size of its batches: all but the last are full."""
+        return (self.num_batches - 1) * BATCH + len(self.batch(self.num_batches - 1, 0)) if self.num_batches else 0
+
     def batches(self, planes: int | None = None) -> Iterator[CodeBatch]:
         """Yield the codes of all planes, or of the first ones, a batch at a time."""
-        for number in range(self._open().num_record_batches):
+        for number in range(self.num_batches):
             yield self.batch(number, planes)
 
     def batch(self, number: int, planes: int | None = None) -> CodeBatch:
@@ -162,7 +174,8 @@ class CodeFile:
         bits = self.encoding.bits
         fields = [*range(bits if planes is None else planes), *range(bits, bits + 1 + len(_PLACE))]
         try:
-            rows = self._open(fields).get_batch(number)
+            with self._lock:
+                rows = self._open(fields).get_batch(number)
             rows.validate(full=True)
         except (pa.ArrowException, OSError) as error:
             raise ReleaseError(self.where, f"cannot be read ({error})", "an Arrow IPC file") from error

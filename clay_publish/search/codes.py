@@ -157,8 +157,8 @@ class Encoding:
 
 
 def _finite(vectors: Floats) -> Floats:
-    usable = np.asarray(np.isfinite(vectors).all(axis=1))
-    return np.where(usable[:, None], vectors, np.float32(0))
+    finite = np.asarray(np.isfinite(vectors).all(axis=1))
+    return np.where(finite[:, None], vectors, np.float32(0))
 
 
 def _hadamard(rows: Floats) -> None:
@@ -180,8 +180,7 @@ def _sums(rows: Floats) -> Floats:
         head = rows[: (len(rows) + 1) // 2].copy()
         head[: len(rows) - len(head)] += rows[len(head) :]
         rows = head
-    total: Floats = rows[0]
-    return total
+    return np.asarray(rows[0], dtype=np.float32)
 
 
 @dataclass(frozen=True)

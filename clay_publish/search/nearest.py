@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from pyproj import Geod
+from scipy.spatial import cKDTree
 
 from clay_publish.release.directory import Release
 from clay_publish.search.query import Extent, QueryError
@@ -56,8 +57,8 @@ def at_least(lon: Floats, lat: Floats, boxes: Floats) -> Floats:
     return np.asarray(best * _RADIUS, dtype=np.float64)
 
 
-_PAIRS = 4_000_000
-"""Places × chips compared at once: about 100 MB."""
+_PLACES = 65_536
+"""Compared with the chips of a row group at once."""
 _DEGREE = 110_000.0
 """Metres: no degree of latitude is shorter."""
 
@@ -77,7 +78,7 @@ class _Best:
         all_metres = np.concatenate([self.metres[places], metres], axis=1)
         all_files = np.concatenate([self.file[places], np.full(row.shape, file)], axis=1)
         all_rows = np.concatenate([self.row[places], row], axis=1)
-        order = np.argsort(all_metres, axis=1, kind="stable")[:, :kept]
+        order = np.lexsort((all_rows, all_files, all_metres), axis=1)[:, :kept]
         self.metres[places] = np.take_along_axis(all_metres, order, axis=1)
         self.file[places] = np.take_along_axis(all_files, order, axis=1)
         self.row[places] = np.take_along_axis(all_rows, order, axis=1)
@@ -153,17 +154,17 @@ class _Search:
             table = read(source, [group], ["lon", "lat"], where)
             kept = np.flatnonzero(mask)
             lon, lat = table["lon"].to_numpy()[kept], table["lat"].to_numpy()[kept]
-            step = max(1, _PAIRS // len(kept))
-            for start in range(0, len(mine), step):
-                some = mine[start : start + step]
-                chosen, metres = self._nearest(some, lon, lat)
+            tree = cKDTree(unit_vectors(lon, lat))
+            for start in range(0, len(mine), _PLACES):
+                some = mine[start : start + _PLACES]
+                chosen, metres = self._nearest(some, tree, lon, lat)
                 self.best.offer(some, metres, file, kept[chosen] + starts[group])
 
-    def _nearest(self, some: Ints, lon: Floats, lat: Floats) -> tuple[Ints, Floats]:
+    def _nearest(self, some: Ints, tree: cKDTree, lon: Floats, lat: Floats) -> tuple[Ints, Floats]:
         """On the sphere first: its few nearest hold the nearest on the ellipsoid."""
-        likeness = unit_vectors(self.lon[some], self.lat[some]) @ unit_vectors(lon, lat).T
         few = min(len(lon), 4 * self.best.metres.shape[1] + 4)
-        chosen = np.sort(np.argpartition(-likeness, few - 1, axis=1)[:, :few], axis=1)
+        _, chosen = tree.query(unit_vectors(self.lon[some], self.lat[some]), k=range(1, few + 1), workers=-1)
+        chosen = np.sort(chosen, axis=1).astype(np.int64)
         here = np.repeat(self.lon[some], few), np.repeat(self.lat[some], few)
         metres = distances(*here, lon[chosen.ravel()], lat[chosen.ravel()])
         return chosen, metres.reshape(chosen.shape)

@@ -1,5 +1,6 @@
 """Joining embeddings to a table of places."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from clay_publish.search.query import QueryError
-from clay_publish.search.row_groups import vectors
 
 LONGITUDE = ("lon", "longitude", "lng", "long", "x")
 LATITUDE = ("lat", "latitude", "y")
@@ -41,18 +41,28 @@ def coordinates(points: pa.Table) -> tuple[Floats, Floats]:
     return _numbers(points, LONGITUDE, "longitude"), _numbers(points, LATITUDE, "latitude")
 
 
-def join(points: pa.Table, chips: pa.Table, metres: Floats) -> pa.Table:
-    """Places with their chips: `distance` (metres), columns `chip_*`, and `embedding` (float32); null where is none.
+def join(points: pa.Table, chips: pa.Table, metres: Floats, more: Mapping[str, Any]) -> pa.Table:
+    """Join places to chips.
+
+    Args:
+        points: the places.
+        chips: one row for each place that has a chip.
+        metres: [n] to the chip; infinite where a place has none.
+        more: text columns of the places.
+
+    Returns:
+        The places with `distance` (meters), columns `chip_*`, and `embedding` (float32); null where there is no chip.
 
     Raises:
         QueryError: the table of places has such a column already.
     """
     found = np.isfinite(metres)
+    places = pa.array(np.cumsum(found) - 1, mask=~found)
     added: dict[str, Any] = {"distance": pa.array(np.where(found, metres, 0.0), mask=~found)}
-    if found.any():
-        for name in ("id", "datetime", "lon", "lat"):
-            added[f"chip_{name}"] = chips[name]
-        added["embedding"] = _embedding(chips, found)
+    for name in ("id", "datetime", "lon", "lat"):
+        added[f"chip_{name}"] = chips[name].take(places)
+    added["embedding"] = chips["embedding"].combine_chunks().take(places)
+    added |= {name: pa.array(values, pa.string()) for name, values in more.items()}
     taken = [name for name in added if name in points.column_names]
     if taken:
         raise QueryError(
@@ -61,13 +71,6 @@ def join(points: pa.Table, chips: pa.Table, metres: Floats) -> pa.Table:
     for name, column in added.items():
         points = points.append_column(name, column)
     return points
-
-
-def _embedding(chips: pa.Table, found: npt.NDArray[np.bool_]) -> pa.Array:
-    known = vectors(chips.filter(pa.array(found)))
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(known.ravel()), known.shape[1])
-    places = np.cumsum(found) - 1
-    return flat.take(pa.array(places, mask=~found))
 
 
 def _numbers(points: pa.Table, names: tuple[str, ...], what: str) -> Floats:

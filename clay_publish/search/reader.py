@@ -6,7 +6,7 @@ Only the files, row groups and columns that are needed are read, wherever the re
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +14,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clay_publish.errors import ReleaseError
+from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.geo.utm_grid import parse_chip_id
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.public_urls import embeddings_path, rebase
+from clay_publish.search.arrow import dequantized, readable_schema, stored_columns, with_geo
+from clay_publish.search.codes import Encoding
+from clay_publish.search.likes import Like, direction_of
 from clay_publish.search.nearest import nearest_chips
 from clay_publish.search.points import coordinates, join
 from clay_publish.search.query import Extent, QueryError
-from clay_publish.search.row_groups import Rows, Shelf, Vectors, check_columns, groups_with, read, select, vectors
-from clay_publish.search.similar import similar_chips
+from clay_publish.search.row_groups import (
+    Rows,
+    Shelf,
+    Vectors,
+    check_columns,
+    groups_with,
+    read,
+    select,
+    stream,
+    vectors,
+)
+from clay_publish.search.similar import exact_chips, likely_chips
+from clay_publish.search.status import inside, status_of
 from clay_publish.storage.store import Store
+from clay_publish.windows import Window
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
 
 LIGHT = (
     "id",
@@ -49,7 +67,12 @@ class ReleaseReader:
         self.release = release
 
     def __repr__(self) -> str:
-        return f"ReleaseReader({self.release.store.where!r})"
+        try:
+            chips, windows = len(self), len(self.windows)
+        except ClayPublishError:
+            return f"ReleaseReader({self.release.store.where!r})"
+        said = f"{chips:,} chips, {self.dimensions} dimensions, {windows} {'window' if windows == 1 else 'windows'}"
+        return f"ReleaseReader({self.release.store.where!r}: {said})"
 
     @cached_property
     def _items(self) -> pq.ParquetFile:
@@ -101,10 +124,11 @@ class ReleaseReader:
         Args:
             bbox: as for `items`.
             datetime: as for `items`.
-            columns: of the embeddings files; default: all, the embedding too.
+            columns: of the embeddings files; default: all, the embedding too, as float32 whatever is stored.
 
         Returns:
-            A stream: `.read_all()` makes it a table, and a loop over it never holds more than a row group.
+            A stream with `geo` metadata: `.read_all()` makes it a table, and a loop over it never holds more than a
+            row group. `GeoDataFrame.from_arrow`, `polars.from_arrow` and `pandas` take it as it is.
 
         Raises:
             QueryError, ReleaseError: as for `items`.
@@ -112,80 +136,195 @@ class ReleaseReader:
         extent = Extent.of(bbox, datetime)
         shelf = self.shelf(extent)
         schema = self.schema(columns)
+        names = stored_columns(schema.names, self._stored.names)
 
         def batches() -> Iterator[pa.RecordBatch]:
             for path in shelf.paths:
                 where = self.release.store.path(path)
-                found = select(self.release.parquet(path), extent, schema.names, where)
-                yield from found.cast(schema).to_batches()
+                for rows in stream(self.release.parquet(path), extent, names, where):
+                    yield from dequantized(rows, schema).to_batches()
 
         return pa.RecordBatchReader.from_batches(schema, batches())
 
     def nearest(
-        self, lon: float, lat: float, k: int = 1, datetime: str | None = None, columns: Sequence[str] = LIGHT
+        self,
+        lon: float,
+        lat: float,
+        k: int = 1,
+        datetime: str | None = None,
+        columns: Sequence[str] = LIGHT,
+        *,
+        max_distance: float | None = None,
+        every_window: bool = False,
     ) -> pa.Table:
-        """The `k` chips whose centres are nearest to a place, the nearest first.
+        """The `k` chips whose centers are nearest to a place, the nearest first.
+
+        Args:
+            lon: degrees, WGS 84.
+            lat: degrees.
+            k: how many.
+            datetime: as for `items`.
+            columns: of the embeddings files.
+            max_distance: meters; chips farther away are left out.
+            every_window: whether a chip of several windows is given for each; otherwise for the newest alone.
 
         Returns:
-            These columns and `distance`, metres on the ellipsoid (float64).
+            These columns and `distance`, meters on the ellipsoid (float64).
 
         Raises:
-            QueryError: no place on Earth, or no such time.
+            QueryError: not a place on Earth, or no such time.
             ReleaseError: as for `items`.
         """
         extent = Extent.of(None, datetime)
         shelf = self.shelf(extent)
         place = np.array([lon], dtype=np.float64), np.array([lat], dtype=np.float64)
-        rows, metres = nearest_chips(self.release, shelf, *place, k=k, extent=extent)
-        found = np.isfinite(metres)
-        table = self._read(Rows(rows.file[found], rows.row[found]), shelf, columns)
-        return table.append_column("distance", pa.array(metres[found]))
+        more = 1 if every_window else shelf.windows
+        rows, meters = nearest_chips(self.release, shelf, *place, k=k * more, extent=extent)
+        limit = np.inf if max_distance is None else max_distance
+        found = np.flatnonzero(np.isfinite(meters) & (meters <= limit))
+        if more > 1:
+            found = found[self._one_per_place(rows.take(found), shelf, -np.round(meters[found], 3))]
+        found = found[:k]
+        table = self._read(rows.take(found), shelf, columns)
+        return table.append_column("distance", pa.array(meters[found]))
 
-    def sample(self, points: pa.Table, datetime: str | None = None) -> pa.Table:
-        """Join the nearest chip's embedding to each row of a table of places.
+    def sample(self, points: pa.Table, datetime: str | None = None, *, max_distance: float | None = None) -> pa.Table:
+        """Join the nearest chip's embedding to each row of a table of places, and why it is missing where it is.
 
         Args:
             points: has a column `lon` or `longitude` and one `lat` or `latitude`, in degrees.
-            datetime: as for `items`; of chips equally near, the first in the release.
+            datetime: as for `items`; of chips equally near, the one of the newest window.
+            max_distance: meters; a place farther from every center gets no embedding.
 
         Returns:
-            The table with `distance` (metres), `chip_id`, `chip_datetime`, `chip_lon`, `chip_lat` and `embedding`
-            (float32, quantization undone).
+            The table with `distance` (meters to the nearest center), `chip_id`, `chip_datetime`, `chip_lon`,
+            `chip_lat`, `embedding` (float32), and of the place itself: `status` (`embedded` where it lies in a chip;
+            a reason of the coverage table; `outside` where no chip was expected; `missing` where the coverage does
+            not tell places, in the `scene` layout), `window` (of the chip, or of what the status tells), `detail`.
 
         Raises:
-            QueryError: no such columns, or a row that is no place on Earth.
+            QueryError: no such columns, or a row that is not a place on Earth.
             ReleaseError: as for `items`.
         """
         extent = Extent.of(None, datetime)
-        shelf = self.shelf(extent)
-        rows, metres = nearest_chips(self.release, shelf, *coordinates(points), k=1, extent=extent)
-        names = ["id", "datetime", "lon", "lat", "embedding", "scale"]
-        chips = self._read(rows, shelf, [name for name in names if name in self._schema.names])
-        return join(points, chips, metres)
+        shelf = self.shelf(extent).newest_first()
+        lon, lat = coordinates(points)
+        rows, meters = nearest_chips(self.release, shelf, lon, lat, k=1, extent=extent)
+        names = ["id", "datetime", "lon", "lat", "bbox", "embedding"]
+        limit = np.inf if max_distance is None else max_distance
+        meters = np.where(meters <= limit, meters, np.inf)
+        found = np.flatnonzero(np.isfinite(meters))
+        chips = self._read(rows.take(found), shelf, names)
+        covered = np.zeros(len(lon), bool)
+        covered[found] = inside(lon[found], lat[found], chips["bbox"].combine_chunks())
+        told = status_of(self.release, lon, lat, covered, extent)
+        tokens = np.array([DataFile.parse(path).window.token for path in shelf.paths], dtype=object)
+        told.window[covered] = tokens[rows.file[covered]] if len(tokens) else None
+        return join(points, chips, meters, {"status": told.status, "window": told.window, "detail": told.detail})
+
+    def probe(self, lon: float, lat: float, datetime: str | None = None) -> dict[str, Any]:
+        """What the release has at one place: the row that `sample` gives, as a dictionary.
+
+        Raises:
+            QueryError, ReleaseError: as for `sample`.
+        """
+        row: dict[str, Any] = self.sample(pa.table({"lon": [float(lon)], "lat": [float(lat)]}), datetime).to_pylist()[0]
+        return row
 
     def similar(
         self,
-        vector: npt.ArrayLike,
+        like: Like | Sequence[Like],
         k: int = 10,
         bbox: Sequence[float] | None = None,
         datetime: str | None = None,
         columns: Sequence[str] = LIGHT,
+        *,
+        unlike: Like | Sequence[Like] = (),
+        exact: bool = False,
+        every_window: bool = False,
     ) -> pa.Table:
-        """The `k` chips whose embeddings have the largest cosine with a vector, the most similar first.
+        """The `k` chips whose embeddings have the largest cosine with what is asked for, the most similar first.
 
-        Every embedding in the box and time is compared, streamed in bounded memory.
+        Where the release has codes, the vectors of the best codes are compared (at least 100 of them; 20 over the
+        network); otherwise, or with `exact`, all vectors in the box and time.
+
+        Args:
+            like: a chip's id, a place as a tuple (lon, lat), a vector, or a list of these, whose mean is taken.
+            k: how many.
+            bbox: as for `items`.
+            datetime: as for `items`.
+            columns: of the embeddings files.
+            unlike: the same, for what the result is not to be like.
+            exact: compare every vector.
+            every_window: whether a chip of several windows is given for each; otherwise for the most similar alone.
 
         Returns:
-            These columns and `similarity`, the cosine (float64).
+            These columns and `similarity`, the cosine (float64), computed from the published vectors.
 
         Raises:
-            QueryError: a vector of another length, or without direction.
+            QueryError: an unknown chip, a vector of another length, or one without direction.
             ReleaseError: as for `items`.
+        """
+        table = self.similar_each(
+            [self._direction(like, unlike)], k, bbox, datetime, columns, exact=exact, every_window=every_window
+        )
+        return table.drop_columns("query")
+
+    def similar_each(
+        self,
+        likes: Sequence[Like],
+        k: int = 10,
+        bbox: Sequence[float] | None = None,
+        datetime: str | None = None,
+        columns: Sequence[str] = LIGHT,
+        *,
+        exact: bool = False,
+        every_window: bool = False,
+    ) -> pa.Table:
+        """As `similar`, for several searches at once; the vectors are read once for all.
+
+        Returns:
+            The rows of all, with `query`, the place in `likes` (int64), and `similarity`.
+
+        Raises:
+            QueryError, ReleaseError: as for `similar`.
         """
         extent = Extent.of(bbox, datetime)
         shelf = self.shelf(extent)
-        rows, cosine = similar_chips(self.release, shelf, vector, k=k, extent=extent)
-        return self._read(rows, shelf, columns).append_column("similarity", pa.array(cosine))
+        directions = np.stack([self._direction(like, ()) for like in likes]) if len(likes) else np.empty((0, 0))
+        more = 1 if every_window else shelf.windows
+        found = None
+        if self.encoding is not None and not exact and shelf.paths:
+            found = likely_chips(self.release, self.encoding, shelf, directions, k=k * more, extent=extent)
+        if found is None:
+            found = exact_chips(self.release, shelf, directions, k=k * more, extent=extent)
+        parts = []
+        for number, one in enumerate(found):
+            chosen = np.arange(len(one.cosine))
+            if more > 1:
+                chosen = chosen[self._one_per_place(one.rows, shelf, one.cosine)]
+            chosen = chosen[:k]
+            table = self._read(one.rows.take(chosen), shelf, columns)
+            table = table.append_column("query", pa.array(np.full(len(chosen), number)))
+            parts.append(table.append_column("similarity", pa.array(one.cosine[chosen])))
+        return pa.concat_tables(parts)
+
+    def _direction(self, like: Like | Sequence[Like], unlike: Like | Sequence[Like]) -> npt.NDArray[np.float64]:
+        def of_place(lon: float, lat: float) -> npt.ArrayLike:
+            found = self.nearest(lon, lat, 1, columns=["embedding"])
+            values: Vectors = vectors(found)[0]
+            return values
+
+        return direction_of(like, unlike, self.dimensions, self.vector, of_place)
+
+    def _one_per_place(self, rows: Rows, shelf: Shelf, order: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Which of some chips remain when each place has one: of the largest `order`, then of the newest window."""
+        table = self._read(rows, shelf, ["lon", "lat", "start_datetime"])
+        start = table["start_datetime"].cast(pa.int64()).to_numpy()
+        ranked = np.lexsort((-start, -order))
+        place = np.stack([table["lon"].to_numpy(), table["lat"].to_numpy()], axis=1)[ranked]
+        _, first = np.unique(place, axis=0, return_index=True)
+        return np.asarray(ranked[np.sort(first)], dtype=np.int64)
 
     def vector(self, chip: str) -> Vectors:
         """The embedding of a chip, quantization undone.
@@ -200,7 +339,7 @@ class ReleaseReader:
             for group in groups_with(file, chip):
                 place = pc.index(read(file, [group], ["id"], where)["id"], chip).as_py()
                 if place >= 0:
-                    names = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
+                    names = stored_columns(["embedding"], file.schema_arrow.names)
                     found: Vectors = vectors(read(file, [group], names, where).slice(place, 1))[0]
                     return found
         raise QueryError("id", f"{chip!r} is no chip of {self.release.store.where}", "the id of one")
@@ -218,17 +357,87 @@ class ReleaseReader:
         return Shelf([embeddings_path(href) for href in hrefs], boxes)
 
     def schema(self, columns: Sequence[str] | None = None) -> pa.Schema:
-        """Of the embeddings files: all columns, or these.
+        """Of the chips: all columns, or these; `embedding` is float32 and there is no `scale`. With `geo` metadata.
 
         Raises:
             QueryError: there is no such column.
         """
-        every = self._schema
+        every = readable_schema(self._stored)
         check_columns(columns or (), every.names)
-        return every if columns is None else pa.schema([every.field(name) for name in columns])
+        chosen = every if columns is None else pa.schema([every.field(name) for name in columns])
+        return with_geo(chosen)
 
     @cached_property
-    def _schema(self) -> pa.Schema:
+    def dimensions(self) -> int:
+        """Numbers of an embedding."""
+        return int(self._stored.field("embedding").type.list_size)
+
+    @cached_property
+    def windows(self) -> list[Window]:
+        """The windows of the release, in order of time."""
+        return sorted({DataFile.parse(path).window for path in self.shelf(Extent()).paths})
+
+    @cached_property
+    def encoding(self) -> Encoding | None:
+        """How the release's compact codes are made; None where it has none.
+
+        Raises:
+            ReleaseError: `codes/model.json` describes codes that this version cannot read.
+        """
+        store = self.release.store
+        if not store.exists(paths.CODES_MODEL):
+            return None
+        return Encoding.read(self.release.json(paths.CODES_MODEL), store.path(paths.CODES_MODEL))
+
+    def __len__(self) -> int:
+        """How many chips the release has."""
+        table = self._items.read(columns=["table:row_count"])
+        return int(pc.sum(table["table:row_count"]).as_py() or 0)
+
+    def coverage(self) -> pa.RecordBatchReader:
+        """The coverage table, one row per expected chip, as a stream."""
+        return self._stream(paths.COVERAGE)
+
+    def patches(self) -> pa.RecordBatchReader:
+        """The patches, as stored, as a stream.
+
+        Raises:
+            ReleaseError: the release has none.
+        """
+        return self._stream(paths.PATCHES)
+
+    def aggregates(self, side: int) -> pa.RecordBatchReader:
+        """The means of blocks of `side` × `side` chips, as a stream.
+
+        Raises:
+            ReleaseError: the release has none of this side.
+        """
+        return self._stream(f"{paths.AGGREGATES}/{side}x{side}")
+
+    def _stream(self, folder: str) -> pa.RecordBatchReader:
+        files = self.release.data_files(folder)
+        if not files:
+            raise ReleaseError(self.release.store.path(folder), "is not part of this release")
+        stored = self.release.parquet(files[0]).schema_arrow.remove_metadata()
+        schema = with_geo(readable_schema(stored))
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for path in files:
+                for rows in stream(self.release.parquet(path), Extent(), stored.names, self.release.store.path(path)):
+                    yield from dequantized(rows, schema).to_batches()
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def to_geopandas(
+        self, bbox: Sequence[float] | None = None, datetime: str | None = None, columns: Sequence[str] = LIGHT
+    ) -> "GeoDataFrame":
+        """The chips as a GeoDataFrame; arguments as for `chips`."""
+        from geopandas import GeoDataFrame  # noqa: PLC0415 - half a second that few need
+
+        return GeoDataFrame.from_arrow(self.chips(bbox, datetime, columns).read_all())
+
+    @cached_property
+    def _stored(self) -> pa.Schema:
         first = self.shelf(Extent()).paths
         if not first:
             raise ReleaseError(self.release.store.where, "has no item", "at least one embeddings file")
@@ -236,7 +445,10 @@ class ReleaseReader:
 
     def _read(self, rows: Rows, shelf: Shelf, columns: Sequence[str]) -> pa.Table:
         schema = self.schema(columns)
-        return rows.read(self.release, shelf, schema.names) if len(rows.file) else schema.empty_table()
+        if not len(rows.file):
+            return schema.empty_table()
+        names = stored_columns(schema.names, self._stored.names)
+        return dequantized(rows.read(self.release, shelf, names), schema)
 
     def _files_of(self, chip: str) -> list[str]:
         """Files that may hold a chip: those of its window, and in the `utm` layout of its place."""

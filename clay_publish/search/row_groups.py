@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clay_publish.errors import ReleaseError, StoreError
-from clay_publish.release.directory import Release
+from clay_publish.release.directory import DataFile, Release
 from clay_publish.search.query import JUDGED, Extent, QueryError
 
 Ints = npt.NDArray[np.int64]
@@ -25,6 +25,16 @@ class Shelf:
     boxes: npt.NDArray[np.float64]
     """[n, 4] west, south, east, north."""
 
+    @property
+    def windows(self) -> int:
+        """How many windows the files are of."""
+        return len({DataFile.parse(path).window for path in self.paths})
+
+    def newest_first(self) -> "Shelf":
+        """The same files, those of the newest window first: of chips equally near, the first file's is found."""
+        order = sorted(range(len(self.paths)), key=lambda n: DataFile.parse(self.paths[n]).window, reverse=True)
+        return Shelf([self.paths[n] for n in order], self.boxes[order])
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -34,6 +44,10 @@ class Rows:
     """Place in the shelf; −1 where there is no row."""
     row: Ints
     """Number of the row in its file."""
+
+    def take(self, which: Ints) -> "Rows":
+        """Some of them, in this order."""
+        return Rows(self.file[which], self.row[which])
 
     def read(self, release: Release, shelf: Shelf, columns: Sequence[str]) -> pa.Table:
         """Read them, from the row groups they lie in; all values of a row that is not there are null.
@@ -72,22 +86,32 @@ def select(file: pq.ParquetFile, extent: Extent, columns: Sequence[str] | None, 
     known = file.schema_arrow.names
     wanted = list(columns) if columns is not None else known
     check_columns(wanted, known)
-    if extent.everything:
-        return read(file, list(range(file.num_row_groups)), wanted, where)
-    parts = []
-    for group, mask in judge(file, extent, where):
-        rows = read(file, [group], wanted, where)
-        parts.append(rows if mask.all() else rows.filter(pa.array(mask)))
+    parts = list(stream(file, extent, wanted, where))
     empty = pa.schema([file.schema_arrow.field(name) for name in wanted]).empty_table()
     return pa.concat_tables(parts) if parts else empty
 
 
-def judge(file: pq.ParquetFile, extent: Extent, where: str) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
-    """The row groups that hold rows within an extent, and which rows."""
+def stream(file: pq.ParquetFile, extent: Extent, columns: Sequence[str], where: str) -> Iterator[pa.Table]:
+    """The rows of a table that meet an extent, a row group at a time.
+
+    Raises:
+        ReleaseError: the table cannot be read.
+    """
+    for group, mask in judge(file, extent, where):
+        rows = read(file, [group], columns, where)
+        yield rows if mask.all() else rows.filter(pa.array(mask))
+
+
+def judge(
+    file: pq.ParquetFile, extent: Extent, where: str, groups: range | None = None
+) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    """The row groups, of all or of some, that hold rows within an extent, and which rows."""
     absent = [name for name in JUDGED if name not in file.schema_arrow.names]
-    if absent:
+    if absent and not extent.everything:
         raise ReleaseError(where, f"has no column {absent[0]}", "the columns of a release")
     for group in extent.row_groups(file.metadata):
+        if groups is not None and group not in groups:
+            continue
         if extent.everything:
             yield group, np.ones(file.metadata.row_group(group).num_rows, dtype=bool)
             continue
@@ -96,14 +120,16 @@ def judge(file: pq.ParquetFile, extent: Extent, where: str) -> Iterator[tuple[in
             yield group, mask
 
 
-def read(file: pq.ParquetFile, groups: list[int], columns: Sequence[str], where: str) -> pa.Table:
+def read(
+    file: pq.ParquetFile, groups: list[int], columns: Sequence[str], where: str, *, threads: bool = True
+) -> pa.Table:
     """Some columns of some row groups.
 
     Raises:
         ReleaseError: damaged, or without one of the columns.
     """
     try:
-        return file.read_row_groups(groups, columns=list(columns)).select(list(columns))
+        return file.read_row_groups(groups, columns=list(columns), use_threads=threads).select(list(columns))
     except StoreError as error:
         raise ReleaseError(error.where, error.found, error.expected, error.fix) from error
     except (pa.ArrowException, OSError, KeyError) as error:
@@ -135,7 +161,7 @@ def vectors(rows: pa.Table | pa.RecordBatch) -> Vectors:
     column = rows["embedding"]
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     flat = whole.flatten().to_numpy(zero_copy_only=False)
-    values: Vectors = flat.reshape(-1, whole.type.list_size).astype(np.float32)
+    values: Vectors = flat.reshape(-1, whole.type.list_size).astype(np.float32, copy=False)
     if "scale" in rows.schema.names:
-        values *= rows["scale"].to_numpy(zero_copy_only=False)[:, None]
+        values = values * rows["scale"].to_numpy(zero_copy_only=False)[:, None]
     return values

@@ -1,60 +1,162 @@
-"""The chips most like a vector: every embedding compared, a row group at a time."""
+"""The chips most like a vector by cosine: by comparing every embedding, or the best candidates by code."""
 
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import Release
-from clay_publish.search.query import Extent, QueryError
+from clay_publish.search.candidates import best_codes
+from clay_publish.search.codes import Encoding
+from clay_publish.search.query import JUDGED, Extent, QueryError
 from clay_publish.search.row_groups import Ints, Rows, Shelf, judge, read, vectors
 
 Floats = npt.NDArray[np.float64]
 
+_THREADS = min(8, os.cpu_count() or 1)
+_GROUPS = 16
+"""Row groups read by one task."""
+_CANDIDATES = 100
+_CANDIDATES_FAR = 20
+"""Codes whose vectors are compared, at least: on a disk; where each vector costs a row group over the network."""
+_MISFIT = 0.15
+"""No estimate is farther from the cosine: such codes are not those of the vectors."""
 
-def similar_chips(
-    release: Release, shelf: Shelf, vector: npt.ArrayLike, *, k: int, extent: Extent
-) -> tuple[Rows, Floats]:
-    """The `k` chips whose embeddings have the largest cosine with a vector.
+
+@dataclass(frozen=True)
+class Found:
+    """The chips most like one query, the most similar first."""
+
+    rows: Rows
+    cosine: Floats
+
+
+def check_vectors(asked: npt.ArrayLike) -> Floats:
+    """Return vectors [q, D] of length 1.
+
+    Raises:
+        QueryError: a vector without direction.
+    """
+    whole = np.atleast_2d(np.asarray(asked, dtype=np.float64))
+    lengths = np.linalg.norm(whole, axis=1, keepdims=True)
+    if whole.ndim != 2 or not np.isfinite(lengths).all() or not (lengths > 0).all():
+        raise QueryError("vector", "has no direction", "finite numbers that are not all zero")
+    return np.asarray(whole / lengths)
+
+
+def exact_chips(release: Release, shelf: Shelf, directions: Floats, *, k: int, extent: Extent) -> list[Found]:
+    """The `k` chips whose embeddings have the largest cosine with each vector; every embedding is compared.
 
     Args:
         release: where they lie.
         shelf: the files to look in.
-        vector: [D].
+        directions: [q, D], of length 1.
         k: how many.
         extent: what the chips must meet.
 
     Returns:
-        Rows, the most similar first, and their cosines; at most `k`. Of equal ones, the first in the release.
+        At most `k` for each vector. Of equal ones, the first in the release.
 
     Raises:
-        QueryError: a vector of another length or without direction, or k below 1.
+        QueryError: vectors of another length, or k below 1.
         ReleaseError: a file cannot be read.
     """
-    asked = np.asarray(vector, dtype=np.float64).ravel()
-    length = np.linalg.norm(asked)
-    if not np.isfinite(length) or length == 0:
-        raise QueryError("vector", "has no direction", "finite numbers that are not all zero")
     if k < 1:
         raise QueryError("k", f"{k} chips were asked for", "one or more")
-    direction = (asked / length).astype(np.float32)
-    best = np.empty(0), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    best = [Found(Rows(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)) for _ in directions]
+
+    def compare(task: tuple[int, range]) -> list[Found]:
+        return _compare(release, shelf, task, directions, k=k, extent=extent)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for found in pool.map(compare, _tasks(release, shelf)):
+            best = [_merge(so_far, here, k) for so_far, here in zip(best, found, strict=True)]
+    return best
+
+
+def _tasks(release: Release, shelf: Shelf) -> Iterator[tuple[int, range]]:
     for number, path in enumerate(shelf.paths):
-        file, where = release.parquet(path), release.store.path(path)
-        starts = np.cumsum([0, *(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))])
-        names = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
-        for group, mask in judge(file, extent, where):
-            values = vectors(read(file, [group], names, where))
-            if values.shape[1] != len(direction):
-                raise QueryError("vector", f"has {len(direction)} numbers", f"{values.shape[1]}, as {where}")
-            kept = _largest(np.where(mask, _cosines(values, direction), np.nan), k)
-            exact = _cosines(values[kept].astype(np.float64), asked / length)
-            best = _merge(best, exact, np.full(len(kept), number), kept + starts[group], k)
-    cosine, file_number, row = best
-    return Rows(file_number, row), cosine
+        groups = release.parquet(path).num_row_groups
+        for start in range(0, groups, _GROUPS):
+            yield number, range(start, min(start + _GROUPS, groups))
 
 
-def _largest(cosines: Floats, k: int) -> Ints:
+def _compare(
+    release: Release, shelf: Shelf, task: tuple[int, range], directions: Floats, *, k: int, extent: Extent
+) -> list[Found]:
+    number, groups = task
+    path = shelf.paths[number]
+    file, where = release.parquet(path), release.store.path(path)
+    starts = np.cumsum([0, *(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))])
+    names = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
+    best = [Found(Rows(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)) for _ in directions]
+    light = directions.astype(np.float32)
+    for group, mask in judge(file, extent, where, groups):
+        values = vectors(read(file, [group], names, where, threads=False))
+        if values.shape[1] != directions.shape[1]:
+            raise QueryError("vector", f"has {directions.shape[1]} numbers", f"{values.shape[1]}, as {where}")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cosines = (light @ values.T) / np.sqrt(np.einsum("nd,nd->n", values, values))
+        for place, cosine in enumerate(cosines):
+            few = _largest(np.where(mask, cosine, np.nan), 2 * k + 10)  # float32 may swap neighbors
+            found = Found(
+                Rows(np.full(len(few), number), few + starts[group]), _cosines(values[few], directions[place])
+            )
+            best[place] = _merge(best[place], found, k)
+    return best
+
+
+def likely_chips(
+    release: Release, encoding: Encoding, shelf: Shelf, directions: Floats, *, k: int, extent: Extent
+) -> list[Found] | None:
+    """As `exact_chips`, from the codes: only the vectors of the best codes are compared.
+
+    Returns:
+        None where comparing all vectors is as good: few chips, or windows that lie only partly within the extent.
+
+    Raises:
+        QueryError, ReleaseError: as for `exact_chips`; the codes are not those of the vectors.
+    """
+    if k < 1:
+        raise QueryError("k", f"{k} chips were asked for", "one or more")
+    if encoding.dimensions != directions.shape[1]:
+        raise QueryError("vector", f"has {directions.shape[1]} numbers", f"{encoding.dimensions}, as the codes")
+    count = max(_CANDIDATES, 3 * k) if release.store.local else max(_CANDIDATES_FAR, k)
+    made = []
+    for direction in directions:
+        found = best_codes(release, encoding, shelf, direction, count=count, extent=extent)
+        if found is None:
+            return None
+        rows, estimate = found
+        table = rows.read(release, shelf, _needed(release, shelf, extent))
+        cosine = _cosines(vectors(table), direction)
+        wrong = np.flatnonzero(~(np.abs(cosine - estimate) <= _MISFIT))
+        if len(wrong):
+            raise ReleaseError(
+                release.store.path(shelf.paths[rows.file[wrong[0]]]),
+                f"has another vector in row {rows.row[wrong[0]]} than its code was made from",
+                "codes of the published vectors",
+                "Search exactly (`exact=True`), and validate the release.",
+            )
+        mask = np.ones(len(cosine), bool) if extent.everything else extent.meets(table)
+        kept = np.flatnonzero(mask)
+        kept = kept[np.lexsort((rows.row[kept], rows.file[kept], -cosine[kept]))[:k]]
+        made.append(Found(Rows(rows.file[kept], rows.row[kept]), cosine[kept]))
+    return made
+
+
+def _needed(release: Release, shelf: Shelf, extent: Extent) -> Sequence[str]:
+    known = release.parquet(shelf.paths[0]).schema_arrow.names
+    names = [name for name in ("embedding", "scale") if name in known]
+    return names if extent.everything else [*names, *JUDGED]
+
+
+def _largest(cosines: npt.NDArray[Any], k: int) -> Ints:
     """Where the k largest finite values are, in order of place."""
     finite = np.flatnonzero(np.isfinite(cosines))
     if len(finite) <= k:
@@ -62,13 +164,14 @@ def _largest(cosines: Floats, k: int) -> Ints:
     return np.asarray(np.sort(finite[np.argpartition(-cosines[finite], k - 1)[:k]]), dtype=np.int64)
 
 
-def _cosines(values: npt.NDArray[Any], direction: npt.NDArray[Any]) -> Floats:
-    lengths = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
+def _cosines(values: npt.NDArray[Any], direction: Floats) -> Floats:
+    exact = values.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((values @ direction).astype(np.float64) / lengths)
+        return np.asarray(exact @ direction / np.linalg.norm(exact, axis=1))
 
 
-def _merge(best: tuple[Floats, Ints, Ints], cosine: Floats, file: Ints, row: Ints, k: int) -> tuple[Floats, Ints, Ints]:
-    together = (np.concatenate([best[0], cosine]), np.concatenate([best[1], file]), np.concatenate([best[2], row]))
-    order = np.argsort(-together[0], kind="stable")[:k]
-    return together[0][order], together[1][order], together[2][order]
+def _merge(best: Found, more: Found, k: int) -> Found:
+    cosine = np.concatenate([best.cosine, more.cosine])
+    order = np.argsort(-cosine, kind="stable")[:k]
+    file, row = (np.concatenate([getattr(best.rows, name), getattr(more.rows, name)]) for name in ("file", "row"))
+    return Found(Rows(file[order], row[order]), cosine[order])

@@ -117,6 +117,7 @@ def measure_recall(values: Vectors, encoding: Encoding) -> dict[str, Any] | None
         `codes`: recall of the 10 best codes; `reranked`: of the 10 best vectors among the 100 best codes; None for
         11 chips or fewer, where nothing is left to find.
     """
+    values = values[np.isfinite(values).all(axis=1)]
     if len(values) <= _TOP + 1:
         return None
     asked = np.unique(np.linspace(0, len(values) - 1, min(_QUERIES, len(values))).astype(np.int64))

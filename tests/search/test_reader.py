@@ -102,13 +102,14 @@ def test_the_nearest_chips_are_the_nearest(opened: Callable[..., ReleaseReader])
         _, _, metres = Geod(ellps="WGS84").inv(
             np.full(size, lon), np.full(size, lat), table["lon"].to_numpy(), table["lat"].to_numpy()
         )
-        found = reader.nearest(lon, lat, k=4)
+        found = reader.nearest(lon, lat, k=4, every_window=True)
         np.testing.assert_allclose(found["distance"].to_numpy(), np.sort(metres)[:4])
         assert found["id"][0].as_py() in {table["id"][i].as_py() for i in np.flatnonzero(metres <= metres.min())}
 
 
 def test_more_neighbours_than_chips_are_all_there_are(opened: Callable[..., ReleaseReader]) -> None:
-    assert opened().nearest(0, 0, k=100).num_rows == 26
+    assert opened().nearest(0, 0, k=100, every_window=True).num_rows == 26
+    assert opened().nearest(0, 0, k=100).num_rows == 16
 
 
 def test_no_place_in_a_box_is_nearer_than_its_bound() -> None:

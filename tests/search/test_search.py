@@ -8,6 +8,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -17,8 +18,11 @@ from pyproj import Geod
 
 from clay_publish.catalog import write_items
 from clay_publish.cli.app import main
+from clay_publish.errors import ReleaseError
+from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import Square
 from clay_publish.release.directory import Release
+from clay_publish.search.output import write_chips
 from clay_publish.search.query import QueryError
 from clay_publish.search.reader import ReleaseReader, open_release
 
@@ -169,3 +173,65 @@ def test_quantized_vectors_are_joined_as_numbers(make_release: MakeRelease) -> N
 def test_no_places_make_no_rows(reader: ReleaseReader) -> None:
     none = pa.table({"lon": pa.array([], pa.float64()), "lat": pa.array([], pa.float64())})
     assert reader.sample(none).num_rows == 0
+
+
+def test_a_sample_says_why_a_place_has_no_embedding(make_release: Any) -> None:
+    release = make_release()
+    write_items(release)
+    reader = open_release(release.store.where)
+    grid = UtmGrid(1280.0)
+    cells = [(3240, 330), (3239, 330), (3239, 331), (3000, 330)]
+    lon, lat = grid.centers(np.full(4, 32618), *np.array(cells).T)
+    points = pa.table({"lon": [*lon, 100.0], "lat": [*lat, 89.0]})
+    found = reader.sample(points)
+    assert found["status"].to_pylist() == ["embedded", "cloud", "nodata", "outside", "outside"]
+    # The first place has chips of two windows: the newest is given.
+    january, july = "2023-01-01_2023-02-01", "2023-07-01_2023-08-01"
+    assert found["window"].to_pylist() == [july, january, january, None, None]
+    assert found["chip_id"][0].as_py().endswith(july)
+    early = reader.sample(points, "2023-01-01/2023-01-31")
+    assert early["chip_id"][0].as_py().endswith(january)
+    near = reader.sample(points, max_distance=2000)
+    assert [value is None for value in near["embedding"].to_pylist()] == [False, False, False, True, True]
+    assert near["embedding"].type == pa.list_(pa.field("element", pa.float32(), nullable=False), 8)
+    told = reader.probe(float(lon[1]), float(lat[1]))
+    assert (told["status"], told["window"]) == ("cloud", january)
+
+
+def test_several_windows_are_kept_apart(make_release: Any) -> None:
+    release = make_release()
+    write_items(release)
+    reader = open_release(release.store.where)
+    assert [window.token for window in reader.windows] == ["2023-01-01_2023-02-01", "2023-07-01_2023-08-01"]
+    assert len(reader) == 26
+    assert repr(reader).endswith("26 chips, 8 dimensions, 2 windows)")
+    chips = reader.chips(columns=["id", "lon", "lat"]).read_all()
+    lon, lat = chips["lon"][0].as_py(), chips["lat"][0].as_py()
+    one = reader.nearest(lon, lat, 3)
+    assert len({(row["lon"], row["lat"]) for row in one.to_pylist()}) == 3
+    assert one["id"][0].as_py().endswith("2023-07-01_2023-08-01")
+    assert reader.nearest(lon, lat, 3, every_window=True)["distance"].to_pylist()[:2] == [0, 0]
+    assert reader.nearest(lon, lat, 9, max_distance=10).num_rows == 1
+    alike = reader.similar((lon, lat), 16)
+    assert len({(row["lon"], row["lat"]) for row in alike.to_pylist()}) == alike.num_rows == 16
+    assert reader.similar((lon, lat), 50, every_window=True).num_rows == 26
+
+
+def test_chips_open_in_other_libraries(make_release: Any, tmp_path: Path) -> None:
+    release = make_release(dtype="int8")
+    write_items(release)
+    reader = open_release(release.store.where)
+    table = reader.chips().read_all()
+    assert "scale" not in table.column_names
+    assert table["embedding"].type.value_type == pa.float32()
+    frame = gpd.GeoDataFrame.from_arrow(table)
+    assert frame.crs.to_string() == "OGC:CRS84"
+    assert len(frame) == len(reader.to_geopandas()) == 26
+    assert pl.from_arrow(table.drop_columns(["geometry"])).height == 26
+    stream = reader.chips()
+    write_chips(tmp_path / "chips.parquet", stream.schema, stream)
+    again = gpd.read_parquet(tmp_path / "chips.parquet")
+    np.testing.assert_allclose(np.stack(again["embedding"]), np.stack(frame["embedding"]))
+    assert reader.coverage().read_all().num_rows == 29
+    with pytest.raises(ReleaseError, match="patches"):
+        reader.patches()
