@@ -1,7 +1,7 @@
 """The stage: spec in; sources, embeddings, coverage and gaps out."""
 
-from collections.abc import Callable
 import os
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from functools import partial
 
