@@ -50,7 +50,8 @@ def main() -> None:
                 page.wait_for_selector("#chip dl, #chip .alert")
                 seconds, what = time.perf_counter() - before, page.locator("#chip dd").first.inner_text()
                 print(
-                    f"{name} ({what}): {seconds:.2f} s, {server.sent - sent:,} bytes, {len(server.asked) - asked} requests"
+                    f"{name} ({what}): {seconds:.2f} s, {server.sent - sent:,} bytes,"
+                    f" {len(server.asked) - asked} requests"
                 )
         browser.close()
 
