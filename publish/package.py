@@ -101,7 +101,7 @@ def pack(release: Release, validation: ValidationReport, *, force: str | None = 
 
     Args:
         release: what to publish.
-        validation: what the judge said of this very release.
+        validation: the validation report of this very release.
         force: why a release with unknown terms of use is published all the same.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Judging a release by all rules."""
+"""Validating a release by all rules."""
 
 from collections.abc import Iterable
 
@@ -6,8 +6,9 @@ from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release.directory import EMBEDDINGS, Release
 from clay_publish.release.findings import Finding, Severity, ValidationReport
-from clay_publish.validate.context import View
-from clay_publish.validate.registry import GEOPARQUET, OURS, UNFORESEEN, Fault, NotChecked, Rule, Sampled, select
+from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.outcomes import UNFORESEEN, Fault, NotChecked, Sampled
+from clay_publish.validate.registry import GEOPARQUET, OURS, Rule, select
 from clay_publish.validate.reports.measures import measure
 
 # The rules register themselves when their files are read.
@@ -51,11 +52,11 @@ def validate(
     previous: Release | None = None,
     report: Report = silent,
 ) -> ValidationReport:
-    """Judge a release.
+    """Validate a release.
 
     Args:
         release: a release, made by anyone.
-        only: codes (`COV001`) or groups (`COV`) of rules to judge by; none means all.
+        only: codes (`COV001`) or groups (`COV`) of rules to check; none means all.
         skip: codes or groups to leave out.
         sample: chips that the costly checks look at, at most; `checked` says where that was fewer than all.
         quick: read metadata, footers and a sample of rows only; what needs more is not checked.
@@ -64,20 +65,29 @@ def validate(
         report: hears of the progress.
 
     Raises:
-        ReleaseError: there is nothing to judge, or a rule is unknown.
+        ReleaseError: there is nothing to validate, or a rule is unknown.
     """
     rules = select(only, skip)
-    with release.store.remembering(), View(release, rules, sample, report, quick=quick, previous=previous) as view:
-        if not view.files:
+    context = ReleaseContext(
+        release,
+        checks={rule.code: rule.rows for rule in rules if rule.rows is not None},
+        sampled=frozenset(rule.code for rule in rules if rule.sampled),
+        sample=sample,
+        quick=quick,
+        previous=previous,
+        report=report,
+    )
+    with release.store.remembering(), context.files:
+        if not context.files.paths:
             raise ReleaseError(release.store.where, "holds no files", "a release directory")
-        if not view.data_paths:
+        if not context.files.data:
             raise ReleaseError(release.store.where, f"holds no Parquet file below {EMBEDDINGS}/", "a release directory")
-        _ = view.unreadable  # a server that cannot be read from at all is one error, not one a rule
+        _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one a rule
         findings: list[Finding] = []
         checked: dict[str, str] = {}
         for done, rule in enumerate(rules):
             report(Progress("rules", done, len(rules), rule.code))
-            found, checked[rule.code] = judge(rule, view)
+            found, checked[rule.code] = run_rule(rule, context)
             findings += found
         report(Progress("rules", len(rules), len(rules)))
         return ValidationReport(
@@ -86,17 +96,18 @@ def validate(
             checked=checked,
             quick=quick,
             fetched=release.store.fetched,
-            measures=measure(view),
+            measures=measure(context),
         )
 
 
-def judge(rule: Rule, view: View) -> tuple[list[Finding], str]:
-    """What one rule finds, and whether it could look."""
+def run_rule(rule: Rule, context: ReleaseContext) -> tuple[list[Finding], str]:
+    """Return a rule's findings, and whether it passed, failed or was not checked."""
     faults: list[Fault] = []
     gaps: list[str] = []
     sampled: Sampled | None = None
+    where = context.files.store.where
     try:
-        for outcome in rule.check(view):
+        for outcome in rule.check(context):
             if isinstance(outcome, Fault):
                 faults.append(outcome)
             elif isinstance(outcome, NotChecked):
@@ -104,16 +115,13 @@ def judge(rule: Rule, view: View) -> tuple[list[Finding], str]:
             else:
                 sampled = outcome
     except ClayPublishError as error:
-        gaps.append(f"{_relative(error.where, view)} {error.found}")
+        gaps.append(f"{error.where.removeprefix(f'{where}/')} {error.found}")
     except UNFORESEEN as error:
         gaps.append(f"the release holds what this rule cannot read ({error!r})")
-    findings = [_finding(rule, fault, view) for fault in faults[:MOST]]
     if len(faults) > MOST:
-        findings.append(
-            _finding(rule, Fault(view.release.store.where, f"{len(faults) - MOST:,} more like these"), view)
-        )
+        faults[MOST:] = [Fault(where, f"{len(faults) - MOST:,} more like these")]
     if faults:
-        return findings, "failed"
+        return [_finding(rule, fault, context) for fault in faults], "failed"
     if gaps:
         more = f" (and {len(gaps) - 1} more)" if len(gaps) > 1 else ""
         return [], f"not checked: {plain(gaps[0])}{more}"
@@ -122,9 +130,9 @@ def judge(rule: Rule, view: View) -> tuple[list[Finding], str]:
     return [], "passed"
 
 
-def _finding(rule: Rule, fault: Fault, view: View) -> Finding:
-    geo = any("geo" in footer for footer in view.footers.values())
-    ours = view.foreign and (rule.code in OURS or (rule.code in GEOPARQUET and not geo))
+def _finding(rule: Rule, fault: Fault, context: ReleaseContext) -> Finding:
+    geo = any("geo" in footer for footer in context.tables.keys.values())
+    ours = context.tables.foreign and (rule.code in OURS or (rule.code in GEOPARQUET and not geo))
     return Finding(
         code=rule.code,
         severity=Severity.INFO if ours else rule.severity,
@@ -139,7 +147,3 @@ def plain(text: str) -> str:
     """A text of a release that may be shown: nothing that moves a cursor, turns the writing, or goes on for ever."""
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_LONGEST])
     return shown + ("…" if len(text) > _LONGEST else "")
-
-
-def _relative(where: str, view: View) -> str:
-    return where.removeprefix(f"{view.release.store.where}/")

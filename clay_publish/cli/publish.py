@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clay_publish.cli.console import Json, Quiet, Screen, Where
-from clay_publish.cli.validate import judge
+from clay_publish.cli.validate import run_validation
 from clay_publish.errors import PublishError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _send(
     targets = to or _of_spec(release)
     full = verify is Verify.full
     with screen.progress() as report:
-        validation = judge(release, report, previous=before)
+        validation = run_validation(release, report, previous=before)
         receipts = [
             send(release, place, validation, dry_run=dry_run, full=full, force=force, create=create, report=report)
             for place in targets

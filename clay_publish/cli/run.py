@@ -10,7 +10,7 @@ import typer
 
 from clay_publish.cli.console import Engine, EngineName, Json, Out, Quiet, Screen, SpecFile, Unit, Workers
 from clay_publish.cli.describe import describe
-from clay_publish.cli.validate import judge
+from clay_publish.cli.validate import run_validation
 from clay_publish.errors import SpecError, StoreError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def run(
             _say_share(screen, release, record)
             return
         describe(release, report, previous=asked.spec.previous)
-        validation = judge(release, report, previous=asked.spec.previous)
+        validation = run_validation(release, report, previous=asked.spec.previous)
     seconds = time.monotonic() - begun
     summary = {**_summary(release, record), "seconds": round(seconds, 1), "findings": _count(validation.findings)}
     verdict = "valid" if not _count(validation.findings).get("error") else "NOT valid"
