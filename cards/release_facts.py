@@ -101,6 +101,8 @@ class CardFacts:
     sources: SourceCounts
     reference: bool
     """Whether there are vectors before rounding to compare with."""
+    codes: dict[str, Any] | None
+    """`codes/model.json`; None where the release has no codes."""
 
     @property
     def embeddings(self) -> Table:
@@ -157,6 +159,7 @@ def read_facts(release: Release) -> CardFacts:
         coverage=read_coverage(release),
         sources=read_sources(release),
         reference=release.store.exists(paths.REFERENCE),
+        codes=release.json(paths.CODES_MODEL) if release.store.exists(paths.CODES_MODEL) else None,
     )
 
 

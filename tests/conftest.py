@@ -12,6 +12,8 @@ from program import run_forked, run_script
 
 from .golden import write_checkpoint
 
+pytest_plugins = ["tiny_release"]
+
 # Programs that tests start must import the installed package (or the linked tree on PYTHONPATH), never the folder
 # `clay_publish/` of the checkout they happen to be started in: the stages are not below it.
 os.environ["PYTHONSAFEPATH"] = "1"

@@ -14,6 +14,7 @@ from clay_publish.validate.reports.measures import measure
 # The rules register themselves when their files are read.
 from clay_publish.validate.rules import (  # noqa: F401
     agreement,
+    codes,
     coverage,
     documents,
     extra_tables,

@@ -174,6 +174,8 @@ class Outputs(_SpecBlock):
     thumbnails: Annotated[int, Field(ge=0, le=512)] = 0
     """Pixels a side; 0 is none."""
     aggregate: list[Annotated[int, Field(ge=2, le=64)]] = []
+    codes: bool = True
+    """Compact codes for similarity search."""
 
 
 class CostSpec(_SpecBlock):

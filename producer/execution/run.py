@@ -16,6 +16,7 @@ from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.aggregates import write_aggregates
 from clay_publish.producer.outputs.assemble import publish_coverage, publish_file, remove_parts, remove_strangers
+from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.producer.outputs.missing import write_gaps
 from clay_publish.producer.outputs.parts import COVERAGE, file_of, is_there, read_parts, standing
 from clay_publish.producer.outputs.patches import publish_patches
@@ -176,7 +177,7 @@ FINISHED = f"{paths.RUN}/finished.json"
 
 
 def finish(run: Run, receipts: Sequence[UnitReceipt]) -> RunRecord:
-    """Write coverage, gaps, reference vectors and aggregates, and the record of the run.
+    """Write coverage, gaps, reference vectors, aggregates and codes, and the record of the run.
 
     Raises:
         LockedError: another run has taken this one's place.
@@ -196,6 +197,7 @@ def finish(run: Run, receipts: Sequence[UnitReceipt]) -> RunRecord:
         raise ReleaseError(release.store.where, f"has no embedded chip of {expected} ({reasons})", fix=first)
     publish_reference(release, receipts)
     write_aggregates(release, plan, layout_of(spec, run.work.sensor), spec.outputs.aggregate, run.gsd)
+    write_codes(release, plan.fingerprint, wanted=spec.outputs.codes)
     record = derive_run_record(release)
     release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
     release.store.write(FINISHED, dump_json({"receipts": _digest(receipts)}))

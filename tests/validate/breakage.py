@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 import shapely
 import yaml
 
+from clay_publish.errors import ClayPublishError
+from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import bbox_array, total_bbox, write_table
 
@@ -50,6 +53,8 @@ class Broken:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.release = Release(str(folder))
+        self.codes_follow = True
+        """Whether codes are made again from the vectors, so that a fault in these is the only one."""
 
     @property
     def data(self) -> str:
@@ -233,7 +238,12 @@ class Broken:
         self.text("README.md", f"{before:,}", f"{total:,}")
 
     def settle(self) -> None:
-        """Sizes and checksums of items, collection, manifest and SHA256SUMS follow the bytes."""
+        """Codes, sizes and checksums of items, collection, manifest and SHA256SUMS follow the bytes."""
+        if self.codes_follow and (self.folder / "codes").exists():
+            with suppress(
+                ClayPublishError, AttributeError, LookupError, TypeError, ValueError
+            ):  # what is broken may have no codes
+                write_codes(self.release, self.release.fingerprint(), wanted=True)
         if (self.folder / "items.parquet").exists():
             self._settle_items()
         if (self.folder / "collection.json").exists():

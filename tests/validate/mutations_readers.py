@@ -38,7 +38,7 @@ def lists_that_the_footer_admits(broken: Broken) -> None:
     broken.footer(broken.data, "huggingface", lambda hf: hf["info"].update(features=features))
 
 
-@mutation("RDR006", "a file named by its date alone", also="SCH013 STC004 COV TIM GEO")
+@mutation("RDR006", "a file named by its date alone", also="SCH013 SCH016 STC004 COV TIM GEO")
 def a_file_without_its_square(broken: Broken) -> None:
     broken.rename("embeddings/zone=18/2016-01-12_2016-01-13.parquet")
 

@@ -97,7 +97,7 @@ def a_null_date(broken: Broken) -> None:
     broken.value("datetime", 3, None)
 
 
-@mutation("SCH003", "a chip without a vector", also="VEC011 RDR")
+@mutation("SCH003", "a chip without a vector", also="VEC011 VEC018 RDR")
 def a_null_vector(broken: Broken) -> None:
     _nullable(broken, "embedding")
     broken.value("embedding", 3, None)
@@ -149,7 +149,7 @@ def a_stray_file(broken: Broken) -> None:
     (broken.folder / "embeddings" / "_SUCCESS").write_text("done")
 
 
-@mutation("SCH013", "a file name that names no window", also="STC004 COV TIM GEO RDR006")
+@mutation("SCH013", "a file name that names no window", also="SCH016 STC004 COV TIM GEO RDR006")
 def a_nameless_file(broken: Broken) -> None:
     broken.rename("embeddings/zone=18/part-00000.parquet")
 
