@@ -29,7 +29,7 @@ from clay_publish.validate.expected.cells import Summary
 from clay_publish.validate.expected.grids import ChipGrids
 from clay_publish.validate.expected.scene import count_cells
 from clay_publish.validate.expected.utm import CellInputs
-from clay_publish.validate.outcomes import BadRows
+from clay_publish.validate.outcomes import BadRows, Broken, SkippedError
 
 RowCheck = Callable[[ChipRows, "ReleaseContext"], Sequence[BadRows]]
 
@@ -56,6 +56,8 @@ class ReleaseContext:
         """What it says about itself."""
         self.extra = ExtraTables(self.tables, lambda: self.fingerprint, lambda: self.sources)
         """Its patches and aggregates."""
+        self.broken: list[Broken] = []
+        """What kept rules from being checked, so far."""
         self._checks, self._sampled, self._sample = checks, sampled, sample
         self._previous, self._report = previous, report
 
@@ -150,7 +152,7 @@ class ReleaseContext:
             before = Release(neighbour(self.files.store, self.documents.spec.previous))
         context = ReleaseContext(before, quick=self.files.quick)
         if not context.files.data:
-            raise ReleaseError(before.store.where, "holds no embeddings of the previous version")
+            raise SkippedError(before.store.where, "holds no embeddings of the previous version")
         return context
 
 
@@ -168,9 +170,9 @@ def neighbour(store: Store, named: str) -> str:
     if is_url(named):
         mine, its = urlsplit(store.where), urlsplit(named)
         if store.local or (mine.scheme, mine.netloc) != (its.scheme, its.netloc):
-            raise ReleaseError(SPEC, f"names the previous version {named!r}, which lies elsewhere", fix=fix)
+            raise SkippedError(SPEC, f"names the previous version {named!r}, which lies elsewhere", fix=fix)
         return named
     name = Path(named).name
     if not store.local or name in {"", ".."}:
-        raise ReleaseError(SPEC, f"names the previous version {named!r} without its address", fix=fix)
+        raise SkippedError(SPEC, f"names the previous version {named!r} without its address", fix=fix)
     return str(Path(store.where).parent / name)

@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from clay_publish.errors import ClayPublishError, MissingExtraError, ReleaseError, StoreError
+from clay_publish.storage.store import Store
+
 UNFORESEEN = (
     ArithmeticError,
     AttributeError,
@@ -40,6 +43,19 @@ class NotChecked:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """What a rule could not check because of what the release holds there."""
+
+    where: str
+    """File, or an empty text where it is unknown which."""
+    why: str
+
+
+class SkippedError(ReleaseError):
+    """A rule needs a tool or an access that this validation does not have."""
+
+
+@dataclass(frozen=True)
 class Sampled:
     """A rule checked a sample, as it is allowed to."""
 
@@ -48,7 +64,7 @@ class Sampled:
     of: str = "chips"
 
 
-Outcome = Fault | NotChecked | Sampled
+Outcome = Fault | NotChecked | Broken | Sampled
 
 
 @dataclass(frozen=True)
@@ -77,3 +93,25 @@ def and_more(first: str, count: int) -> str:
 def short(error: BaseException) -> str:
     """Return an error's text on one line."""
     return " ".join(str(error).split())[:300]
+
+
+def unchecked(error: ClayPublishError, store: Store) -> Broken | NotChecked:
+    """Return why an error kept a rule from being checked: for what the release holds, or for want of tool or access.
+
+    Files that are missing are NotChecked: INT001 and INT010 report them.
+    """
+    place = error.where.removeprefix(f"{store.where}/")
+    why = f"{place} {error.found}"
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    no_access = (SkippedError, MissingExtraError, PermissionError, FileNotFoundError)
+    elsewhere = (place.startswith("/") or "://" in place) and place != store.where
+    asked_server = not store.local and any(isinstance(cause, StoreError) for cause in causes)
+    if elsewhere or asked_server or error.found == "does not exist":
+        return NotChecked(why)
+    return (
+        NotChecked(why)
+        if any(isinstance(cause, no_access) for cause in causes)
+        else Broken("" if place == store.where else place, why)
+    )

@@ -78,6 +78,9 @@ OURS = {
 GEOPARQUET = {"SCH011", "RDR002"}
 """Rules that ask other software's tables for GeoParquet, where these call themselves so."""
 
+UNCHECKED = "INT015"
+"""The rule on what kept other rules from being checked. It is the last, and checked whatever rules are chosen."""
+
 _RULES: dict[str, Rule] = {}
 
 

@@ -1,14 +1,14 @@
 """Validating a release by all rules."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.progress import Progress, Report, silent
-from clay_publish.release.directory import EMBEDDINGS, Release
+from clay_publish.release.directory import COLLECTION, EMBEDDINGS, MANIFEST, SPEC, Release
 from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.outcomes import UNFORESEEN, Fault, NotChecked, Sampled
-from clay_publish.validate.registry import GEOPARQUET, OURS, Rule, select
+from clay_publish.validate.outcomes import UNFORESEEN, Broken, Fault, NotChecked, Outcome, Sampled, unchecked
+from clay_publish.validate.registry import GEOPARQUET, OURS, UNCHECKED, Rule, select
 from clay_publish.validate.reports.measures import measure
 
 # The rules register themselves when their files are read.
@@ -81,15 +81,24 @@ def validate(
     with release.store.remembering(), context.files:
         if not context.files.paths:
             raise ReleaseError(release.store.where, "holds no files", "a release directory")
-        if not context.files.data:
+        known = {SPEC, COLLECTION, MANIFEST}.intersection(context.files.paths)
+        if not context.files.data and not known:
             raise ReleaseError(release.store.where, f"holds no Parquet file below {EMBEDDINGS}/", "a release directory")
         _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one a rule
         findings: list[Finding] = []
         checked: dict[str, str] = {}
         for done, rule in enumerate(rules):
+            if rule.code == UNCHECKED:
+                continue
             report(Progress("rules", done, len(rules), rule.code))
             found, checked[rule.code] = run_rule(rule, context)
             findings += found
+        context.broken = [broken for broken in context.broken if not _is_reported(broken, findings)]
+        for rule in select((UNCHECKED,), skip):
+            found, state = run_rule(rule, context)
+            findings += found
+            if found or rule in rules:
+                checked[rule.code] = state
         report(Progress("rules", len(rules), len(rules)))
         return ValidationReport(
             where=release.store.where,
@@ -103,22 +112,13 @@ def validate(
 
 def run_rule(rule: Rule, context: ReleaseContext) -> tuple[list[Finding], str]:
     """Return a rule's findings, and whether it passed, failed or was not checked."""
-    faults: list[Fault] = []
-    gaps: list[str] = []
-    sampled: Sampled | None = None
+    outcomes = list(_outcomes(rule, context))
+    faults = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
+    gaps = [outcome.why for outcome in outcomes if isinstance(outcome, NotChecked | Broken)]
+    sampled = next((outcome for outcome in reversed(outcomes) if isinstance(outcome, Sampled)), None)
     where = context.files.store.where
-    try:
-        for outcome in rule.check(context):
-            if isinstance(outcome, Fault):
-                faults.append(outcome)
-            elif isinstance(outcome, NotChecked):
-                gaps.append(outcome.why)
-            else:
-                sampled = outcome
-    except ClayPublishError as error:
-        gaps.append(f"{error.where.removeprefix(f'{where}/')} {error.found}")
-    except UNFORESEEN as error:
-        gaps.append(f"the release holds what this rule cannot read ({error!r})")
+    if not context.tables.foreign:
+        context.broken += [outcome for outcome in outcomes if isinstance(outcome, Broken)]
     if len(faults) > MOST:
         faults[MOST:] = [Fault(where, f"{len(faults) - MOST:,} more like these")]
     if faults:
@@ -129,6 +129,21 @@ def run_rule(rule: Rule, context: ReleaseContext) -> tuple[list[Finding], str]:
     if sampled is not None and sampled.seen < sampled.total:
         return [], f"passed on {sampled.seen:,} of {sampled.total:,} {sampled.of}"
     return [], "passed"
+
+
+def _outcomes(rule: Rule, context: ReleaseContext) -> Iterator[Outcome]:
+    try:
+        yield from rule.check(context)
+    except ClayPublishError as error:
+        yield unchecked(error, context.files.store)
+    except UNFORESEEN as error:
+        yield Broken("", f"the release holds what {rule.code} cannot read ({error!r})")
+
+
+def _is_reported(broken: Broken, findings: list[Finding]) -> bool:
+    """Whether an error was found in the same file; where the file is unknown, in any."""
+    file = broken.where.partition(": ")[0].partition(" ")[0]
+    return any(finding.severity is Severity.ERROR and finding.where.startswith(file) for finding in findings)
 
 
 def _finding(rule: Rule, fault: Fault, context: ReleaseContext) -> Finding:

@@ -13,6 +13,7 @@ from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.storage.store import Store
+from clay_publish.validate.outcomes import SkippedError
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -77,7 +78,7 @@ class ReleaseFiles:
             ReleaseError: this is a quick validation.
         """
         if self.quick:
-            raise ReleaseError(where, "would have to be read whole, which a quick look does not")
+            raise SkippedError(where, "would have to be read whole, which a quick look does not")
 
     def afford(self, path: str) -> None:
         """Check that a file may be fetched.
@@ -86,7 +87,7 @@ class ReleaseFiles:
             ReleaseError: it is larger than a quick validation fetches.
         """
         if self.quick and not self.store.local and (size := self.store.size(path)) > QUICK_BYTES:
-            raise ReleaseError(path, f"has {size:,} bytes, which a quick look does not fetch")
+            raise SkippedError(path, f"has {size:,} bytes, which a quick look does not fetch")
 
     def source(self, path: str) -> Any:
         """Open a file as an Arrow input; a remote one is fetched once, and hashed on the way.

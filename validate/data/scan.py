@@ -16,12 +16,24 @@ import pyarrow.parquet as pq
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.progress import Progress, Report
+from clay_publish.storage.store import Store
 from clay_publish.validate.data import parquet_limits
 from clay_publish.validate.data.chip_facts import ReleaseFacts, RowFacts, facts_of
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.files import digest
 from clay_publish.validate.data.parquet_tables import ParquetTables, below
-from clay_publish.validate.outcomes import UNFORESEEN, BadRows, Fault, NotChecked, Outcome, Sampled, short
+from clay_publish.validate.outcomes import (
+    UNFORESEEN,
+    BadRows,
+    Broken,
+    Fault,
+    NotChecked,
+    Outcome,
+    Sampled,
+    SkippedError,
+    short,
+    unchecked,
+)
 
 BATCH = 8192
 """Rows at once: 32 MB of 1024 floats."""
@@ -55,7 +67,7 @@ class FileScan:
     """First bad row by code: row, id, found, expected."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Bad rows by code."""
-    gaps: dict[str, str] = field(default_factory=dict)
+    gaps: dict[str, Broken | NotChecked] = field(default_factory=dict)
     """Why a rule could not check this file, by code."""
     facts: list[RowFacts] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
@@ -83,7 +95,7 @@ class Scan:
             ReleaseError: a quick look did not read them.
         """
         if self.quick:
-            raise ReleaseError("embeddings", "would have to be read whole, which a quick look does not")
+            raise SkippedError("embeddings", "would have to be read whole, which a quick look does not")
         return self.seen
 
     @property
@@ -97,9 +109,9 @@ class Scan:
             if seen.counts[code]:
                 yield _fault(path, seen, code)
             if code in seen.gaps:
-                yield NotChecked(seen.gaps[code])
+                yield seen.gaps[code]
         for path, why in self.damaged.items():
-            yield NotChecked(f"{path} cannot be read ({why})")
+            yield Broken(path, f"{path} cannot be read ({why})")
         if code in self.sampled:
             yield self.sampled[code]
         if not self.files:
@@ -210,11 +222,13 @@ class Pass:
                 chips = ChipRows(seen.path, seen.rows, batch)
                 seen.rows += len(chips)
                 for code, check in self.checks.items():
-                    _check_rows(code, check, chips, seen)
+                    _check_rows(code, check, chips, seen, self.tables.files.store)
                 seen.facts.append(facts_of(chips, self.places, spread))
 
 
-def _check_rows(code: str, check: Callable[[ChipRows], Sequence[BadRows]], chips: ChipRows, seen: FileScan) -> None:
+def _check_rows(
+    code: str, check: Callable[[ChipRows], Sequence[BadRows]], chips: ChipRows, seen: FileScan, store: Store
+) -> None:
     try:
         for bad in check(chips):
             seen.counts[code] += len(bad.rows)
@@ -223,6 +237,6 @@ def _check_rows(code: str, check: Callable[[ChipRows], Sequence[BadRows]], chips
                 name = str(chips.value("id", row)) if chips.has("id") else ""
                 seen.bad[code] = (chips.start + row, name, bad.found(row), bad.expected)
     except ClayPublishError as error:
-        seen.gaps.setdefault(code, f"{error.where} {error.found}")
+        seen.gaps.setdefault(code, unchecked(error, store))
     except UNFORESEEN as error:
-        seen.gaps.setdefault(code, f"{chips.path} holds what this rule cannot read ({error!r})")
+        seen.gaps.setdefault(code, Broken(chips.path, f"{chips.path} holds what this rule cannot read ({error!r})"))

@@ -10,7 +10,7 @@ from clay_publish.errors import MissingExtraError, ReleaseError
 from clay_publish.release.directory import CARD, CITATION, CROISSANT, HOST_CARD, ITEMS, LICENSE, SHA256SUMS
 from clay_publish.storage.safe_parse import has_more_than
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.outcomes import Fault, NotChecked, Outcome
+from clay_publish.validate.outcomes import Broken, Fault, NotChecked, Outcome
 from clay_publish.validate.registry import rule
 
 _CARD_KEYS = (
@@ -126,7 +126,7 @@ def croissant_is_valid(context: ReleaseContext) -> Iterator[Outcome]:
         raise MissingExtraError("mlcroissant", "is not installed", "pip install mlcroissant") from error
     document = context.documents.json(CROISSANT)
     if has_more_than(document, _CROISSANT):
-        yield NotChecked(f"{CROISSANT} holds more than {_CROISSANT:,} values, too many for mlcroissant")
+        yield Broken(CROISSANT, f"{CROISSANT} holds more than {_CROISSANT:,} values, too many for mlcroissant")
         return
     if _refers_elsewhere(document):
         yield Fault(CROISSANT, "has an @context at another address, which is not fetched", "the context itself")

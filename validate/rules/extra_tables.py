@@ -11,7 +11,7 @@ from clay_publish.release.tables import embeddings_schema, patches_schema
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.extra_tables import SAMPLE, beside_paths, side_of
 from clay_publish.validate.data.single_rows import vectors_at
-from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled
+from clay_publish.validate.outcomes import Broken, Fault, Outcome, Sampled
 from clay_publish.validate.registry import rule
 from clay_publish.validate.rules.schema import columns_agree
 
@@ -69,7 +69,7 @@ def beside_is_finite(context: ReleaseContext) -> Iterator[Outcome]:
             more = f"; {made.wrong:,} of {made.rows:,} rows in all" if made.wrong > 1 else ""
             yield Fault(f"{path}: row {row}", f"{found}{more}", "finite numbers")
         elif made.gap is not None:
-            yield NotChecked(made.gap)
+            yield Broken(made.path, made.gap)
 
 
 @rule("INT013")
@@ -86,7 +86,7 @@ def patches_fit_chips(context: ReleaseContext) -> Iterator[Outcome]:
             yield Fault(path, found, "a file of each, of the same name")
             continue
         if made.gap is not None:
-            yield NotChecked(made.gap)
+            yield Broken(made.path, made.gap)
             continue
         chips = set(ids[slices[path]].tolist())
         alone = len(chips - made.patches.keys()), len(made.patches.keys() - chips)
@@ -115,8 +115,8 @@ def _is_box(cells: set[tuple[int, int, int]]) -> bool:
 def aggregates_are_complete(context: ReleaseContext) -> Iterator[Outcome]:
     """Blocks by number, recomputed from the rows and columns of the embedded chips."""
     for side, files in context.extra.by_side(context.documents.spec.outputs.aggregate):
-        if gaps := [made.gap for made in files if made.gap is not None]:
-            yield NotChecked(gaps[0])
+        if gaps := [Broken(made.path, made.gap) for made in files if made.gap is not None]:
+            yield gaps[0]
             continue
         blocks, counts = np.unique(context.extra.blocks_of_chips(context.scan.facts, side), return_counts=True)
         complete = blocks[counts == side * side]

@@ -9,7 +9,7 @@ from pyproj.exceptions import CRSError
 from clay_publish.errors import MissingExtraError, ReleaseError
 from clay_publish.release.tables import hugging_face_features
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled
+from clay_publish.validate.outcomes import Broken, Fault, Outcome, Sampled, SkippedError
 from clay_publish.validate.registry import rule
 
 _MOST_ROWS = 16_384
@@ -77,13 +77,13 @@ def geoparquet_conforms(context: ReleaseContext) -> Iterator[Outcome]:
             "geoparquet-validator", "is not installed", "pip install geoparquet-validator"
         ) from error
     if not context.files.store.local:
-        raise ReleaseError(context.files.store.where, "is not local; the validator opens files by itself")
+        raise SkippedError(context.files.store.where, "is not local; the validator opens files by itself")
     chosen = context.tables.embeddings[:: max(1, -(-len(context.tables.embeddings) // _FILES))]
     for path in chosen:
         try:
             context.tables.cost(path)
         except ReleaseError as error:
-            yield NotChecked(f"{path} {error.found}")
+            yield Broken(path, f"{path} {error.found}")
             continue
         report = geoparquet_validator.check(context.files.store.path(path), _MOST_ROWS)
         for outcome in report["outcomes"]:

@@ -25,7 +25,7 @@ from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import repeated
 from clay_publish.validate.data.extra_tables import beside_paths
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome
-from clay_publish.validate.registry import Rule, register, rule
+from clay_publish.validate.registry import UNCHECKED, Rule, register, rule
 
 _REQUIRED = (SPEC, SOURCES, GAPS, ITEMS, CARD, CITATION, LICENSE, MODEL, COLLECTION, MANIFEST, SHA256SUMS)
 _HOST_OWNED = {".gitattributes", "catalog.json", "latest.json"}
@@ -164,3 +164,13 @@ def ids_are_unique(context: ReleaseContext) -> Iterator[Outcome]:
             more = f"; {groups.extra:,} rows repeat an id in all" if groups.extra > 1 else ""
             yield Fault(context.name(second), f"has the id of {context.name(first)}{more}", "a new id")
             return
+
+
+@rule(UNCHECKED)
+def what_rules_need_is_readable(context: ReleaseContext) -> Iterator[Outcome]:
+    """What kept other rules from being checked; the last rule of all."""
+    seen = set()
+    for broken in context.broken:
+        if broken not in seen:
+            seen.add(broken)
+            yield Fault(broken.where or context.files.store.where, broken.why, "content that rules can check")

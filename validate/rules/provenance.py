@@ -10,7 +10,7 @@ from clay_publish.release.directory import CARD, MANIFEST, SOURCES
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, and_more, bad_rows
+from clay_publish.validate.outcomes import BadRows, Fault, Outcome, Sampled, and_more, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 
 Statistics = dict[str, tuple[float, float, float]]
@@ -215,7 +215,7 @@ def attribution_is_there(context: ReleaseContext) -> Iterator[Outcome]:
     words = _plain(context.documents.card)
     asked = sorted({s.attribution for s in context.sources.used if s.attribution})
     if len(asked) > _ATTRIBUTIONS:
-        yield NotChecked(f"the sources ask for {len(asked):,} attributions; {_ATTRIBUTIONS:,} were looked for")
+        yield Sampled(_ATTRIBUTIONS, len(asked), "attributions")
     for text in asked[:_ATTRIBUTIONS]:
         if _plain(text) not in words:
             yield Fault(CARD, f"does not say {text!r}", "the attribution of every source")

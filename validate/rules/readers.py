@@ -2,21 +2,26 @@
 
 import glob
 import importlib
+import io
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import shapely
+from PIL import Image
 
 from clay_publish.errors import MissingExtraError, ReleaseError
 from clay_publish.release.directory import EMBEDDINGS, ITEMS
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled, short
+from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled, SkippedError, short
 from clay_publish.validate.registry import rule
 
 _FAILURES = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, shapely.errors.ShapelyError)
 """What a library raises at data it cannot read."""
+MAX_PIXELS = 16_000_000
+"""Pixels of a thumbnail, at most; larger ones are not decoded."""
 _MOST = 200_000
 """Rows of a folder that is read whole."""
 
@@ -54,12 +59,12 @@ def _local(context: ReleaseContext) -> str:
         ReleaseError: the release is somewhere else.
     """
     if not context.files.store.local:
-        raise ReleaseError(context.files.store.where, "is not local; this reader is only tried on directories")
+        raise SkippedError(context.files.store.where, "is not local; this reader is only tried on directories")
     if context.files.quick:
-        raise ReleaseError(EMBEDDINGS, "would have to be read whole, which a quick look does not")
+        raise SkippedError(EMBEDDINGS, "would have to be read whole, which a quick look does not")
     links = context.files.store.links()
     if links:
-        raise ReleaseError(links[0], "is a link; this reader is only tried on plain files")
+        raise SkippedError(links[0], "is a link; this reader is only tried on plain files")
     if context.tables.unreadable:
         path, why = next(iter(context.tables.unreadable.items()))
         raise ReleaseError(path, f"is not given to a reader ({why})")
@@ -68,7 +73,7 @@ def _local(context: ReleaseContext) -> str:
     if any(path.startswith(f"{EMBEDDINGS}/") for path in context.files.paths):
         return context.files.store.path(EMBEDDINGS)
     if len(context.files.paths) > len(context.files.data):
-        raise ReleaseError(context.files.store.where, "holds other files beside the tables")
+        raise SkippedError(context.files.store.where, "holds other files beside the tables")
     return (
         context.files.store.where if len(context.files.paths) > 1 else context.files.store.path(context.files.paths[0])
     )
@@ -142,10 +147,31 @@ def datasets_reads(datasets: Any, context: ReleaseContext, _: str) -> Iterator[O
         yield NotChecked(f"{path} has no rows")
         return
     cast = datasets.table.table_cast(pa.Table.from_batches([table]), features.arrow_schema)
-    row = features.decode_example(cast.to_pylist()[0])
+    row = cast.to_pylist()[0]
+    for name, feature in features.items():
+        if isinstance(feature, datasets.Image):  # which opens whatever path or address the row names
+            wrong = wrong_image(row.pop(name))
+            if wrong is not None:
+                yield Fault(f"{path}: {name}", wrong, "bytes of a PNG, JPEG or WebP image")
+    row = datasets.Features({name: features[name] for name in row}).decode_example(row)
     length = getattr(features["embedding"], "length", None)
     if length != len(row["embedding"]):
         yield Fault(path, f"datasets reads a list of length {length}", f"{len(row['embedding'])}")
+
+
+def wrong_image(stored: Any) -> str | None:
+    """Return what is wrong with a stored image; it is decoded from its bytes alone."""
+    data = stored.get("bytes") if isinstance(stored, dict) else stored
+    if not isinstance(data, bytes):
+        return None if stored is None else "has no bytes"
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return f"has {image.width:,} × {image.height:,} pixels"
+            image.load()
+    except (*_FAILURES, SyntaxError, Image.DecompressionBombError) as error:
+        return f"cannot be decoded ({short(error)})"
+    return None
 
 
 @rule("RDR006")

@@ -15,7 +15,7 @@ from clay_publish.storage.safe_parse import has_more_than
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.coverage_table import micros
 from clay_publish.validate.data.stac_schemas import core_schema, schema_of, violations
-from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled
+from clay_publish.validate.outcomes import Broken, Fault, NotChecked, Outcome, Sampled
 from clay_publish.validate.registry import rule
 
 _ITEMS = 200
@@ -35,7 +35,7 @@ def _violations(document: dict[str, Any], kind: str, where: str) -> Iterator[Out
         yield Fault(where, f"stac_version {version!r}", "1.1.0")
         return
     if has_more_than(document, _VALUES):
-        yield NotChecked(f"{where} holds more than {_VALUES:,} values, too many to hold against schemas")
+        yield Broken(where, f"{where} holds more than {_VALUES:,} values, too many to hold against schemas")
         return
     declared = document.get("stac_extensions") or []
     for uri in [None, *declared[:_EXTENSIONS]]:
@@ -172,7 +172,7 @@ def extent_agrees(context: ReleaseContext) -> Iterator[Outcome]:
     """The first bbox of the spatial extent."""
     boxes = context.documents.collection.get("extent", {}).get("spatial", {}).get("bbox", [])
     if not boxes or len(boxes[0]) != 4:
-        yield NotChecked(f"{COLLECTION} has no spatial extent of four numbers")
+        yield Broken(COLLECTION, f"{COLLECTION} has no spatial extent of four numbers")
         return
     own = np.concatenate([np.empty((0, 4)), *context.scan.facts.boxes.values()])
     yield from _bounds_agree(f"{COLLECTION}: extent.spatial", boxes[0], own)

@@ -12,7 +12,7 @@ from clay_publish.release.directory import COLLECTION
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import micros
-from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, bad_rows
+from clay_publish.validate.outcomes import BadRows, Broken, Fault, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 from clay_publish.windows import Window, parse_time
 
@@ -116,7 +116,7 @@ def in_collection_interval(context: ReleaseContext) -> Iterator[Outcome]:
     """The first interval of the collection's temporal extent, which holds all."""
     intervals = context.documents.collection.get("extent", {}).get("temporal", {}).get("interval", [])
     if not intervals or not isinstance(intervals[0], list) or len(intervals[0]) != 2:
-        yield NotChecked(f"{COLLECTION} has no temporal interval")
+        yield Broken(COLLECTION, f"{COLLECTION} has no temporal interval")
         return
     start, end = (None if edge is None else micros(parse_time(edge)) for edge in intervals[0])
     facts = context.scan.facts

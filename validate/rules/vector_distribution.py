@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import EMBEDDINGS, REFERENCE
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.single_rows import some_vectors, vectors_of
 from clay_publish.validate.data.vector_sums import RUN
-from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled
+from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled, SkippedError
 from clay_publish.validate.registry import rule
 
 _RANKED = 512
@@ -154,7 +153,7 @@ def no_drift(context: ReleaseContext) -> Iterator[Outcome]:
     if previous is None:
         return
     if previous.fingerprint.digest != context.fingerprint.digest:
-        raise ReleaseError(previous.files.store.where, "was made by another fingerprint; vectors cannot be compared")
+        raise SkippedError(previous.files.store.where, "was made by another fingerprint; vectors cannot be compared")
     old = {row: vector for _, row, vector in some_vectors(previous.tables, 2000)}
     cosines = []
     for _, row, vector in vectors_of(context.tables, set(old)):
