@@ -90,8 +90,7 @@ def _readable(context: ReleaseContext) -> dict[str, tuple[CodeFile, list[str]]]:
     """
     if CODES_MODEL not in context.files.paths:
         return {}
-    if context.files.quick:
-        raise ReleaseError(CODES, "would have to be read whole, which a quick look does not")
+    context.files.read_whole(CODES)
     try:
         encoding = Encoding.read(context.documents.json(CODES_MODEL), CODES_MODEL)
     except ReleaseError:
