@@ -21,6 +21,7 @@ def publish_release(
     dry_run: bool = False,
     full: bool = False,
     force: str | None = None,
+    allow_unchecked: bool = False,
     create: bool = False,
     report: Report = silent,
 ) -> PublishReceipt:
@@ -34,6 +35,7 @@ def publish_release(
         dry_run: say what would be sent, send nothing.
         full: read every byte back, instead of trusting the place's checksums.
         force: why a source without known terms of use may be published; the reason is published too.
+        allow_unchecked: publish although rules of integrity, coverage or license were not checked.
         create: make the repository on the Hub where there is none.
         report: told about the bytes that arrived.
 
@@ -41,7 +43,7 @@ def publish_release(
         PublishError: it does not validate, other bytes are out under this version, or the transfer failed.
         LicenseError: a source has no known terms of use.
     """
-    package = pack(release, validation, force=force)
+    package = pack(release, validation, force=force, allow_unchecked=allow_unchecked)
     repository = hub_repository(target, package)
     if repository is not None:
         from clay_publish.publish.hub.release import publish_to_hub  # noqa: PLC0415 - slow to import

@@ -21,7 +21,7 @@ from clay_publish.cli.console import (
     resumable,
 )
 from clay_publish.cli.describe import describe
-from clay_publish.cli.validate import judge
+from clay_publish.cli.validate import run_validation
 from clay_publish.errors import SpecError
 from clay_publish.formats import duration
 
@@ -56,7 +56,7 @@ def run(
 
         def check(_: "RunRecord") -> None:
             describe(asked.release, report, previous=asked.spec.previous)
-            verdicts.append(_count(judge(asked.release, report, previous=asked.spec.previous).findings))
+            verdicts.append(_count(run_validation(asked.release, report, previous=asked.spec.previous).findings))
 
         made = _embed(asked, unit, report, check)
     _tell(made, asked.release, screen, verdicts[0] if verdicts else None)

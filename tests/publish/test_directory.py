@@ -101,6 +101,18 @@ def test_what_does_not_validate_is_not_published(sample_release: Path, tmp_path:
     assert not (tmp_path / "site").exists()
 
 
+@pytest.mark.parametrize("code", ["INT004", "COV001", "PRV009"])
+def test_what_was_not_checked_is_not_published_unless_allowed(sample_release: Path, tmp_path: Path, code: str) -> None:
+    release = Release(str(sample_release))
+    report = ValidationReport(
+        where=release.store.where, findings=[], checked={code: "not checked: why", "RDR004": "passed"}
+    )
+    with pytest.raises(PublishError, match=rf"not fully validated \({code} not checked: why\).*--allow-unchecked"):
+        publish_release(release, str(tmp_path / "site"), report)
+    assert not (tmp_path / "site").exists()
+    assert publish_release(release, str(tmp_path / "site"), report, allow_unchecked=True).state == "published"
+
+
 def test_unknown_terms_stop_it_unless_there_is_a_reason_which_is_published(release_copy: Path, tmp_path: Path) -> None:
     release = Release(str(release_copy))
     table = release.parquet("sources.parquet").read()

@@ -215,6 +215,7 @@ def _documents(release: Release, made: Made, decided: Fingerprint, counts: dict[
         {
             "name": "made",
             "version": "1.0.0",
+            "released": "2026-01-01",
             "imagery": {
                 "stac": "items",
                 "sensor": "sentinel-2-l2a",
@@ -243,8 +244,6 @@ def _documents(release: Release, made: Made, decided: Fingerprint, counts: dict[
         plan_sha256="0" * 64,
         libraries={"pyarrow": pa.__version__},
         coverage=counts,
-        seconds=1,
-        device="none",
     )
     release.store.write(RUN_RECORD, record.model_dump_json())
 

@@ -14,7 +14,11 @@ def a_missing_file(broken: Broken) -> None:
 
 
 @mutation(
-    "INT001", "a file of the embeddings is lost", base="morocco", settle=False, also="STC COV003 COV012 COV014 DOC"
+    "INT001",
+    "a file of the embeddings is lost",
+    base="morocco",
+    settle=False,
+    also="STC COV003 COV012 COV014 DOC SCH016",
 )
 def a_lost_file(broken: Broken) -> None:
     (broken.folder / broken.data).unlink()

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,9 @@ from clay_publish.errors import ReleaseError
 from clay_publish.geo.footprints import footprints
 from clay_publish.geo.utm_grid import NORTH, SOUTH, UtmGrid
 from clay_publish.release.directory import COVERAGE, DataFile
-from clay_publish.validate.data.sources import pixel_matrix
-
-if TYPE_CHECKING:
-    from clay_publish.validate.context import View
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.validate.data.parquet_tables import ParquetTables
+from clay_publish.validate.data.sources import SourceTable
 
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
@@ -77,12 +76,19 @@ class Spot:
 class Redrawing:
     """Draws tiles from the tables of a release, by the axes and scales that its explorer states."""
 
-    def __init__(self, view: "View", summary: dict[str, Any], basis: dict[str, Any]) -> None:
-        self.view, self.summary = view, summary
+    def __init__(
+        self,
+        tables: ParquetTables,
+        fingerprint: Fingerprint,
+        sources: SourceTable,
+        summary: dict[str, Any],
+        basis: dict[str, Any],
+    ) -> None:
+        self.tables, self.fingerprint, self.sources, self.summary = tables, fingerprint, sources, summary
         self.mean, self.axes = np.array(basis["mean"], dtype=np.float64), np.array(basis["axes"], dtype=np.float64)
         self.low, self.high = np.array(basis["low"], dtype=np.float64), np.array(basis["high"], dtype=np.float64)
         self.layers = {layer["id"]: layer for layer in summary["layers"]}
-        decided = view.fingerprint
+        decided = fingerprint
         side = decided.size * (decided.gsd or 0)
         self.grid = UtmGrid(side) if decided.layout == "utm" else None
         self.edges: list[tuple[str, np.datetime64]] = [
@@ -165,18 +171,18 @@ class Redrawing:
         """Row groups of the files of a period that are near a tile, the latest window last."""
         files = sorted(
             (file.window.start, path)
-            for path, file in self.view.data_files.items()
+            for path, file in self.tables.named.items()
             if self.period_of(_naive(file)) == spot.period and spot.near(self._box(path))
         )
         wanted = ["epsg", "row", "col"] if self.grid else ["geometry"]
         for _, path in files:
-            names = self.view.schema_of(path).names
+            names = self.tables.schema(path).names
             columns = [*wanted, *(n for n in ("embedding", "scale", *_COLUMNS.values()) if n in names)]
-            for batch in self.view.batches(path, 1 << 14, columns=columns):
+            for batch in self.tables.batches(path, 1 << 14, columns=columns):
                 yield pa.Table.from_batches([batch])
 
     def _box(self, path: str) -> Sequence[float]:
-        box: Sequence[float] = self.view.footers[path]["geo"]["columns"]["geometry"]["bbox"]
+        box: Sequence[float] = self.tables.keys[path]["geo"]["columns"]["geometry"]["bbox"]
         return box
 
     def _missing(self, spot: Spot) -> Iterator[pa.Table]:
@@ -185,10 +191,10 @@ class Redrawing:
         zones = {int((edge + 180) // 6) % 60 + 1 for edge in np.arange(lon.min() - 6, lon.max() + 6.1, 3)}
         columns = ["epsg", "row", "col", "window_start", "status", "reason", "item_ids"]
         found = []
-        for path in self.view.coverage_paths:
+        for path in self.tables.coverage:
             if self.grid and not any(path.startswith(f"{COVERAGE}/zone={zone:02d}") for zone in zones):
                 continue
-            for batch in self.view.batches(path, 1 << 16, columns=columns):
+            for batch in self.tables.batches(path, 1 << 16, columns=columns):
                 table = pa.Table.from_batches([batch])
                 lost = pc.and_(pc.not_equal(table["status"], "embedded"), pc.is_valid(table["row"]))
                 table = table.filter(lost)
@@ -201,14 +207,14 @@ class Redrawing:
             yield table if self.grid else self._with_footprints(table)
 
     def _with_footprints(self, table: pa.Table) -> pa.Table:
-        size = self.view.fingerprint.size
+        size = self.fingerprint.size
         shapes: list[bytes | None] = []
         for row in table.select(["row", "col", "item_ids"]).to_pylist():
-            source = self.view.sources.by_id.get(row["item_ids"][0]) if row["item_ids"] else None
-            matrix = None if source is None else pixel_matrix(source)
-            if source is None or matrix is None or source.crs is None:
+            source = self.sources.by_id.get(row["item_ids"][0]) if row["item_ids"] else None
+            if source is None or source.transform is None or source.crs is None:
                 shapes.append(None)
                 continue
+            matrix = np.array(source.transform, dtype=np.float64).reshape(2, 3)
             u = np.array([row["col"], row["col"], row["col"] + 1, row["col"] + 1]) * size
             v = np.array([row["row"], row["row"] + 1, row["row"] + 1, row["row"]]) * size
             corners = (matrix @ np.stack([u, v, np.ones(4)])).T

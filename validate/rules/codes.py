@@ -8,14 +8,13 @@ import numpy.typing as npt
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import CODES, CODES_MODEL, SPEC
-from clay_publish.release.findings import Severity
 from clay_publish.search.code_files import CodeFile, code_files
 from clay_publish.search.codes import Encoding
-from clay_publish.validate.context import View
+from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.single_rows import vectors_at
-from clay_publish.validate.registry import Fault, NotChecked, Outcome, Sampled, rule
+from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled
+from clay_publish.validate.registry import rule
 
-_ERROR = Severity.ERROR
 _SAMPLE = 1024
 """Codes that are computed again, at most."""
 _FACTOR = 1e-5
@@ -23,26 +22,20 @@ _DEGREES = 2e-5
 """Rounding of longitude and latitude to float32."""
 
 
-def _asked_for(view: View) -> bool:
+def _asked_for(context: ReleaseContext) -> bool:
     """Whether release.yaml asks for codes; releases from before there were any do not say."""
-    outputs = view.release.yaml(SPEC).get("outputs")
+    outputs = context.files.release.yaml(SPEC).get("outputs")
     return isinstance(outputs, dict) and outputs.get("codes") is True
 
 
-def _present(view: View) -> list[str]:
-    return [path for path in view.files if path.startswith(f"{CODES}/") and path != CODES_MODEL]
+def _present(context: ReleaseContext) -> list[str]:
+    return [path for path in context.files.paths if path.startswith(f"{CODES}/") and path != CODES_MODEL]
 
 
-@rule(
-    "SCH016",
-    _ERROR,
-    "Codes are described and present as release.yaml asks",
-    reason="A query that is encoded in another way than the codes finds chips that look like nothing in particular.",
-    fix="Run `clay-publish produce` again: it makes the codes from the published embeddings.",
-)
-def codes_are_described(view: View) -> Iterator[Outcome]:
+@rule("SCH016")
+def codes_are_described(context: ReleaseContext) -> Iterator[Outcome]:
     """codes/model.json against the fingerprint; files of codes against the embeddings files; columns."""
-    asked, present = _asked_for(view), CODES_MODEL in view.files or bool(_present(view))
+    asked, present = _asked_for(context), CODES_MODEL in context.files.paths or bool(_present(context))
     if not present:
         if asked:
             yield Fault(CODES, "is missing", "codes, as release.yaml asks for them")
@@ -50,18 +43,18 @@ def codes_are_described(view: View) -> Iterator[Outcome]:
     if not asked:
         yield Fault(CODES, "is present", "no codes, as release.yaml does not ask for them")
         return
-    document = view.release.json(CODES_MODEL)
+    document = context.documents.json(CODES_MODEL)
     try:
         encoding = Encoding.read(document, CODES_MODEL)
     except ReleaseError as error:
         yield Fault(CODES_MODEL, error.found, error.expected)
         return
-    yield from _description(view, document, encoding)
-    yield from _files(view, encoding)
+    yield from _description(context, document, encoding)
+    yield from _files(context, encoding)
 
 
-def _description(view: View, document: dict[str, Any], encoding: Encoding) -> Iterator[Outcome]:
-    made = view.fingerprint
+def _description(context: ReleaseContext, document: dict[str, Any], encoding: Encoding) -> Iterator[Outcome]:
+    made = context.fingerprint
     facts = {"dimensions": made.dimensions, "fingerprint": made.digest, "bytes_per_chip": encoding.bytes_per_chip}
     for key, value in facts.items():
         if document.get(key) != value:
@@ -72,16 +65,16 @@ def _description(view: View, document: dict[str, Any], encoding: Encoding) -> It
         yield Fault(f"{CODES_MODEL}: recall", str(recall)[:70], "shares from 0 to 1, or null")
 
 
-def _files(view: View, encoding: Encoding) -> Iterator[Outcome]:
-    expected = code_files(list(view.data_files))
-    for path in sorted({*expected, *_present(view)}):
+def _files(context: ReleaseContext, encoding: Encoding) -> Iterator[Outcome]:
+    expected = code_files(list(context.tables.named))
+    for path in sorted({*expected, *_present(context)}):
         if path not in expected:
             yield Fault(path, "belongs to no embeddings file", "one file of codes per zone and window")
-        elif path not in view.files:
+        elif path not in context.files.paths:
             yield Fault(path, "is missing", "one file of codes per zone and window")
-        elif not view.quick:
+        elif not context.files.quick:
             try:
-                files, _ = CodeFile(view.release, path, encoding).head
+                files, _ = CodeFile(context.files.release, path, encoding).head
             except ReleaseError as error:
                 yield Fault(path, error.found, error.expected)
                 continue
@@ -89,42 +82,35 @@ def _files(view: View, encoding: Encoding) -> Iterator[Outcome]:
                 yield Fault(path, f"lists {len(files)} embeddings files", f"the {len(expected[path])} of its zone")
 
 
-def _readable(view: View) -> dict[str, tuple[CodeFile, list[str]]]:
+def _readable(context: ReleaseContext) -> dict[str, tuple[CodeFile, list[str]]]:
     """Return the files of codes whose form SCH016 accepts, and their embeddings files.
 
     Raises:
         ReleaseError: a quick look does not read them.
     """
-    if CODES_MODEL not in view.files:
+    if CODES_MODEL not in context.files.paths:
         return {}
-    if view.quick:
-        raise ReleaseError(CODES, "would have to be read whole, which a quick look does not")
+    context.files.read_whole(CODES)
     try:
-        encoding = Encoding.read(view.release.json(CODES_MODEL), CODES_MODEL)
+        encoding = Encoding.read(context.documents.json(CODES_MODEL), CODES_MODEL)
     except ReleaseError:
         return {}
     found = {}
-    for path, members in code_files(list(view.data_files)).items():
-        file = CodeFile(view.release, path, encoding)
+    for path, members in code_files(list(context.tables.named)).items():
+        file = CodeFile(context.files.release, path, encoding)
         try:
-            if path in view.files and file.head[0] == members:
+            if path in context.files.paths and file.head[0] == members:
                 found[path] = file, members
         except ReleaseError:
             continue
     return found
 
 
-@rule(
-    "INT014",
-    _ERROR,
-    "Codes have one row per chip, in the order of the chips",
-    reason="A search by code names chips by file and row: where these are wrong, it returns other places.",
-    fix="Run `clay-publish produce` again: it makes the codes from the published embeddings.",
-)
-def codes_have_every_chip(view: View) -> Iterator[Outcome]:
+@rule("INT014")
+def codes_have_every_chip(context: ReleaseContext) -> Iterator[Outcome]:
     """File and row numbers, all of them."""
-    for path, (file, members) in _readable(view).items():
-        counts = [view.footer_of(member).num_rows for member in members]
+    for path, (file, members) in _readable(context).items():
+        counts = [context.tables.footer(member).num_rows for member in members]
         starts = np.cumsum([0, *counts])
         seen = 0
         try:
@@ -147,19 +133,13 @@ def codes_have_every_chip(view: View) -> Iterator[Outcome]:
             yield Fault(path, error.found, error.expected)
 
 
-@rule(
-    "VEC018",
-    _ERROR,
-    "Codes are those of the published vectors",
-    reason="Codes of other vectors return chips that are not alike, and nothing in the result shows it.",
-    fix="Run `clay-publish produce` again: it makes the codes from the published embeddings.",
-)
-def codes_are_of_the_vectors(view: View) -> Iterator[Outcome]:
+@rule("VEC018")
+def codes_are_of_the_vectors(context: ReleaseContext) -> Iterator[Outcome]:
     """Some codes of each file, with their coordinates, computed again from the embeddings."""
-    slices, facts = view.scan.facts.slices(), view.scan.facts
+    slices, facts = context.scan.facts.slices(), context.scan.facts
     lon, lat = facts["lon"], facts["lat"]
     total = seen = 0
-    readable = _readable(view)
+    readable = _readable(context)
     share = max(1, _SAMPLE // max(1, len(readable)))
     for path, (file, members) in readable.items():
         if not all(member in slices for member in members):
@@ -168,7 +148,7 @@ def codes_are_of_the_vectors(view: View) -> Iterator[Outcome]:
         rows = np.concatenate([np.arange(slices[m].start, slices[m].stop) for m in members])
         chosen = np.arange(0, len(rows), max(1, -(-len(rows) // share)))
         total, seen = total + len(rows), seen + len(chosen)
-        vectors = dict(vectors_at(view, np.sort(rows[chosen])))
+        vectors = dict(vectors_at(context.tables, context.scan.facts, np.sort(rows[chosen])))
         start = 0
         try:
             for batch in file.batches():

@@ -15,9 +15,10 @@ from pmtiles.tile import MagicNumberNotFound, SpecVersionUnsupported, deserializ
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.findings import Severity
-from clay_publish.validate.context import View
+from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.overviews import SIDE, Pixels, Redrawing, Spot, decoded, stored
-from clay_publish.validate.registry import Fault, NotChecked, Outcome, Sampled, rule
+from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled
+from clay_publish.validate.registry import rule
 
 _ERROR = Severity.ERROR
 _FOLDER = "explore"
@@ -38,35 +39,29 @@ _SCENE = 0.002
 """Share of a palette tile's pixels whose centers may lie so near an edge of two footprints that either is right."""
 
 
-@rule(
-    "EXP001",
-    _ERROR,
-    "The explorer's summary says what the release says",
-    reason="It is the first and often the only thing that people see of a release.",
-    fix=_FIX,
-)
-def summary_agrees(view: View) -> Iterator[Outcome]:
+@rule("EXP001")
+def summary_agrees(context: ReleaseContext) -> Iterator[Outcome]:
     """`explore/release.json` against spec, footers and coverage; nothing there where the spec asks for no explorer."""
-    there = [path for path in view.files if path.startswith(f"{_FOLDER}/")]
-    if not view.spec.outputs.explorer:
+    there = [path for path in context.files.paths if path.startswith(f"{_FOLDER}/")]
+    if not context.documents.spec.outputs.explorer:
         if there:
             yield Fault(there[0], "is there", "no explorer, as release.yaml asks for none")
         return
-    summary = _document(view, _SUMMARY)
+    summary = _document(context, _SUMMARY)
     counts = {True: 0, False: 0}
     reasons: defaultdict[str, int] = defaultdict(int)
-    for said, number in view.said.items():
+    for said, number in context.said.items():
         counts[said.status == "embedded"] += number
         if said.status != "embedded":
             reasons[str(said.reason)] += number
     wanted = {
-        "name": view.spec.name,
-        "version": view.spec.version,
-        "title": view.spec.title or view.spec.name,
-        "chips.count": view.rows_told,
-        "chips.files": len(view.embeddings),
-        "chips.layout": view.fingerprint.layout,
-        "model.dimensions": view.fingerprint.dimensions,
+        "name": context.documents.spec.name,
+        "version": context.documents.spec.version,
+        "title": context.documents.spec.title or context.documents.spec.name,
+        "chips.count": context.tables.rows,
+        "chips.files": len(context.tables.embeddings),
+        "chips.layout": context.fingerprint.layout,
+        "model.dimensions": context.fingerprint.dimensions,
         "coverage.expected": counts[True] + counts[False],
         "coverage.embedded": counts[True],
         "coverage.missing": dict(reasons),
@@ -79,27 +74,21 @@ def summary_agrees(view: View) -> Iterator[Outcome]:
             yield Fault(f"{_SUMMARY}: {key}", str(found)[:80], str(value)[:80])
 
 
-@rule(
-    "EXP002",
-    _ERROR,
-    "The explorer's index names every embeddings file, its rows, size, window and box",
-    reason="The page finds chips by this index alone: what it leaves out cannot be looked at.",
-    fix=_FIX,
-)
-def index_agrees(view: View) -> Iterator[Outcome]:
+@rule("EXP002")
+def index_agrees(context: ReleaseContext) -> Iterator[Outcome]:
     """`explore/files.parquet` against the files."""
-    if not view.spec.outputs.explorer:
+    if not context.documents.spec.outputs.explorer:
         return
-    rows = {row["path"]: row for row in view.table(_INDEX).to_pylist()}
-    expected = {path for path in view.embeddings if view.footer_of(path).num_rows}
+    rows = {row["path"]: row for row in context.tables.table(_INDEX).to_pylist()}
+    expected = {path for path in context.tables.embeddings if context.tables.footer(path).num_rows}
     for path in sorted(expected ^ set(rows)):
         yield Fault(
             f"{_INDEX}: {path}", "is not named" if path in expected else "is named", "every file with rows, once"
         )
     for path in sorted(expected & set(rows)):
-        row, file = rows[path], view.data_files.get(path)
-        box = view.footers[path].get("geo", {}).get("columns", {}).get("geometry", {}).get("bbox")
-        wanted = {"rows": view.footer_of(path).num_rows, "size": view.release.store.size(path)}
+        row, file = rows[path], context.tables.named.get(path)
+        box = context.tables.keys[path].get("geo", {}).get("columns", {}).get("geometry", {}).get("bbox")
+        wanted = {"rows": context.tables.footer(path).num_rows, "size": context.files.store.size(path)}
         if file is not None:
             wanted |= {"start": file.window.start, "end": file.window.end}
         if box is not None:
@@ -109,38 +98,36 @@ def index_agrees(view: View) -> Iterator[Outcome]:
                 yield Fault(f"{_INDEX}: {path}: {key}", str(row.get(key)), str(value))
 
 
-@rule(
-    "EXP003",
-    _ERROR,
-    "The explorer's overviews show the chips of the release",
-    reason="A map drawn from other data looks as convincing as the right one.",
-    fix=_FIX,
-)
-def overviews_agree(view: View) -> Iterator[Outcome]:
+@rule("EXP003")
+def overviews_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """Tiles chosen by their SHA-256, of every layer, against the tables; coarser ones against the four below them."""
-    if not view.spec.outputs.explorer:
+    if not context.documents.spec.outputs.explorer:
         return
-    if view.quick:
+    if context.files.quick:
         yield NotChecked("a quick look draws no tiles")
         return
     try:
-        summary = _document(view, _SUMMARY)
+        summary = _document(context, _SUMMARY)
         archives = {
-            (layer["id"], period): _Archive(view, f"{_FOLDER}/tiles/{period}/{layer['id']}.pmtiles")
+            (layer["id"], period): _Archive(context, f"{_FOLDER}/tiles/{period}/{layer['id']}.pmtiles")
             for layer in summary["layers"]
             for period in layer["periods"]
         }
         named = {archive.path for archive in archives.values()}
-        for path in view.files:
+        for path in context.files.paths:
             if path.startswith(f"{_FOLDER}/tiles/") and path not in named:
                 yield Fault(path, "is not named by release.json", "overviews of its layers and periods")
-        yield from _tiles(view, summary, archives)
+        yield from _tiles(context, summary, archives)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         yield Fault(_SUMMARY, f"does not describe the overviews ({error!r:.80})", "layers, periods and scales")
 
 
-def _tiles(view: View, summary: dict[str, Any], archives: "_Archives") -> Iterator[Outcome]:
-    truth = _Truth(Redrawing(view, summary, _document(view, _BASIS)), archives, float(summary["chips"]["side"]))
+def _tiles(context: ReleaseContext, summary: dict[str, Any], archives: "_Archives") -> Iterator[Outcome]:
+    truth = _Truth(
+        Redrawing(context.tables, context.fingerprint, context.sources, summary, _document(context, _BASIS)),
+        archives,
+        float(summary["chips"]["side"]),
+    )
     layers = truth.drawing.layers
     spots = sorted(
         {Spot(period, *place) for (_, period), archive in archives.items() for place in archive.places},
@@ -262,8 +249,8 @@ def _commonest(four: npt.NDArray[np.uint8], codes: dict[int, int]) -> Pixels:
 class _Archive:
     """A PMTiles file of the release."""
 
-    def __init__(self, view: View, path: str) -> None:
-        self.path, self._store = path, view.release.store
+    def __init__(self, context: ReleaseContext, path: str) -> None:
+        self.path, self._store = path, context.files.store
         try:
             header = deserialize_header(self._bytes(0, 127))
             tiles = int(header["tile_data_offset"])
@@ -293,5 +280,5 @@ class _Archive:
 _Archives = dict[tuple[str, str], _Archive]
 
 
-def _document(view: View, path: str) -> dict[str, Any]:
-    return view.release.json(path)
+def _document(context: ReleaseContext, path: str) -> dict[str, Any]:
+    return context.documents.json(path)

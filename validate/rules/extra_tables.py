@@ -7,53 +7,48 @@ import numpy as np
 import numpy.typing as npt
 
 from clay_publish.release.directory import AGGREGATES, PATCHES, footer_keys
-from clay_publish.release.findings import Severity
 from clay_publish.release.tables import embeddings_schema, patches_schema
-from clay_publish.validate.context import View
-from clay_publish.validate.data.extra_tables import SAMPLE, beside_paths, blocks_of_chips, side_of, tables
+from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.data.extra_tables import SAMPLE, beside_paths, side_of
 from clay_publish.validate.data.single_rows import vectors_at
-from clay_publish.validate.registry import Fault, NotChecked, Outcome, Sampled, rule
-from clay_publish.validate.rules.schema import same_type
+from clay_publish.validate.outcomes import Broken, Fault, Outcome, Sampled
+from clay_publish.validate.registry import rule
+from clay_publish.validate.rules.schema import columns_agree
 
-_ERROR = Severity.ERROR
 _ROUNDING = {"float32": 1e-5, "float16": 1e-3, "int8": 1e-5}
 """Of a stored mean, relative to its largest value; integers add half a step."""
 
 
-@rule(
-    "SCH015",
-    _ERROR,
-    "Patches and aggregates have their columns, types and footers",
-    reason="Vectors of another length, or of a model that nobody names, cannot stand beside the others.",
-    fix="Make these tables again with `clay-publish produce`.",
-)
-def tables_beside_agree(view: View) -> Iterator[Outcome]:
+@rule("SCH015")
+def tables_beside_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """Schemas against the fingerprint, footers against the embeddings', folders against the spec."""
-    made = view.fingerprint
-    for path in beside_paths(view):
-        schema, side = view.schema_of(path), side_of(path)
+    made = context.fingerprint
+    for path in beside_paths(context.tables):
+        schema, side = context.tables.schema(path), side_of(path)
         if path.startswith(f"{PATCHES}/"):
             expected = patches_schema(made.dimensions, made.dtype, layers="layer" in schema.names)
         else:
             expected = embeddings_schema(made.dimensions, made.dtype)
             if side is None:
                 yield Fault(path, "lies in no folder of a side", f"{AGGREGATES}/NxN")
-            elif side not in view.spec.outputs.aggregate:
-                yield Fault(path, f"{side} × {side} chips", f"{view.spec.outputs.aggregate} as release.yaml asks for")
-        for column in expected:
-            if column.name not in schema.names:
-                yield Fault(f"{path}: {column.name}", "is missing", str(column.type))
-            elif not same_type(schema.field(column.name).type, column.type):
-                yield Fault(f"{path}: {column.name}", str(schema.field(column.name).type), str(column.type))
-        yield from _footer(view, path, side)
-    if not view.spec.outputs.patches and any(path.startswith(f"{PATCHES}/") for path in view.files):
+            elif side not in context.documents.spec.outputs.aggregate:
+                yield Fault(
+                    path,
+                    f"{side} × {side} chips",
+                    f"{context.documents.spec.outputs.aggregate} as release.yaml asks for",
+                )
+        yield from columns_agree(path, schema, expected)
+        yield from _footer(context, path, side)
+    if not context.documents.spec.outputs.patches and any(
+        path.startswith(f"{PATCHES}/") for path in context.files.paths
+    ):
         yield Fault(PATCHES, "is there", "no patches, as release.yaml asks for none")
 
 
-def _footer(view: View, path: str, side: int | None) -> Iterator[Outcome]:
-    emb = footer_keys(view.schemas[path], path).get("emb")
+def _footer(context: ReleaseContext, path: str, side: int | None) -> Iterator[Outcome]:
+    emb = footer_keys(context.tables.annotated_schema(path), path).get("emb")
     told: dict[str, Any] = emb if isinstance(emb, dict) else {}
-    made = view.fingerprint
+    made = context.fingerprint
     wanted = {"embrel:fingerprint": made.digest, "emb:dimensions": made.dimensions, "data_type": made.dtype}
     for key, value in wanted.items():
         if told.get(key) != value:
@@ -65,37 +60,25 @@ def _footer(view: View, path: str, side: int | None) -> Iterator[Outcome]:
             yield Fault(f"{path}: footer emb: emb:chip_layout.chip_size", str(size), str(pixels))
 
 
-@rule(
-    "VEC016",
-    _ERROR,
-    "Vectors of patches and aggregates are finite",
-    reason="One NaN turns every distance, mean and model it enters into NaN.",
-    fix="Make these tables again with `clay-publish produce`.",
-)
-def beside_is_finite(view: View) -> Iterator[Outcome]:
+@rule("VEC016")
+def beside_is_finite(context: ReleaseContext) -> Iterator[Outcome]:
     """NaN, infinite values, and scales of integers that are no positive numbers."""
-    for path, made in view.beside.items():
+    for path, made in context.extra.files.items():
         if made.bad:
             row, found = made.bad[0]
             more = f"; {made.wrong:,} of {made.rows:,} rows in all" if made.wrong > 1 else ""
             yield Fault(f"{path}: row {row}", f"{found}{more}", "finite numbers")
         elif made.gap is not None:
-            yield NotChecked(made.gap)
+            yield Broken(made.path, made.gap)
 
 
-@rule(
-    "INT013",
-    _ERROR,
-    "Patches are those of the embedded chips, all of them",
-    reason="A chip without its patches, or patches of a chip that is not there, break every join of the two tables.",
-    fix="Make the patches again with `clay-publish produce`.",
-)
-def patches_fit_chips(view: View) -> Iterator[Outcome]:
+@rule("INT013")
+def patches_fit_chips(context: ReleaseContext) -> Iterator[Outcome]:
     """Ids against the embeddings file of the same name; every chip with one patch of every layer, row and column."""
-    there = {made.counterpart: made for path, made in view.beside.items() if path.startswith(f"{PATCHES}/")}
-    if not there and not view.spec.outputs.patches:
+    there = {made.counterpart: made for path, made in context.extra.files.items() if path.startswith(f"{PATCHES}/")}
+    if not there and not context.documents.spec.outputs.patches:
         return
-    ids, slices = view.scan.facts["ids"], view.scan.facts.slices()
+    ids, slices = context.scan.facts["ids"], context.scan.facts.slices()
     for path in sorted({*there, *slices}):
         made = there.get(path)
         if made is None or path not in slices:
@@ -103,7 +86,7 @@ def patches_fit_chips(view: View) -> Iterator[Outcome]:
             yield Fault(path, found, "a file of each, of the same name")
             continue
         if made.gap is not None:
-            yield NotChecked(made.gap)
+            yield Broken(made.path, made.gap)
             continue
         chips = set(ids[slices[path]].tolist())
         alone = len(chips - made.patches.keys()), len(made.patches.keys() - chips)
@@ -128,20 +111,14 @@ def _is_box(cells: set[tuple[int, int, int]]) -> bool:
     return whole and len(cells) == len(sides[0]) * len(sides[1]) * len(sides[2])
 
 
-@rule(
-    "COV017",
-    _ERROR,
-    "Aggregates are all complete blocks of chips, and no others",
-    reason="A block that is missing is a hole; one of fewer chips is a mean of other ground than it says.",
-    fix="Make the aggregates again with `clay-publish produce`.",
-)
-def aggregates_are_complete(view: View) -> Iterator[Outcome]:
+@rule("COV017")
+def aggregates_are_complete(context: ReleaseContext) -> Iterator[Outcome]:
     """Blocks by number, recomputed from the rows and columns of the embedded chips."""
-    for side, files in tables(view):
-        if gaps := [made.gap for made in files if made.gap is not None]:
-            yield NotChecked(gaps[0])
+    for side, files in context.extra.by_side(context.documents.spec.outputs.aggregate):
+        if gaps := [Broken(made.path, made.gap) for made in files if made.gap is not None]:
+            yield gaps[0]
             continue
-        blocks, counts = np.unique(blocks_of_chips(view, side), return_counts=True)
+        blocks, counts = np.unique(context.extra.blocks_of_chips(context.scan.facts, side), return_counts=True)
         complete = blocks[counts == side * side]
         told = np.concatenate([np.empty(0, np.int64), *(key for made in files for key in made.keys)])
         own, again = np.unique(told, return_counts=True)
@@ -152,33 +129,27 @@ def aggregates_are_complete(view: View) -> Iterator[Outcome]:
             yield Fault(f"{AGGREGATES}/{side}x{side}", found, f"the {len(complete):,} complete blocks, once each")
 
 
-@rule(
-    "VEC017",
-    _ERROR,
-    "Aggregates are the means of their chips",
-    reason="Who searches coarsely first and finely then has to look for the same thing twice.",
-    fix="Make the aggregates again from the published embeddings.",
-)
-def aggregates_are_means(view: View) -> Iterator[Outcome]:
+@rule("VEC017")
+def aggregates_are_means(context: ReleaseContext) -> Iterator[Outcome]:
     """Some blocks of each side, computed again from the chips' own vectors."""
     total = seen = 0
-    for side, files in tables(view):
+    for side, files in context.extra.by_side(context.documents.spec.outputs.aggregate):
         examples = {key: (made.path, *example) for made in files for key, example in made.examples.items()}
         chosen = dict(list(examples.items())[:: max(1, -(-len(examples) // SAMPLE))])
         total, seen = total + sum(made.rows for made in files), seen + len(chosen)
         if not chosen:
             continue
-        keys = blocks_of_chips(view, side)
+        keys = context.extra.blocks_of_chips(context.scan.facts, side)
         rows = np.flatnonzero(np.isin(keys, np.array(list(chosen), np.int64)))
         sums: dict[int, npt.NDArray[np.float64]] = {}
-        for row, vector in vectors_at(view, rows):
+        for row, vector in vectors_at(context.tables, context.scan.facts, rows):
             sums[int(keys[row])] = sums.get(int(keys[row]), 0) + vector
         for key, (path, row, stored, slack) in chosen.items():
             if key not in sums or sums[key].shape != stored.shape:
                 continue  # COV017, SCH015
             mean = sums[key] / (side * side)
             away = float(np.abs(stored - mean).max())
-            most = _ROUNDING[view.fingerprint.dtype] * float(np.abs(mean).max()) + 1.01 * slack
+            most = _ROUNDING[context.fingerprint.dtype] * float(np.abs(mean).max()) + 1.01 * slack
             if not away <= most and np.isfinite(stored).all():
                 yield Fault(
                     f"{path}: row {row}", f"is {away:.3g} away from the mean of its chips", f"at most {most:.3g}"

@@ -23,10 +23,11 @@ from clay_publish.release.directory import (
 )
 from clay_publish.release.findings import Severity
 from clay_publish.release.measurements import read_measurements
-from clay_publish.validate.context import View
+from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.coverage_table import coverage_batches
 from clay_publish.validate.data.parquet_limits import page_headers
-from clay_publish.validate.registry import Fault, Outcome, Sampled, rule
+from clay_publish.validate.outcomes import Fault, Outcome, Sampled
+from clay_publish.validate.registry import rule
 
 _ERROR = Severity.ERROR
 _MEASURED = ("seconds", "usd", "energy_kwh", "device", "machine", "machines")
@@ -40,59 +41,54 @@ _LAST = np.iinfo(np.int64).max
 """Stands for null, which comes last."""
 
 
-@rule(
-    "PRV020",
-    _ERROR,
-    "Measurements of the run are in run.json, and nowhere else",
-    reason="Seconds and dollars differ from run to run: in any other file they would hide whether two runs agree.",
-    fix="Write the documents again with `clay-publish catalog` and `clay-publish card`.",
-)
-def measurements_are_apart(view: View) -> Iterator[Outcome]:
+@rule("PRV020")
+def measurements_are_apart(context: ReleaseContext) -> Iterator[Outcome]:
     """`run.json`, and what manifest, footers, Items and the Collection's asset hold of it."""
-    if MEASUREMENTS in view.files:
+    if MEASUREMENTS in context.files.paths:
         try:
-            read_measurements(view.release)
+            read_measurements(context.files.release)
         except ReleaseError as error:
             yield Fault(MEASUREMENTS, error.found[:300], "seconds, machines and libraries")
-    told = view.release.json(MANIFEST).get("run")
+    told = context.documents.json(MANIFEST).get("run")
     for key in _MEASURED:
         if isinstance(told, dict) and key in told:
             yield Fault(f"{MANIFEST}: run.{key}", repr(told[key])[:60], f"{key} in {MEASUREMENTS} alone")
-    for path, footer in view.footers.items():
+    for path, footer in context.tables.keys.items():
         if _ENERGY in footer.get("emb", {}):
             yield Fault(f"{path}: footer emb: {_ENERGY}", "is a measurement", f"measurements in {MEASUREMENTS} alone")
-    if ITEMS in view.metadata_paths and _ENERGY in view.schema_of(ITEMS).names:
+    if ITEMS in context.tables.readable and _ENERGY in context.tables.schema(ITEMS).names:
         yield Fault(f"{ITEMS}: {_ENERGY}", "is a measurement", f"measurements in {MEASUREMENTS} alone")
-    asset = (view.collection.get("assets") or {}).get("run")
+    asset = (context.documents.collection.get("assets") or {}).get("run")
     if not isinstance(asset, dict) or asset.get("href") != f"./{MEASUREMENTS}":
         yield Fault(f"{COLLECTION}: assets.run", repr(asset)[:60], f"an asset that leads to ./{MEASUREMENTS}")
     elif {"file:size", "file:checksum"} & asset.keys():
         yield Fault(f"{COLLECTION}: assets.run", "has a size or checksum", "neither: they differ from run to run")
 
 
-@rule(
-    "DOC020",
-    _ERROR,
-    "All documents carry the day that release.yaml states",
-    reason="A date taken from the clock changes with every regeneration, and a citation with it.",
-    fix="Write card and catalog again; both take the day from `released` in release.yaml.",
-)
-def day_agrees(view: View) -> Iterator[Outcome]:
+@rule("DOC020")
+def day_agrees(context: ReleaseContext) -> Iterator[Outcome]:
     """Spec, CITATION, Croissant, DataCite, JSON-LD, the changelog and `sci:citation`."""
-    day = view.spec.released
+    day = context.documents.spec.released
     if day is None:
         yield Fault(f"{SPEC}: released", "is missing", "YYYY-MM-DD")
         return
-    told: dict[str, Any] = {f"{CITATION}: date-released": view.citation.get("date-released")}
+    told: dict[str, Any] = {f"{CITATION}: date-released": context.documents.citation.get("date-released")}
     for path, key in ((CROISSANT, "datePublished"), (JSON_LD, "datePublished"), (DATACITE, "dates")):
-        if path in view.files:
-            told[f"{path}: {key}"] = _issued(view.release.json(path).get(key))
+        if path in context.files.paths:
+            told[f"{path}: {key}"] = _issued(context.documents.json(path).get(key))
     for place, found in told.items():
         if str(found) != day.isoformat():
             yield Fault(place, repr(found)[:60], day.isoformat())
-    if CHANGELOG in view.files and f"## {view.spec.version} ({day.isoformat()})" not in view.text(CHANGELOG):
-        yield Fault(CHANGELOG, "has no entry of this version and day", f"## {view.spec.version} ({day.isoformat()})")
-    cited = str(view.collection.get("sci:citation", ""))
+    if (
+        CHANGELOG in context.files.paths
+        and f"## {context.documents.spec.version} ({day.isoformat()})" not in context.files.text(CHANGELOG)
+    ):
+        yield Fault(
+            CHANGELOG,
+            "has no entry of this version and day",
+            f"## {context.documents.spec.version} ({day.isoformat()})",
+        )
+    cited = str(context.documents.collection.get("sci:citation", ""))
     if f"({day.year})" not in cited:
         yield Fault(f"{COLLECTION}: sci:citation", repr(cited)[:60], f"the year {day.year}")
 
@@ -105,41 +101,42 @@ def _issued(value: Any) -> Any:
     return next(issued, {}).get("date")
 
 
-@rule(
-    "SCH020",
-    Severity.WARNING,
-    "Tables have a page index, and small pages of vectors",
-    reason="With a page index a reader fetches the pages of one chip, and not the whole column of a row group.",
-    fix="Write the files with a page index and data pages of at most 128 kB.",
-)
-def pages_are_small(view: View) -> Iterator[Outcome]:
+@rule("SCH020")
+def pages_are_small(context: ReleaseContext) -> Iterator[Outcome]:
     """Offset and column index of every column; headers of the first row group's pages in some files."""
-    tables = [*view.embeddings, *(path for path in view.metadata_paths if path.startswith(f"{COVERAGE}/"))]
+    tables = [
+        *context.tables.embeddings,
+        *(path for path in context.tables.readable if path.startswith(f"{COVERAGE}/")),
+    ]
     for path in tables:
-        footer = view.footer_of(path)
+        footer = context.tables.footer(path)
         for number in range(footer.num_columns if footer.num_row_groups else 0):
             column = footer.row_group(0).column(number)
             if not column.has_offset_index:
                 yield Fault(f"{path}: {column.path_in_schema}", "has no page index", "one for every column")
                 break
-    chosen = view.embeddings[:: max(1, -(-len(view.embeddings) // _JUDGED))] if view.release.store.local else []
+    chosen = (
+        context.tables.embeddings[:: max(1, -(-len(context.tables.embeddings) // _JUDGED))]
+        if context.files.store.local
+        else []
+    )
     for path in chosen:
-        largest, most = _largest_page(view, path)
+        largest, most = _largest_page(context, path)
         if largest > most:
             yield Fault(f"{path}: embedding", f"a data page of {largest:,} bytes", f"at most {most:,}")
-    yield Sampled(len(chosen), len(view.embeddings), "files")
+    yield Sampled(len(chosen), len(context.tables.embeddings), "files")
 
 
-def _largest_page(view: View, path: str) -> tuple[int, int]:
+def _largest_page(context: ReleaseContext, path: str) -> tuple[int, int]:
     """Bytes of the largest page of vectors in the first row group, and how many it may have."""
-    schema = view.schema_of(path)
-    if "embedding" not in schema.names or not view.footer_of(path).num_rows:
+    schema = context.tables.schema(path)
+    if "embedding" not in schema.names or not context.tables.footer(path).num_rows:
         return 0, _PAGE
-    group = view.footer_of(path).row_group(0)
+    group = context.tables.footer(path).row_group(0)
     columns = (group.column(number) for number in range(group.num_columns))
     column = next(each for each in columns if each.path_in_schema.split(".")[0] == "embedding")
     start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
-    with view.release.store.ranges(path) as file:
+    with context.files.store.ranges(path) as file:
         pages = page_headers(file, start, start + column.total_compressed_size)
         largest = max((page.uncompressed for page in pages if not page.dictionary), default=0)
     kind = schema.field("embedding").type
@@ -147,29 +144,23 @@ def _largest_page(view: View, path: str) -> tuple[int, int]:
     return largest, max(_PAGE, 2 * width)
 
 
-@rule(
-    "SCH021",
-    _ERROR,
-    "Coverage is ordered by epsg, row and col, in row groups of at most 4,096 rows",
-    reason="A reader finds a cell by its numbers from statistics and a few kB, and not by reading a zone.",
-    fix="Write the coverage again with `clay-publish produce`.",
-)
-def coverage_is_ordered(view: View) -> Iterator[Outcome]:
+@rule("SCH021")
+def coverage_is_ordered(context: ReleaseContext) -> Iterator[Outcome]:
     """Row groups, and every row against the one before."""
-    for path in view.coverage_paths:
-        footer = view.footer_of(path)
+    for path in context.tables.coverage:
+        footer = context.tables.footer(path)
         largest = max((footer.row_group(g).num_rows for g in range(footer.num_row_groups)), default=0)
         if largest > _COVERAGE_ROWS:
             yield Fault(path, f"a row group of {largest:,} rows", f"at most {_COVERAGE_ROWS:,}")
-        row = _first_out_of_order(view, path)
+        row = _first_out_of_order(context, path)
         if row is not None:
             yield Fault(f"{path}: row {row:,}", "comes after a cell of a higher number", "the order of epsg, row, col")
 
 
-def _first_out_of_order(view: View, path: str) -> int | None:
+def _first_out_of_order(context: ReleaseContext, path: str) -> int | None:
     """The first row whose cell comes before that of the row above it."""
     seen, last = 0, np.full((3, 1), np.iinfo(np.int64).min)
-    for batch in coverage_batches(view, ["epsg", "row", "col"], [path]):
+    for batch in coverage_batches(context.tables, ["epsg", "row", "col"], [path]):
         cells = [pc.fill_null(batch.column(name).cast("int64"), _LAST).to_numpy() for name in ("epsg", "row", "col")]
         joined = np.concatenate([last, np.stack(cells)], axis=1)
         earlier, same = np.zeros(batch.num_rows, dtype=bool), np.ones(batch.num_rows, dtype=bool)

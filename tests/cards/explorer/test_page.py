@@ -173,12 +173,8 @@ def unit(vector: np.ndarray) -> np.ndarray:
 def test_similar_equals_library(name: str, made_releases: Releases, serve: Serve, opened: Open, tmp_path: Path) -> None:
     release = made_releases(name)
     reader = clay_publish.open_release(str(release))
-    table = reader.chips(
-        columns=[c for c in ("id", "lon", "lat", "embedding", "scale") if name == "hemispheres" or c != "scale"]
-    ).read_all()
+    table = reader.chips(columns=["id", "lon", "lat", "embedding"]).read_all()
     vectors = np.array(table["embedding"].to_pylist(), dtype=np.float64)
-    if name == "hemispheres":
-        vectors *= table["scale"].to_numpy()[:, None]
     ids = table["id"].to_pylist()
     like, unlike = 40, 300
     places = table.select(["lon", "lat"]).to_pylist()
