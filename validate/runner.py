@@ -15,11 +15,8 @@ from clay_publish.validate.reports.measures import measure
 # The rules register themselves when their files are read.
 from clay_publish.validate.rules import (  # noqa: F401
     agreement,
-    codes,
     coverage,
     documents,
-    explorer,
-    extra_tables,
     footers,
     gap_reasons,
     geometry,
@@ -35,6 +32,7 @@ from clay_publish.validate.rules import (  # noqa: F401
     vector_distribution,
     vectors,
 )
+from clay_publish.validate.rules.outputs import codes, explorer, extra_tables  # noqa: F401
 
 SAMPLE = 20_000
 """Chips that costly checks look at, at most, where the caller does not say."""
