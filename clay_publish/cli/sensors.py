@@ -3,10 +3,8 @@
 from typing import Annotated
 
 import typer
-import yaml
 
 from clay_publish.cli.console import Json, Screen
-from clay_publish.spec.sensors import SENSORS, sensor
 
 
 def sensors(
@@ -14,6 +12,10 @@ def sensors(
     json: Json = False,
 ) -> None:
     """List the sensors, or print one as a definition that a spec can bring with `imagery.sensor: FILE`."""
+    import yaml
+
+    from clay_publish.spec.sensors import SENSORS, sensor
+
     screen = Screen(quiet=False, as_json=json)
     if key is not None:
         document = sensor(key).model_dump(mode="json", exclude_defaults=True)
