@@ -46,8 +46,11 @@ class Bucket(Protocol):
         """Create one file from another of this bucket without sending it; False where the place cannot."""
         ...
 
-    def same(self, folder: str, package: Package, entry: FileEntry, stored: Stored, *, full: bool) -> bool:
-        """Whether what is stored is this file: by the place's checksum where that proves it, else by reading it."""
+    def same(self, folder: str, package: Package | None, entry: FileEntry, stored: Stored, *, full: bool) -> bool:
+        """Whether what is stored is this file: by the place's checksum where that proves it, else by reading it.
+
+        Without `package`, the bytes that were sent are not at hand to compute the host's kind of checksum from.
+        """
         ...
 
     def forget(self) -> None:

@@ -18,6 +18,7 @@ from clay_publish.progress import Progress, Report
 from clay_publish.publish.bucket import Bucket, Stored
 from clay_publish.publish.package import Package
 from clay_publish.publish.publish_receipt import PublishReceipt, readable
+from clay_publish.publish.targets import web_page
 from clay_publish.publish.version_catalog import PublishedVersion, beginning, change, read_versions
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import FileEntry, Manifest
@@ -45,6 +46,7 @@ def publish_version(
     receipt = PublishReceipt(
         target=target,
         where=f"{bucket.where}/{package.version}",
+        web=web_page(bucket.where, package.version),
         name=package.manifest.name,
         version=package.version,
         state="dry run",

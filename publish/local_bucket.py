@@ -69,7 +69,7 @@ class LocalBucket:
             _link(self._path(source), target)
         return True
 
-    def same(self, folder: str, package: Package, entry: FileEntry, stored: Stored, *, full: bool) -> bool:  # noqa: ARG002
+    def same(self, folder: str, package: Package | None, entry: FileEntry, stored: Stored, *, full: bool) -> bool:  # noqa: ARG002
         """Whether the file has these bytes; a disk has no checksum of its own, so it is always read."""
         digest = hashlib.sha256()
         with self._path(f"{folder}/{entry.path}").open("rb") as file:

@@ -46,6 +46,8 @@ class PublishReceipt(BaseModel):
     """Measured; of a dry run, estimated."""
     commit: str | None = None
     """On the Hub."""
+    web: str | None = None
+    """Page that shows this version to people; None where the host has none."""
 
     @property
     def line(self) -> str:
@@ -60,6 +62,8 @@ class PublishReceipt(BaseModel):
             line = f"{whole}, {len(self.sent)} sent ({readable(self.sent_bytes)}) in {self.seconds:.0f} s, verified"
         if self.copied:
             line += f"; {len(self.copied)} copied from an earlier version"
+        if self.web and self.state != "dry run":
+            line += f"; see {self.web}"
         if self.unknown:
             line += f"; NOT in the manifest: {', '.join(self.unknown)}"
         return line

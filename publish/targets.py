@@ -1,5 +1,6 @@
 """From the name of a place to the place."""
 
+import difflib
 import hashlib
 import os
 from pathlib import Path
@@ -19,27 +20,29 @@ if TYPE_CHECKING:
 
 SOURCE_COOP = "source.coop"
 HUB = "huggingface"
+_HUB_SHORT = "hf"
 HUB_SCHEME = "hf://datasets/"
 _ENDPOINT = "AWS_ENDPOINT_URL_S3"
 _PROXY = "https://data.source.coop"
-KNOWN = "source.coop, huggingface, s3://BUCKET/PREFIX, a directory or a file:// address"
+KNOWN = "source.coop, huggingface (or hf), s3://BUCKET/PREFIX, ./DIRECTORY, /DIRECTORY or file:///DIRECTORY"
 
 
 def hub_repository(target: str, package: Package | None = None) -> "HubRepository | None":
     """The repository a target names on the Hub; None where it names another place.
 
     Args:
-        target: `huggingface`, `huggingface/OWNER/NAME` or `hf://datasets/OWNER/NAME`.
+        target: `huggingface` or `hf`, also with `/OWNER/NAME`, or `hf://datasets/OWNER/NAME`.
         package: what will be published: knows the repository.
 
     Raises:
         PublishError: no repository is named.
     """
-    if target.startswith(HUB_SCHEME):
-        name = target.removeprefix(HUB_SCHEME).strip("/")
-    elif target == HUB or target.startswith(f"{HUB}/"):
+    head, _, rest = target.partition("/")
+    if target.startswith("hf://"):
+        name = target.removeprefix(HUB_SCHEME).removeprefix("hf://").strip("/")
+    elif head in {HUB, _HUB_SHORT}:
         named = package.spec.publish.hugging_face if package else None
-        name = target.removeprefix(HUB).strip("/") or named or ""
+        name = rest.strip("/") or named or ""
     else:
         return None
     if name.count("/") != 1:
@@ -68,8 +71,12 @@ def bucket_at(target: str, package: Package | None = None) -> Bucket:
         bucket, _, prefix = target.removeprefix("s3://").rstrip("/").partition("/")
         return _s3(bucket, prefix, os.environ.get(_ENDPOINT), target.rstrip("/"), package)
     if is_url(target):
-        raise PublishError(target, "is no place to publish to", KNOWN)
-    return LocalBucket(Path(target))
+        raise PublishError(target, "is not a supported publish target", KNOWN)
+    if not target.startswith(("/", "./", "../", "~/")) and target not in {".", ".."}:
+        near = difflib.get_close_matches(target.partition("/")[0], [SOURCE_COOP, HUB], n=1, cutoff=0.6)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise PublishError(target, "is not a publish target", KNOWN, f"{hint}For a directory, write ./{target}.")
+    return LocalBucket(Path(target).expanduser())
 
 
 def _product(target: str, package: Package | None) -> tuple[str, str, str | None, str]:
@@ -99,3 +106,10 @@ def _journal_path(where: str, package: Package | None) -> Path:
         return Path(package.release.store.where) / paths.RUN / name
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clay-publish"
     return cache / (name if package is None else f"{package.closing.sha256[:12]}-{name}")
+
+
+def web_page(where: str, version: str) -> str | None:
+    """The page that shows a version of a bucket to people."""
+    if where.startswith(f"{_PROXY}/"):
+        return f"https://source.coop/{where.removeprefix(f'{_PROXY}/')}/{version}"
+    return None

@@ -15,7 +15,7 @@ def versions(where: str) -> Versions:
     """
     repository = hub_repository(where)
     if repository is not None:
-        from clay_publish.publish.hub.release import hub_versions  # noqa: PLC0415 - slow to import
+        from clay_publish.publish.hub.root import hub_versions  # noqa: PLC0415 - slow to import
 
         return hub_versions(repository)
     with closing(bucket_at(where)) as bucket:
@@ -25,28 +25,34 @@ def versions(where: str) -> Versions:
     return found[0]
 
 
-def yank(where: str, version: str, reason: str) -> Versions:
+def yank(where: str, version: str, reason: str | None) -> Versions:
     """Mark a version as one that should not be used any more. Its bytes stay, and `latest` points to another one.
 
+    Args:
+        where: the place.
+        version: which one.
+        reason: what readers should know; None undoes an earlier yank. A second yank keeps the first reason.
+
     Raises:
-        PublishError: there is no such version, or no reason.
+        PublishError: the version is not published, or the reason is empty.
     """
-    if not reason.strip():
-        raise PublishError(f"{where} {version}", "is to be yanked without a reason", "what readers should know")
+    if reason is not None and not reason.strip():
+        raise PublishError(f"{where} {version}", "cannot be yanked without a reason", "what readers should know")
     before = versions(where)
     if before.find(version) is None:
         listed = ", ".join(v.version for v in before.versions) or "none"
         raise PublishError(f"{where} {version}", "is not published", f"one of {listed}")
     repository = hub_repository(where)
     if repository is not None:
-        from clay_publish.publish.hub.release import hub_versions, yank_on_hub  # noqa: PLC0415 - slow to import
+        from clay_publish.publish.hub.root import yank_on_hub  # noqa: PLC0415 - slow to import
 
-        yank_on_hub(repository, version, reason)
-        return hub_versions(repository)
+        return yank_on_hub(repository, version, reason)
 
     def mark(catalog: Versions) -> Versions:
         found = catalog.find(version)
-        return catalog if found is None else catalog.with_version(found.model_copy(update={"yanked": reason}))
+        if found is None or (found.yanked is not None and reason is not None):
+            return catalog
+        return catalog.with_version(found.model_copy(update={"yanked": reason}))
 
     with closing(bucket_at(where)) as bucket:
         return change(bucket, before, mark)

@@ -52,6 +52,7 @@ for _group, _command, _example in (
     (_PUBLISH, publish.mirror, "clay-publish mirror https://data.source.coop/ACCOUNT/PRODUCT/1.0.0 --to huggingface"),
     (_PUBLISH, publish.versions, "clay-publish versions https://data.source.coop/ACCOUNT/PRODUCT"),
     (_PUBLISH, publish.yank, "clay-publish yank s3://BUCKET/my-release 1.0.0 --reason 'wrong offset'"),
+    (_PUBLISH, publish.audit, "clay-publish audit source.coop/ACCOUNT/PRODUCT"),
     (_USE, search.search, "clay-publish search my-release/1.0.0 --bbox -75.7,37.6,-75.6,37.7 --out chips.parquet"),
     (_USE, search.sample_points, "clay-publish sample-points my-release/1.0.0 stations.csv --out joined.parquet"),
     (_USE, search.serve, "clay-publish serve my-release/1.0.0"),

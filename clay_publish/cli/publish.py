@@ -49,7 +49,7 @@ def publish(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Publish a version: all of it or nothing, and never other bytes under a version that is out."""
+    """Publish a version atomically. A published version is immutable."""
     from clay_publish.release.directory import Release
 
     before = _before(Release(where))
@@ -100,12 +100,12 @@ def mirror(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Copy a published version from one place to another, judged and verified like any other."""
+    """Copy a published version to another host, validated and verified like any other."""
     _send(source, to, None, dry_run=dry_run, verify=verify, force=None, create=create, json=json, quiet=quiet)
 
 
 def versions(place: Place, json: Json = False) -> None:
-    """List the versions that are out."""
+    """List published versions."""
     from clay_publish.publish import versions as ask
 
     _show(ask(place), json)
@@ -114,13 +114,38 @@ def versions(place: Place, json: Json = False) -> None:
 def yank(
     place: Place,
     version: Annotated[str, typer.Argument(help="The version.")],
-    reason: Annotated[str, typer.Option(help="What readers should know.")],
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="What readers should know.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take an earlier yank back.")] = False,
     json: Json = False,
 ) -> None:
     """Mark a version as one that should not be used any more. Nothing is deleted."""
     from clay_publish.publish import yank as mark
 
+    if undo == (reason is not None):
+        raise PublishError("yank", "needs either --reason TEXT or --undo", "one of them")
     _show(mark(place, version, reason), json)
+
+
+def audit(
+    place: Place,
+    quick: Annotated[bool, typer.Option("--quick", help="Compare names and sizes only, not checksums.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare every published version with what the host holds. Exit code 1: something is missing or changed."""
+    from clay_publish.publish.audit import audit as compare
+
+    screen = Screen(quiet=quiet, as_json=json)
+    with screen.progress() as report:
+        found = compare(place, quick=quick, report=report)
+    lines = [
+        f"{fault.fault:<12} {fault.place}" + (f": {fault.detail}" if fault.detail else "") for fault in found.faults
+    ]
+    count = f"{len(found.faults):,} differences" if found.faults else "no differences"
+    lines.append(f"{place}: {len(found.versions):,} versions, {found.files:,} files, {count}")
+    screen.result("\n".join(lines), found.model_dump(mode="json"))
+    if found.faults:
+        raise typer.Exit(1)
 
 
 def _show(found: "Versions", as_json: bool) -> None:

@@ -93,6 +93,10 @@ def items_area(footprints: npt.NDArray[np.object_]) -> Area:
     return Area("items", shapely.multipolygons(parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]))
 
 
+MAX_VERTICES = 200_000
+"""Of an area: planning takes seconds with so many, minutes with a million."""
+
+
 def parse_area(area: Any, where: str = "area") -> shapely.Geometry:
     """The polygons of a GeoJSON geometry, Feature or FeatureCollection, OGC:CRS84.
 
@@ -106,7 +110,16 @@ def parse_area(area: Any, where: str = "area") -> shapely.Geometry:
     else:
         parts = [area.get("geometry") if area.get("type") == "Feature" else area]
     try:
-        geometry = shapely.union_all([_valid_polygon(json.dumps(p), where) for p in parts])
+        polygons = [shapely.from_geojson(json.dumps(part)) for part in parts]
+        vertices = int(shapely.get_num_coordinates(polygons).sum())
+        if vertices > MAX_VERTICES:
+            raise SpecError(
+                where,
+                f"has {vertices:,} vertices",
+                f"at most {MAX_VERTICES:,}",
+                "Simplify it: `ogr2ogr -simplify 0.0001 small.geojson large.geojson` keeps details of 10 m.",
+            )
+        geometry = shapely.union_all([_valid_polygon(polygon, where) for polygon in polygons])
     except shapely.errors.GEOSException as error:
         raise SpecError(where, f"is no GeoJSON geometry ({error})") from error
     if geometry.is_empty:
@@ -121,8 +134,7 @@ def parse_area(area: Any, where: str = "area") -> shapely.Geometry:
     return geometry
 
 
-def _valid_polygon(text: str, where: str) -> shapely.Geometry:
-    geometry = shapely.from_geojson(text)
+def _valid_polygon(geometry: shapely.Geometry, where: str) -> shapely.Geometry:
     if geometry.geom_type not in {"Polygon", "MultiPolygon"}:
         raise SpecError(where, f"holds a {geometry.geom_type}", "polygons")
     if not geometry.is_valid:

@@ -60,6 +60,16 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
     state = document.get("state_dict") if isinstance(document, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise EncoderError(str(path), "has no state_dict of tensors", "a checkpoint of Clay")
+    size = path.stat().st_size
+    for name, value in state.items():
+        # A view that repeats a few stored numbers takes no room in the file, and all of it once it is copied.
+        claimed = value.numel() * value.element_size()
+        if claimed > size:
+            raise EncoderError(
+                str(path),
+                f"has a tensor {name} of {claimed:,} bytes in a file of {size:,} bytes",
+                "tensors that are stored in full",
+            )
     return state
 
 

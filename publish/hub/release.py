@@ -5,54 +5,23 @@ files are sent first and are invisible; one commit on top of the one that was se
 tag makes it permanent. Where one commit cannot hold it, a pull request gathers several, and its merge is the moment.
 """
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-from huggingface_hub.hf_api import RepoFile
 
 from clay_publish.errors import PublishError
 from clay_publish.progress import Progress, Report
 from clay_publish.publish.hub.repository import MAIN, HubRepository, Refs, RefusedError, same, upload
+from clay_publish.publish.hub.root import HOST_OWNED, VERSION_TAG, manifest_at, named_paths, store_of, sync_root
 from clay_publish.publish.package import Package
 from clay_publish.publish.publish_receipt import PublishReceipt
-from clay_publish.publish.version_catalog import PublishedVersion, Versions
 from clay_publish.release import directory as paths
-from clay_publish.release.manifest import FileEntry, Manifest, sha256
-from clay_publish.storage.store import Store
+from clay_publish.release.manifest import FileEntry, sha256
+from clay_publish.release.semver import Version
 
-_YANKED = "-yanked"
-
-
-def hub_versions(repository: HubRepository) -> Versions:
-    """The versions that are out: the tags.
-
-    Raises:
-        PublishError: there is no such repository.
-    """
-    refs = repository.refs()
-    if refs is None:
-        raise PublishError(repository.where, "does not exist, or this account may not see it")
-    names = [tag[1:] for tag in refs.tags if tag.startswith("v") and not tag.endswith(_YANKED)]
-    found = Versions(name=repository.name, title=repository.name, versions=[])
-    for name in names:
-        yanked = "see the tag" if f"v{name}{_YANKED}" in refs.tags else None
-        found = found.with_version(PublishedVersion(version=name, yanked=yanked))
-    return found
-
-
-def yank_on_hub(repository: HubRepository, version: str, reason: str) -> None:
-    """Mark a version with a second tag, whose message is the reason."""
-    refs = repository.refs()
-    tag = f"v{version}"
-    if refs is not None and f"{tag}{_YANKED}" not in refs.tags:
-        repository.tag(f"{tag}{_YANKED}", refs.tags[tag], reason)
-
-
-HOST_OWNED = frozenset({".gitattributes"})
 _FILES_A_FOLDER = 10_000
 _FILES_A_REPOSITORY = 100_000
 _FILES_A_COMMIT = 25_000
@@ -100,6 +69,8 @@ def publish_to_hub(
     tagged = refs.tags.get(tag) if refs else None
     revision = tagged or (refs.head if refs else None)
     plan = _plan(repository, package, revision)
+    if revision and not tagged:
+        _check_product(repository, package, revision, plan)
     if tagged and (plan.add or plan.delete):
         wrong = [*(entry.path for entry in plan.add), *plan.delete]
         raise PublishError(
@@ -111,6 +82,7 @@ def publish_to_hub(
     receipt = PublishReceipt(
         target=target,
         where=f"{repository.where}/tree/{tag}",
+        web=f"{repository.where}/tree/{tag}",
         name=package.manifest.name,
         version=package.version,
         state="unchanged" if tagged else "dry run",
@@ -128,6 +100,9 @@ def publish_to_hub(
     _verify(repository, package, commit, full=full, report=report)
     if not tagged:
         _tag(repository, package, tag, commit)
+        if _aside(package) in repository.branches():
+            repository.delete_branch(_aside(package))
+    sync_root(repository)
     return receipt.model_copy(
         update={
             "state": "unchanged" if tagged else "published",
@@ -145,25 +120,14 @@ def _plan(repository: HubRepository, package: Package, revision: str | None) -> 
     ours = {entry.path for entry in package.files}
     add = [e for e in package.files if e.path not in there or not same(package, e, there[e.path])]
     others = [path for path in there if path not in ours and path not in HOST_OWNED]
-    before = _paths_before(repository, revision, there) if others else frozenset()
+    before = named_paths(repository, revision, there) if others else frozenset()
     return UploadPlan(add, [p for p in others if p in before], [p for p in others if p not in before])
-
-
-def _paths_before(repository: HubRepository, revision: str, there: dict[str, RepoFile]) -> frozenset[str]:
-    """What the manifest in the repository names: only that may be replaced by a new version."""
-    if paths.MANIFEST not in there:
-        return frozenset()
-    document = json.loads(_store(repository, revision).read(paths.MANIFEST, paths.MAX_DOCUMENT))
-    named = {entry.path for entry in Manifest.model_validate(document).files}
-    return frozenset(named | {paths.MANIFEST, paths.SHA256SUMS})
-
-
-def _store(repository: HubRepository, revision: str) -> Store:
-    return Store(f"hf://datasets/{repository.name}@{revision}")
 
 
 def _send(repository: HubRepository, package: Package, plan: UploadPlan, refs: Refs, report: Report) -> str:
     """Make the version visible; its commit."""
+    if _is_older(refs, package.version):
+        return _send_aside(repository, package, refs, report)
     if not (plan.add or plan.delete):
         return refs.head  # an earlier attempt stopped between the commit and the tag
     if len(plan.add) > _FILES_A_COMMIT:
@@ -171,6 +135,55 @@ def _send(repository: HubRepository, package: Package, plan: UploadPlan, refs: R
     operations = upload(repository, package, plan.add, MAIN, report)
     operations += [CommitOperationDelete(path) for path in plan.delete]
     return _commit(repository, package, operations, MAIN, refs.head)
+
+
+def _is_older(refs: Refs, version: str) -> bool:
+    """Whether a newer version is published: then the root stays as it is."""
+    mine = Version.parse(version)
+    return any(Version.parse(found[1]) > mine for tag in refs.tags if (found := VERSION_TAG.fullmatch(tag)))
+
+
+def _aside(package: Package) -> str:
+    """The branch that carries an older version until it is tagged."""
+    return f"publish-{package.version}"
+
+
+def _send_aside(repository: HubRepository, package: Package, refs: Refs, report: Report) -> str:
+    """Commit an older version to a branch of its own; its commit."""
+    branch = _aside(package)
+    repository.branch(branch, refs.head)
+    plan = _plan(repository, package, branch)
+    for start in range(0, len(plan.add), _FILES_A_COMMIT):
+        piece = plan.add[start : start + _FILES_A_COMMIT]
+        operations = upload(repository, package, piece, branch, report)
+        if start == 0:
+            operations += [CommitOperationDelete(path) for path in plan.delete]
+        _commit(repository, package, operations, branch, repository.head(branch))
+    return repository.head(branch)
+
+
+def _check_product(repository: HubRepository, package: Package, revision: str, plan: UploadPlan) -> None:
+    """Refuse a repository that holds something else.
+
+    Raises:
+        PublishError: its root is another release, or files of this release would replace files of somebody else.
+    """
+    there = repository.files(revision)
+    if paths.MANIFEST in there:
+        theirs = manifest_at(repository, revision).name
+        if theirs != package.manifest.name:
+            raise PublishError(
+                repository.where, f"holds the release {theirs}", package.manifest.name, "Use another repository."
+            )
+        return
+    replaced = [entry.path for entry in plan.add if entry.path in there and entry.path != paths.CARD]
+    if replaced:
+        raise PublishError(
+            repository.where,
+            f"holds files of other origin ({', '.join(replaced[:3])})",
+            "an empty repository, or one that holds this release",
+            "Use another repository.",
+        )
 
 
 def _send_in_pieces(repository: HubRepository, package: Package, refs: Refs, report: Report) -> str:
@@ -183,7 +196,7 @@ def _send_in_pieces(repository: HubRepository, package: Package, refs: Refs, rep
         operations = upload(repository, package, piece, branch, report)
         if start == 0:
             operations += [CommitOperationDelete(path) for path in plan.delete]
-        _commit(repository, package, operations, branch, repository.pull_request_head(number))
+        _commit(repository, package, operations, branch, repository.head(branch))
     _expect(repository, package, branch)
     moved = repository.refs()
     if moved is None or moved.head != refs.head:
@@ -249,7 +262,7 @@ def _verify(repository: HubRepository, package: Package, commit: str, *, full: b
     """Compare the commit with the manifest; with `full`, by reading every byte back."""
     _expect(repository, package, commit)
     for number, entry in enumerate(package.files if full else [], 1):
-        if sha256(_store(repository, commit), entry.path) != entry.sha256:
+        if sha256(store_of(repository, commit), entry.path) != entry.sha256:
             raise PublishError(f"{repository.where} {commit}", f"{entry.path} came back as other bytes")
         report(Progress("verify", number, len(package.files), entry.path))
 

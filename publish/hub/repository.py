@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from httpx2 import TransportError
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -88,7 +88,7 @@ class HubRepository:
 
     def commit(
         self,
-        operations: Sequence[CommitOperationAdd | CommitOperationDelete],
+        operations: Sequence[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete],
         *,
         message: str,
         description: str,
@@ -123,6 +123,30 @@ class HubRepository:
             lambda: self._api.create_tag(self.name, tag=name, tag_message=message, revision=commit, repo_type="dataset")
         )
 
+    def untag(self, name: str) -> None:
+        """Delete a tag."""
+        self._ask(lambda: self._api.delete_tag(self.name, tag=name, repo_type="dataset"))
+
+    def branch(self, name: str, commit: str) -> None:
+        """Create a branch, or keep the one of that name that an earlier attempt created."""
+        self._ask(
+            lambda: self._api.create_branch(self.name, branch=name, revision=commit, repo_type="dataset", exist_ok=True)
+        )
+
+    def branches(self) -> frozenset[str]:
+        """Names of the branches."""
+        refs = self._ask(lambda: self._api.list_repo_refs(self.name, repo_type="dataset"))
+        return frozenset(branch.name for branch in refs.branches)
+
+    def delete_branch(self, name: str) -> None:
+        """Delete a branch; the commits that tags point to stay."""
+        self._ask(lambda: self._api.delete_branch(self.name, branch=name, repo_type="dataset"))
+
+    def head(self, revision: str) -> str:
+        """Commit of a branch."""
+        info = self._ask(lambda: self._api.repo_info(self.name, repo_type="dataset", revision=revision))
+        return str(info.sha)
+
     def open_pull_request(self, title: str) -> int:
         """The open pull request of this title, created where there is none; its number."""
 
@@ -134,11 +158,6 @@ class HubRepository:
             return int(self._api.create_pull_request(self.name, title, repo_type="dataset").num)
 
         return self._ask(find)
-
-    def pull_request_head(self, number: int) -> str:
-        """Commit of a pull request's branch."""
-        info = self._ask(lambda: self._api.repo_info(self.name, repo_type="dataset", revision=f"refs/pr/{number}"))
-        return str(info.sha)
 
     def merge(self, number: int) -> None:
         """Merge a pull request into `main`, all at once."""

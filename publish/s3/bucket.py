@@ -141,7 +141,7 @@ class S3Bucket:
             return False  # sent like any other file; if it is the host that is away, that says so
         return True
 
-    def same(self, folder: str, package: Package, entry: FileEntry, stored: Stored, *, full: bool) -> bool:
+    def same(self, folder: str, package: Package | None, entry: FileEntry, stored: Stored, *, full: bool) -> bool:
         """Whether what is stored is this file: by the host's tag where it is an MD5, else by reading it."""
         key = self._key(f"{folder}/{entry.path}")
         if stored.size != entry.size:
@@ -149,8 +149,8 @@ class S3Bucket:
         if not full:
             if self._journal.etag(key, entry.sha256) == stored.tag:
                 return True
-            tags = _tags(package, entry)
-            if stored.tag in {tags.whole, tags.parts}:
+            tags = None if package is None else _tags(package, entry)
+            if tags is not None and stored.tag in {tags.whole, tags.parts}:
                 return True
         return self._sha256(key) == entry.sha256
 

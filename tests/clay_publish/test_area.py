@@ -225,6 +225,13 @@ def test_a_bad_area_is_refused_with_a_reason(area: Any, said: str) -> None:
         read_area(json.loads(json.dumps(area)), "release.yaml: imagery.0.area")
 
 
+def test_an_area_of_too_many_vertices_is_refused_before_any_geometry_is_computed() -> None:
+    angles = np.linspace(0, 2 * np.pi, 300_000, endpoint=False)
+    ring = np.stack([0.1 * np.cos(angles), 0.1 * np.sin(angles)], axis=1).tolist()
+    with pytest.raises(SpecError, match=r"has 300,001 vertices .expected at most 200,000.*-simplify"):
+        read_area({"type": "Polygon", "coordinates": [[*ring, ring[0]]]})
+
+
 def test_km2_is_the_ground_of_the_ellipsoid() -> None:
     """The zone from the equator to 30°N, one degree wide. Independent: Geod on dense parallels."""
     lon = np.concatenate([np.linspace(0, 1, 200), np.linspace(1, 0, 200)])

@@ -133,7 +133,7 @@ def test_a_manifest_that_names_what_must_not_leave_is_refused(release_copy: Path
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("ftp://host/x", "is no place to publish to"),
+        ("ftp://host/x", "is not a supported publish target"),
         ("source.coop", "names no product"),
         ("source.coop/only-one", "names no product"),
         ("huggingface", "names no repository"),

@@ -14,7 +14,7 @@ from huggingface_hub import HfFileSystem
 from s3_servers import send
 
 from clay_publish.errors import PublishError
-from clay_publish.publish import versions, yank
+from clay_publish.publish import audit, versions, yank
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import read_manifest, write_manifest
 
@@ -217,6 +217,105 @@ def test_a_yanked_version_stays_and_is_marked(sample_release: Path, hub: Hub) ->
     before = paths(hub, "v1.0.0")
     marked = yank(PLACE, "1.0.0", "clouds")
     assert marked.latest is None
+    assert [v.yanked for v in marked.versions] == ["clouds"]
     assert paths(hub, "v1.0.0") == before
     with pytest.raises(PublishError, match=r"is not published .expected one of 1\.0\.0"):
         yank(PLACE, "2.0.0", "clouds")
+
+
+def card(hub: Hub, revision: str = "main") -> str:
+    repository = hub.repositories["clay/shore"]
+    file = repository.commits[repository.find(revision) or ""]["README.md"]
+    return (file.data if file.sha256 is None else (hub.folder / file.sha256).read_bytes()).decode()
+
+
+@lfs_only
+def test_an_older_version_gets_a_tag_and_the_root_stays(release_copy: Path, hub: Hub) -> None:
+    of_version(release_copy, "1.1.0", card="\nnewer\n")
+    send(release_copy, PLACE, create=True)
+    head = hub.repositories["clay/shore"].refs["main"]
+    spec = release_copy / "release.yaml"
+    spec.write_text(spec.read_text().replace("version: 1.1.0", "version: 1.0.1"))
+    (release_copy / "README.md").write_text((release_copy / "README.md").read_text().replace("newer", "older"))
+    write_manifest(Release(str(release_copy)), "test")
+    assert send(release_copy, PLACE).state == "published"
+    repository = hub.repositories["clay/shore"]
+    assert (repository.refs["main"], set(repository.refs)) == (head, {"main"})
+    assert "older" in card(hub, "v1.0.1")
+    assert "newer" in card(hub)
+    assert [v.version for v in versions(PLACE).versions] == ["1.0.1", "1.1.0"]
+    assert send(release_copy, PLACE).state == "unchanged"
+    assert repository.refs["main"] == head
+
+
+@lfs_only
+def test_yanking_the_newest_moves_the_root_back_and_undo_forward(release_copy: Path, hub: Hub) -> None:
+    send(release_copy, PLACE, create=True)
+    of_version(release_copy, "1.1.0", card="\nnewer\n")
+    send(release_copy, PLACE)
+    repository = hub.repositories["clay/shore"]
+    tags = dict(repository.tags)
+    found = yank(PLACE, "1.1.0", "shifted by\none pixel")
+    assert found.latest == "1.0.0"
+    assert "newer" not in card(hub)
+    assert "> **Version 1.1.0 was yanked:** shifted by one pixel\n" in card(hub)
+    assert card(hub).startswith("---\n"), "the front matter stays first"
+    assert yank(PLACE, "1.1.0", "another reason").find("1.1.0").yanked == "shifted by\none pixel"  # type: ignore[union-attr]
+    assert send(release_copy, PLACE).state == "unchanged"
+    assert [v.yanked for v in versions(PLACE).versions] == [None, "shifted by\none pixel"]
+    assert "newer" not in card(hub), "publishing the same version again does not undo a yank"
+    of_version(release_copy, "1.2.0")
+    (release_copy / "release.yaml").write_text((release_copy / "release.yaml").read_text().replace("1.1.0", "1.2.0"))
+    write_manifest(Release(str(release_copy)), "test")
+    send(release_copy, PLACE)
+    assert "Version 1.1.0 was yanked" in card(hub)
+    assert "yanked" not in card(hub, "v1.2.0")
+    found = yank(PLACE, "1.1.0", None)
+    assert [v.yanked for v in found.versions] == [None, None, None]
+    assert "yanked" not in card(hub)
+    assert "yanked.json" not in paths(hub, "main")
+    assert tags.items() <= repository.tags.items(), "the tags of versions never move"
+
+
+@lfs_only
+def test_a_repository_of_another_release_is_refused(release_copy: Path, hub: Hub) -> None:
+    send(release_copy, PLACE, create=True)
+    spec = release_copy / "release.yaml"
+    name = Release(str(release_copy)).spec().name
+    spec.write_text(spec.read_text().replace(f"name: {name}", "name: another").replace("1.0.0", "2.0.0"))
+    write_manifest(Release(str(release_copy)), "test")
+    before = hub.repositories["clay/shore"].refs["main"]
+    with pytest.raises(PublishError, match=f"holds the release {name} .expected another"):
+        send(release_copy, PLACE)
+    assert hub.repositories["clay/shore"].refs["main"] == before
+
+
+@lfs_only
+def test_foreign_tags_are_ignored(sample_release: Path, hub: Hub) -> None:
+    send(sample_release, PLACE, create=True)
+    repository = hub.repositories["clay/shore"]
+    repository.tags |= {"vision": repository.refs["main"], "v2": repository.refs["main"]}
+    assert [v.version for v in versions(PLACE).versions] == ["1.0.0"]
+
+
+@lfs_only
+@pytest.mark.parametrize("place", [PLACE, "hf/clay/shore", "hf://datasets/clay/shore", "hf://clay/shore"])
+def test_every_spelling_of_a_repository_names_it(sample_release: Path, hub: Hub, place: str) -> None:  # noqa: ARG001
+    send(sample_release, PLACE, create=True)
+    assert [v.version for v in versions(place).versions] == ["1.0.0"]
+
+
+@lfs_only
+def test_an_audit_finds_what_differs_on_the_hub(sample_release: Path, hub: Hub) -> None:
+    send(sample_release, PLACE, create=True)
+    assert audit(PLACE).faults == []
+    repository = hub.repositories["clay/shore"]
+    commit = repository.tags["v1.0.0"]
+    files = dict(repository.commits[commit])
+    lost, changed = min(path for path in files if path.startswith("embeddings/")), "gaps.geojson"
+    del files[lost]
+    files[changed] = File(files[changed].size, None, b"x" * files[changed].size)
+    files["extra.txt"] = File(1, None, b"x")
+    repository.commits[commit] = files
+    found = {(fault.place, fault.fault) for fault in audit(PLACE).faults}
+    assert found == {(f"1.0.0/{lost}", "missing"), (f"1.0.0/{changed}", "changed"), ("1.0.0/extra.txt", "surplus")}

@@ -128,7 +128,7 @@ class Hub(LoopbackServer):
             return self._batch(json.loads(body))
         return _json({"error": f"unknown {path}"}, 404)
 
-    def _api(  # noqa: C901, PLR0911 - one answer a route
+    def _api(  # noqa: C901, PLR0911, PLR0912 - one answer a route
         self, client: Any, name: str, rest: list[str], query: dict[str, list[str]], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
         repository = self.repositories.get(name)
@@ -136,13 +136,26 @@ class Hub(LoopbackServer):
             return 404, {"X-Error-Code": "RepoNotFound"}, b""
         verb = rest[0] if rest else ""
         if verb == "refs":
-            branches = [{"name": "main", "ref": "refs/heads/main", "targetCommit": repository.refs["main"]}]
+            branches = [
+                {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit}
+                for name, commit in repository.refs.items()
+                if not name.startswith("refs/pr/")
+            ]
             tags = [{"name": t, "ref": f"refs/tags/{t}", "targetCommit": c} for t, c in repository.tags.items()]
             return _json({"branches": branches, "converts": [], "tags": tags, "pullRequests": []})
         if verb == "preupload":
             return _json({"files": [self._mode(file) for file in json.loads(body)["files"]]})
         if verb == "commit":
             return self._commit(repository, name, "/".join(rest[1:]), body)
+        if verb == "branch":
+            if client.command == "DELETE":
+                del repository.refs["/".join(rest[1:])]
+                return _json({})
+            repository.refs["/".join(rest[1:])] = repository.find(json.loads(body)["startingPoint"]) or ""
+            return _json({})
+        if verb == "tag" and client.command == "DELETE":
+            del repository.tags["/".join(rest[1:])]
+            return _json({})
         if verb == "tag":
             tag = json.loads(body)["tag"]
             if tag in repository.tags:

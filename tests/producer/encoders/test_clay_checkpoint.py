@@ -138,6 +138,14 @@ def test_a_checkpoint_of_another_model_is_refused(load: Load, tmp_path: Path) ->
         load(path)
 
 
+def test_a_tensor_larger_than_its_file_is_refused_before_it_is_copied(load: Load, tmp_path: Path) -> None:
+    path = tmp_path / "expanded.ckpt"
+    torch.save({"state_dict": {"model.encoder.cls_token": torch.zeros(1).expand(1, 1, 10**12)}}, path)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(EncoderError, match=r"cls_token of 4,000,000,000,000 bytes in a file of"):
+        load(path)
+
+
 def test_other_weights_than_the_pinned_ones_are_refused_before_they_are_read(load: Load, golden: Path) -> None:
     digest = load(golden).weights_sha256
     assert load(golden, sha256=digest).weights_sha256 == digest

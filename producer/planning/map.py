@@ -1,0 +1,117 @@
+"""`plan.png`: the area, the footprints of the images and the expected chips, at their true size."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+import shapely
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
+
+from clay_publish.geo.footprints import footprints
+from clay_publish.geo.maps import Floats, Frame, map_figure, png, sites_of, whole_box
+from clay_publish.geo.utm_zones import SQUARE, Square
+from clay_publish.producer.layouts.base import Areas, Counts, Unit
+from clay_publish.producer.sources.item import SourceItem
+
+CELLS = 20_000
+"""More chips than this are drawn as the 100 km squares that hold them."""
+_OUTLINES = 3_000
+"""More footprints than this would hide the map."""
+_COVERED, _UNCOVERED = "#74c476", "#c1440e"
+_FOOTPRINT, _AREA = "#2171b5", "#111111"
+
+
+def draw_plan(areas: Areas, images: Sequence[SourceItem], units: Sequence[Unit], counts: Counts, side: float) -> bytes:
+    """The map as PNG.
+
+    Args:
+        areas: of the imagery blocks.
+        images: the used ones.
+        units: of the run, whose chips are drawn; empty where they are more than `CELLS`.
+        counts: chips by 100 km square.
+        side: of a chip, in meters.
+    """
+    ground = [area.geometry for area in areas if area is not None]
+    outlines = [item.geometry for item in images if item.geometry is not None]
+    shown = _chips(units, counts) if units else None
+    cells, colors = shown if shown is not None else _squares(counts)
+    xy = np.concatenate([shapely.get_coordinates(part) for part in (*ground, *cells, *([] if cells else outlines))])
+    frame = Frame.around(whole_box(xy[:, 0], xy[:, 1]))
+    middles = shapely.get_coordinates(shapely.centroid(np.array(cells, dtype=object)))
+    sites = sites_of(frame, middles[:, 0], middles[:, 1], side if shown is not None else SQUARE) if cells else []
+    figure, panels = map_figure(frame, below=0.75, sites=sites)
+    for axes, part in panels:
+        rings, owner = _rings(cells, part)
+        axes.add_collection(
+            PolyCollection(rings, facecolors=colors[owner], edgecolors="white", linewidths=0.3, zorder=2)
+        )
+        if len(outlines) <= _OUTLINES:
+            lines, _ = _rings(outlines, part)
+            axes.add_collection(LineCollection(lines, colors=_FOOTPRINT, linewidths=0.8, zorder=3))
+        lines, _ = _rings(ground, part)
+        axes.add_collection(LineCollection(lines, colors=_AREA, linewidths=1.4, linestyles="dashed", zorder=4))
+    what = "chips" if shown is not None else "100 km squares, by the share of their chips"
+    drawn = len(images) if len(outlines) <= _OUTLINES else 0
+    handles = [
+        Patch(facecolor=_COVERED, label=f"{what} with imagery: {counts.with_imagery:,} of {counts.expected:,}"),
+        Patch(facecolor=_UNCOVERED, label=f"without: {counts.expected - counts.with_imagery:,}"),
+    ]
+    if drawn:
+        handles.append(Patch(fill=False, edgecolor=_FOOTPRINT, label=f"image footprints: {len(outlines):,}"))
+    if ground:
+        handles.append(Patch(fill=False, edgecolor=_AREA, linestyle="dashed", label="area"))
+    figure.legend(handles=handles, loc="lower center", ncols=2, frameon=False, fontsize=9)
+    return png(figure)
+
+
+def _chips(units: Sequence[Unit], counts: Counts) -> tuple[list[shapely.Geometry], Floats] | None:
+    """Footprints of all chips, each once, and their colors; None where a unit does not know its chips."""
+    uncovered = {
+        (each.zone, int(row), col)
+        for each in counts.missing
+        for row, start, end in zip(*(part.tolist() for part in each.runs), strict=True)
+        for col in range(start, end)
+    }
+    cells: dict[bytes, bool] = {}
+    for unit in units:
+        block = unit.missing("no_imagery", "")
+        if block is None:
+            return None
+        zone = 0 if block.epsg is None else block.epsg % 100
+        for geometry, row, col in zip(block.geometry, block.rows.tolist(), block.cols.tolist(), strict=True):
+            wkb = geometry if isinstance(geometry, bytes) else shapely.to_wkb(geometry)
+            cells[wkb] = cells.get(wkb, False) or (zone, row, col) not in uncovered
+    fills = np.array([mpl.colors.to_rgba(_COVERED if covered else _UNCOVERED) for covered in cells.values()])
+    return list(shapely.from_wkb(list(cells))), fills
+
+
+def _squares(counts: Counts) -> tuple[list[shapely.Geometry], Floats]:
+    """Outlines of the 100 km squares, and colors by the share of their chips with imagery, all windows together."""
+    expected: Counter[Square] = Counter()
+    covered: Counter[Square] = Counter()
+    for each in counts.squares:
+        expected[each.square] += each.expected
+        covered[each.square] += each.with_imagery
+    scale = ListedColormap(
+        np.vstack([mpl.colors.to_rgba(_UNCOVERED), mpl.colormaps["YlGn"](np.linspace(0.25, 0.75, 100))])
+    )
+    outlines = []
+    for square in sorted(expected):
+        x, y = square.column * SQUARE, square.row * SQUARE
+        corners = np.array([[[x, y], [x + SQUARE, y], [x + SQUARE, y + SQUARE], [x, y + SQUARE]]], dtype=np.float64)
+        # Northings counted from the equator, in the northern projection continued to the south.
+        outlines.append(footprints(f"EPSG:{32600 + square.zone}", corners)[0])
+    return outlines, scale(np.array([covered[square] / expected[square] for square in sorted(expected)]))
+
+
+def _rings(shapes: Sequence[shapely.Geometry], frame: Frame) -> tuple[list[Floats], np.ndarray]:
+    """Outer rings, moved by whole turns into the frame, and which shape each is of."""
+    parts, owner = shapely.get_parts(np.array(list(shapes), dtype=object), return_index=True)
+    rings = [shapely.get_coordinates(ring) for ring in shapely.get_exterior_ring(parts)]
+    for ring in rings:
+        middle = ring[:, 0].mean()
+        ring[:, 0] += frame.unwrapped(np.array([middle]))[0] - middle
+    return rings, owner

@@ -1,0 +1,138 @@
+"""Compare every published version with what its host holds, both ways.
+
+For a scheduled job: a published version never changes, so whatever differs is an accident or an attack.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import closing
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from clay_publish.progress import Progress, Report, silent
+from clay_publish.publish.bucket import Bucket
+from clay_publish.publish.targets import bucket_at, hub_repository
+from clay_publish.publish.version_catalog import CATALOG, LATEST, read_versions
+from clay_publish.publish.versions import versions
+from clay_publish.release import directory as paths
+from clay_publish.release.manifest import Manifest
+
+
+class AuditFault(BaseModel):
+    """One difference between what was published and what the host holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    place: str
+    """Version and path, or the document at the root."""
+    fault: str
+    """`missing`, `surplus`, `changed` or `inconsistent`."""
+    detail: str = ""
+
+
+class AuditReport(BaseModel):
+    """What an audit found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    place: str
+    versions: list[str]
+    files: int
+    """Files that were compared."""
+    faults: list[AuditFault]
+
+
+def audit(where: str, *, quick: bool = False, report: Report = silent) -> AuditReport:
+    """Compare all published versions with the host: presence, sizes, checksums, catalog and pointers.
+
+    Args:
+        where: the place, as for `publish`.
+        quick: compare names and sizes only. Else every byte is read where the host keeps no SHA-256.
+        report: told about each version.
+
+    Raises:
+        PublishError: nothing is published there, or the place cannot be asked.
+    """
+    known = versions(where)
+    names = [version.version for version in known.versions]
+    faults: list[AuditFault] = []
+    files = 0
+    repository = hub_repository(where)
+    if repository is not None:
+        from clay_publish.publish.hub.audit import audit_tag  # noqa: PLC0415 - slow to import
+
+        for number, name in enumerate(names, 1):
+            count, found = audit_tag(repository, name, quick=quick)
+            files, faults = files + count, faults + found
+            report(Progress("audit", number, len(names), name))
+        return AuditReport(place=where, versions=names, files=files, faults=faults)
+    with closing(bucket_at(where)) as bucket:
+        faults += _pointers(bucket, known.latest)
+        for number, version in enumerate(known.versions, 1):
+            count, found = _version(bucket, version.version, version.manifest_sha256, quick=quick)
+            files, faults = files + count, faults + found
+            report(Progress("audit", number, len(names), version.version))
+    return AuditReport(place=where, versions=names, files=files, faults=faults)
+
+
+def parse_manifest(data: bytes, place: str) -> Manifest | AuditFault:
+    """A manifest, or what is wrong with it."""
+    try:
+        return Manifest.model_validate(json.loads(data))
+    except (ValueError, ValidationError, RecursionError) as error:
+        return AuditFault(place=place, fault="changed", detail=f"not a manifest ({' '.join(str(error).split())[:200]})")
+
+
+def _pointers(bucket: Bucket, latest: str | None) -> Iterator[AuditFault]:
+    there = read_versions(bucket)
+    if there is None:
+        yield AuditFault(place=CATALOG, fault="missing")
+    pointer = bucket.read(LATEST)
+    if latest is None:
+        return
+    if pointer is None:
+        yield AuditFault(place=LATEST, fault="missing")
+        return
+    try:
+        said = json.loads(pointer[0])["version"]
+    except (ValueError, KeyError, TypeError):
+        yield AuditFault(place=LATEST, fault="changed", detail="not a pointer to a version")
+        return
+    if said != latest:
+        yield AuditFault(place=LATEST, fault="inconsistent", detail=f"points to {said}; the catalog says {latest}")
+
+
+def _version(bucket: Bucket, version: str, manifest_sha256: str | None, *, quick: bool) -> tuple[int, list[AuditFault]]:
+    listed = bucket.listing(version)
+    document = bucket.read(f"{version}/{paths.MANIFEST}")
+    if document is None:
+        return 0, [AuditFault(place=f"{version}/{paths.MANIFEST}", fault="missing")]
+    faults = []
+    if manifest_sha256 is not None and hashlib.sha256(document[0]).hexdigest() != manifest_sha256:
+        faults.append(
+            AuditFault(place=f"{version}/{paths.MANIFEST}", fault="changed", detail=f"{CATALOG} has another SHA-256")
+        )
+    manifest = parse_manifest(document[0], f"{version}/{paths.MANIFEST}")
+    if isinstance(manifest, AuditFault):
+        return 0, [*faults, manifest]
+    for entry in manifest.files:
+        place, stored = f"{version}/{entry.path}", listed.get(entry.path)
+        if stored is None:
+            faults.append(AuditFault(place=place, fault="missing"))
+        elif stored.size != entry.size:
+            faults.append(
+                AuditFault(place=place, fault="changed", detail=f"{stored.size:,} bytes (expected {entry.size:,})")
+            )
+        elif not quick and not bucket.same(version, None, entry, stored, full=False):
+            faults.append(AuditFault(place=place, fault="changed", detail="another SHA-256"))
+    return len(manifest.files), [*faults, *unexpected(version, manifest, set(listed))]
+
+
+def unexpected(version: str, manifest: Manifest, listed: set[str]) -> list[AuditFault]:
+    """Files that no manifest names, and a list of checksums that is not there."""
+    expected = {entry.path for entry in manifest.files} | {paths.MANIFEST, paths.SHA256SUMS}
+    faults = [AuditFault(place=f"{version}/{path}", fault="surplus") for path in sorted(listed - expected)]
+    if paths.SHA256SUMS not in listed:
+        faults.append(AuditFault(place=f"{version}/{paths.SHA256SUMS}", fault="missing"))
+    return faults

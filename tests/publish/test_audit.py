@@ -1,0 +1,88 @@
+"""`audit`: every published version against its host."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from s3_servers import send
+
+from clay_publish.errors import PublishError
+from clay_publish.publish import audit, versions, yank
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def site(sample_release: Path, tmp_path: Path) -> Path:
+    send(sample_release, f"{tmp_path}/site")
+    return tmp_path / "site"
+
+
+def faults(site: Path, *, quick: bool = False) -> set[tuple[str, str]]:
+    return {(fault.place, fault.fault) for fault in audit(str(site), quick=quick).faults}
+
+
+def test_a_published_version_has_no_differences(site: Path) -> None:
+    report = audit(str(site))
+    assert (report.versions, report.faults) == (["1.0.0"], [])
+    assert report.files == len(json.loads((site / "1.0.0" / "manifest.json").read_text())["files"])
+
+
+def test_missing_changed_and_surplus_files_are_named(site: Path) -> None:
+    (data,) = (site / "1.0.0" / "embeddings").rglob("*.parquet")
+    flipped = bytearray(data.read_bytes())
+    flipped[1000] ^= 1
+    data.chmod(0o644)
+    data.write_bytes(flipped)
+    (site / "1.0.0" / "LICENSE").unlink()
+    (site / "1.0.0" / "notes.txt").write_text("x")
+    path = data.relative_to(site).as_posix()
+    others = {("1.0.0/LICENSE", "missing"), ("1.0.0/notes.txt", "surplus")}
+    assert faults(site) == {(path, "changed"), *others}
+    assert faults(site, quick=True) == others
+
+
+def test_a_replaced_manifest_and_a_wrong_pointer_are_named(site: Path) -> None:
+    manifest = site / "1.0.0" / "manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    (site / "latest.json").write_text('{"version": "9.9.9"}')
+    assert faults(site) == {("1.0.0/manifest.json", "changed"), ("latest.json", "inconsistent")}
+
+
+def test_the_command_exits_with_1_when_something_differs(
+    site: Path, run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    assert "no differences" in run("audit", site).stdout
+    (site / "1.0.0" / "LICENSE").unlink()
+    made = run("audit", site, "--json", code=1)
+    assert json.loads(made.stdout)["faults"] == [{"place": "1.0.0/LICENSE", "fault": "missing", "detail": ""}]
+
+
+def test_a_yank_is_undone_and_a_second_one_keeps_the_first_reason(
+    site: Path, run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    yank(str(site), "1.0.0", "clouds")
+    yank(str(site), "1.0.0", "something else")
+    assert [v.yanked for v in versions(str(site)).versions] == ["clouds"]
+    run("yank", site, "1.0.0", "--undo")
+    found = versions(str(site))
+    assert ([v.yanked for v in found.versions], found.latest) == ([None], "1.0.0")
+    assert "needs either --reason TEXT or --undo" in run("yank", site, "1.0.0", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        ("sorce.coop", "Did you mean source.coop?"),
+        ("hugingface", "Did you mean huggingface?"),
+        ("site", "For a directory, write ./site."),
+        ("out/site", "For a directory, write ./out/site."),
+        ("gs://bucket/x", "is not a supported publish target"),
+    ],
+)
+def test_an_ambiguous_target_is_an_error_with_a_suggestion(sample_release: Path, target: str, hint: str) -> None:
+    with pytest.raises(PublishError) as raised:
+        send(sample_release, target)
+    assert hint in str(raised.value)
