@@ -1,6 +1,5 @@
 """The chips whose codes are most like a vector: one bit per dimension first, all bits for those that are left."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from clay_publish.release.directory import Release
 from clay_publish.search.code_files import CodeBatch, CodeFile, code_files
 from clay_publish.search.codes import Codes, Encoding, Query
 from clay_publish.search.query import Extent
-from clay_publish.search.row_groups import Rows, Shelf
+from clay_publish.search.row_groups import THREADS, Rows, Shelf
 
 Ints = npt.NDArray[np.int64]
 
-_THREADS = min(8, os.cpu_count() or 1)
 _SHARE, _FEWEST, _MOST = 0.05, 2_000, 200_000
 """Codes that are compared with all bits: this share, but not fewer and not more."""
 _FEW = 2_000
@@ -73,7 +71,7 @@ def best_codes(
     if not all(_within(file, extent) for file in files):
         return None
     search = _Search(files, shelf, extent, encoding.query(direction.astype(np.float32)[None]), encoding.bits)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         return search.run(pool, count)
 
 

@@ -1,6 +1,8 @@
 """Reading the rows of a Parquet table that are needed, and little else."""
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,9 @@ from clay_publish.search.query import JUDGED, Extent, QueryError
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
+
+THREADS = min(8, os.cpu_count() or 1)
+"""Files that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +60,24 @@ class Rows:
         Raises:
             ReleaseError: a file cannot be read.
         """
-        parts, places = [], []
-        for number in np.unique(self.file[self.file >= 0]):
+
+        def of_file(number: int) -> tuple[list[pa.Table], list[Ints]]:
             path = shelf.paths[number]
-            file = release.parquet(path)
+            file, tables, chosen = release.parquet(path), [], []
             starts = np.cumsum([0, *(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))])
             mine = np.flatnonzero(self.file == number)
             group = np.searchsorted(starts, self.row[mine], side="right") - 1
             for one in np.unique(group):
-                chosen = mine[group == one]
+                here = mine[group == one]
                 table = read(file, [int(one)], columns, release.store.path(path))
-                parts.append(table.take(pa.array(self.row[chosen] - starts[one])))
-                places.append(chosen)
+                tables.append(table.take(pa.array(self.row[here] - starts[one])))
+                chosen.append(here)
+            return tables, chosen
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            found = list(pool.map(of_file, np.unique(self.file[self.file >= 0]).tolist()))
+        parts = [table for tables, _ in found for table in tables]
+        places = [here for _, chosen in found for here in chosen]
         if not parts:
             return pa.table({})
         order = np.concatenate(places)

@@ -1,6 +1,5 @@
 """The chips most like a vector by cosine: by comparing every embedding, or the best candidates by code."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ from clay_publish.release.directory import Release
 from clay_publish.search.candidates import best_codes
 from clay_publish.search.codes import Encoding
 from clay_publish.search.query import JUDGED, Extent, QueryError
-from clay_publish.search.row_groups import Ints, Rows, Shelf, judge, read, vectors
+from clay_publish.search.row_groups import THREADS, Ints, Rows, Shelf, judge, read, vectors
 
 Floats = npt.NDArray[np.float64]
 
-_THREADS = min(8, os.cpu_count() or 1)
 _GROUPS = 16
 """Row groups read by one task."""
 _CANDIDATES = 100
@@ -73,7 +71,7 @@ def exact_chips(release: Release, shelf: Shelf, directions: Floats, *, k: int, e
     def compare(task: tuple[int, range]) -> list[Found]:
         return _compare(release, shelf, task, directions, k=k, extent=extent)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for found in pool.map(compare, _tasks(release, shelf)):
             best = [_merge(so_far, here, k) for so_far, here in zip(best, found, strict=True)]
     return best
