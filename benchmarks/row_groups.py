@@ -62,7 +62,7 @@ def main() -> None:
             scan = time.perf_counter() - begun
             begun = time.perf_counter()
             duckdb.sql(
-                f"SELECT id FROM '{path}' ORDER BY list_cosine_similarity(embedding,"  # noqa: S608 - our own path
+                f"SELECT id FROM '{path}' ORDER BY list_cosine_similarity(embedding,"
                 f" {values[:dimensions].tolist()}::FLOAT[]) DESC LIMIT 10"
             ).fetchall()
             query = time.perf_counter() - begun
