@@ -7,7 +7,7 @@ from clay_publish.errors import MissingExtraError
 MODULES: dict[str, tuple[str, ...]] = {
     "produce": ("cql2", "pystac_client", "rasterio", "torch"),
     "ray": ("ray",),
-    "s3": ("boto3", "s3fs"),
+    "s3": ("boto3",),
     "serve": ("cql2", "stac_fastapi", "uvicorn"),
 }
 

@@ -75,7 +75,7 @@ class Images:
             if len(self._open) >= 2 * _OPEN_ITEMS:
                 self._open.popitem(last=False)[1][0].close()
             with ExitStack() as stack:
-                opened = stack.enter_context(open_bands(files, None if mask else self._nodata))
+                opened = stack.enter_context(open_bands(files, None if mask else self._nodata, item.etags))
                 for band in opened:
                     grid_of(band)
                 self._open[key] = (stack.pop_all(), opened)

@@ -98,7 +98,7 @@ def read_scene(item: SourceItem, reading: Reading, area: shapely.Geometry | None
     """
     files = [next(f for f in item.bands if f.band == band.name) for band in reading.bands]
     wanted = [*files, *([item.mask.file] if item.mask is not None else [])]
-    with open_bands(wanted, reading.sensor.nodata) as opened:
+    with open_bands(wanted, reading.sensor.nodata, item.etags) as opened:
         if item.mask is not None:
             opened[-1].nodata = None  # what its values mean is the mask's own business
         fine = fine_grid(opened[: len(files)], item.grid)

@@ -209,7 +209,7 @@ def test_a_refusal_is_not_asked_again(tiny: Release, serve: Any, status: int) ->
 
 
 def test_a_server_that_always_fails_is_named(tiny: Release, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clay_publish.storage.http._PAUSE", 0.001)
+    monkeypatch.setattr("clay_publish.storage.retry.DEFAULT", Patience(first=0.001))
     served = serve(Path(tiny.store.where))
     served.failures += [503] * 100
     with pytest.raises(ReleaseError, match=f"{served.address}/items.parquet.*503"):
