@@ -7,7 +7,7 @@ PACKAGE ?= --editable .
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --constraint constraints.txt
 
-.PHONY: sample test lint types clean
+.PHONY: sample test lint types docs clean
 .DELETE_ON_ERROR:
 
 sample: $(VENV)/.produce
@@ -26,9 +26,13 @@ build/tree: $(wildcard clay_publish/*)
 types: $(VENV)/.test $(VENV)/.lint build/tree
 	cd build/tree && $(abspath $(VENV))/bin/mypy --config-file $(CURDIR)/pyproject.toml --package clay_publish
 
+docs: $(VENV)/.test $(VENV)/.docs build/tree
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
 lint: $(VENV)/.lint build/tree
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell
 	$(VENV)/bin/deptry .
 	cd build/tree && PYTHONPATH=. $(abspath $(VENV))/bin/lint-imports $(CURDIR)/pyproject.toml
 

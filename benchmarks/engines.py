@@ -33,8 +33,8 @@ from clay_publish.producer.execution.context import Work, make_work
 from clay_publish.producer.execution.lease import lease
 from clay_publish.producer.execution.local import in_threads
 from clay_publish.producer.execution.run import Run, run_units
+from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.produce import begin
-from clay_publish.producer.unit_plan import Unit
 from clay_publish.progress import Progress
 from clay_publish.release.directory import Release
 from clay_publish.release.unit_receipts import read_receipts

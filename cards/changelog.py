@@ -34,7 +34,7 @@ def changelog(release: Release, spec: Spec, released: date, previous: Release | 
     """
     if previous is not None:
         difference = compare(previous, release)
-        check_version(spec.version, difference.old, difference.step, difference.because)
+        check_version(spec.version, difference.old, difference.known_before, difference.because)
         return _history([difference.markdown(released.isoformat()), *_entries(previous)])
     there = _entries(release)
     if there and there[0].startswith(f"## {spec.version} "):

@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict
 
 from clay_publish.cards.figures.sample import vectors
 from clay_publish.cards.filters import markdown
-from clay_publish.cards.formats import figure, number, percent
+from clay_publish.cards.formats import number, percent
+from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
-from clay_publish.release.semver import VersionStep
+from clay_publish.release.semver import Version, VersionStep
 from clay_publish.release.tables import REASONS
 
 NOT_EXPECTED = "not_expected"
@@ -58,6 +59,8 @@ class Difference(_Model):
     new: str
     step: VersionStep
     """What the difference asks of the version number."""
+    identical: bool
+    """No chip, column, table, coverage row or fingerprint differs."""
     because: str
     """Why, in a few words."""
     chips: ChipChanges
@@ -67,8 +70,16 @@ class Difference(_Model):
     fingerprint: list[str]
     """`field: before → after`."""
 
+    @property
+    def known_before(self) -> VersionStep:
+        """The step without what only the run itself could tell: chips that are missing now."""
+        only_removed = self.step is VersionStep.MINOR and not (self.chips.added or self.columns)
+        return VersionStep.PATCH if only_removed else self.step
+
     def lines(self) -> list[str]:
         """One line a fact, plain text."""
+        if self.identical:
+            return ["identical: the same chips, vectors, coverage and columns"]
         chips, coverage = self.chips, self.coverage
         told = [f"fingerprint, {line}" for line in self.fingerprint] + self.columns
         if chips.added:
@@ -80,10 +91,12 @@ class Difference(_Model):
         else:
             moved = f", by up to {percent(chips.largest)} of their length" if chips.changed else ""
             told.append(f"{number(chips.changed)} vectors changed{moved}; {number(chips.unchanged or 0)} stayed")
-        share = figure(100 * coverage.expected / coverage.expected_before) if coverage.expected_before else "–"
         if coverage.expected != coverage.expected_before:
+            change = coverage.expected - coverage.expected_before
+            share = f", {percent(abs(change) / coverage.expected_before)}" if coverage.expected_before else ""
+            more = f"{number(abs(change))} {'more' if change > 0 else 'fewer'}{share}"
             told.append(
-                f"{number(coverage.expected)} chips expected, {number(coverage.expected_before)} before ({share} %)"
+                f"{number(coverage.expected)} chips expected, {number(coverage.expected_before)} before ({more})"
             )
         return told
 
@@ -118,19 +131,27 @@ def compare(old: Release, new: Release, tolerance: float = TOLERANCE) -> Differe
     Chips are matched by id inside files of the same name: a file's name tells the place and the time of its chips.
 
     Raises:
-        ReleaseError: one of them is no complete release.
+        ReleaseError: one of them is not a complete release, or `new` is the older version.
     """
+    before, after = old.spec().version, new.spec().version
+    if Version.parse(after) < Version.parse(before):
+        raise ReleaseError(
+            new.store.where, f"is version {after}, older than {before}", "the newer version", "Swap the two."
+        )
     fingerprint = old.fingerprint().differences(new.fingerprint())
     columns, more = _schemas(old, new)
     chips = _chips(old, new, tolerance, comparable=not fingerprint)
+    coverage = _coverage(old, new)
     step, because = _step(fingerprint, columns, chips, more=more)
+    same = not (fingerprint or columns or more or chips.added or chips.removed or chips.changed)
     return Difference(
-        old=old.spec().version,
-        new=new.spec().version,
+        identical=same and not coverage.gained and not coverage.lost and coverage.expected == coverage.expected_before,
+        old=before,
+        new=after,
         step=step,
         because=because,
         chips=chips,
-        coverage=_coverage(old, new),
+        coverage=coverage,
         columns=[*columns, *more],
         fingerprint=fingerprint,
     )
@@ -145,9 +166,16 @@ def _step(
         return VersionStep.MAJOR, "its tables have other columns"
     if more:
         return VersionStep.MINOR, "it has more tables"
-    if chips.added:
-        return VersionStep.MINOR, "it covers more"
-    return VersionStep.PATCH, "mends or documents" if chips.removed or chips.changed else "documents"
+    if chips.added or chips.removed:
+        what = (
+            "adds and removes chips"
+            if chips.added and chips.removed
+            else "adds chips"
+            if chips.added
+            else "removes chips"
+        )
+        return VersionStep.MINOR, f"it {what}"
+    return VersionStep.PATCH, "it corrects vectors" if chips.changed else "it changes documents only"
 
 
 def _schemas(old: Release, new: Release) -> tuple[list[str], list[str]]:

@@ -1,6 +1,6 @@
-"""The errors of this package: one root, one line a kind.
+"""The errors of this package: one root, one line per kind.
 
-Every message says where, what was found, what was expected, and the way out.
+Every message has the form `PLACE: WHAT IS WRONG (expected WHAT IS VALID). HOW TO FIX IT.`
 """
 
 from typing import Any
@@ -20,11 +20,8 @@ class ClayPublishError(Exception):
 
     def __init__(self, where: str, found: str, expected: str = "", fix: str = "") -> None:
         self.where, self.found, self.expected, self.fix = where, found, expected, fix
-        parts = [f"{where}: {found}"]
-        if expected:
-            parts.append(f"expected {expected}")
-        message = "; ".join(parts) + "."
-        super().__init__(f"{message} {fix}".rstrip())
+        more = f" (expected {expected})" if expected else ""
+        super().__init__(f"{where}: {found}{more}. {fix}".rstrip())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep the four parts when the error crosses a process boundary."""

@@ -37,9 +37,15 @@ class Window:
         """
         start, slash, end = text.partition("/")
         if not slash:
-            msg = f"{text!r} is no interval like 2023-01-01/2023-02-01"
+            msg = f"{text!r} is not an interval. Write START/END as YYYY-MM-DD/YYYY-MM-DD"
             raise ValueError(msg)
-        return cls(parse_time(start), parse_time(end))
+        try:
+            return cls(parse_time(start), parse_time(end))
+        except ValueError as error:
+            if "ends before" in str(error):
+                raise
+            msg = f"{text!r} is not an interval ({error}). Write START/END as YYYY-MM-DD/YYYY-MM-DD"
+            raise ValueError(msg) from error
 
     @classmethod
     def of_days(cls, start: datetime, end: datetime | None = None) -> "Window":

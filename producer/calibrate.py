@@ -18,37 +18,30 @@ from clay_publish.producer.planning.cost import Rates
 from clay_publish.producer.planning.estimate import Shares
 from clay_publish.producer.produce import produce
 from clay_publish.producer.sources.item import SourceItem
-from clay_publish.producer.sources.selection import Selection
+from clay_publish.producer.unit_plan import Inputs
 from clay_publish.release.directory import Release
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import Sensor
 from clay_publish.storage.store import Store
 
 _TRIES = 5
 
 
-def calibrate(
-    spec: Spec, sensor: Sensor, encoder: Encoder, selection: Selection, areas: list[Area | None], *, chips: int
-) -> tuple[Rates, Shares]:
+def calibrate(inputs: Inputs, *, chips: int) -> tuple[Rates, Shares]:
     """Make about `chips` chips of the release into a temporary directory.
 
     Args:
-        spec: the release spec.
-        sensor: of its imagery.
-        encoder: as the run will use it.
-        selection: the images to take chips from.
-        areas: each block's.
+        inputs: what the spec leads to.
         chips: how many; the more, the truer.
 
     Raises:
         SourceError: no image gives a chip.
     """
-    used = [each.item for each in selection.considered if each.status == "used" and each.item.geometry is not None]
+    spec, used = inputs.spec, [item for item in inputs.used if item.geometry is not None]
     problem: ClayPublishError | None = None
     for item in used[:: max(1, len(used) // _TRIES)][:_TRIES]:
-        ground = _ground(item, areas[item.block], chips, spec.chips.size * (spec.chips.gsd or sensor.gsd))
+        ground = _ground(item, inputs.areas[item.block], chips, spec.chips.size * inputs.gsd)
         try:
-            return _timed(_only(spec, item, ground), encoder)
+            return _timed(_only(spec, item, ground), inputs.encoder)
         except ClayPublishError as error:
             problem = error  # perhaps all cloud: the next image may do
     raise SourceError("--calibrate", f"no image gives a chip ({problem})", "images with chips that can be embedded")

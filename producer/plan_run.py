@@ -9,25 +9,19 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from clay_publish.geo.area import land, read_area
+from clay_publish.geo.area import land
 from clay_publish.geo.footprints import footprints
-from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE
 from clay_publish.producer.calibrate import calibrate as time_chips
-from clay_publish.producer.encoders import load_encoder
-from clay_publish.producer.planning.counts import Counts
+from clay_publish.producer.layouts.base import Counts
 from clay_publish.producer.planning.estimate import Estimate, estimate, stated_rates
 from clay_publish.producer.planning.files import write_estimate
 from clay_publish.producer.planning.previous_version import check_growth, compare
-from clay_publish.producer.planning.units import scene_units, utm_units
-from clay_publish.producer.sources.selection import select
-from clay_publish.producer.unit_plan import decided_by, fingerprint_of
+from clay_publish.producer.unit_plan import read_inputs
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
-from clay_publish.release.semver import check_previous
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import sensor
 
 PICTURE = f"{paths.RUN}/plan.png"
 
@@ -100,39 +94,17 @@ def plan(spec: Spec, release: Release, *, calibrate: int | None = None, report: 
     Raises:
         SpecError, SourceError, LicenseError, EncoderError: as `produce`.
     """
-    instrument = sensor(spec.sensor)
-    encoder = load_encoder(spec, instrument)
-    areas = [None if block.area is None else read_area(block.area) for block in spec.imagery]
-    report(Progress("plan", 0, 3, "reading the sources"))
-    selection = select(spec, instrument, [None if area is None else area.geometry for area in areas])
-    gsd = None if spec.chips.layout == "scene" else spec.chips.gsd or instrument.gsd
-    fingerprint = fingerprint_of(spec, instrument, encoder, gsd)
-    check_previous(spec, fingerprint)
+    inputs = read_inputs(spec, report=report)
     comparison, stays = None, frozenset[str]()
     if spec.previous is not None:
-        comparison, stays = compare(selection, Release(spec.previous), fingerprint)
-        grounds, decided = [None if area is None else area.geometry for area in areas], decided_by(spec, fingerprint)
-        if gsd is None:
-            units = scene_units(spec, selection.considered, grounds, decided)
-        else:
-            units = utm_units(spec, UtmGrid(spec.chips.size * gsd), selection.considered, grounds, decided)
-        check_growth(spec, selection, fingerprint, units)
+        comparison, stays = compare(inputs.selection, Release(spec.previous), inputs.fingerprint)
+        check_growth(inputs, inputs.plan(inputs.selection.considered).units)
     rates, shares = stated_rates(spec), None
     if calibrate is not None:
         report(Progress("plan", 1, 3, f"timing {calibrate} chips"))
-        rates, shares = time_chips(spec, instrument, encoder, selection, areas, chips=calibrate)
+        rates, shares = time_chips(inputs, chips=calibrate)
     report(Progress("plan", 2, 3, "counting cells"))
-    made, counts = estimate(
-        spec,
-        instrument,
-        encoder,
-        selection,
-        areas,
-        rates=rates,
-        shares=shares,
-        comparison=comparison,
-        stays=stays,
-    )
+    made, counts = estimate(inputs, rates=rates, shares=shares, comparison=comparison, stays=stays)
     write_estimate(release, made, counts)
     draw(release, counts)
     report(Progress("plan", 3, 3, f"{made.chips['expected']} chips"))

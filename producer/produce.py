@@ -2,12 +2,6 @@
 
 from functools import partial
 
-import numpy as np
-import shapely
-
-from clay_publish.errors import SourceError
-from clay_publish.geo.area import read_area
-from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.optional_deps import require_extra
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.execution.context import make_work
@@ -20,21 +14,17 @@ from clay_publish.producer.outputs.patches import told_before
 from clay_publish.producer.planning.files import as_planned, keep_files
 from clay_publish.producer.planning.previous_version import check_growth
 from clay_publish.producer.planning.share import Share
-from clay_publish.producer.planning.units import scene_units, utm_units
-from clay_publish.producer.sources.item import ground_size
-from clay_publish.producer.sources.selection import Considered, select
 from clay_publish.producer.sources.sensor_check import size_note
 from clay_publish.producer.sources.table import write_sources
-from clay_publish.producer.unit_plan import Plan, decided_by, fingerprint_of
+from clay_publish.producer.unit_plan import read_inputs
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import RunRecord
-from clay_publish.release.semver import check_previous
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Running, Spec
-from clay_publish.spec.sensors import Sensor, sensor
+from clay_publish.spec.sensors import sensor
 
 
 def engine_of(means: Running) -> Engine:
@@ -86,61 +76,26 @@ def begin(
         SpecError, SourceError, LicenseError, EncoderError: as `produce`.
         ReleaseError: the directory was begun with another plan.
     """
-    instrument = sensor(spec.sensor)
-    report(Progress("plan", 0, 0, "reading the sources"))
-    areas = [None if block.area is None else read_area(block.area).geometry for block in spec.imagery]
-    selection = select(spec, instrument, areas)
-    considered = as_planned(release, selection.considered, instrument)
-    plan, gsd = make_plan(spec, instrument, encoder, considered, areas)
-    check_previous(spec, plan.fingerprint)
-    check_growth(spec, selection, plan.fingerprint, plan.units)
+    inputs = read_inputs(spec, encoder=encoder, report=report)
+    selection = inputs.selection
+    considered = as_planned(release, selection.considered, inputs.sensor)
+    plan = inputs.plan(considered)
+    check_growth(inputs, plan.units)
     work = make_work(release, spec, encoder, plan.fingerprint, len(plan.units))
     keep_files(release, plan, considered)
     plan.adopt(release)
     if encoder.patches:
         report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, spec.outputs.dtype)))
-    note = size_note((each.item for each in considered if each.status == "used"), instrument)
+    note = size_note(inputs.used, inputs.sensor)
     if note is not None:
         report(Progress("plan", 0, 0, note))
     release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
     write_sources(release, considered, selection.broken)
-    run = Run.of(plan, work, gsd, report=report, held=held, share=share)
+    run = Run.of(plan, work, inputs.layout.ground_size(plan.units), report=report, held=held, share=share)
     if spec.previous is not None:
         taken = take_over(run.units, work, Release(spec.previous))
         report(Progress("plan", 0, 0, f"{taken} of {len(run.units)} units are as in the version before"))
     return run
-
-
-def make_plan(
-    spec: Spec,
-    instrument: Sensor,
-    encoder: Encoder,
-    considered: list[Considered],
-    areas: list[shapely.Geometry | None],
-) -> tuple[Plan, float]:
-    """The units of a run and the ground size of its pixels, in metres.
-
-    Raises:
-        SourceError: no image gives a whole chip.
-    """
-    chips = spec.chips
-    gsd = None if chips.layout == "scene" else chips.gsd or instrument.gsd
-    fingerprint = fingerprint_of(spec, instrument, encoder, gsd)
-    decided = decided_by(spec, fingerprint)
-    if gsd is None:
-        units = tuple(scene_units(spec, considered, areas, decided))
-        grids = [unit.items[0].grid for unit in units]
-        sizes = [ground_size(grid, grid.height / 2) for grid in grids if grid is not None]
-        return Plan(units, fingerprint, decided), float(np.median(sizes)) if sizes else instrument.gsd
-    units = tuple(utm_units(spec, UtmGrid(chips.size * gsd), considered, areas, decided))
-    if not units:
-        raise SourceError(
-            "imagery",
-            f"holds no whole cell of {chips.size * gsd:g} m",
-            "an area, or images larger than a chip",
-            "Choose a smaller chips.size or chips.gsd, or the scene layout.",
-        )
-    return Plan(units, fingerprint, decided), gsd
 
 
 def _resolved(spec: Spec, fingerprint: Fingerprint) -> dict[str, object]:

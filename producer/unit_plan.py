@@ -1,41 +1,24 @@
-"""What a run will do, fixed before it starts: units of work, and the hash that a resumed run must meet."""
+"""What a run will do, fixed before it starts: its inputs, units of work, and the hash that a resumed run must meet."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import shapely
-
 from clay_publish.errors import ReleaseError, shown
-from clay_publish.producer.encoders import Encoder
-from clay_publish.producer.imagery import warp
-from clay_publish.producer.layouts import scene
-from clay_publish.producer.layouts.utm import Cells
+from clay_publish.geo.area import read_area
+from clay_publish.producer.encoders import Encoder, load_encoder
+from clay_publish.producer.layouts import layout_of
+from clay_publish.producer.layouts.base import Areas, Layout, Unit
 from clay_publish.producer.sources.item import SourceItem
-from clay_publish.release.directory import DataFile, Release
+from clay_publish.producer.sources.selection import Considered, Selection, select
+from clay_publish.progress import Progress, Report
+from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint, canonical_json
 from clay_publish.release.manifest import UNITS, dump_json, libraries
+from clay_publish.release.semver import check_previous
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import Sensor
-from clay_publish.windows import Window
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What one worker reads in one go."""
-
-    id: str
-    items: tuple[SourceItem, ...]
-    """`scene`: one image. `utm`: the candidates of a square and window."""
-    window: Window
-    """Of its chips."""
-    area: shapely.Geometry | None
-    """Only chips whose centre lies in it, OGC:CRS84."""
-    files: tuple[DataFile, ...]
-    """The published files it may add rows to."""
-    cells: Cells | None = None
-    """`utm`: what is asked for."""
+from clay_publish.spec.sensors import Sensor, sensor
 
 
 @dataclass(frozen=True)
@@ -87,19 +70,6 @@ class Plan:
                 yield f"{name}: {shown(theirs)} → {shown(mine)}"
 
 
-def unit_id(items: Iterable[SourceItem], ground: bytes | None, decided: dict[str, Any]) -> str:
-    """Hash of the items, their content, the ground asked for, and all that decides the vectors.
-
-    Not of the release's name and version: the next version takes over units that have not changed.
-    """
-    document = {
-        "items": [[item.id, item.window.token, item.offset, sorted(item.etags.values())] for item in items],
-        "ground": None if ground is None else hashlib.sha256(ground).hexdigest(),
-        "decided": {key: value for key, value in decided.items() if key not in {"name", "version"}},
-    }
-    return hashlib.sha256(canonical_json(document)).hexdigest()[:32]
-
-
 def decided_by(spec: Spec, fingerprint: Fingerprint) -> dict[str, Any]:
     """What, beside the images, decides the rows of a release."""
     return {
@@ -111,8 +81,9 @@ def decided_by(spec: Spec, fingerprint: Fingerprint) -> dict[str, Any]:
     }
 
 
-def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder, gsd: float | None) -> Fingerprint:
+def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder) -> Fingerprint:
     """All that decides the vectors of a run."""
+    layout = layout_of(spec, instrument)
     return Fingerprint(
         encoder=encoder.key,
         encoder_version=encoder.version,
@@ -125,8 +96,8 @@ def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder, gsd: float 
         bands=encoder.bands,
         layout=spec.chips.layout,
         size=spec.chips.size,
-        gsd=gsd,
-        resampling=scene.RESAMPLING if gsd is None else warp.RESAMPLING,
+        gsd=layout.gsd,
+        resampling=layout.resampling,
         nodata="pixels without data in any band are 0, the mean, in all bands after normalisation",
         padding=encoder.padding,
         metadata=encoder.metadata,
@@ -135,12 +106,56 @@ def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder, gsd: float 
     )
 
 
-def chips_of(unit: Unit, size: int) -> int:
-    """Chips that a unit is asked for; 0 where its image's grid is not known before it is read."""
-    if unit.cells is not None:
-        return len(unit.cells.rows)
-    (item,) = unit.items
-    if item.grid is None:
-        return 0
-    chips = scene.SceneChips(item, item.grid, size)
-    return chips.rows * chips.columns
+@dataclass(frozen=True)
+class Inputs:
+    """What a spec leads to before anything is planned: the images, the model, and how the ground is cut."""
+
+    spec: Spec
+    sensor: Sensor
+    encoder: Encoder
+    areas: Areas
+    selection: Selection
+    layout: Layout
+    fingerprint: Fingerprint
+
+    @property
+    def used(self) -> list[SourceItem]:
+        """The images that chips are taken from."""
+        return [each.item for each in self.selection.considered if each.status == "used"]
+
+    @property
+    def gsd(self) -> float:
+        """Metres a pixel; of a layout that keeps the pixels of the images, the sensor's."""
+        return self.layout.gsd or self.sensor.gsd
+
+    def plan(self, considered: Sequence[Considered]) -> Plan:
+        """The units of a run.
+
+        Raises:
+            SourceError: no image gives a whole chip.
+        """
+        decided = decided_by(self.spec, self.fingerprint)
+        return Plan(self.layout.units(considered, self.areas, decided), self.fingerprint, decided)
+
+
+def read_inputs(spec: Spec, *, encoder: Encoder | None = None, report: Report) -> Inputs:
+    """Read the sources and load the model; no pixel is read.
+
+    Args:
+        spec: the release spec.
+        encoder: one that is loaded already; default: the one the spec names.
+        report: who is told.
+
+    Raises:
+        SpecError, SourceError, LicenseError, EncoderError: the spec cannot be followed.
+        ReleaseError: the release that the spec names as the one before cannot be read.
+    """
+    instrument = sensor(spec.sensor)
+    encoder = encoder or load_encoder(spec, instrument)
+    areas = [None if block.area is None else read_area(block.area) for block in spec.imagery]
+    report(Progress("plan", 0, 0, "reading the sources"))
+    layout, grounds = layout_of(spec, instrument), [None if area is None else area.geometry for area in areas]
+    selection = select(spec, instrument, grounds, by_window=layout.by_window)
+    fingerprint = fingerprint_of(spec, instrument, encoder)
+    check_previous(spec, fingerprint)
+    return Inputs(spec, instrument, encoder, areas, selection, layout, fingerprint)

@@ -1,4 +1,4 @@
-"""What all tests share: real data, and one release made by the program itself."""
+"""What all tests share: real data, a checkpoint, and one release made by the program itself."""
 
 import os
 import shutil
@@ -7,15 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from program import run_forked, run_script
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from .golden import write_checkpoint
 
-_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+# Programs that tests start must import the installed package (or the linked tree on PYTHONPATH), never the folder
+# `clay_publish/` of the checkout they happen to be started in: the stages are not below it.
+os.environ["PYTHONSAFEPATH"] = "1"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+_DATA = Path(__file__).resolve().parent / "data"
+_LARGER = _DATA.parents[2] / "shared" / "data"
 
 # Schemas of STAC extensions come from the test data or from nowhere, never from the network.
-_FOLDER = Path(os.environ.get("CLAY_PUBLISH_TEST_DATA", _DATA)) / "schemas"
-os.environ.setdefault("CLAY_PUBLISH_SCHEMAS", str(_FOLDER))
+os.environ.setdefault("CLAY_PUBLISH_SCHEMAS", str(_DATA / "schemas"))
 
 # Tests run side by side; threads that wait for each other by spinning would cost more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,11 +31,42 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of the real test data beside the checkout, or where CLAY_PUBLISH_TEST_DATA says."""
-    folder = Path(os.environ.get("CLAY_PUBLISH_TEST_DATA", _DATA))
+    """Folder of the real test data. Its README.md says what is there and where it comes from."""
+    return _DATA
+
+
+@pytest.fixture(scope="session")
+def larger_data() -> Path:
+    """The uncropped images, where CLAY_PUBLISH_DATA says or beside the checkout. For slow tests alone."""
+    folder = Path(os.environ.get("CLAY_PUBLISH_DATA", _LARGER))
     if not (folder / "MANIFEST.md").is_file():
-        pytest.skip(f"no test data in {folder}; CLAY_PUBLISH_TEST_DATA names another place")
+        pytest.skip(f"needs the uncropped images, and {folder} has none; CLAY_PUBLISH_DATA can name their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once(name, build)`: a folder that the first process of the test run to ask for it builds, and all read."""
+    home = tmp_path_factory.getbasetemp()
+    home = home.parent if "PYTEST_XDIST_WORKER" in os.environ else home
+
+    def get(name: str, build: Callable[[Path], object]) -> Path:
+        folder, done = home / name, home / f"{name}.done"
+        with FileLock(home / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that ended before it was done
+                folder.mkdir()
+                build(folder)
+                done.touch()
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def golden_checkpoint(once: Once) -> Path:
+    """A small Clay checkpoint in the real key layout, and its weights are those of the golden vectors."""
+    return once("golden", lambda folder: write_checkpoint(folder / "clay_golden.ckpt")) / "clay_golden.ckpt"
 
 
 @pytest.fixture(scope="session")
@@ -47,13 +86,15 @@ def run() -> Run:
 
 
 @pytest.fixture(scope="session")
-def sample_release(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
+def sample_release(once: Once, run: Run) -> Path:
     """A complete release of the bundled sample. Read only: `release_copy` may be changed."""
-    folder = tmp_path_factory.mktemp("sample")
-    run("sample", folder / "first", cwd=folder)
-    run("produce", folder / "first" / "release.yaml", "--out", folder / "release", cwd=folder)
-    run("catalog", folder / "release", cwd=folder)
-    return folder / "release"
+
+    def build(folder: Path) -> None:
+        run("sample", folder / "first", cwd=folder)
+        run("produce", folder / "first" / "release.yaml", "--out", folder / "release", cwd=folder)
+        run("catalog", folder / "release", cwd=folder)
+
+    return once("sample", build) / "release"
 
 
 @pytest.fixture

@@ -85,8 +85,9 @@ def test_init_writes_a_spec_that_is_one_and_overwrites_nothing(tmp_path: Path, r
     assert {f"{key}:" for key in Spec.model_fields} <= set(text.split())
     (tmp_path / "release.yaml").write_text(text.replace("size: 128", "size: 12O"))
     made = run("produce", "--out", "out", cwd=tmp_path, code=2)
-    assert "release.yaml: chips.size: found '12O'" in made.stderr
-    assert "is there already, with other content" in run("init", cwd=tmp_path, code=2).stderr
+    line = text.splitlines().index(next(row for row in text.splitlines() if row.startswith("  size: 128"))) + 1
+    assert f"release.yaml:{line}: chips.size: found '12O' (expected a whole number)." in made.stderr
+    assert "exists with other content" in run("init", cwd=tmp_path, code=2).stderr
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_init_writes_a_spec_that_is_one_and_overwrites_nothing(tmp_path: Path, r
     [
         ("chips", {"sice": 64}, "chips.sice: is an unknown key. Did you mean 'size'?"),
         ("chips", {"size": 4}, "chips.size: found 4"),
-        ("imagery", {"stac": "nothing.json", "sensor": "sentinel-2-l2a"}, "nothing.json does not exist"),
+        ("imagery", {"stac": "nothing.json", "sensor": "sentinel-2-l2a"}, "nothing.json not found"),
         ("imagery", {"stac": "imagery/item.json", "sensor": "sentinel-2-l2b"}, "sentinel-2-l2a"),
         ("model", {"encoder": "clai"}, "clay"),
     ],
@@ -120,7 +121,7 @@ def test_a_sample_that_was_edited_is_not_overwritten(tmp_path: Path, run: Run) -
     run("sample", "s", cwd=tmp_path)
     run("sample", "s", cwd=tmp_path)
     (tmp_path / "s" / "release.yaml").write_text("name: mine\n")
-    assert "is there already, with other content" in run("sample", "s", cwd=tmp_path, code=2).stderr
+    assert "exists with other content" in run("sample", "s", cwd=tmp_path, code=2).stderr
     assert (tmp_path / "s" / "release.yaml").read_text() == "name: mine\n"
 
 

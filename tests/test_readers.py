@@ -127,15 +127,30 @@ def test_the_same_spec_gives_the_same_bytes(sample_release: Path, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("item", "expected"),
-    [("s2_l1c_T18SVG_20160112/item.json", 64), ("s2_l2a_mini_29RKH_20200219/item.json", None)],
+    [("s2_l1c_T18SVG_20160112/item.json", 16), ("s2_l2a_mini_29RKH_20200219/item.json", None)],
 )
 def test_real_items_need_a_spec_of_under_ten_lines(
     shared_data: Path, tmp_path: Path, run: Run, item: str, expected: int | None
 ) -> None:
-    lines = ["name: real", "imagery:", f"  stac: {shared_data / item}", "  sensor: sentinel-2-l2a"]
+    _release_of(shared_data / item, expected, tmp_path, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [("s2_l1c_T18SVG_20160112/item.json", 64), ("s2_l2a_mini_29RKH_20200219/item.json", None)],
+)
+def test_so_do_the_uncropped_scenes(
+    larger_data: Path, tmp_path: Path, run: Run, item: str, expected: int | None
+) -> None:
+    _release_of(larger_data / item, expected, tmp_path, run)
+
+
+def _release_of(item: Path, expected: int | None, folder: Path, run: Run) -> None:
+    lines = ["name: real", "imagery:", f"  stac: {item}", "  sensor: sentinel-2-l2a"]
     lines += ["chips:", "  layout: scene", f"  size: {128 if expected else 64}"]
-    (tmp_path / "release.yaml").write_text("\n".join(lines))
-    made = run("run", cwd=tmp_path)
+    (folder / "release.yaml").write_text("\n".join(lines))
+    made = run("run", cwd=folder)
     assert made.stdout.rstrip().endswith("valid")
-    table = rows(tmp_path / "real" / "1.0.0")
+    table = rows(folder / "real" / "1.0.0")
     assert table.num_rows == (expected or table.num_rows) > 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import shapely
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -15,11 +16,12 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, UnidentifiedImageError
 
 from clay_publish.cards.figures import maps
-from clay_publish.cards.figures.maps import EMBEDDED, WIDTH, Frame, draw_chips, draw_polygons, map_figure, png
+from clay_publish.cards.figures.maps import EMBEDDED, draw_chips
 from clay_publish.cards.figures.sample import ChipPositions, Floats, GapPolygon, Sample, vectors
 from clay_publish.cards.formats import percent
 from clay_publish.cards.release_facts import CardFacts
 from clay_publish.errors import ReleaseError
+from clay_publish.geo.maps import WIDTH, Frame, draw_polygons, map_figure, png, sites_of, whole_box
 from clay_publish.release.directory import Release
 
 ROWS, COLUMNS = 4, 6
@@ -106,14 +108,20 @@ def _picture(release: Release, data: bytes) -> Image.Image:
 
 
 def coverage_map(facts: CardFacts, ground: ChipPositions, gaps: list[GapPolygon]) -> bytes:
-    """Embedded chips, and the missing ground by reason."""
-    frame = Frame.around(facts.bbox)
+    """All expected ground: embedded chips, and the missing ground by reason."""
+    corners = [shapely.get_coordinates(gap.geometry) for gap in gaps]
+    west, south, east, north = facts.bbox
+    lon = np.concatenate([[west, east], ground.lon, *(xy[:, 0] for xy in corners)])
+    lat = np.concatenate([[south, north], ground.lat, *(xy[:, 1] for xy in corners)])
+    frame = Frame.around(whole_box(lon, lat))
+    sites = sites_of(frame, lon[2:], lat[2:], facts.ground)
     reasons = {reason: n for reason, n in facts.coverage.missing.items() if n}
-    figure, axes = map_figure(frame, below=0.3 * (1 + len(reasons) // 3))
-    for gap in gaps:
-        fill = maps.REASONS.get(gap.reason, maps.UNKNOWN)
-        draw_polygons(axes, frame, np.array([gap.geometry], dtype=object), fill.colour, fill.hatch)
-    draw_chips(axes, frame, ground, facts.ground, maps.EMBEDDED)
+    figure, panels = map_figure(frame, below=0.3 * (1 + len(reasons) // 3), sites=sites)
+    for axes, part in panels:
+        for gap in gaps:
+            fill = maps.REASONS.get(gap.reason, maps.UNKNOWN)
+            draw_polygons(axes, part, np.array([gap.geometry], dtype=object), fill.colour, fill.hatch)
+        draw_chips(axes, part, ground, facts.ground, maps.EMBEDDED)
     handles = [Patch(facecolor=maps.EMBEDDED, label=f"embedded: {facts.coverage.embedded:,}")]
     for reason, number in reasons.items():
         fill = maps.REASONS.get(reason, maps.UNKNOWN)
@@ -173,14 +181,17 @@ def loss_map(facts: CardFacts, sample: Sample) -> bytes | None:
     if not len(known):
         return None
     frame = Frame.around(facts.bbox)
-    figure, axes = map_figure(frame, below=0.55)
+    figure, panels = map_figure(
+        frame, below=0.55, sites=sites_of(frame, sample.ground.lon, sample.ground.lat, facts.ground)
+    )
     low, high = np.percentile(sample.loss[known], [2, 98])
     scale = ScalarMappable(Normalize(low, max(high, low + 1e-9)), "cividis")
     geometry = sample.ground.geometry
     ground = ChipPositions(
         geometry[known] if len(geometry) else geometry, sample.ground.lon[known], sample.ground.lat[known]
     )
-    draw_chips(axes, frame, ground, facts.ground, scale.to_rgba(sample.loss[known]))
+    for axes, part in panels:
+        draw_chips(axes, part, ground, facts.ground, scale.to_rgba(sample.loss[known]))
     height = figure.get_figheight()
     bar = figure.colorbar(
         scale, cax=figure.add_axes((0.3, 0.34 / height, 0.45, 0.14 / height)), orientation="horizontal", extend="both"
@@ -188,6 +199,13 @@ def loss_map(facts: CardFacts, sample: Sample) -> bytes | None:
     bar.set_label("reconstruction loss", fontsize=8, labelpad=1)
     bar.ax.tick_params(labelsize=8, pad=1)
     return png(figure)
+
+
+def _chip_maps(facts: CardFacts, sample: Sample) -> tuple[Figure, list[tuple[Axes, Frame]]]:
+    """Maps of the embedded chips, with room for a legend."""
+    frame = Frame.around(facts.bbox)
+    sites = sites_of(frame, sample.ground.lon, sample.ground.lat, facts.ground)
+    return map_figure(frame, below=0.55, sites=sites)
 
 
 def _chart(height: float) -> Figure:
@@ -214,9 +232,12 @@ def _histogram(axes: Axes, values: Floats, label: str) -> None:
 def components_map(facts: CardFacts, sample: Sample) -> bytes:
     """The first three principal components as colour on the map."""
     frame = Frame.around(facts.bbox)
-    figure, axes = map_figure(frame, below=0.55)
-    shares = maps.stretched(sample.scores)
-    draw_chips(axes, frame, sample.ground, facts.ground, maps.component_colours(shares))
+    figure, panels = map_figure(
+        frame, below=0.55, sites=sites_of(frame, sample.ground.lon, sample.ground.lat, facts.ground)
+    )
+    colors = maps.component_colours(maps.stretched(sample.scores))
+    for axes, part in panels:
+        draw_chips(axes, part, sample.ground, facts.ground, colors)
     for place in range(3):
         explained = f"component {place + 1}: {sample.components.explained[place]:.0%} of the variance"
         _ramp(figure, place, explained)

@@ -110,7 +110,8 @@ def _references(facts: CardFacts) -> list[dict[str, Any]]:
             {
                 "type": "data",
                 "title": one_line(f"Imagery: {title}"),
-                "authors": [{"name": attribution or f"The providers of {facts.spec.sensor}"}],
+                "authors": [{"name": f"The providers of {title}"}],
+                **({"notes": attribution} if attribution else {}),
             }
         )
     return found

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from clay_publish.cli import describe, plan, publish, run, search, validate
+from clay_publish.cli import describe, plan, publish, run, search, spec, validate
 from clay_publish.errors import ClayPublishError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,  # an error that nobody expected keeps its whole traceback
+    pretty_exceptions_enable=False,  # an unexpected error keeps its whole traceback
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Turn satellite images into a published, versioned, searchable dataset of embeddings.",
 )
 
@@ -34,23 +34,29 @@ def _root(
     pass
 
 
-app.command()(run.sample)
-app.command()(run.init)
-app.command()(plan.plan)
-app.command()(run.run)
-app.command()(run.produce)
-app.command()(describe.catalog)
-app.command()(describe.card)
-app.command()(describe.diff)
-app.command()(validate.validate)
-app.command()(validate.rules)
-app.command()(publish.publish)
-app.command()(publish.mirror)
-app.command()(publish.versions)
-app.command()(publish.yank)
-app.command()(search.search)
-app.command()(search.sample_points)
-app.command()(search.serve)
+_MAKE, _INSPECT, _PUBLISH, _USE = "Make a release", "Inspect", "Publish", "Use a release"
+
+for _group, _command, _example in (
+    (_MAKE, spec.sample, "clay-publish sample my-first-release"),
+    (_MAKE, spec.init, "clay-publish init release.yaml --sensor sentinel-2-l2a --bbox -75.72,37.62,-75.54,37.77"),
+    (_MAKE, spec.schema, "clay-publish schema > release.schema.json"),
+    (_MAKE, plan.plan, "clay-publish plan release.yaml --calibrate 200"),
+    (_MAKE, run.run, "clay-publish run release.yaml --set chips.size=256"),
+    (_MAKE, run.produce, "clay-publish produce release.yaml --unit 3/16"),
+    (_MAKE, describe.catalog, "clay-publish catalog my-release/1.0.0"),
+    (_MAKE, describe.card, "clay-publish card my-release/1.1.0 --previous my-release/1.0.0"),
+    (_INSPECT, validate.validate, "clay-publish validate https://data.source.coop/ACCOUNT/PRODUCT/1.0.0"),
+    (_INSPECT, validate.rules, "clay-publish rules --json"),
+    (_INSPECT, describe.diff, "clay-publish diff my-release/1.0.0 my-release/1.1.0"),
+    (_PUBLISH, publish.publish, "clay-publish publish my-release/1.0.0 --to source.coop --dry-run"),
+    (_PUBLISH, publish.mirror, "clay-publish mirror https://data.source.coop/ACCOUNT/PRODUCT/1.0.0 --to huggingface"),
+    (_PUBLISH, publish.versions, "clay-publish versions https://data.source.coop/ACCOUNT/PRODUCT"),
+    (_PUBLISH, publish.yank, "clay-publish yank s3://BUCKET/my-release 1.0.0 --reason 'wrong offset'"),
+    (_USE, search.search, "clay-publish search my-release/1.0.0 --bbox -75.7,37.6,-75.6,37.7 --out chips.parquet"),
+    (_USE, search.sample_points, "clay-publish sample-points my-release/1.0.0 stations.csv --out joined.parquet"),
+    (_USE, search.serve, "clay-publish serve my-release/1.0.0"),
+):
+    app.command(rich_help_panel=_group, epilog=f"Example: {_example}")(_command)
 
 
 def main() -> None:

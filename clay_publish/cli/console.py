@@ -21,6 +21,12 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 Where = Annotated[str, typer.Argument(metavar="RELEASE", help="Directory or address of a release.")]
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec: release.yaml.")]
+SetKey = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key of the spec, such as chips.size=256; may be repeated."
+    ),
+]
 Out = Annotated[
     str | None,
     typer.Option(

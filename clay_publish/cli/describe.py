@@ -19,7 +19,7 @@ def diff(
     ] = 1e-3,
     json: Json = False,
 ) -> None:
-    """Tell what changed between two versions of a release, and which step of the version number it asks for."""
+    """Compare two versions of a release, and state which step of the version number the difference requires."""
     from clay_publish.cards.diff import compare
     from clay_publish.cli.console import Screen
     from clay_publish.release.directory import Release
@@ -28,7 +28,9 @@ def diff(
     found = compare(Release(old), Release(new), tolerance)
     enough = Version.parse(found.old).smallest_after(found.step)
     lines = [f"{found.old} → {found.new}", *(f"  {line}" for line in found.lines())]
-    lines.append(f"A {found.step} step: {found.because}. At least {enough}.")
+    if not found.identical:
+        lines += [f"A {found.step} step: {found.because}. At least {enough}.", "", "In the spec of the newer version:"]
+        lines += [f"version: {enough}", f"previous: {old}"]
     screen = Screen(quiet=True, as_json=json)
     screen.result("\n".join(lines), {**found.model_dump(mode="json"), "at_least": str(enough)})
 

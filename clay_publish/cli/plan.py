@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clay_publish.cli.console import Json, Out, Quiet, Screen, SpecFile
+from clay_publish.cli.console import Json, Out, Quiet, Screen, SetKey, SpecFile
 
 if TYPE_CHECKING:
     from clay_publish.producer.planning.estimate import Estimate
@@ -19,6 +19,7 @@ Calibrate = Annotated[
 def plan(
     spec: SpecFile = Path("release.yaml"),
     out: Out = None,
+    overrides: SetKey = None,
     calibrate: Calibrate = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -28,7 +29,7 @@ def plan(
     from clay_publish.release.directory import Release
     from clay_publish.spec.load import load_spec
 
-    screen, asked = Screen(quiet=quiet, as_json=json), load_spec(spec)
+    screen, asked = Screen(quiet=quiet, as_json=json), load_spec(spec, overrides or ())
     require_extra("produce", "Planning")
     from clay_publish.producer.plan_run import plan as make
 

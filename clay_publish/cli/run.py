@@ -2,16 +2,15 @@
 
 import time
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from clay_publish.cli.console import Engine, EngineName, Json, Out, Quiet, Screen, SpecFile, Unit, Workers
+from clay_publish.cli.console import Engine, EngineName, Json, Out, Quiet, Screen, SetKey, SpecFile, Unit, Workers
 from clay_publish.cli.describe import describe
 from clay_publish.cli.validate import judge
-from clay_publish.errors import SpecError, StoreError
+from clay_publish.errors import SpecError
 
 if TYPE_CHECKING:
     from clay_publish.producer.produce_share import ShareDone
@@ -21,40 +20,6 @@ if TYPE_CHECKING:
     from clay_publish.spec.models import Spec
 
 
-def sample(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put it.")] = Path("my-first-release"),
-    json: Json = False,
-) -> None:
-    """Write a spec of a few lines and the real scene it uses."""
-    with as_file(files("clay_publish") / "sample") as bundled:
-        for source in sorted(p for p in bundled.rglob("*") if p.is_file()):
-            _put(directory / source.relative_to(bundled), source.read_bytes())
-    spec = directory / "release.yaml"
-    Screen(quiet=False, as_json=json).result(f"{spec}: now `clay-publish run {spec}`", {"spec": str(spec)})
-
-
-def init(
-    path: Annotated[Path, typer.Argument(metavar="SPEC", help="The file to write.")] = Path("release.yaml"),
-    json: Json = False,
-) -> None:
-    """Write a spec with every key and what it means."""
-    _put(path, (files("clay_publish.spec") / "template.yaml").read_bytes())
-    Screen(quiet=False, as_json=json).result(f"{path}: fill it in, then `clay-publish run {path}`", {"spec": str(path)})
-
-
-def _put(path: Path, data: bytes) -> None:
-    """Write a file that is not there; one that is there must be the same."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
-            file.write(data)
-    except FileExistsError as error:
-        if not path.is_file() or path.read_bytes() != data:
-            raise StoreError(str(path), "is there already, with other content", fix="Move it away first.") from error
-    except OSError as error:
-        raise StoreError(str(path), f"cannot be written ({error.strerror})") from error
-
-
 _DAMAGE = ("unreadable", "source_changed", "failed")
 """Reasons that are no property of the ground or the sky."""
 
@@ -62,6 +27,7 @@ _DAMAGE = ("unreadable", "source_changed", "failed")
 def run(
     spec: SpecFile = Path("release.yaml"),
     out: Out = None,
+    overrides: SetKey = None,
     engine: EngineName = None,
     workers: Workers = None,
     unit: Unit = None,
@@ -73,7 +39,7 @@ def run(
 
     screen, begun = Screen(quiet=quiet, as_json=json), time.monotonic()
     with screen.progress() as report:
-        asked = _asked(spec, out, engine, workers)
+        asked = _asked(spec, overrides, out, engine, workers)
         release, record = asked.release, _embed(asked, unit, report)
         if not isinstance(record, RunRecord):
             _say_share(screen, release, record)
@@ -94,6 +60,7 @@ def run(
 def produce(
     spec: SpecFile = Path("release.yaml"),
     out: Out = None,
+    overrides: SetKey = None,
     engine: EngineName = None,
     workers: Workers = None,
     unit: Unit = None,
@@ -105,7 +72,7 @@ def produce(
 
     screen = Screen(quiet=quiet, as_json=json)
     with screen.progress() as report:
-        asked = _asked(spec, out, engine, workers)
+        asked = _asked(spec, overrides, out, engine, workers)
         record = _embed(asked, unit, report)
     if not isinstance(record, RunRecord):
         _say_share(screen, asked.release, record)
@@ -149,11 +116,13 @@ class _Asked:
     release: "Release"
 
 
-def _asked(path: Path, out: str | None, engine: Engine | None, workers: int | None) -> _Asked:
+def _asked(
+    path: Path, overrides: list[str] | None, out: str | None, engine: Engine | None, workers: int | None
+) -> _Asked:
     from clay_publish.release.directory import Release
     from clay_publish.spec.load import load_spec
 
-    spec = load_spec(path)
+    spec = load_spec(path, overrides or ())
     said = {"engine": engine, "workers": workers}
     means = spec.run.model_copy(update={key: value for key, value in said.items() if value is not None})
     if workers is not None and means.engine == "local":

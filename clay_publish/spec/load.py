@@ -1,8 +1,10 @@
-"""Reading `release.yaml`: paths resolved, an area file inlined, and what is wrong said in one sentence."""
+"""Read `release.yaml`: resolve its paths, inline an area file, and list every error with its line."""
 
+import copy
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,27 +21,54 @@ _MAX_SPEC = 10_000_000
 """Bytes; an area inlined as GeoJSON may be large, a bomb is larger."""
 
 
-def load_spec(path: str | Path) -> Spec:
+Place = tuple[int | str, ...]
+"""Keys and positions that lead to a value."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML mapping, and where its keys are."""
+
+    values: dict[str, Any]
+    lines: Mapping[Place, int] = field(default_factory=dict)
+    """Place of a key or list entry → line, from 1."""
+
+    def line(self, place: Place) -> int | None:
+        """Line of a key, or of the nearest key around it; None where the document was not read from a file."""
+        for length in range(len(place), 0, -1):
+            if place[:length] in self.lines:
+                return self.lines[place[:length]]
+        return None
+
+
+def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """Read and check a spec. Relative paths in it are resolved against its folder, an area file is inlined.
 
+    Args:
+        path: the YAML file.
+        overrides: `key=value` with dotted keys, such as `chips.size=256`; the value is YAML.
+
     Raises:
-        SpecError: missing, no YAML, an unknown key (the nearest known one is named), a wrong value, a missing file.
+        SpecError: missing, not YAML, unknown keys (the nearest known ones are named), wrong values, missing files. All
+            errors of keys and values are listed at once, with their lines.
     """
     path = Path(path)
     document = read_yaml(path)
-    return resolve_spec(document, where=str(path), folder=path.resolve().parent)
+    for override in overrides:
+        document = _overridden(document, override)
+    return resolve_spec(document.values, where=str(path), folder=path.resolve().parent, document=document)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> Document:
     """Read a YAML mapping.
 
     Raises:
-        SpecError: missing, too large, no YAML, or not a mapping.
+        SpecError: missing, too large, not YAML, not a mapping, or a key that occurs twice.
     """
     try:
         size = path.stat().st_size
         if size > _MAX_SPEC:
-            raise SpecError(str(path), f"has {size} bytes", f"at most {_MAX_SPEC}")
+            raise SpecError(str(path), f"has {size:,} bytes", f"at most {_MAX_SPEC:,}")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(
@@ -50,25 +79,83 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ) from error
     except UnicodeDecodeError as error:
         raise SpecError(str(path), f"is not UTF-8 (byte {error.start})", "a YAML text") from error
+    loader = yaml.SafeLoader(text)
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise SpecError(str(path), f"is no YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(document, dict):
-        raise SpecError(str(path), f"holds {type(document).__name__}", "keys and values such as `name: my-release`")
-    return document
+        node = loader.get_single_node()
+        values = loader.construct_document(node) if node is not None else None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise SpecError(str(path), f"is not YAML ({' '.join(str(error).split())})") from error
+    finally:
+        loader.dispose()
+    if not isinstance(values, dict):
+        raise SpecError(str(path), f"holds {type(values).__name__}", "keys and values such as `name: my-release`")
+    assert node is not None
+    return Document(values, dict(_lines(node, (), str(path), set())))
 
 
-def resolve_spec(document: Mapping[str, Any], *, where: str, folder: Path) -> Spec:
-    """Check a spec that was read already.
+def _lines(node: yaml.Node, place: Place, where: str, seen: set[int]) -> Iterator[tuple[Place, int]]:
+    """The line of every key and list entry. A node that aliases repeat is walked once."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        first: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            name = str(key.value)
+            if name in first and key.tag != "tag:yaml.org,2002:merge":
+                raise SpecError(
+                    f"{where}:{line}: {_key((*place, name))}", f"is a duplicate key (first on line {first[name]})"
+                )
+            first[name] = line
+            yield (*place, name), line
+            yield from _lines(value, (*place, name), where, seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield (*place, number), value.start_mark.line + 1
+            yield from _lines(value, (*place, number), where, seen)
+
+
+def _overridden(document: Document, override: str) -> Document:
+    """The document with one value replaced, as `--set` asks for."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise SpecError(f"--set {override}", "is not an assignment", "key=value such as chips.size=256")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"--set {override}", "has a value that is not YAML") from error
+    *path, last = (int(part) if part.isdigit() else part for part in key.split("."))
+    values = copy.deepcopy(document.values)
+    holder: Any = values
+    for part, following in zip(path, [*path[1:], last], strict=True):
+        if isinstance(holder, dict) and isinstance(part, str):
+            holder = holder.setdefault(part, {})
+        elif isinstance(holder, list) and isinstance(part, int) and part < len(holder):
+            holder = holder[part]
+        else:
+            holder = None
+        if isinstance(holder, list) and len(holder) == 1 and isinstance(following, str):
+            holder = holder[0]  # `imagery.sensor`, where the list has one block
+    fits = (
+        isinstance(last, str) if isinstance(holder, dict) else isinstance(holder, list) and last in range(len(holder))
+    )
+    if not fits:
+        raise SpecError(f"--set {override}", f"{key} is not a key of the spec", "dotted keys such as chips.size")
+    holder[last] = value
+    return Document(values, document.lines)
+
+
+def resolve_spec(values: Mapping[str, Any], *, where: str, folder: Path, document: Document | None = None) -> Spec:
+    """Check a spec that was read already; `document` knows the lines of its keys.
 
     Raises:
         SpecError: as `load_spec`.
     """
     try:
-        spec = Spec.model_validate(document)
+        spec = Spec.model_validate(values)
     except ValidationError as error:
-        raise _explain(error, where) from error
+        raise _explain(error, where, document or Document(dict(values))) from error
     blocks = [_resolve_imagery(block, f"{where}: imagery", folder) for block in spec.imagery]
     model = spec.model.model_copy(update={"weights": _local(spec.model.weights, folder)})
     resolved = {"imagery": blocks, "model": model, "previous": _local(spec.previous, folder)}
@@ -80,7 +167,7 @@ def _resolve_imagery(block: Imagery, where: str, folder: Path) -> Imagery:
     for source in block.stac:
         resolved = _local(source, folder) or source
         if not is_url(resolved) and not Path(resolved).exists():
-            raise SpecError(f"{where}.stac", f"{resolved} does not exist", "a file or address of STAC items")
+            raise SpecError(f"{where}.stac", f"{resolved} not found", "a file or address of STAC items")
         sources.append(resolved)
     return block.model_copy(
         update={
@@ -103,7 +190,7 @@ def _excluded(entry: str, where: str, folder: Path) -> list[str]:
         return [entry]
     path = folder / entry
     if not path.is_file():
-        raise SpecError(where, f"{path} does not exist", "item ids, or a file with one a line")
+        raise SpecError(where, f"{path} not found", "item ids, or a file with one a line")
     lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line]
 
@@ -114,11 +201,11 @@ def _inline_area(area: Any, where: str, folder: Path) -> Any:
     if isinstance(area, str):
         path = folder / area
         if not path.is_file():
-            raise SpecError(where, f"{path} does not exist", "`land`, a bbox, a GeoJSON file, or GeoJSON")
+            raise SpecError(where, f"{path} not found", "`land`, a bbox, a GeoJSON file, or GeoJSON")
         try:
             area = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
-            raise SpecError(where, f"{path} is no GeoJSON ({error})") from error
+            raise SpecError(where, f"{path} is not GeoJSON ({error})") from error
     return json.loads(shapely.to_geojson(parse_area(area, where)))
 
 
@@ -127,22 +214,81 @@ def dump_spec(document: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=110)
 
 
-def _explain(error: ValidationError, where: str) -> SpecError:
-    """Say one thing that is wrong, a misspelt key first: it explains a missing one. A second run says the next."""
+def _explain(error: ValidationError, where: str, document: Document) -> SpecError:
+    """One error that lists everything that is wrong, in the order of the lines."""
     errors = error.errors(include_url=False)
-    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
-    key = ".".join(str(part) for part in first["loc"] if not _is_branch(part)) or "the spec"
-    place = f"{where}: {key}"
-    more = f" ({error.error_count() - 1} more after this one.)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        known = _keys_beside(first["loc"])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
-        return SpecError(place, "is an unknown key", fix=hint + more)
-    if first["type"] == "missing":
-        return SpecError(place, "is missing", fix="Add it." + more)
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return SpecError(place, f"found {shown(first['input'])}", _lower(message).removeprefix("expected "), more.strip())
+    unknown = [each for each in errors if each["type"] == "extra_forbidden"]
+    meant = {(each["loc"][:-1], near) for each in unknown if (near := _nearest(each["loc"]))}
+    told: list[tuple[int, str, SpecError]] = []
+    for each in errors:
+        place = _as_written(each["loc"], document.values)
+        if each["type"] == "missing" and (each["loc"][:-1], each["loc"][-1]) in meant:
+            continue  # the misspelled key explains it
+        line = document.line(place)
+        key = _key(place) or "the spec"
+        told.append((line or 0, key, _described(each, f"{where}:{line}: {key}" if line else f"{where}: {key}")))
+    told = list({(line, key): (line, key, made) for line, key, made in reversed(told)}.values())
+    faults = [made for _, _, made in sorted(told, key=lambda row: row[:2])]
+    if len(faults) == 1:
+        return faults[0]
+    listed = "\n".join(f"  {fault}" for fault in faults)
+    return SpecError(where, f"has {len(faults)} errors", fix=f"\n{listed}")
+
+
+def _described(each: Mapping[str, Any], place: str) -> SpecError:
+    if each["type"] == "extra_forbidden":
+        near = _nearest(each["loc"])
+        hint = f"Did you mean {near!r}?" if near else f"Known keys: {', '.join(_keys_beside(each['loc']))}."
+        return SpecError(place, "is an unknown key", fix=hint)
+    if each["type"] == "missing":
+        return SpecError(place, "is missing", fix="Add it.")
+    told = _EXPECTED.get(each["type"])
+    if told is None:
+        message = str(each["msg"]).removeprefix("Value error, ")
+        return SpecError(place, f"found {shown(each['input'])}", _lower(message).removeprefix("expected "))
+    return SpecError(place, f"found {shown(each['input'])}", told.format(**each.get("ctx", {})))
+
+
+_EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "keys and values",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "less_than_equal": "a number of at most {le:g}",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "model_type": "keys and values",
+    "string_pattern_mismatch": "text of the form {pattern}",
+    "string_too_long": "at most {max_length:,} characters",
+    "string_type": "text",
+    "too_long": "at most {max_length} entries",
+    "too_short": "at least {min_length} entries",
+}
+"""Kind of pydantic's error → what is valid; other kinds are our own validators, which say it themselves."""
+
+
+def _nearest(loc: Place) -> str | None:
+    near = difflib.get_close_matches(str(loc[-1]), _keys_beside(loc), n=1, cutoff=0.5)
+    return near[0] if near else None
+
+
+def _as_written(loc: Place, values: Mapping[str, Any]) -> Place:
+    """The place of an error in the document, without the branches of unions and lists that pydantic made."""
+    place = tuple(part for part in loc if not _is_branch(part))
+    if place[:2] == ("imagery", 0) and isinstance(values.get("imagery"), dict):
+        place = ("imagery", *place[2:])
+    return place
+
+
+def _key(place: Place) -> str:
+    """`imagery.windows[0]`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
 
 
 def _is_branch(part: int | str) -> bool:

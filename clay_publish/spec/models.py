@@ -1,10 +1,13 @@
 """The release spec (`release.yaml`): one validated model, unknown keys refused."""
 
+import difflib
+import functools
 import itertools
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from license_expression import get_spdx_licensing
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,6 +21,8 @@ from clay_publish.storage.store import is_url, without_secrets
 from clay_publish.windows import Window
 
 _SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
+_LICENSE_REF = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
+_ORCID = r"^(https://orcid\.org/)?\d{4}-\d{4}-\d{4}-\d{3}[\dX]$"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,94}[a-z0-9])?")
 
 
@@ -35,6 +40,31 @@ def _check_window(text: str) -> str:
     return str(Window.parse(text))
 
 
+def _check_orcid(text: str) -> str:
+    """An ORCID iD with a correct check digit (ISO 7064, MOD 11-2)."""
+    digits = text.removeprefix("https://orcid.org/").replace("-", "")
+    total = functools.reduce(lambda sum_so_far, digit: (sum_so_far + int(digit)) * 2, digits[:-1], 0)
+    check = "0123456789X"[(12 - total % 11) % 11]
+    if check != digits[-1]:
+        msg = f"expected an ORCID iD whose last character is its check digit ({check} after {digits[:-1]})"
+        raise ValueError(msg)
+    return text
+
+
+def _check_license(text: str) -> str:
+    """An identifier of the SPDX license list, or `LicenseRef-…` for own terms."""
+    if _LICENSE_REF.fullmatch(text):
+        return text
+    known = get_spdx_licensing().known_symbols
+    if text in known and not text.startswith("LicenseRef-"):
+        return text
+    alike = {key.lower(): key for key in known if not key.startswith("LicenseRef-")}
+    near = difflib.get_close_matches(text.lower(), alike, n=1, cutoff=0.6)
+    hint = f"Did you mean {alike[near[0]]}? " if near else ""
+    msg = f"expected an identifier of the SPDX license list, or LicenseRef-NAME for own terms. {hint}".strip()
+    raise ValueError(msg)
+
+
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
@@ -47,7 +77,12 @@ class Creator(_SpecBlock):
     """A person or organisation that made the release."""
 
     name: str
-    orcid: Annotated[str | None, Field(pattern=r"^(https://orcid\.org/)?\d{4}-\d{4}-\d{4}-\d{3}[\dX]$")] = None
+    orcid: (
+        Annotated[
+            str, Field(pattern=r"^(https://orcid\.org/)?\d{4}-\d{4}-\d{4}-\d{3}[\dX]$"), AfterValidator(_check_orcid)
+        ]
+        | None
+    ) = None
     affiliation: str | None = None
     email: str | None = None
 
@@ -181,8 +216,8 @@ class Spec(_SpecBlock):
     """Directory or address of the version before."""
     title: Annotated[str | None, Field(max_length=200)] = None
     description: Annotated[str | None, Field(max_length=100_000)] = None
-    license: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+-]{2,64}$")] = "CC-BY-4.0"
-    """SPDX identifier."""
+    license: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+-]{2,64}$"), AfterValidator(_check_license)] = "CC-BY-4.0"
+    """SPDX identifier, or `LicenseRef-NAME` for own terms."""
     doi: Annotated[str | None, Field(pattern=r"^10\.\d{4,9}/\S+$")] = None
     creators: list[Creator] = []
     keywords: Annotated[list[str], Field(max_length=20)] = []

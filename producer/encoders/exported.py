@@ -236,7 +236,7 @@ def read_settings(weights: str) -> ExportedModel:
     """
     address = f"{weights.rpartition('.')[0]}.yaml"
     try:
-        return ExportedModel.model_validate(read_yaml(local_file(address)))
+        return ExportedModel.model_validate(read_yaml(local_file(address)).values)
     except SpecError as error:
         raise EncoderError(
             address, error.found, "bands, size and dimensions of the model", "See docs/encoders.md."

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from clay_publish.errors import ClayPublishError
 from clay_publish.producer.execution.context import StoppedError, Work
 from clay_publish.producer.execution.unit import run_unit, set_aside
-from clay_publish.producer.unit_plan import Unit
+from clay_publish.producer.layouts.base import Unit
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import dump_json

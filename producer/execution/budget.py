@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 
+from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.planning.cost import Rates
 from clay_publish.producer.planning.share import Share
-from clay_publish.producer.unit_plan import Unit, chips_of
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
 
@@ -34,7 +34,7 @@ class Books:
     @classmethod
     def of(cls, spec: Spec, units: Iterable[Unit], planned: Rates | None, share: Share | None = None) -> "Books":
         """Empty books for the units of a plan; a share may spend as much of the budget as any other."""
-        total, budget = sum(chips_of(unit, spec.chips.size) for unit in units), spec.cost.budget_usd
+        total, budget = sum(unit.chips for unit in units), spec.cost.budget_usd
         if budget is not None and share is not None:
             budget /= share.of
         return cls(total, spec.cost.usd_per_hour, budget, planned)

@@ -17,7 +17,7 @@ from clay_publish.producer.execution.attempts import TRIES, at_work, attempt, en
 from clay_publish.producer.execution.context import SIDE_BY_SIDE, Work, make_work
 from clay_publish.producer.execution.run import Ready, Run, publish
 from clay_publish.producer.execution.unit import set_aside
-from clay_publish.producer.unit_plan import Unit
+from clay_publish.producer.layouts.base import Unit
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.unit_receipts import UnitReceipt

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from clay_publish.errors import ReleaseError
 from clay_publish.producer.execution.context import Work
+from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.missing import LASTING, lost_rows
 from clay_publish.producer.outputs.parts import COVERAGE, PART_COVERAGE, write_part, write_receipt
 from clay_publish.producer.outputs.reference import REFERENCE
-from clay_publish.producer.unit_plan import Unit
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import Manifest, RunRecord, read_manifest, run_record, sha256
@@ -52,7 +52,7 @@ class _Previous:
 
     def take(self, unit: Unit, work: Work) -> bool:
         """Write a unit's parts and receipt from published rows; False where they do not tell all of it."""
-        coverage = self._coverage(unit, work)
+        coverage = self._coverage(unit)
         if coverage is None:
             return False
         parts: dict[str, PartEntry] = {}
@@ -85,9 +85,9 @@ class _Previous:
         )
         return True
 
-    def _coverage(self, unit: Unit, work: Work) -> pa.Table | None:
+    def _coverage(self, unit: Unit) -> pa.Table | None:
         """What became of each of a unit's chips; None where that is not known of all, or may be mended now."""
-        frame, _ = lost_rows(unit, work.spec.chips.size, "failed", "")
+        frame, _ = lost_rows(unit, "failed", "")
         told = []
         for zone in pc.unique(frame["zone"]).to_pylist():
             table = self._table(f"{paths.COVERAGE}/zone={zone:02d}.parquet")

@@ -12,6 +12,8 @@ from clay_publish.producer.execution.budget import Books
 from clay_publish.producer.execution.context import Work
 from clay_publish.producer.execution.lease.base import Lease
 from clay_publish.producer.execution.unit import set_aside
+from clay_publish.producer.layouts import layout_of
+from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.aggregates import write_aggregates
 from clay_publish.producer.outputs.assemble import publish_coverage, publish_file, remove_parts, remove_strangers
 from clay_publish.producer.outputs.missing import write_gaps
@@ -20,7 +22,7 @@ from clay_publish.producer.outputs.patches import publish_patches
 from clay_publish.producer.outputs.reference import publish_reference
 from clay_publish.producer.planning.files import planned_rates
 from clay_publish.producer.planning.share import Share, units_of
-from clay_publish.producer.unit_plan import Plan, Unit
+from clay_publish.producer.unit_plan import Plan
 from clay_publish.progress import Progress, Report
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
@@ -100,7 +102,7 @@ class Run:
         cls, plan: Plan, work: Work, gsd: float, *, report: Report, held: Lease, share: Share | None = None
     ) -> "Run":
         """A run of a plan, or of a share of it."""
-        units = plan.units if share is None else units_of(share, plan.units, work.spec.chips.size)
+        units = plan.units if share is None else units_of(share, plan.units)
         books = Books.of(work.spec, units, planned_rates(work.release, work.spec), share)
         run = cls(plan, work, gsd, report, held, share, units, books)
         for unit in plan.units:
@@ -193,7 +195,7 @@ def finish(run: Run, receipts: Sequence[UnitReceipt]) -> RunRecord:
         first = next((receipt.error for receipt in receipts if receipt.error), None) or _first_detail(release, receipts)
         raise ReleaseError(release.store.where, f"has no embedded chip of {expected} ({reasons})", fix=first)
     publish_reference(release, receipts)
-    write_aggregates(release, plan, spec.outputs.aggregate, run.gsd)
+    write_aggregates(release, plan, layout_of(spec, run.work.sensor), spec.outputs.aggregate, run.gsd)
     record = derive_run_record(release)
     release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
     release.store.write(FINISHED, dump_json({"receipts": _digest(receipts)}))

@@ -15,9 +15,8 @@ from clay_publish.errors import ImageryError
 from clay_publish.producer.encoders import ChipBatch, Encoded
 from clay_publish.producer.execution.context import READERS, Pace, Work
 from clay_publish.producer.imagery.chips import ChipBlock, Reading
-from clay_publish.producer.imagery.remote import SourceChangedError, check_unchanged
-from clay_publish.producer.layouts.scene import read_scene
-from clay_publish.producer.layouts.utm import read_cells
+from clay_publish.producer.imagery.remote import SourceChangedError
+from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.missing import Reason, lost_rows
 from clay_publish.producer.outputs.parts import (
     COVERAGE,
@@ -29,7 +28,6 @@ from clay_publish.producer.outputs.parts import (
 )
 from clay_publish.producer.outputs.patches import PatchParts
 from clay_publish.producer.outputs.reference import REFERENCE, lowest, reference_rows
-from clay_publish.producer.unit_plan import Unit
 from clay_publish.release.directory import DataFile
 from clay_publish.release.unit_receipts import PartEntry, UnitReceipt
 from clay_publish.spec.models import Patches
@@ -61,7 +59,7 @@ def run_unit(unit: Unit, work: Work) -> UnitReceipt:
     reading = Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS)
     try:
         with _patch_parts(unit, work) as patches:
-            for block in _ahead(_read(unit, reading), work.pace):
+            for block in _ahead(unit.read(reading), work.pace):
                 work.pace.check()
                 _embed(block, unit, work, rows, patches)
     except ImageryError as problem:
@@ -92,7 +90,7 @@ def set_aside(unit: Unit, work: Work, detail: str, error: str, reason: Reason = 
 
 
 def _lose(unit: Unit, work: Work, reason: Reason, *, detail: str, error: str) -> UnitReceipt:
-    rows, counts = lost_rows(unit, work.spec.chips.size, reason, detail)
+    rows, counts = lost_rows(unit, reason, detail)
     return _finish(unit, work, {COVERAGE: write_part(work.release, unit.id, COVERAGE, [rows])}, counts, error=error)
 
 
@@ -116,14 +114,6 @@ def _finish(
         notes=notes or [],
     )
     return write_receipt(work.release, receipt)
-
-
-def _read(unit: Unit, reading: Reading) -> Generator[ChipBlock]:
-    if unit.cells is not None:
-        return read_cells(unit.cells, unit.items, unit.window, reading)
-    (item,) = unit.items
-    check_unchanged(item)
-    return read_scene(item, reading, unit.area)
 
 
 def _ahead(blocks: Generator[ChipBlock], pace: Pace) -> Iterator[ChipBlock]:

@@ -17,7 +17,6 @@ from clay_publish.producer.imagery.raster import OpenBand, grid_of, open_bands, 
 from clay_publish.producer.imagery.remote import check_unchanged
 from clay_publish.producer.sources.item import BandFile, SourceItem, ground_size
 
-RESAMPLING = "all bands are warped to the cell's pixels, bilinear"
 _TOLERANCE = 0.02
 """Pixels by which GDAL may approximate the warp; its own default is 0.125."""
 _OPEN_ITEMS = 4

@@ -11,19 +11,18 @@ import numpy.typing as npt
 import shapely
 
 from clay_publish.geo.footprints import centres, footprints
-from clay_publish.geo.utm_zones import squares_of
+from clay_publish.geo.utm_zones import Square, squares_of
 from clay_publish.producer.imagery.chips import ChipBlock, Reading, check_numbers, cut, judge, normalise
 from clay_publish.producer.imagery.raster import OpenBand, grid_of, open_bands
 from clay_publish.producer.imagery.strips import Strip, fine_grid, strips
+from clay_publish.producer.layouts.base import Floats, Places
 from clay_publish.producer.sources.item import ItemMask, RasterGrid, SourceItem, ground_size
 from clay_publish.spec.sensors import CloudMask
 
-RESAMPLING = "bands coarser than the finest one are brought to its grid by nearest neighbour"
 MEMORY = 1 << 27
 """Bytes a reader may hold, whatever the size of the scene; two of them are at work at a time."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,22 @@ class SceneChips:
         """True footprints, OGC:CRS84."""
         return footprints(self.grid.crs, self.corners(rows, cols))
 
-    def all(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Row and column of every whole chip, row by row."""
+    def places(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> Places:
+        """Where chips lie."""
+        lon, lat = self.centres(rows, cols)
+        ids = np.array(self.ids(rows, cols), dtype=object)
+        epsg = np.full(len(rows), self.epsg)
+        return Places(ids, epsg, rows.astype(np.int64), cols.astype(np.int64), lon, lat, self.footprints(rows, cols))
+
+    def within(self, area: shapely.Geometry | None) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Row and column of every whole chip whose centre lies in the area, row by row."""
         row, col = np.divmod(np.arange(self.rows * self.columns, dtype=np.int32), np.int32(max(self.columns, 1)))
-        return row, col
+        mine = inside(area, *self.centres(row, col))
+        return row[mine], col[mine]
+
+    def squares(self, area: shapely.Geometry | None) -> list[Square]:
+        """Which published file each of these chips belongs to."""
+        return squares_of(*self.centres(*self.within(area)))
 
 
 def safe_name(text: str) -> str:
@@ -164,33 +175,6 @@ def _block(strip: Strip, scene: SceneChips, reading: Reading, area: shapely.Geom
         cloud_fraction=cloud[mine],
         source=[item] * len(mine),
         item_ids=[(item.id,)] * len(mine),
-    )
-
-
-def lost_scene(scene: SceneChips, area: shapely.Geometry | None, reason: str, detail: str) -> ChipBlock:
-    """Every chip that an image was expected to give and does not."""
-    rows, cols = scene.all()
-    lon, lat = scene.centres(rows, cols)
-    mine = inside(area, lon, lat)
-    rows, cols, lon, lat = rows[mine], cols[mine], lon[mine], lat[mine]
-    count = len(rows)
-    return ChipBlock(
-        ids=scene.ids(rows, cols),
-        epsg=scene.epsg,
-        rows=rows,
-        cols=cols,
-        geometry=scene.footprints(rows, cols),
-        lon=lon,
-        lat=lat,
-        gsd=ground_size(scene.grid, scene.grid.height / 2),
-        squares=squares_of(lon, lat),
-        reasons=[reason] * count,
-        details=[detail] * count,
-        pixels=np.empty((0, 0, scene.size, scene.size), dtype=np.float32),
-        valid_fraction=np.zeros(count, dtype=np.float32),
-        cloud_fraction=np.full(count, np.nan, dtype=np.float32),
-        source=[scene.item] * count,
-        item_ids=[(scene.item.id,)] * count,
     )
 
 

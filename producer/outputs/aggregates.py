@@ -6,7 +6,7 @@ coarser, so its footprint is that cell's. Its vector is the mean of the n² publ
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,12 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import shapely
 
-from clay_publish.geo.utm_grid import UtmGrid
-from clay_publish.geo.utm_zones import Square, squares_of
-from clay_publish.producer.layouts.scene import SceneChips
+from clay_publish.producer.layouts.base import Ints, Layout, Places
 from clay_publish.producer.outputs.assemble import describe_geometry, hilbert_order
 from clay_publish.producer.outputs.parts import quantize
 from clay_publish.producer.unit_plan import Plan
@@ -29,44 +26,6 @@ from clay_publish.release.geoparquet import ROW_GROUP, bbox_array, table_writer
 from clay_publish.release.metadata import footer_emb
 from clay_publish.release.tables import TIMESTAMP, Dtype, embeddings_schema, hugging_face_features
 from clay_publish.windows import Window
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where blocks lie; one entry a block."""
-
-    ids: npt.NDArray[np.object_]
-    epsg: npt.NDArray[Any]
-    row: Ints
-    col: Ints
-    lon: Floats
-    lat: Floats
-    geometry: npt.NDArray[np.object_]
-
-    def only(self, which: Ints | slice) -> "Places":
-        """Some of them, in this order."""
-        return Places(
-            ids=self.ids[which],
-            epsg=self.epsg[which],
-            row=self.row[which],
-            col=self.col[which],
-            lon=self.lon[which],
-            lat=self.lat[which],
-            geometry=self.geometry[which],
-        )
-
-    @cached_property
-    def squares(self) -> list[Square]:
-        """Which published file each belongs to."""
-        return squares_of(self.lon, self.lat)
-
-    @cached_property
-    def order(self) -> Ints:
-        """Along a Hilbert curve."""
-        return hilbert_order(pa.table({"lon": self.lon, "lat": self.lat, "id": pa.array(self.ids, pa.string())}))
 
 
 def block_rows(schema: pa.Schema, places: Places, chips: pa.Table, each: int, dtype: Dtype) -> pa.Table:
@@ -140,18 +99,16 @@ _NEEDED = (
 )
 
 
-def write_aggregates(release: Release, plan: Plan, sides: Iterable[int], gsd: float) -> None:
+def write_aggregates(release: Release, plan: Plan, layout: Layout, sides: Iterable[int], gsd: float) -> None:
     """Write `aggregates/NxN/…` for every side N, and remove what an earlier spec left there."""
     groups: dict[tuple[Window, int | None], list[DataFile]] = {}
     for path in release.data_files():
         file = DataFile.parse(path)
-        # A cell of the utm grid lies in its zone's folder; a scene may reach over the edge of a zone.
-        zone = file.square.zone if plan.fingerprint.layout == "utm" else None
-        groups.setdefault((file.window, zone), []).append(file)
+        groups.setdefault((file.window, layout.together(file)), []).append(file)
     written: set[str] = set()
     for side in sorted(set(sides)):
         for (window, _), files in sorted(groups.items(), key=lambda entry: entry[1]):
-            written.update(_Blocks(release, plan, side, window, tuple(files), gsd).write())
+            written.update(_Blocks(release, plan, layout, side, window, tuple(files), gsd).write())
     for path in release.store.files(paths.AGGREGATES):
         if path not in written:
             release.store.remove(path)
@@ -163,6 +120,7 @@ class _Blocks:
 
     release: Release
     plan: Plan
+    layout: Layout
     side: int
     window: Window
     files: tuple[DataFile, ...]
@@ -184,9 +142,7 @@ class _Blocks:
     def members(self) -> Ints:
         """[blocks, n²] numbers of index rows: each block's chips, row by row."""
         row, col = (self.index[name].to_numpy().astype(np.int64) for name in ("row", "col"))
-        images = self.index["item_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-        crs = pc.fill_null(self.index["epsg"], 0).to_numpy().astype(np.int64)
-        whose = images if self.plan.fingerprint.layout == "scene" else crs
+        whose = self.layout.owners(self.index)
         order = np.lexsort((col, row, col // self.side, row // self.side, whose))
         keys = np.stack([whose, row // self.side, col // self.side], axis=1)[order]
         starts = np.flatnonzero(np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1)]))
@@ -199,42 +155,16 @@ class _Blocks:
         members = self.members()
         if not len(members):
             return
-        place = self._place(self.index.take(pa.array(members[:, 0])))
+        place = self.layout.places(self.index.take(pa.array(members[:, 0])), self.side, self.window, self.plan.units)
         token = np.array([DataFile(square, self.window).token for square in place.squares])
         for name in dict.fromkeys(token.tolist()):
             mine = np.flatnonzero(token == name)
             file = DataFile(place.squares[mine[0]], self.window)
             path = f"{paths.AGGREGATES}/{self.side}x{self.side}/{file.name}"
             here = place.only(mine)
-            self._write(path, here.only(here.order), members[mine][here.order])
+            order = hilbert_order(pa.table({"lon": here.lon, "lat": here.lat, "id": pa.array(here.ids, pa.string())}))
+            self._write(path, here.only(order), members[mine][order])
             yield path
-
-    def _place(self, first: pa.Table) -> Places:
-        """Where blocks lie, from one chip of each."""
-        row, col = (first[name].to_numpy() // self.side for name in ("row", "col"))
-        fingerprint = self.plan.fingerprint
-        if fingerprint.gsd is not None:
-            grid = UtmGrid(fingerprint.size * fingerprint.gsd * self.side)
-            epsg = first["epsg"].to_numpy()
-            lon, lat = grid.centers(epsg, row, col)
-            cells = zip(epsg.tolist(), row.tolist(), col.tolist(), strict=True)
-            ids = np.array([grid.chip_id(*cell, self.window) for cell in cells], dtype=object)
-            outlines = grid.footprints(epsg, row, col)
-            return Places(ids, epsg, row, col, lon, lat, outlines)
-        items = first["item_id"].to_numpy()
-        ids, outlines = np.empty(len(row), object), np.empty(len(row), object)
-        lon, lat = np.empty(len(row)), np.empty(len(row))
-        for name, scene in self._scenes(items).items():
-            mine = np.flatnonzero(items == name)
-            rows, cols = row[mine].astype(np.int32), col[mine].astype(np.int32)
-            ids[mine], outlines[mine] = scene.ids(rows, cols), scene.footprints(rows, cols)
-            lon[mine], lat[mine] = scene.centres(rows, cols)
-        return Places(ids, first["epsg"].to_numpy(), row, col, lon, lat, outlines)
-
-    def _scenes(self, names: npt.NDArray[np.object_]) -> Mapping[str, SceneChips]:
-        size, wanted = self.plan.fingerprint.size * self.side, set(names.tolist())
-        items = {unit.items[0].id: unit.items[0] for unit in self.plan.units}
-        return {name: SceneChips(items[name], grid, size) for name in wanted if (grid := items[name].grid) is not None}
 
     def _write(self, path: str, place: Places, members: Ints) -> None:
         fingerprint = self.plan.fingerprint

@@ -10,12 +10,9 @@ import pyarrow as pa
 import shapely
 
 from clay_publish.geo.utm_zones import utm_zones
-from clay_publish.producer.imagery.chips import ChipBlock
-from clay_publish.producer.layouts.scene import SceneChips, lost_scene, safe_name
-from clay_publish.producer.layouts.utm import Cells
+from clay_publish.producer.layouts.base import Unit
+from clay_publish.producer.layouts.scene import safe_name
 from clay_publish.producer.outputs.parts import PART_COVERAGE, coverage_rows
-from clay_publish.producer.sources.item import SourceItem
-from clay_publish.producer.unit_plan import Unit
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import dump_json
@@ -92,12 +89,12 @@ def _geojson(feature: dict[str, Any]) -> dict[str, Any]:
 Reason = Literal["unreadable", "source_changed", "failed", "over_budget"]
 
 
-def lost_rows(unit: Unit, size: int, reason: Reason, detail: str) -> tuple[pa.Table, Counter[str]]:
+def lost_rows(unit: Unit, reason: Reason, detail: str) -> tuple[pa.Table, Counter[str]]:
     """Rows of the coverage table for a whole unit, and the chips by reason.
 
     Of an image whose grid nobody knows it is one row for the whole item.
     """
-    block = _lost_block(unit, size, reason, detail)
+    block = unit.missing(reason, detail)
     if block is not None:
         return coverage_rows(block, unit.window), Counter(each for each in block.reasons if each is not None)
     (item,) = unit.items
@@ -113,36 +110,3 @@ def lost_rows(unit: Unit, size: int, reason: Reason, detail: str) -> tuple[pa.Ta
         "geometry": None if item.geometry is None else shapely.to_wkb(item.geometry),
     }
     return pa.Table.from_pylist([row], schema=PART_COVERAGE), Counter([reason])
-
-
-def _lost_block(unit: Unit, size: int, reason: Reason, detail: str) -> ChipBlock | None:
-    if unit.cells is not None:
-        return _lost_cells(unit.cells, unit.items, unit.window, reason, detail)
-    (item,) = unit.items
-    if item.grid is None:
-        return None
-    return lost_scene(SceneChips(item, item.grid, size), unit.area, reason, detail)
-
-
-def _lost_cells(cells: Cells, items: tuple[SourceItem, ...], window: Window, reason: Reason, detail: str) -> ChipBlock:
-    square, rows, cols = cells.cut.square, cells.rows, cells.cols
-    lon, lat = cells.grid.centers(square.epsg, rows, cols)
-    count = len(rows)
-    return ChipBlock(
-        ids=[cells.grid.chip_id(square.epsg, r, c, window) for r, c in zip(rows.tolist(), cols.tolist(), strict=True)],
-        epsg=square.epsg,
-        rows=rows.astype(np.int32),
-        cols=cols.astype(np.int32),
-        geometry=cells.grid.footprints(square.epsg, rows, cols),
-        lon=lon,
-        lat=lat,
-        gsd=0.0,
-        squares=[square] * count,
-        reasons=[reason] * count,
-        details=[detail] * count,
-        pixels=np.empty((0, 0, 0, 0), dtype=np.float32),
-        valid_fraction=np.zeros(count, dtype=np.float32),
-        cloud_fraction=np.full(count, np.nan, dtype=np.float32),
-        source=[None] * count,
-        item_ids=[tuple(sorted({item.id for item in items}))] * count,
-    )

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.geo.area import read_area
-from clay_publish.producer.planning.counts import Counts
+from clay_publish.producer.layouts.base import Counts
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.release.tables import Dtype
 from clay_publish.storage.store import is_url

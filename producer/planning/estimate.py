@@ -1,21 +1,16 @@
 """What a run will be, before it runs."""
 
 from collections import Counter
-from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import SourceError
-from clay_publish.geo.area import Area
-from clay_publish.geo.utm_grid import UtmGrid
-from clay_publish.producer.encoders import Encoder
+from clay_publish.producer.layouts.base import Areas, Counts, SquareCount
 from clay_publish.producer.planning.cost import Alternative, Rates, alternatives, bytes_to_read, stored_bytes
-from clay_publish.producer.planning.counts import Counts, SquareCount, count_cells, count_scenes
-from clay_publish.producer.planning.units import steps
 from clay_publish.producer.sources.selection import Selection
 from clay_publish.producer.sources.sensor_check import size_note
+from clay_publish.producer.unit_plan import Inputs
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import Sensor
 
 FOLDER_LIMIT = 10_000
 """Files a folder may hold on the Hub."""
@@ -112,11 +107,7 @@ class Estimate(BaseModel):
 
 
 def estimate(
-    spec: Spec,
-    sensor: Sensor,
-    encoder: Encoder,
-    selection: Selection,
-    areas: Sequence[Area | None],
+    inputs: Inputs,
     *,
     rates: Rates | None,
     shares: Shares | None = None,
@@ -126,11 +117,7 @@ def estimate(
     """Count and price a run. No pixel is read.
 
     Args:
-        spec: the release spec.
-        sensor: of its imagery.
-        encoder: for what an embedding takes to store.
-        selection: its images.
-        areas: each block's.
+        inputs: what the spec leads to.
         rates: stated in the spec or measured; None where neither.
         shares: where the time went, if measured.
         comparison: with the version before.
@@ -139,20 +126,14 @@ def estimate(
     Raises:
         SourceError: the spec asks for no chip at all.
     """
-    gsd, size = spec.chips.gsd or sensor.gsd, spec.chips.size
-    used = [each.item for each in selection.considered if each.status == "used"]
-    if spec.chips.layout == "scene":
-        counts = count_scenes(used, size, areas, gsd)
-    else:
-        grounds = [None if area is None else area.geometry for area in areas]
-        counts = count_cells(UtmGrid(size * gsd), steps(spec, selection.considered, grounds))
+    spec, encoder, areas, gsd, size = inputs.spec, inputs.encoder, inputs.areas, inputs.gsd, inputs.spec.chips.size
+    counts = inputs.layout.count(inputs.selection.considered, areas)
     if not counts.expected:
         raise SourceError(
             "imagery",
             f"holds no whole chip of {size * gsd:g} m",
             "an area within reach of the grid, or images larger than a chip",
-            " ".join(said for area in areas if area is not None for said in area.beyond())
-            or "Choose a smaller chips.size or chips.gsd.",
+            " ".join(inputs.layout.beyond(areas)) or "Choose a smaller chips.size or chips.gsd.",
         )
     chips = counts.with_imagery
     to_make = sum(each.with_imagery for each in counts.squares if not each.items <= stays)
@@ -169,15 +150,17 @@ def estimate(
         dimensions=encoder.dimensions,
         dtype=spec.outputs.dtype,
         patches=encoder.patches,
-        images=_images(selection),
-        left_out=_left_out(selection),
+        images=_images(inputs.selection),
+        left_out=_left_out(inputs.selection),
         tiles=len({each.square for each in counts.squares}),
         files=sum(1 for each in counts.squares if each.with_imagery),
         chips={**_by_reason(counts), "to_make": to_make},
         windows=_windows(counts),
         km2=_km2(areas, counts, ground),
         per_scene=counts.per_scene,
-        bytes_to_read=round(bytes_to_read(used, counts, len(encoder.bands), size * size) * to_make / max(chips, 1)),
+        bytes_to_read=round(
+            bytes_to_read(inputs.used, counts, len(encoder.bands), size * size) * to_make / max(chips, 1)
+        ),
         bytes_to_store={
             d: stored_bytes(chips, encoder.dimensions, d, encoder.patches) for d in ("float32", "float16", "int8")
         },
@@ -188,7 +171,7 @@ def estimate(
         shares=shares,
         budget_usd=budget,
         over_budget=usd is not None and budget is not None and usd > budget,
-        warnings=_warnings(spec, sensor, selection, areas, counts),
+        warnings=_warnings(inputs, counts),
         alternatives=alternatives(
             chips,
             size,
@@ -253,7 +236,7 @@ def _windows(counts: Counts) -> list[WindowCount]:
     ]
 
 
-def _km2(areas: Sequence[Area | None], counts: Counts, ground: float) -> dict[str, float]:
+def _km2(areas: Areas, counts: Counts, ground: float) -> dict[str, float]:
     stated = [area.km2 for area in areas if area is not None]
     return {
         **({"area": round(sum(stated), 3)} if stated else {}),
@@ -262,14 +245,11 @@ def _km2(areas: Sequence[Area | None], counts: Counts, ground: float) -> dict[st
     }
 
 
-def _warnings(
-    spec: Spec, sensor: Sensor, selection: Selection, areas: Sequence[Area | None], counts: Counts
-) -> list[str]:
-    said = [sentence for area in areas if area is not None and spec.chips.layout == "utm" for sentence in area.beyond()]
-    used = [each.item for each in selection.considered if each.status == "used"]
-    if (note := size_note(used, sensor)) is not None:
+def _warnings(inputs: Inputs, counts: Counts) -> list[str]:
+    said = inputs.layout.beyond(inputs.areas)
+    if (note := size_note(inputs.used, inputs.sensor)) is not None:
         said.append(note)
-    unknown = [item.id for item in used if item.license is None]
+    unknown = [item.id for item in inputs.used if item.license is None]
     if unknown:
         said.append(f"terms of use of {len(unknown)} images are unknown ({unknown[0]}, …); `publish` will refuse them")
     folders = Counter(each.square.zone for each in counts.squares if each.with_imagery)
@@ -281,5 +261,5 @@ def _warnings(
         said.append(f"the release would hold {files:,} files; hosts take {REPOSITORY_LIMIT:,}")
     if not counts.with_imagery:
         said.append("no chip has imagery")
-    said += [f"{each.id}: {each.reason}" for each in selection.broken[:3]]
+    said += [f"{each.id}: {each.reason}" for each in inputs.selection.broken[:3]]
     return said

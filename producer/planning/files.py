@@ -14,8 +14,8 @@ from clay_publish.geo.utm_grid import epsg_of
 from clay_publish.producer.imagery.raster import open_bands
 from clay_publish.producer.imagery.remote import etags
 from clay_publish.producer.imagery.strips import fine_grid
+from clay_publish.producer.layouts.base import Counts, SquareCount, UncoveredCells
 from clay_publish.producer.planning.cost import Rates, stored_bytes
-from clay_publish.producer.planning.counts import Counts, SquareCount, UncoveredCells
 from clay_publish.producer.planning.estimate import Estimate, stated_rates
 from clay_publish.producer.sources.item import RasterGrid, SourceItem
 from clay_publish.producer.sources.selection import Considered

@@ -7,21 +7,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
+from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.missing import LASTING, lost_rows
 from clay_publish.producer.planning.estimate import Comparison
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Selection
-from clay_publish.producer.unit_plan import Unit
+from clay_publish.producer.unit_plan import Inputs
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.semver import Version, VersionStep, check_version
-from clay_publish.spec.models import Spec
 
 _COVERAGE_COLUMNS = ["id", "status", "reason"]
 
 
-def check_growth(spec: Spec, selection: Selection, fingerprint: Fingerprint, units: Iterable[Unit]) -> None:
+def check_growth(inputs: Inputs, units: Iterable[Unit]) -> None:
     """Refuse a version number that is too small for the chips that there are images for and the one before lacks.
 
     Such a chip may turn out to be cloud or nodata all the same; by then the run would be paid for.
@@ -30,26 +30,27 @@ def check_growth(spec: Spec, selection: Selection, fingerprint: Fingerprint, uni
         SpecError: the version is a patch, and more chips are to be made.
         ReleaseError: the version before cannot be read.
     """
+    spec = inputs.spec
     if spec.previous is None:
         return
     before = Release(spec.previous)
     theirs = before.spec().version
     if Version.parse(spec.version) >= Version.parse(theirs).smallest_after(VersionStep.MINOR):
         return  # enough for any number of chips, which need not be counted then
-    _, stays = compare(selection, before, fingerprint)
+    _, stays = compare(inputs.selection, before, inputs.fingerprint)
     known = {path: before.parquet(path).read(columns=_COVERAGE_COLUMNS) for path in before.data_files(paths.COVERAGE)}
     for unit in units:
-        more = _more(unit, spec.chips.size, known, stays)
+        more = _more(unit, known, stays)
         if more:
             because = f"there are images now for chips without an embedding there ({more} around {unit.items[0].id})"
             check_version(spec.version, theirs, VersionStep.MINOR, because)
 
 
-def _more(unit: Unit, size: int, known: dict[str, pa.Table], stays: frozenset[str]) -> int:
+def _more(unit: Unit, known: dict[str, pa.Table], stays: frozenset[str]) -> int:
     """Chips of a unit that the version before has no embedding of, and that images may give now."""
-    if not unit.items or (unit.cells is None and unit.items[0].grid is None):
+    if not unit.items or not unit.chips:
         return 0  # no image, or one of which nobody knows yet whether it gives any
-    frame, _ = lost_rows(unit, size, "failed", "")
+    frame, _ = lost_rows(unit, "failed", "")
     more = 0
     for zone in pc.unique(frame["zone"]).to_pylist():
         chips = frame.filter(pc.equal(frame["zone"], zone)).combine_chunks()

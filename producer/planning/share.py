@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Self
 
 from clay_publish.errors import SpecError
-from clay_publish.producer.unit_plan import Unit, chips_of
+from clay_publish.producer.layouts.base import Unit
 
 _WRITTEN = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
@@ -44,7 +44,7 @@ def _wrong(text: str) -> SpecError:
     return SpecError("share", f"is {text!r}", "N/M with N from 1 to M, such as 2/4")
 
 
-def units_of(share: Share, units: Sequence[Unit], size: int) -> tuple[Unit, ...]:
+def units_of(share: Share, units: Sequence[Unit]) -> tuple[Unit, ...]:
     """The units of one share, in the order of the plan. All shares have about as many expected chips.
 
     Units are dealt out along the published files, so that most files are of one share alone, which publishes them.
@@ -52,11 +52,10 @@ def units_of(share: Share, units: Sequence[Unit], size: int) -> tuple[Unit, ...]
     Args:
         share: which one.
         units: of the plan.
-        size: pixels a side of a chip.
     """
     order = sorted(range(len(units)), key=lambda n: (units[n].files[:1], n))
     # A unit of which nobody knows how many chips it has counts as one: it is there, and somebody has to make it.
-    chips = [max(1, chips_of(units[n], size)) for n in order]
+    chips = [max(1, units[n].chips) for n in order]
     total = sum(chips)
     # A unit is of the share in which its middle lies. Twice the chips: whole numbers have no rounding to differ in.
     middles = (2 * until - count for until, count in zip(accumulate(chips), chips, strict=True))

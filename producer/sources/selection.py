@@ -88,13 +88,16 @@ class Selection:
     broken: list[Broken] = field(default_factory=list)
 
 
-def select(spec: Spec, sensor: Sensor, areas: Sequence[shapely.Geometry | None]) -> Selection:
+def select(
+    spec: Spec, sensor: Sensor, areas: Sequence[shapely.Geometry | None], *, by_window: bool = True
+) -> Selection:
     """Read every block's items and decide on each.
 
     Args:
         spec: the release spec.
         sensor: whose bands the items must have.
         areas: each block's area, OGC:CRS84; None where it has none.
+        by_window: of items with one id, use one in each window; else one.
 
     Raises:
         SourceError: a source cannot be read, or nothing is left to use.
@@ -108,7 +111,8 @@ def select(spec: Spec, sensor: Sensor, areas: Sequence[shapely.Geometry | None])
         for found in _items(block, search):
             _take(found, selection, number=number, search=search, spec=spec, sensor=sensor)
     selection.considered = sorted(
-        _without_repeats(spec, selection.considered), key=lambda each: (each.item.block, each.item.id)
+        _without_repeats(spec, selection.considered, by_window=by_window),
+        key=lambda each: (each.item.block, each.item.id),
     )
     selection.broken.sort(key=lambda each: (each.block, each.id))
     if not any(each.status == "used" for each in selection.considered):
@@ -156,25 +160,25 @@ def _decide(item: SourceItem, document: Mapping[str, object], block: Imagery, se
     return ("used", None) if reason is None else ("unused", reason)
 
 
-def _without_repeats(spec: Spec, considered: list[Considered]) -> list[Considered]:
-    """Of items with one id, the most recently updated is used; in the `utm` layout, one for each window."""
+def _without_repeats(spec: Spec, considered: list[Considered], *, by_window: bool) -> list[Considered]:
+    """Of items with one id, the most recently updated is used."""
+    windows = [block.parsed_windows() if by_window else [] for block in spec.imagery]
+
+    def place(item: SourceItem) -> tuple[str, Window | None]:
+        return item.id, next((window for window in windows[item.block] if item.acquired in window), None)
+
     best: dict[tuple[str, Window | None], Considered] = {}
     for each in considered:
         if each.status == "used":
-            known = best.get(_place(spec, each.item))
+            known = best.get(place(each.item))
             if known is None or each.item.updated > known.item.updated:
-                best[_place(spec, each.item)] = each
+                best[place(each.item)] = each
     return [
         each
-        if each.status != "used" or best[_place(spec, each.item)] is each
+        if each.status != "used" or best[place(each.item)] is each
         else replace(each, status="unused", reason=_REPEAT)
         for each in considered
     ]
-
-
-def _place(spec: Spec, item: SourceItem) -> tuple[str, Window | None]:
-    windows = spec.imagery[item.block].parsed_windows() if spec.chips.layout == "utm" else []
-    return item.id, next((window for window in windows if item.acquired in window), None)
 
 
 _REPEAT = "another item of the same id is newer, or came first"

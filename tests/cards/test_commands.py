@@ -26,7 +26,8 @@ def test_diff_tells_people_and_machines(run: Run, before: Path, release_copy: Pa
     version(release_copy, "1.1.0")
     text = run("diff", before, release_copy).stdout
     assert "6 chips added (6 before: too much cloud)" in text
-    assert text.splitlines()[-1] == "A minor step: it covers more. At least 1.1.0."
+    assert "A minor step: it adds chips. At least 1.1.0." in text
+    assert text.splitlines()[-2:] == ["version: 1.1.0", f"previous: {before}"]
     found = json.loads(run("diff", before, release_copy, "--json").stdout)
     assert found["at_least"] == "1.1.0"
     assert found["coverage"]["gained"] == {"cloud": 6}

@@ -37,6 +37,14 @@ def test_the_same_data_asks_for_a_patch(pair: tuple[Path, Path]) -> None:
     assert found.chips.unchanged == len(ids_of(pair[0]))
     assert (found.chips.added, found.chips.removed, found.chips.changed, found.chips.largest) == (0, 0, 0, 0.0)
     assert found.coverage.gained == found.coverage.lost == {}
+    assert found.identical
+    assert found.lines() == ["identical: the same chips, vectors, coverage and columns"]
+
+
+def test_an_older_version_as_the_new_one_is_refused(pair: tuple[Path, Path]) -> None:
+    version(pair[0], "1.2.0")
+    with pytest.raises(ReleaseError, match=r"is version 1\.0\.0, older than 1\.2\.0"):
+        compare(*between(pair))
 
 
 def test_more_chips_ask_for_a_minor_step_and_tell_why_they_were_missing(pair: tuple[Path, Path]) -> None:
@@ -56,7 +64,9 @@ def test_lost_chips_are_told_with_the_reason(pair: tuple[Path, Path]) -> None:
     _, new = pair
     lose(new, ids_of(new)[:4], "excluded")
     found = compare(*between(pair))
-    assert found.step is VersionStep.PATCH
+    assert found.step is VersionStep.MINOR
+    assert found.because == "it removes chips"
+    assert found.known_before is VersionStep.PATCH  # only the run could tell
     assert found.chips.removed == 4
     assert found.coverage.lost == {"excluded": 4}
     assert "4 chips removed (4 now: its items were left out as known to be bad)" in found.lines()
@@ -123,7 +133,7 @@ def test_a_number_that_says_too_little_is_refused(pair: tuple[Path, Path]) -> No
     lose(old, ids_of(old)[:3], "cloud")
     version(new, "1.0.1")
     before = (new / "CHANGELOG.md").read_text()
-    with pytest.raises(SpecError, match=r"1\.0\.1 is too small after 1\.0\.0: it covers more.*1\.1\.0"):
+    with pytest.raises(SpecError, match=r"1\.0\.1 is too small after 1\.0\.0: it adds chips.*1\.1\.0"):
         write_cards(Release(str(new)), Release(str(old)))
     assert (new / "CHANGELOG.md").read_text() == before
 

@@ -10,10 +10,11 @@ from PIL import Image
 
 from clay_publish.cards import write_cards
 from clay_publish.cards.figures.charts import coverage_map
-from clay_publish.cards.figures.maps import MAX_BYTES, Frame, component_colours
 from clay_publish.cards.figures.maps import REASONS as FILLS
+from clay_publish.cards.figures.maps import component_colours
 from clay_publish.cards.figures.sample import ChipPositions
 from clay_publish.cards.release_facts import read_facts
+from clay_publish.geo.maps import MAX_BYTES, Frame
 from clay_publish.release.directory import Release
 from clay_publish.release.tables import REASONS
 

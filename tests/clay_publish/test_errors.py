@@ -7,7 +7,7 @@ from clay_publish import errors
 
 def test_an_error_says_where_what_and_the_way_out() -> None:
     error = errors.ImageryError("item a", "has no band red", "ten bands", "Choose another sensor.")
-    assert str(error) == "item a: has no band red; expected ten bands. Choose another sensor."
+    assert str(error) == "item a: has no band red (expected ten bands). Choose another sensor."
     assert str(errors.StoreError("x", "does not exist")) == "x: does not exist."
 
 

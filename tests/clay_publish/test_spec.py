@@ -40,14 +40,14 @@ def test_five_lines_are_enough(tmp_path: Path, smallest: dict[str, Any]) -> None
             {"imagery": {"stac": "item.json", "sensor": "s", "zzz": 1}},
             r"imagery.*zzz: is an unknown key\. Known keys: ",
         ),
-        ({"chips": {"size": 0}}, r"chips.size: found 0; expected .*greater than or equal to 8"),
+        ({"chips": {"size": 0}}, r"chips.size: found 0 .expected a number of at least 8"),
         ({"chips": {"size": "large"}}, r"chips.size: found 'large'"),
         ({"chips": {"layout": "scene", "gsd": 10}}, "gsd belongs to the utm layout"),
         ({"version": "1.0"}, "expected a semantic version such as 1.0.0"),
-        ({"name": "Has Spaces"}, "name: found 'Has Spaces'; expected 1 to 96 of a-z"),
-        ({"imagery": {"stac": "no.json", "sensor": "s"}}, r"no\.json does not exist"),
+        ({"name": "Has Spaces"}, "name: found 'Has Spaces' .expected 1 to 96 of a-z"),
+        ({"imagery": {"stac": "no.json", "sensor": "s"}}, r"no\.json not found"),
         ({"imagery": {"sensor": "s"}}, r"imagery.*stac: is missing\. Add it"),
-        ({"imagery": {"stac": "item.json", "sensor": "s", "area": "no.geojson"}}, r"no\.geojson does not exist"),
+        ({"imagery": {"stac": "item.json", "sensor": "s", "area": "no.geojson"}}, r"no\.geojson not found"),
         ({"imagery": {"stac": "item.json", "sensor": "s", "area": [1, 2, 3, -4]}}, "is no bbox"),
         (
             {
@@ -75,11 +75,11 @@ def test_what_is_wrong_is_named_with_its_key_and_the_way_out(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"name: [", "is no YAML"),
-        (b"- a\n- b\n", "holds list; expected keys and values"),
+        (b"name: [", "is not YAML"),
+        (b"- a\n- b\n", "holds list .expected keys and values"),
         (b"name: \xff", "is not UTF-8"),
         (b"", "holds NoneType"),
-        (b"a: &x [*x]\n" + b"name: !!python/object/apply:os.system [true]\n", "is no YAML"),
+        (b"a: &x [*x]\n" + b"name: !!python/object/apply:os.system [true]\n", "is not YAML"),
     ],
 )
 def test_what_is_no_spec_is_one_clear_error(tmp_path: Path, content: bytes, message: str) -> None:
@@ -106,7 +106,7 @@ def test_an_area_file_is_inlined_and_exclusions_are_read(tmp_path: Path, smalles
 @pytest.mark.parametrize(
     ("area", "message"),
     [
-        ({"type": "Point", "coordinates": [0, 0]}, "holds a Point; expected polygons"),
+        ({"type": "Point", "coordinates": [0, 0]}, "holds a Point .expected polygons"),
         ({**SQUARE, "coordinates": [[[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]]}, "is not valid"),
         ({**SQUARE, "coordinates": [[[0, 0], [500, 0], [500, 1], [0, 1], [0, 0]]]}, "degrees"),
         ({"type": "FeatureCollection", "features": []}, "is empty"),
@@ -135,3 +135,68 @@ def test_a_misspelt_key_is_named_before_the_one_that_is_missing_for_it(tmp_path:
     (tmp_path / "release.yaml").write_text("nam: x\nimagery: {stac: item.json, sensor: naip}\n")
     with pytest.raises(SpecError, match=r"nam: is an unknown key.* Did you mean 'name'"):
         load_spec(tmp_path / "release.yaml")
+
+
+def test_all_errors_are_listed_with_their_lines(tmp_path: Path) -> None:
+    (tmp_path / "item.json").write_text("{}")
+    (tmp_path / "release.yaml").write_text(
+        "nam: x\nlicense: CC-BY4.0\nimagery:\n  stac: item.json\n  sensor: naip\n  windows:\n"
+        "    - 2023-13-01/2023-12-01\nchips:\n  sise: 3\n"
+    )
+    with pytest.raises(SpecError) as raised:
+        load_spec(tmp_path / "release.yaml")
+    lines = str(raised.value).splitlines()
+    assert "has 4 errors" in lines[0]
+    assert "release.yaml:1: nam: is an unknown key. Did you mean 'name'?" in lines[1]
+    assert "release.yaml:2: license: found 'CC-BY4.0'" in lines[2]
+    assert "Did you mean CC-BY-4.0?" in lines[2]
+    assert "release.yaml:7: imagery.windows[0]: found '2023-13-01/2023-12-01'" in lines[3]
+    assert "month must be in 1..12" in lines[3]
+    assert "release.yaml:9: chips.sise: is an unknown key. Did you mean 'size'?" in lines[4]
+
+
+def test_a_duplicate_key_is_refused_with_both_lines(tmp_path: Path) -> None:
+    (tmp_path / "release.yaml").write_text("name: a\nchips:\n  size: 64\n  size: 128\n")
+    with pytest.raises(SpecError, match=r"release.yaml:4: chips.size: is a duplicate key \(first on line 3\)"):
+        load_spec(tmp_path / "release.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("CC-BY-4.0", None),
+        ("LicenseRef-our-terms", None),
+        ("cc-by-4.0", "Did you mean CC-BY-4.0?"),
+        ("CCBY", "SPDX license list"),
+        ("LicenseRef-", "SPDX license list"),
+    ],
+)
+def test_license_is_an_spdx_identifier(tmp_path: Path, smallest: dict[str, Any], text: str, fault: str | None) -> None:
+    if fault is None:
+        assert load(tmp_path, {**smallest, "license": text}).license == text
+        return
+    with pytest.raises(SpecError) as raised:
+        load(tmp_path, {**smallest, "license": text})
+    assert fault in str(raised.value)
+
+
+def test_the_check_digit_of_an_orcid_is_verified(tmp_path: Path, smallest: dict[str, Any]) -> None:
+    good = {"name": "Ada", "orcid": "https://orcid.org/0000-0002-1694-233X"}
+    assert load(tmp_path, {**smallest, "creators": [good]}).creators[0].orcid == good["orcid"]
+    with pytest.raises(SpecError, match="check digit"):
+        load(tmp_path, {**smallest, "creators": [{"name": "Ada", "orcid": "0000-0002-1825-0098"}]})
+
+
+def test_keys_are_overridden_from_the_command_line(tmp_path: Path, smallest: dict[str, Any]) -> None:
+    (tmp_path / "release.yaml").write_text(yaml.safe_dump(smallest))
+    path = tmp_path / "release.yaml"
+    spec = load_spec(path, ["chips.size=256", "imagery.sensor=naip", "outputs.aggregate=[2, 4]"])
+    assert (spec.chips.size, spec.sensor, spec.outputs.aggregate) == (256, "naip", [2, 4])
+    for wrong, message in (
+        ("chips.size", "is not an assignment"),
+        ("name.x=1", "is not a key of the spec"),
+        ("chips.sice=1", "Did you mean 'size'"),
+        ("imagery.stac.0.x=1", "is not a key of the spec"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            load_spec(path, [wrong])

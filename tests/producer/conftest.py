@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.enums import Resampling
 from s3_servers import KEY, SECRET, S3View, start_ministack, with_client
 
 from clay_publish.producer.produce import produce
 from clay_publish.release.directory import Release
 from clay_publish.spec.load import resolve_spec
+from clay_publish.spec.sensors import sensor
 
 from .many import many
 from .processes import start
@@ -45,6 +47,7 @@ class Made:
 
 
 Make = Callable[..., Made]
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture
@@ -93,6 +96,25 @@ def write_tif(
     return path
 
 
+def ten_bands(path: Path) -> np.ndarray[Any, Any]:
+    """Clay's bands of a Sentinel-2 item, read without the producer, on the grid of the finest, pixels repeated."""
+    assets = json.loads(path.read_text())["assets"]
+    files = [path.parent / assets[band.name]["href"] for band in sensor("sentinel-2-l2a").bands]
+    with rasterio.open(files[0]) as finest:
+        shape = finest.shape
+    layers = []
+    for name in files:
+        with rasterio.open(name) as file:
+            layers.append(file.read(1, out_shape=shape, resampling=Resampling.nearest))
+    return np.stack(layers)
+
+
+@pytest.fixture(scope="session")
+def bands_of() -> Callable[[Path], np.ndarray]:
+    """`ten_bands`, for the folders below."""
+    return ten_bands
+
+
 def write_item(path: Path, assets: Mapping[str, Any], **properties: Any) -> Path:
     """Write a STAC item whose footprint is that of its first asset's file."""
     first = next(iter(assets.values()))["href"]
@@ -131,30 +153,30 @@ def copy_item(source: Path, folder: Path, change: Callable[[dict[str, Any]], Non
 
 
 @pytest.fixture(scope="session")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def begun(once: Once) -> tuple[Path, Path]:
     """A spec of several units and files, and the release that an undisturbed run makes of it. Read only."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    spec = scattered(folder / "spec")
-    start(spec, folder / "release").finish()
-    return spec, folder / "release"
+    folder = once("undisturbed", lambda folder: start(scattered(folder / "spec"), folder / "release").finish())
+    return folder / "spec" / "release.yaml", folder / "release"
 
 
 @pytest.fixture(scope="session")
-def two_hundred(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tuple[Path, Path]:
+def two_hundred(once: Once, shared_data: Path) -> tuple[Path, Path]:
     """A spec of so many small images, and the release that an undisturbed run makes of it. Read only."""
-    return _many(tmp_path_factory.mktemp("two-hundred"), shared_data, 200)
+    return _many(once, shared_data, 200)
 
 
 @pytest.fixture(scope="session")
-def forty(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tuple[Path, Path]:
+def forty(once: Once, shared_data: Path) -> tuple[Path, Path]:
     """As `two_hundred`."""
-    return _many(tmp_path_factory.mktemp("forty"), shared_data, 40)
+    return _many(once, shared_data, 40)
 
 
-def _many(folder: Path, shared_data: Path, count: int) -> tuple[Path, Path]:
-    spec = many(folder / "spec", shared_data / "naip", count)
-    start(spec, folder / "release").finish()
-    return spec, folder / "release"
+def _many(once: Once, shared_data: Path, count: int) -> tuple[Path, Path]:
+    def build(folder: Path) -> None:
+        start(many(folder / "spec", shared_data / "naip", count), folder / "release").finish()
+
+    folder = once(f"many-{count}", build)
+    return folder / "spec" / "release.yaml", folder / "release"
 
 
 @pytest.fixture

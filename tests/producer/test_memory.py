@@ -20,15 +20,13 @@ MOST = 300
 READ = """
 import json, sys, threading
 from pathlib import Path
-from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.producer.imagery.chips import Reading
 from clay_publish.producer.imagery.raster import session
+from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.scene import read_scene
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.spec.sensors import sensor
 from clay_publish.producer.sources.stac_item import source_item
-from clay_publish.producer.planning.units import utm_units
-from clay_publish.producer.layouts.utm import read_cells
 from clay_publish.spec.load import resolve_spec
 
 def most():
@@ -51,8 +49,8 @@ reading = Reading(instrument, tuple(band.statistics for band in instrument.bands
 if layout == "scene":
     blocks = read_scene(item, reading, None)
 else:
-    units = utm_units(spec, UtmGrid(1280), [Considered(item, "used")], [None], {})
-    blocks = (block for unit in units for block in read_cells(unit.cells, unit.items, unit.window, reading))
+    units = layout_of(spec, instrument).units([Considered(item, "used")], [None], {})
+    blocks = (block for unit in units for block in unit.read(reading))
 thread = threading.Thread(target=other_unit)
 thread.start()
 begun.wait()

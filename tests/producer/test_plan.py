@@ -23,6 +23,8 @@ from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.plan_run import plan
 from clay_publish.producer.planning.estimate import Estimate, estimate, stated_rates
 from clay_publish.producer.sources.selection import select
+from clay_publish.producer.unit_plan import read_inputs
+from clay_publish.progress import silent
 from clay_publish.release.directory import Release
 from clay_publish.spec.load import load_spec, resolve_spec
 from clay_publish.spec.sensors import sensor
@@ -53,11 +55,7 @@ def document(shared_data: Path) -> dict[str, Any]:
 
 def planned(document: dict[str, Any]) -> Estimate:
     spec = resolve_spec(copy.deepcopy(document), where="release.yaml", folder=Path("/"))
-    instrument = sensor(spec.sensor)
-    areas = [None if block.area is None else read_area(block.area) for block in spec.imagery]
-    selection = select(spec, instrument, [None if area is None else area.geometry for area in areas])
-    encoder = load_encoder(spec, instrument)
-    made, counts = estimate(spec, instrument, encoder, selection, areas, rates=stated_rates(spec))
+    made, counts = estimate(read_inputs(spec, report=silent), rates=stated_rates(spec))
     assert sum(each.expected for each in counts.squares) == made.chips["expected"]
     return made
 
@@ -149,7 +147,7 @@ def test_scenes_are_counted_by_their_pixels(shared_data: Path) -> None:
             "chips": {"layout": "scene", "size": 100},
         }
     )
-    assert made.chips["expected"] == made.chips["with_imagery"] == (1024 // 100) ** 2
+    assert made.chips["expected"] == made.chips["with_imagery"] == (512 // 100) ** 2
     assert made.rates is None
     assert made.hours is None
     assert made.bytes_to_read <= sum(path.stat().st_size for path in item.parent.glob("*.tif"))
@@ -293,10 +291,10 @@ def test_waiting_for_a_core_is_not_the_model_s_time(tmp_path: Path, monkeypatch:
     assert 0 < made.shares.inference < 0.5
 
 
-def test_patches_are_counted_with_the_bytes(shared_data: Path, tmp_path: Path) -> None:
+def test_patches_are_counted_with_the_bytes(golden_checkpoint: Path, tmp_path: Path) -> None:
     program("sample", str(tmp_path / "first"))
     document = yaml.safe_load((tmp_path / "first" / "release.yaml").read_text())
-    model = {"encoder": "clay", "weights": str(shared_data / "clay_golden.ckpt"), "precision": "float32"}
+    model = {"encoder": "clay", "weights": str(golden_checkpoint), "precision": "float32"}
     document |= {"model": model, "chips": {"size": 64}}
     made = []
     for patches in (False, True):

@@ -15,13 +15,15 @@ Finished = dict[str, tuple[int, bytes]]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def undisturbed(once: Callable[..., Path]) -> tuple[Path, Path]:
     """A spec of several squares and windows, and the release that an undisturbed run makes of it. Read only."""
-    folder = tmp_path_factory.mktemp("utm")
-    scattered(folder / "spec")
-    spec = write_spec(folder / "spec", chips={"layout": "utm", "size": 64})
-    start(spec, folder / "release").finish()
-    return spec, folder / "release"
+
+    def build(folder: Path) -> None:
+        scattered(folder / "spec")
+        start(write_spec(folder / "spec", chips={"layout": "utm", "size": 64}), folder / "release").finish()
+
+    folder = once("undisturbed-utm", build)
+    return folder / "spec" / "release.yaml", folder / "release"
 
 
 def receipts(release: Path) -> Finished:

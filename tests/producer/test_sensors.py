@@ -15,11 +15,11 @@ from pyproj import CRS, Geod, Transformer
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
+from clay_publish.geo.area import Area
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.producer.imagery.chips import ChipBlock, Reading
+from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.scene import read_scene
-from clay_publish.producer.layouts.utm import read_cells
-from clay_publish.producer.planning.units import utm_units
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.producer.sources.stac_item import source_item
@@ -240,11 +240,10 @@ def test_utm_pixels_equal_those_of_an_independent_warp(shared_data: Path, tmp_pa
     instrument, size = reading.sensor, case.size
     gsd = case.gsd or instrument.gsd
     grid = UtmGrid(size * gsd)
-    area = shapely.box(*case.area) if case.area else None
+    area = Area("bbox", shapely.box(*case.area)) if case.area else None
     compared = 0
-    for unit in utm_units(extra["spec"], grid, [Considered(item, "used")], [area], {}):
-        assert unit.cells is not None
-        for block in read_cells(unit.cells, unit.items, unit.window, reading):
+    for unit in layout_of(extra["spec"], instrument).units([Considered(item, "used")], [area], {}):
+        for block in unit.read(reading):
             whole = [(p, n) for p, n in enumerate(_kept(block)) if block.valid_fraction[n] > 0.5]
             for place, n in whole[:3]:
                 found = _raw(block, place, instrument)

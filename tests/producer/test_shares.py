@@ -8,15 +8,12 @@ from pathlib import Path
 import pytest
 from s3_servers import S3View
 
-from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.planning.files import as_planned
 from clay_publish.producer.planning.share import Share, units_of
-from clay_publish.producer.produce import make_plan
-from clay_publish.producer.sources.selection import select
-from clay_publish.producer.unit_plan import chips_of
+from clay_publish.producer.unit_plan import read_inputs
+from clay_publish.progress import silent
 from clay_publish.release.directory import Release
 from clay_publish.spec.load import load_spec
-from clay_publish.spec.sensors import sensor
 
 from .many import CHIPS
 from .places import NAMES, embeddings_in
@@ -154,15 +151,12 @@ def test_what_makes_no_sense_is_refused(arguments: tuple[str, str], spec: Path, 
 
 def test_each_unit_is_of_one_share_and_shares_are_alike(forty: Begun, tmp_path: Path) -> None:
     spec = load_spec(forty[0])
-    instrument, areas = sensor(spec.sensor), [None]
-    encoder = load_encoder(spec, instrument)
-    considered = as_planned(Release(str(tmp_path)), select(spec, instrument, areas).considered, instrument)
-    plan, _ = make_plan(spec, instrument, encoder, considered, areas)
-    size = spec.chips.size
+    inputs = read_inputs(spec, report=silent)
+    plan = inputs.plan(as_planned(Release(str(tmp_path)), inputs.selection.considered, inputs.sensor))
     for of in (1, 2, 3, 7, 40, 45):
-        shares = [units_of(Share(number, of), plan.units, size) for number in range(1, of + 1)]
+        shares = [units_of(Share(number, of), plan.units) for number in range(1, of + 1)]
         assert sorted(unit.id for share in shares for unit in share) == sorted(unit.id for unit in plan.units)
-        chips = [sum(chips_of(unit, size) for unit in share) for share in shares]
+        chips = [sum(unit.chips for unit in share) for share in shares]
         assert max(chips) - min(chips) <= 2 * CHIPS  # a unit at either end
-    files = [{unit.files for unit in units_of(Share(number, 5), plan.units, size)} for number in range(1, 6)]
+    files = [{unit.files for unit in units_of(Share(number, 5), plan.units)} for number in range(1, 6)]
     assert sum(len(each) for each in files) <= len(set.union(*files)) + 4  # most are of one share alone

@@ -391,7 +391,7 @@ def test_a_release_is_made_from_an_api(tmp_path: Path, shared_data: Path) -> Non
         spec = a_spec(address, collections=["sentinel-2-l1c"])
         spec = spec.model_copy(update={"chips": ChipSpec(layout="scene", size=256)})
         record = produce(spec, Release(str(tmp_path / "release")))
-    assert record.coverage == {"expected": 16, "embedded": 16}
+    assert record.coverage == {"expected": 4, "embedded": 4}
     (row,) = Release(str(tmp_path / "release")).parquet("sources.parquet").read().to_pylist()
     assert row["status"] == "used"
     assert all(asset["etag"] for asset in row["assets"])

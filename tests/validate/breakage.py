@@ -28,14 +28,14 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "int8": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {"dtype": "int8"}}),
     "utm": (SHORE, {"chips": {"layout": "utm", "size": 64}}),
     "next": (SHORE, {"chips": {"layout": "scene", "size": 64}, "version": "1.1.0", "previous": "next/1.0.0"}),
-    "clouds": (MOROCCO, {"chips": {"layout": "scene", "size": 128}}),
-    "morocco": (MOROCCO, {"chips": {"layout": "utm", "size": 128, "gsd": 100}}),
+    "clouds": (MOROCCO, {"chips": {"layout": "scene", "size": 32}}),
+    "morocco": (MOROCCO, {"chips": {"layout": "utm", "size": 32, "gsd": 100}}),
     "float16": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {"dtype": "float16"}}),
     "beside": (
         SHORE,
         {
             "chips": {"layout": "scene", "size": 64},
-            "model": {"encoder": "clay", "weights": "clay_golden.ckpt", "precision": "float32"},
+            "model": {"encoder": "clay", "precision": "float32"},
             "outputs": {"patches": True, "aggregate": [2]},
         },
     ),

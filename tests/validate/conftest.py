@@ -33,27 +33,26 @@ def complete(spec: Path, where: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def good(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], Path]:
+def good(once: Callable[..., Path], request: pytest.FixtureRequest) -> Callable[[str], Path]:
     """A good release of a kind. Read only."""
-    home = tmp_path_factory.mktemp("good")
-    made: dict[str, Path] = {}
 
     def get(kind: str) -> Path:
-        if kind not in made:
-            item, more = KINDS[kind]
-            folder = SAMPLE if item == SHORE else request.getfixturevalue("shared_data")
-            imagery = {"stac": str(folder / item), "sensor": more.get("sensor", "sentinel-2-l2a")}
-            spec = {"name": "shore", "version": "1.0.0", "imagery": imagery}
-            spec |= {key: value for key, value in more.items() if key != "sensor"}
-            if "model" in spec:
-                weights = request.getfixturevalue("shared_data") / spec["model"]["weights"]
-                spec["model"] = {**spec["model"], "weights": str(weights)}
+        item, more = KINDS[kind]
+        folder = SAMPLE if item == SHORE else request.getfixturevalue("shared_data")
+        imagery = {"stac": str(folder / item), "sensor": more.get("sensor", "sentinel-2-l2a")}
+        spec = {"name": "shore", "version": "1.0.0", "imagery": imagery}
+        spec |= {key: value for key, value in more.items() if key != "sensor"}
+        if "model" in spec:
+            spec["model"] = {**spec["model"], "weights": str(request.getfixturevalue("golden_checkpoint"))}
+
+        def build(home: Path) -> None:
             if "previous" in spec:
                 shutil.copytree(get("small"), home / spec["previous"])
             file = home / f"{kind}.yaml"
             file.write_text(yaml.safe_dump(spec))
-            made[kind] = complete(file, home / kind / spec["version"])
-        return made[kind]
+            complete(file, home / kind / spec["version"])
+
+        return once(f"good-{kind}", build) / kind / spec["version"]
 
     return get
 

@@ -146,7 +146,7 @@ def test_a_server_without_ranges_is_one_clear_error(command: list[str], good: Ca
     assert made.stderr.count("\n") < 8
     said = " ".join(made.stderr.split())
     assert f"{server.url}/" in said
-    assert "comes from a server that sends whole files only; expected answers to range requests (HTTP 206)" in said
+    assert "comes from a server that sends whole files only (expected answers to range requests (HTTP 206))" in said
     assert "Serve it from elsewhere, or download it and name the directory." in said
 
 

@@ -27,7 +27,7 @@ from clay_publish.producer.execution.context import SIDE_BY_SIDE
 from clay_publish.producer.execution.ray.worker import Job, Worker
 from clay_publish.producer.execution.run import Ready, Run
 from clay_publish.producer.execution.unit import set_aside
-from clay_publish.producer.unit_plan import Unit
+from clay_publish.producer.layouts.base import Unit
 from clay_publish.progress import Progress
 from clay_publish.release.manifest import libraries
 from clay_publish.release.unit_receipts import UnitReceipt

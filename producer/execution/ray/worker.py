@@ -13,7 +13,8 @@ from clay_publish.producer.execution.attempts import at_work, attempt
 from clay_publish.producer.execution.context import StoppedError, Work, make_work
 from clay_publish.producer.execution.local import run_isolated
 from clay_publish.producer.execution.run import Ready, publish
-from clay_publish.producer.unit_plan import Plan, Unit, fingerprint_of
+from clay_publish.producer.layouts.base import Unit
+from clay_publish.producer.unit_plan import Plan, fingerprint_of
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import UNITS
 from clay_publish.release.unit_receipts import UnitReceipt
@@ -86,7 +87,7 @@ class Worker:
         model = job.spec.model.model_copy(update={"precision": job.plan.fingerprint.precision})
         spec = job.spec.model_copy(update={"model": model})
         encoder = load_encoder(spec, sensor(spec.sensor))
-        mine = fingerprint_of(spec, sensor(spec.sensor), encoder, job.plan.fingerprint.gsd)
+        mine = fingerprint_of(spec, sensor(spec.sensor), encoder)
         differ = job.plan.fingerprint.differences(mine)
         if differ:
             raise EncoderError(

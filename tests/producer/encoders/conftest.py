@@ -43,11 +43,14 @@ def make_spec() -> MakeSpec:
 
 
 @pytest.fixture(scope="session")
-def chips(shared_data: Path, sentinel_2: Sensor) -> ChipBatch:
-    """Twelve chips of 64 pixels around Aberystwyth, ten bands, normalised."""
-    path = shared_data / "s2_sref_aberystwyth_20210527_bng" / "sen2_20210527_aber_512.tif"
-    with rasterio.open(path) as image:
-        scene = image.read(window=((128, 320), (128, 384))).astype(np.float32) * 10
+def chips(shared_data: Path, sentinel_2: Sensor, bands_of: Callable[[Path], np.ndarray]) -> ChipBatch:
+    """Twelve chips of 64 pixels, ten bands, normalised: of a winter shore, a desert under clouds, and ice."""
+    shore = bands_of(shared_data / "s2_l1c_T18SVG_20160112" / "item.json")[:, 128:192, 128:384]
+    desert = bands_of(shared_data / "s2_l2a_mini_29RKH_20200219" / "item.json")[:, 64:128, :256]
+    with rasterio.open(shared_data / "s2_l2a_satclip_chips_256" / "patch_25630.tif") as image:
+        ice = image.read([2, 3, 4, 5, 6, 7, 8, 9, 11, 12])
+    ice = np.concatenate([ice[:, :64], ice[:, 64:]], axis=2)
+    scene = np.concatenate([shore, desert, ice], axis=1).astype(np.float32)
     mean = np.array([b.mean for b in sentinel_2.bands], np.float32)[:, None, None]
     std = np.array([b.std for b in sentinel_2.bands], np.float32)[:, None, None]
     tiles = ((scene - mean) / std).reshape(10, 3, 64, 4, 64).transpose(1, 3, 0, 2, 4)

@@ -38,5 +38,5 @@ def test_an_encoder_is_added_in_under_twenty_lines(
     produce(resolve_spec(document, where="docs", folder=tmp_path), release)
     table = pq.read_table(release.store.path(release.data_files()[0]))
     vectors = np.stack(table["embedding"].to_numpy())
-    assert vectors.shape == (16, 10)
+    assert vectors.shape == (4, 10)
     assert release.fingerprint().model_name == "Band means"

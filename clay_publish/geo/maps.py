@@ -1,0 +1,252 @@
+"""Maps in degrees, north up, with land, a scale bar, and a panel for each of a few distant sites."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from clay_publish.geo.area import land
+
+Floats = npt.NDArray[np.float64]
+Box = tuple[float, float, float, float]
+"""West, south, east, north in degrees; west > east across the antimeridian."""
+
+LINE = "#333333"
+GRID = "#CCCCCC"
+LAND = "#E2E2E2"
+SITE = "#D55E00"
+
+WIDTH = 8.6
+"""Inches; at 110 dots per inch about as wide as the hosts show a card."""
+
+MAX_BYTES = 500_000
+_METRES_A_DEGREE = 111_320.0
+_BINS = 64
+_MOST_SITES = 4
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The part of the Earth a map shows; west may be below −180, never is east more than 360 beyond it."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+    @classmethod
+    def around(cls, bbox: tuple[float, float, float, float]) -> "Frame":
+        """A frame with a margin around west, south, east, north; west > east crosses the antimeridian."""
+        west, south, east, north = bbox
+        if west > east:
+            east += 360
+        stretch = 1 / max(np.cos(np.radians((south + north) / 2)), 0.05)
+        side = max((east - west) / stretch, north - south, 1e-4)
+        # Not narrower than a third of its other side, with a margin all around.
+        wide, high = (max(east - west, side * stretch / 3) * 1.08), max(north - south, side / 3) * 1.08
+        x, y = (west + east) / 2, (south + north) / 2
+        wide = min(wide, 360.0)
+        return cls(x - wide / 2, max(y - high / 2, -90.0), x + wide / 2, min(y + high / 2, 90.0))
+
+    @property
+    def aspect(self) -> float:
+        """How much longer a degree of latitude is drawn than one of longitude."""
+        return float(1 / max(np.cos(np.radians((self.south + self.north) / 2)), 0.05))
+
+    @property
+    def metres(self) -> float:
+        """Width of the frame on the ground, at its middle."""
+        return (self.east - self.west) * _METRES_A_DEGREE / self.aspect
+
+    def unwrapped(self, lon: Floats) -> Floats:
+        """Longitudes moved by whole turns into the frame."""
+        middle = (self.west + self.east) / 2
+        moved: Floats = (lon - middle + 180) % 360 - 180 + middle
+        return moved
+
+    def square(self) -> "Frame":
+        """A frame as wide as high on the ground, around the same middle."""
+        side = max((self.east - self.west) / self.aspect, self.north - self.south)
+        x, y = (self.west + self.east) / 2, (self.south + self.north) / 2
+        wide = side * self.aspect
+        return Frame(x - wide / 2, y - side / 2, x + wide / 2, y + side / 2)
+
+
+def whole_box(lon: Floats, lat: Floats) -> Box:
+    """The smallest box around points, across the antimeridian where that is narrower."""
+    if len(lon) == 0:
+        return -180.0, -90.0, 180.0, 90.0
+    ordered = np.sort(lon)
+    gaps = np.diff(ordered, append=ordered[0] + 360)
+    widest = int(gaps.argmax())
+    west, east = ordered[(widest + 1) % len(ordered)], ordered[widest]
+    return float(west), float(lat.min()), float(east), float(lat.max())
+
+
+def sites_of(frame: Frame, lon: Floats, lat: Floats, side: float) -> list[Box]:
+    """Boxes of a few sites that are small and far apart in the frame; none where one map shows everything.
+
+    Two sites of a field each, a continent apart, are two dots on one map: each gets a panel of its own. `lon` and `lat`
+    are middles of ground that reaches `side` / 2 meters around them.
+    """
+    x, y = frame.unwrapped(lon), lat
+    column = np.clip((x - frame.west) / (frame.east - frame.west) * _BINS, 0, _BINS - 1).astype(int)
+    row = np.clip((y - frame.south) / (frame.north - frame.south) * _BINS, 0, _BINS - 1).astype(int)
+    left = {(int(r), int(c)) for r, c in np.unique(np.stack([row, column], axis=1), axis=0)}
+    groups: list[set[tuple[int, int]]] = []
+    while left and len(groups) <= _MOST_SITES:
+        group, ahead = set(), {left.pop()}
+        while ahead:
+            group |= ahead
+            near = {cell for cell in left for r, c in ahead if max(abs(cell[0] - r), abs(cell[1] - c)) <= _BINS // 10}
+            left -= near
+            ahead = near
+        groups.append(group)
+    small = all(np.ptp(np.array(sorted(group)), axis=0).max() < _BINS // 10 for group in groups)
+    if left or not 2 <= len(groups) <= _MOST_SITES or not small or side > frame.metres / _BINS:
+        return []
+    labels = np.full((_BINS, _BINS), -1)
+    for number, group in enumerate(sorted(groups, key=lambda cells: min(c for _, c in cells))):
+        labels[tuple(zip(*group, strict=True))] = number
+    of = labels[row, column]
+    high = side / 2 / _METRES_A_DEGREE
+    wide = high * frame.aspect
+    places = [(x[of == n], y[of == n]) for n in range(len(groups))]
+    return [
+        (float(e.min() - wide), float(n.min() - high), float(e.max() + wide), float(n.max() + high)) for e, n in places
+    ]
+
+
+def map_figure(
+    frame: Frame, *, below: float = 0.0, sites: list[Box] | None = None
+) -> tuple[Figure, list[tuple[Axes, Frame]]]:
+    """Empty maps: of the frame, and below it one of each site, whose places the first map shows by numbers.
+
+    `below` inches are left free under the maps.
+    """
+    ratio = (frame.north - frame.south) * frame.aspect / (frame.east - frame.west)
+    height = min(max(ratio * (WIDTH - 1.1), 2.2), 5.4) + 0.85
+    panels = [Frame.around(site) for site in sites or []]
+    side = (WIDTH - 0.7) / max(len(panels), 3)
+    extra = side + 0.3 if panels else 0.0
+    whole = height + extra + below
+    figure = Figure(figsize=(WIDTH, whole))
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.09, (below + extra + 0.45) / whole, 0.89, (height - 0.7) / whole))
+    maps = [(axes, frame)]
+    _furnish(axes, frame)
+    for number, panel in enumerate(panels):
+        place = (
+            (0.35 + number * side + 0.3) / WIDTH,
+            (below + 0.45) / whole,
+            (side - 0.45) / WIDTH,
+            (side - 0.5) / whole,
+        )
+        square = panel.square()
+        added = figure.add_axes(place)
+        _furnish(added, square)
+        added.tick_params(labelbottom=False, labelleft=False, length=0)
+        x, y = (square.west + square.east) / 2, (square.south + square.north) / 2
+        x = float(frame.unwrapped(np.array([x]))[0])
+        at = f"{_degrees(round(y, 2), 'N', 'S')} {_degrees(round((x + 180) % 360 - 180, 2), 'E', 'W')}"
+        added.set_xlabel(at, fontsize=8, color=LINE, labelpad=2)
+        added.set_title(str(number + 1), fontsize=9, color=SITE, loc="left", pad=2)
+        maps.append((added, square))
+        axes.annotate(
+            str(number + 1), (x, y), xytext=(6, 6), textcoords="offset points", fontsize=9, color=SITE, zorder=4
+        )
+        axes.plot([x], [y], marker="s", markersize=9, fillstyle="none", color=SITE, zorder=4)
+    return figure, maps
+
+
+def _furnish(axes: Axes, frame: Frame) -> None:
+    axes.set_xlim(frame.west, frame.east)
+    axes.set_ylim(frame.south, frame.north)
+    axes.set_aspect(frame.aspect)
+    axes.set_facecolor("#F7F7F7")
+    axes.grid(color=GRID, linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees((value + 180) % 360 - 180, "E", "W")))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees(value, "N", "S")))
+    axes.tick_params(labelsize=8, colors=LINE)
+    _land(axes, frame)
+    _scale_bar(axes, frame)
+
+
+def draw_polygons(
+    axes: Axes,
+    frame: Frame,
+    geometry: npt.NDArray[np.object_],
+    colours: npt.NDArray[np.float64] | str,
+    hatch: str = "",
+) -> None:
+    """Paint polygons given as WKB or as shapely geometries."""
+    shapes = shapely.from_wkb(geometry) if len(geometry) and isinstance(geometry[0], bytes) else geometry
+    parts, owner = shapely.get_parts(shapes, return_index=True)
+    rings = [shapely.get_coordinates(ring) for ring in shapely.get_exterior_ring(parts)]
+    for ring in rings:
+        # A ring lies on one side of the antimeridian: it moves as a whole.
+        ring[:, 0] += frame.unwrapped(np.array([ring[:, 0].mean()]))[0] - ring[:, 0].mean()
+    faces = colours if isinstance(colours, str) else colours[owner]
+    edges = "white" if hatch else "face"
+    axes.add_collection(
+        PolyCollection(rings, facecolors=faces, edgecolors=edges, linewidths=0.3, hatch=hatch or None, zorder=2)
+    )
+
+
+def png(figure: Figure) -> bytes:
+    """The picture, with fewer dots an inch where it would be larger than `MAX_BYTES`."""
+    for dots in (110, 80, 50):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=dots, facecolor="white", metadata={"Software": None})
+        if buffer.tell() <= MAX_BYTES:
+            break
+    return buffer.getvalue()
+
+
+def _degrees(value: float, positive: str, negative: str) -> str:
+    text = f"{abs(value):.4f}".rstrip("0").rstrip(".")
+    if float(text) == 0:
+        return "0°"
+    return f"{text}°{positive if value > 0 else negative}"
+
+
+def _land(axes: Axes, frame: Frame) -> None:
+    """The land and its coastline; near shores the line is as coarse as Natural Earth's 1:10 million."""
+    everywhere, finest = land(), (frame.east - frame.west) / 1500
+    rings = []
+    for turn in (-360, 0, 360):
+        seen = shapely.clip_by_rect(everywhere, frame.west - turn, frame.south, frame.east - turn, frame.north)
+        polygons = shapely.get_parts(shapely.simplify(seen, finest, preserve_topology=False))
+        large = polygons[shapely.area(polygons) > finest**2]
+        rings += [shapely.get_coordinates(ring) + [turn, 0] for ring in shapely.get_rings(large)]  # noqa: RUF005 - adds
+    if rings:
+        # Inner rings run the other way round, so what they enclose stays free.
+        outline = Path.make_compound_path(*(Path(ring, closed=True) for ring in rings))
+        axes.add_patch(PathPatch(outline, facecolor=LAND, edgecolor="#A0A0A0", linewidth=0.4, zorder=0.4))
+
+
+def _scale_bar(axes: Axes, frame: Frame) -> None:
+    """A bar of a round length; none on maps of a continent or more, where no length is true everywhere."""
+    if frame.metres > 4_000_000:
+        return
+    wanted = frame.metres / 5
+    power = 10 ** np.floor(np.log10(wanted))
+    length = max(step * power for step in (1, 2, 5) if step * power <= wanted)
+    share = length / frame.metres
+    text = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    where = axes.transAxes
+    # Above the map: on it, it would hide chips.
+    axes.plot([1 - share, 1], [1.015, 1.015], transform=where, color=LINE, linewidth=3, clip_on=False)
+    axes.text(0.99 - share, 1.015, text, transform=where, ha="right", va="center", fontsize=8, color=LINE)

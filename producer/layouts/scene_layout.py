@@ -1,0 +1,149 @@
+"""The `scene` layout: one unit an image, which is cut on its own pixel grid."""
+
+from collections import Counter, defaultdict
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from clay_publish.geo.expected_cells import expected_cells
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.geo.utm_zones import Square
+from clay_publish.producer.imagery.chips import ChipBlock, Reading
+from clay_publish.producer.imagery.remote import check_unchanged
+from clay_publish.producer.layouts.base import Areas, Counts, Ints, Places, SquareCount, Unit, unit_id
+from clay_publish.producer.layouts.scene import SceneChips, read_scene
+from clay_publish.producer.sources.item import SourceItem, ground_size
+from clay_publish.producer.sources.selection import Considered
+from clay_publish.release.directory import DataFile
+from clay_publish.windows import Window
+
+
+@dataclass(frozen=True)
+class SceneUnit(Unit):
+    """One image."""
+
+    area: shapely.Geometry | None
+    """Only chips whose centre lies in it, OGC:CRS84."""
+    size: int
+    """Pixels a side of a chip."""
+
+    @property
+    def scene(self) -> SceneChips | None:
+        """Where its chips lie; None where nobody knows the image's pixel grid yet."""
+        return scene_of(self.items[0], self.size)
+
+    @property
+    def chips(self) -> int:
+        """All of the image, whatever part of it the area asks for."""
+        return 0 if self.scene is None else self.scene.rows * self.scene.columns
+
+    def read(self, reading: Reading) -> Generator[ChipBlock]:
+        """Its chips, a row of them at a time."""
+        (item,) = self.items
+        check_unchanged(item)
+        return read_scene(item, reading, self.area)
+
+    def missing(self, reason: str, detail: str) -> ChipBlock | None:
+        """All chips that the image was expected to give."""
+        if self.scene is None:
+            return None
+        places = self.scene.places(*self.scene.within(self.area))
+        return places.missing(places.squares, self.scene.epsg, (self.items[0].id,), (reason, detail))
+
+
+@dataclass(frozen=True)
+class SceneLayout:
+    """Every image cut on its own pixel grid, no resampling of its finest band, whole chips only."""
+
+    size: int
+    nominal: float
+    """Metres a pixel of the sensor: what is taken where no image states its grid."""
+    gsd: None = None
+    by_window: bool = False
+    resampling: str = "bands coarser than the finest one are brought to its grid by nearest neighbour"
+
+    def units(self, considered: Sequence[Considered], areas: Areas, decided: dict[str, Any]) -> tuple[SceneUnit, ...]:
+        """One unit an image."""
+        return tuple(self._unit(item, _ground(item, areas), decided) for item in _used(considered))
+
+    def _unit(self, item: SourceItem, area: shapely.Geometry | None, decided: dict[str, Any]) -> SceneUnit:
+        scene = scene_of(item, self.size)
+        squares = [] if scene is None else sorted(set(scene.squares(area)))
+        files = tuple(DataFile(square, item.window) for square in squares)
+        name = unit_id([item], None if area is None else shapely.to_wkb(area), decided)
+        return SceneUnit(name, (item,), item.window, files, area, self.size)
+
+    def count(self, considered: Sequence[Considered], areas: Areas) -> Counts:
+        """Chips of all images. Where an item does not state its pixel grid, its footprint is measured."""
+        found: Counter[tuple[Square, Window]] = Counter()
+        images: dict[tuple[Square, Window], set[str]] = defaultdict(set)
+        by_item: Counter[str] = Counter()
+        for item in _used(considered):
+            mine = self._squares(item, _ground(item, areas))
+            by_item[item.id] += mine.total()
+            for square, chips in mine.items():
+                found[square, item.window] += chips
+                images[square, item.window].add(item.id)
+        rows = (SquareCount(*key, chips, chips, 0, frozenset(images[key])) for key, chips in found.items())
+        return Counts(tuple(sorted(rows, key=lambda each: (each.window, each.square))), dict(by_item))
+
+    def _squares(self, item: SourceItem, area: shapely.Geometry | None) -> Counter[Square]:
+        scene = scene_of(item, self.size)
+        if scene is not None:
+            return Counter(scene.squares(area))
+        if item.geometry is None:
+            return Counter()
+        ground = item.geometry if area is None else shapely.intersection(item.geometry, area)
+        if ground.is_empty:
+            return Counter()
+        cells = expected_cells(UtmGrid(self.size * self.nominal), ground, rule="covered")
+        return Counter(dict(square for zone in cells for square in zone.squares()))
+
+    def beyond(self, areas: Areas) -> list[str]:  # noqa: ARG002 - of the protocol
+        """Nothing: an image may lie anywhere."""
+        return []
+
+    def ground_size(self, units: Sequence[Unit]) -> float:
+        """The median of the images' pixels, each measured in its middle row."""
+        grids = [grid for unit in units if (grid := unit.items[0].grid) is not None]
+        return float(np.median([ground_size(grid, grid.height / 2) for grid in grids])) if grids else self.nominal
+
+    def together(self, file: DataFile) -> int | None:  # noqa: ARG002 - of the protocol
+        """All of them: an image may reach over the edge of a zone."""
+        return None
+
+    def owners(self, chips: pa.Table) -> Ints:
+        """One number an image."""
+        indices = chips["item_id"].combine_chunks().dictionary_encode().indices
+        return np.asarray(indices.to_numpy().astype(np.int64))
+
+    def places(self, chips: pa.Table, side: int, window: Window, units: Sequence[Unit]) -> Places:  # noqa: ARG002
+        """Cells of the images' own grids, `side` times as large."""
+        row, col = ((chips[name].to_numpy() // side).astype(np.int32) for name in ("row", "col"))
+        names, items = chips["item_id"].to_numpy(), {unit.items[0].id: unit.items[0] for unit in units}
+        count = len(names)
+        lon, lat, ids, outlines = np.empty(count), np.empty(count), np.empty(count, object), np.empty(count, object)
+        for name in dict.fromkeys(names.tolist()):
+            scene, mine = scene_of(items[name], self.size * side), np.flatnonzero(names == name)
+            assert scene is not None, f"{name} gave chips"
+            here = scene.places(row[mine], col[mine])
+            ids[mine], outlines[mine], lon[mine], lat[mine] = here.ids, here.geometry, here.lon, here.lat
+        return Places(ids, chips["epsg"].to_numpy(), row.astype(np.int64), col.astype(np.int64), lon, lat, outlines)
+
+
+def scene_of(item: SourceItem, size: int) -> SceneChips | None:
+    """Where an image's chips lie; None where nobody knows its pixel grid yet."""
+    return None if item.grid is None else SceneChips(item, item.grid, size)
+
+
+def _used(considered: Sequence[Considered]) -> list[SourceItem]:
+    return [each.item for each in considered if each.status == "used"]
+
+
+def _ground(item: SourceItem, areas: Areas) -> shapely.Geometry | None:
+    area = areas[item.block]
+    return None if area is None else area.geometry

@@ -1,0 +1,291 @@
+"""The `utm` layout: one unit, or a few, for each 100 km square and window that holds expected cells."""
+
+from collections import Counter, defaultdict
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from clay_publish.errors import SourceError
+from clay_publish.geo.area import Area, items_area
+from clay_publish.geo.expected_cells import (
+    NONE,
+    Runs,
+    ZoneCells,
+    between_rows,
+    difference,
+    expected_cells,
+    intersection,
+    size,
+    touched_cells,
+    union,
+    zones_near,
+)
+from clay_publish.geo.footprints import polygons
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.geo.utm_zones import SQUARE, Square
+from clay_publish.producer.imagery.chips import ChipBlock, Reading
+from clay_publish.producer.layouts.base import Areas, Counts, Ints, Places, SquareCount, UncoveredCells, Unit, unit_id
+from clay_publish.producer.layouts.utm import Cells, Cut, read_cells
+from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.selection import Considered
+from clay_publish.release.directory import DataFile
+from clay_publish.spec.models import Imagery
+from clay_publish.windows import Window
+
+MAX_CELLS = 16_384
+"""Cells of a unit; a square of smaller cells is shared among several."""
+
+
+@dataclass(frozen=True)
+class UtmUnit(Unit):
+    """Cells of one square and window, and the images that reach them."""
+
+    cells: Cells
+
+    @property
+    def chips(self) -> int:
+        """One a cell."""
+        return len(self.cells.rows)
+
+    def read(self, reading: Reading) -> Generator[ChipBlock]:
+        """Its chips, one superblock at a time."""
+        return read_cells(self.cells, self.items, self.window, reading)
+
+    def missing(self, reason: str, detail: str) -> ChipBlock:
+        """All of its cells."""
+        square, count = self.cells.cut.square, len(self.cells.rows)
+        places = _places(self.cells.grid, np.full(count, square.epsg), self.cells.rows, self.cells.cols, self.window)
+        tried = tuple(sorted({item.id for item in self.items}))
+        return places.missing([square] * count, square.epsg, tried, (reason, detail))
+
+
+@dataclass(frozen=True)
+class WindowSources:
+    """One window: the images used and excluded, and the ground expected of it."""
+
+    window: Window
+    used: list[SourceItem]
+    excluded: list[SourceItem]
+    area: Area
+
+
+@dataclass(frozen=True)
+class UtmLayout:
+    """The Earth cut once; images are brought to its cells."""
+
+    gsd: float
+    size: int
+    """Pixels a side of a cell."""
+    blocks: tuple[Imagery, ...]
+    by_window: bool = True
+    resampling: str = "all bands are warped to the cell's pixels, bilinear"
+
+    @cached_property
+    def grid(self) -> UtmGrid:
+        """The cells of the Earth."""
+        return UtmGrid(self.size * self.gsd)
+
+    def units(self, considered: Sequence[Considered], areas: Areas, decided: dict[str, Any]) -> tuple[UtmUnit, ...]:
+        """One unit, or a few, for each square and window.
+
+        A cell that two blocks ask for in the same window is made once, from the images of both.
+
+        Raises:
+            SourceError: the images cover no whole cell.
+        """
+        made = tuple(
+            _unit(cells, each.window, each.used, decided)
+            for each in self.windows(considered, areas)
+            for zone in expected_cells(self.grid, each.area.geometry, rule=each.area.rule)
+            for cells in self._by_square(zone, each.excluded)
+        )
+        if not made:
+            raise SourceError(
+                "imagery",
+                f"holds no whole cell of {self.grid.cell:g} m",
+                "an area, or images larger than a chip",
+                "Choose a smaller chips.size or chips.gsd, or the scene layout.",
+            )
+        return made
+
+    def windows(self, considered: Sequence[Considered], areas: Areas) -> Iterator[WindowSources]:
+        """The windows of all blocks, in order. Blocks that share a window share its images and its ground."""
+        used: dict[Window, list[SourceItem]] = defaultdict(list)
+        excluded: dict[Window, list[SourceItem]] = defaultdict(list)
+        blocks: dict[Window, set[int]] = defaultdict(set)
+        for number, block in enumerate(self.blocks):
+            for window in block.parsed_windows():
+                blocks[window].add(number)
+        for each in considered:
+            if each.status not in {"used", "excluded"}:
+                continue
+            own = _window_of(each.item, self.blocks[each.item.block])
+            if own is not None:
+                (used if each.status == "used" else excluded)[own].append(each.item)
+                blocks[own].add(each.item.block)
+        for window in sorted(blocks):
+            grounds = [areas[number] for number in sorted(blocks[window])]
+            asked = [ground.geometry for ground in grounds if ground is not None]
+            if len(asked) == len(grounds):
+                area = Area("area", shapely.union_all(asked) if len(asked) > 1 else asked[0])
+            else:
+                covered = [item.geometry for item in used[window] if item.geometry is not None]
+                area = items_area(np.array([*covered, *asked], dtype=object))
+            if not area.geometry.is_empty:
+                yield WindowSources(window, used[window], excluded[window], area)
+
+    def _by_square(self, zone: ZoneCells, excluded: Sequence[SourceItem]) -> Iterator[Cells]:
+        """Cells of a zone by 100 km square, and by share where a square holds too many."""
+        _, rows, cols = zone.cells()
+        column = np.floor_divide((cols + 0.5) * self.grid.cell, SQUARE).astype(np.int64)
+        line = np.floor_divide((rows + 0.5) * self.grid.cell, SQUARE).astype(np.int64)
+        for east, north in np.unique(np.stack([column, line], axis=1), axis=0).tolist():
+            mine = np.flatnonzero((column == east) & (line == north))
+            cut = Cut.of(self.grid, Square(zone.zone, east, north), self.size)
+            deep = cut.side * max(1, MAX_CELLS // (cut.side * cut.count))
+            share = (rows[mine] - cut.row) // deep
+            for number in np.unique(share):
+                chosen = mine[share == number]
+                yield Cells(self.grid, cut, rows[chosen], cols[chosen], tuple(excluded))
+
+    def count(self, considered: Sequence[Considered], areas: Areas) -> Counts:
+        """Cells of all windows, as runs along rows."""
+        squares: list[SquareCount] = []
+        by_item: Counter[str] = Counter()
+        missing: list[UncoveredCells] = []
+        for each in self.windows(considered, areas):
+            used, excluded = _near(each.used), _near(each.excluded)
+            for zone in expected_cells(self.grid, each.area.geometry, rule=each.area.rule):
+                here = list(_in_zone(zone, used[zone.zone]))
+                by_item.update({item.id: size(runs) for item, runs in here})
+                covered = _together([runs for _, runs in here])
+                out = _together([runs for _, runs in _in_zone(zone, excluded[zone.zone])])
+                left_out = difference(out, covered)
+                squares += _squares(zone, each.window, covered, left_out, _images(zone, here))
+                nothing = difference(difference(zone.runs, covered), left_out)
+                reasons = (("no_imagery", nothing), ("excluded", left_out))
+                missing += [UncoveredCells(zone.zone, each.window, why, runs) for why, runs in reasons if size(runs)]
+        ordered = sorted(squares, key=lambda each: (each.window, each.square))
+        return Counts(tuple(ordered), dict(by_item), tuple(missing))
+
+    def beyond(self, areas: Areas) -> list[str]:
+        """What lies too far north or south."""
+        return [sentence for area in areas if area is not None for sentence in area.beyond()]
+
+    def ground_size(self, units: Sequence[Unit]) -> float:  # noqa: ARG002 - of the protocol
+        """The same everywhere."""
+        return self.gsd
+
+    def together(self, file: DataFile) -> int | None:
+        """Those of one zone, in whose folder all of its cells lie."""
+        return file.square.zone
+
+    def owners(self, chips: pa.Table) -> Ints:
+        """The number of the reference system."""
+        return np.asarray(chips["epsg"].to_numpy().astype(np.int64))
+
+    def places(self, chips: pa.Table, side: int, window: Window, units: Sequence[Unit]) -> Places:  # noqa: ARG002
+        """Cells of the grid that is `side` times coarser."""
+        row, col = (chips[name].to_numpy().astype(np.int64) // side for name in ("row", "col"))
+        return _places(UtmGrid(self.grid.cell * side), chips["epsg"].to_numpy(), row, col, window)
+
+
+def _places(grid: UtmGrid, epsg: Any, rows: Ints, cols: Ints, window: Window) -> Places:
+    lon, lat = grid.centers(epsg, rows, cols)
+    cells = zip(epsg.tolist(), rows.tolist(), cols.tolist(), strict=True)
+    ids = np.array([grid.chip_id(*cell, window) for cell in cells], dtype=object)
+    return Places(ids, epsg, rows, cols, lon, lat, grid.footprints(epsg, rows, cols))
+
+
+def _window_of(item: SourceItem, block: Imagery) -> Window | None:
+    """The window an image belongs to: the one of its block that holds it, else its own days."""
+    windows = block.parsed_windows()
+    if not windows:
+        return item.window
+    return next((window for window in windows if item.acquired in window), None)
+
+
+def _unit(cells: Cells, window: Window, items: Iterable[SourceItem], decided: dict[str, Any]) -> UtmUnit:
+    outline = _outline(cells)
+    near = tuple(i for i in items if i.geometry is None or shapely.intersects(i.geometry, outline))
+    numbers = cells.grid.numbers(cells.cut.square.epsg, cells.rows, cells.cols)
+    name = unit_id(near, numbers.tobytes(), {**decided, "window": window.token})
+    return UtmUnit(name, near, window, (DataFile(cells.cut.square, window),), cells)
+
+
+def _outline(cells: Cells) -> shapely.Geometry:
+    """Ground of a unit's cells, generously: what its outermost corners span, and 0.05° around it."""
+    rows = np.array([cells.rows.min(), cells.rows.max()])[[0, 0, 1, 1]]
+    cols = np.array([cells.cols.min(), cells.cols.max()])[[0, 1, 0, 1]]
+    lon, lat = cells.grid.centers(cells.cut.square.epsg, rows, cols)
+    middle = 6.0 * cells.cut.square.zone - 183.0
+    lon = middle + np.mod(lon - middle + 180.0, 360.0) - 180.0  # in one piece, around the zone
+    beyond = 2 * cells.grid.cell / 111_000 / np.cos(np.radians(np.abs(lat).max())) + 0.05
+    ring = shapely.get_coordinates(shapely.multipoints(np.stack([lon, lat], axis=-1)).convex_hull.buffer(beyond))
+    outline: shapely.Geometry = polygons(np.mod(ring[None, :, 0] + 180, 360) - 180, ring[None, :, 1])[0]
+    return outline
+
+
+def _near(items: Sequence[SourceItem]) -> dict[int, list[SourceItem]]:
+    """Images by the zones that they may reach."""
+    found: dict[int, list[SourceItem]] = defaultdict(list)
+    for item in items:
+        if item.geometry is not None:
+            west, _, east, _ = item.geometry.bounds
+            for zone in zones_near(west, east):
+                found[zone].append(item)
+    return found
+
+
+def _in_zone(zone: ZoneCells, items: Sequence[SourceItem]) -> Iterator[tuple[SourceItem, Runs]]:
+    """Images that touch expected cells, and which. Images of one footprint are worked out once."""
+    known: dict[bytes, Runs] = {}
+    for item in items:
+        key = shapely.to_wkb(item.geometry)
+        if key not in known:
+            runs = touched_cells(zone.grid, item.geometry, zone.zone)
+            if size(runs):
+                runs = intersection(runs, between_rows(zone.runs, int(runs[0][0]), int(runs[0][-1])))
+            known[key] = runs
+        if size(known[key]):
+            yield item, known[key]
+
+
+def _squares(
+    zone: ZoneCells, window: Window, covered: Runs, left_out: Runs, images: dict[Square, set[str]]
+) -> Iterator[SquareCount]:
+    with_imagery, without = dict(_in_squares(zone, covered)), dict(_in_squares(zone, left_out))
+    for square, expected in zone.squares():
+        yield SquareCount(
+            square,
+            window,
+            expected,
+            with_imagery.get(square, 0),
+            without.get(square, 0),
+            frozenset(images.get(square, ())),
+        )
+
+
+def _images(zone: ZoneCells, here: list[tuple[SourceItem, Runs]]) -> dict[Square, set[str]]:
+    """Images that touch cells of each square."""
+    found: dict[Square, set[str]] = defaultdict(set)
+    for item, runs in here:
+        for square, _ in _in_squares(zone, runs):
+            found[square].add(item.id)
+    return found
+
+
+def _in_squares(zone: ZoneCells, runs: Runs) -> list[tuple[Square, int]]:
+    return ZoneCells(zone.grid, zone.zone, runs).squares()
+
+
+def _together(parts: list[Runs]) -> Runs:
+    if not parts:
+        return NONE
+    row, first, stop = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return union(row, first, stop)
