@@ -2,10 +2,11 @@
 
 import ipaddress
 import socket
-from functools import lru_cache
 
 from clay_publish.errors import ClayPublishError
 
+_FIRST: dict[str, frozenset[str]] = {}
+"""What each name meant when it was first used, by whomever: it cannot become private afterwards."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -38,8 +39,9 @@ def resolve(host: str, port: int, trusted: tuple[str, int] | None) -> list[str]:
         ForbiddenAddressError: one of the addresses is in a private network.
         OSError: the name cannot be resolved.
     """
+    host = host.strip("[]")
     found = _lookup(host, port)
-    first = _first_lookup(host)
+    first = _FIRST.setdefault(host, frozenset(found))
     known = first if (host, port) == trusted else frozenset()
     for address in found:
         if address not in known and not is_public(address):
@@ -51,13 +53,7 @@ def resolve(host: str, port: int, trusted: tuple[str, int] | None) -> list[str]:
 
 def _lookup(host: str, port: int) -> list[str]:
     try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
         raise OSError(str(error)) from error
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-@lru_cache(maxsize=1 << 16)
-def _first_lookup(host: str) -> frozenset[str]:
-    """What a name meant when it was first used, by whomever: it cannot become private afterwards."""
-    return frozenset(_lookup(host, 0))

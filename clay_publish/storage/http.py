@@ -206,8 +206,8 @@ def pool(trusted: tuple[str, int] | None) -> urllib3.PoolManager:
     return made
 
 
-def trusted_by(url: str, origin: str | None) -> tuple[str, int] | None:
-    """Host and port that may be private: those of an address that the user, or the same host's catalog, named.
+def _host_and_port(url: str) -> tuple[str, int]:
+    """Where a request goes.
 
     Raises:
         ForbiddenAddressError: no http(s) address.
@@ -219,7 +219,7 @@ def trusted_by(url: str, origin: str | None) -> tuple[str, int] | None:
         host, port = None, 0
     if not host:
         raise ForbiddenAddressError(url[:200], "is no address of a file on a web server", "http:// or https://")
-    return (host, port) if origin is None or urlsplit(origin).hostname == host else None
+    return host, port
 
 
 @dataclass(frozen=True)
@@ -314,9 +314,10 @@ class Client:
         self, method: str, url: str, headers: Mapping[str, str] | None = None, body: Any = None
     ) -> Iterator[Any]:
         """One request, whose answer is a success. A connection with bytes left is closed, else kept."""
-        trusted = trusted_by(url, self.origin)
+        there = _host_and_port(url)
+        named = self.origin is None or urlsplit(self.origin).hostname == there[0]
         try:
-            answer = pool(trusted).request(
+            answer = pool(there if named else None).request(
                 method,
                 url,
                 headers=headers,
@@ -335,13 +336,12 @@ class Client:
                 else:
                     answer.close()
         except ForbiddenAddressError as error:
-            netloc = urlsplit(url).netloc
-            doing = "is" if error.where.rpartition(":")[0] == urlsplit(url).hostname else f"sends its readers to http://{error.where},"
-            raise ForbiddenAddressError(
-                url.partition("?")[0], f"{doing} {error.found.removeprefix('is ')}", error.expected
-            ) from error
+            says = "" if error.where == f"{there[0]}:{there[1]}" else f"sends its readers to http://{error.where}, which "
+            where = url.partition("?")[0]
+            raise ForbiddenAddressError(where, f"{says}{error.found}", error.expected) from error
         except LocationValueError as error:
-            raise ForbiddenAddressError(url, f"sends its readers to another kind of address ({error})", "http(s)") from error
+            found = f"sends its readers to another kind of address ({error})"
+            raise ForbiddenAddressError(url.partition("?")[0], found, "http:// or https://") from error
         except (HTTPError, TimeoutError) as error:
             raise ServerError(url, f"does not answer ({_reason(error)})") from error
 

@@ -120,6 +120,28 @@ produce.run_units = run_units
     assert embeddings(out) == embeddings(begun[1])
 
 
+def test_a_file_that_changes_while_it_is_read_is_not_used(
+    server: ImageServer, spec: Path, begun: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """HEAD says what was planned; the GET of the pixels comes from another file."""
+    out = tmp_path / "release"
+    change = f"""
+{IMPATIENT}
+from clay_publish.producer.imagery import remote
+real = remote.Client.part
+def part(client, url, start, end, tag=None):
+    data, head = real(client, url, start, end)
+    if "across_B8A" in url and start and tag is not None:
+        return real(client, url + "?changed", start, end, tag)
+    return real(client, url, start, end, tag)
+remote.Client.part = part
+"""
+    server.faults.append(Fault("changed", "?changed"))
+    start(spec, out, change).finish(code=1)
+    missing = [row for row in pq.read_table(out / "coverage").to_pylist() if row["reason"] is not None]
+    assert {(row["reason"], *row["item_ids"]) for row in missing} == {("source_changed", "across")}
+
+
 def test_each_byte_is_fetched_once(server: ImageServer, spec: Path, tmp_path: Path) -> None:
     assert run(spec, tmp_path / "release") == {}
     images = list(server.folder.glob("across_*.tif"))
