@@ -336,7 +336,9 @@ class Client:
                 else:
                     answer.close()
         except ForbiddenAddressError as error:
-            says = "" if error.where == f"{there[0]}:{there[1]}" else f"sends its readers to http://{error.where}, which "
+            says = (
+                "" if error.where == f"{there[0]}:{there[1]}" else f"sends its readers to http://{error.where}, which "
+            )
             where = url.partition("?")[0]
             raise ForbiddenAddressError(where, f"{says}{error.found}", error.expected) from error
         except LocationValueError as error:

@@ -293,9 +293,7 @@ class Client:
     def complete(self, path: str, upload: str, parts: list[dict[str, Any]], tag: str | None) -> str:
         """Make the parts an object, on the condition of `put`; its ETag. Errors as `call`."""
         done = {"Parts": parts}
-        answer = self.call(
-            "complete_multipart_upload", path, UploadId=upload, MultipartUpload=done, **condition(tag)
-        )
+        answer = self.call("complete_multipart_upload", path, UploadId=upload, MultipartUpload=done, **condition(tag))
         return str(answer.get("ETag", ""))
 
     def abort(self, path: str, upload: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -99,7 +100,7 @@ class ImageFile:
         self.remote = _is_remote(self._path)
         self._budget = budget or Budget(self.where, limits().item)
         self._served: RemoteImage | None = None
-        self._context = _CONTEXT.copy()
+        self._context, self._lock = _CONTEXT.copy(), Lock()  # after a failure, other reads may be under way still
         self.dataset: Any = None
         self.alphas: list[int] = []
         """Indexes of its alpha bands."""
@@ -129,7 +130,8 @@ class ImageFile:
 
         def in_context() -> T:
             try:
-                return self._context.run(whole)
+                with self._lock:
+                    return self._context.run(whole)
             except _FAILURES:
                 if self.remote:
                     self.close()

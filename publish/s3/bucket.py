@@ -199,7 +199,9 @@ class S3Bucket:
         def read(client: Any) -> str:
             digest = hashlib.sha256()
             address = self._client.address
-            for piece in client.get_object(Bucket=address.bucket, Key=self._client.key(key))["Body"].iter_chunks(4 * MIB):
+            for piece in client.get_object(Bucket=address.bucket, Key=self._client.key(key))["Body"].iter_chunks(
+                4 * MIB
+            ):
                 digest.update(piece)
             return digest.hexdigest()
 

@@ -246,7 +246,9 @@ def test_a_small_answer_that_unpacks_to_much_is_given_up(
 def test_gzip_is_unpacked_and_what_is_cut_off_is_no_document(server: Scripted) -> None:
     data = gzip.compress(json.dumps(ITEM).encode())
     for name, body in (("/whole", data), ("/cut", data[:-9]), ("/more", data + data)):
-        server.answers[name] = server.endless({"Content-Encoding": "gzip", "Content-Length": str(len(body))}, iter([body]))
+        server.answers[name] = server.endless(
+            {"Content-Encoding": "gzip", "Content-Length": str(len(body))}, iter([body])
+        )
     assert json.loads(Client().read(f"{server.address}/whole", MIB)) == ITEM
     for name in ("/cut", "/more"):
         with pytest.raises(StoreError, match="does not end where its gzip ends"):
