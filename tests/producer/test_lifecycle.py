@@ -79,7 +79,7 @@ def test_a_run_ends_with_what_to_look_at_and_a_second_one_has_nothing_to_do(
     run("sample", tmp_path / "first")
     spec, out = tmp_path / "first" / "release.yaml", tmp_path / "release"
     document = yaml.safe_load(spec.read_text())
-    document["chips"] = {**document.get("chips", {}), "max_cloud": 0.0, "max_nodata": 0.0}
+    document["chips"] = {**document.get("chips", {}), "max_nodata": 0.0}
     spec.write_text(yaml.safe_dump(document))
     made = run("run", spec, "--out", out, "--quiet")
     assert made.stdout.startswith(f"{out}: 121 of 121 expected chips (100.0%); computed 121, in ")
@@ -95,15 +95,15 @@ def test_a_whole_run_holds_its_lease_until_the_release_is_validated(tmp_path: Pa
     spec, out = tmp_path / "first" / "release.yaml", tmp_path / "release"
     spying = (
         "import clay_publish.cli.run as command\n"
-        "real = command.judge\n"
-        "def judge(release, *more, **other):\n"
+        "real = command.run_validation\n"
+        "def run_validation(release, *more, **other):\n"
         "    from clay_publish.release.lease import lease\n"
         "    from clay_publish.errors import LockedError\n"
         "    try:\n"
         "        with lease(release): print('free')\n"
         "    except LockedError: print('held')\n"
         "    return real(release, *more, **other)\n"
-        "command.judge = judge\n"
+        "command.run_validation = run_validation\n"
     )
     program = start(spec, out, first=f"{spying}\nimport sys; sys.argv[1] = 'run'\n")
     program.finish()

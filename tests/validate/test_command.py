@@ -67,5 +67,6 @@ def test_a_release_of_another_format_is_one_clear_error(release_copy: Path, run:
     assert "manifest.json: made by clay-publish 0.1; format 1 is not supported" in said
     (release_copy / "manifest.json").write_text(json.dumps(manifest | {"format": 3}))
     assert (
-        "has format 3 (expected format 2). Install a newer clay-publish." in run("validate", release_copy, code=2).stderr
+        "has format 3 (expected format 2). Install a newer clay-publish."
+        in run("validate", release_copy, code=2).stderr
     )
