@@ -7,7 +7,7 @@ PACKAGE ?= --editable .
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --constraint constraints.txt
 
-.PHONY: sample test lint types docs clean
+.PHONY: sample test lint types docs explorer clean
 .DELETE_ON_ERROR:
 
 sample: $(VENV)/.produce
@@ -35,6 +35,12 @@ lint: $(VENV)/.lint build/tree
 	$(VENV)/bin/codespell
 	$(VENV)/bin/deptry .
 	cd build/tree && PYTHONPATH=. $(abspath $(VENV))/bin/lint-imports $(CURDIR)/pyproject.toml
+
+# The explorer's page, from its source to what is committed beside it. Needs Node and npm; nothing else does.
+EXPLORER := cards/explorer
+explorer: $(VENV)/.test build/tree
+	cd $(EXPLORER)/page && npm ci --no-fund --no-audit && npm run check && npm run build
+	cd build && PYTHONPATH=tree $(abspath $(VENV))/bin/python -m clay_publish.cards.explorer.land ../$(EXPLORER)/assets/land.bin
 
 clean:
 	rm -rf $(VENV) build dist my-first-release

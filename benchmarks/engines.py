@@ -30,17 +30,16 @@ from throughput import processor
 from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.execution.attempts import attempt
 from clay_publish.producer.execution.context import Work, make_work
-from clay_publish.producer.execution.lease import lease
 from clay_publish.producer.execution.local import in_threads
 from clay_publish.producer.execution.run import Run, run_units
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.produce import begin
 from clay_publish.progress import Progress
 from clay_publish.release.directory import Release
+from clay_publish.release.lease import lease
 from clay_publish.release.unit_receipts import read_receipts
 from clay_publish.spec.load import load_spec
 from clay_publish.spec.models import Running, Spec
-from clay_publish.spec.sensors import sensor
 
 SMALL, LARGE = (120, 128), (40, 512)
 """Units, and pixels a side of each image; chips have 64."""
@@ -106,7 +105,7 @@ def on_ray(spec: Spec, release: Release, workers: int, cpus: float, *, kill: boo
 
 
 def _run(spec: Spec, release: Release, engine: Callable[..., None], *, kill: bool = False) -> dict[str, float]:
-    encoder, watch = load_encoder(spec, sensor(spec.sensor)), Watch()
+    encoder, watch = load_encoder(spec, spec.instrument), Watch()
     with lease(release) as held:
         run = begin(spec, release, encoder, report=watch, held=held)
         if kill:
@@ -129,7 +128,7 @@ _WORK: list[Work] = []
 
 
 def _load(spec: Spec, where: str, fingerprint: Any, units: int) -> None:
-    _WORK.append(make_work(Release(where), spec, load_encoder(spec, sensor(spec.sensor)), fingerprint, units, cores=1))
+    _WORK.append(make_work(Release(where), spec, load_encoder(spec, spec.instrument), fingerprint, units, cores=1))
 
 
 def _one(unit: Unit) -> str:
@@ -139,7 +138,7 @@ def _one(unit: Unit) -> str:
 def in_pool(spec: Spec, release: Release) -> dict[str, float]:
     """The same units in a ProcessPoolExecutor of two, one of whose processes is ended."""
     with lease(release) as held:
-        run = begin(spec, release, load_encoder(spec, sensor(spec.sensor)), report=lambda _: None, held=held)
+        run = begin(spec, release, load_encoder(spec, spec.instrument), report=lambda _: None, held=held)
     units = run.plan.units
     setup = (spec, release.store.where, run.plan.fingerprint, len(units))
     with ProcessPoolExecutor(2, _spawning(), _load, setup) as pool:

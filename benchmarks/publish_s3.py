@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from botocore.config import Config
 
-from clay_publish.publish import publish
+from clay_publish.publish import publish_release
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import ValidationReport
 from clay_publish.release.geoparquet import write_table
@@ -72,7 +72,7 @@ def _compare(release: Path, programs: Path, address: str) -> None:
 
     def ours(prefix: str) -> None:
         report = ValidationReport(where=str(release), findings=[], checked={})
-        publish(Release(str(release)), f"s3://{BUCKET}/{prefix}", report)
+        publish_release(Release(str(release)), f"s3://{BUCKET}/{prefix}", report)
 
     def boto(prefix: str) -> None:
         for path in files:

@@ -23,16 +23,15 @@ from validate_release import ITEM, WINDOW, documents, fingerprint
 
 from clay_publish.geo.expected_cells import ZoneCells, expected_cells
 from clay_publish.geo.utm_grid import UtmGrid
-from clay_publish.progress import silent
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.tables import coverage_schema
-from clay_publish.validate.context import View
+from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.expected.cells import EXPECTED, PRESENT, SAID_EMBEDDED, Layer
 from clay_publish.validate.expected.utm import expected_layer
 from clay_publish.validate.registry import select
-from clay_publish.validate.runner import judge
+from clay_publish.validate.runner import run_rule
 
 Counts = dict[str, int]
 Cells = tuple[np.ndarray, np.ndarray]
@@ -85,18 +84,14 @@ def from_tables(where: Path, zones: list[ZoneCells], area: list[float]) -> None:
     documents(release, area, fingerprint(8), made)
     facts = Facts(rows=np.concatenate(rows), cols=np.concatenate(cols), items=np.zeros(1, np.int32))
     facts.slices = lambda: slices  # type: ignore[method-assign]
-    view = View(release, [], 20_000, silent)
-    known = {
-        "embeddings": list(files),
-        "data_files": files,
-        "footers": {path: {"emb": {"gsd": 10}} for path in files},
-        "rows_told": made,
-    }
-    vars(view).update(known, fingerprint=fingerprint(8), scan=SimpleNamespace(facts=facts))
+    context = ReleaseContext(release, sample=20_000)
+    known = {"embeddings": list(files), "named": files, "keys": {path: {"emb": {"gsd": 10}} for path in files}}
+    vars(context.tables).update(known, rows=made)
+    vars(context).update(fingerprint=fingerprint(8), scan=SimpleNamespace(facts=facts))
     spent, peak = 0.0, 0.0
     for rule in select(["COV"], ["COV009", "COV012", "COV013", "COV014", "COV017"]):
         begun = time.process_time()
-        _, outcome = judge(rule, view)
+        _, outcome = run_rule(rule, context)
         spent += time.process_time() - begun
         print(f"{rule.code} {time.process_time() - begun:6.2f} CPU-s  {outcome}")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

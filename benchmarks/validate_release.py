@@ -248,8 +248,6 @@ def documents(release: Release, area: list[float], decided: Fingerprint, chips: 
         plan_sha256="0" * 64,
         libraries={"pyarrow": pa.__version__},
         coverage={"expected": chips, "embedded": chips},
-        seconds=1,
-        device="none",
     )
     release.store.write(RUN_RECORD, record.model_dump_json())
     write_manifest(release, "benchmark")

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from clay_publish.cards.figures.sample import vectors
 from clay_publish.cards.filters import markdown
-from clay_publish.cards.formats import number, percent
 from clay_publish.errors import ReleaseError
+from clay_publish.formats import number, percent
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.semver import Version, VersionStep

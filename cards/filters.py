@@ -3,6 +3,7 @@
 Every value a template prints goes through `markdown`; only what is `Markup` already is printed as it is.
 """
 
+import html
 import re
 import unicodedata
 from typing import Any
@@ -11,7 +12,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from clay_publish.cards.formats import FORMATS
+from clay_publish.formats import FORMATS
 
 LINE = 300
 """Characters of a name, title or other one-line value in a document; the rest is in release.yaml."""
@@ -64,7 +65,7 @@ def paragraphs(text: str) -> Markup:
 
 
 def _escape(line: str) -> Markup:
-    text = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = html.escape(line, quote=False)
     text = _INLINE.sub(r"\\\1", text)
     text = _OPENING.sub(lambda found: f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}", text)
     return Markup(text)  # noqa: S704 - escaped above

@@ -1,10 +1,9 @@
 """Write the documents of a release."""
 
-from datetime import UTC, date, datetime
-
 from clay_publish.cards import licenses
 from clay_publish.cards.card import host_card, hub_card
 from clay_publish.cards.changelog import changelog
+from clay_publish.cards.explorer.build import write_explorer
 from clay_publish.cards.figures.charts import (
     components_map,
     coverage_map,
@@ -23,21 +22,21 @@ from clay_publish.cards.release_facts import CardFacts, read_facts
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import dump_json
+from clay_publish.release.metadata import release_day
 
 
 def write_cards(release: Release, previous: Release | None = None) -> None:
-    """Write the pictures, both cards, the citation, the licence, the changelog, and what machines read about a release.
+    """Write a release's pictures, cards, citation, license, changelog, machine-readable documents and explorer.
 
-    All they say is read from the release: its spec, tables, footers and record of the run. Only the day of the first
-    writing is today's, and stays when the documents are written again. With `previous`, the version before, the
-    changelog tells what changed; without it, what the changelog says of this version stays.
+    All they say is read from the release: its spec, tables, footers and record of the run. With `previous`, the version
+    before, the changelog tells what changed; without it, what the changelog says of this version stays.
 
     Raises:
         ReleaseError: the release has no embeddings, or lacks what the documents tell about.
         SpecError: the version number is too small for what changed since `previous`.
     """
     facts = read_facts(release)
-    released = _released(release, facts)
+    released = release_day(facts.spec)
     history = changelog(release, facts.spec, released, previous)
     sample = read_sample(release)
     figures = _write_figures(release, facts, sample)
@@ -56,6 +55,7 @@ def write_cards(release: Release, previous: Release | None = None) -> None:
     }
     for path, text in documents.items():
         release.store.write(path, text)
+    write_explorer(release, facts, bibtex)
 
 
 def _write_figures(release: Release, facts: CardFacts, sample: Sample) -> frozenset[str]:
@@ -76,12 +76,3 @@ def _write_figures(release: Release, facts: CardFacts, sample: Sample) -> frozen
         else:
             release.store.write(path, picture)
     return frozenset(name for name, picture in pictures.items() if picture is not None)
-
-
-def _released(release: Release, facts: CardFacts) -> date:
-    """The day this version was first documented."""
-    if release.store.exists(paths.CITATION):
-        before = release.yaml(paths.CITATION)
-        if before.get("version") == facts.spec.version:
-            return date.fromisoformat(str(before["date-released"]))
-    return datetime.now(UTC).date()

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from clay_publish import __version__
 from clay_publish.catalog.item_table import PARQUET, STAC_VERSION, asset_key, table_title
 from clay_publish.catalog.json_items import FOLDER
-from clay_publish.catalog.model import model_item
+from clay_publish.catalog.model_item import model_item
 from clay_publish.catalog.overview import Overview, rfc3339
 from clay_publish.release import directory as paths
 from clay_publish.release import metadata
@@ -60,6 +60,9 @@ def document_assets(release: Release) -> dict[str, Any]:
         title = f"Expected chips of UTM zone {zone}, embedded or why not"
         assets[f"coverage-{zone}"] = _asset(release, path, _COVERAGE, title, ["metadata"])
     assets |= _figures(release)
+    # Two runs of one release differ in this file alone: the Collection holds nothing of it.
+    measured = {"href": f"./{paths.MEASUREMENTS}", "type": "application/json"}
+    assets["run"] = {**measured, "title": "What was measured while it was made", "roles": ["metadata"]}
     # It holds the Collection's own checksum and comes last.
     manifest = {"href": f"./{paths.MANIFEST}", "type": "application/json", "title": "Every file with its SHA-256"}
     assets["manifest"] = {**manifest, "roles": ["metadata"]}
@@ -180,7 +183,7 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
         "table:columns": columns,
         "table:primary_geometry": "geometry",
         "table:row_count": overview.chips,
-        **_citation(release, spec),
+        **_citation(spec),
         **({"sci:publications": papers} if (papers := metadata.publications(fingerprint)) else {}),
         "summaries": {
             "emb:type": [fields["emb:type"]],
@@ -251,14 +254,12 @@ def _creator(creator: Creator) -> dict[str, Any]:
     return provider
 
 
-def _citation(release: Release, spec: Spec) -> dict[str, Any]:
-    """`sci:citation`, with the year the card's citation gives."""
+def _citation(spec: Spec) -> dict[str, Any]:
+    """`sci:citation`, as the card has it."""
     names = ", ".join(creator.name for creator in spec.creators) or f"The creators of {spec.name}"
-    year = ""
-    if release.store.exists(paths.CITATION):
-        year = f" ({str(release.yaml(paths.CITATION).get('date-released', ''))[:4]})"
+    year = metadata.release_day(spec).year
     where = f" https://doi.org/{spec.doi}" if spec.doi else f" {release_address(spec) or ''}".rstrip()
-    fields = {"sci:citation": f"{names}{year}. {spec.title or spec.name}, version {spec.version}.{where}"}
+    fields = {"sci:citation": f"{names} ({year}). {spec.title or spec.name}, version {spec.version}.{where}"}
     if spec.doi:
         fields["sci:doi"] = spec.doi
     return fields

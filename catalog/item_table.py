@@ -82,7 +82,6 @@ class ItemColumns:
     rows: pa.Int64Array
     size: pa.Int64Array
     coverage: pa.StructArray
-    energy: pa.StructArray
     sources: pa.ListArray
     """Ids of source items: list<string>."""
     kinds: tuple[str, ...]
@@ -148,6 +147,7 @@ def write_item_table(store: Store, path: str, columns: ItemColumns, constants: I
             compression="zstd",
             compression_level=1,
             write_page_checksum=True,
+            write_page_index=True,
             bloom_filter_options={"id": {"ndv": ROWS, "fpp": 0.01}},
         )
         replace_geo(draft, geo_metadata(columns.kinds, total_bbox(_boxes(columns.bbox))))
@@ -188,7 +188,6 @@ def _batch(columns: ItemColumns, constants: ItemConstants) -> pa.RecordBatch:
         "grid:code": columns.square,
         "table:row_count": columns.rows,
         "embrel:coverage": columns.coverage,
-        "emb:energy": columns.energy,
         **{name: _same(value, rows) for name, value in constants.fields.items()},
         "links": _links(columns, constants),
         "assets": _assets(columns, constants),

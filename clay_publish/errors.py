@@ -3,6 +3,7 @@
 Every message has the form `PLACE: WHAT IS WRONG (expected WHAT IS VALID). HOW TO FIX IT.`
 """
 
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -72,3 +73,28 @@ class LicenseError(ClayPublishError):
 
 class PublishError(ClayPublishError):
     """A version cannot be published, or what arrived is not what was sent."""
+
+
+_EXTRAS: dict[str, tuple[str, ...]] = {
+    "produce": ("cql2", "pystac_client", "rasterio", "torch"),
+    "ray": ("ray",),
+    "s3": ("boto3", "s3fs"),
+    "serve": ("cql2", "stac_fastapi", "uvicorn"),
+}
+"""Which extra brings which modules."""
+
+
+def require_extra(extra: str, what: str) -> None:
+    """Check that an extra is installed, before the work that needs it begins.
+
+    Raises:
+        MissingExtraError: one of its modules cannot be found; names the extra and how to get it.
+    """
+    missing = [module for module in _EXTRAS[extra] if find_spec(module) is None]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise MissingExtraError(
+            what,
+            f"needs {' and '.join(missing)}, which {verb} not installed",
+            fix=f"pip install 'clay-publish[{extra}]'",
+        )

@@ -20,6 +20,7 @@ from clay_publish.producer.produce import produce
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.unit_plan import Inputs
 from clay_publish.release.directory import Release
+from clay_publish.release.measurements import read_measurements
 from clay_publish.spec.models import Spec
 from clay_publish.storage.store import Store
 
@@ -121,8 +122,9 @@ def _timed(spec: Spec, encoder: Encoder) -> tuple[Rates, Shares]:
     disk = _Clock()
     with tempfile.TemporaryDirectory(prefix="clay-publish-") as folder:
         timed: Any = _TimedEncoder(encoder, model)
-        record = produce(spec, Release(_TimedStore(folder, disk)), encoder=timed)
-    wall = record.seconds
+        release = Release(_TimedStore(folder, disk))
+        record = produce(spec, release, encoder=timed)
+        wall = read_measurements(release).seconds
     rates = Rates(
         chips_per_hour=record.coverage["embedded"] / wall * 3600, usd_per_hour=spec.cost.usd_per_hour, measured=True
     )

@@ -2,9 +2,9 @@
 
 from clay_publish.producer.calibrate import calibrate as time_chips
 from clay_publish.producer.planning.estimate import Estimate, estimate, stated_rates
-from clay_publish.producer.planning.files import write_estimate
+from clay_publish.producer.planning.files import as_planned, with_grids, write_estimate
 from clay_publish.producer.planning.map import CELLS, draw_plan
-from clay_publish.producer.planning.previous_version import check_growth, compare
+from clay_publish.producer.planning.previous_version import PreviousVersion
 from clay_publish.producer.unit_plan import read_inputs
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths
@@ -14,32 +14,53 @@ from clay_publish.spec.models import Spec
 PICTURE = f"{paths.RUN}/plan.png"
 
 
-def plan(spec: Spec, release: Release, *, calibrate: int | None = None, report: Report = silent) -> Estimate:
-    """Say what a run of this spec will be. No pixel is read, but for those of a calibration.
+def plan(
+    spec: Spec,
+    release: Release,
+    *,
+    calibrate: int | None = None,
+    read_headers: bool = False,
+    report: Report = silent,
+) -> Estimate:
+    """Say what a run of this spec will be. Of pixels, only samples and those of a calibration are read.
 
     Args:
         spec: the release spec.
         release: the directory the run will write to; the plan is kept in its `.run/`.
         calibrate: about how many real chips to time on this machine.
+        read_headers: read the headers of all images that do not state their grid, were there more than 10,000.
         report: who is told how far it is.
 
     Raises:
         SpecError, SourceError, LicenseError, EncoderError: as `produce`.
     """
     inputs = read_inputs(spec, report=report)
-    comparison, stays = None, frozenset[str]()
+    if inputs.layout.gsd is None:
+        report(Progress("plan", 0, 3, "reading headers"))
+        considered, unread = with_grids(inputs.selection.considered, inputs.sensor, every=read_headers)
+        inputs = inputs.with_images(considered)
+        if unread:
+            report(Progress("plan", 0, 3, f"{unread:,} headers are not read: chips are estimated; use --read-headers"))
+    comparison = split = None
     if spec.previous is not None:
-        comparison, stays = compare(inputs.selection, Release(spec.previous), inputs.fingerprint)
-        check_growth(inputs, inputs.plan(inputs.selection.considered).units)
+        inputs = inputs.with_images(as_planned(release, inputs.selection.considered, inputs.sensor))
+        previous = PreviousVersion(inputs)
+        comparison, split = previous.compare(), previous.split(inputs.plan())
     rates, shares = stated_rates(spec), None
     if calibrate is not None:
         report(Progress("plan", 1, 3, f"timing {calibrate} chips"))
         rates, shares = time_chips(inputs, chips=calibrate)
     report(Progress("plan", 2, 3, "counting cells"))
-    made, counts = estimate(inputs, rates=rates, shares=shares, comparison=comparison, stays=stays)
+    made, counts = estimate(
+        inputs,
+        rates=rates,
+        shares=shares,
+        comparison=comparison,
+        split=None if split is None else (split.reused, split.to_compute),
+    )
     write_estimate(release, made, counts)
     few = counts.with_imagery > 0 and counts.expected <= CELLS
-    units = inputs.plan(inputs.selection.considered).units if few else ()
+    units = inputs.plan().units if few else ()
     drawn = draw_plan(inputs.areas, inputs.used, units, counts, spec.chips.size * inputs.gsd)
     release.store.write(PICTURE, drawn)
     report(Progress("plan", 3, 3, f"{made.chips['expected']} chips"))

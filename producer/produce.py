@@ -1,30 +1,34 @@
 """The stage: spec in; sources, embeddings, coverage and gaps out."""
 
+import os
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 from functools import partial
 
-from clay_publish.optional_deps import require_extra
+from clay_publish.errors import SpecError, require_extra, shown
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.execution.context import make_work
-from clay_publish.producer.execution.lease import lease
-from clay_publish.producer.execution.lease.base import Lease
 from clay_publish.producer.execution.local import in_threads
 from clay_publish.producer.execution.reuse import take_over
 from clay_publish.producer.execution.run import Engine, Run, finish, run_units
 from clay_publish.producer.outputs.patches import told_before
 from clay_publish.producer.planning.files import as_planned, keep_files
-from clay_publish.producer.planning.previous_version import check_growth
-from clay_publish.producer.planning.share import Share
+from clay_publish.producer.planning.previous_version import PreviousVersion, PublishedTables
+from clay_publish.producer.planning.resolutions import check_masks
 from clay_publish.producer.sources.sensor_check import size_note
-from clay_publish.producer.sources.table import write_sources
+from clay_publish.producer.sources.sources_table import write_sources
 from clay_publish.producer.unit_plan import read_inputs
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.lease import lease
+from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RunRecord
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Running, Spec
-from clay_publish.spec.sensors import sensor
+
+Then = Callable[[RunRecord], None]
 
 
 def engine_of(means: Running) -> Engine:
@@ -41,7 +45,14 @@ def engine_of(means: Running) -> Engine:
     return partial(on_ray, means=means)
 
 
-def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, report: Report = silent) -> RunRecord:
+def produce(
+    spec: Spec,
+    release: Release,
+    *,
+    encoder: Encoder | None = None,
+    report: Report = silent,
+    then: Then = lambda _: None,
+) -> RunRecord:
     """Make the embeddings of a release. Run it again after anything: what is finished is not done twice.
 
     Args:
@@ -50,6 +61,7 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
         encoder: one that is loaded already; default: the one the spec names. On Ray it only serves the plan: workers
             load the one the spec names, and refuse to begin where that is another.
         report: who is told how far it is.
+        then: what else is done while nobody else may work there.
 
     Raises:
         SpecError, SourceError, LicenseError, EncoderError: before any pixel is read.
@@ -58,11 +70,13 @@ def produce(spec: Spec, release: Release, *, encoder: Encoder | None = None, rep
         ReleaseError: the directory was begun with another plan, or no chip could be embedded.
     """
     engine = engine_of(spec.run)
-    encoder = encoder or load_encoder(spec, sensor(spec.sensor))
+    encoder = encoder or load_encoder(spec, spec.instrument)
     with lease(release) as held:
         release.store.remove_orphans()
         run = begin(spec, release, encoder, report=report, held=held)
-        return finish(run, run_units(run, engine))
+        record = finish(run, run_units(run, engine))
+        then(record)
+        return record
 
 
 def begin(
@@ -77,29 +91,47 @@ def begin(
         ReleaseError: the directory was begun with another plan.
     """
     inputs = read_inputs(spec, encoder=encoder, report=report)
-    selection = inputs.selection
-    considered = as_planned(release, selection.considered, inputs.sensor)
-    plan = inputs.plan(considered)
-    check_growth(inputs, plan.units)
+    considered = as_planned(release, inputs.selection.considered, inputs.sensor)
+    inputs = inputs.with_images(considered)
+    plan = inputs.plan()
+    if spec.previous is not None:
+        plan = PreviousVersion(inputs).split(plan).plan
     work = make_work(release, spec, encoder, plan.fingerprint, len(plan.units))
     keep_files(release, plan, considered)
-    plan.adopt(release)
+    began = plan.adopt(release, _today())
     if encoder.patches:
         report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, spec.outputs.dtype)))
-    note = size_note(inputs.used, inputs.sensor)
-    if note is not None:
-        report(Progress("plan", 0, 0, note))
-    release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint)))
-    write_sources(release, considered, selection.broken)
+    for note in (size_note(inputs.used, inputs.sensor), check_masks(inputs.used, spec, inputs.sensor)):
+        if note is not None:
+            report(Progress("plan", 0, 0, note))
+    release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint, spec.released or began)))
+    write_sources(release, considered, inputs.selection.broken)
     run = Run.of(plan, work, inputs.layout.ground_size(plan.units), report=report, held=held, share=share)
     if spec.previous is not None:
-        taken = take_over(run.units, work, Release(spec.previous))
-        report(Progress("plan", 0, 0, f"{taken} of {len(run.units)} units are as in the version before"))
+        chips = take_over(run.units, work, PublishedTables(Release(spec.previous)))
+        report(Progress("plan", 0, 0, f"reused from {spec.previous}: {chips:,} chips"))
     return run
 
 
-def _resolved(spec: Spec, fingerprint: Fingerprint) -> dict[str, object]:
-    document = spec.published()
+def _today() -> date:
+    """The day that SOURCE_DATE_EPOCH names, in UTC; without it, the clock's.
+
+    Raises:
+        SpecError: it is not a number of seconds.
+    """
+    stated = os.environ.get("SOURCE_DATE_EPOCH")
+    if stated is None:
+        return datetime.now(UTC).date()
+    try:
+        return datetime.fromtimestamp(int(stated), UTC).date()
+    except (ValueError, OverflowError, OSError) as error:
+        raise SpecError(
+            "SOURCE_DATE_EPOCH", f"found {shown(stated)}", "seconds since 1970-01-01, such as 1764288000"
+        ) from error
+
+
+def _resolved(spec: Spec, fingerprint: Fingerprint, released: date) -> dict[str, object]:
+    document = spec.model_copy(update={"released": released}).published()
     document["model"]["precision"] = fingerprint.precision
     if spec.model.weights is not None:
         document["model"]["sha256"] = fingerprint.weights_sha256

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 
 from clay_publish.errors import LockedError, SpecError
 from clay_publish.producer.encoders import Encoder, load_encoder
-from clay_publish.producer.execution.lease import lease
-from clay_publish.producer.execution.lease.base import Lease
 from clay_publish.producer.execution.local import in_threads
 from clay_publish.producer.execution.run import Run, finish, is_finished, run_units
-from clay_publish.producer.planning.share import Share
-from clay_publish.producer.produce import begin
+from clay_publish.producer.produce import Then, begin
 from clay_publish.progress import Report, silent
 from clay_publish.release.directory import Release
+from clay_publish.release.lease import lease
+from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RunRecord
 from clay_publish.release.unit_receipts import read_receipts
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import sensor
 
 _PAUSES = (0.0, 0.5, 1.0, 2.0)
 """Seconds before each try to take a lease: workers that end at the same moment step out of each other's way."""
@@ -37,7 +35,13 @@ class ShareDone:
 
 
 def produce_share(
-    spec: Spec, release: Release, share: Share, *, encoder: Encoder | None = None, report: Report = silent
+    spec: Spec,
+    release: Release,
+    share: Share,
+    *,
+    encoder: Encoder | None = None,
+    report: Report = silent,
+    then: Then = lambda _: None,
 ) -> RunRecord | ShareDone:
     """Make the units of one share. Where it is the last to be done, finish the release as `produce` does.
 
@@ -50,6 +54,7 @@ def produce_share(
         share: which one.
         encoder: as in `produce`.
         report: who is told how far it is.
+        then: as in `produce`, where this worker finishes the release.
 
     Raises:
         SpecError, SourceError, LicenseError, EncoderError: before any pixel is read.
@@ -60,7 +65,7 @@ def produce_share(
         raise SpecError(
             "run.engine", f"is {spec.run.engine}", "local, for a share of a run", "Ray shares it out itself."
         )
-    encoder = encoder or load_encoder(spec, sensor(spec.sensor))
+    encoder = encoder or load_encoder(spec, spec.instrument)
     with _patient_lease(release, share) as held:
         run = begin(spec, release, encoder, report=report, held=held, share=share)
         run_units(run, in_threads)
@@ -69,7 +74,10 @@ def produce_share(
         return waiting
     try:
         with _patient_lease(release) as held:
-            return _finish(Run.of(run.plan, run.work, run.gsd, report=report, held=held), waiting)
+            done = _finish(Run.of(run.plan, run.work, run.gsd, report=report, held=held), waiting)
+            if isinstance(done, RunRecord):
+                then(done)
+            return done
     except LockedError:
         return waiting  # whoever holds it is done later than this one, and looks again
 

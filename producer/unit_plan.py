@@ -1,8 +1,10 @@
 """What a run will do, fixed before it starts: its inputs, units of work, and the hash that a resumed run must meet."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import date
+from statistics import median
 from typing import Any
 
 from clay_publish.errors import ReleaseError, shown
@@ -10,7 +12,7 @@ from clay_publish.geo.area import read_area
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.base import Areas, Layout, Unit
-from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.item import SourceItem, ground_size
 from clay_publish.producer.sources.selection import Considered, Selection, select
 from clay_publish.progress import Progress, Report
 from clay_publish.release.directory import Release
@@ -18,7 +20,7 @@ from clay_publish.release.fingerprint import Fingerprint, canonical_json
 from clay_publish.release.manifest import UNITS, dump_json, libraries
 from clay_publish.release.semver import check_previous
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import Sensor, sensor
+from clay_publish.spec.sensors import Sensor
 
 
 @dataclass(frozen=True)
@@ -40,19 +42,22 @@ class Plan:
         document = {"fingerprint": self.fingerprint.model_dump(mode="json"), "decided": self.decided}
         return {**document, "units": [unit.id for unit in self.units]} if units else document
 
-    def adopt(self, release: Release) -> None:
+    def adopt(self, release: Release, today: date) -> date:
         """Write the plan, or make sure that the one there is the same: of workers that begin at once, one writes it.
+
+        Returns the day on which the run began: `today`, or that of the run that wrote the plan.
 
         Raises:
             ReleaseError: the directory was begun with another plan; the fields that differ are named.
         """
         if not release.store.exists(UNITS):
-            document = {"sha256": self.sha256, **self.document(units=True), "libraries": libraries()}
+            began = {"sha256": self.sha256, "began": today.isoformat()}
+            document = {**began, **self.document(units=True), "libraries": libraries()}
             if release.store.create(UNITS, dump_json(document).encode()):
-                return
+                return today
         other = release.json(UNITS)
         if other.get("sha256") == self.sha256:
-            return
+            return date.fromisoformat(other["began"])
         raise ReleaseError(
             release.store.where,
             f"was begun with another plan ({'; '.join(self._differences(other)) or 'other images'})",
@@ -125,17 +130,24 @@ class Inputs:
 
     @property
     def gsd(self) -> float:
-        """Metres a pixel; of a layout that keeps the pixels of the images, the sensor's."""
-        return self.layout.gsd or self.sensor.gsd
+        """Meters a pixel; of a layout that keeps the pixels of the images, the median of those known."""
+        if self.layout.gsd is not None:
+            return self.layout.gsd
+        grids = [item.grid for item in self.used if item.grid is not None]
+        return median(ground_size(grid, grid.height / 2) for grid in grids) if grids else self.sensor.gsd
 
-    def plan(self, considered: Sequence[Considered]) -> Plan:
+    def with_images(self, considered: list[Considered]) -> "Inputs":
+        """The same, with more known of the images."""
+        return replace(self, selection=replace(self.selection, considered=considered))
+
+    def plan(self) -> Plan:
         """The units of a run.
 
         Raises:
             SourceError: no image gives a whole chip.
         """
         decided = decided_by(self.spec, self.fingerprint)
-        return Plan(self.layout.units(considered, self.areas, decided), self.fingerprint, decided)
+        return Plan(self.layout.units(self.selection.considered, self.areas, decided), self.fingerprint, decided)
 
 
 def read_inputs(spec: Spec, *, encoder: Encoder | None = None, report: Report) -> Inputs:
@@ -150,12 +162,12 @@ def read_inputs(spec: Spec, *, encoder: Encoder | None = None, report: Report) -
         SpecError, SourceError, LicenseError, EncoderError: the spec cannot be followed.
         ReleaseError: the release that the spec names as the one before cannot be read.
     """
-    instrument = sensor(spec.sensor)
+    instrument = spec.instrument
     encoder = encoder or load_encoder(spec, instrument)
     areas = [None if block.area is None else read_area(block.area) for block in spec.imagery]
     report(Progress("plan", 0, 0, "reading the sources"))
     layout, grounds = layout_of(spec, instrument), [None if area is None else area.geometry for area in areas]
-    selection = select(spec, instrument, grounds, by_window=layout.by_window)
+    selection = select(spec, instrument, grounds, [band.name for band in encoder.bands], by_window=layout.by_window)
     fingerprint = fingerprint_of(spec, instrument, encoder)
     check_previous(spec, fingerprint)
     return Inputs(spec, instrument, encoder, areas, selection, layout, fingerprint)

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from threading import Lock
 
 from clay_publish.errors import PublishError
+from clay_publish.formats import size
 from clay_publish.progress import Progress, Report
 from clay_publish.publish.bucket import Bucket, Stored
 from clay_publish.publish.package import Package
-from clay_publish.publish.publish_receipt import PublishReceipt, readable
+from clay_publish.publish.publish_receipt import PublishReceipt
 from clay_publish.publish.targets import web_page
 from clay_publish.publish.version_catalog import PublishedVersion, beginning, change, read_versions
 from clay_publish.release import directory as paths
@@ -205,7 +206,7 @@ class _Sending:
         return PublishError(
             f"{self.bucket.where}/{self.folder}/{entry.path}",
             found,
-            f"the {readable(entry.size)} of {self.package.release.store.path(entry.path)}",
+            f"the {size(entry.size)} of {self.package.release.store.path(entry.path)}",
             "A version never changes: publish what is different under another version.",
         )
 

@@ -17,6 +17,8 @@ from clay_publish.storage.store import check_path
 
 _NOT_TERMS = frozenset({"", "other", "various", "unknown"})
 _DATA = ".parquet"
+_NEEDED = ("INT", "COV", "DOC006", "DOC009", "PRV008", "PRV009", "PRV010")
+"""Rules of integrity, coverage and licence, by the beginning of their codes: all have to be checked."""
 
 
 class ChangedError(PublishError):
@@ -96,19 +98,25 @@ class Package:
         )
 
 
-def pack(release: Release, validation: ValidationReport, *, force: str | None = None) -> Package:
+def pack(
+    release: Release, validation: ValidationReport, *, force: str | None = None, allow_unchecked: bool = False
+) -> Package:
     """Check that a release may be published.
 
     Args:
         release: what to publish.
-        validation: what the judge said of this very release.
+        validation: the validation report of this very release.
         force: why a release with unknown terms of use is published all the same.
+
+        allow_unchecked: publish although rules of integrity, coverage or licence were not checked.
 
     Raises:
         PublishError: it does not validate, or its manifest is not about what lies there.
         LicenseError: a source has no known terms of use, and there is no reason to go on.
     """
     _refuse_invalid(release, validation)
+    if not allow_unchecked:
+        _refuse_unchecked(release, validation)
     spec, manifest = release.spec(), read_manifest(release)
     if (manifest.name, manifest.version) != (spec.name, spec.version):
         raise PublishError(
@@ -143,6 +151,22 @@ def _refuse_invalid(release: Release, validation: ValidationReport) -> None:
             f"does not validate ({first}{more})",
             "a release without errors",
             f"`clay-publish validate {release.store.where}` shows them all.",
+        )
+
+
+def _refuse_unchecked(release: Release, validation: ValidationReport) -> None:
+    unchecked = {
+        code: state
+        for code, state in validation.checked.items()
+        if code.startswith(_NEEDED) and state.startswith("not checked")
+    }
+    for code, state in unchecked.items():
+        more = f"; {len(unchecked) - 1} more rules were not checked" if len(unchecked) > 1 else ""
+        raise PublishError(
+            release.store.where,
+            f"is not fully validated ({code} {state}{more})",
+            "a release whose integrity, coverage and licence rules were all checked",
+            "Make the release readable and validate it again, or publish with --allow-unchecked.",
         )
 
 

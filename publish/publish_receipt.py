@@ -4,15 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-
-def readable(size: float) -> str:
-    """`1.4 MB`, in powers of 1000 as networks and shops count."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
+from clay_publish.formats import size
 
 State = Literal["published", "unchanged", "dry run"]
 
@@ -52,14 +44,14 @@ class PublishReceipt(BaseModel):
     @property
     def line(self) -> str:
         """For a person."""
-        whole = f"{self.where}: {self.files} files, {readable(self.size)}"
+        whole = f"{self.where}: {self.files} files, {size(self.size)}"
         if self.state == "unchanged":
             line = f"{whole}, there already, verified"
         elif self.state == "dry run":
-            line = f"{whole}, of which {len(self.sent)} files, {readable(self.sent_bytes)} would be sent"
+            line = f"{whole}, of which {len(self.sent)} files, {size(self.sent_bytes)} would be sent"
             line += f" (about {self.seconds:.0f} s)"
         else:
-            line = f"{whole}, {len(self.sent)} sent ({readable(self.sent_bytes)}) in {self.seconds:.0f} s, verified"
+            line = f"{whole}, {len(self.sent)} sent ({size(self.sent_bytes)}) in {self.seconds:.0f} s, verified"
         if self.copied:
             line += f"; {len(self.copied)} copied from an earlier version"
         if self.web and self.state != "dry run":

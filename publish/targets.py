@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from clay_publish.errors import PublishError
-from clay_publish.optional_deps import require_extra
+from clay_publish.errors import PublishError, require_extra
 from clay_publish.publish.bucket import Bucket
 from clay_publish.publish.local_bucket import LocalBucket
 from clay_publish.publish.package import Package

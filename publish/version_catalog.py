@@ -14,6 +14,7 @@ from clay_publish.publish.bucket import Bucket
 from clay_publish.publish.package import Package
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import dump_json
+from clay_publish.release.semver import Version
 
 CATALOG = "catalog.json"
 LATEST = "latest.json"
@@ -56,8 +57,9 @@ class Versions(BaseModel):
     @property
     def latest(self) -> str | None:
         """The highest version that was not yanked; one before a final release only where there is no other."""
-        usable = [v.version for v in self.versions if v.yanked is None]
-        return max(usable, key=lambda v: ("-" not in v, order(v)), default=None)
+        usable = [Version.parse(v.version) for v in self.versions if v.yanked is None]
+        newest = max(usable, key=lambda version: (not version.before, version), default=None)
+        return None if newest is None else str(newest)
 
     def find(self, version: str) -> PublishedVersion | None:
         """One version."""
@@ -66,15 +68,8 @@ class Versions(BaseModel):
     def with_version(self, changed: PublishedVersion) -> "Versions":
         """The catalog with one version added or replaced, in order."""
         others = [v for v in self.versions if v.version != changed.version]
-        ordered = sorted([*others, changed], key=lambda v: order(v.version))
+        ordered = sorted([*others, changed], key=lambda v: Version.parse(v.version))
         return self.model_copy(update={"versions": ordered})
-
-
-def order(version: str) -> tuple[Any, ...]:
-    """Semantic Versioning 2.0.0, section 11: numbers by value, before-releases before their release."""
-    core, _, before = version.partition("-")
-    parts = [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in before.split(".")] if before else []
-    return (tuple(int(n) for n in core.split(".")), not before, tuple(parts))
 
 
 def read_versions(bucket: Bucket) -> tuple[Versions, str] | None:

@@ -19,6 +19,7 @@ from clay_publish.cli.app import app
 from clay_publish.producer.encoders.exported import ExportedModel
 from clay_publish.release.tables import patches_schema
 from clay_publish.spec.models import Imagery, Spec
+from clay_publish.spec.sensors import Sensor
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -170,5 +171,7 @@ def test_yaml_is_part_of_something_that_is_read(code: str) -> None:
         Imagery.model_validate(block | document)
     elif "dimensions" in document:
         ExportedModel.model_validate(document)
+    elif "missions" in document:
+        Sensor.model_validate(document)
     else:
         Spec.model_validate({"name": "x", "imagery": block} | document)

@@ -147,7 +147,8 @@ def test_so_do_the_uncropped_scenes(
 
 
 def _release_of(item: Path, expected: int | None, folder: Path, run: Run) -> None:
-    lines = ["name: real", "imagery:", f"  stac: {item}", "  sensor: sentinel-2-l2a"]
+    level = "l2a" if "l2a" in str(item) else "l1c"
+    lines = ["name: real", "imagery:", f"  stac: {item}", f"  sensor: sentinel-2-{level}"]
     lines += ["chips:", "  layout: scene", f"  size: {128 if expected else 64}"]
     (folder / "release.yaml").write_text("\n".join(lines))
     made = run("run", cwd=folder)

@@ -1,7 +1,7 @@
-"""release → findings: judges what lies on disk, whoever wrote it.
+"""Release → findings: validates what lies on disk, whoever wrote it.
 
-Rules are small functions, grouped in files, over a view of the release that reads each thing when it is first asked
-for. Rules on rows share one pass over the embeddings. Nothing that could not be checked counts as passed.
+Rules are small functions and tables, grouped in files, over a context that reads each part of the release when it is
+first needed. Rules on rows share one pass over the embeddings. Nothing that could not be checked counts as passed.
 """
 
 from clay_publish.validate.registry import GROUPS, Rule, all_rules

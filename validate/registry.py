@@ -1,20 +1,16 @@
 """What a rule is, and the list of all of them."""
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from importlib.resources import files
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+import yaml
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.findings import Severity
-
-if TYPE_CHECKING:
-    from clay_publish.validate.context import View
-    from clay_publish.validate.data.chips import ChipRows
+from clay_publish.validate.context import ReleaseContext, RowCheck
+from clay_publish.validate.outcomes import Outcome
 
 GROUPS: dict[str, str] = {
     "SCH": "Schema of the tables",
@@ -27,65 +23,11 @@ GROUPS: dict[str, str] = {
     "DOC": "Documents",
     "PRV": "Provenance and licence",
     "RDR": "Readers",
+    "EXP": "Explorer",
 }
 """First three letters of a code, in the order in which rules are listed."""
 
-UNFORESEEN = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    pa.ArrowException,
-)
-"""What a rule may stumble over in a release that anyone made: a text for a list, a list for a number.
-
-It is told as not checked, which is no verdict; the rules on schemas say what is wrong.
-"""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One place where a rule does not hold."""
-
-    where: str
-    """File, row, field."""
-    found: str
-    expected: str = ""
-    fix: str = ""
-    """Where it differs from the rule's."""
-
-
-@dataclass(frozen=True)
-class NotChecked:
-    """What a rule could not look at, or only in part."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """A rule looked at some of the rows only, as it was allowed to."""
-
-    seen: int
-    total: int
-    of: str = "chips"
-
-
-Outcome = Fault | NotChecked | Sampled
-
-
-@dataclass(frozen=True)
-class BadRows:
-    """The rows of a batch in which a rule does not hold."""
-
-    rows: npt.NDArray[np.integer]
-    """Places in the batch."""
-    found: Callable[[int], str]
-    """What is there in such a row."""
-    expected: str
+Check = Callable[[ReleaseContext], Iterable[Outcome]]
 
 
 @dataclass(frozen=True)
@@ -94,18 +36,31 @@ class Rule:
 
     code: str
     """Stable: `COV001`."""
-    severity: Severity
-    title: str
-    """What has to be true, in one line."""
-    reason: str
-    """Why it matters to whoever uses the embeddings."""
-    fix: str
-    """What a maintainer does about it."""
-    check: "Callable[[View], Iterable[Outcome]]" = field(repr=False)
-    rows: "Callable[[ChipRows, View], Sequence[BadRows]] | None" = field(repr=False, default=None)
-    """For rules on single rows: judges one batch of the one streaming pass."""
+    check: Check = field(repr=False)
+    rows: RowCheck | None = field(repr=False, default=None)
+    """For rules on single rows: checks one batch of the one streaming pass."""
     sampled: bool = False
-    """Whether it looks at some rows only, where there are many."""
+    """Whether it checks a sample of the rows where there are many."""
+
+    @property
+    def title(self) -> str:
+        """What has to be true, in one line."""
+        return _TEXTS[self.code]["title"]
+
+    @property
+    def reason(self) -> str:
+        """Why it matters to whoever uses the embeddings."""
+        return _TEXTS[self.code]["reason"]
+
+    @property
+    def fix(self) -> str:
+        """What a maintainer does about it."""
+        return _TEXTS[self.code]["fix"]
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is where it does not hold."""
+        return Severity(_TEXTS[self.code].get("severity", "error"))
 
     @property
     def group(self) -> str:
@@ -113,8 +68,24 @@ class Rule:
         return GROUPS[self.code[:3]]
 
 
+_TEXTS: dict[str, dict[str, str]] = yaml.safe_load((files(__package__) / "rules" / "rules.yaml").read_text("utf-8"))
+
 OURS = {
-    *("SCH001", "SCH002", "SCH004", "SCH005", "SCH007", "SCH008", "SCH009", "SCH010", "SCH012", "SCH013", "SCH014"),
+    *(
+        "SCH001",
+        "SCH002",
+        "SCH004",
+        "SCH005",
+        "SCH007",
+        "SCH008",
+        "SCH009",
+        "SCH010",
+        "SCH012",
+        "SCH013",
+        "SCH014",
+        "SCH020",
+    ),
+    *("EXP001", "EXP002", "EXP003"),
     *("INT002", "INT008", "INT010", "GEO013", "TIM005", "PRV001", "RDR003", "RDR005", "RDR006"),
 }
 """Rules that ask for how this program lays out a release. Of other software's they are infos."""
@@ -122,38 +93,38 @@ OURS = {
 GEOPARQUET = {"SCH011", "RDR002"}
 """Rules that ask other software's tables for GeoParquet, where these call themselves so."""
 
+UNCHECKED = "INT015"
+"""The rule on what kept other rules from being checked. It is the last, and checked whatever rules are chosen."""
+
 _RULES: dict[str, Rule] = {}
 
 
-def _register(made: Rule) -> None:
-    if made.code in _RULES or made.code[:3] not in GROUPS:
-        raise ReleaseError(f"rule {made.code}", "is taken, or belongs to no group", "a new code")
+def register(made: Rule) -> None:
+    """Add a rule to the list.
+
+    Raises:
+        ReleaseError: its code is taken, or `rules.yaml` does not describe it.
+    """
+    if made.code in _RULES or made.code not in _TEXTS:
+        raise ReleaseError(f"rule {made.code}", "is taken, or not in rules.yaml", "a new code")
     _RULES[made.code] = made
 
 
-type_of_check = Callable[["View"], Iterable[Outcome]]
-type_of_rows = Callable[["ChipRows", "View"], Sequence[BadRows]]
-
-
-def rule(
-    code: str, severity: Severity, title: str, *, reason: str, fix: str
-) -> Callable[[type_of_check], type_of_check]:
+def rule(code: str) -> Callable[[Check], Check]:
     """Register a function over the whole release."""
 
-    def wrap(check: type_of_check) -> type_of_check:
-        _register(Rule(code, severity, title, reason, fix, check))
+    def wrap(check: Check) -> Check:
+        register(Rule(code, check))
         return check
 
     return wrap
 
 
-def row_rule(
-    code: str, severity: Severity, title: str, *, reason: str, fix: str, sampled: bool = False
-) -> Callable[[type_of_rows], type_of_rows]:
+def row_rule(code: str, *, sampled: bool = False) -> Callable[[RowCheck], RowCheck]:
     """Register a function over one batch of rows; every embeddings file is read once for all of these."""
 
-    def wrap(rows: type_of_rows) -> type_of_rows:
-        _register(Rule(code, severity, title, reason, fix, lambda view: view.scan.outcomes(code), rows, sampled))
+    def wrap(rows: RowCheck) -> RowCheck:
+        register(Rule(code, lambda context: context.scan.outcomes(code), rows, sampled))
         return rows
 
     return wrap
@@ -183,10 +154,3 @@ def select(only: Iterable[str], skip: Iterable[str]) -> list[Rule]:
 
 def _named(rule: Rule, names: Sequence[str]) -> bool:
     return rule.code in names or rule.code[:3] in names
-
-
-def bad_rows(mask: npt.NDArray[np.bool_], found: Callable[[int], str], expected: str) -> Iterator[BadRows]:
-    """The rows that a mask marks; nothing where there are none."""
-    rows = np.flatnonzero(mask)
-    if rows.size:
-        yield BadRows(rows, found, expected)

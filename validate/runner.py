@@ -1,22 +1,22 @@
-"""Judging a release by all rules."""
+"""Validating a release by all rules."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.progress import Progress, Report, silent
-from clay_publish.release.directory import EMBEDDINGS, Release
+from clay_publish.release.directory import COLLECTION, EMBEDDINGS, MANIFEST, SPEC, Release
 from clay_publish.release.findings import Finding, Severity, ValidationReport
-from clay_publish.validate.context import View
-from clay_publish.validate.registry import GEOPARQUET, OURS, UNFORESEEN, Fault, NotChecked, Rule, Sampled, select
+from clay_publish.release.format_version import check_format
+from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.outcomes import UNFORESEEN, Broken, Fault, NotChecked, Outcome, Sampled, unchecked
+from clay_publish.validate.registry import GEOPARQUET, OURS, UNCHECKED, Rule, select
 from clay_publish.validate.reports.measures import measure
 
 # The rules register themselves when their files are read.
 from clay_publish.validate.rules import (  # noqa: F401
     agreement,
-    codes,
     coverage,
     documents,
-    extra_tables,
     footers,
     gap_reasons,
     geometry,
@@ -24,6 +24,7 @@ from clay_publish.validate.rules import (  # noqa: F401
     placement,
     provenance,
     readers,
+    release_format,
     schema,
     sensors,
     stac,
@@ -31,6 +32,7 @@ from clay_publish.validate.rules import (  # noqa: F401
     vector_distribution,
     vectors,
 )
+from clay_publish.validate.rules.outputs import codes, explorer, extra_tables  # noqa: F401
 
 SAMPLE = 20_000
 """Chips that costly checks look at, at most, where the caller does not say."""
@@ -52,11 +54,11 @@ def validate(
     previous: Release | None = None,
     report: Report = silent,
 ) -> ValidationReport:
-    """Judge a release.
+    """Validate a release.
 
     Args:
         release: a release, made by anyone.
-        only: codes (`COV001`) or groups (`COV`) of rules to judge by; none means all.
+        only: codes (`COV001`) or groups (`COV`) of rules to check; none means all.
         skip: codes or groups to leave out.
         sample: chips that the costly checks look at, at most; `checked` says where that was fewer than all.
         quick: read metadata, footers and a sample of rows only; what needs more is not checked.
@@ -65,21 +67,40 @@ def validate(
         report: hears of the progress.
 
     Raises:
-        ReleaseError: there is nothing to judge, or a rule is unknown.
+        ReleaseError: there is nothing to validate, or a rule is unknown.
     """
     rules = select(only, skip)
-    with release.store.remembering(), View(release, rules, sample, report, quick=quick, previous=previous) as view:
-        if not view.files:
+    context = ReleaseContext(
+        release,
+        checks={rule.code: rule.rows for rule in rules if rule.rows is not None},
+        sampled=frozenset(rule.code for rule in rules if rule.sampled),
+        sample=sample,
+        quick=quick,
+        previous=previous,
+        report=report,
+    )
+    with release.store.remembering(), context.files:
+        if not context.files.paths:
             raise ReleaseError(release.store.where, "holds no files", "a release directory")
-        if not view.data_paths:
+        known = {SPEC, COLLECTION, MANIFEST}.intersection(context.files.paths)
+        if not context.files.data and not known:
             raise ReleaseError(release.store.where, f"holds no Parquet file below {EMBEDDINGS}/", "a release directory")
-        _ = view.unreadable  # a server that cannot be read from at all is one error, not one a rule
+        _check_format(context)
+        _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one a rule
         findings: list[Finding] = []
         checked: dict[str, str] = {}
         for done, rule in enumerate(rules):
+            if rule.code == UNCHECKED:
+                continue
             report(Progress("rules", done, len(rules), rule.code))
-            found, checked[rule.code] = judge(rule, view)
+            found, checked[rule.code] = run_rule(rule, context)
             findings += found
+        context.broken = [broken for broken in context.broken if not _is_reported(broken, findings)]
+        for rule in select((UNCHECKED,), skip):
+            found, state = run_rule(rule, context)
+            findings += found
+            if found or rule in rules:
+                checked[rule.code] = state
         report(Progress("rules", len(rules), len(rules)))
         return ValidationReport(
             where=release.store.where,
@@ -87,34 +108,40 @@ def validate(
             checked=checked,
             quick=quick,
             fetched=release.store.fetched,
-            measures=measure(view),
+            measures=measure(context),
         )
 
 
-def judge(rule: Rule, view: View) -> tuple[list[Finding], str]:
-    """What one rule finds, and whether it could look."""
-    faults: list[Fault] = []
-    gaps: list[str] = []
-    sampled: Sampled | None = None
+def _check_format(context: ReleaseContext) -> None:
+    """Refuse a release of another format: what its documents promise is not what the rules ask for.
+
+    Raises:
+        ReleaseError: the manifest, where it is one of ours, states another format.
+    """
+    if MANIFEST not in context.files.paths:
+        return
     try:
-        for outcome in rule.check(view):
-            if isinstance(outcome, Fault):
-                faults.append(outcome)
-            elif isinstance(outcome, NotChecked):
-                gaps.append(outcome.why)
-            else:
-                sampled = outcome
-    except ClayPublishError as error:
-        gaps.append(f"{_relative(error.where, view)} {error.found}")
-    except UNFORESEEN as error:
-        gaps.append(f"the release holds what this rule cannot read ({error!r})")
-    findings = [_finding(rule, fault, view) for fault in faults[:MOST]]
+        document = context.documents.json(MANIFEST)
+    except ReleaseError:
+        return  # SCH014
+    run = document.get("run")
+    if isinstance(run, dict) and "fingerprint" in run:
+        check_format(document.get("format", 1), context.files.store.path(MANIFEST))
+
+
+def run_rule(rule: Rule, context: ReleaseContext) -> tuple[list[Finding], str]:
+    """Return a rule's findings, and whether it passed, failed or was not checked."""
+    outcomes = list(_outcomes(rule, context))
+    faults = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
+    gaps = [outcome.why for outcome in outcomes if isinstance(outcome, NotChecked | Broken)]
+    sampled = next((outcome for outcome in reversed(outcomes) if isinstance(outcome, Sampled)), None)
+    where = context.files.store.where
+    if not context.tables.foreign:
+        context.broken += [outcome for outcome in outcomes if isinstance(outcome, Broken)]
     if len(faults) > MOST:
-        findings.append(
-            _finding(rule, Fault(view.release.store.where, f"{len(faults) - MOST:,} more like these"), view)
-        )
+        faults[MOST:] = [Fault(where, f"{len(faults) - MOST:,} more like these")]
     if faults:
-        return findings, "failed"
+        return [_finding(rule, fault, context) for fault in faults], "failed"
     if gaps:
         more = f" (and {len(gaps) - 1} more)" if len(gaps) > 1 else ""
         return [], f"not checked: {plain(gaps[0])}{more}"
@@ -123,9 +150,24 @@ def judge(rule: Rule, view: View) -> tuple[list[Finding], str]:
     return [], "passed"
 
 
-def _finding(rule: Rule, fault: Fault, view: View) -> Finding:
-    geo = any("geo" in footer for footer in view.footers.values())
-    ours = view.foreign and (rule.code in OURS or (rule.code in GEOPARQUET and not geo))
+def _outcomes(rule: Rule, context: ReleaseContext) -> Iterator[Outcome]:
+    try:
+        yield from rule.check(context)
+    except ClayPublishError as error:
+        yield unchecked(error, context.files.store)
+    except UNFORESEEN as error:
+        yield Broken("", f"the release holds what {rule.code} cannot read ({error!r})")
+
+
+def _is_reported(broken: Broken, findings: list[Finding]) -> bool:
+    """Whether an error was found in the same file; where the file is unknown, in any."""
+    file = broken.where.partition(": ")[0].partition(" ")[0]
+    return any(finding.severity is Severity.ERROR and finding.where.startswith(file) for finding in findings)
+
+
+def _finding(rule: Rule, fault: Fault, context: ReleaseContext) -> Finding:
+    geo = any("geo" in footer for footer in context.tables.keys.values())
+    ours = context.tables.foreign and (rule.code in OURS or (rule.code in GEOPARQUET and not geo))
     return Finding(
         code=rule.code,
         severity=Severity.INFO if ours else rule.severity,
@@ -140,7 +182,3 @@ def plain(text: str) -> str:
     """A text of a release that may be shown: nothing that moves a cursor, turns the writing, or goes on for ever."""
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_LONGEST])
     return shown + ("…" if len(text) > _LONGEST else "")
-
-
-def _relative(where: str, view: View) -> str:
-    return where.removeprefix(f"{view.release.store.where}/")

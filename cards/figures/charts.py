@@ -18,9 +18,9 @@ from PIL import Image, UnidentifiedImageError
 from clay_publish.cards.figures import maps
 from clay_publish.cards.figures.maps import EMBEDDED, draw_chips
 from clay_publish.cards.figures.sample import ChipPositions, Floats, GapPolygon, Sample, vectors
-from clay_publish.cards.formats import percent
 from clay_publish.cards.release_facts import CardFacts
 from clay_publish.errors import ReleaseError
+from clay_publish.formats import percent
 from clay_publish.geo.maps import WIDTH, Frame, draw_polygons, map_figure, png, sites_of, whole_box
 from clay_publish.release.directory import Release
 

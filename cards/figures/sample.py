@@ -192,7 +192,14 @@ def _fit(release: Release, groups: list[_RowGroup]) -> Components:
         table = _read(release, group, vectors_only=True)
         chosen.append(vectors(table.take(np.arange(0, group.rows, step))))
     data = np.concatenate(chosen).astype(np.float64)
-    data = data[np.isfinite(data).all(axis=1)]
+    return principal_components(data[np.isfinite(data).all(axis=1)])
+
+
+def principal_components(data: Floats) -> Components:
+    """The first three principal axes of vectors, [n, D]; zero where there is no variance left.
+
+    The sign of an axis is arbitrary: its largest entry is made positive, so that pictures are the same every time.
+    """
     mean = data.mean(axis=0)
     centred = data - mean
     # Eigenvectors of the smaller of the two Gram matrices.
@@ -208,7 +215,6 @@ def _fit(release: Release, groups: list[_RowGroup]) -> Components:
         return Components(mean, np.zeros((3, data.shape[1])), np.zeros(3), 0.0)
     first, shares = np.zeros((3, data.shape[1])), np.zeros(3)
     found = min(3, len(values))
-    # The sign of an axis is arbitrary: its largest entry is made positive, so that pictures are the same every time.
     signs = np.sign(axes[np.arange(found), np.abs(axes[:found]).argmax(axis=1)])
     first[:found], shares[:found] = axes[:found] * signs[:, None], values[:found] / whole
     return Components(mean, first, shares, float(whole**2 / (values**2).sum()))

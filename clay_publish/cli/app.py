@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clay_publish.cli import describe, plan, publish, run, search, spec, validate
+from clay_publish.cli import describe, explore, plan, publish, run, search, sensors, spec, validate
 from clay_publish.errors import ClayPublishError
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ for _group, _command, _example in (
     (_MAKE, spec.sample, "clay-publish sample my-first-release"),
     (_MAKE, spec.init, "clay-publish init release.yaml --sensor sentinel-2-l2a --bbox -75.72,37.62,-75.54,37.77"),
     (_MAKE, spec.schema, "clay-publish schema > release.schema.json"),
+    (_MAKE, sensors.sensors, "clay-publish sensors sentinel-2-l2a > my-sensor.yaml"),
     (_MAKE, plan.plan, "clay-publish plan release.yaml --calibrate 200"),
     (_MAKE, run.run, "clay-publish run release.yaml --set chips.size=256"),
     (_MAKE, run.produce, "clay-publish produce release.yaml --unit 3/16"),
@@ -47,6 +48,7 @@ for _group, _command, _example in (
     (_MAKE, describe.card, "clay-publish card my-release/1.1.0 --previous my-release/1.0.0"),
     (_INSPECT, validate.validate, "clay-publish validate https://data.source.coop/ACCOUNT/PRODUCT/1.0.0"),
     (_INSPECT, validate.rules, "clay-publish rules --json"),
+    (_INSPECT, explore.explore, "clay-publish explore my-release/1.0.0"),
     (_INSPECT, describe.diff, "clay-publish diff my-release/1.0.0 my-release/1.1.0"),
     (_PUBLISH, publish.publish, "clay-publish publish my-release/1.0.0 --to source.coop --dry-run"),
     (_PUBLISH, publish.mirror, "clay-publish mirror https://data.source.coop/ACCOUNT/PRODUCT/1.0.0 --to huggingface"),

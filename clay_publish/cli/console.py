@@ -1,8 +1,9 @@
 """What the program shows: progress on stderr, the result on stdout."""
 
 import json
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -129,3 +130,23 @@ class _PlainLines:
         self._shown[step.stage] = tenth
         of = f"{step.done}/{step.total}" if step.total else f"{step.done}"
         print(f"{step.stage} {of} {step.message}".rstrip(), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def resumable(kept: Callable[[], str]) -> Iterator[None]:
+    """End with one line on Ctrl-C and SIGTERM: what is kept, and how to continue. Exit codes as shells have them."""
+    begun = signal.getsignal(signal.SIGTERM)
+    received = [signal.SIGINT]
+
+    def end(number: int, _: object) -> None:
+        received.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted: {kept()}", err=True)
+        raise typer.Exit(128 + received[-1]) from None
+    finally:
+        signal.signal(signal.SIGTERM, begun)

@@ -54,9 +54,10 @@ def card(where: Where, previous: Previous = None, json: Json = False, quiet: Qui
 
 def _write(where: str, *, again: str, screen: Screen, previous: str | None = None, json_items: bool = False) -> None:
     from clay_publish.release.directory import CARD, ITEMS, Release
+    from clay_publish.release.lease import lease_if_run
 
     release = Release(where)
-    with screen.progress() as report:
+    with screen.progress() as report, lease_if_run(release):
         describe(
             release,
             report,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clay_publish.cli.console import Json, Out, Quiet, Screen, SetKey, SpecFile
+from clay_publish.formats import size
 
 if TYPE_CHECKING:
     from clay_publish.producer.planning.estimate import Estimate
@@ -15,17 +16,22 @@ Calibrate = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Time about N real chips on this machine, end to end.")
 ]
 
+ReadHeaders = Annotated[
+    bool, typer.Option("--read-headers", help="Read the headers of all images that state no grid, even beyond 10,000.")
+]
+
 
 def plan(
     spec: SpecFile = Path("release.yaml"),
     out: Out = None,
     overrides: SetKey = None,
     calibrate: Calibrate = None,
+    read_headers: ReadHeaders = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Say what a run will make, read, store and cost; exit code 1 when it would go over the budget."""
-    from clay_publish.optional_deps import require_extra
+    from clay_publish.errors import require_extra
     from clay_publish.release.directory import Release
     from clay_publish.spec.load import load_spec
 
@@ -35,7 +41,7 @@ def plan(
 
     release = Release(out or str(Path(asked.name) / asked.version))
     with screen.progress() as report:
-        made = make(asked, release, calibrate=calibrate, report=report)
+        made = make(asked, release, calibrate=calibrate, read_headers=read_headers, report=report)
     screen.result("\n".join(_lines(made, release.store.where)), made.model_dump(mode="json"))
     if made.over_budget:
         raise typer.Exit(1)
@@ -47,6 +53,7 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     yield f"images      {images['used']:,} used of {images['considered']:,}" + "".join(
         f"; {count:,} {reason}" for reason, count in made.left_out.items()
     )
+    yield from _resolutions(made)
     yield (
         f"chips       {chips['expected']:,} expected, {chips['with_imagery']:,} with imagery,"
         f" {chips['no_imagery']:,} without, {chips['excluded']:,} with excluded imagery only"
@@ -59,12 +66,12 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
             f" ({made.per_scene / max(chips['with_imagery'], 1):.2f} for each one here)"
         )
     yield f"files       {made.files:,} in {made.tiles:,} squares of 100 km"
-    stored = ", ".join(f"{_bytes(count)} as {dtype}" for dtype, count in made.bytes_to_store.items())
-    yield f"bytes       {_bytes(made.bytes_to_read)} to read; to store {stored}"
+    stored = ", ".join(f"{size(count)} as {dtype}" for dtype, count in made.bytes_to_store.items())
+    yield f"bytes       {size(made.bytes_to_read)} to read; to store {stored}"
     yield f"cost        {_cost(made)}"
     if made.comparison is not None:
-        yield f"taken over  {chips['with_imagery'] - chips['to_make']:,} chips; {chips['to_make']:,} to make"
         c = made.comparison
+        yield f"reused      {chips['reused']:,} chips from {c.previous}; to compute: {chips['to_make']:,}"
         model = "same model" if c.same_model else "another model: all is made anew"
         yield (
             f"since       {c.previous}: images {c.stays:,} stay, {c.new:,} new, {c.mended:,} mended, {c.changed:,}"
@@ -77,6 +84,17 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     if made.over_budget:
         yield f"OVER BUDGET: {_usd(made.usd)} planned, {_usd(made.budget_usd)} allowed"
     yield f"written to {where}/.run: plan.json, plan.parquet, plan.png"
+
+
+def _resolutions(made: "Estimate") -> Iterator[str]:
+    """How images are read, a group of them at a time."""
+    for each in made.resolutions[:6]:
+        yield f"reading     {each.images:,} images such as {each.example}"
+        yield f"  bands     {', '.join(each.bands)}"
+        yield f"  values    {'; '.join(each.values)}"
+        yield f"  mask      {each.mask or 'none'}; product by {each.level or 'nothing that the items say'}"
+    if len(made.resolutions) > 6:
+        yield f"            … and {len(made.resolutions) - 6:,} more ways"
 
 
 def _windows(made: "Estimate") -> Iterator[str]:
@@ -112,7 +130,7 @@ def _table(made: "Estimate") -> Iterator[str]:
         per_usd = "-" if row.km2_per_usd is None else f"{row.km2_per_usd:,.0f}"
         yield (
             f"{row.size:>4}{mark} {row.km2_per_chip:>9.3g} {per_usd:>8} {row.chips:>13,} {_usd(row.usd):>9}"
-            f" {_bytes(row.bytes):>8} | {row.land_chips:>22,} {_usd(row.land_usd):>9} {_bytes(row.land_bytes):>8}"
+            f" {size(row.bytes):>8} | {row.land_chips:>22,} {_usd(row.land_usd):>9} {size(row.land_bytes):>8}"
             f" | {_usd(row.earth_usd):>21}"
         )
 
@@ -123,11 +141,3 @@ def _usd(value: float | None) -> str:
     if value >= 10_000_000:
         return f"${value / 1_000_000:,.1f} M"
     return f"${value / 1000:,.1f} K" if value >= 10_000 else f"${value:,.2f}"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

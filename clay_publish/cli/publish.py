@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clay_publish.cli.console import Json, Quiet, Screen, Where
-from clay_publish.cli.validate import judge
+from clay_publish.cli.validate import run_validation
 from clay_publish.errors import PublishError
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ Force = Annotated[
     str | None,
     typer.Option(metavar="REASON", help="Publish although the terms of a source are not known; published too."),
 ]
+AllowUnchecked = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unchecked", help="Publish although rules of integrity, coverage or license were not checked."
+    ),
+]
 Create = Annotated[bool, typer.Option("--create", help="Create the repository on the Hub where there is none.")]
 
 
@@ -45,6 +51,7 @@ def publish(
     dry_run: DryRun = False,
     verify: Full = Verify.checksums,
     force: Force = None,
+    allow_unchecked: AllowUnchecked = False,
     create: Create = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -53,7 +60,18 @@ def publish(
     from clay_publish.release.directory import Release
 
     before = _before(Release(where))
-    _send(where, to, before, dry_run=dry_run, verify=verify, force=force, create=create, json=json, quiet=quiet)
+    _send(
+        where,
+        to,
+        before,
+        dry_run=dry_run,
+        verify=verify,
+        force=force,
+        allow_unchecked=allow_unchecked,
+        create=create,
+        json=json,
+        quiet=quiet,
+    )
 
 
 def _send(
@@ -64,22 +82,33 @@ def _send(
     dry_run: bool,
     verify: Verify,
     force: str | None,
+    allow_unchecked: bool,
     create: bool,
     json: bool,
     quiet: bool,
 ) -> None:
-    from clay_publish.publish import publish as send
-    from clay_publish.publish import record_hub
+    from clay_publish.publish import publish_release, record_hub
     from clay_publish.publish.version_catalog import Mirror
     from clay_publish.release.directory import Release
+    from clay_publish.release.lease import lease_if_run
 
     screen, release = Screen(quiet=quiet, as_json=json), Release(where)
     targets = to or _of_spec(release)
     full = verify is Verify.full
-    with screen.progress() as report:
-        validation = judge(release, report, previous=before)
+    with screen.progress() as report, lease_if_run(release):
+        validation = run_validation(release, report, previous=before)
         receipts = [
-            send(release, place, validation, dry_run=dry_run, full=full, force=force, create=create, report=report)
+            publish_release(
+                release,
+                place,
+                validation,
+                dry_run=dry_run,
+                full=full,
+                force=force,
+                allow_unchecked=allow_unchecked,
+                create=create,
+                report=report,
+            )
             for place in targets
         ]
     on_hub = next((r for r in receipts if r.commit), None)
@@ -101,7 +130,18 @@ def mirror(
     quiet: Quiet = False,
 ) -> None:
     """Copy a published version to another host, validated and verified like any other."""
-    _send(source, to, None, dry_run=dry_run, verify=verify, force=None, create=create, json=json, quiet=quiet)
+    _send(
+        source,
+        to,
+        None,
+        dry_run=dry_run,
+        verify=verify,
+        force=None,
+        allow_unchecked=False,
+        create=create,
+        json=json,
+        quiet=quiet,
+    )
 
 
 def versions(place: Place, json: Json = False) -> None:

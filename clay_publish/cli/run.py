@@ -7,12 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from clay_publish.cli.console import Engine, EngineName, Json, Out, Quiet, Screen, SetKey, SpecFile, Unit, Workers
+from clay_publish.cli.console import (
+    Engine,
+    EngineName,
+    Json,
+    Out,
+    Quiet,
+    Screen,
+    SetKey,
+    SpecFile,
+    Unit,
+    Workers,
+    resumable,
+)
 from clay_publish.cli.describe import describe
-from clay_publish.cli.validate import judge
+from clay_publish.cli.validate import run_validation
 from clay_publish.errors import SpecError
+from clay_publish.formats import duration
 
 if TYPE_CHECKING:
+    from clay_publish.producer.produce import Then
     from clay_publish.producer.produce_share import ShareDone
     from clay_publish.progress import Report
     from clay_publish.release.directory import Release
@@ -20,7 +34,7 @@ if TYPE_CHECKING:
     from clay_publish.spec.models import Spec
 
 
-_DAMAGE = ("unreadable", "source_changed", "failed")
+_DAMAGE = ("unreadable", "source_changed", "failed", "implausible")
 """Reasons that are no property of the ground or the sky."""
 
 
@@ -35,26 +49,17 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Do everything, from the spec to a validated release directory."""
-    from clay_publish.release.manifest import RunRecord
-
-    screen, begun = Screen(quiet=quiet, as_json=json), time.monotonic()
+    screen = Screen(quiet=quiet, as_json=json)
+    asked = _asked(spec, overrides, out, engine, workers)
+    verdicts: list[dict[str, int]] = []
     with screen.progress() as report:
-        asked = _asked(spec, overrides, out, engine, workers)
-        release, record = asked.release, _embed(asked, unit, report)
-        if not isinstance(record, RunRecord):
-            _say_share(screen, release, record)
-            return
-        describe(release, report, previous=asked.spec.previous)
-        validation = judge(release, report, previous=asked.spec.previous)
-    seconds = time.monotonic() - begun
-    summary = {**_summary(release, record), "seconds": round(seconds, 1), "findings": _count(validation.findings)}
-    verdict = "valid" if not _count(validation.findings).get("error") else "NOT valid"
-    screen.result(f"{_line(summary)} in {seconds:.0f} s, {verdict}", summary)
-    if verdict != "valid":
-        if not json:
-            typer.echo(f"`clay-publish validate {release.store.where}` says what is wrong.", err=True)
-        raise typer.Exit(1)
-    _leave_if_unfinished(record, json=json)
+
+        def check(_: "RunRecord") -> None:
+            describe(asked.release, report, previous=asked.spec.previous)
+            verdicts.append(_count(run_validation(asked.release, report, previous=asked.spec.previous).findings))
+
+        made = _embed(asked, unit, report, check)
+    _tell(made, asked.release, screen, verdicts[0] if verdicts else None)
 
 
 def produce(
@@ -68,18 +73,61 @@ def produce(
     quiet: Quiet = False,
 ) -> None:
     """Make the embeddings, and say of every expected chip that is missing why."""
+    screen = Screen(quiet=quiet, as_json=json)
+    asked = _asked(spec, overrides, out, engine, workers)
+    with screen.progress() as report:
+        made = _embed(asked, unit, report, lambda _: None)
+    _tell(made, asked.release, screen, None)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a command did."""
+
+    record: "RunRecord | ShareDone"
+    computed: int
+    """Chips whose images were read by this command."""
+    seconds: float
+
+
+def _tell(made: _Made, release: "Release", screen: Screen, findings: dict[str, int] | None) -> None:
+    """Print what came of it; exit with 1 where the release is not valid, or the run could not do all of it."""
     from clay_publish.release.manifest import RunRecord
 
-    screen = Screen(quiet=quiet, as_json=json)
-    with screen.progress() as report:
-        asked = _asked(spec, overrides, out, engine, workers)
-        record = _embed(asked, unit, report)
+    record, where = made.record, release.store.where
     if not isinstance(record, RunRecord):
-        _say_share(screen, asked.release, record)
+        _say_share(screen, release, record)
         return
-    summary = _summary(asked.release, record)
-    screen.result(_line(summary), summary)
-    _leave_if_unfinished(record, json=json)
+    coverage = record.coverage
+    expected, embedded = coverage["expected"], coverage["embedded"]
+    missing = {reason: n for reason, n in coverage.items() if n and reason not in {"expected", "embedded"}}
+    summary: dict[str, Any] = {
+        "release": where,
+        "chips": embedded,
+        "expected": expected,
+        "coverage": embedded / expected if expected else 0.0,
+        "missing": missing,
+        "computed": made.computed,
+        "seconds": round(made.seconds, 1),
+    }
+    did = f"computed {made.computed:,}" if made.computed else "nothing to do, all of it was done before"
+    reasons = "".join(f", {n:,} {reason}" for reason, n in missing.items())
+    line = f"{where}: {embedded:,} of {expected:,} expected chips ({summary['coverage']:.1%}){reasons}; {did}"
+    line += f", in {duration(made.seconds)}"
+    bad = findings is not None and bool(findings.get("error"))
+    look, command = f"{where}/README.md", "publish"
+    if findings is None:
+        look, command = f"{where}/coverage", "catalog"
+    else:
+        summary["findings"] = findings
+        line += ", NOT valid" if bad else ", valid"
+        command = "validate" if bad else "publish"
+    screen.result(line, summary)
+    if not screen.as_json:
+        typer.echo(f"Look at {look}. Next: clay-publish {command} {where}", err=True)
+    if bad:
+        raise typer.Exit(1)
+    _leave_if_unfinished(record, json=screen.as_json)
 
 
 def _leave_if_unfinished(record: "RunRecord", *, json: bool) -> None:
@@ -96,7 +144,7 @@ def _leave_if_unfinished(record: "RunRecord", *, json: bool) -> None:
     if lost and not json:
         said = ", ".join(f"{count} {reason}" for reason, count in lost.items())
         typer.echo(
-            f"{said}: the coverage table says which and why. Mend or `exclude` their items; run again to retry.",
+            f"{said}: the coverage table says which and why. Fix or `exclude` their items; run again to retry.",
             err=True,
         )
     if unpaid and not json:
@@ -130,20 +178,42 @@ def _asked(
     return _Asked(spec.model_copy(update={"run": means}), Release(out or str(Path(spec.name) / spec.version)))
 
 
-def _embed(asked: _Asked, unit: str | None, report: "Report") -> "RunRecord | ShareDone":
-    from clay_publish.optional_deps import require_extra
+def _embed(asked: _Asked, unit: str | None, report: "Report", then: "Then") -> _Made:
+    """Make the embeddings; `then` is called before anybody else may work on the release."""
+    from clay_publish.errors import require_extra
     from clay_publish.release.semver import check_previous
 
+    begun = time.monotonic()
     check_previous(asked.spec)
     require_extra("produce", "Making embeddings")
-    if unit is None:
-        from clay_publish.producer.produce import produce as embed
-
-        return embed(asked.spec, asked.release, report=report)
-    from clay_publish.producer.planning.share import Share
+    from clay_publish.producer.produce import produce as embed
     from clay_publish.producer.produce_share import produce_share
+    from clay_publish.release.lease.base import Share
+    from clay_publish.release.unit_receipts import read_receipts
 
-    return produce_share(asked.spec, asked.release, Share.parse(unit), report=report)
+    release = asked.release
+    with resumable(lambda: _kept(release)):
+        share = None if unit is None else Share.parse(unit)
+        before = read_receipts(release)
+        if share is None:
+            record: RunRecord | ShareDone = embed(asked.spec, release, report=report, then=then)
+        else:
+            record = produce_share(asked.spec, release, share, report=report, then=then)
+        after = read_receipts(release)
+    computed = sum(receipt.computed for name, receipt in after.items() if before.get(name) != receipt)
+    return _Made(record, computed, time.monotonic() - begun)
+
+
+def _kept(release: "Release") -> str:
+    """What an interrupted run leaves."""
+    from clay_publish.release.manifest import UNITS
+    from clay_publish.release.unit_receipts import RECEIPTS
+
+    done = len(release.store.files(RECEIPTS))
+    if not done:
+        return "nothing was finished yet. Run the same command again."
+    of = len(release.json(UNITS).get("units", []))
+    return f"{done:,} of {of:,} units are kept in {release.store.where}. Run the same command again to continue."
 
 
 def _say_share(screen: Screen, release: "Release", done: "ShareDone") -> None:
@@ -154,21 +224,6 @@ def _say_share(screen: Screen, release: "Release", done: "ShareDone") -> None:
         rest = "another worker finishes the release, or has"
     summary = {"release": release.store.where, "share": str(done.share), "units": done.units, "units_left": done.left}
     screen.result(f"{release.store.where}: share {done.share} is done ({done.units} units); {rest}", summary)
-
-
-def _summary(release: "Release", record: "RunRecord") -> dict[str, Any]:
-    expected, embedded = record.coverage["expected"], record.coverage["embedded"]
-    return {
-        "release": release.store.where,
-        "chips": embedded,
-        "expected": expected,
-        "coverage": embedded / expected if expected else 0.0,
-    }
-
-
-def _line(summary: dict[str, Any]) -> str:
-    covered = f"{summary['chips']} of {summary['expected']} expected chips ({summary['coverage']:.1%})"
-    return f"{summary['release']}: {covered}"
 
 
 def _count(findings: list[Any]) -> dict[str, int]:

@@ -22,8 +22,7 @@ def serve(
     where: Where, port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000
 ) -> None:
     """Answer STAC searches over a release, on this machine only, until interrupted."""
-    from clay_publish.errors import ClayPublishError
-    from clay_publish.optional_deps import require_extra
+    from clay_publish.errors import ClayPublishError, require_extra
 
     require_extra("serve", "clay-publish serve")
     logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)  # it warns of defaults we don't use

@@ -1,4 +1,4 @@
-"""`validate` and `rules`: judge a release, wherever it lies, and say what it is judged by."""
+"""`validate` and `rules`: validate a release, wherever it lies, and list the rules."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ def validate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Judge a release: exit code 0 when nothing is wrong, 1 with findings, 2 when it cannot be judged."""
+    """Validate a release. Exit codes: 0 valid, 1 findings, 2 could not validate."""
     from clay_publish.cli.findings_table import render
     from clay_publish.errors import ReleaseError
     from clay_publish.release.directory import Release
@@ -52,7 +52,7 @@ def validate(
     screen = Screen(quiet=quiet, as_json=json)
     with screen.progress() as report:
         release = Release(OneFile(where)) if where.endswith(".parquet") else Release(where)
-        validation = judge(
+        validation = run_validation(
             release, report, only=only or (), skip=skip or (), sample=sample, quick=quick, previous=previous
         )
     _write(validation, Severity(fail_on), html=html, junit=junit, sarif=sarif)
@@ -60,7 +60,7 @@ def validate(
     if validation.at_or_above(Severity(fail_on)):
         raise typer.Exit(1)
     if not any(state.startswith(("passed", "failed")) for state in validation.checked.values()):
-        raise ReleaseError(validation.where, "could not be judged by any of these rules")
+        raise ReleaseError(validation.where, "could not be checked by any of these rules")
 
 
 def _write(
@@ -83,7 +83,7 @@ def _write(
                 raise StoreError(str(path), f"cannot be written ({error.strerror})") from error
 
 
-def judge(
+def run_validation(
     release: "Release",
     report: "Report",
     *,
@@ -93,12 +93,12 @@ def judge(
     quick: bool = False,
     previous: str | None = None,
 ) -> "ValidationReport":
-    """Call the judge of releases."""
+    """Validate a release with the options of the command line."""
     from clay_publish.release.directory import Release
     from clay_publish.validate import SAMPLE
-    from clay_publish.validate import validate as judge_release
+    from clay_publish.validate import validate as validate_release
 
-    return judge_release(
+    return validate_release(
         release,
         only=only,
         skip=skip,
@@ -110,7 +110,7 @@ def judge(
 
 
 def rules(only: Codes = None, json: Json = False) -> None:
-    """List every rule that releases are judged by, with its reason."""
+    """List every rule with its reason."""
     from clay_publish.cli.findings_table import render_rules
     from clay_publish.validate.registry import select
 

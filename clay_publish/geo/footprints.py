@@ -5,6 +5,7 @@ is split there (RFC 7946, 3.1.9).
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,9 @@ Geometries = npt.NDArray[np.object_]
 
 _TOLERANCE = 0.05
 _EARTH_RADIUS = 6_371_000.0
-_MAX_POINTS = 64
+_MAX_POINTS = 256
+_SAMPLE = 16
+"""Footprints of a batch on which the number of points is checked."""
 
 
 @lru_cache(maxsize=256)
@@ -84,31 +87,97 @@ def _over_pole(lon: Floats, lat: Floats) -> shapely.Geometry:
     return shapely.orient_polygons(shapely.Polygon(ring))
 
 
-def cut_at_antimeridian(geometry: shapely.Geometry) -> shapely.Geometry:
-    """A geometry whose polygons cross the antimeridian in one piece, cut there; any other as it is.
+def normalize_footprint(geometry: Any, bbox: Any = None) -> shapely.Geometry | None:
+    """The footprint of an item as valid 2D polygons between ±180°, cut at the antimeridian; None where it has none.
 
-    An edge of more than 180° is taken for one that goes the short way round. An edge from −180° to 180° is a full turn,
-    and meant.
+    Rings beyond ±180°, of either winding, with repeated points, elevations or crossings of themselves are taken for
+    the ground that they go around. An edge of more than 180° goes the short way round; one from −180° to 180° is a full
+    turn. Without a geometry the bbox counts, whose west is greater than its east where it crosses the antimeridian.
+
+    Args:
+        geometry: GeoJSON, or None.
+        bbox: 4 or 6 numbers, or None.
+
+    Raises:
+        ValueError, TypeError, LookupError, shapely.errors.ShapelyError: not a GeoJSON geometry or bbox.
     """
-    parts = shapely.get_parts(geometry)
-    if not any(_crosses(ring) for ring in shapely.get_rings(parts)):
-        return geometry
-    return shapely.union_all([_cut_polygon(part) if part.geom_type == "Polygon" else part for part in parts])
+    shape = None if geometry is None else _shape(geometry, bbox)
+    if shape is None or shape.is_empty:
+        return None if bbox is None else _bbox_polygon(bbox)
+    points = shapely.get_coordinates(shape)
+    if not np.isfinite(points).all() or np.abs(points[:, 1]).max() > 90:
+        msg = "latitudes beyond ±90°, or numbers that are not finite"
+        raise ValueError(msg)
+    parts = shapely.get_parts(shape)
+    fixed = [_normalize_polygon(part) if part.geom_type == "Polygon" else _wrapped(part) for part in parts]
+    united = fixed[0] if len(fixed) == 1 else shapely.union_all([shapely.make_valid(part) for part in fixed])
+    valid = united if united.is_valid else shapely.make_valid(united)
+    areas = [part for part in shapely.get_parts(valid, return_index=False) if part.area > 0]
+    if valid.geom_type == "GeometryCollection" and areas:
+        return shapely.union_all(areas)
+    return valid
+
+
+def _shape(geometry: Any, bbox: Any) -> shapely.Geometry | None:
+    """A GeoJSON geometry in 2D; None where it is degenerate, such as a ring of two points, and a bbox is given."""
+    try:
+        return shapely.force_2d(shapely.geometry.shape(geometry))
+    except (ValueError, shapely.errors.ShapelyError):
+        if bbox is None or not isinstance(geometry, dict) or geometry.get("type") not in {"Polygon", "MultiPolygon"}:
+            raise
+        return None
+
+
+def _bbox_polygon(bbox: Any) -> shapely.Geometry:
+    numbers = [float(value) for value in bbox]
+    if len(numbers) not in {4, 6} or not np.isfinite(numbers).all():
+        msg = f"bbox {bbox!r}; expected 4 or 6 numbers"
+        raise ValueError(msg)
+    west, south, east, north = (numbers[n] for n in ((0, 1, 2, 3) if len(numbers) == 4 else (0, 1, 3, 4)))
+    if east < west:
+        east += 360
+    if not (-90 <= south <= north <= 90 and east - west <= 360):
+        msg = f"bbox {bbox!r}; expected west, south, east, north in degrees"
+        raise ValueError(msg)
+    if east - west == 360:
+        return shapely.box(-180, south, 180, north)
+    return normalize_footprint(shapely.geometry.mapping(shapely.box(west, south, east, north)))
+
+
+def _normalize_polygon(polygon: shapely.Geometry) -> shapely.Geometry:
+    rings = shapely.get_rings(polygon)
+    lon = shapely.get_coordinates(rings)[:, 0]
+    if np.abs(lon).max() <= 180 and not any(_crosses(ring) for ring in rings):
+        return polygon
+    if lon.max() - lon.min() >= 360:
+        west, south, east, north = polygon.bounds
+        return shapely.box(-180, south, 180, north) if east - west >= 360 else polygon
+    shell, *holes = (_fix_ring(ring) for ring in rings)
+    return shapely.difference(shell, shapely.union_all(holes)) if holes else shell
+
+
+def _fix_ring(ring: shapely.Geometry) -> shapely.Geometry:
+    """The ground inside a ring, cut at the antimeridian; over the nearer pole where the ring goes around it."""
+    points = shapely.get_coordinates(shapely.remove_repeated_points(ring))
+    lon = np.unwrap(points[:, 0], period=360)
+    if abs(lon[-1] - lon[0]) > 180:
+        return shapely.make_valid(polygons(lon[None], points[None, :, 1])[0])
+    lon[-1] = lon[0]  # but for rounding
+    # Crossings are resolved in the plane of the unwrapped ring: once it is cut, its pieces no longer tell them.
+    whole = shapely.make_valid(shapely.polygons(np.stack([lon, points[:, 1]], axis=-1)))
+    areas = [part for part in shapely.get_parts(shapely.get_parts(whole)) if part.geom_type == "Polygon"]
+    return shapely.union_all([_split(part) for part in areas if part.area > 0])
+
+
+def _wrapped(geometry: shapely.Geometry) -> shapely.Geometry:
+    """A point or line with its longitudes between ±180°."""
+    return shapely.transform(geometry, lambda xy: np.stack([np.mod(xy[:, 0] + 180, 360) - 180, xy[:, 1]], axis=-1))
 
 
 def _crosses(ring: shapely.Geometry) -> bool:
     lon = shapely.get_coordinates(ring)[:, 0]
     whole_turn = (np.abs(lon[1:]) >= 180) & (np.abs(lon[:-1]) >= 180)
     return bool(np.any((np.abs(np.diff(lon)) > 180) & ~whole_turn))
-
-
-def _cut_polygon(polygon: shapely.Geometry) -> shapely.Geometry:
-    shell, *holes = (
-        polygons(xy[None, :, 0], xy[None, :, 1])[0] if _crosses(ring) else shapely.polygons(ring)
-        for ring in shapely.get_rings(polygon)
-        for xy in [shapely.get_coordinates(ring)]
-    )
-    return shapely.difference(shell, shapely.union_all(holes)) if holes else shell
 
 
 def _split(polygon: shapely.Geometry) -> shapely.Geometry:
@@ -132,4 +201,20 @@ def _points_an_edge(crs: str, corners: Floats) -> int:
     length = float(np.hypot(dlat, dlon).max())
     slope = max(1.0, float(np.tan(np.radians(np.minimum(np.abs(lat), 89))).max()))
     needed = length * np.sqrt(slope / (8 * _EARTH_RADIUS * _TOLERANCE))
-    return int(np.clip(np.ceil(needed), 1, _MAX_POINTS))
+    points = int(np.clip(np.ceil(needed), 1, _MAX_POINTS))
+    some = corners[:: max(1, len(corners) // _SAMPLE)]
+    while points < _MAX_POINTS and _stray(crs, some, points) > _TOLERANCE:  # other projections bend otherwise
+        points *= 2
+    return points
+
+
+def _stray(crs: str, corners: Floats, points: int) -> float:
+    """Meters by which the middle of a chord leaves its curve, at most."""
+    share = np.linspace(0, 1, 2 * points + 1)[None, None, :, None]
+    edges = corners[:, :, None] * (1 - share) + np.roll(corners, -1, axis=1)[:, :, None] * share
+    lon, lat = (np.asarray(side) for side in to_lonlat(crs).transform(edges[..., 0], edges[..., 1]))
+    lon = np.unwrap(lon, period=360, axis=-1)
+    metres = np.pi / 180 * _EARTH_RADIUS
+    north = lat[..., 1::2] - (lat[..., :-1:2] + lat[..., 2::2]) / 2
+    east = (lon[..., 1::2] - (lon[..., :-1:2] + lon[..., 2::2]) / 2) * np.cos(np.radians(lat[..., 1::2]))
+    return float(np.hypot(north, east).max()) * metres

@@ -1,4 +1,4 @@
-"""What a judge of releases says: `validate` makes it, the CLI prints it, `publish` asks for it."""
+"""What a validation says: `validate` makes it, the CLI prints it, `publish` asks for it."""
 
 from enum import StrEnum
 

@@ -34,8 +34,24 @@ def hilbert_distance(lon: npt.NDArray[np.float64], lat: npt.NDArray[np.float64])
     return distance
 
 
-ROW_GROUP = 16_384
-"""Rows in a row group, the same boundaries in every run."""
+_VECTORS = 4_000_000
+"""Bytes of vectors in a row group, at most: a reader that wants one chip fetches little more."""
+_FEWEST, _MOST, _PLAIN = 1_024, 16_384, 4_096
+_PAGE = 112_000
+"""Encoded bytes after which a data page ends: with the values of one more batch, at most 128 kB."""
+
+
+def group_rows(schema: pa.Schema) -> int:
+    """Rows of a row group, from the schema alone, so that boundaries are the same in every run.
+
+    The largest power of two with at most 4 MB of vectors, within 1,024 and 16,384; 4,096 for a table without vectors.
+    """
+    vectors = [field.type for field in schema if pa.types.is_fixed_size_list(field.type)]
+    if not vectors:
+        return _PLAIN
+    row: int = sum(kind.list_size * kind.value_type.bit_width // 8 for kind in vectors)
+    fitting: int = _VECTORS // max(row, 1)
+    return min(_MOST, max(_FEWEST, 1 << max(fitting.bit_length() - 1, 0)))
 
 
 def bbox_array(geometries: npt.NDArray[np.object_]) -> pa.StructArray:
@@ -96,8 +112,9 @@ def table_writer(store: Store, path: str, schema: pa.Schema, *, index: str = "id
     """Write a table that appears complete or not at all.
 
     ZSTD level 1, BYTE_STREAM_SPLIT on float32 vectors, dictionary on integer ones and on text, page checksums, a bloom
-    filter on `index`, content-defined chunking. Give it at most `ROW_GROUP` rows a call.
+    filter on `index`, content-defined chunking, a page index. Give it at most `group_rows` rows a call.
     """
+    rows = group_rows(schema)
     split = [f"{f.name}.list.element" for f in schema if _is_float32_vector(f.type)]
     dictionary = [path for f in schema if f.name != index for path in _dictionary_paths(f)]
     with (
@@ -111,17 +128,21 @@ def table_writer(store: Store, path: str, schema: pa.Schema, *, index: str = "id
             use_byte_stream_split=split,
             write_page_checksum=True,
             use_content_defined_chunking=True,
-            bloom_filter_options={index: {"ndv": ROW_GROUP, "fpp": 0.01}} if index in schema.names else None,
+            write_page_index=True,
+            data_page_size=_PAGE,
+            write_batch_size=8 if "thumbnail" in schema.names else 32,  # rows between two looks at the size of a page
+            bloom_filter_options={index: {"ndv": rows, "fpp": 0.01}} if index in schema.names else None,
         ) as writer,
     ):
         yield writer
 
 
 def write_table(store: Store, path: str, table: pa.Table, *, index: str = "id") -> None:
-    """Write a whole table in row groups of `ROW_GROUP` rows."""
+    """Write a whole table in row groups of `group_rows` rows."""
+    rows = group_rows(table.schema)
     with table_writer(store, path, table.schema, index=index) as writer:
-        for start in range(0, table.num_rows, ROW_GROUP):
-            writer.write_table(table.slice(start, ROW_GROUP), row_group_size=ROW_GROUP)
+        for start in range(0, table.num_rows, rows):
+            writer.write_table(table.slice(start, rows), row_group_size=rows)
 
 
 def _is_float32_vector(kind: pa.DataType) -> bool:

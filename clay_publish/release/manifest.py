@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +13,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release, fingerprint_in, footer_keys
 from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.format_version import FORMAT, check_format
 from clay_publish.release.unit_receipts import read_receipts
 from clay_publish.storage.store import Store
 
@@ -38,7 +39,7 @@ class FileEntry(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """How the embeddings were made."""
+    """How the embeddings were made. Nothing here is measured: that is in `run.json`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,15 +49,8 @@ class RunRecord(BaseModel):
     """Versions of what decides bytes."""
     coverage: dict[str, int]
     """Chips expected and embedded; then missing ones by reason."""
-    seconds: float
-    """Wall time of the units, summed."""
-    device: str
     notes: list[str] = []
     """What a reader should know of single images."""
-    usd: float | None = None
-    energy_kwh: float | None = None
-    units: list[str] = []
-    """Ids of the units that were made, for the version after to take over: hashes of all that decides their rows."""
 
 
 class Manifest(BaseModel):
@@ -64,6 +58,8 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    format: Literal[2] = FORMAT
+    """Of the release, counted up with every change that a reader meets."""
     name: str
     version: str
     software: str
@@ -92,6 +88,7 @@ def read_manifest(release: Release) -> Manifest:
         ReleaseError: missing, or not a manifest.
     """
     document = release.json(paths.MANIFEST)
+    check_format(document.get("format", 1), release.store.path(paths.MANIFEST))
     try:
         return Manifest.model_validate(document)
     except ValueError as error:
@@ -137,16 +134,11 @@ def derive_run_record(release: Release) -> RunRecord:
             f"{counts['embedded']}, as the receipts of its units say",
             "Run `clay-publish produce` again.",
         )
-    seconds, price = sum(receipt.seconds for receipt in receipts), release.spec().cost.usd_per_hour
     return RunRecord(
         fingerprint=fingerprint,
         plan_sha256=plan["sha256"],
         libraries=plan.get("libraries", {}),
         coverage={"expected": sum(counts.values()), **dict(sorted(counts.items()))},
-        seconds=round(seconds, 3),
-        device=receipts[0].device,
-        usd=None if price is None else round(seconds / 3600 * price, 4),
-        units=[receipt.unit for receipt in receipts if receipt.error is None],
         notes=sorted({note for receipt in receipts for note in receipt.notes}),
     )
 

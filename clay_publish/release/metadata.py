@@ -5,8 +5,11 @@ extension (prefix `embrel:`).
 """
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
+from clay_publish.errors import ReleaseError
+from clay_publish.release.directory import SPEC
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.spec.models import Spec
 
@@ -62,6 +65,19 @@ POOLING = {
 ARCHITECTURE = {"random-features": "Random convolutional features", "clay": "Vision Transformer"}
 
 LOSS = "mean absolute error of the reconstructed masked patches, in normalised units; the same patches of every chip"
+
+
+def release_day(spec: Spec) -> date:
+    """The day that all documents of a release carry.
+
+    Raises:
+        ReleaseError: the spec is not one of a release.
+    """
+    if spec.released is None:
+        raise ReleaseError(
+            f"{SPEC}: released", "is missing", "the day of the release", "Run `clay-publish produce` again."
+        )
+    return spec.released
 
 
 def grid_id(fingerprint: Fingerprint) -> str:

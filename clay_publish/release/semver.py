@@ -4,16 +4,13 @@ Source: Semantic Versioning 2.0.0, https://semver.org.
 """
 
 import functools
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from clay_publish.errors import ReleaseError, SpecError
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
-from clay_publish.spec.models import Spec
-
-_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?")
+from clay_publish.spec.models import SEMVER, Spec
 
 
 class VersionStep(StrEnum):
@@ -43,7 +40,7 @@ class Version:
         Raises:
             ReleaseError: the text is no version.
         """
-        found = _VERSION.fullmatch(text)
+        found = SEMVER.fullmatch(text)
         if found is None:
             raise ReleaseError("version", f"found {text[:60]!r}", "a semantic version such as 1.0.0")
         major, minor, patch, before = found.groups()

@@ -22,6 +22,8 @@ REASONS: dict[str, str] = {
     "invalid_vector": "the model gave NaN, infinite, zero or constant values",
     "failed": "processing failed again and again",
     "over_budget": "the budget was spent before its turn",
+    "too_few_images": "too few acquisitions had valid pixels there for a composite",
+    "implausible": "its pixel values cannot be what its item says",
 }
 """Why an expected chip has no embedding."""
 

@@ -10,6 +10,7 @@ from clay_publish.release.directory import Release
 
 RECEIPTS = f"{paths.RUN}/receipts"
 _READ_AT_ONCE = 16
+_NOT_READ = frozenset({"no_imagery", "excluded", "over_budget"})
 
 
 class PartEntry(BaseModel):
@@ -34,10 +35,17 @@ class UnitReceipt(BaseModel):
     """Chips by `embedded` or by reason."""
     seconds: float
     device: str
+    machine: str = ""
+    """What is known of the machine that made it; nothing where its chips were taken over."""
     error: str | None = None
     """Why none of its chips could be made."""
     notes: list[str] = []
     """What a reader of the release should know of its images."""
+
+    @property
+    def computed(self) -> int:
+        """Chips whose images were read for it, whatever became of them; none where they were reused."""
+        return sum(count for reason, count in self.counts.items() if reason not in _NOT_READ) if self.seconds else 0
 
 
 def read_receipts(release: Release) -> dict[str, UnitReceipt]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from clay_publish.errors import SpecError, shown
 from clay_publish.geo.area import parse_area
 from clay_publish.spec.models import Imagery, Spec
+from clay_publish.spec.sensors import read_sensor
 from clay_publish.storage.store import is_url
 
 _MAX_SPEC = 10_000_000
@@ -153,13 +154,36 @@ def resolve_spec(values: Mapping[str, Any], *, where: str, folder: Path, documen
         SpecError: as `load_spec`.
     """
     try:
-        spec = Spec.model_validate(values)
+        spec = Spec.model_validate(_with_sensor_files(values, where, folder))
     except ValidationError as error:
         raise _explain(error, where, document or Document(dict(values))) from error
     blocks = [_resolve_imagery(block, f"{where}: imagery", folder) for block in spec.imagery]
     model = spec.model.model_copy(update={"weights": _local(spec.model.weights, folder)})
     resolved = {"imagery": blocks, "model": model, "previous": _local(spec.previous, folder)}
     return spec.model_copy(update=resolved)
+
+
+def _with_sensor_files(document: Mapping[str, Any], where: str, folder: Path) -> Mapping[str, Any]:
+    """Replace each sensor file by the definition in it, so that the published spec is complete."""
+    blocks = document.get("imagery")
+    many = blocks if isinstance(blocks, list) else [blocks]
+    if not any(isinstance(block, dict) and _is_file(block.get("sensor")) for block in many):
+        return document
+    read = [
+        {**block, "sensor": _defined(folder / block["sensor"], f"{where}: imagery.sensor")}
+        if isinstance(block, dict) and _is_file(block.get("sensor"))
+        else block
+        for block in many
+    ]
+    return {**document, "imagery": read}
+
+
+def _is_file(sensor: Any) -> bool:
+    return isinstance(sensor, str) and ("/" in sensor or sensor.endswith((".yaml", ".yml")))
+
+
+def _defined(path: Path, where: str) -> dict[str, Any]:
+    return read_sensor(path, where).model_dump(mode="json", exclude_defaults=True)
 
 
 def _resolve_imagery(block: Imagery, where: str, folder: Path) -> Imagery:

@@ -4,6 +4,7 @@ import difflib
 import functools
 import itertools
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,10 +18,13 @@ from pydantic import (
     model_validator,
 )
 
+from clay_publish.errors import SpecError
+from clay_publish.spec.sensors import SENSORS, Sensor, parse_sensor, sensor
 from clay_publish.storage.store import is_url, without_secrets
 from clay_publish.windows import Window
 
-_SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
+SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?")
+"""A semantic version without build metadata: major, minor, patch, pre-release."""
 _LICENSE_REF = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 _ORCID = r"^(https://orcid\.org/)?\d{4}-\d{4}-\d{4}-\d{3}[\dX]$"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,94}[a-z0-9])?")
@@ -92,7 +96,17 @@ class Imagery(_SpecBlock):
 
     stac: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
     """API, catalog, collection, item, ItemCollection or stac-geoparquet; one or a list."""
-    sensor: str
+    sensor: str | dict[str, Any]
+    """Key of a registered sensor; or a file or mapping that defines one."""
+    bands: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    """Asset of each band, or `asset#band` with the name or 1-based number of a band in it; default: found in items."""
+    scale: Annotated[float | None, Field(gt=0)] = None
+    """Physical value = digital number × scale + offset, whatever items and files state."""
+    offset: float | None = None
+    mask: str | None = None
+    """Asset of the cloud mask, or `none`; default: found in items."""
+    accept_values: bool = False
+    """Use images whose pixel values are implausible for the sensor."""
     collections: list[str] = []
     license: str | None = None
     """Terms of the source, where items and sensor do not say."""
@@ -111,6 +125,33 @@ class Imagery(_SpecBlock):
                 msg = f"windows {earlier} and {later} overlap; a moment may lie in one window only"
                 raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _sensor_is_defined(self) -> Self:
+        try:
+            known = {band.name for band in self.instrument.bands} if isinstance(self.sensor, dict) else set()
+        except SpecError as error:
+            raise ValueError(str(error)) from error
+        if isinstance(self.sensor, str) and self.sensor in SENSORS:
+            known = {band.name for band in SENSORS[self.sensor].bands}
+        if known and (unknown := sorted(self.bands.keys() - known)):
+            msg = f"imagery.bands names {unknown[0]!r}; the bands of the sensor are {', '.join(sorted(known))}"
+            raise ValueError(msg)
+        if isinstance(self.sensor, dict) and self.sensor.get("key") in SENSORS:
+            msg = f"the key {self.sensor['key']!r} belongs to a sensor of the package; choose another for your own"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def instrument(self) -> Sensor:
+        """The sensor.
+
+        Raises:
+            SpecError: it is not registered.
+        """
+        if isinstance(self.sensor, dict):
+            return parse_sensor(self.sensor, "imagery.sensor")
+        return sensor(self.sensor)
 
     @model_validator(mode="after")
     def _bbox_is_in_order(self) -> Self:
@@ -155,6 +196,8 @@ class ModelSpec(_SpecBlock):
     weights: str | None = None
     sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
     """What the weights' file must hash to."""
+    heads: Annotated[int | None, Field(ge=1)] = None
+    """Attention heads of a Clay checkpoint of unpublished width, which does not tell them."""
     metadata: Literal["tutorial", "zeros"] = "tutorial"
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
 
@@ -163,6 +206,15 @@ class Patches(_SpecBlock):
     """Feature maps of single layers."""
 
     layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+
+
+class Basemap(_SpecBlock):
+    """Raster tiles of somebody else that the explorer offers below the data. Nothing is loaded until it is chosen."""
+
+    tiles: Annotated[str, Field(pattern=r"^https://[^\s{}]+/\{z\}/\{x\}/\{y\}[^\s{}]*$")]
+    """Address of a tile in web mercator: `https://…/{z}/{x}/{y}.png`."""
+    attribution: str
+    """Whom to name."""
 
 
 class Outputs(_SpecBlock):
@@ -174,6 +226,9 @@ class Outputs(_SpecBlock):
     thumbnails: Annotated[int, Field(ge=0, le=512)] = 0
     """Pixels a side; 0 is none."""
     aggregate: list[Annotated[int, Field(ge=2, le=64)]] = []
+    explorer: bool = True
+    """Whether the release has a page to look at it, `explore/`."""
+    basemap: Basemap | None = None
     codes: bool = True
     """Compact codes for similarity search."""
 
@@ -213,13 +268,15 @@ class Spec(_SpecBlock):
         _check(_NAME, "1 to 96 of a-z, 0-9, dot, dash and underscore, starting and ending with a letter or digit"),
     ]
     """The collection's id."""
-    version: Annotated[str, _check(_SEMVER, "a semantic version such as 1.0.0")] = "1.0.0"
+    version: Annotated[str, _check(SEMVER, "a semantic version such as 1.0.0")] = "1.0.0"
     previous: str | None = None
     """Directory or address of the version before."""
     title: Annotated[str | None, Field(max_length=200)] = None
     description: Annotated[str | None, Field(max_length=100_000)] = None
     license: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+-]{2,64}$"), AfterValidator(_check_license)] = "CC-BY-4.0"
     """SPDX identifier, or `LicenseRef-NAME` for own terms."""
+    released: date | None = None
+    """Day in all documents; default: the day of the first run, or SOURCE_DATE_EPOCH."""
     doi: Annotated[str | None, Field(pattern=r"^10\.\d{4,9}/\S+$")] = None
     creators: list[Creator] = []
     keywords: Annotated[list[str], Field(max_length=20)] = []
@@ -233,20 +290,36 @@ class Spec(_SpecBlock):
 
     @model_validator(mode="after")
     def _one_sensor(self) -> Self:
-        sensors = sorted({block.sensor for block in self.imagery})
-        if len(sensors) > 1:
-            msg = f"imagery blocks name the sensors {', '.join(sensors)}; a release has one"
-            raise ValueError(msg)
+        first = self.imagery[0]
+        for block in self.imagery[1:]:
+            if block.sensor != first.sensor:
+                names = ", ".join(sorted({_sensor_key(first.sensor), _sensor_key(block.sensor)}))
+                msg = f"imagery blocks name the sensors {names}; a release has one"
+                raise ValueError(msg)
+            if block.mask != first.mask:
+                msg = f"imagery blocks name the masks {first.mask!r} and {block.mask!r}; a release has one"
+                raise ValueError(msg)
         return self
 
     @property
     def sensor(self) -> str:
-        """Key of the sensor registry."""
-        return self.imagery[0].sensor
+        """Key of the sensor."""
+        return _sensor_key(self.imagery[0].sensor)
+
+    @property
+    def instrument(self) -> Sensor:
+        """The sensor.
+
+        Raises:
+            SpecError: it is not registered.
+        """
+        return self.imagery[0].instrument
 
     def published(self) -> dict[str, Any]:
         """The resolved spec as it is published: no path of this machine, no credentials."""
         document = self.model_dump(mode="json", exclude_none=True, exclude={"run"})
+        if self.released is not None:
+            document["released"] = self.released
         for block in document["imagery"]:
             block["stac"] = [_public(source) for source in block["stac"]]
             block["exclude"] = [_public(entry) for entry in block["exclude"]]
@@ -254,6 +327,10 @@ class Spec(_SpecBlock):
             if key in holder:
                 holder[key] = _public(holder[key])
         return document
+
+
+def _sensor_key(stated: str | dict[str, Any]) -> str:
+    return stated if isinstance(stated, str) else str(stated.get("key"))
 
 
 def _public(source: str) -> str:

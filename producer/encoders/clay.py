@@ -73,7 +73,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
-def build_encoder(state: Mapping[str, Tensor], path: Path) -> tuple[ClayEncoder, Sizes]:
+def build_encoder(state: Mapping[str, Tensor], path: Path, heads: int | None = None) -> tuple[ClayEncoder, Sizes]:
     """The encoder of a checkpoint, and its sizes.
 
     Raises:
@@ -82,7 +82,7 @@ def build_encoder(state: Mapping[str, Tensor], path: Path) -> tuple[ClayEncoder,
     part = _part(state, _ENCODER, path)
     if "cls_token" not in part:
         raise EncoderError(str(path), f"has no {_ENCODER}cls_token", "a checkpoint of Clay v1 or later")
-    sizes = _sizes(part, "cls_token", _ENCODER_HEADS, path)
+    sizes = _sizes(part, "cls_token", _ENCODER_HEADS, path, heads)
     with torch.device("meta"):
         encoder = ClayEncoder(sizes)
     return _filled(encoder, part, path), sizes
@@ -115,7 +115,9 @@ def _part(state: Mapping[str, Tensor], prefix: str, path: Path) -> dict[str, Ten
     return part
 
 
-def _sizes(part: Mapping[str, Tensor], token: str, heads: Mapping[int, int], path: Path) -> Sizes:
+def _sizes(
+    part: Mapping[str, Tensor], token: str, known: Mapping[int, int], path: Path, heads: int | None = None
+) -> Sizes:
     first = "transformer.layers.0."
     try:
         dim = part[token].shape[-1]
@@ -124,10 +126,18 @@ def _sizes(part: Mapping[str, Tensor], token: str, heads: Mapping[int, int], pat
     except (KeyError, IndexError) as error:
         raise EncoderError(str(path), f"has no transformer like Clay's ({error})", "a checkpoint of Clay") from error
     depth = 1 + max(int(found[1]) for key in part if (found := _LAYER.match(key)))
-    if inner not in heads:
-        known = ", ".join(str(width) for width in heads)
-        raise EncoderError(str(path), f"has attention {inner} wide", f"one of {known}: their number of heads is known")
-    return Sizes(dim=dim, depth=depth, inner=inner, heads=heads[inner], hidden=hidden)
+    count = known.get(inner, heads)
+    if count is None:
+        widths = ", ".join(str(width) for width in known)
+        raise EncoderError(
+            str(path),
+            f"has attention {inner} wide",
+            f"one of {widths}: their number of heads is known",
+            "State `model.heads`.",
+        )
+    if inner % count or (heads is not None and heads != count):
+        raise EncoderError("model.heads", f"is {heads}", f"{count}" if inner in known else f"a divisor of {inner}")
+    return Sizes(dim=dim, depth=depth, inner=inner, heads=count, hidden=hidden)
 
 
 def _filled(module: _Part, part: Mapping[str, Tensor], path: Path) -> _Part:
@@ -157,7 +167,7 @@ def load(spec: Spec, sensor: Sensor) -> "Clay":
     bands = _usable_bands(sensor)
     weights = find_weights(spec.model)
     state = read_checkpoint(weights.path)
-    encoder, sizes = build_encoder(state, weights.path)
+    encoder, sizes = build_encoder(state, weights.path, spec.model.heads)
     decoder = build_decoder(state, sizes, weights.path) if spec.outputs.loss else None
     layers = _patch_layers(spec.outputs.patches, sizes.depth)
     device = resolve_device()

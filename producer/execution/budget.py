@@ -6,7 +6,7 @@ from threading import Lock
 
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.planning.cost import Rates
-from clay_publish.producer.planning.share import Share
+from clay_publish.release.lease.base import Share
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
 
@@ -21,7 +21,7 @@ class Books:
     """What was done and what it cost; for several threads."""
 
     total: int
-    """Chips of the whole run."""
+    """Chips to compute in the whole run; counted down where images turn out not to reach some."""
     usd_per_hour: float | None
     budget_usd: float | None
     planned: Rates | None
@@ -34,22 +34,20 @@ class Books:
     @classmethod
     def of(cls, spec: Spec, units: Iterable[Unit], planned: Rates | None, share: Share | None = None) -> "Books":
         """Empty books for the units of a plan; a share may spend as much of the budget as any other."""
-        total, budget = sum(unit.chips for unit in units), spec.cost.budget_usd
+        total, budget = sum(unit.chips for unit in units if unit.items and not unit.reused), spec.cost.budget_usd
         if budget is not None and share is not None:
             budget /= share.of
         return cls(total, spec.cost.usd_per_hour, budget, planned)
 
     def enter(self, receipt: UnitReceipt) -> None:
-        """Count a unit that is done, in this run or before; each once."""
+        """Count a unit that is done, in this run or before; each once. Reused chips cost nothing, and are no pace."""
         with self._lock:
-            if receipt.unit in self._entered:
+            if receipt.unit in self._entered or not receipt.seconds:
                 return
             self._entered.add(receipt.unit)
-            chips = sum(count for reason, count in receipt.counts.items() if reason != "over_budget")
-            if not receipt.seconds:
-                self.total -= chips  # taken over from the version before: free, and no measure of the pace
-                return
-            self.chips += chips
+            self.chips += receipt.computed
+            if receipt.items:
+                self.total -= receipt.counts.get("no_imagery", 0) + receipt.counts.get("excluded", 0)
             self.seconds += receipt.seconds
 
     @property

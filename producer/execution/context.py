@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import platform
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.tables import embeddings_schema
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import Sensor, sensor
+from clay_publish.spec.sensors import Sensor
 
 SIDE_BY_SIDE = 2
 """Units at work at a time: while one ends or begins, the other keeps the model busy."""
@@ -28,6 +29,12 @@ BLOCKS = 4
 """Blocks of chips in memory at a time, being read, waiting, or with the model; all units together."""
 READERS = 16
 """Files of a unit read at a time; most wait for a server."""
+
+
+def this_machine() -> str:
+    """Return what a run tells of its machine: `Linux x86_64, 2 cores, AVX512, Python 3.11.9`; no name or address."""
+    kind = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return f"{kind}, {torch.backends.cpu.get_cpu_capability()}, Python {platform.python_version()}"
 
 
 class StoppedError(Exception):
@@ -163,7 +170,7 @@ def make_work(
     Raises:
         SpecError: the encoder does not take the bands that thumbnails need.
     """
-    instrument, outputs = sensor(spec.sensor), spec.outputs
+    instrument, outputs = spec.instrument, spec.outputs
     thumbnails = Thumbnails.of(outputs.thumbnails, instrument, encoder.bands) if outputs.thumbnails else None
     return Work(
         release=release,

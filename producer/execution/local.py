@@ -15,14 +15,13 @@ from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.execution.attempts import TRIES, at_work, attempt, end
 from clay_publish.producer.execution.context import SIDE_BY_SIDE, Work, make_work
-from clay_publish.producer.execution.run import Ready, Run, publish
+from clay_publish.producer.execution.run import Ready, Run, publish_ready
 from clay_publish.producer.execution.unit import set_aside
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import sensor
 
 _BEGUN = b"begun"
 """Said once the model is loaded: only what comes after it is the unit's doing."""
@@ -88,12 +87,13 @@ def _how(code: int) -> str:
 
 def main() -> None:
     """Make the unit that stands on standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; this process ends with its parent
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     size = int.from_bytes(sys.stdin.buffer.read(8))
     job: _Job = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301 - our own words
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    encoder = load_encoder(job.spec, sensor(job.spec.sensor))
+    encoder = load_encoder(job.spec, job.spec.instrument)
     work = make_work(Release(job.where), job.spec, encoder, job.fingerprint, job.units)
     answers.write(_BEGUN)
     answers.flush()
@@ -153,4 +153,4 @@ def _one(run: Run, unit: Unit) -> UnitReceipt:
 
 def _publish(run: Run, ready: Sequence[Ready]) -> None:
     for each in ready:
-        publish(each, run.work.release, run.plan, run.gsd)
+        publish_ready(each, run.work.release, run.plan, run.gsd)

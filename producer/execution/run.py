@@ -10,7 +10,6 @@ from clay_publish.errors import ReleaseError
 from clay_publish.producer.execution.attempts import TRIES, died_in, end
 from clay_publish.producer.execution.budget import Books
 from clay_publish.producer.execution.context import Work
-from clay_publish.producer.execution.lease.base import Lease
 from clay_publish.producer.execution.unit import set_aside
 from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.base import Unit
@@ -22,13 +21,15 @@ from clay_publish.producer.outputs.parts import COVERAGE, file_of, is_there, rea
 from clay_publish.producer.outputs.patches import publish_patches
 from clay_publish.producer.outputs.reference import publish_reference
 from clay_publish.producer.planning.files import planned_rates
-from clay_publish.producer.planning.share import Share, units_of
+from clay_publish.producer.planning.share import units_of
 from clay_publish.producer.unit_plan import Plan
 from clay_publish.progress import Progress, Report
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import canonical_json
+from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, derive_run_record, dump_json
+from clay_publish.release.measurements import measured, write_measurements
 from clay_publish.release.unit_receipts import UnitReceipt, read_receipts
 
 
@@ -69,7 +70,7 @@ def run_units(run: "Run", engine: Engine) -> list[UnitReceipt]:
     return [run.receipts[unit.id] for unit in run.units]
 
 
-def publish(ready: Ready, release: Release, plan: Plan, gsd: float) -> None:
+def publish_ready(ready: Ready, release: Release, plan: Plan, gsd: float) -> None:
     """Make parts into the published file; again after a death in the middle of it, it comes to the same."""
     mine = list(ready.receipts)
     if publish_file(release, ready.file, mine, plan, gsd):
@@ -199,6 +200,7 @@ def finish(run: Run, receipts: Sequence[UnitReceipt]) -> RunRecord:
     write_aggregates(release, plan, layout_of(spec, run.work.sensor), spec.outputs.aggregate, run.gsd)
     write_codes(release, plan.fingerprint, wanted=spec.outputs.codes)
     record = derive_run_record(release)
+    write_measurements(release, measured(receipts, spec.cost.usd_per_hour, record.libraries))
     release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
     release.store.write(FINISHED, dump_json({"receipts": _digest(receipts)}))
     return record

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,10 @@ import pyarrow as pa
 
 from clay_publish.errors import ImageryError
 from clay_publish.producer.encoders import ChipBatch, Encoded
-from clay_publish.producer.execution.context import READERS, Pace, Work
-from clay_publish.producer.imagery.chips import ChipBlock, Reading
+from clay_publish.producer.execution.context import READERS, Pace, Work, this_machine
+from clay_publish.producer.imagery.chips import ChipBlock, ImplausibleError, Reading
+from clay_publish.producer.imagery.pixel_evidence import Evidence, Examined, examine
+from clay_publish.producer.imagery.raster import readers
 from clay_publish.producer.imagery.remote import SourceChangedError
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.missing import Reason, lost_rows
@@ -28,10 +30,13 @@ from clay_publish.producer.outputs.parts import (
 )
 from clay_publish.producer.outputs.patches import PatchParts
 from clay_publish.producer.outputs.reference import REFERENCE, lowest, reference_rows
+from clay_publish.producer.sources.item import SourceItem
 from clay_publish.release.directory import DataFile
 from clay_publish.release.unit_receipts import PartEntry, UnitReceipt
 from clay_publish.spec.models import Patches
 
+NOT_CLOUD_CHECKED = "not cloud-checked"
+"""Detail of a chip whose image has no cloud mask, where the sensor has one."""
 _BATCH_BYTES = 64 << 20
 
 
@@ -56,7 +61,8 @@ def run_unit(unit: Unit, work: Work) -> UnitReceipt:
         StoppedError: the run ends.
     """
     rows = _Rows()
-    reading = Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS)
+    unit, refused, notes = _examined(unit, work)
+    reading = Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS, refused)
     try:
         with _patch_parts(unit, work) as patches:
             for block in _ahead(unit.read(reading), work.pace):
@@ -64,8 +70,10 @@ def run_unit(unit: Unit, work: Work) -> UnitReceipt:
                 _embed(block, unit, work, rows, patches)
     except ImageryError as problem:
         # What was embedded before the damage is dropped: half an image is not what the next run would find.
+        if isinstance(problem, ImplausibleError):  # which the next run would find as well
+            return _lose(unit, work, "implausible", detail=str(problem), notes=notes)
         reason: Reason = "source_changed" if isinstance(problem, SourceChangedError) else "unreadable"
-        return _lose(unit, work, reason, detail=str(problem), error=str(problem))
+        return _lose(unit, work, reason, detail=str(problem), error=str(problem), notes=notes)
     parts = patches.entries()
     for token, tables in sorted(rows.embeddings.items()):
         parts[token] = write_part(work.release, unit.id, token, tables)
@@ -73,7 +81,7 @@ def run_unit(unit: Unit, work: Work) -> UnitReceipt:
         parts[REFERENCE] = write_part(work.release, unit.id, REFERENCE, rows.references)
     if rows.coverage:
         parts[COVERAGE] = write_part(work.release, unit.id, COVERAGE, rows.coverage)
-    return _finish(unit, work, parts, rows.counts, notes=reading.offsets.notes())
+    return _finish(unit, work, parts, rows.counts, notes=notes)
 
 
 def set_aside(unit: Unit, work: Work, detail: str, error: str, reason: Reason = "failed") -> UnitReceipt:
@@ -89,9 +97,34 @@ def set_aside(unit: Unit, work: Work, detail: str, error: str, reason: Reason = 
     return _lose(unit, work, reason, detail=detail, error=error)
 
 
-def _lose(unit: Unit, work: Work, reason: Reason, *, detail: str, error: str) -> UnitReceipt:
+def _examined(unit: Unit, work: Work) -> tuple[Unit, dict[str, str], list[str]]:
+    """Look at a sample of each image's pixels, before candidates are ranked.
+
+    Returns:
+        The unit, its images with scale and offset of their files; why images cannot be used, by id; and what a reader
+        of the release should know of them.
+    """
+
+    def look(item: SourceItem) -> Examined:
+        accept = work.spec.imagery[item.block].accept_values
+        try:
+            return examine(item, work.sensor, accept=accept, release=work.release)
+        except ImageryError:
+            return Examined(item, Evidence(status="unread"))  # reading it meets the same error, and records it
+
+    with readers(min(READERS, max(1, len(unit.items)))) as pool:
+        found = list(pool.map(look, unit.items))
+    refused = {each.item.id: each.evidence.sentences[0] for each in found if each.evidence.status == "implausible"}
+    notes = [sentence for each in found for sentence in each.evidence.sentences]
+    return replace(unit, items=tuple(each.item for each in found)), refused, notes
+
+
+def _lose(
+    unit: Unit, work: Work, reason: Reason, *, detail: str, error: str | None = None, notes: list[str] | None = None
+) -> UnitReceipt:
     rows, counts = lost_rows(unit, reason, detail)
-    return _finish(unit, work, {COVERAGE: write_part(work.release, unit.id, COVERAGE, [rows])}, counts, error=error)
+    parts = {COVERAGE: write_part(work.release, unit.id, COVERAGE, [rows])}
+    return _finish(unit, work, parts, counts, error=error, notes=notes)
 
 
 def _finish(
@@ -110,6 +143,7 @@ def _finish(
         counts=dict(sorted(counts.items())),
         seconds=work.pace.lap(),
         device=work.model.encoder.device,
+        machine=this_machine(),
         error=error,
         notes=notes or [],
     )
@@ -193,7 +227,7 @@ def _embed(block: ChipBlock, unit: Unit, work: Work, rows: _Rows, patches: Patch
             mine = slice(None) if good.all() else good  # pixels are not copied without need
             kept = _Kept(chosen[mine], pixels[mine], _only(encoded, mine))
             _add(block, kept, tokens[kept.places], work, rows=rows, patches=patches)
-    _cover(block, unit, rows)
+    _cover(block, unit, rows, work)
 
 
 @dataclass(frozen=True)
@@ -223,7 +257,10 @@ def _add(
         rows.references = [lowest([*rows.references, added], work.references)]
 
 
-def _cover(block: ChipBlock, unit: Unit, rows: _Rows) -> None:
+def _cover(block: ChipBlock, unit: Unit, rows: _Rows, work: Work) -> None:
+    for n in np.flatnonzero(np.isnan(block.cloud_fraction)) if work.sensor.masks else ():
+        if block.reasons[n] is None:
+            block.details[n] = NOT_CLOUD_CHECKED
     rows.counts.update(reason or "embedded" for reason in block.reasons)
     rows.coverage.append(coverage_rows(block, unit.window))
 

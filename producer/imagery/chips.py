@@ -1,5 +1,6 @@
 """Chips on their way from pixels to rows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,15 +8,17 @@ import numpy.typing as npt
 
 from clay_publish.errors import ImageryError
 from clay_publish.geo.utm_zones import Square
-from clay_publish.producer.imagery.sentinel2_offset import OffsetWatch
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.spec.models import ChipSpec
 from clay_publish.spec.sensors import BandStatistics, Sensor
 
 _ROUNDING = 1e-6
-_LARGEST_REFLECTANCE = 10
 _FLOOR = 1e-10
 """Linear power at and below zero, before decibels (Clay's training)."""
+
+
+class ImplausibleError(ImageryError):
+    """The pixel values of an image cannot be what its item says."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Reading:
     rules: ChipSpec
     threads: int
     """Files read at the same time."""
-    offsets: OffsetWatch = field(default_factory=OffsetWatch)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Why images are left out whose pixel values cannot be what their items say, by id."""
 
 
 @dataclass
@@ -66,40 +70,28 @@ def normalise(
     values: npt.NDArray[np.generic],
     valid: npt.NDArray[np.bool_],
     statistics: BandStatistics,
+    linear: tuple[float, float],
     *,
-    offset: float,
     decibels: bool,
 ) -> npt.NDArray[np.float32]:
-    """(value + offset − mean) / std, unclipped; 0, the mean, where there is no data.
+    """(value · factor + summand − mean) / std, unclipped; 0, the mean, where there is no data.
 
     With `decibels`, linear power becomes 10·log10, what is ≤ 0 counting as 1e-10.
     """
     raw = values.astype(np.float32)
+    factor, summand = linear
+    if factor != 1:
+        raw *= np.float32(factor)
     if decibels:
         raw = 10 * np.log10(np.where(valid & (raw > _FLOOR), raw, np.float32(_FLOOR)))
     else:
-        raw += np.float32(offset)
+        raw += np.float32(summand)
     raw -= np.float32(statistics.mean)
     raw /= np.float32(statistics.std)
     raw[~valid] = 0
     if not np.isfinite(raw).all():
         raise ImageryError(f"band {statistics.name}", "has values that overflow", "finite numbers")
     return raw
-
-
-def check_numbers(values: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_], sensor: Sensor, where: str) -> None:
-    """Refuse reflectances where digital numbers are expected: the statistics would not fit them.
-
-    Raises:
-        ImageryError: real numbers, none of them above 10.
-    """
-    if sensor.decibels or not np.issubdtype(values.dtype, np.floating) or not valid.any():
-        return
-    largest = float(values[valid].astype(np.float64).max())
-    if largest <= _LARGEST_REFLECTANCE:
-        raise ImageryError(
-            where, f"has real numbers up to {largest:g}", "digital numbers as the sensor's archive has them"
-        )
 
 
 def judge(valid: float, cloud: float, rules: ChipSpec) -> tuple[str, str] | tuple[None, None]:

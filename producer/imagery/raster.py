@@ -89,8 +89,9 @@ class ImageFile:
         self.remote = self._path.startswith(("/vsicurl/", "/vsis3/"))
         self._refusal: Refusal | None = None
         self.dataset: Any = None
-        self.alphas: list[int] = []
-        """Indexes of its alpha bands."""
+        self._alphas: list[int] = []
+        self.data: set[int] = set()
+        """Indexes of the bands that are read as data."""
         opened = self.attempt(lambda: self.dataset, "opened")
         if opened.width * opened.height > MAX_PIXELS:
             size = f"{opened.width} × {opened.height}"
@@ -109,7 +110,7 @@ class ImageFile:
                 self.dataset = rasterio.DatasetReader(self._path, driver=list(DRIVERS))
                 # Asked at once: after a read that failed, GDAL answers with that failure, were it another file's.
                 kinds = enumerate(self.dataset.colorinterp, start=1)
-                self.alphas = [index for index, kind in kinds if kind is ColorInterp.alpha]
+                self._alphas = [index for index, kind in kinds if kind is ColorInterp.alpha]
             return do()
 
         try:
@@ -120,6 +121,21 @@ class ImageFile:
                 raise ImageryError(self.where, found) from error
             expected = "a GeoTIFF or JPEG 2000 image" if self.dataset is None else "a whole, undamaged image"
             raise ImageryError(self.where, f"cannot be {doing} ({self._words(error)})", expected) from error
+
+    @property
+    def alphas(self) -> list[int]:
+        """Indexes of its alpha bands, without those that are read as data."""
+        return [index for index in self._alphas if index not in self.data]
+
+    @property
+    def path(self) -> str:
+        """What GDAL opens."""
+        return self._path
+
+    @property
+    def mistaken_alpha(self) -> bool:
+        """Whether GDAL would take a band that is read as data for an alpha band."""
+        return len(self._alphas) > len(self.alphas)
 
     def _hopeless(self) -> bool:
         if self._path.startswith("/vsicurl/"):
@@ -148,6 +164,8 @@ class OpenBand:
     nodata: float | None
     has_mask: bool
     """Whether the file has a mask or alpha band for all of its bands."""
+    zero_is_nodata: bool = False
+    """Whether 0 is never a measurement."""
 
     @property
     def where(self) -> str:
@@ -188,25 +206,51 @@ class OpenBand:
         """
         window = Block(left, top, columns, rows)
         place = f"read at rows {top} to {top + rows}, columns {left} to {left + columns}"
-        values = self.file.attempt(lambda: self.file.dataset.read(self.index, window=window), place)
+        return self._read(place, window=window)
+
+    def read_overview(self, side: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] | None:
+        """The smallest overview of at least `side` rows and columns; None where there is none.
+
+        Raises:
+            ImageryError: the file is truncated or corrupt there.
+        """
+        for factor in sorted(self.file.dataset.overviews(self.index), reverse=True):
+            shape = (-(-self.height // factor), -(-self.width // factor))
+            if min(shape) >= side:
+                return self._read(f"read as an overview of {shape[1]} × {shape[0]} pixels", out_shape=shape)
+        return None
+
+    def _read(self, place: str, **part: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        values = self.file.attempt(lambda: self.file.dataset.read(self.index, **part), place)
         if self.has_mask:
-            valid = self.file.attempt(lambda: self.file.dataset.dataset_mask(window=window), place) != 0
+            valid = self.file.attempt(lambda: self.file.dataset.dataset_mask(**part), place) != 0
         else:
             valid = np.ones(values.shape, dtype=bool)
         if self.nodata is not None:
             valid &= values != self.nodata
+        if self.zero_is_nodata:
+            valid &= values != 0
         if np.issubdtype(values.dtype, np.floating):
             valid &= np.isfinite(values)
         return values, valid
 
+    @property
+    def tags(self) -> tuple[float, float]:
+        """Scale and offset that the file states; GDAL's default is 1 and 0."""
+        dataset = self.file.dataset
+        return float(dataset.scales[self.index - 1]), float(dataset.offsets[self.index - 1])
+
 
 @contextmanager
-def open_bands(files: Sequence[BandFile], nodata: float | None) -> Iterator[list[OpenBand]]:
+def open_bands(
+    files: Sequence[BandFile], nodata: float | None, *, zero_is_nodata: bool = False
+) -> Iterator[list[OpenBand]]:
     """Open every band, each file once.
 
     Args:
         files: the bands to open.
         nodata: the sensor's nodata value, used where neither the file nor the item states one.
+        zero_is_nodata: whether 0 is never a measurement of the sensor.
 
     Raises:
         ImageryError: an href of a forbidden kind, a file that is missing, of another format, without georeference,
@@ -221,12 +265,22 @@ def open_bands(files: Sequence[BandFile], nodata: float | None) -> Iterator[list
         for opened in opening.values():
             if opened.exception() is None:
                 stack.callback(opened.result().close)
-        yield [_band(opening[file.href].result(), file, nodata) for file in files]
+        for href, image in opening.items():
+            # A band that is read as data is not an alpha band, whatever the file says: NAIP's NIR is often tagged so.
+            mine = [file for file in files if file.href == href]
+            if image.exception() is None:
+                count = image.result().dataset.count
+                whole = any(file.count == count for file in mine)
+                image.result().data = set(range(1, count + 1)) if whole else {file.index or 1 for file in mine}
+        bands = [_band(opening[file.href].result(), file, nodata) for file in files]
+        for band, file in zip(bands, files, strict=True):
+            band.zero_is_nodata = zero_is_nodata and file.band != "mask"
+        yield bands
 
 
 def _band(image: ImageFile, file: BandFile, nodata: float | None) -> OpenBand:
     dataset, index = image.dataset, file.index or 1
-    if index > dataset.count or (file.index is None and dataset.count > 1 and file.band != "mask"):
+    if index > dataset.count:
         raise ImageryError(image.where, f"has {dataset.count} bands", f"band {index} to be {file.band}")
     if np.dtype(dataset.dtypes[index - 1]).kind not in "uif":
         raise ImageryError(image.where, f"has {dataset.dtypes[index - 1]} pixels", "integers or real numbers")
@@ -236,10 +290,16 @@ def _band(image: ImageFile, file: BandFile, nodata: float | None) -> OpenBand:
         raise ImageryError(
             image.where, f"has blocks of {size >> 20} MiB", f"at most {MAX_BLOCK_BYTES >> 20} MiB a block"
         )
+    measured = dataset.count - len(image.alphas)
+    if file.count is not None and file.count not in {measured, dataset.count}:
+        raise ImageryError(image.where, f"has {dataset.count} bands", f"{file.count}, as its item says")
+    if file.index is None and measured > 1 and file.band != "mask":
+        raise ImageryError(image.where, f"has {dataset.count} bands", f"band {index} to be {file.band}")
     stated = dataset.nodatavals[index - 1]
     if stated is None:
         stated = file.nodata
-    has_mask = MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1]
+    flags = dataset.mask_flag_enums[index - 1]
+    has_mask = MaskFlags.per_dataset in flags and (MaskFlags.alpha not in flags or bool(image.alphas))
     if stated is None and not has_mask:
         stated = nodata
     return OpenBand(image, index, stated, has_mask)

@@ -1,6 +1,7 @@
 """Files on servers: whether they may be read at all, what identifies their content, and how long to be patient."""
 
 import functools
+import hashlib
 import importlib.util
 import ipaddress
 import os
@@ -35,6 +36,23 @@ def etags(item: SourceItem) -> Mapping[str, str]:
         return {file.href: tag for file, tag in found if tag is not None}
 
 
+def digests(item: SourceItem) -> Mapping[str, str]:
+    """By href: SHA-256 of local files, which identifies their content on any machine; no entry where unknown."""
+    found = {}
+    for file in item.files:
+        path = _local_path(file)
+        if path is not None:
+            status = os.stat(path)  # noqa: PTH116 - it is text
+            found[file.href] = _sha256(path, status.st_size, status.st_mtime_ns)
+    return found
+
+
+@functools.lru_cache(maxsize=65_536)
+def _sha256(path: str, size: int, changed: int) -> str:  # noqa: ARG001 - size and time tell contents apart
+    with open(path, "rb") as file:  # noqa: PTH123 - it is text
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def check_unchanged(item: SourceItem) -> None:
     """Make sure that the files are those of the plan.
 
@@ -55,11 +73,17 @@ def _etag(file: BandFile) -> str | None:
             return look(signed(file.href), file.origin).etag
         except ImageryError:
             return None  # opening it meets the same refusal, and records it
-    path = file.href.removeprefix("file://")
-    if "://" in path or file.origin is not None or not os.path.isfile(path):  # noqa: PTH113 - it may be no path at all
+    path = _local_path(file)
+    if path is None:
         return None
-    status = os.stat(path)  # noqa: PTH116 - as above
+    status = os.stat(path)  # noqa: PTH116 - it is text
     return f"{status.st_size:x}-{status.st_mtime_ns:x}"
+
+
+def _local_path(file: BandFile) -> str | None:
+    path = file.href.removeprefix("file://")
+    there = "://" not in path and file.origin is None and os.path.isfile(path)  # noqa: PTH113 - it may be no path
+    return path if there and os.access(path, os.R_OK) else None
 
 
 TRIES = 4

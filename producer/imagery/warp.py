@@ -3,23 +3,40 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from clay_publish.producer.imagery.raster import OpenBand, grid_of, open_bands, readers, session
+from clay_publish.producer.imagery.raster import ImageFile, OpenBand, grid_of, open_bands, readers, session
 from clay_publish.producer.imagery.remote import check_unchanged
-from clay_publish.producer.sources.item import BandFile, SourceItem, ground_size
+from clay_publish.producer.sources.item import BandFile, SourceItem, ground_sides
+from clay_publish.spec.sensors import Sensor
 
 _TOLERANCE = 0.02
 """Pixels by which GDAL may approximate the warp; its own default is 0.125."""
+_MIXED = 30_000
+"""By less than this share of the file's nodata value, resampled pixels hold a trace of it."""
 _OPEN_ITEMS = 4
+_GDAL_TYPES = {
+    "uint8": "Byte",
+    "int8": "Int8",
+    "uint16": "UInt16",
+    "int16": "Int16",
+    "uint32": "UInt32",
+    "int32": "Int32",
+    "uint64": "UInt64",
+    "int64": "Int64",
+    "float32": "Float32",
+    "float64": "Float64",
+}
 
 Layer = tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]
 """Values of a band and where they are data, both [height, width]."""
@@ -45,8 +62,8 @@ class Canvas:
 class Images:
     """Images kept open while neighbouring pieces are read from them, a few at a time."""
 
-    def __init__(self, bands: tuple[str, ...], nodata: float | None, pool: Executor) -> None:
-        self._bands, self._nodata, self._pool = bands, nodata, pool
+    def __init__(self, bands: tuple[str, ...], sensor: Sensor, pool: Executor) -> None:
+        self._bands, self._sensor, self._pool = bands, sensor, pool
         self._open: OrderedDict[tuple[str, bool], tuple[ExitStack, list[OpenBand]]] = OrderedDict()
 
     def bands(self, item: SourceItem) -> list[OpenBand]:
@@ -74,12 +91,17 @@ class Images:
             if len(self._open) >= 2 * _OPEN_ITEMS:
                 self._open.popitem(last=False)[1][0].close()
             with ExitStack() as stack:
-                opened = stack.enter_context(open_bands(files, None if mask else self._nodata))
+                opened = stack.enter_context(self._opened(files, mask=mask))
                 for band in opened:
                     grid_of(band)
                 self._open[key] = (stack.pop_all(), opened)
         self._open.move_to_end(key)
         return self._open[key][1]
+
+    def _opened(self, files: list[BandFile], *, mask: bool) -> AbstractContextManager[list[OpenBand]]:
+        if mask:
+            return open_bands(files, None)
+        return open_bands(files, self._sensor.nodata, zero_is_nodata=self._sensor.zero_is_nodata)
 
     def warp(self, bands: list[OpenBand], canvas: Canvas, resampling: Resampling) -> list[Layer]:
         """Each band on the canvas; a file is read by one thread at a time.
@@ -105,10 +127,10 @@ class Images:
 
 
 @contextmanager
-def images(bands: tuple[str, ...], nodata: float | None, threads: int) -> Iterator[Images]:
+def images(bands: tuple[str, ...], sensor: Sensor, threads: int) -> Iterator[Images]:
     """Open images as they are asked for, and close them in the end."""
     with session(), readers(threads) as pool:
-        opened = Images(bands, nodata, pool)
+        opened = Images(bands, sensor, pool)
         try:
             yield opened
         finally:
@@ -118,33 +140,69 @@ def images(bands: tuple[str, ...], nodata: float | None, threads: int) -> Iterat
 def _warp_file(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) -> list[Layer]:
     first = bands[0]
     nodata = None if first.has_mask else first.nodata
+    if first.zero_is_nodata:
+        nodata = 0.0
     indexes = [band.index for band in bands]
 
     # Left to itself, GDAL takes the scale from the windows, and blurs where an image fills only a part of the canvas.
     grid = grid_of(first)
-    scale = round(ground_size(grid, grid.height / 2) / canvas.gsd, 6)
+    across, down = ground_sides(grid, grid.height / 2)
 
     def read() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        with WarpedVRT(
-            first.file.dataset,
-            crs=f"EPSG:{canvas.epsg}",
-            transform=canvas.transform,
-            height=canvas.height,
-            width=canvas.width,
-            resampling=resampling,
-            tolerance=_TOLERANCE,
-            XSCALE=scale,
-            YSCALE=scale,
-            src_nodata=nodata,
-            nodata=nodata,
-            add_alpha=nodata is None and not first.file.alphas,
-        ) as warped:
+        with (
+            _without_alpha(first.file) as source,
+            WarpedVRT(
+                source,
+                crs=f"EPSG:{canvas.epsg}",
+                transform=canvas.transform,
+                height=canvas.height,
+                width=canvas.width,
+                resampling=resampling,
+                tolerance=_TOLERANCE,
+                XSCALE=round(across / canvas.gsd, 6),
+                YSCALE=round(down / canvas.gsd, 6),
+                src_nodata=nodata,
+                nodata=nodata,
+                add_alpha=nodata is None and not first.file.alphas,
+            ) as warped,
+        ):
             if nodata is not None:
                 values = warped.read(indexes)
                 # What `read_masks` says as well, for the price of another warp.
-                return values, ~np.isnan(values) if np.isnan(nodata) else values != nodata
+                valid = ~np.isnan(values) if np.isnan(nodata) else values != nodata
+                if first.zero_is_nodata and first.nodata is not None and first.nodata < 0:
+                    valid &= values > first.nodata / _MIXED  # no trace of the file's own value
+                return values, valid
             alpha = warped.read(first.file.alphas[0] if first.file.alphas else warped.count)
             return warped.read(indexes), np.broadcast_to(alpha, (len(indexes), *alpha.shape))
 
     values, masks = first.file.attempt(read, "warped")
     return list(zip(values, masks != 0, strict=True))
+
+
+@contextmanager
+def _without_alpha(file: ImageFile) -> Iterator[Any]:
+    """The dataset, as one without alpha bands where a band that is read as data is tagged so."""
+    if not file.mistaken_alpha:
+        yield file.dataset
+        return
+    with rasterio.open(_plain_vrt(file)) as plain:
+        yield plain
+
+
+def _plain_vrt(file: ImageFile) -> str:
+    """A virtual image of the same bands, none of which is an alpha band."""
+    dataset = file.dataset
+    root = ET.Element("VRTDataset", rasterXSize=str(dataset.width), rasterYSize=str(dataset.height))
+    ET.SubElement(root, "SRS").text = dataset.crs.to_wkt()
+    ET.SubElement(root, "GeoTransform").text = ", ".join(repr(v) for v in dataset.transform.to_gdal())
+    for index in dataset.indexes:
+        name = _GDAL_TYPES[dataset.dtypes[index - 1]]
+        band = ET.SubElement(root, "VRTRasterBand", dataType=name, band=str(index))
+        ET.SubElement(band, "ColorInterp").text = "Undefined"
+        if dataset.nodatavals[index - 1] is not None:
+            ET.SubElement(band, "NoDataValue").text = repr(dataset.nodatavals[index - 1])
+        source = ET.SubElement(band, "SimpleSource")
+        ET.SubElement(source, "SourceFilename", relativeToVRT="0").text = file.path
+        ET.SubElement(source, "SourceBand").text = str(index)
+    return ET.tostring(root, encoding="unicode")

@@ -3,13 +3,15 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import shapely
 
 from clay_publish.geo.area import Area
 from clay_publish.geo.expected_cells import Runs
@@ -19,10 +21,13 @@ from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.release.directory import DataFile
 from clay_publish.release.fingerprint import canonical_json
+from clay_publish.spec.models import Imagery
 from clay_publish.windows import Window
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Chosen = npt.NDArray[np.bool_]
+"""One truth value a chip."""
 Areas = Sequence[Area | None]
 """Each imagery block's; None where it has none."""
 
@@ -38,11 +43,18 @@ class Unit(ABC):
     """Of its chips."""
     files: tuple[DataFile, ...]
     """The published files it may add rows to."""
+    reused: bool = field(default=False, kw_only=True)
+    """Whether its rows are those of the version before."""
 
     @property
     @abstractmethod
     def chips(self) -> int:
         """Chips that it is asked for; 0 where that is not known before its image is read."""
+
+    @property
+    @abstractmethod
+    def rivals(self) -> str:
+        """As the layout's `rivals` answers for its images."""
 
     @abstractmethod
     def read(self, reading: Reading) -> Generator[ChipBlock]:
@@ -56,6 +68,14 @@ class Unit(ABC):
     def missing(self, reason: str, detail: str) -> ChipBlock | None:
         """All of its chips, missing for one reason; None where they are not known before its image is read."""
 
+    @abstractmethod
+    def touched(self, images: Sequence[shapely.Geometry | None], outlines: npt.NDArray[np.object_]) -> Chosen:
+        """Which of its chips, by their outlines in the order of `missing`, images with these footprints may decide."""
+
+    @abstractmethod
+    def part(self, chosen: Chosen, decided: dict[str, Any], *, reused: bool) -> "Unit":
+        """The unit of some of its chips, in the order of `missing`."""
+
 
 def unit_id(items: Iterable[SourceItem], ground: bytes | None, decided: dict[str, Any]) -> str:
     """Hash of the items, their content, the ground asked for, and all that decides the vectors.
@@ -63,7 +83,10 @@ def unit_id(items: Iterable[SourceItem], ground: bytes | None, decided: dict[str
     Not of the release's name and version: the next version takes over units that have not changed.
     """
     document = {
-        "items": [[item.id, item.window.token, item.offset, sorted(item.etags.values())] for item in items],
+        "items": [
+            [item.id, item.window.token, [astuple(band) for band in item.resolved], sorted(item.contents.values())]
+            for item in items
+        ],
         "ground": None if ground is None else hashlib.sha256(ground).hexdigest(),
         "decided": {key: value for key, value in decided.items() if key not in {"name", "version"}},
     }
@@ -85,7 +108,8 @@ class Places:
 
     def only(self, which: Ints | slice) -> "Places":
         """Some of them, in this order."""
-        return Places(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
+        names = [each.name for each in fields(self)]
+        return Places(**{name: getattr(self, name)[which] for name in names})
 
     @cached_property
     def squares(self) -> list[Square]:
@@ -178,6 +202,25 @@ class Counts:
         return sum(self.by_item.values())
 
 
+class ItemTimes(Protocol):
+    """What tells which chips an image is for."""
+
+    @property
+    def id(self) -> str:
+        """Of the STAC item."""
+        ...
+
+    @property
+    def acquired(self) -> datetime:
+        """When it was taken."""
+        ...
+
+    @property
+    def window(self) -> Window:
+        """Its own days, or the composite's period."""
+        ...
+
+
 class Layout(Protocol):
     """One way to cut the ground into chips. Its units read them."""
 
@@ -216,6 +259,15 @@ class Layout(Protocol):
 
     def ground_size(self, units: Sequence[Unit]) -> float:
         """Metres a pixel covers on the ground, as the release states it."""
+        ...
+
+    def rivals(self, item: ItemTimes, block: Imagery) -> str | None:
+        """Images with the same answer may decide the same chips; None where an image decides none.
+
+        Args:
+            item: of this version or of the one before.
+            block: the imagery block that asked for it.
+        """
         ...
 
     def together(self, file: DataFile) -> int | None:

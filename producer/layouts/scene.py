@@ -12,7 +12,7 @@ import shapely
 
 from clay_publish.geo.footprints import centres, footprints
 from clay_publish.geo.utm_zones import Square, squares_of
-from clay_publish.producer.imagery.chips import ChipBlock, Reading, check_numbers, cut, judge, normalise
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, cut, judge, normalise
 from clay_publish.producer.imagery.raster import OpenBand, grid_of, open_bands
 from clay_publish.producer.imagery.strips import Strip, fine_grid, strips
 from clay_publish.producer.layouts.base import Floats, Places
@@ -101,22 +101,30 @@ def inside(area: shapely.Geometry | None, lon: Floats, lat: Floats) -> npt.NDArr
     return np.asarray(shapely.intersects_xy(area, lon, lat))
 
 
-def read_scene(item: SourceItem, reading: Reading, area: shapely.Geometry | None) -> Generator[ChipBlock]:
+def read_scene(
+    item: SourceItem, reading: Reading, area: shapely.Geometry | None, left_out: npt.NDArray[np.bool_] | None = None
+) -> Generator[ChipBlock]:
     """Chips of an image, a row of chips at a time and at most `MEMORY` bytes at once.
+
+    Args:
+        item: the image.
+        reading: what it is read for.
+        area: only chips whose centre lies in it.
+        left_out: [rows, columns], chips that are not asked for.
 
     Raises:
         ImageryError: the image cannot be opened or read, or is not what its item says.
     """
     files = [next(f for f in item.bands if f.band == band.name) for band in reading.bands]
     wanted = [*files, *([item.mask.file] if item.mask is not None else [])]
-    with open_bands(wanted, reading.sensor.nodata) as opened:
+    with open_bands(wanted, reading.sensor.nodata, zero_is_nodata=reading.sensor.zero_is_nodata) as opened:
         if item.mask is not None:
             opened[-1].nodata = None  # what its values mean is the mask's own business
         fine = fine_grid(opened[: len(files)], item.grid)
         scene = SceneChips(item, fine, reading.rules.size)
         for left, right in _panels(opened, scene):
             for strip in strips(opened, fine, left=left, right=right, rows=scene.size, threads=reading.threads):
-                block = _block(strip, scene, reading, area)
+                block = _block(strip, scene, reading, area, left_out)
                 if block is not None:
                     yield block
 
@@ -134,19 +142,23 @@ def _panels(opened: list[OpenBand], scene: SceneChips) -> Iterator[tuple[int, in
         yield first * scene.size, min(first + chips, scene.columns) * scene.size
 
 
-def _block(strip: Strip, scene: SceneChips, reading: Reading, area: shapely.Geometry | None) -> ChipBlock | None:
+def _block(
+    strip: Strip,
+    scene: SceneChips,
+    reading: Reading,
+    area: shapely.Geometry | None,
+    left_out: npt.NDArray[np.bool_] | None,
+) -> ChipBlock | None:
     sensor, bands, rules = reading.sensor, reading.bands, reading.rules
     size, item = scene.size, scene.item
     count = strip.values[0].shape[1] // size
     cols = np.arange(count, dtype=np.int32) + np.int32(strip.left // size)
     rows = np.full(count, strip.top // size, dtype=np.int32)
     lon, lat = scene.centres(rows, cols)
-    mine = np.flatnonzero(inside(area, lon, lat))
+    asked = inside(area, lon, lat)
+    mine = np.flatnonzero(asked if left_out is None else asked & ~left_out[rows, cols])
     if not len(mine):
         return None
-    reading.offsets.look(item, strip.values[: len(bands)], strip.valid[: len(bands)])
-    for band, values, has in zip(bands, strip.values, strip.valid, strict=False):
-        check_numbers(values, has, sensor, f"band {band.name}")
     everywhere = np.logical_and.reduce(strip.valid[: len(bands)])
     valid = _share(cut(everywhere, size))
     cloud = _cloud(strip, item.mask, len(bands), size)
@@ -155,7 +167,8 @@ def _block(strip: Strip, scene: SceneChips, reading: Reading, area: shapely.Geom
     pixels = np.empty((len(kept), len(bands), size, size), dtype=np.float32)
     if len(kept):
         for place, band in enumerate(bands):
-            whole = normalise(strip.values[place], everywhere, band, offset=item.offset, decibels=sensor.decibels)
+            linear = item.scaling(band.name).to_input(sensor)
+            whole = normalise(strip.values[place], everywhere, band, linear, decibels=sensor.decibels)
             pixels[:, place] = cut(whole, size)[kept]
     rows, cols = rows[mine], cols[mine]
     return ChipBlock(
@@ -193,8 +206,11 @@ def _share(chips: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
 
 def cloudy(values: npt.NDArray[np.generic], mask: CloudMask) -> npt.NDArray[np.bool_]:
     """Which values of a mask mean cloud or cloud shadow."""
-    if mask.bits:
+    if mask.format == "bits":
         bits = sum(1 << bit for bit in mask.cloudy)
-        fill = values == 1  # bit 0 alone: no data
+        fill = np.isin(values, list(mask.nodata)) if mask.nodata else values == 1  # QA_PIXEL: bit 0 alone is no data
         return np.asarray((np.bitwise_and(values.astype(np.int64), bits) != 0) & ~fill, dtype=bool)
+    if mask.format == "probability":
+        cloud: npt.NDArray[np.bool_] = values.astype(np.int64) >= min(mask.cloudy)
+        return cloud & ~np.isin(values, list(mask.nodata))
     return np.isin(values, list(mask.cloudy))

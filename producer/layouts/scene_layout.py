@@ -6,19 +6,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
 from clay_publish.geo.expected_cells import expected_cells
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import Square
-from clay_publish.producer.imagery.chips import ChipBlock, Reading
+from clay_publish.producer.imagery.chips import ChipBlock, ImplausibleError, Reading
 from clay_publish.producer.imagery.remote import check_unchanged
-from clay_publish.producer.layouts.base import Areas, Counts, Ints, Places, SquareCount, Unit, unit_id
+from clay_publish.producer.layouts.base import (
+    Areas,
+    Chosen,
+    Counts,
+    Ints,
+    ItemTimes,
+    Places,
+    SquareCount,
+    Unit,
+    unit_id,
+)
 from clay_publish.producer.layouts.scene import SceneChips, read_scene
 from clay_publish.producer.sources.item import SourceItem, ground_size
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.release.directory import DataFile
+from clay_publish.spec.models import Imagery
 from clay_publish.windows import Window
 
 
@@ -30,6 +42,8 @@ class SceneUnit(Unit):
     """Only chips whose centre lies in it, OGC:CRS84."""
     size: int
     """Pixels a side of a chip."""
+    left_out: Chosen | None = None
+    """[rows, columns], chips that are of another unit."""
 
     @property
     def scene(self) -> SceneChips | None:
@@ -38,21 +52,49 @@ class SceneUnit(Unit):
 
     @property
     def chips(self) -> int:
-        """All of the image, whatever part of it the area asks for."""
-        return 0 if self.scene is None else self.scene.rows * self.scene.columns
+        """All of the image, whatever part of it the area asks for; or exactly, where some are of another unit."""
+        every = 0 if self.scene is None else self.scene.rows * self.scene.columns
+        return every if self.left_out is None else int(np.count_nonzero(~self.left_out))
+
+    @property
+    def rivals(self) -> str:
+        """Its image alone."""
+        return f"{self.items[0].id} {self.window.token}"
 
     def read(self, reading: Reading) -> Generator[ChipBlock]:
         """Its chips, a row of them at a time."""
         (item,) = self.items
+        if item.id in reading.refused:
+            raise ImplausibleError(f"item {item.id}", "is left out", fix=reading.refused[item.id])
         check_unchanged(item)
-        return read_scene(item, reading, self.area)
+        return read_scene(item, reading, self.area, self.left_out)
 
     def missing(self, reason: str, detail: str) -> ChipBlock | None:
         """All chips that the image was expected to give."""
         if self.scene is None:
             return None
-        places = self.scene.places(*self.scene.within(self.area))
+        places = self.scene.places(*self._cells(self.scene))
         return places.missing(places.squares, self.scene.epsg, (self.items[0].id,), (reason, detail))
+
+    def _cells(self, scene: SceneChips) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        rows, cols = scene.within(self.area)
+        if self.left_out is None:
+            return rows, cols
+        mine = ~self.left_out[rows, cols]
+        return rows[mine], cols[mine]
+
+    def touched(self, images: Sequence[shapely.Geometry | None], outlines: npt.NDArray[np.object_]) -> Chosen:
+        """All of them: its one image decides every chip."""
+        return np.full(len(outlines), bool(images))
+
+    def part(self, chosen: Chosen, decided: dict[str, Any], *, reused: bool) -> "SceneUnit":
+        """Some chips of the image."""
+        assert self.scene is not None, "whose chips are known"
+        rows, cols = self._cells(self.scene)
+        left_out = np.ones((self.scene.rows, self.scene.columns), dtype=bool)
+        left_out[rows[chosen], cols[chosen]] = False
+        name = unit_id(self.items, np.packbits(left_out).tobytes(), decided)
+        return SceneUnit(name, self.items, self.window, self.files, self.area, self.size, left_out, reused=reused)
 
 
 @dataclass(frozen=True)
@@ -111,6 +153,10 @@ class SceneLayout:
         """The median of the images' pixels, each measured in its middle row."""
         grids = [grid for unit in units if (grid := unit.items[0].grid) is not None]
         return float(np.median([ground_size(grid, grid.height / 2) for grid in grids])) if grids else self.nominal
+
+    def rivals(self, item: ItemTimes, block: Imagery) -> str:  # noqa: ARG002 - of the protocol
+        """Each image alone."""
+        return f"{item.id} {item.window.token}"
 
     def together(self, file: DataFile) -> int | None:  # noqa: ARG002 - of the protocol
         """All of them: an image may reach over the edge of a zone."""

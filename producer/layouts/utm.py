@@ -14,7 +14,7 @@ from rasterio.enums import Resampling
 from clay_publish.errors import ImageryError
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
-from clay_publish.producer.imagery.chips import ChipBlock, Reading, check_numbers, judge, normalise
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, judge, normalise
 from clay_publish.producer.imagery.remote import SourceChangedError
 from clay_publish.producer.imagery.warp import Canvas, Images, Layer, images
 from clay_publish.producer.layouts.scene import cloudy
@@ -74,16 +74,15 @@ class _Acquisition:
     def first(self) -> SourceItem:
         return self.items[0]
 
-    def distance(self, window: Window) -> float:
-        """Seconds from the middle of the window."""
-        return abs((self.first.acquired - window.middle).total_seconds())
-
 
 @dataclass
 class _Cell:
     """What becomes of one cell."""
 
-    candidates: list[int]
+    candidates: dict[int, SourceItem] = field(default_factory=dict)
+    """The first image of each acquisition that reaches it. Others of the acquisition have no say: which of them a unit
+    knows depends on its other cells."""
+    order: list[int] = field(default_factory=list)
     """Acquisitions still to be tried, the best first."""
     reason: str | None = "no_imagery"
     detail: str | None = None
@@ -94,7 +93,12 @@ class _Cell:
     used: tuple[str, ...] = ()
 
 
-def read_cells(cells: Cells, items: tuple[SourceItem, ...], window: Window, reading: Reading) -> Generator[ChipBlock]:
+def read_cells(
+    cells: Cells,
+    items: tuple[SourceItem, ...],
+    window: Window,
+    reading: Reading,
+) -> Generator[ChipBlock]:
     """Chips of a unit's cells, one superblock at a time.
 
     A superblock is warped whole and always the same one for a cell, so that a chip's pixels do not depend on which
@@ -104,12 +108,13 @@ def read_cells(cells: Cells, items: tuple[SourceItem, ...], window: Window, read
     down, right = (cells.rows - cut.row) // cut.side, (cells.cols - cut.col) // cut.side
     order = np.lexsort((cells.cols, cells.rows, right, down))
     blocks = groupby(order.tolist(), key=lambda n: (int(down[n]), int(right[n])))
-    acquisitions = acquisitions_of(items)
+    refused = tuple(item for item in items if item.id in reading.refused)
+    acquisitions = acquisitions_of(tuple(item for item in items if item.id not in reading.refused))
     names = tuple(band.name for band in reading.bands)
-    with images(names, reading.sensor.nodata, reading.threads) as opened:
+    with images(names, reading.sensor, reading.threads) as opened:
         for (block_row, block_col), members in blocks:
             canvas = _canvas(cells, reading.rules, cut.row + block_row * cut.side, cut.col + block_col * cut.side)
-            yield _Piece(cells, canvas, np.array(list(members)), acquisitions, reading, opened).read(window)
+            yield _Piece(cells, canvas, np.array(list(members)), acquisitions, reading, opened, refused).read(window)
 
 
 def acquisitions_of(items: tuple[SourceItem, ...]) -> list[_Acquisition]:
@@ -128,6 +133,11 @@ def _canvas(cells: Cells, rules: ChipSpec, row: int, col: int) -> Canvas:
     return Canvas(epsg, float(west), float(north), cells.grid.cell / rules.size, pixels, pixels)
 
 
+def _rank_of(item: SourceItem, cloud: float, window: Window) -> tuple[float, float, str]:
+    unknown = (item.cloud_cover or 0.0) / 100
+    return (unknown if np.isnan(cloud) else cloud, abs((item.acquired - window.middle).total_seconds()), item.id)
+
+
 @dataclass
 class _Piece:
     """One superblock: its cells, and the acquisitions that may fill them."""
@@ -138,13 +148,15 @@ class _Piece:
     acquisitions: list[_Acquisition]
     reading: Reading
     opened: Images
+    refused: tuple[SourceItem, ...] = ()
+    """Images left out for their pixel values."""
     found: list[_Cell] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rows, self.cols = self.cells.rows[self.members], self.cells.cols[self.members]
         self.outlines = self.cells.grid.footprints(self.canvas.epsg, self.rows, self.cols)
         self.lon, self.lat = self.cells.grid.centers(self.canvas.epsg, self.rows, self.cols)
-        self.found = [_Cell([]) for _ in self.rows]
+        self.found = [_Cell() for _ in self.rows]
         size = self.reading.rules.size
         # The system gives memory to zeros once they are written to.
         self.pixels = np.zeros((len(self.rows), len(self.reading.bands), size, size), dtype=np.float32)
@@ -152,10 +164,10 @@ class _Piece:
     def read(self, window: Window) -> ChipBlock:
         """Choose and read: acquisitions in each cell's order until one gives enough."""
         clouds = self._rank(window)
-        while waiting := [n for n, cell in enumerate(self.found) if cell.candidates and cell.reason is not None]:
+        while waiting := [n for n, cell in enumerate(self.found) if cell.order and cell.reason is not None]:
             wanted: dict[int, list[int]] = {}
             for n in waiting:
-                wanted.setdefault(self.found[n].candidates.pop(0), []).append(n)
+                wanted.setdefault(self.found[n].order.pop(0), []).append(n)
             for number, places in sorted(wanted.items()):
                 self._try(number, places, clouds[number])
         return self._block(window)
@@ -168,26 +180,28 @@ class _Piece:
         """
         clouds = []
         for number, acquisition in enumerate(self.acquisitions):
-            touches = np.zeros(len(self.rows), dtype=bool)
+            reached = np.zeros(len(self.rows), dtype=bool)
             for item in acquisition.items:
-                touches |= _touches(item, self.outlines)
-            for n in np.flatnonzero(touches).tolist():
-                self.found[n].candidates.append(number)
-                self.found[n].tried += [item.id for item in acquisition.items]
-            clouds.append(self._clouds(acquisition, touches))
+                mine = touches(item.geometry, self.outlines)
+                reached |= mine
+                for n in np.flatnonzero(mine).tolist():
+                    self.found[n].candidates.setdefault(number, item)
+                    self.found[n].tried.append(item.id)
+            clouds.append(self._clouds(acquisition, reached))
         for n, cell in enumerate(self.found):
-            cell.candidates.sort(key=lambda number: self._rank_of(number, float(clouds[number][n]), window))
+            cell.order = sorted(
+                cell.candidates, key=lambda number: _rank_of(cell.candidates[number], float(clouds[number][n]), window)
+            )
             if not cell.candidates:
                 self._explain(n, cell)
         return clouds
 
-    def _rank_of(self, number: int, cloud: float, window: Window) -> tuple[float, float, str]:
-        acquisition = self.acquisitions[number]
-        unknown = (acquisition.first.cloud_cover or 0.0) / 100
-        return (unknown if np.isnan(cloud) else cloud, acquisition.distance(window), acquisition.first.id)
-
     def _explain(self, n: int, cell: _Cell) -> None:
-        left_out = [item.id for item in self.cells.excluded if _touches(item, self.outlines[n : n + 1])[0]]
+        implausible = [item.id for item in self.refused if touches(item.geometry, self.outlines[n : n + 1])[0]]
+        if implausible:
+            cell.reason, cell.detail, cell.tried = "implausible", self.reading.refused[implausible[0]], implausible
+            return
+        left_out = [item.id for item in self.cells.excluded if touches(item.geometry, self.outlines[n : n + 1])[0]]
         if left_out:
             cell.reason, cell.tried = "excluded", left_out
 
@@ -237,12 +251,9 @@ class _Piece:
         for place, item in enumerate(acquisition.items):
             try:
                 read = self.opened.warp(self.opened.bands(item), self.canvas, Resampling.bilinear)
-                for statistics, (values, valid) in zip(self.reading.bands, read, strict=True):
-                    check_numbers(values, valid, self.reading.sensor, f"band {statistics.name}")
             except ImageryError as error:
                 self._blame(item, error)
                 continue
-            self.reading.offsets.look(item, [values for values, _ in read], [valid for _, valid in read])
             fresh = np.logical_and.reduce([valid for _, valid in read]) & (owner < 0)
             if not fresh.any():
                 continue
@@ -254,7 +265,13 @@ class _Piece:
     def _fill(self, places: list[int], item: SourceItem, read: list[Layer], fresh: npt.NDArray[np.bool_]) -> None:
         """Put an image's pixels where no other of its acquisition has any."""
         for band, (statistics, (values, valid)) in enumerate(zip(self.reading.bands, read, strict=True)):
-            made = normalise(values, valid, statistics, offset=item.offset, decibels=self.reading.sensor.decibels)
+            made = normalise(
+                values,
+                valid,
+                statistics,
+                item.scaling(statistics.name).to_input(self.reading.sensor),
+                decibels=self.reading.sensor.decibels,
+            )
             for n in places:
                 np.copyto(self.pixels[n, band], self._cut(made, n), where=self._cut(fresh, n))
 
@@ -308,9 +325,9 @@ class _Piece:
         )
 
 
-def _touches(item: SourceItem, outlines: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+def touches(footprint: shapely.Geometry | None, outlines: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
     """Which cells an image may have pixels of; all of them where it does not say where it lies."""
-    if item.geometry is None:
+    if footprint is None:
         return np.ones(len(outlines), dtype=bool)
-    shapely.prepare(item.geometry)
-    return np.asarray(shapely.intersects(item.geometry, outlines))
+    shapely.prepare(footprint)
+    return np.asarray(shapely.intersects(footprint, outlines))

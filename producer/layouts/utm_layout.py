@@ -2,11 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
@@ -29,8 +30,19 @@ from clay_publish.geo.footprints import polygons
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
 from clay_publish.producer.imagery.chips import ChipBlock, Reading
-from clay_publish.producer.layouts.base import Areas, Counts, Ints, Places, SquareCount, UncoveredCells, Unit, unit_id
-from clay_publish.producer.layouts.utm import Cells, Cut, read_cells
+from clay_publish.producer.layouts.base import (
+    Areas,
+    Chosen,
+    Counts,
+    Ints,
+    ItemTimes,
+    Places,
+    SquareCount,
+    UncoveredCells,
+    Unit,
+    unit_id,
+)
+from clay_publish.producer.layouts.utm import Cells, Cut, read_cells, touches
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.release.directory import DataFile
@@ -52,6 +64,11 @@ class UtmUnit(Unit):
         """One a cell."""
         return len(self.cells.rows)
 
+    @property
+    def rivals(self) -> str:
+        """All images of its window."""
+        return self.window.token
+
     def read(self, reading: Reading) -> Generator[ChipBlock]:
         """Its chips, one superblock at a time."""
         return read_cells(self.cells, self.items, self.window, reading)
@@ -62,6 +79,19 @@ class UtmUnit(Unit):
         places = _places(self.cells.grid, np.full(count, square.epsg), self.cells.rows, self.cells.cols, self.window)
         tried = tuple(sorted({item.id for item in self.items}))
         return places.missing([square] * count, square.epsg, tried, (reason, detail))
+
+    def touched(self, images: Sequence[shapely.Geometry | None], outlines: npt.NDArray[np.object_]) -> Chosen:
+        """Those that share ground with an image; all where one does not say where it lies."""
+        found = np.zeros(len(outlines), dtype=bool)
+        for image in images:
+            if not found.all():
+                found[~found] = touches(image, outlines[~found])
+        return found
+
+    def part(self, chosen: Chosen, decided: dict[str, Any], *, reused: bool) -> "UtmUnit":
+        """Some of its cells."""
+        cells = replace(self.cells, rows=self.cells.rows[chosen], cols=self.cells.cols[chosen])
+        return _unit(cells, self.window, self.items, decided, reused=reused)
 
 
 @dataclass(frozen=True)
@@ -83,7 +113,7 @@ class UtmLayout:
     """Pixels a side of a cell."""
     blocks: tuple[Imagery, ...]
     by_window: bool = True
-    resampling: str = "all bands are warped to the cell's pixels, bilinear"
+    resampling: str = "all bands are warped to the cell's pixels, bilinear, at the ground scale of each axis"
 
     @cached_property
     def grid(self) -> UtmGrid:
@@ -181,6 +211,11 @@ class UtmLayout:
         """The same everywhere."""
         return self.gsd
 
+    def rivals(self, item: ItemTimes, block: Imagery) -> str | None:
+        """All images of a window."""
+        window = _window_of(item, block)
+        return None if window is None else window.token
+
     def together(self, file: DataFile) -> int | None:
         """Those of one zone, in whose folder all of its cells lie."""
         return file.square.zone
@@ -202,7 +237,7 @@ def _places(grid: UtmGrid, epsg: Any, rows: Ints, cols: Ints, window: Window) ->
     return Places(ids, epsg, rows, cols, lon, lat, grid.footprints(epsg, rows, cols))
 
 
-def _window_of(item: SourceItem, block: Imagery) -> Window | None:
+def _window_of(item: ItemTimes, block: Imagery) -> Window | None:
     """The window an image belongs to: the one of its block that holds it, else its own days."""
     windows = block.parsed_windows()
     if not windows:
@@ -210,12 +245,14 @@ def _window_of(item: SourceItem, block: Imagery) -> Window | None:
     return next((window for window in windows if item.acquired in window), None)
 
 
-def _unit(cells: Cells, window: Window, items: Iterable[SourceItem], decided: dict[str, Any]) -> UtmUnit:
+def _unit(
+    cells: Cells, window: Window, items: Iterable[SourceItem], decided: dict[str, Any], *, reused: bool = False
+) -> UtmUnit:
     outline = _outline(cells)
     near = tuple(i for i in items if i.geometry is None or shapely.intersects(i.geometry, outline))
     numbers = cells.grid.numbers(cells.cut.square.epsg, cells.rows, cells.cols)
     name = unit_id(near, numbers.tobytes(), {**decided, "window": window.token})
-    return UtmUnit(name, near, window, (DataFile(cells.cut.square, window),), cells)
+    return UtmUnit(name, near, window, (DataFile(cells.cut.square, window),), cells, reused=reused)
 
 
 def _outline(cells: Cells) -> shapely.Geometry:

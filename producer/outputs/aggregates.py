@@ -22,7 +22,7 @@ from clay_publish.producer.outputs.parts import quantize
 from clay_publish.producer.unit_plan import Plan
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
-from clay_publish.release.geoparquet import ROW_GROUP, bbox_array, table_writer
+from clay_publish.release.geoparquet import bbox_array, group_rows, table_writer
 from clay_publish.release.metadata import footer_emb
 from clay_publish.release.tables import TIMESTAMP, Dtype, embeddings_schema, hugging_face_features
 from clay_publish.windows import Window
@@ -170,14 +170,14 @@ class _Blocks:
         fingerprint = self.plan.fingerprint
         schema = embeddings_schema(fingerprint.dimensions, fingerprint.dtype)
         footer = self._footer(schema, place)
-        step = max(1, min(ROW_GROUP, _MEMBERS // self.side**2))
+        step = max(1, min(group_rows(schema), _MEMBERS // self.side**2))
         with table_writer(self.release.store, path, schema.with_metadata(footer)) as writer:
             for start in range(0, len(members), step):
                 some = slice(start, start + step)
                 rows = block_rows(
                     schema, place.only(some), self._gather(members[some].ravel()), self.side**2, fingerprint.dtype
                 )
-                writer.write_table(rows.replace_schema_metadata(footer), row_group_size=ROW_GROUP)
+                writer.write_table(rows.replace_schema_metadata(footer), row_group_size=step)
 
     def _footer(self, schema: pa.Schema, place: Places) -> dict[str, str]:
         pixels = [self.plan.fingerprint.size * self.side] * 2

@@ -15,8 +15,8 @@ from clay_publish.producer.unit_plan import Plan
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.geoparquet import (
-    ROW_GROUP,
     geo_metadata,
+    group_rows,
     hilbert_distance,
     table_writer,
     total_bbox,
@@ -49,9 +49,10 @@ def publish_file(release: Release, file: DataFile, receipts: Iterable[UnitReceip
         "huggingface": json.dumps({"info": {"features": hugging_face_features(table.schema)}}),
     }
     with table_writer(release.store, path, table.schema.with_metadata(footer)) as writer:
-        for start in range(0, table.num_rows, ROW_GROUP):
-            rows = take_rows(table, order[start : start + ROW_GROUP])
-            writer.write_table(rows.replace_schema_metadata(footer), row_group_size=ROW_GROUP)
+        step = group_rows(table.schema)
+        for start in range(0, table.num_rows, step):
+            rows = take_rows(table, order[start : start + step])
+            writer.write_table(rows.replace_schema_metadata(footer), row_group_size=step)
     return True
 
 
@@ -85,7 +86,7 @@ def publish_coverage(release: Release, receipts: Sequence[UnitReceipt]) -> Itera
     schema = coverage_schema()
     for zone in sorted(pc.unique(table["zone"]).to_pylist()):
         mine = table.filter(pc.equal(table["zone"], zone))
-        mine = mine.sort_by([(key, "ascending") for key in ("window_start", "epsg", "row", "col", "id")])
+        mine = mine.sort_by([(key, "ascending") for key in ("epsg", "row", "col", "window_start", "id")])
         path = f"{paths.COVERAGE}/zone={zone:02d}.parquet"
         write_table(release.store, path, mine.select(schema.names).cast(schema))
         yield mine.filter(pc.equal(mine["status"], "missing"))

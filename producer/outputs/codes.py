@@ -26,9 +26,9 @@ CANDIDATES = 100
 def write_codes(release: Release, fingerprint: Fingerprint, *, wanted: bool) -> None:
     """Write `codes/`, one file per zone and window and `model.json`; remove files that an earlier spec left there."""
     written = set()
-    if wanted:
+    files = release.data_files()
+    if wanted and files:
         encoding = Encoding.of(fingerprint.dimensions)
-        files = release.data_files()
         for path, members in code_files(files).items():
             _write(release, path, members, encoding)
             written.add(path)

@@ -86,7 +86,7 @@ def _geojson(feature: dict[str, Any]) -> dict[str, Any]:
     return {"type": "Feature", "geometry": shapely.geometry.mapping(geometry), "properties": properties}
 
 
-Reason = Literal["unreadable", "source_changed", "failed", "over_budget"]
+Reason = Literal["unreadable", "source_changed", "failed", "over_budget", "implausible"]
 
 
 def lost_rows(unit: Unit, reason: Reason, detail: str) -> tuple[pa.Table, Counter[str]]:

@@ -21,7 +21,7 @@ from clay_publish.producer.outputs.parts import PATCHES_PREFIX, part_path, quant
 from clay_publish.producer.unit_plan import Plan
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
-from clay_publish.release.geoparquet import ROW_GROUP, table_writer
+from clay_publish.release.geoparquet import group_rows, table_writer
 from clay_publish.release.metadata import footer_emb
 from clay_publish.release.tables import ARROW_DTYPES, Dtype, hugging_face_features, patches_schema
 from clay_publish.release.unit_receipts import PartEntry, UnitReceipt
@@ -146,9 +146,10 @@ def publish_patches(release: Release, file: DataFile, receipts: Iterable[UnitRec
     }
     chips = release.parquet(f"{paths.EMBEDDINGS}/{file.name}").read(columns=["id"])["id"].to_pylist()
     with table_writer(release.store, path, schema.with_metadata(footer), index="chip_id") as writer:
-        for group in _groups([places[chip] for chip in chips]):
+        most = group_rows(schema)
+        for group in _groups([places[chip] for chip in chips], most):
             rows = pa.concat_tables(tables[p.table].slice(p.start, p.rows) for p in group).combine_chunks()
-            writer.write_table(rows.replace_schema_metadata(footer), row_group_size=ROW_GROUP)
+            writer.write_table(rows.replace_schema_metadata(footer), row_group_size=most)
     return True
 
 
@@ -177,12 +178,12 @@ def _places(tables: list[pa.Table]) -> Iterator[_Place]:
         yield _Place(chip, number, start, end - start)
 
 
-def _groups(places: list[_Place]) -> Iterator[list[_Place]]:
+def _groups(places: list[_Place], most: int) -> Iterator[list[_Place]]:
     """Chips, so many that their patches fill a row group or less, and at least one."""
     group: list[_Place] = []
     rows = 0
     for place in places:
-        if group and rows + place.rows > ROW_GROUP:
+        if group and rows + place.rows > most:
             yield group
             group, rows = [], 0
         group.append(place)

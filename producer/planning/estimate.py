@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from clay_publish.errors import SourceError
 from clay_publish.producer.layouts.base import Areas, Counts, SquareCount
 from clay_publish.producer.planning.cost import Alternative, Rates, alternatives, bytes_to_read, stored_bytes
+from clay_publish.producer.planning.resolutions import Resolution, check_masks, doubts, resolutions
 from clay_publish.producer.sources.selection import Selection
 from clay_publish.producer.sources.sensor_check import size_note
 from clay_publish.producer.unit_plan import Inputs
@@ -79,12 +80,15 @@ class Estimate(BaseModel):
     """`considered`, `used`, `unused`, `excluded`, `unusable`."""
     left_out: dict[str, int]
     """Unused and unusable images by reason."""
+    resolutions: list[Resolution]
+    """How bands, values, masks and product of the images are read."""
     tiles: int
     """100 km squares with chips."""
     files: int
     """Embeddings files."""
     chips: dict[str, int]
-    """`expected`, `with_imagery`, without by reason; `to_make`: those with imagery that are not taken over."""
+    """`expected`, `with_imagery`, without by reason; `reused`: those with imagery whose rows are taken from the version
+    before; `to_make`: the others with imagery, which are computed."""
     windows: list[WindowCount]
     km2: dict[str, float]
     """`area` where the spec gives one; `expected` and `with_imagery` by the ground of the chips."""
@@ -112,7 +116,7 @@ def estimate(
     rates: Rates | None,
     shares: Shares | None = None,
     comparison: Comparison | None = None,
-    stays: frozenset[str] = frozenset(),
+    split: tuple[int, int] | None = None,
 ) -> tuple[Estimate, Counts]:
     """Count and price a run. No pixel is read.
 
@@ -121,7 +125,7 @@ def estimate(
         rates: stated in the spec or measured; None where neither.
         shares: where the time went, if measured.
         comparison: with the version before.
-        stays: images whose chips are taken over from it, where a square has no other.
+        split: chips with imagery that are reused from it, and that are to be computed.
 
     Raises:
         SourceError: the spec asks for no chip at all.
@@ -136,7 +140,7 @@ def estimate(
             " ".join(inputs.layout.beyond(areas)) or "Choose a smaller chips.size or chips.gsd.",
         )
     chips = counts.with_imagery
-    to_make = sum(each.with_imagery for each in counts.squares if not each.items <= stays)
+    reused, to_make = split or (0, chips)
     ground = (size * gsd / 1000) ** 2
     usd = None if rates is None else rates.usd(to_make)
     budget = spec.cost.budget_usd
@@ -152,9 +156,10 @@ def estimate(
         patches=encoder.patches,
         images=_images(inputs.selection),
         left_out=_left_out(inputs.selection),
+        resolutions=resolutions(inputs.used, inputs.sensor),
         tiles=len({each.square for each in counts.squares}),
         files=sum(1 for each in counts.squares if each.with_imagery),
-        chips={**_by_reason(counts), "to_make": to_make},
+        chips={**_by_reason(counts), "reused": reused, "to_make": to_make},
         windows=_windows(counts),
         km2=_km2(areas, counts, ground),
         per_scene=counts.per_scene,
@@ -205,8 +210,10 @@ def _images(selection: Selection) -> dict[str, int]:
 
 def _left_out(selection: Selection) -> dict[str, int]:
     """Reasons without what they say of a single image."""
-    reasons = Counter(each.reason.partition(" (")[0] for each in selection.considered if each.reason)
-    reasons.update(each.reason.partition(": ")[2].partition(";")[0] for each in selection.broken)
+    reasons = Counter(
+        each.reason.partition(" (")[0] for each in selection.considered if each.reason and each.status != "used"
+    )
+    reasons.update(each.reason.partition(": ")[2].partition(" (expected")[0] for each in selection.broken)
     return dict(reasons.most_common())
 
 
@@ -249,6 +256,9 @@ def _warnings(inputs: Inputs, counts: Counts) -> list[str]:
     said = inputs.layout.beyond(inputs.areas)
     if (note := size_note(inputs.used, inputs.sensor)) is not None:
         said.append(note)
+    if (note := check_masks(inputs.used, inputs.spec, inputs.sensor)) is not None:
+        said.append(note)
+    said += doubts(inputs.used, inputs.spec, inputs.sensor)
     unknown = [item.id for item in inputs.used if item.license is None]
     if unknown:
         said.append(f"terms of use of {len(unknown)} images are unknown ({unknown[0]}, …); `publish` will refuse them")

@@ -12,7 +12,7 @@ import pyarrow as pa
 from clay_publish.errors import ImageryError, ReleaseError
 from clay_publish.geo.utm_grid import epsg_of
 from clay_publish.producer.imagery.raster import open_bands
-from clay_publish.producer.imagery.remote import etags
+from clay_publish.producer.imagery.remote import digests, etags
 from clay_publish.producer.imagery.strips import fine_grid
 from clay_publish.producer.layouts.base import Counts, SquareCount, UncoveredCells
 from clay_publish.producer.planning.cost import Rates, stored_bytes
@@ -39,6 +39,7 @@ def files_path(plan: str) -> str:
 @dataclass(frozen=True)
 class _Planned:
     etags: Mapping[str, str]
+    digests: Mapping[str, str]
     grid: RasterGrid | None
 
 
@@ -54,7 +55,8 @@ def as_planned(release: Release, considered: Sequence[Considered], instrument: S
         if each.status != "used":
             return each
         item, planned = each.item, known.get(_key(each.item))
-        item = replace(item, etags=etags(item) if planned is None else planned.etags)
+        now = planned or _Planned(etags(item), digests(item), None)
+        item = replace(item, etags=now.etags, digests=now.digests)
         if item.grid is None:
             grid = planned.grid if planned is not None else None
             item = replace(item, grid=grid or _opened_grid(item, instrument))
@@ -69,6 +71,27 @@ def keep_files(release: Release, plan: Plan, considered: Sequence[Considered]) -
     path = files_path(plan.sha256)
     if not release.store.exists(path):
         _write(release, path, [each.item for each in considered if each.status == "used"])
+
+
+HEADERS = 10_000
+"""Images whose headers a plan reads without being asked to."""
+
+
+def with_grids(considered: Sequence[Considered], instrument: Sensor, *, every: bool) -> tuple[list[Considered], int]:
+    """The used items with the pixel grids of their files, where the items do not state them.
+
+    Returns:
+        The items, and how many headers were not read since there are too many.
+    """
+    without = [n for n, each in enumerate(considered) if each.status == "used" and each.item.grid is None]
+    if len(without) > HEADERS and not every:
+        return list(considered), len(without)
+    made = list(considered)
+    with ThreadPoolExecutor(2 * _ITEMS_AT_ONCE) as pool:
+        grids = pool.map(lambda n: _opened_grid(considered[n].item, instrument), without)
+        for n, grid in zip(without, grids, strict=True):
+            made[n] = replace(considered[n], item=replace(considered[n].item, grid=grid))
+    return made, 0
 
 
 def _opened_grid(item: SourceItem, instrument: Sensor) -> RasterGrid | None:
@@ -88,9 +111,11 @@ def _write(release: Release, path: str, items: Sequence[SourceItem]) -> None:
         "id": [_key(item) for item in items],
         "hrefs": [list(item.etags) for item in items],
         "etags": [list(item.etags.values()) for item in items],
+        "digests": [[item.digests.get(href) for href in item.etags] for item in items],
         "grid": [None if item.grid is None else json.dumps(asdict(item.grid)) for item in items],
     }
-    kinds = {"id": pa.string(), "hrefs": pa.list_(pa.string()), "etags": pa.list_(pa.string()), "grid": pa.string()}
+    texts = pa.list_(pa.string())
+    kinds = {"id": pa.string(), "hrefs": texts, "etags": texts, "digests": texts, "grid": pa.string()}
     write_table(release.store, path, pa.table({name: pa.array(columns[name], kind) for name, kind in kinds.items()}))
 
 
@@ -104,6 +129,7 @@ def _read(release: Release) -> dict[str, _Planned]:
     return {
         row["id"]: _Planned(
             dict(zip(row["hrefs"], row["etags"], strict=True)),
+            {href: digest for href, digest in zip(row["hrefs"], row["digests"], strict=True) if digest is not None},
             None if row["grid"] is None else _grid(json.loads(row["grid"])),
         )
         for row in rows

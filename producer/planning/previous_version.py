@@ -1,132 +1,308 @@
-"""The version before: which of its images stay, and which are new, mended, changed or gone."""
+"""The version before: which of its images stay, and which of its chips need not be computed again.
 
-from collections.abc import Iterable
+A chip depends on what decides its vectors (the fingerprint, the rules of the spec) and on the images that may decide
+it: their content and what was resolved of each, as `sources.parquet` of both versions has them. Where all of that is
+the same, the row of the version before is the row of this one.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property, lru_cache
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
-from clay_publish.producer.layouts.base import Unit
-from clay_publish.producer.outputs.missing import LASTING, lost_rows
+from clay_publish.errors import ReleaseError
+from clay_publish.producer.layouts.base import Chosen, Unit
+from clay_publish.producer.outputs.missing import LASTING
 from clay_publish.producer.planning.estimate import Comparison
-from clay_publish.producer.sources.item import SourceItem
-from clay_publish.producer.sources.selection import Selection
-from clay_publish.producer.unit_plan import Inputs
+from clay_publish.producer.sources.sources_table import decides, sources_table
+from clay_publish.producer.unit_plan import Inputs, Plan
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
-from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.manifest import read_manifest, sha256
 from clay_publish.release.semver import Version, VersionStep, check_version
+from clay_publish.windows import Window
 
-_COVERAGE_COLUMNS = ["id", "status", "reason"]
+_ABSENT, _EMBEDDED, _MISSING, _UNCOVERED, _RETRIED = range(5)
+"""What became of a chip: not expected; embedded; missing; without any image; missing for a reason of that run."""
+
+_WITHOUT_IMAGES = ("no_imagery", "excluded")
 
 
-def check_growth(inputs: Inputs, units: Iterable[Unit]) -> None:
-    """Refuse a version number that is too small for the chips that there are images for and the one before lacks.
+@dataclass(frozen=True)
+class _Image:
+    """A row of `sources.parquet`."""
 
-    Such a chip may turn out to be cloud or nodata all the same; by then the run would be paid for.
+    id: str
+    acquired: datetime
+    window: Window
+    geometry: shapely.Geometry | None
+    decides: str | None
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "_Image":
+        start, end = row["start_datetime"], row["end_datetime"]
+        window = Window.of_days(start) if start == end else Window.of_days(start, end)
+        geometry = None if row["geometry"] is None else shapely.from_wkb(row["geometry"])
+        # Of an image whose content nobody knows, only that it is there: it is never the same as another.
+        return cls(row["id"], row["datetime"], window, geometry, decides(row))
+
+
+@dataclass
+class _Images:
+    """Images of one version that may decide the same chips."""
+
+    used: dict[str, _Image] = field(default_factory=dict)
+    """By what they decide."""
+    unknown: list[_Image] = field(default_factory=list)
+    """Used ones whose content is not known."""
+    excluded: dict[tuple[str, bytes], _Image] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """Footprints of images that only one of two versions has."""
+
+    used: list[shapely.Geometry | None]
+    fresh: list[shapely.Geometry | None]
+    """Of these, the ones of the new version."""
+    excluded: list[shapely.Geometry | None]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A plan whose units are reused or computed as a whole."""
+
+    plan: Plan
+    reused: int
+    """Chips with imagery whose rows are taken from the version before."""
+    to_compute: int
+    """Chips with imagery that are not."""
+
+
+class PublishedTables:
+    """The tables of a published version, each compared with the manifest when it is first read."""
+
+    def __init__(self, release: Release) -> None:
+        self.release = release
+        described = release.store.exists(paths.MANIFEST)
+        # A run that was never described has none; its parts were compared when they were joined.
+        entries = read_manifest(release).files if described else []
+        self._unread = {entry.path: entry.sha256 for entry in entries}
+
+    def read(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A table without the metadata of its schema.
+
+        Raises:
+            ReleaseError: it cannot be read, or is not what the manifest says.
+        """
+        opened, expected = self.release.parquet(path), self._unread.get(path)
+        if expected is not None and sha256(self.release.store, path) != expected:
+            raise ReleaseError(
+                self.release.store.path(path),
+                "is not what the manifest says",
+                f"SHA-256 {expected}",
+                "Restore the version before, or leave out `previous`.",
+            )
+        self._unread.pop(path, None)
+        return opened.read(columns=columns).replace_schema_metadata(None)
+
+
+class PreviousVersion:
+    """What the version before has, as far as this one can use it.
+
+    Args:
+        inputs: what the spec leads to, with what identifies the content of its images; it names a version before.
 
     Raises:
-        SpecError: the version is a patch, and more chips are to be made.
         ReleaseError: the version before cannot be read.
     """
-    spec = inputs.spec
-    if spec.previous is None:
-        return
-    before = Release(spec.previous)
-    theirs = before.spec().version
-    if Version.parse(spec.version) >= Version.parse(theirs).smallest_after(VersionStep.MINOR):
-        return  # enough for any number of chips, which need not be counted then
-    _, stays = compare(inputs.selection, before, inputs.fingerprint)
-    known = {path: before.parquet(path).read(columns=_COVERAGE_COLUMNS) for path in before.data_files(paths.COVERAGE)}
-    for unit in units:
-        more = _more(unit, known, stays)
-        if more:
+
+    def __init__(self, inputs: Inputs) -> None:
+        assert inputs.spec.previous is not None, "the spec names one"
+        self._inputs = inputs
+        self._release = Release(inputs.spec.previous)
+        self._tables = PublishedTables(self._release)
+        self._spec = self._release.spec()
+        self._before = self._tables.read(paths.SOURCES).to_pylist()
+        self._now = sources_table(inputs.selection.considered, []).to_pylist()
+        self._same_model = not self._release.fingerprint().differences(inputs.fingerprint)
+        self._zones = frozenset(self._release.data_files(paths.COVERAGE))
+        if not self._zones:
+            raise ReleaseError(
+                self._release.store.path(paths.COVERAGE),
+                "has no file",
+                "one for each UTM zone",
+                "Correct `previous`, or leave it out to compute every chip.",
+            )
+        self._zone, self._known = lru_cache(2)(self._read_zone), lru_cache(4)(self._sorted)
+
+    @cached_property
+    def usable(self) -> bool:
+        """Whether any chip may be reused: the same model, rules and columns. Patches are always computed."""
+        mine, theirs = self._inputs.spec, self._spec
+        columns = (mine.outputs.thumbnails, mine.outputs.loss) == (theirs.outputs.thumbnails, theirs.outputs.loss)
+        rules = mine.chips.model_copy(update={"gsd": None}) == theirs.chips.model_copy(update={"gsd": None})
+        return self._same_model and columns and rules and not mine.outputs.patches
+
+    def compare(self) -> Comparison:
+        """Images of this version against those of the one before."""
+        unreadable = self._unreadable()
+        before, now = (
+            {row["id"]: row for row in sorted(rows, key=lambda row: row["status"] == "used")}
+            for rows in (self._before, self._now)
+        )
+        used = {name for name, row in now.items() if row["status"] == "used"}
+        known = {name for name, row in before.items() if row["status"] == "used" and name not in unreadable}
+        kept = used & known
+        changed = {name for name in kept if decides(now[name]) is None or decides(now[name]) != decides(before[name])}
+        mended = {name for name in used - known if _was_bad(before.get(name), name in unreadable)}
+        return Comparison(
+            previous=self._release.store.where,
+            new=len(used - known - mended),
+            mended=len(mended),
+            stays=len(kept) - len(changed),
+            changed=len(changed),
+            gone=len(known - used),
+            same_model=self._same_model,
+        )
+
+    def split(self, plan: Plan) -> Split:
+        """The plan with units that are reused or computed as a whole.
+
+        Raises:
+            SpecError: the version is a patch, and more chips are to be made.
+        """
+        units: list[Unit] = []
+        reused = to_compute = 0
+        for unit in plan.units:
+            parts, counts, more = self._parts(unit, plan.decided)
+            if more:
+                self._check_growth(more, unit)
+            units += parts
+            reused, to_compute = reused + counts[0], to_compute + counts[1]
+        return Split(Plan(tuple(units), plan.fingerprint, plan.decided), reused, to_compute)
+
+    def _check_growth(self, more: int, unit: Unit) -> None:
+        """Refuse a version number that is too small for chips that there are images for and the one before lacks.
+
+        Such a chip may turn out to be cloud or nodata all the same; by then the run would be paid for.
+        """
+        mine, theirs = self._inputs.spec.version, self._spec.version
+        if Version.parse(mine) < Version.parse(theirs).smallest_after(VersionStep.MINOR):
             because = f"there are images now for chips without an embedding there ({more} around {unit.items[0].id})"
-            check_version(spec.version, theirs, VersionStep.MINOR, because)
+            check_version(mine, theirs, VersionStep.MINOR, because)
 
+    def _parts(self, unit: Unit, decided: dict[str, Any]) -> tuple[list[Unit], tuple[int, int], int]:
+        """A unit's reused and computed parts; chips with imagery of each; chips that may be embedded only now."""
+        block = unit.missing("", "")
+        if block is None:
+            return [unit], (0, 0), 0  # nobody knows yet which chips it has
+        was = self._states(block.ids, [square.zone for square in block.squares], unit.window)
+        changes = self._changed.get(unit.rivals, _Changes([], [], []))
+        reached = unit.touched([item.geometry for item in unit.items], block.geometry)
+        changed = unit.touched(changes.used, block.geometry)
+        # Images that are left out only explain why a chip has none.
+        changed |= (was == _UNCOVERED) & unit.touched(changes.excluded, block.geometry)
+        reuse = np.isin(was, (_EMBEDDED, _MISSING, _UNCOVERED)) & ~changed & self.usable
+        lacking = (was != _EMBEDDED) & reached
+        again = np.isin(was, (_ABSENT, _RETRIED)) | unit.touched(changes.fresh, block.geometry)
+        counts = int(np.count_nonzero(reached & reuse)), int(np.count_nonzero(reached & ~reuse))
+        return _cut(unit, reuse, decided), counts, int(np.count_nonzero(lacking & again))
 
-def _more(unit: Unit, known: dict[str, pa.Table], stays: frozenset[str]) -> int:
-    """Chips of a unit that the version before has no embedding of, and that images may give now."""
-    if not unit.items or not unit.chips:
-        return 0  # no image, or one of which nobody knows yet whether it gives any
-    frame, _ = lost_rows(unit, "failed", "")
-    more = 0
-    for zone in pc.unique(frame["zone"]).to_pylist():
-        chips = frame.filter(pc.equal(frame["zone"], zone)).combine_chunks()
-        table = known.get(f"{paths.COVERAGE}/zone={zone:02d}.parquet")
+    @cached_property
+    def _changed(self) -> dict[str, _Changes]:
+        """By group of images that may decide the same chips."""
+        before = self._images(self._before, self._spec.imagery)
+        now = self._images(self._now, self._inputs.spec.imagery)
+        found = {}
+        for group in before.keys() | now.keys():
+            old, new = before[group], now[group]
+            fresh = [new.used[key].geometry for key in new.used.keys() - old.used.keys()]
+            fresh += [image.geometry for image in new.unknown]
+            gone = [old.used[key].geometry for key in old.used.keys() - new.used.keys()]
+            gone += [image.geometry for image in old.unknown]
+            excluded = [
+                (old.excluded.get(key) or new.excluded[key]).geometry
+                for key in old.excluded.keys() ^ new.excluded.keys()
+            ]
+            found[group] = _Changes([*fresh, *gone], fresh, excluded)
+        return found
+
+    def _images(self, rows: Iterable[dict[str, Any]], blocks: Sequence[Any]) -> defaultdict[str, _Images]:
+        found: defaultdict[str, _Images] = defaultdict(_Images)
+        for row in rows:
+            if row["status"] not in {"used", "excluded"} or row["datetime"] is None:
+                continue
+            image = _Image.of(row)
+            group = self._inputs.layout.rivals(image, blocks[row["block"]])
+            if group is None:
+                continue
+            if row["status"] == "excluded":
+                found[group].excluded[image.id, row["geometry"] or b""] = image
+            elif image.decides is None:
+                found[group].unknown.append(image)
+            else:
+                found[group].used[image.decides] = image
+        return found
+
+    def _states(self, ids: list[str], zones: list[int], window: Window) -> npt.NDArray[np.int8]:
+        """What became of each chip."""
+        names, places = np.array(ids, dtype=np.bytes_), np.array(zones)
+        found = np.full(len(ids), _ABSENT, dtype=np.int8)
+        for zone in np.unique(places).tolist():
+            known, states = self._known(zone, window)
+            if len(known):
+                mine = np.flatnonzero(places == zone)
+                at = np.minimum(np.searchsorted(known, names[mine]), len(known) - 1)
+                found[mine] = np.where(known[at] == names[mine], states[at], _ABSENT)
+        return found
+
+    def _sorted(self, zone: int, window: Window) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.int8]]:
+        """Ids of the chips of a zone and window, sorted, and what became of each."""
+        table = self._zone(zone)
         if table is None:
-            more += chips.num_rows
-            continue
-        place = pc.index_in(chips["id"], table["id"].combine_chunks())
-        status, reason = (table[name].take(place.combine_chunks()) for name in ("status", "reason"))
-        lacking = pc.not_equal(status, "embedded")
-        again = pc.and_(lacking, pc.or_(pc.is_in(reason, pa.array(LASTING)), _touched(chips, unit, stays)))
-        more += pc.sum(pc.fill_null(again, fill_value=True)).as_py() or 0
-    return more
+            return np.empty(0, np.bytes_), np.empty(0, np.int8)
+        start, end = (pa.scalar(moment, table["window_start"].type) for moment in (window.start, window.end))
+        table = table.filter(pc.and_(pc.equal(table["window_start"], start), pc.equal(table["window_end"], end)))
+        reason = table["reason"]
+        states = np.where(pc.equal(table["status"], "embedded").to_numpy(), _EMBEDDED, _MISSING).astype(np.int8)
+        states[pc.is_in(reason, pa.array(_WITHOUT_IMAGES)).to_numpy()] = _UNCOVERED
+        states[pc.is_in(reason, pa.array(LASTING)).to_numpy()] = _RETRIED
+        names = np.array(table["id"].to_pylist(), dtype=np.bytes_)
+        order = np.argsort(names, kind="stable")
+        return names[order], states[order]
+
+    def _read_zone(self, zone: int) -> pa.Table | None:
+        path = f"{paths.COVERAGE}/zone={zone:02d}.parquet"
+        if path not in self._zones:
+            return None
+        return self._tables.read(path, columns=["id", "window_start", "window_end", "status", "reason"])
+
+    def _unreadable(self) -> set[str]:
+        """Images that could not be read."""
+        found: set[str] = set()
+        for path in self._zones:
+            table = self._tables.read(path, columns=["reason", "item_ids"])
+            bad = table.filter(pc.is_in(table["reason"], pa.array(("unreadable", "source_changed", "failed"))))
+            found.update(pc.list_flatten(bad["item_ids"]).to_pylist())
+        return found
 
 
-def _touched(chips: pa.Table, unit: Unit, stays: frozenset[str]) -> pa.Array:
-    """Whether an image that the version before did not use reaches each chip."""
-    fresh = [item.geometry for item in unit.items if item.id not in stays]
-    if not fresh or None in fresh:
-        return pa.array([bool(fresh)] * chips.num_rows)
-    ground = shapely.union_all(fresh)
-    shapely.prepare(ground)
-    return pa.array(shapely.intersects(ground, shapely.from_wkb(chips["geometry"].to_numpy(zero_copy_only=False))))
-
-
-_COLUMNS = ["id", "status", "offset", "datetime", "assets"]
-
-
-def compare(selection: Selection, previous: Release, fingerprint: Fingerprint) -> tuple[Comparison, frozenset[str]]:
-    """Images of this version against those of the one before.
-
-    Returns:
-        The comparison, and the ids of images whose chips will be taken over.
-
-    Raises:
-        ReleaseError: the version before cannot be read.
-    """
-    before = {row["id"]: row for row in previous.parquet(paths.SOURCES).read(columns=_COLUMNS).to_pylist()}
-    unreadable = _unreadable(previous)
-    used = {each.item.id: each.item for each in selection.considered if each.status == "used"}
-    known = {name: row for name, row in before.items() if row["status"] == "used" and name not in unreadable}
-    kept = used.keys() & known.keys()
-    changed = {name for name in kept if _content(used[name]) != _content_before(known[name])}
-    mended = {name for name in used.keys() - known.keys() if _was_bad(before.get(name), name in unreadable)}
-    same_model = not previous.fingerprint().differences(fingerprint)
-    comparison = Comparison(
-        previous=previous.store.where,
-        new=len(used.keys() - known.keys() - mended),
-        mended=len(mended),
-        stays=len(kept) - len(changed),
-        changed=len(changed),
-        gone=len(known.keys() - used.keys()),
-        same_model=same_model,
-    )
-    return comparison, frozenset(kept - changed) if same_model else frozenset()
-
-
-def _unreadable(previous: Release) -> set[str]:
-    """Images that could not be read."""
-    found: set[str] = set()
-    for path in previous.data_files(paths.COVERAGE):
-        table = previous.parquet(path).read(columns=["reason", "item_ids"]).to_pydict()
-        for reason, ids in zip(table["reason"], table["item_ids"], strict=True):
-            if reason in {"unreadable", "source_changed", "failed"}:
-                found.update(ids)
-    return found
+def _cut(unit: Unit, reuse: Chosen, decided: dict[str, Any]) -> list[Unit]:
+    if not reuse.any():
+        return [unit]
+    parts = [unit.part(reuse, decided, reused=True)]
+    return parts if reuse.all() else [*parts, unit.part(~reuse, decided, reused=False)]
 
 
 def _was_bad(row: dict[str, Any] | None, unreadable: bool) -> bool:
     """Whether an image that is used now was excluded, unusable or unreadable before."""
     return unreadable or (row is not None and (row["status"] == "excluded" or not row["assets"]))
-
-
-def _content(item: SourceItem) -> tuple[Any, ...]:
-    return (item.acquired, item.offset)
-
-
-def _content_before(row: dict[str, Any]) -> tuple[Any, ...]:
-    return (row["datetime"], row["offset"])

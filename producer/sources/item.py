@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 import shapely
 from pyproj import CRS, Geod
 
 from clay_publish.geo.footprints import centres
-from clay_publish.spec.sensors import CloudMask
+from clay_publish.spec.sensors import CloudMask, Sensor
 from clay_publish.windows import Window
 
 _MAX_ID = 4096
@@ -50,6 +51,30 @@ class BandFile:
     """As the item states it."""
     origin: str | None = None
     """Address of the remote catalog that named the file; it may not name local files."""
+    count: int | None = None
+    """Bands that the file must hold, beside an alpha band; None where it does not matter."""
+
+
+@dataclass(frozen=True)
+class ResolvedBand:
+    """How a band of the sensor is read from an image: a row of `bands` in `sources.parquet`."""
+
+    name: str
+    asset: str
+    band: int
+    """1-based band of the file."""
+    scale: float
+    """Physical value = digital number × scale + offset."""
+    offset: float
+    source: str
+    """What the mapping, and what scale and offset follow from."""
+
+    def to_input(self, sensor: Sensor) -> tuple[float, float]:
+        """Factor and summand that turn digital numbers into those of the sensor's statistics."""
+        return (
+            round(self.scale / sensor.scale, 9),
+            round((self.offset - sensor.offset) / sensor.scale, 6),
+        )
 
 
 @dataclass(frozen=True)
@@ -81,10 +106,12 @@ class SourceItem:
     grid: RasterGrid | None
     """Of the finest band, where the item states it."""
     proj_code: str | None
-    offset: float
-    """Added to every raw value before normalisation."""
-    baseline: float | None
-    """Sentinel-2's processing baseline."""
+    resolved: tuple[ResolvedBand, ...]
+    """How each of `bands` is read."""
+    shift: float
+    """Added to the digital numbers of the first band: −1,000 for Sentinel-2 from baseline 04.00 on."""
+    level: str | None
+    """What says that the item is the sensor's product; None where nothing does."""
     platform: str | None
     acquisition: str
     """Images of one acquisition may be mosaicked: the datatake, or the composite and its period."""
@@ -97,12 +124,23 @@ class SourceItem:
     updated: str
     """For choosing among versions of the same item."""
     etags: Mapping[str, str] = field(default_factory=dict)
-    """What identifies the content of each href when the run was planned."""
+    """What tells, while the run lasts, whether the content of an href is the planned one."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the hrefs that are local files."""
+
+    @property
+    def contents(self) -> Mapping[str, str]:
+        """What identifies the content of each href: on any machine, and in the next version."""
+        return {**self.etags, **{href: f"sha256:{digest}" for href, digest in self.digests.items()}}
 
     @property
     def files(self) -> tuple[BandFile, ...]:
         """The bands, and the mask."""
         return self.bands if self.mask is None else (*self.bands, self.mask.file)
+
+    def scaling(self, band: str) -> ResolvedBand:
+        """How a band is read."""
+        return next(each for each in self.resolved if each.name == band)
 
     @property
     def window(self) -> Window:
@@ -115,22 +153,36 @@ class SourceItem:
 _GEOD = Geod(ellps="WGS84")
 
 
-def ground_size(grid: RasterGrid, row: float) -> float:
-    """Metres a pixel side covers on the ground at a row of the image.
+def ground_sides(grid: RasterGrid, row: float) -> tuple[float, float]:
+    """Meters that a pixel covers on the ground along its columns and along its rows, at a row of the image.
 
     Transverse Mercator, sinusoidal and other metric grids are taken at their word; Mercator and geographic ones are
-    measured on the WGS 84 ellipsoid at the middle column, as the square root of the pixel's area.
+    measured on the WGS 84 ellipsoid at the middle column.
     """
-    crs = CRS.from_user_input(grid.crs)
+    crs = _crs(grid.crs)
     operation = crs.coordinate_operation.method_name if crs.coordinate_operation else ""
     mercator = "Mercator" in operation and "Transverse" not in operation
-    if crs.is_projected and not mercator:
-        return grid.pixel * crs.axis_info[0].unit_conversion_factor
     a, b, c, d, e, f = grid.transform
+    if crs.is_projected and not mercator:
+        unit = crs.axis_info[0].unit_conversion_factor
+        return float(np.hypot(a, d)) * unit, float(np.hypot(b, e)) * unit
     column = grid.width / 2
     x = np.array([column, column + 1, column]) * a + np.array([row, row, row + 1]) * b + c
     y = np.array([column, column + 1, column]) * d + np.array([row, row, row + 1]) * e + f
     lon, lat = centres(grid.crs, x, y)
-    across = _GEOD.line_length(lon[[0, 1]], lat[[0, 1]])
-    down = _GEOD.line_length(lon[[0, 2]], lat[[0, 2]])
+    return float(_GEOD.line_length(lon[[0, 1]], lat[[0, 1]])), float(_GEOD.line_length(lon[[0, 2]], lat[[0, 2]]))
+
+
+def ground_size(grid: RasterGrid, row: float) -> float:
+    """Side in meters of a square of the same ground as a pixel at a row of the image; the shorter of metric sides."""
+    crs = _crs(grid.crs)
+    across, down = ground_sides(grid, row)
+    operation = crs.coordinate_operation.method_name if crs.coordinate_operation else ""
+    if crs.is_projected and not ("Mercator" in operation and "Transverse" not in operation):
+        return min(across, down)
     return round(float(np.sqrt(across * down)), 3)
+
+
+@lru_cache(maxsize=256)
+def _crs(text: str) -> CRS:
+    return CRS.from_user_input(text)

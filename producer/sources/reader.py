@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import shapely
 from stac_geoparquet.arrow import stac_table_to_items
 
 from clay_publish.errors import SourceError
@@ -115,12 +116,30 @@ def _parquet(where: str) -> Iterator[Found]:
             file = pq.ParquetFile(stream)
             collections = _collections(file.schema_arrow.metadata or {})
             for batch in file.iter_batches(_BATCH):
-                for item in stac_table_to_items(pa.Table.from_batches([batch])):
+                for item in _items_of(pa.Table.from_batches([batch])):
                     yield Found(_present(item), where, collections.get(str(item.get("collection"))))
-    except (ValueError, KeyError, pa.ArrowException) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise SourceError(
             where, f"is no stac-geoparquet ({' '.join(str(error).split())})", "a table of STAC Items"
         ) from error
+
+
+_NOWHERE = shapely.to_wkb(shapely.Point())
+
+
+def _items_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Items of a stac-geoparquet table, of whose rows some may have no geometry."""
+    if "proj:geometry" in table.column_names:  # not used, and null where an item has none
+        table = table.drop_columns(["proj:geometry"])
+    place = table.column_names.index("geometry") if "geometry" in table.column_names else None
+    if place is None or not table["geometry"].null_count:
+        yield from stac_table_to_items(table)
+        return
+    missing = table["geometry"].is_null().to_pylist()
+    filled = table["geometry"].combine_chunks().fill_null(pa.scalar(_NOWHERE, table["geometry"].type))
+    table = table.set_column(place, table.schema.field("geometry"), filled)
+    for item, is_missing in zip(stac_table_to_items(table), missing, strict=True):
+        yield {**item, "geometry": None} if is_missing else item
 
 
 def _collections(metadata: Mapping[bytes, bytes]) -> dict[str, Mapping[str, Any]]:

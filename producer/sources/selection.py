@@ -1,9 +1,12 @@
 """Which items of the sources are used, and why the others are not."""
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import shapely
 
 from clay_publish.errors import LicenseError, SourceError
@@ -89,7 +92,12 @@ class Selection:
 
 
 def select(
-    spec: Spec, sensor: Sensor, areas: Sequence[shapely.Geometry | None], *, by_window: bool = True
+    spec: Spec,
+    sensor: Sensor,
+    areas: Sequence[shapely.Geometry | None],
+    needed: Collection[str] | None = None,
+    *,
+    by_window: bool = True,
 ) -> Selection:
     """Read every block's items and decide on each.
 
@@ -97,6 +105,7 @@ def select(
         spec: the release spec.
         sensor: whose bands the items must have.
         areas: each block's area, OGC:CRS84; None where it has none.
+        needed: names of the bands that the encoder takes; default: all of the sensor.
         by_window: of items with one id, use one in each window; else one.
 
     Raises:
@@ -109,7 +118,7 @@ def select(
         if search.area is not None:
             shapely.prepare(search.area)
         for found in _items(block, search):
-            _take(found, selection, number=number, search=search, spec=spec, sensor=sensor)
+            _take(found, selection, number=number, search=search, spec=spec, sensor=sensor, needed=needed)
     selection.considered = sorted(
         _without_repeats(spec, selection.considered, by_window=by_window),
         key=lambda each: (each.item.block, each.item.id),
@@ -127,14 +136,26 @@ def _items(block: Imagery, search: Search) -> Iterator[Found]:
                 yield found
 
 
-def _take(found: Found, selection: Selection, *, number: int, search: Search, spec: Spec, sensor: Sensor) -> None:
+def _take(
+    found: Found,
+    selection: Selection,
+    *,
+    number: int,
+    search: Search,
+    spec: Spec,
+    sensor: Sensor,
+    needed: Collection[str] | None,
+) -> None:
     block = spec.imagery[number]
     document, collection = found.document, found.collection or {}
     try:
-        item = source_item(document, sensor, block=number, base=found.base)
+        item = source_item(
+            document, sensor, block=number, base=found.base, asked=block, needed=needed, collection=collection
+        )
     except SourceError as error:
-        name = document.get("collection")
-        selection.broken.append(Broken(str(document.get("id")), name, number, str(error)))
+        selection.broken.append(
+            Broken(_printable(document.get("id")), _optional(document.get("collection")), number, _printable(error))
+        )
         return
     described = collection.get("license")
     licensed = replace(
@@ -147,6 +168,15 @@ def _take(found: Found, selection: Selection, *, number: int, search: Search, sp
         own = licensed.license == item.license or licensed.license != described
         check(licensed.license, spec.license, f"item {item.id}" if own else f"collection {collection.get('id')}")
     selection.considered.append(Considered(licensed, status, reason))
+
+
+def _printable(value: object) -> str:
+    """Text that UTF-8 can hold."""
+    return str(value).encode(errors="replace").decode()
+
+
+def _optional(value: object) -> str | None:
+    return None if value is None else _printable(value)
 
 
 def _decide(item: SourceItem, document: Mapping[str, object], block: Imagery, search: Search) -> tuple[str, str | None]:
@@ -168,6 +198,7 @@ def _without_repeats(spec: Spec, considered: list[Considered], *, by_window: boo
         return item.id, next((window for window in windows[item.block] if item.acquired in window), None)
 
     best: dict[tuple[str, Window | None], Considered] = {}
+    considered = _with_places(considered)
     for each in considered:
         if each.status == "used":
             known = best.get(place(each.item))
@@ -179,6 +210,34 @@ def _without_repeats(spec: Spec, considered: list[Considered], *, by_window: boo
         else replace(each, status="unused", reason=_REPEAT)
         for each in considered
     ]
+
+
+_SAME_PLACE = 0.5
+"""Share of the smaller footprint that versions of one image have in common."""
+
+
+def _with_places(considered: list[Considered]) -> list[Considered]:
+    """Items of one id for several places get ids of their own, so that none stands for another."""
+    by_id: dict[str, list[int]] = defaultdict(list)
+    for number, each in enumerate(considered):
+        if each.status == "used" and each.item.geometry is not None:
+            by_id[each.item.id].append(number)
+    made = list(considered)
+    for numbers in by_id.values():
+        shapes = [considered[number].item.geometry for number in numbers]
+        if all(_same_place(shapes[0], shape) for shape in shapes[1:]):
+            continue
+        for number, shape in zip(numbers, shapes, strict=True):
+            item = considered[number].item
+            place = hashlib.sha256(np.round(shapely.bounds(shape), 1).tobytes()).hexdigest()[:8]
+            note = f"its id {item.id} names images of several places"
+            made[number] = replace(considered[number], item=replace(item, id=f"{item.id}-at-{place}"), reason=note)
+    return made
+
+
+def _same_place(one: shapely.Geometry, other: shapely.Geometry) -> bool:
+    smaller = min(one.area, other.area)
+    return bool(smaller == 0 or shapely.intersection(one, other).area >= _SAME_PLACE * smaller)
 
 
 _REPEAT = "another item of the same id is newer, or came first"

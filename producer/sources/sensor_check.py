@@ -6,8 +6,10 @@ Catalogs write these names in many ways (`Sentinel-2A`, `sentinel 2`, `LANDSAT_8
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from clay_publish.errors import SourceError
+from clay_publish.producer.sources.asset_bands import is_image
 from clay_publish.producer.sources.item import SourceItem, ground_size
 from clay_publish.spec.sensors import SENSORS, Sensor
 
@@ -19,36 +21,149 @@ _SAID = (
     "eo:platform",
     "eo:instrument",
 )
+_PRODUCT = re.compile(r"(product_type|product:type|processing:level|processing_level|landsat:correction|product_uri)$")
+_OTHER_MAKERS = re.compile(
+    r"maxar|worldview|geoeye|quickbird|vantor|skysat|pleiades|spot-?[567]|airbus|blacksky|capella|umbra|iceye"
+    r"|rapideye|planetscope|planet labs|satellogic|aster\b|viirs|noaa"
+)
+"""Makers of images that no sensor of the package covers, or another one does."""
 _FACTOR = 4.0
 """Pixels so many times larger or smaller than the sensor's are worth a word; half or double of it is common."""
 
 
-def check_origin(properties: Mapping[str, Any], sensor: Sensor, where: str) -> None:
-    """Refuse an item that says that another sensor made it. One that says nothing passes, as does an unknown name.
+def check_origin(
+    item: Mapping[str, Any], sensor: Sensor, where: str, collection: Mapping[str, Any] | None = None
+) -> str | None:
+    """Refuse an item that says that another sensor made it, or that it is another product.
+
+    One that says nothing passes, as does an unknown name.
+
+    Returns:
+        What says that it is the sensor's product; None where nothing does.
 
     Raises:
-        SourceError: it names the mission, or the level of processing, of other sensors alone.
+        SourceError: it names the mission, or the product, of other sensors alone.
     """
-    known = [(key, name, missions) for key, name in _said(properties) if (missions := _missions(name))]
+    properties = item.get("properties", {})
+    said = [*_said(properties), ("collection", str(item.get("collection") or ""))]
+    known = [(key, name, missions) for key, name in said if (missions := _missions(name))]
     if sensor.missions and known and not any(set(missions) & set(sensor.missions) for _, _, missions in known):
         key, name, missions = known[0]
-        fitting = [other.key for other in SENSORS.values() if set(missions) & set(other.missions)]
+        fitting = _fitting(item, [other for other in SENSORS.values() if set(missions) & set(other.missions)])
         raise SourceError(
             where,
-            f"says {key} {name!r}, which is no imagery of sensor {sensor.key}",
+            f"says {key} {name!r}, which is not imagery of sensor {sensor.key}",
             sensor.title,
-            f"Set `imagery.sensor` to {' or '.join(fitting)}, or choose other collections.",
+            f"Set `imagery.sensor` to {fitting}, or choose other collections.",
         )
-    if sensor.level is not None:
-        key, beginning = sensor.level
-        stated = properties.get(key)
-        if isinstance(stated, str) and not stated.startswith(beginning):
-            raise SourceError(
-                where,
-                f"says {key} {stated!r}, which is no imagery of sensor {sensor.key}",
-                f"{sensor.title}, {key} {beginning}…",
-                "Set `imagery.sensor` to the one of that level.",
-            )
+    statements = list(_statements(item))
+    level = _check_level(statements, sensor, where, item)
+    if not known:
+        _check_identity([text for _, text in statements], item, sensor, where, collection)
+    return level
+
+
+def _check_level(
+    statements: Sequence[tuple[str, str]], sensor: Sensor, where: str, item: Mapping[str, Any]
+) -> str | None:
+    level = sensor.level
+    if level is None:
+        return None
+    ours = [f"{key} {text!r}" for key, text in statements if any(re.search(sign, text) for sign in level.signs)]
+    theirs = [
+        (key, text, name)
+        for key, text in statements
+        for name, pattern in level.others.items()
+        if re.search(pattern, text)
+    ]
+    if theirs and not (ours and level.derived):
+        key, text, name = theirs[0]
+        also = f", and {ours[0]}" if ours else ""
+        others = [other for other in SENSORS.values() if set(other.missions) & set(sensor.missions)]
+        fix = _fitting(item, [other for other in others if other.key != sensor.key and _is_product(item, other)])
+        raise SourceError(
+            where,
+            f"says {key} {text!r} ({name}){also}, which is not imagery of sensor {sensor.key}",
+            f"{sensor.title}: {level.name}",
+            f"Set `imagery.sensor` to {fix}." if fix else "Choose a collection of that product.",
+        )
+    return ours[0] if ours else None
+
+
+def _is_product(item: Mapping[str, Any], sensor: Sensor) -> bool:
+    statements = [text for _, text in _statements(item)]
+    level = sensor.level
+    if level is None or any(re.search(p, text) for p in level.others.values() for text in statements):
+        return False
+    return any(re.search(sign, text) for sign in level.signs for text in statements)
+
+
+def _fitting(item: Mapping[str, Any], sensors: Sequence[Sensor]) -> str:
+    """The sensors that an item may be of: those whose product it names, else all."""
+    exact = [each.key for each in sensors if _is_product(item, each)]
+    return " or ".join(exact or [each.key for each in sensors])
+
+
+def _check_identity(
+    texts: Sequence[str],
+    item: Mapping[str, Any],
+    sensor: Sensor,
+    where: str,
+    collection: Mapping[str, Any] | None,
+) -> None:
+    """Refuse images of other makers to a sensor whose bands alone tell nothing, such as red, green and blue."""
+    if not sensor.missions:
+        return
+    said = " ".join([*texts, *_makers(item), *_makers(collection or {})]).lower()
+    if sensor.identity and not any(re.search(pattern, said) for pattern in sensor.identity):
+        raise SourceError(
+            where,
+            f"does not say that it is imagery of sensor {sensor.key}",
+            sensor.title,
+            "Set `imagery.sensor` to aerial-rgb or aerial-rgbn, or define a sensor of your own.",
+        )
+    other = _OTHER_MAKERS.search(said)
+    plain = re.sub(r"[^a-z0-9]", "", said)
+    if other and not sensor.any_maker and not any(mission in plain for mission in sensor.missions):
+        raise SourceError(
+            where,
+            f"names {other[0]!r}, which is not imagery of sensor {sensor.key}",
+            sensor.title,
+            "Set `imagery.sensor` to the right one, such as aerial-rgb, or define a sensor of your own.",
+        )
+
+
+def _makers(document: Mapping[str, Any]) -> Iterator[str]:
+    """Who made an item or collection: providers, title, license links, hosts, reference system."""
+    properties = document.get("properties") if isinstance(document.get("properties"), dict) else {}
+    for holder in (document, properties or {}):
+        for provider in holder.get("providers") or []:
+            if isinstance(provider, dict):
+                yield str(provider.get("name"))
+        yield from (str(holder[key]) for key in ("title", "proj:code") if holder.get(key))
+        if holder.get("proj:epsg"):
+            yield f"EPSG:{holder['proj:epsg']}"
+    for link in document.get("links") or []:
+        if isinstance(link, dict) and "://" in str(link.get("href")):
+            yield str(link["href"])
+    assets = document.get("assets")
+    yield from (
+        urlsplit(a["href"]).netloc for a in (assets.values() if isinstance(assets, dict) else ()) if is_image(a)
+    )
+
+
+def _statements(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What an item says about its product: properties, collection, id, asset keys; in lower case."""
+    properties = item.get("properties", {})
+    for key in sorted(properties):
+        if _PRODUCT.search(key) and isinstance(properties[key], str):
+            yield key, properties[key].lower()
+    for key in ("collection", "id"):
+        if isinstance(item.get(key), str):
+            yield key, item[key].lower()
+    assets = item.get("assets")
+    if isinstance(assets, dict):
+        yield from (("asset", key.lower()) for key in sorted(assets) if is_image(assets[key]))
 
 
 def size_note(items: Iterable[SourceItem], sensor: Sensor) -> str | None:
@@ -79,4 +194,5 @@ def _said(properties: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _missions(name: str) -> tuple[str, ...]:
     """The missions of the registry that a name belongs to."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    return tuple(sorted({each for sensor in SENSORS.values() for each in sensor.missions if plain.startswith(each)}))
+    known = {each for sensor in SENSORS.values() for each in sensor.missions}
+    return tuple(sorted(each for each in known if plain.startswith(each)))

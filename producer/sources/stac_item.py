@@ -1,101 +1,137 @@
 """Reading a STAC item (0.7 to 1.1): where it lies, when it was acquired, under which terms."""
 
-from collections.abc import Iterable, Mapping
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
+import pyproj
 import shapely
 from pystac.utils import make_absolute_href
 
 from clay_publish.errors import SourceError
-from clay_publish.geo.footprints import cut_at_antimeridian
-from clay_publish.producer.sources.item import BandFile, ItemMask, RasterGrid, SourceItem
+from clay_publish.geo.footprints import normalize_footprint, to_lonlat
+from clay_publish.producer.sources.asset_bands import number, values_of
+from clay_publish.producer.sources.band_mapping import MappedBand, map_bands
+from clay_publish.producer.sources.cloud_mask import find_mask
+from clay_publish.producer.sources.item import BandFile, ItemMask, RasterGrid, ResolvedBand, SourceItem
+from clay_publish.producer.sources.scale_offset import Scaling, decide
 from clay_publish.producer.sources.sensor_check import check_origin
-from clay_publish.spec.sensors import Band, Sensor
+from clay_publish.spec.models import Imagery
+from clay_publish.spec.sensors import Sensor
 from clay_publish.storage.store import is_url
 from clay_publish.windows import parse_time
 
-_SAME_SCALE = 1e-3
+_MAX_ID = 4096
 
 
-def band_files(
-    item: Mapping[str, Any], assets: Mapping[str, Any], sensor: Sensor, where: str, base: str | None
-) -> tuple[BandFile, ...]:
-    """The file of each band, in the sensor's order.
+def source_item(
+    item: Mapping[str, Any],
+    sensor: Sensor,
+    *,
+    block: int,
+    base: str | None,
+    asked: Imagery | None = None,
+    needed: Collection[str] | None = None,
+    collection: Mapping[str, Any] | None = None,
+) -> SourceItem:
+    """Read a STAC item (0.7 to 1.1).
+
+    Args:
+        item: the item as JSON.
+        sensor: whose bands to look for.
+        block: the imagery block it came with.
+        base: path or address of the item, against which relative hrefs are resolved.
+        asked: what the imagery block states about bands, values and mask.
+        needed: bands that the encoder takes; default: all of the sensor.
+        collection: its Collection, where the source leads to it.
 
     Raises:
-        SourceError: the item lacks a band.
+        SourceError: it is not an item, has no id or time, is of another sensor or product, lacks a band, or says
+            something that cannot be decided.
     """
-    found = [_find_band(item, assets, band, base) for band in sensor.bands]
-    whole = next((key for key in sensor.images if key in assets), None)
-    if whole is not None and None in found:  # its bands are not described, or not by name: they are in this order
-        return tuple(_file(assets, whole, band.name, n, base) for n, band in enumerate(sensor.bands, start=1))
-    missing = [band.name for band, file in zip(sensor.bands, found, strict=True) if file is None]
-    if missing:
-        raise SourceError(
-            where,
-            f"has no band {', '.join(missing)} of sensor {sensor.key}; its assets are {', '.join(sorted(assets))}",
-            fix="Choose the sensor that made it, or add the asset's name to the sensor's band.",
-        )
-    return tuple(file for file in found if file is not None)
+    identifier = item.get("id")
+    if item.get("type") != "Feature" or not isinstance(identifier, str) or not identifier:
+        raise SourceError(base or "item", "is not a STAC Item", "type Feature and an id")
+    if len(identifier) > _MAX_ID:
+        raise SourceError(base or "item", f"has an id of {len(identifier):,} characters", f"at most {_MAX_ID:,}")
+    where = f"item {identifier}"
+    try:
+        json.dumps(item, ensure_ascii=False, default=str).encode()
+        return _read(item, sensor, where, block=block, base=base, asked=asked, needed=needed, collection=collection)
+    except UnicodeEncodeError as error:
+        raise SourceError(where, "holds text that is not Unicode (a lone surrogate)", "UTF-8") from error
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+        raise SourceError(where, f"cannot be read ({type(error).__name__}: {error})", "a STAC Item") from error
 
 
-def check_scale(assets: Mapping[str, Any], files: Iterable[BandFile], sensor: Sensor, where: str) -> None:
-    """Refuse digital numbers of another scale than the sensor's: its statistics would not fit them."""
-    for file in files:
-        own = _described(assets[file.asset], file.index)
-        stated = number(own.get("scale", own.get("raster:scale")))
-        if sensor.scale is not None and stated and abs(stated / sensor.scale - 1) > _SAME_SCALE:
-            raise SourceError(
-                f"{where}, asset {file.asset}",
-                f"has the scale {stated:g}",
-                f"{sensor.scale:g}, the one of sensor {sensor.key}",
-            )
+def _read(
+    item: Mapping[str, Any],
+    sensor: Sensor,
+    where: str,
+    *,
+    block: int,
+    base: str | None,
+    asked: Imagery | None,
+    needed: Collection[str] | None,
+    collection: Mapping[str, Any] | None,
+) -> SourceItem:
+    properties, assets = item.get("properties"), item.get("assets")
+    if not isinstance(properties, dict) or not isinstance(assets, dict):
+        raise SourceError(where, "has no properties or no assets", "a STAC Item")
+    level = check_origin(item, sensor, where, collection)
+    moment, start, end = _times(properties, where)
+    mapped = map_bands(item, assets, sensor, where, stated=asked.bands if asked else None, needed=needed)
+    mask = find_mask(assets, sensor, asked.mask if asked else None, where)
+    grid_asset, grid = _finest_grid(item, assets, [band.asset for band in mapped], where)
+    values = [values_of(assets[band.asset], band.index) for band in mapped]
+    scalings = [
+        decide(properties, stated, sensor, f"{where}, asset {band.asset}", asked)
+        for band, stated in zip(mapped, values, strict=True)
+    ]
+    resolved = tuple(_resolved(band, scaling) for band, scaling in zip(mapped, scalings, strict=True))
+    made = SourceItem(
+        id=item["id"],
+        collection=item.get("collection"),
+        block=block,
+        geometry=_geometry(item, where),
+        acquired=moment,
+        start=start,
+        end=end,
+        bands=tuple(_file(assets, band, base) for band in mapped),
+        mask=None
+        if mask is None
+        else ItemMask(_file(assets, MappedBand("mask", mask[0], None, None, ""), base), mask[1]),
+        grid=grid,
+        proj_code=_proj_code(properties, assets.get(grid_asset, {})),
+        resolved=resolved,
+        shift=resolved[0].to_input(sensor)[1],
+        level=level,
+        platform=properties.get("platform") or properties.get("eo:platform"),
+        acquisition=_acquisition(item, properties, start, end),
+        cloud_cover=number(properties.get("eo:cloud_cover")),
+        license=_license(item, properties),
+        attribution=properties.get("attribution"),
+        href=_self_href(item),
+        updated=str(properties.get("updated") or properties.get("s2:generation_time") or ""),
+    )
+    _ = made.window  # the end of the calendar has no next day
+    return made
 
 
-def _find_band(item: Mapping[str, Any], assets: Mapping[str, Any], band: Band, base: str | None) -> BandFile | None:
-    """By the asset's key first, then by the name of a band inside an asset, then by its common name if unique."""
-    for name in band.names:
-        if isinstance(assets.get(name), dict) and len(_bands(item, assets[name])) <= 1:
-            return _file(assets, name, band.name, None, base)
-    inside = [(key, index, each) for key in assets for index, each in enumerate(_bands(item, assets[key]), start=1)]
-    for label in ("name", "description", "common_name", "eo:common_name"):
-        matches = [
-            (key, index) for key, index, each in inside if each.get(label) in band.names and _is_data(assets[key])
-        ]
-        many = len(_bands(item, assets[matches[0][0]])) > 1 if matches else False
-        if len(matches) == 1 or (matches and label in {"name", "description"}):
-            key, index = matches[0]
-            return _file(assets, key, band.name, index if many else None, base)
-    return None
+def _resolved(band: MappedBand, scaling: Scaling) -> ResolvedBand:
+    source = f"band: {band.how}; values: {scaling.source}"
+    return ResolvedBand(band.name, band.asset, band.index or 1, scaling.scale, scaling.offset, source)
 
 
-def _is_data(asset: Mapping[str, Any]) -> bool:
-    roles = set(asset.get("roles") or ["data"])
-    return not roles & {"thumbnail", "overview", "visual", "metadata", "graphic"}
-
-
-def _bands(item: Mapping[str, Any], asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The bands of an asset in STAC 1.1 (`bands`), 1.0 (`eo:bands`, `raster:bands`) and 0.7 (indexes)."""
-    bands = asset.get("bands") or asset.get("eo:bands") or []
-    everywhere = item.get("properties", {}).get("eo:bands") or []
-    resolved = (everywhere[b] if isinstance(b, int) and 0 <= b < len(everywhere) else b for b in bands)
-    return [b for b in resolved if isinstance(b, dict)]
-
-
-def _described(asset: Mapping[str, Any], index: int | None) -> Mapping[str, Any]:
-    """What an asset says of the values of one of its bands; the first where it has one only."""
-    bands = asset.get("raster:bands") or asset.get("bands") or []
-    place = (index or 1) - 1
-    return bands[place] if place < len(bands) and isinstance(bands[place], dict) else {}
-
-
-def _file(assets: Mapping[str, Any], key: str, band: str, index: int | None, base: str | None) -> BandFile:
-    asset = assets[key]
-    own = _described(asset, index)
-    nodata = own.get("nodata", asset.get("nodata"))
+def _file(assets: Mapping[str, Any], band: MappedBand, base: str | None) -> BandFile:
+    asset = assets[band.asset]
     href = resolve_href(_href(asset), base)
-    return BandFile(band, key, href, index, number(nodata), base if base is not None and is_url(base) else None)
+    origin = base if base is not None and is_url(base) else None
+    nodata = values_of(asset, band.index).nodata
+    return BandFile(band.name, band.asset, href, band.index, nodata, origin, band.count)
 
 
 def _href(asset: Mapping[str, Any]) -> str:
@@ -110,77 +146,16 @@ def _href(asset: Mapping[str, Any]) -> str:
 
 def resolve_href(href: str, base: str | None) -> str:
     """A relative href against the item it stands in; an absolute one as it is."""
-    return href if base is None else make_absolute_href(href, base, start_is_dir=False)
+    path = local_path(href)
+    return path if base is None else make_absolute_href(path, base, start_is_dir=False)
 
 
-def mask_file(assets: Mapping[str, Any], sensor: Sensor, base: str | None) -> ItemMask | None:
-    """The cloud mask, where the item has one of those its sensor knows."""
-    found = ((mask, key) for mask in sensor.masks for key in mask.assets if key in assets)
-    mask, key = next(found, (None, ""))
-    return None if mask is None else ItemMask(_file(assets, key, "mask", None, base), mask)
-
-
-def number(value: Any) -> float | None:
-    """A number that may be written as text; None where it is none."""
-    if isinstance(value, bool) or value is None:
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-_MAX_ID = 4096
-
-
-def source_item(item: Mapping[str, Any], sensor: Sensor, *, block: int, base: str | None) -> SourceItem:
-    """Read a STAC item (0.7 to 1.1).
-
-    Args:
-        item: the item as JSON.
-        sensor: whose bands to look for.
-        block: the imagery block it came with.
-        base: path or address of the item, against which relative hrefs are resolved.
-
-    Raises:
-        SourceError: it is no item, has no id or time, is of another sensor, or lacks a band of this one.
-    """
-    identifier = item.get("id")
-    if item.get("type") != "Feature" or not isinstance(identifier, str) or not identifier:
-        raise SourceError(base or "item", "is no STAC Item", "type Feature and an id")
-    if len(identifier) > _MAX_ID:
-        raise SourceError(base or "item", f"has an id of {len(identifier)} characters", f"at most {_MAX_ID}")
-    properties, assets = item.get("properties"), item.get("assets")
-    if not isinstance(properties, dict) or not isinstance(assets, dict):
-        raise SourceError(f"item {identifier}", "has no properties or no assets", "a STAC Item")
-    where = f"item {identifier}"
-    check_origin(properties, sensor, where)
-    moment, start, end = _times(properties, where)
-    files = band_files(item, assets, sensor, where, base)
-    check_scale(assets, files, sensor, where)
-    grid_asset, grid = _finest_grid(item, assets, [f.asset for f in files])
-    return SourceItem(
-        id=identifier,
-        collection=item.get("collection"),
-        block=block,
-        geometry=_geometry(item.get("geometry"), where),
-        acquired=moment,
-        start=start,
-        end=end,
-        bands=files,
-        mask=mask_file(assets, sensor, base),
-        grid=grid,
-        proj_code=_proj_code(properties, assets.get(grid_asset, {})),
-        offset=_offset(properties, assets[files[0].asset], sensor),
-        baseline=None if sensor.offset_from_baseline is None else _baseline(properties),
-        platform=properties.get("platform") or properties.get("eo:platform"),
-        acquisition=_acquisition(item, properties, start, end),
-        cloud_cover=number(properties.get("eo:cloud_cover")),
-        license=_license(item, properties),
-        attribution=properties.get("attribution"),
-        href=_self_href(item),
-        updated=str(properties.get("updated") or properties.get("s2:generation_time") or ""),
-    )
+def local_path(href: str) -> str:
+    """The path that a file URL of this machine names (`file:/p`, `file://localhost/p`, `%20`); others as they are."""
+    parts = urlsplit(href)
+    if parts.scheme.lower() != "file" or parts.netloc not in {"", "localhost"}:
+        return href
+    return unquote(parts.path)
 
 
 def _times(properties: Mapping[str, Any], where: str) -> tuple[datetime, datetime, datetime]:
@@ -199,25 +174,26 @@ def _times(properties: Mapping[str, Any], where: str) -> tuple[datetime, datetim
         return moment or middle.astimezone(UTC), start, end
     if moment is None:
         raise SourceError(
-            where, "has no time", "datetime, or start_datetime and end_datetime", "Name it in `exclude` or mend it."
+            where, "has no time", "datetime, or start_datetime and end_datetime", "Fix it, or list it in `exclude`."
         )
     return moment, moment, moment
 
 
-def _geometry(document: Any, where: str) -> shapely.Geometry | None:
-    if document is None:
-        return None
+def _geometry(item: Mapping[str, Any], where: str) -> shapely.Geometry | None:
     try:
-        geometry = cut_at_antimeridian(shapely.geometry.shape(document))
-    except (shapely.errors.ShapelyError, ValueError, TypeError, AttributeError, LookupError) as error:
-        raise SourceError(f"{where}: geometry", f"is no GeoJSON geometry ({error})") from error
-    return shapely.make_valid(geometry) if not geometry.is_valid else geometry
+        return normalize_footprint(item.get("geometry"), item.get("bbox"))
+    except (shapely.errors.ShapelyError, ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
+        raise SourceError(f"{where}: geometry", f"is not a GeoJSON geometry ({error})") from error
 
 
 def _finest_grid(
-    item: Mapping[str, Any], assets: Mapping[str, Any], keys: Iterable[str]
+    item: Mapping[str, Any], assets: Mapping[str, Any], keys: Iterable[str], where: str
 ) -> tuple[str | None, RasterGrid | None]:
-    """The grid with the smallest pixels among the bands; None where any band's is not stated."""
+    """The grid with the smallest pixels among the bands; None where any band's is not stated.
+
+    Raises:
+        SourceError: the item states a grid that cannot be: numbers that are not finite, or an unknown CRS.
+    """
     properties = item.get("properties", {})
     best: tuple[str, RasterGrid] | None = None
     for key in dict.fromkeys(keys):
@@ -225,12 +201,30 @@ def _finest_grid(
         shape = asset.get("proj:shape", properties.get("proj:shape"))
         transform = asset.get("proj:transform", properties.get("proj:transform"))
         crs = _crs(properties, asset)
+        if crs is not None:
+            _check_crs(crs, where)
         if crs is None or not _is_grid(shape, transform):
             return None, None
-        grid = RasterGrid(crs, int(shape[0]), int(shape[1]), tuple(float(v) for v in transform[:6]))  # type: ignore[arg-type]
+        numbers = [float(v) for v in (*shape, *transform[:6])]
+        a, b, _, d, e, _ = numbers[2:]
+        if not all(math.isfinite(v) for v in numbers) or a * e - b * d == 0 or min(numbers[:2]) < 1:
+            raise SourceError(
+                f"{where}: proj:transform", f"found {numbers[2:]} and proj:shape {shape}", "the grid of an image"
+            )
+        grid = RasterGrid(crs, int(shape[0]), int(shape[1]), tuple(numbers[2:]))  # type: ignore[arg-type]
         if best is None or grid.pixel < best[1].pixel:
             best = key, grid
     return best or (None, None)
+
+
+def _check_crs(crs: str, where: str) -> None:
+    try:
+        to_lonlat(crs)
+    except pyproj.exceptions.ProjError as error:
+        raise SourceError(
+            f"{where}: proj:code", f"found {crs[:60]!r}, which PROJ cannot bring to longitude and latitude",
+            "a reference system of the Earth, such as EPSG:32618",
+        ) from error  # fmt: skip
 
 
 def _is_grid(shape: Any, transform: Any) -> bool:
@@ -261,28 +255,6 @@ def _crs(properties: Mapping[str, Any], asset: Mapping[str, Any]) -> str | None:
         wkt = holder.get("proj:wkt2")
         if isinstance(wkt, str):
             return wkt
-    return None
-
-
-def _offset(properties: Mapping[str, Any], asset: Mapping[str, Any], sensor: Sensor) -> float:
-    """What to add to Sentinel-2's digital numbers: −1000 where the offset of baseline 04.00 is still in them."""
-    if sensor.offset_from_baseline is None or properties.get("earthsearch:boa_offset_applied") is True:
-        return 0.0
-    bands = asset.get("raster:bands") or asset.get("bands") or [{}]
-    first = bands[0] if isinstance(bands[0], dict) else {}
-    offset = number(first.get("offset", first.get("raster:offset", asset.get("raster:offset"))))
-    scale = number(first.get("scale", first.get("raster:scale", asset.get("raster:scale"))))
-    if offset is not None and offset != 0 and scale:
-        return round(offset / scale)
-    baseline = _baseline(properties)
-    return -1000.0 if baseline is not None and baseline >= sensor.offset_from_baseline else 0.0
-
-
-def _baseline(properties: Mapping[str, Any]) -> float | None:
-    """Sentinel-2's processing baseline, as Earth Search and Planetary Computer, stactools and older items name it."""
-    for key in ("s2:processing_baseline", "sentinel2:processing_baseline", "sentinel:processing_baseline"):
-        if properties.get(key) is not None:
-            return number(properties[key])
     return None
 
 

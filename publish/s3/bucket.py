@@ -7,7 +7,6 @@ nor ListMultipartUploads nor UploadPartCopy.
 import base64
 import binascii
 import hashlib
-import mimetypes
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import BoundedSemaphore, Event
@@ -20,6 +19,7 @@ from clay_publish.publish.bucket import Sent, Stored
 from clay_publish.publish.package import ChangedError, Package
 from clay_publish.publish.s3.client import Address, Client, Patience, is_status
 from clay_publish.publish.s3.upload_journal import Journal, Part, Upload
+from clay_publish.release.content_types import content_type
 from clay_publish.release.manifest import FileEntry
 from clay_publish.storage.store import check_path
 
@@ -29,13 +29,6 @@ _LARGEST_PART = 64 * MIB
 _MOST_PARTS = 10_000
 _LARGEST_COPY = 5_000_000_000
 _PARTS_AT_ONCE = 8
-_TYPES = {
-    ".parquet": "application/vnd.apache.parquet",
-    ".geojson": "application/geo+json",
-    ".md": "text/markdown; charset=utf-8",
-    ".cff": "text/yaml; charset=utf-8",
-    ".yaml": "text/yaml; charset=utf-8",
-}
 
 
 def part_size(size: int) -> int:
@@ -101,7 +94,7 @@ class S3Bucket:
         """Replace the document that has this tag, or create it."""
         condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
         try:
-            self._client.call("put_object", Key=self._key(key), Body=data, ContentType=_type(key), **condition)
+            self._client.call("put_object", Key=self._key(key), Body=data, ContentType=content_type(key), **condition)
         except ClientError as error:
             if not is_status(error, 404, 412):
                 raise
@@ -171,7 +164,7 @@ class S3Bucket:
         data = package.read(entry)
         created = True
         try:
-            answer = self._client.call("put_object", Key=key, Body=data, ContentType=_type(key), IfNoneMatch="*")
+            answer = self._client.call("put_object", Key=key, Body=data, ContentType=content_type(key), IfNoneMatch="*")
         except ClientError as error:
             if not is_status(error, 412):
                 raise self._odd(key, error) from error
@@ -210,7 +203,7 @@ class S3Bucket:
             return known
         if known is not None:
             self._abort(known)
-        begun = self._client.call("create_multipart_upload", Key=key, ContentType=_type(key))
+        begun = self._client.call("create_multipart_upload", Key=key, ContentType=content_type(key))
         try:
             return self._journal.begun(key, entry.sha256, begun["UploadId"], part_size(entry.size))
         except PublishError:
@@ -306,8 +299,3 @@ def _tags(package: Package, entry: FileEntry) -> _Tags:
 
 def _combined(digests: bytes) -> str:
     return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(digests) // 16}"
-
-
-def _type(key: str) -> str:
-    ending = key[key.rfind(".") :] if "." in key else ""
-    return _TYPES.get(ending) or mimetypes.guess_type(key)[0] or "text/plain; charset=utf-8"

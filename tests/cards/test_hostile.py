@@ -60,7 +60,7 @@ def hostile_sources(folder: Path, text: str) -> None:
 def hostile_run(folder: Path, text: str) -> None:
     """A model that calls itself what it likes, and images that carry strange notes."""
     document = json.loads((folder / "manifest.json").read_text())["run"]
-    document |= {"notes": [text, text], "device": text}
+    document |= {"notes": [text, text]}
     document["libraries"][text[:50]] = text
     (folder / ".run/run.json").write_text(json.dumps(document))
 

@@ -5,7 +5,7 @@ import pytest
 import shapely
 from pyproj import Geod
 
-from clay_publish.geo.footprints import footprints, polygons
+from clay_publish.geo.footprints import footprints, normalize_footprint, polygons
 from clay_publish.release.geoparquet import bbox_array
 
 GEOD = Geod(ellps="WGS84")
@@ -66,3 +66,57 @@ def test_a_ring_that_only_touches_the_antimeridian_stays_whole() -> None:
     lat = np.array([[1.0, 0.0, 0.0, 1.0, 1.0]])
     (outline,) = polygons(lon, lat)
     assert outline.equals(shapely.box(179, 0, 180, 1))
+
+
+def _ring(*points: tuple[float, ...]) -> dict[str, object]:
+    return {"type": "Polygon", "coordinates": [[list(point) for point in points]]}
+
+
+@pytest.mark.parametrize(
+    ("geometry", "bbox", "parts"),
+    [
+        (_ring((179, 0), (181, 0), (181, 1), (179, 1), (179, 0)), None, [(179, 180), (-180, -179)]),
+        (_ring((-181.5, 0), (-179, 0), (-179, 1), (-181.5, 1), (-181.5, 0)), None, [(178.5, 180), (-180, -179)]),
+        (_ring((179, 0), (-179, 0), (-179, 1), (179, 1), (179, 0)), None, [(179, 180), (-180, -179)]),
+        (_ring((179, 0), (179, 1), (-179, 1), (-179, 0), (179, 0)), None, [(179, 180), (-180, -179)]),
+        (
+            _ring((179, 0, 7), (181, 0, 7), (181, 0, 7), (181, 1, 7), (179, 1, 7), (179, 0, 7)),
+            None,
+            [(179, 180), (-180, -179)],
+        ),
+        (_ring((181, 0), (183, 0), (183, 1), (181, 1), (181, 0)), None, [(-179, -177)]),
+        (_ring((0, 0), (1, 0), (1, 1), (0, 1), (0, 0)), None, [(0, 1)]),
+        (None, [179, 0, -179, 1], [(179, 180), (-180, -179)]),
+        (None, [179, 0, 5, -179, 1, 9], [(179, 180), (-180, -179)]),
+        (_ring((0, 0), (1, 0)), [3, 0, 4, 1], [(3, 4)]),
+        (None, [-180, -90, 180, 90], [(-180, 180)]),
+    ],
+)
+def test_item_footprints_are_normalized(geometry: object, bbox: object, parts: list[tuple[float, float]]) -> None:
+    found = normalize_footprint(geometry, bbox)
+    assert found is not None
+    assert found.is_valid
+    assert sorted(part.bounds[::2] for part in shapely.get_parts(found)) == sorted(parts)
+
+
+def test_no_geometry_and_no_bbox_is_no_footprint() -> None:
+    assert normalize_footprint(None, None) is None
+
+
+@pytest.mark.parametrize("style", ["east", "west", "wrapped"])
+def test_rings_that_cross_themselves_keep_their_ground(style: str) -> None:
+    random = np.random.default_rng(1)
+    for _ in range(200):
+        corners = int(random.integers(4, 9))
+        lon, lat = 180 + random.uniform(-3, 3, corners), random.uniform(40, 45, corners)
+        ring = np.stack([lon, lat], axis=-1)
+        ring = np.concatenate([ring, ring[:1]])
+        whole = shapely.make_valid(shapely.polygons(ring))
+        moved = ring.copy()
+        if style != "east":
+            moved[:, 0] = moved[:, 0] - 360 if style == "west" else np.mod(moved[:, 0] + 180, 360) - 180
+        found = normalize_footprint({"type": "Polygon", "coordinates": [moved.tolist()]})
+        assert found is not None
+        assert found.is_valid
+        assert found.area == pytest.approx(whole.area, abs=1e-6)
+        assert np.abs(shapely.get_coordinates(found)[:, 0]).max() <= 180

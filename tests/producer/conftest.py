@@ -54,8 +54,13 @@ Once = Callable[[str, Callable[[Path], object]], Path]
 def make(tmp_path: Path) -> Make:
     """Run the stage on items: `make(item, sensor=…, chips={…})`."""
 
-    def run(*stac: Path, sensor: str = "sentinel-2-l2a", out: str = "release", **spec: Any) -> Made:
-        imagery = {"stac": [str(path) for path in stac], "sensor": sensor, **spec.pop("imagery", {})}
+    def run(*stac: Path, sensor: str | None = None, out: str = "release", **spec: Any) -> Made:
+        level = "l2a" if "s2_l2a" in str(stac[0]) else "l1c"
+        imagery = {
+            "stac": [str(path) for path in stac],
+            "sensor": sensor or f"sentinel-2-{level}",
+            **spec.pop("imagery", {}),
+        }
         document = {"name": "test", "imagery": imagery, "chips": {"layout": "scene"}, **spec}
         release = Release(str(tmp_path / out))
         record = produce(resolve_spec(document, where="spec", folder=tmp_path), release)

@@ -15,11 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-_MODULE = "clay_publish.producer.execution.unit"
+_MODULE = "clay_publish.producer.layouts.scene_layout"
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Lets the module of units be loaded as ever, and then puts the faults in."""
+    """Lets the module of the layout be loaded as ever, and then puts the faults in."""
 
     def find_spec(
         self,

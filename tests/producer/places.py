@@ -10,7 +10,7 @@ from clay_publish.storage.store import Store
 NAMES = ("sources.parquet", "gaps.geojson", "release.yaml", "coverage/zone=18.parquet")
 
 HASTY = """
-from clay_publish.producer.execution.lease import s3 as lease_objects
+from clay_publish.release.lease import s3 as lease_objects
 lease_objects.TIMES = lease_objects.Times(beat=0.2, patience=1.5)
 """
 """Python that makes a run impatient."""

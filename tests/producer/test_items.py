@@ -82,15 +82,19 @@ def test_the_grid_is_that_of_the_finest_band(shared_data: Path, name: str, key: 
     ],
 )
 def test_the_offset_is_found_from_flag_bands_and_baseline(shared_data: Path, name: str, offset: float) -> None:
-    for item in read(shared_data / "stac_items" / name, S2):
-        expected = offset if item.baseline is not None and item.baseline >= 4 else 0
-        assert item.offset == expected, item.id
+    path = shared_data / "stac_items" / name
+    for item, document in zip(read(path, S2), documents(path), strict=True):
+        (baseline,) = {
+            float(value) for key, value in document["properties"].items() if key.endswith("processing_baseline")
+        }
+        expected = offset if baseline >= 4 else 0
+        assert item.shift == expected, item.id
 
 
 def test_the_real_items_of_old_baselines_have_no_offset(shared_data: Path) -> None:
-    for folder in ("s2_l2a_mini_29RKH_20200219", "s2_l1c_T18SVG_20160112"):
-        (item,) = read(shared_data / folder / "item.json", S2)
-        assert item.offset == 0
+    for folder, key in (("s2_l2a_mini_29RKH_20200219", S2), ("s2_l1c_T18SVG_20160112", "sentinel-2-l1c")):
+        (item,) = read(shared_data / folder / "item.json", key)
+        assert item.shift == 0
 
 
 def test_clouds_are_marked_by_the_item_s_own_mask(shared_data: Path) -> None:
@@ -111,13 +115,13 @@ def test_landsat_of_stac_0_7_names_bands_by_index(shared_data: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"type": "Collection"}, "is no STAC Item"),
-        ({"id": ""}, "is no STAC Item"),
-        ({"id": "x" * 5000}, "5000 characters"),
+        ({"type": "Collection"}, "is not a STAC Item"),
+        ({"id": ""}, "is not a STAC Item"),
+        ({"id": "x" * 5000}, "5,000 characters"),
         ({"properties": {"datetime": None}}, "has no time"),
         ({"properties": {"datetime": "yesterday"}}, "found 'yesterday'"),
         ({"assets": {}}, "has no band blue"),
-        ({"geometry": {"type": "Blob"}}, "no GeoJSON geometry"),
+        ({"geometry": {"type": "Blob"}}, "not a GeoJSON geometry"),
     ],
 )
 def test_what_is_no_usable_item_is_said(shared_data: Path, change: dict[str, Any], said: str) -> None:

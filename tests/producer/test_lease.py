@@ -10,12 +10,11 @@ from fault_proxy import FaultProxy
 from s3_servers import S3View, start_rclone
 
 from clay_publish.errors import LockedError, SpecError, StoreError
-from clay_publish.producer.execution.lease import lease
-from clay_publish.producer.execution.lease import s3 as lease_objects
-from clay_publish.producer.execution.lease.base import LEASES
-from clay_publish.producer.execution.lease.s3 import Times
-from clay_publish.producer.planning.share import Share
 from clay_publish.release.directory import Release
+from clay_publish.release.lease import lease
+from clay_publish.release.lease import s3 as lease_objects
+from clay_publish.release.lease.base import LEASES, Share
+from clay_publish.release.lease.s3 import Times
 
 from .places import reached
 

@@ -15,11 +15,11 @@ from fault_proxy import FaultProxy, Request
 from s3_servers import S3View
 
 from clay_publish.errors import ReleaseError
-from clay_publish.producer.execution.lease import lease
-from clay_publish.producer.execution.lease import s3 as lease_objects
-from clay_publish.producer.execution.lease.s3 import Times
 from clay_publish.producer.outputs.parts import part_path, write_receipt
 from clay_publish.release.directory import MANIFEST, Release
+from clay_publish.release.lease import lease
+from clay_publish.release.lease import s3 as lease_objects
+from clay_publish.release.lease.s3 import Times
 from clay_publish.release.manifest import RUN_RECORD, read_manifest, write_manifest
 from clay_publish.release.unit_receipts import PartEntry, UnitReceipt, read_receipts
 

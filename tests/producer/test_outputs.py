@@ -40,7 +40,8 @@ class _Factory:
     folder: Path
 
     def spec(self, imagery: str = SENTINEL_2, layout: str = "scene", size: int = 64, **keys: Any) -> Spec:
-        instrument = "naip" if imagery == NAIP else "sentinel-2-l2a"
+        level = "l2a" if "s2_l2a" in imagery else "l1c"
+        instrument = "naip" if imagery == NAIP else f"sentinel-2-{level}"
         source = {"stac": [str(p) for p in self._items(imagery)], "sensor": instrument, "license": "CC0-1.0"}
         source |= {"area": keys.pop("area")} if "area" in keys else {}
         model = {"encoder": "clay", "weights": str(self.checkpoint), "precision": "float32", **keys.pop("model", {})}
@@ -99,7 +100,7 @@ def vectors_of(table: pa.Table) -> np.ndarray:
 @pytest.fixture(scope="module")
 def scene(shared_data: Path) -> np.ndarray:
     """The ten bands of the main scene, read without the producer, at 10 m."""
-    bands = zip(ten_bands(shared_data / SENTINEL_2).astype(np.float32), sensor("sentinel-2-l2a").bands, strict=True)
+    bands = zip(ten_bands(shared_data / SENTINEL_2).astype(np.float32), sensor("sentinel-2-l1c").bands, strict=True)
     return np.stack([np.where(raw == 0, 0, (raw - np.float32(b.mean)) / np.float32(b.std)) for raw, b in bands])
 
 
@@ -108,7 +109,7 @@ def test_a_release_holds_what_the_model_gives_for_independently_read_pixels(
 ) -> None:
     table = rows_of(everything).take(pa.array([0, 27, 63]))
     spec = factory.spec(outputs={"loss": True, "patches": True})
-    encoder = load_encoder(spec, sensor("sentinel-2-l2a"))
+    encoder = load_encoder(spec, sensor("sentinel-2-l1c"))
     corners = zip(table["row"].to_pylist(), table["col"].to_pylist(), strict=True)
     pixels = np.stack([scene[:, 64 * r : 64 * (r + 1), 64 * c : 64 * (c + 1)] for r, c in corners])
     times = table["datetime"].to_pylist()
@@ -297,7 +298,8 @@ def test_everything_is_byte_identical_when_made_again(factory: _Factory, everyth
 def test_the_command_makes_clay_embeddings_and_records_the_precision(
     factory: _Factory, run: Callable[..., Any], tmp_path: Path
 ) -> None:
-    document = factory.spec(size=128, model={"precision": "auto"}).model_dump(mode="json", exclude_none=True)
+    spec = factory.spec(size=128, model={"precision": "auto"})
+    document = spec.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     (tmp_path / "release.yaml").write_text(yaml.safe_dump(document))
     run("produce", tmp_path / "release.yaml", "--out", tmp_path / "made", cwd=tmp_path)
     release = Release(str(tmp_path / "made"))

@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 
 from clay_publish.producer.outputs.patches import _groups, _places
-from clay_publish.release.geoparquet import ROW_GROUP
 
 
 def test_chips_are_found_across_chunks() -> None:
@@ -16,10 +15,10 @@ def test_chips_are_found_across_chunks() -> None:
 
 def test_groups_hold_whole_chips_and_fill_a_row_group() -> None:
     ids = np.repeat(np.arange(300), 100).astype(str)
-    groups = list(_groups(list(_places([pa.table({"chip_id": ids})]))))
+    groups = list(_groups(list(_places([pa.table({"chip_id": ids})])), 16_384))
     rows = [sum(place.rows for place in group) for group in groups]
     assert sum(rows) == 30_000
-    assert max(rows) <= ROW_GROUP
-    assert min(rows[:-1]) > ROW_GROUP - 100
-    large = list(_places([pa.table({"chip_id": np.repeat(["x", "y"], ROW_GROUP * 2)})]))
-    assert [len(group) for group in _groups(large)] == [1, 1]
+    assert max(rows) <= 16_384
+    assert min(rows[:-1]) > 16_384 - 100
+    large = list(_places([pa.table({"chip_id": np.repeat(["x", "y"], 16_384 * 2)})]))
+    assert [len(group) for group in _groups(large, 16_384)] == [1, 1]

@@ -143,7 +143,7 @@ def test_scenes_are_counted_by_their_pixels(shared_data: Path) -> None:
     made = planned(
         {
             "name": "s",
-            "imagery": {"stac": str(item), "sensor": "sentinel-2-l2a"},
+            "imagery": {"stac": str(item), "sensor": "sentinel-2-l1c"},
             "chips": {"layout": "scene", "size": 100},
         }
     )

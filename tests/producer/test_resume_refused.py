@@ -147,14 +147,14 @@ def test_a_unit_that_fails_is_set_aside_and_tried_again_by_the_next_run(
     out = tmp_path / "release"
     tries = tmp_path / "tries"
     fail = f"""
-from clay_publish.producer.execution import unit
-real = unit.read_scene
+from clay_publish.producer.layouts import scene_layout
+real = scene_layout.read_scene
 def read(item, *arguments):
     if item.id == "across":
         open({str(tries)!r}, "a").write("x")
         raise ValueError("what nobody expected in {tmp_path}")
     return real(item, *arguments)
-unit.read_scene = read
+scene_layout.read_scene = read
 """
     start(spec, out, fail).finish(code=1)
     assert tries.read_text() == "xxx"
@@ -176,8 +176,8 @@ def test_a_unit_that_runs_out_of_memory_is_set_aside(spec: Path, begun: tuple[Pa
     out = tmp_path / "release"
     poison = """
 import os, signal, threading, time
-from clay_publish.producer.execution import unit
-real = unit.read_scene
+from clay_publish.producer.layouts import scene_layout
+real = scene_layout.read_scene
 def held():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 def out_of_memory():  # as the kernel does
@@ -193,7 +193,7 @@ def read(item, *arguments):
         filled.append(bytearray(b"x") * (16 << 20))
         time.sleep(0.001)
     raise AssertionError("nobody minded")
-unit.read_scene = read
+scene_layout.read_scene = read
 """
     (tmp_path / "sitecustomize.py").write_text(poison)  # for the process of its own
     first = f"import os; os.environ['PYTHONPATH'] = {str(tmp_path)!r}\n{poison}"

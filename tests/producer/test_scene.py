@@ -18,12 +18,13 @@ from clay_publish.spec.sensors import sensor
 
 from .conftest import Make, copy_item, ten_bands
 
-SENTINEL = sensor("sentinel-2-l2a")
+SENTINEL = sensor("sentinel-2-l1c")
 
 
 def read_chips(path: Path, size: int) -> dict[tuple[int, int], np.ndarray]:
     """Raw values by chip, as the producer reads them."""
-    item = source_item(json.loads(path.read_text()), SENTINEL, block=0, base=str(path))
+    instrument = sensor("sentinel-2-l2a") if "s2_l2a" in str(path) else SENTINEL  # of the same statistics
+    item = source_item(json.loads(path.read_text()), instrument, block=0, base=str(path))
     bands = tuple(band.statistics for band in SENTINEL.bands)
     reading = Reading(SENTINEL, bands, ChipSpec(layout="scene", size=size, max_nodata=1, max_cloud=1), threads=2)
     mean = np.array([band.mean for band in bands])[:, None, None]

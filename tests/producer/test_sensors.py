@@ -194,7 +194,7 @@ def _expected(
 ) -> Any:
     """What the encoder's normalisation makes of the file's values, undone."""
     mean = 10 ** (instrument.bands[n].mean / 10) if instrument.decibels else instrument.bands[n].mean
-    return np.where(valid, raw + item.offset, mean)
+    return np.where(valid, raw + item.shift, mean)
 
 
 def test_scene_pixels_equal_those_of_an_independent_read(shared_data: Path, tmp_path: Path, case: Case) -> None:
@@ -252,7 +252,8 @@ def test_utm_pixels_equal_those_of_an_independent_warp(shared_data: Path, tmp_pa
                 for band in item.bands:
                     with rasterio.open(band.href) as file:
                         nodata = file.nodata if file.nodata is not None else instrument.nodata
-                        scale = _scale(file) / gsd
+                        across, down = _scales(file)
+                        scale = max(across, down) / gsd
                         with WarpedVRT(
                             file,
                             crs=f"EPSG:{block.epsg}",
@@ -264,8 +265,8 @@ def test_utm_pixels_equal_those_of_an_independent_warp(shared_data: Path, tmp_pa
                             src_nodata=nodata,
                             nodata=nodata,
                             add_alpha=nodata is None,
-                            XSCALE=scale,
-                            YSCALE=scale,
+                            XSCALE=across / gsd,
+                            YSCALE=down / gsd,
                         ) as warped:
                             raw = warped.read(band.index or 1).astype(float)
                             valid = warped.read(warped.count) != 0 if nodata is None else raw != nodata
@@ -290,18 +291,17 @@ def _away_from_edges(valid: np.ndarray[Any, Any], reach: int) -> np.ndarray[Any,
     return sure
 
 
-def _scale(file: Any) -> float:
-    """Ground size of a pixel at the middle of the image, measured on the ellipsoid where the grid is not metric."""
+def _scales(file: Any) -> tuple[float, float]:
+    """Ground size of a pixel at the middle of the image by axis, measured where the grid is not metric."""
     crs = CRS(file.crs)
     if crs.is_projected and file.crs.to_epsg() != 3857:
-        return float(min(file.transform.a, abs(file.transform.e)))
+        return float(file.transform.a), float(abs(file.transform.e))
     to = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
     x, y = file.transform @ (np.array([file.width / 2] * 2), np.array([file.height / 2, file.height / 2 + 1]))
     right, _ = file.transform @ (file.width / 2 + 1, 0)
     lon, lat = to.transform(x, y)
     lon_right, _ = to.transform(right, y[0])
-    across = GEOD.line_length([lon[0], lon_right], [lat[0], lat[0]])
-    return float(np.sqrt(across * GEOD.line_length(lon, lat)))
+    return float(GEOD.line_length([lon[0], lon_right], [lat[0], lat[0]])), float(GEOD.line_length(lon, lat))
 
 
 @pytest.mark.parametrize("layout", ["scene", "utm"])

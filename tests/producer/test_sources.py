@@ -296,7 +296,7 @@ def test_excluded_items_are_left_out_and_recorded(shared_data: Path, items: list
         (lambda p: p.write_text('{"type": "Topology"}'), "has type 'Topology'"),
         (lambda p: p.write_text("[1, 2]"), "holds int among its items"),
         (lambda p: p.write_text('{"type": "FeatureCollection", "features": []}'), "has 0 items"),
-        (lambda p: p.write_text('{"type": "FeatureCollection", "features": {"a": 1}}'), "is no STAC Item"),
+        (lambda p: p.write_text('{"type": "FeatureCollection", "features": {"a": 1}}'), "is not a STAC Item"),
         (lambda p: p.write_bytes(b"\xff\xfe"), "no JSON"),
     ],
 )
@@ -388,7 +388,7 @@ def test_a_release_is_made_from_an_api(tmp_path: Path, shared_data: Path) -> Non
     with ImageServer(source) as images, stac_server(memory) as address:
         for asset in item["assets"].values():
             asset["href"] = f"{images.url}/{asset['href'].removeprefix('./')}"
-        spec = a_spec(address, collections=["sentinel-2-l1c"])
+        spec = a_spec(address, "sentinel-2-l1c", collections=["sentinel-2-l1c"])
         spec = spec.model_copy(update={"chips": ChipSpec(layout="scene", size=256)})
         record = produce(spec, Release(str(tmp_path / "release")))
     assert record.coverage == {"expected": 4, "embedded": 4}

@@ -14,7 +14,7 @@ from clay_publish.spec.sensors import sensor
 
 from .scattered import IMAGERY
 
-SENTINEL = sensor("sentinel-2-l2a")
+SENTINEL = sensor("sentinel-2-l1c")
 
 
 def chips(size: int) -> tuple[dict[str, np.ndarray], int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
 import shapely
 import yaml
 from image_server import ImageServer
@@ -63,7 +64,7 @@ def three_days(tmp_path: Path, shared_data: Path) -> Path:
 
 
 def a_spec(folder: Path, version: str, *, layout: str = "scene", **more: Any) -> Spec:
-    block = {"stac": "items.json", "sensor": "sentinel-2-l2a", "exclude": more.pop("exclude", [])}
+    block = {"stac": "items.json", "sensor": "sentinel-2-l1c", "exclude": more.pop("exclude", [])}
     block["area"] = "area.geojson"
     document = {"name": "days", "version": version, "imagery": block, "chips": {"layout": layout, "size": 128}, **more}
     path = folder / f"release-{version}.yaml"
@@ -141,7 +142,11 @@ def test_a_changed_image_is_made_again(three_days: Path) -> None:
     (three_days / "items.json").write_text(json.dumps(items))
     _, all_chips = make(a_spec(three_days, "1.0.0"), three_days / "1.0.0")
     for file in own.iterdir():
-        file.touch()
+        file.touch()  # the same content
+    _, again = make(a_spec(three_days, "1.0.1", previous="1.0.0"), three_days / "1.0.1")
+    assert again == 0
+    with rasterio.open(own / "B04.tif", "r+", IGNORE_COG_LAYOUT_BREAK="YES") as band:
+        band.write(band.read(1) + 1, 1)
     _, again = make(a_spec(three_days, "1.1.0", previous="1.0.0"), three_days / "1.1.0")
     assert again == all_chips // 3
 

@@ -50,7 +50,7 @@ def read_pixels(path: Path, key: str, **chips: Any) -> dict[tuple[int, int, int]
 
 def test_in_the_image_s_own_projection_the_finest_bands_keep_their_pixels(shared_data: Path) -> None:
     folder = shared_data / VIRGINIA
-    cells = read_pixels(folder / "item.json", "sentinel-2-l2a")
+    cells = read_pixels(folder / "item.json", "sentinel-2-l1c")
     assert len(cells) == 9  # 3 × 3 whole cells of 1280 m in a scene of 5 120 m that lies across their edges
     with rasterio.open(folder / "B04.tif") as file:
         whole, transform = file.read(1), file.transform

@@ -18,7 +18,7 @@ from clay_publish.release.manifest import write_manifest
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_both_hosts_at_once_the_spec_names_them_and_each_knows_of_the_other(  # noqa: PLR0917
+def test_both_hosts_at_once_the_spec_names_them_and_each_knows_of_the_other(
     release_copy: Path, bucket: str, view: S3View, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = release_copy / "release.yaml"

@@ -12,12 +12,12 @@ import yaml
 from s3_servers import send
 
 from clay_publish.errors import LicenseError, PublishError
-from clay_publish.publish import publish, versions, yank
-from clay_publish.publish.version_catalog import order
+from clay_publish.publish import publish_release, versions, yank
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.manifest import dump_json, read_manifest, write_manifest
+from clay_publish.release.semver import Version
 
 
 def of_version(where: Path, version: str) -> None:
@@ -97,8 +97,20 @@ def test_what_does_not_validate_is_not_published(sample_release: Path, tmp_path:
         (ValidationReport(where="/elsewhere", findings=[], checked={}), "comes with the report of /elsewhere"),
     ):
         with pytest.raises(PublishError, match=message):
-            publish(release, str(tmp_path / "site"), report)
+            publish_release(release, str(tmp_path / "site"), report)
     assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize("code", ["INT004", "COV001", "PRV009"])
+def test_what_was_not_checked_is_not_published_unless_allowed(sample_release: Path, tmp_path: Path, code: str) -> None:
+    release = Release(str(sample_release))
+    report = ValidationReport(
+        where=release.store.where, findings=[], checked={code: "not checked: why", "RDR004": "passed"}
+    )
+    with pytest.raises(PublishError, match=rf"not fully validated \({code} not checked: why\).*--allow-unchecked"):
+        publish_release(release, str(tmp_path / "site"), report)
+    assert not (tmp_path / "site").exists()
+    assert publish_release(release, str(tmp_path / "site"), report, allow_unchecked=True).state == "published"
 
 
 def test_unknown_terms_stop_it_unless_there_is_a_reason_which_is_published(release_copy: Path, tmp_path: Path) -> None:
@@ -181,4 +193,4 @@ def test_a_catalog_of_somebody_else_is_not_overwritten(sample_release: Path, tmp
 def test_versions_are_ordered_as_semver_says() -> None:
     ordered = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1"]
     ordered += ["1.0.0", "1.2.0", "1.10.0"]
-    assert sorted(ordered[4:] + ordered[:4], key=order) == ordered
+    assert sorted(ordered[4:] + ordered[:4], key=Version.parse) == ordered

@@ -148,7 +148,7 @@ def test_two_maintainers_with_the_same_bytes_both_succeed(sample_release: Path, 
         "lost pointer",
     ],
 )
-def test_what_breaks_once_is_done_again_and_nothing_is_lost(  # noqa: PLR0917
+def test_what_breaks_once_is_done_again_and_nothing_is_lost(
     large_release: Path, bucket: str, proxy: FaultProxy, view: S3View, action: str, matches: object
 ) -> None:
     proxy.fail(matches, action, times=2)  # type: ignore[arg-type]

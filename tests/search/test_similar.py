@@ -17,7 +17,7 @@ from clay_publish.search.row_groups import vectors
 SPEC = """
 name: fine
 version: 1.0.0
-imagery: {{stac: {item}, sensor: sentinel-2-l2a}}
+imagery: {{stac: {item}, sensor: sentinel-2-l1c}}
 chips: {{layout: scene, size: {size}}}
 outputs: {{dtype: {dtype}}}
 """

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from clay_publish.publish import PublishReceipt, publish
+from clay_publish.publish import PublishReceipt, publish_release
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import ValidationReport
 
@@ -119,4 +119,6 @@ class S3View:
 def send(where: Path | str, target: str, **options: Any) -> PublishReceipt:
     """Publish a release that nobody found fault with."""
     release = Release(str(where))
-    return publish(release, target, ValidationReport(where=release.store.where, findings=[], checked={}), **options)
+    return publish_release(
+        release, target, ValidationReport(where=release.store.where, findings=[], checked={}), **options
+    )

@@ -56,7 +56,6 @@ class Recipe:
     dtype: str = "float32"
     spec: dict[str, Any] = field(default_factory=dict)
     hrefs: dict[str, str | None] = field(default_factory=dict)
-    energy_kwh: float | None = None
 
 
 def fingerprint(dtype: str) -> Fingerprint:
@@ -69,7 +68,7 @@ def fingerprint(dtype: str) -> Fingerprint:
         weights_sha256="0" * 64,
         dimensions=DIMENSIONS,
         parameters={"seed": 0, "filters": 4},
-        sensor="sentinel-2-l2a",
+        sensor="sentinel-2-l1c",
         bands=(band,),
         layout="utm",
         size=128,
@@ -179,7 +178,8 @@ def write_release(folder: Path, recipe: Recipe) -> Release:
     write_table(release.store, paths.SOURCES, pa.Table.from_pylist(sources, schema=sources_schema()))
     spec = {
         "name": "tiny-release",
-        "imagery": [{"stac": "https://example.org/stac", "sensor": "sentinel-2-l2a", "collections": ["imagery"]}],
+        "released": "2026-01-02",
+        "imagery": [{"stac": "https://example.org/stac", "sensor": "sentinel-2-l1c", "collections": ["imagery"]}],
         "outputs": {"dtype": recipe.dtype},
         **recipe.spec,
     }
@@ -193,9 +193,6 @@ def write_release(folder: Path, recipe: Recipe) -> Release:
         plan_sha256="1" * 64,
         libraries={"torch": "2.13.0+cpu"},
         coverage=counts | {reason: missing.count(reason) for reason in sorted(set(missing))},
-        seconds=10.0,
-        device="cpu",
-        energy_kwh=recipe.energy_kwh,
     )
     release.store.write(RUN_RECORD, run.model_dump_json())
     return release

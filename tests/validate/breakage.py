@@ -31,8 +31,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "int8": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {"dtype": "int8"}}),
     "utm": (SHORE, {"chips": {"layout": "utm", "size": 64}}),
     "next": (SHORE, {"chips": {"layout": "scene", "size": 64}, "version": "1.1.0", "previous": "next/1.0.0"}),
-    "clouds": (MOROCCO, {"chips": {"layout": "scene", "size": 32}}),
-    "morocco": (MOROCCO, {"chips": {"layout": "utm", "size": 32, "gsd": 100}}),
+    "clouds": (MOROCCO, {"chips": {"layout": "scene", "size": 32}, "sensor": "sentinel-2-l2a"}),
+    "morocco": (MOROCCO, {"chips": {"layout": "utm", "size": 32, "gsd": 100}, "sensor": "sentinel-2-l2a"}),
     "float16": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {"dtype": "float16"}}),
     "beside": (
         SHORE,

@@ -39,7 +39,7 @@ def good(once: Callable[..., Path], request: pytest.FixtureRequest) -> Callable[
     def get(kind: str) -> Path:
         item, more = KINDS[kind]
         folder = SAMPLE if item == SHORE else request.getfixturevalue("shared_data")
-        imagery = {"stac": str(folder / item), "sensor": more.get("sensor", "sentinel-2-l2a")}
+        imagery = {"stac": str(folder / item), "sensor": more.get("sensor", "sentinel-2-l1c")}
         spec = {"name": "shore", "version": "1.0.0", "imagery": imagery}
         spec |= {key: value for key, value in more.items() if key != "sensor"}
         if "model" in spec:

@@ -234,3 +234,13 @@ def _bounds(broken: Broken) -> tuple[float, float, float, float]:
         max(b["xmax"] for b in boxes),
         max(b["ymax"] for b in boxes),
     )
+
+
+@mutation("INT015", "text of the coverage table that is not UTF-8, which no rule on coverage can read", also="COV SCH")
+def a_status_that_is_no_text(broken: Broken) -> None:
+    def spoil(table: pa.Table) -> pa.Table:
+        words = [b"emb\xff\xfeded" if n == 0 else str(w).encode() for n, w in enumerate(table["status"].to_pylist())]
+        column = pa.array(words, pa.binary()).view(pa.string())
+        return table.set_column(table.schema.get_field_index("status"), table.schema.field("status"), column)
+
+    broken.change(broken.coverage, spoil)

@@ -14,7 +14,11 @@ def a_missing_file(broken: Broken) -> None:
 
 
 @mutation(
-    "INT001", "a file of the embeddings is lost", base="morocco", settle=False, also="STC COV003 COV012 COV014 DOC"
+    "INT001",
+    "a file of the embeddings is lost",
+    base="morocco",
+    settle=False,
+    also="STC COV003 COV012 COV014 DOC SCH016",
 )
 def a_lost_file(broken: Broken) -> None:
     (broken.folder / broken.data).unlink()
@@ -63,7 +67,8 @@ def a_flipped_bit_in_a_vector(broken: Broken) -> None:
 @mutation("INT008", "pages without checksums")
 def no_page_checksums(broken: Broken) -> None:
     table = broken.table(broken.data)
-    pq.write_table(table, broken.folder / broken.data, compression="zstd", write_page_checksum=False)
+    pages = {"write_page_checksum": False, "write_page_index": True, "data_page_size": 65_536}
+    pq.write_table(table, broken.folder / broken.data, compression="zstd", **pages)
 
 
 @mutation("INT009", "the manifest counts another number of rows", settle=False)

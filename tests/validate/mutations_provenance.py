@@ -83,6 +83,11 @@ def another_sensors_statistics(broken: Broken) -> None:
     _decide(broken, sensor="landsat-c2l2-sr")
 
 
+@mutation("PRV014", "samples of pixels contradict an item", settle=False, also="DOC INT")
+def pixels_contradict_an_item(broken: Broken) -> None:
+    broken.json("manifest.json", lambda m: m["run"].update(notes=["item a: the offset may have been applied before."]))
+
+
 @mutation("PRV013", "pixels of 10 m under a sensor of 500 m", also="")
 def pixels_of_another_size(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(sensor="modis"))

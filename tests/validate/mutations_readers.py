@@ -19,7 +19,7 @@ def days_for_dates(broken: Broken) -> None:
     broken.footer(broken.data, "huggingface", lambda hf: hf["info"].update(features=features))
 
 
-@mutation("RDR004", "half-precision vectors in an encoding that DuckDB cannot read", base="float16")
+@mutation("RDR004", "half-precision vectors in an encoding that DuckDB cannot read", base="float16", also="SCH020")
 def an_encoding_that_one_reader_lacks(broken: Broken) -> None:
     pq.write_table(
         broken.table(broken.data),

@@ -131,7 +131,8 @@ def a_wrong_dimension_in_the_footer(broken: Broken) -> None:
 @mutation("SCH009", "one row group of 20,000 rows", base="large", also="INT012 COV DOC GEO VEC RDR INT STC")
 def a_large_row_group(broken: Broken) -> None:
     table = pa.concat_tables([broken.table(broken.data)] * 11)
-    pq.write_table(table, broken.folder / broken.data, row_group_size=25_000, write_page_checksum=True)
+    pages = {"write_page_index": True, "data_page_size": 65_536}
+    pq.write_table(table, broken.folder / broken.data, row_group_size=25_000, write_page_checksum=True, **pages)
 
 
 @mutation("SCH010", "the Hugging Face features state another length", also="RDR005")

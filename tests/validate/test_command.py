@@ -57,3 +57,15 @@ def test_rules_lists_every_rule_with_its_reason(run: Run) -> None:
     lines = run("rules").stdout.splitlines()
     assert len(rules) == len(lines) > 100
     assert all(rule["code"] in line and rule["reason"] in line for rule, line in zip(rules, lines, strict=True))
+
+
+def test_a_release_of_another_format_is_one_clear_error(release_copy: Path, run: Run) -> None:
+    manifest = json.loads((release_copy / "manifest.json").read_text())
+    del manifest["format"]
+    (release_copy / "manifest.json").write_text(json.dumps(manifest))
+    said = run("validate", release_copy, code=2).stderr
+    assert "manifest.json: made by clay-publish 0.1; format 1 is not supported" in said
+    (release_copy / "manifest.json").write_text(json.dumps(manifest | {"format": 3}))
+    assert (
+        "has format 3 (expected format 2). Install a newer clay-publish." in run("validate", release_copy, code=2).stderr
+    )

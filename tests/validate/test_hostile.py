@@ -1,5 +1,6 @@
 """A release from the internet cannot fill the memory, read elsewhere, or write what a terminal obeys."""
 
+import io
 import json
 import os
 from collections.abc import Callable
@@ -12,10 +13,12 @@ import pytest
 from apart import Judge
 from breakage import Broken
 from image_server import Fault, ImageServer
+from PIL import Image
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import Release
-from clay_publish.release.findings import ValidationReport
+from clay_publish.release.findings import Severity, ValidationReport
+from clay_publish.release.tables import embeddings_schema, hugging_face_features
 from clay_publish.storage.safe_parse import parse_json, parse_yaml
 from clay_publish.validate import validate
 
@@ -219,3 +222,73 @@ def test_what_a_terminal_would_obey_is_shown_as_text(broken: Callable[..., Broke
     (release.folder / "stray-\x1b[31m\u202e.txt").write_text("x")
     (finding,) = validate(Release(str(release.folder)), only=("INT002",)).findings
     assert finding.where == "stray-\\x1b[31m\\u202e.txt"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("gaps.geojson", '"features": [', '"more": ' + "9" * 5_000_000 + ', "features": ['),
+        ("collection.json", '"bbox": [\n', '"bbox": [[1' + "0" * 400 + ", 0, 1, 1],\n"),
+    ],
+)
+def test_content_that_cannot_be_checked_is_an_error(
+    broken: Callable[..., Broken], name: str, old: str, new: str
+) -> None:
+    release = broken("small")
+    release.text(name, old, new)
+    release.settle()
+    report = validate(Release(str(release.folder)))
+    assert {f.code for f in report.at_or_above(Severity.ERROR)} & {"INT015", "STC008", "STC001"}, report.checked
+
+
+def test_a_licence_that_is_a_link_out_of_the_release_is_an_error(broken: Callable[..., Broken]) -> None:
+    release = broken("small")
+    elsewhere = release.folder.parent / "LICENSE"
+    (release.folder / "LICENSE").rename(elsewhere)
+    (release.folder / "LICENSE").symlink_to(elsewhere)
+    report = validate(Release(str(release.folder)))
+    (finding,) = [f for f in report.findings if f.where == "LICENSE"]
+    assert finding.severity is Severity.ERROR
+    assert "leads out of the release" in finding.found
+
+
+def test_a_release_whose_only_data_file_is_gone_is_validated(broken: Callable[..., Broken]) -> None:
+    release = broken("small")
+    data = release.data
+    (release.folder / data).unlink()
+    report = validate(Release(str(release.folder)))
+    assert [f.where for f in report.findings if f.code == "INT001"] == [f"manifest.json: {data}"]
+
+
+def test_a_folder_named_like_a_pattern_is_read_by_its_name(broken: Callable[..., Broken]) -> None:
+    release = broken("small")
+    odd = release.folder.parent / "a[1]?*b"
+    release.folder.rename(odd)
+    assert validate(Release(str(odd)), only=("RDR",)).findings == []
+
+
+@pytest.mark.parametrize("kind", ["address", "path", "eps", "html", "large"])
+def test_thumbnails_are_decoded_from_their_bytes_alone(
+    broken: Callable[..., Broken], tmp_path: Path, kind: str
+) -> None:
+    release = broken("small")
+    with ImageServer(tmp_path) as elsewhere:
+        large = io.BytesIO()
+        Image.new("1", (20_000, 20_000)).save(large, "PNG")
+        stored = {
+            "address": {"bytes": None, "path": f"{elsewhere.url}/x.png"},
+            "path": {"bytes": None, "path": "/etc/passwd"},
+            "eps": {"bytes": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "path": None},
+            "html": {"bytes": b"<html>not found</html>", "path": None},
+            "large": {"bytes": large.getvalue(), "path": None},
+        }[kind]
+        table = release.table(release.data)
+        kind_of = embeddings_schema(1, "int8", thumbnails=True).field("thumbnail").type
+        column = pa.array([stored] * len(table), kind_of)
+        features = {"info": {"features": hugging_face_features(table.append_column("thumbnail", column).schema)}}
+        metadata = {**table.schema.metadata, b"huggingface": json.dumps(features).encode()}
+        release.put(release.data, table.append_column("thumbnail", column).replace_schema_metadata(metadata))
+        report = validate(Release(str(release.folder)), only=("RDR005",))
+        assert elsewhere.requests == []
+    (finding,) = report.findings
+    assert finding.where.endswith(": thumbnail")

@@ -20,7 +20,7 @@ from clay_publish.search.reader import open_release
 from clay_publish.validate import validate
 
 Run = Callable[..., "CompletedProcess[str]"]
-LOCAL_ONLY = {"SCH011", "RDR001", "RDR002", "RDR003", "RDR004", "RDR005", "RDR007"}
+LOCAL_ONLY = {"SCH011", "RDR001", "RDR002", "RDR003", "RDR004", "RDR005", "RDR007", "SCH020"}
 """Rules whose readers open files by themselves."""
 
 

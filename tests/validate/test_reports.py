@@ -150,4 +150,4 @@ def test_a_quick_look_and_an_empty_judgement_say_so() -> None:
         )
 
     assert "quick look" in first(quick=True)
-    assert "Not judged" in first(checked={"VEC001": "not checked: nothing there"})
+    assert "Not validated" in first(checked={"VEC001": "not checked: nothing there"})

@@ -9,7 +9,9 @@ import mutations_beside  # noqa: F401 - registers its mutations
 import mutations_codes  # noqa: F401
 import mutations_coverage  # noqa: F401
 import mutations_documents  # noqa: F401
+import mutations_explorer  # noqa: F401
 import mutations_files  # noqa: F401
+import mutations_format  # noqa: F401
 import mutations_places  # noqa: F401
 import mutations_provenance  # noqa: F401
 import mutations_readers  # noqa: F401

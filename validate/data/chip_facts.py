@@ -3,9 +3,10 @@
 About 60 bytes a chip: 60 MB for a million.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,7 @@ import pyarrow.compute as pc
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.registry import UNFORESEEN
-
-if TYPE_CHECKING:
-    from clay_publish.validate.context import View
+from clay_publish.validate.outcomes import UNFORESEEN
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,22 @@ class RowFacts:
     missing: dict[str, ReleaseError]
 
 
-def facts_of(chips: ChipRows, view: "View") -> RowFacts:
-    """Boil a batch down."""
+def facts_of(chips: ChipRows, places: Callable[[ChipRows], Array], step: int) -> RowFacts:
+    """Reduce a batch.
+
+    Args:
+        chips: the batch.
+        places: gives each chip's place of its item among the sources.
+        step: every so many rows of the release, a vector is kept.
+    """
+    also: dict[str, _Fact] = {
+        "items": places,
+        "examples": lambda chips: chips.values(np.arange(-chips.start % step, len(chips), step)).copy(),
+    }
     made = RowFacts({}, {})
-    for name, compute in _FACTS.items():
+    for name, compute in {**_FACTS, **also}.items():
         try:
-            made.arrays[name] = compute(chips, view)
+            made.arrays[name] = compute(chips)
         except ClayPublishError as error:
             made.missing[name] = ReleaseError(error.where, error.found, error.expected, error.fix)
         except UNFORESEEN as error:
@@ -77,23 +85,22 @@ def facts_of(chips: ChipRows, view: "View") -> RowFacts:
     return made
 
 
-_FACTS: dict[str, Callable[[ChipRows, "View"], Array]] = {
-    "ids": lambda chips, _: hash_strings(chips.column("id")),
-    "vectors": lambda chips, _: _hash(chips.sums.words),
-    "norms": lambda chips, _: np.sqrt(chips.sums.squares),
-    "runs": lambda chips, _: chips.sums.runs,
-    "low": lambda chips, _: chips.sums.low[None],
-    "high": lambda chips, _: chips.sums.high[None],
-    "lon": lambda chips, _: chips.floats("lon"),
-    "lat": lambda chips, _: chips.floats("lat"),
-    "loss": lambda chips, _: chips.floats("loss").astype(np.float32),
-    "moments": lambda chips, _: chips.micros("datetime"),
-    "epsg": lambda chips, _: _narrow(chips.integers("epsg")),
-    "rows": lambda chips, _: _narrow(chips.integers("row")),
-    "cols": lambda chips, _: _narrow(chips.integers("col")),
-    "items": lambda chips, view: view.item_places(chips),
-    "boxes": lambda chips, _: chips.footprints.bounds[_extremes(chips.footprints.bounds)],
-    "examples": lambda chips, view: chips.values(_spread(chips, view)).copy(),
+_Fact = Callable[[ChipRows], Array]
+_FACTS: dict[str, _Fact] = {
+    "ids": lambda chips: hash_strings(chips.column("id")),
+    "vectors": lambda chips: _hash(chips.sums.words),
+    "norms": lambda chips: np.sqrt(chips.sums.squares),
+    "runs": lambda chips: chips.sums.runs,
+    "low": lambda chips: chips.sums.low[None],
+    "high": lambda chips: chips.sums.high[None],
+    "lon": lambda chips: chips.floats("lon"),
+    "lat": lambda chips: chips.floats("lat"),
+    "loss": lambda chips: chips.floats("loss").astype(np.float32),
+    "moments": lambda chips: chips.micros("datetime"),
+    "epsg": lambda chips: _narrow(chips.integers("epsg")),
+    "rows": lambda chips: _narrow(chips.integers("row")),
+    "cols": lambda chips: _narrow(chips.integers("col")),
+    "boxes": lambda chips: chips.footprints.bounds[_extremes(chips.footprints.bounds)],
 }
 
 
@@ -107,7 +114,7 @@ class ReleaseFacts:
         self.rows = 0
         self.boxes: dict[str, Array] = {}
         """By file: the boxes of footprints that together have the bounds of all."""
-        self._parts: dict[str, list[Array]] = {name: [] for name in _FACTS}
+        self._parts: dict[str, list[Array]] = defaultdict(list)
         self._missing: dict[str, ReleaseError] = {}
 
     def add(self, path: str, rows: int, parts: list[RowFacts]) -> None:
@@ -163,12 +170,6 @@ def _extremes(bounds: npt.NDArray[np.float64]) -> list[int]:
     crossing = np.flatnonzero(bounds[:, 0] > bounds[:, 2])[:8].tolist()
     sides = [np.nanargmin(bounds[:, 0]), np.nanargmin(bounds[:, 1]), np.nanargmax(bounds[:, 2])]
     return [*map(int, sides), int(np.nanargmax(bounds[:, 3])), *crossing]
-
-
-def _spread(chips: ChipRows, view: "View") -> npt.NDArray[np.int64]:
-    """Evenly spread rows, about 2048 in the whole release."""
-    step = max(1, view.rows_told // 2048)
-    return np.arange(-chips.start % step, len(chips), step)
 
 
 def hash_strings(column: pa.Array) -> U64:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clay_publish.errors import ReleaseError
-
-if TYPE_CHECKING:
-    from clay_publish.validate.context import View
-
+from clay_publish.validate.data.parquet_tables import ParquetTables
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -41,18 +38,20 @@ def filled(column: pa.Array, hole: int) -> npt.NDArray[Any]:
     return np.asarray(whole.to_numpy(zero_copy_only=False))
 
 
-def coverage_batches(view: "View", columns: list[str], paths: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+def coverage_batches(
+    tables: ParquetTables, columns: list[str], paths: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """All rows of the coverage tables, or of some of them, text as dictionaries.
 
     Raises:
         ReleaseError: no table, no such column, or damaged.
     """
-    for path in view.coverage_paths if paths is None else paths:
-        missing = [name for name in columns if name not in view.schema_of(path).names]
+    for path in tables.coverage if paths is None else paths:
+        missing = [name for name in columns if name not in tables.schema(path).names]
         if missing:
             raise ReleaseError(path, f"has no column {', '.join(missing)}")
         text = [name for name in ("status", "reason") if name in columns]
-        yield from view.batches(path, _BATCH, columns=columns, read_dictionary=text)
+        yield from tables.batches(path, _BATCH, columns=columns, read_dictionary=text)
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,14 @@ COUNTED = ("status", "reason", "window_start", "row")
 """Columns that are counted."""
 
 
-def tally(view: "View") -> Counter[Said]:
+def tally(tables: ParquetTables) -> Counter[Said]:
     """How many rows of the coverage tables say what, counted in one pass.
 
     Raises:
         ReleaseError: no table, no such column, or damaged.
     """
     counted: Counter[Said] = Counter()
-    for batch in coverage_batches(view, list(COUNTED)):
+    for batch in coverage_batches(tables, list(COUNTED)):
         count(counted, batch)
     return counted
 

@@ -2,21 +2,21 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import AGGREGATES, EMBEDDINGS, PATCHES, DataFile
-from clay_publish.validate.data.chip_facts import hash_strings
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.validate.data.chip_facts import ReleaseFacts, hash_strings
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.registry import UNFORESEEN
-
-if TYPE_CHECKING:
-    from clay_publish.validate.context import View
+from clay_publish.validate.data.once import once
+from clay_publish.validate.data.parquet_tables import ParquetTables
+from clay_publish.validate.data.sources import SourceTable
+from clay_publish.validate.outcomes import UNFORESEEN
 
 Ints = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
@@ -37,7 +37,7 @@ class Beside:
     damage: str | None = None
     """Why reading stopped."""
     gap: str | None = None
-    """Why the rules below cannot judge it."""
+    """Why the rules below cannot check it."""
     bad: list[tuple[int, str]] = field(default_factory=list)
     """Rows that hold no vector, and what they hold; the first, and their number."""
     wrong: int = 0
@@ -62,43 +62,91 @@ def side_of(path: str) -> int | None:
     return int(match[1]) if match and match[1] == match[2] and int(match[1]) > 1 else None
 
 
-def beside_paths(view: "View") -> list[str]:
+def beside_paths(tables: ParquetTables) -> list[str]:
     """Files of patches and aggregates that can be opened."""
-    return [p for p in view.metadata_paths if p.startswith((f"{PATCHES}/", f"{AGGREGATES}/"))]
+    return [p for p in tables.readable if p.startswith((f"{PATCHES}/", f"{AGGREGATES}/"))]
 
 
-def read_beside(view: "View", path: str) -> Beside:
-    """Read one file.
+class ExtraTables:
+    """The patches and aggregates of a release, each file read once."""
 
-    Raises:
-        ReleaseError: a quick look does not read it whole.
-    """
-    if view.quick:
-        raise ReleaseError(path, "would have to be read whole, which a quick look does not")
-    made = Beside(path)
-    step = max(1, view.footer_of(path).num_rows // 64)
-    try:
-        for batch in view.batches(path, _BATCH, use_threads=False):
-            chips = ChipRows(path, made.rows, batch)
-            made.rows += len(chips)
-            try:
-                if made.gap is None:
-                    _look_at(made, chips, view, step)
-            except ReleaseError as error:
-                made.gap = f"{error.where} {error.found}"
-            except UNFORESEEN as error:
-                made.gap = f"{path} holds what cannot be read ({error!r})"
-    except ReleaseError as error:
-        made.damage, made.gap = error.found, f"{path} cannot be read ({error.found})"
-    return made
+    def __init__(
+        self, tables: ParquetTables, fingerprint: Callable[[], Fingerprint], sources: Callable[[], SourceTable]
+    ) -> None:
+        self._tables = tables
+        self._fingerprint = fingerprint
+        self._sources = sources
 
+    @once
+    def files(self) -> dict[str, Beside]:
+        """What each file holds.
 
-def _look_at(made: Beside, chips: ChipRows, view: "View", step: int) -> None:
-    _look_at_vectors(made, chips)
-    if made.path.startswith(f"{PATCHES}/"):
-        _count_patches(made, chips)
-    else:
-        _number_blocks(made, chips, view, step)
+        Raises:
+            ReleaseError: this is a quick validation, which does not read them.
+        """
+        return {path: self._read(path) for path in beside_paths(self._tables)}
+
+    def by_side(self, asked: Sequence[int]) -> Iterator[tuple[int, list[Beside]]]:
+        """The aggregates of each side that is asked for or there."""
+        found: dict[int, list[Beside]] = {side: [] for side in asked}
+        for path, made in self.files.items():
+            side = side_of(path)
+            if side is not None:
+                found.setdefault(side, []).append(made)
+        yield from sorted(found.items())
+
+    def blocks_of_chips(self, facts: ReleaseFacts, side: int) -> Ints:
+        """The block of each embedded chip, in the order of the release."""
+        rows, cols = facts["rows"] // side, facts["cols"] // side
+        codes = np.zeros(len(rows), np.int32) if self._fingerprint().layout == "scene" else facts["epsg"]
+        parts = [
+            _keys(self._whose(path, codes[mine], facts["items"][mine]), rows[mine], cols[mine])
+            for path, mine in facts.slices().items()
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def _whose(self, path: str, epsg: npt.NDArray[np.integer], items: npt.NDArray[np.integer]) -> Ints:
+        """The image that a file's chips were cut from, or their zone and window: blocks do not reach beyond.
+
+        Raises:
+            ReleaseError: the file's name does not give its window.
+        """
+        if self._fingerprint().layout == "scene":
+            return np.asarray(items, np.int64)
+        window = DataFile.parse(path).window
+        return np.asarray(epsg, np.int64) % 1000 * 4096 + self._tables.windows.index(window) % 4096
+
+    def _read(self, path: str) -> Beside:
+        self._tables.files.read_whole(path)
+        made = Beside(path)
+        step = max(1, self._tables.footer(path).num_rows // 64)
+        try:
+            for batch in self._tables.batches(path, _BATCH, use_threads=False):
+                chips = ChipRows(path, made.rows, batch)
+                made.rows += len(chips)
+                try:
+                    if made.gap is None:
+                        self._look_at(made, chips, step)
+                except ReleaseError as error:
+                    made.gap = f"{error.where} {error.found}"
+                except UNFORESEEN as error:
+                    made.gap = f"{path} holds what cannot be read ({error!r})"
+        except ReleaseError as error:
+            made.damage, made.gap = error.found, f"{path} cannot be read ({error.found})"
+        return made
+
+    def _look_at(self, made: Beside, chips: ChipRows, step: int) -> None:
+        _look_at_vectors(made, chips)
+        if made.path.startswith(f"{PATCHES}/"):
+            _count_patches(made, chips)
+            return
+        whose = self._whose(made.path, chips.integers("epsg"), self._sources().places(chips))
+        keys = _keys(whose, chips.integers("row"), chips.integers("col"))
+        made.keys.append(keys)
+        for row in range(-chips.start % step, len(chips), step):
+            slack = 0.0 if chips.scales is None else float(chips.scales[row]) / 2
+            vector = chips.values(np.array([row]))[0]
+            made.examples[int(keys[row])] = (chips.start + row, vector, slack)
 
 
 def _look_at_vectors(made: Beside, chips: ChipRows) -> None:
@@ -126,58 +174,7 @@ def _count_patches(made: Beside, chips: ChipRows) -> None:
         made.cells[one, row, col] += count
 
 
-def _number_blocks(made: Beside, chips: ChipRows, view: "View", step: int) -> None:
-    whose = whose_of(view, made.path, chips.integers("epsg"), view.item_places(chips))
-    keys = block_keys(whose, chips.integers("row"), chips.integers("col"))
-    made.keys.append(keys)
-    for row in range(-chips.start % step, len(chips), step):
-        slack = 0.0 if chips.scales is None else float(chips.scales[row]) / 2
-        vector = chips.values(np.array([row]))[0]
-        made.examples[int(keys[row])] = (chips.start + row, vector, slack)
-
-
-def whose_of(
-    view: "View", path: str, epsg: npt.NDArray[np.integer], items: npt.NDArray[np.integer]
-) -> npt.NDArray[np.int64]:
-    """The image that a file's chips were cut from, or their zone and window: blocks do not reach beyond.
-
-    Raises:
-        ReleaseError: the file's name does not tell its window.
-    """
-    if view.fingerprint.layout == "scene":
-        return np.asarray(items, np.int64)
-    window = DataFile.parse(path).window
-    return np.asarray(epsg, np.int64) % 1000 * 4096 + view.windows.index(window) % 4096
-
-
-def block_keys(whose: Ints, row: npt.NDArray[np.integer], col: npt.NDArray[np.integer]) -> Ints:
+def _keys(whose: Ints, row: npt.NDArray[np.integer], col: npt.NDArray[np.integer]) -> Ints:
     """One number a block; rows and columns of blocks within ±500,000."""
     half = 1 << 19
     return (whose << 40) + ((np.asarray(row, np.int64) + half) << 20) + np.asarray(col, np.int64) + half
-
-
-def blocks_of_chips(view: "View", side: int) -> Ints:
-    """The block of each embedded chip, in the order of the release."""
-    facts = view.scan.facts
-    rows, cols = facts["rows"] // side, facts["cols"] // side
-    parts = [
-        block_keys(whose_of(view, path, _codes(view, mine), facts["items"][mine]), rows[mine], cols[mine])
-        for path, mine in facts.slices().items()
-    ]
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
-
-
-def _codes(view: "View", mine: slice) -> npt.NDArray[np.integer]:
-    if view.fingerprint.layout == "scene":
-        return np.zeros(0, np.int32)
-    return np.asarray(view.scan.facts["epsg"][mine])
-
-
-def tables(view: "View") -> Iterator[tuple[int, list[Beside]]]:
-    """The aggregates of each side, asked for or there."""
-    found: dict[int, list[Beside]] = {side: [] for side in view.spec.outputs.aggregate}
-    for path, made in view.beside.items():
-        side = side_of(path)
-        if side is not None:
-            found.setdefault(side, []).append(made)
-    yield from sorted(found.items())

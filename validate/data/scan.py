@@ -2,29 +2,38 @@
 
 import hashlib
 import os
-import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clay_publish.errors import ClayPublishError, ReleaseError, StoreError
-from clay_publish.progress import Progress
+from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.progress import Progress, Report
+from clay_publish.storage.store import Store
 from clay_publish.validate.data import parquet_limits
 from clay_publish.validate.data.chip_facts import ReleaseFacts, RowFacts, facts_of
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.files import digest
-from clay_publish.validate.registry import UNFORESEEN, Fault, NotChecked, Outcome, Rule, Sampled
-
-if TYPE_CHECKING:
-    from clay_publish.validate.context import View
+from clay_publish.validate.data.parquet_tables import ParquetTables, below
+from clay_publish.validate.outcomes import (
+    UNFORESEEN,
+    BadRows,
+    Broken,
+    Fault,
+    NotChecked,
+    Outcome,
+    Sampled,
+    SkippedError,
+    short,
+    unchecked,
+)
 
 BATCH = 8192
 """Rows at once: 32 MB of 1024 floats."""
@@ -40,6 +49,9 @@ HEAVY = 48_000_000
 WHOLE = 64_000_000
 """Bytes of a file on disk up to which it is read in one piece, hashed and decoded from there: no byte is read twice."""
 
+EXAMPLES = 2048
+"""Vectors that are kept of the whole release, about."""
+
 _BUFFER = 1 << 16
 
 
@@ -51,12 +63,12 @@ class FileScan:
     rows: int = 0
     damage: str | None = None
     """Why reading stopped."""
-    bad: dict[str, list[tuple[int, str, str, str]]] = field(default_factory=lambda: defaultdict(list))
-    """First bad rows by code: row, id, found, expected."""
+    bad: dict[str, tuple[int, str, str, str]] = field(default_factory=dict)
+    """First bad row by code: row, id, found, expected."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Bad rows by code."""
-    gaps: dict[str, str] = field(default_factory=dict)
-    """Why a rule could not judge this file, by code."""
+    gaps: dict[str, Broken | NotChecked] = field(default_factory=dict)
+    """Why a rule could not check this file, by code."""
     facts: list[RowFacts] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
     """Columns whose pages carry no checksum."""
@@ -83,7 +95,7 @@ class Scan:
             ReleaseError: a quick look did not read them.
         """
         if self.quick:
-            raise ReleaseError("embeddings", "would have to be read whole, which a quick look does not")
+            raise SkippedError("embeddings", "would have to be read whole, which a quick look does not")
         return self.seen
 
     @property
@@ -97,9 +109,9 @@ class Scan:
             if seen.counts[code]:
                 yield _fault(path, seen, code)
             if code in seen.gaps:
-                yield NotChecked(seen.gaps[code])
+                yield seen.gaps[code]
         for path, why in self.damaged.items():
-            yield NotChecked(f"{path} cannot be read ({why})")
+            yield Broken(path, f"{path} cannot be read ({why})")
         if code in self.sampled:
             yield self.sampled[code]
         if not self.files:
@@ -107,118 +119,124 @@ class Scan:
 
 
 def _fault(path: str, seen: FileScan, code: str) -> Fault:
-    row, name, found, expected = seen.bad[code][0]
+    row, name, found, expected = seen.bad[code]
     count = seen.counts[code]
     more = "" if count == 1 else f"; {count:,} of {seen.rows:,} rows in all"
     return Fault(f"{path}: row {row}{f' ({name})' if name else ''}", found + more, expected)
 
 
-def scan(view: "View", rules: Sequence[Rule]) -> Scan:
-    """Read every embeddings file once."""
-    store = view.release.store
-    workers = min(os.cpu_count() or 1, 8)
-    total = len(view.embeddings)
-    files, digests = {}, {}
-    with ThreadPoolExecutor(workers) as pool, tempfile.TemporaryDirectory(prefix="clay-publish-") as scratch:
-        waiting: list[tuple[str, Future[str] | None, Future[tuple[str | None, FileScan]]]] = []
-        chosen = view.embeddings[:: max(1, -(-total // QUICK_FILES))] if view.quick else view.embeddings
-        for path in chosen:
-            hashed = pool.submit(digest, store, path) if _is_hashed_apart(view, path) else None
-            waiting.append((path, hashed, pool.submit(_scan_file, view, path, rules, scratch)))
-        for done, (path, hashed, scanned) in enumerate(waiting, start=1):
-            own, files[path] = scanned.result()
-            known = hashed.result() if hashed is not None else own
-            if known is not None:
-                digests[path] = known
-            view.report(Progress("validate", done, len(waiting), path))
-    facts = ReleaseFacts()
-    for path, seen in files.items():
-        facts.add(path, seen.rows, seen.facts)
-        seen.facts = []
-    if view.quick:
-        seen_rows = Sampled(facts.rows, view.rows_told)
-        return Scan(files, digests, facts, {r.code: seen_rows for r in rules}, quick=True)
-    looked = sum(-(-seen.rows // view.step) for seen in files.values())
-    return Scan(files, digests, facts, {r.code: Sampled(looked, facts.rows) for r in rules if r.sampled})
+@dataclass(frozen=True)
+class Pass:
+    """What the pass needs, and what it does with each batch."""
 
+    tables: ParquetTables
+    checks: Mapping[str, Callable[[ChipRows], Sequence[BadRows]]]
+    """Checks of the rules on rows, by code."""
+    places: Callable[[ChipRows], Any]
+    """Gives each chip's place of its item among the sources."""
+    step: int
+    """Every so many rows, a sampled rule checks one."""
+    report: Report
+    sampled: AbstractSet[str] = frozenset()
+    """Codes of the rules that check a sample."""
 
-def _is_hashed_apart(view: "View", path: str) -> bool:
-    """Whether a file is too large to be hashed and decoded from one piece."""
-    store = view.release.store
-    return store.local and not view.quick and store.size(path) > WHOLE
+    def run(self) -> Scan:
+        """Read every embeddings file once."""
+        store, quick = self.tables.files.store, self.tables.files.quick
+        chosen = self.tables.embeddings
+        if quick:
+            chosen = chosen[:: max(1, -(-len(chosen) // QUICK_FILES))]
+        files: dict[str, FileScan] = {}
+        digests: dict[str, str] = {}
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+            waiting = [
+                (
+                    path,
+                    pool.submit(digest, store, path) if self._is_hashed_apart(path) else None,
+                    pool.submit(self._file, path),
+                )
+                for path in chosen
+            ]
+            for done, (path, hashed, scanned) in enumerate(waiting, start=1):
+                own, files[path] = scanned.result()
+                known = hashed.result() if hashed is not None else own
+                if known is not None:
+                    digests[path] = known
+                self.report(Progress("validate", done, len(waiting), path))
+        facts = ReleaseFacts()
+        for path, seen in files.items():
+            facts.add(path, seen.rows, seen.facts)
+            seen.facts = []
+        if quick:
+            seen_rows = Sampled(facts.rows, self.tables.rows)
+            return Scan(files, digests, facts, dict.fromkeys(self.checks, seen_rows), quick=True)
+        looked = sum(-(-seen.rows // self.step) for seen in files.values())
+        return Scan(files, digests, facts, dict.fromkeys(self.sampled, Sampled(looked, facts.rows)))
 
+    def _is_hashed_apart(self, path: str) -> bool:
+        """Whether a file is too large to be hashed and decoded from one piece."""
+        store = self.tables.files.store
+        return store.local and not self.tables.files.quick and store.size(path) > WHOLE
 
-def _scan_file(view: "View", path: str, rules: Sequence[Rule], scratch: str) -> tuple[str | None, FileScan]:
-    store = view.release.store
-    if view.quick:
-        with store.ranges(path) as file:
-            return None, _scan_parquet(view, path, pa.PythonFile(file, mode="r"), rules)
-    if _is_hashed_apart(view, path):
-        return None, _scan_parquet(view, path, store.arrow(path), rules)
-    if store.local:
+    def _file(self, path: str) -> tuple[str | None, FileScan]:
+        """Read one file; its SHA-256, where it is known on the way, and what was seen."""
+        files = self.tables.files
         try:
-            data = store.read(path)
-        except StoreError as error:
+            if files.quick:
+                with files.store.ranges(path) as file:
+                    return None, self._parquet(path, pa.PythonFile(file, mode="r"))
+            if files.store.local and not self._is_hashed_apart(path):
+                data = files.store.read(path)
+                return hashlib.sha256(data).hexdigest(), self._parquet(path, pa.BufferReader(data))
+            # A remote file is fetched once, hashed on the way, and read from the copy.
+            seen = self._parquet(path, files.source(path))
+            files.discard(path)
+            return files.hashed.get(path), seen
+        except ClayPublishError as error:
             return None, FileScan(path, damage=error.found)
-        return hashlib.sha256(data).hexdigest(), _scan_parquet(view, path, pa.BufferReader(data), rules)
-    # A remote file is fetched once, hashed on the way, and read from here.
-    with tempfile.NamedTemporaryFile(dir=scratch, delete=False) as copy:
+
+    def _parquet(self, path: str, source: Any) -> FileScan:
+        seen, footer, quick = FileScan(path), self.tables.footer(path), self.tables.files.quick
+        # A quick validation reads the first pages in the middle of the file.
+        groups = [footer.num_row_groups // 2] if quick and footer.num_row_groups else None
         try:
-            own = digest(store, path, copy)
-        except StoreError as error:
-            return None, FileScan(path, damage=error.found)
-    try:
-        return own, _scan_parquet(view, path, pa.memory_map(copy.name), rules)
-    finally:
-        Path(copy.name).unlink()
+            if quick:
+                cost = parquet_limits.check_pages(source, footer, source.size(), path, groups=groups, first=True)
+            else:
+                cost = self.tables.cost(path, source)
+            seen.bare = cost.bare
+            with self.tables.heavy if cost.pages > HEAVY else nullcontext():
+                self._rows(seen, source, groups, cost.rows)
+        except ReleaseError as error:
+            seen.damage = below(error, path)
+        except (pa.ArrowException, OSError) as error:
+            seen.damage = short(error)
+        return seen
+
+    def _rows(self, seen: FileScan, source: Any, groups: list[int] | None, rows: int) -> None:
+        quick, spread = self.tables.files.quick, max(1, self.tables.rows // EXAMPLES)
+        buffer, most = (_BUFFER, QUICK_ROWS) if quick else (0, BATCH)
+        with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False, buffer_size=buffer) as file:
+            batches = file.iter_batches(min(most, rows), use_threads=False, row_groups=groups)
+            for batch in islice(batches, 1 if quick else None):
+                chips = ChipRows(seen.path, seen.rows, batch)
+                seen.rows += len(chips)
+                for code, check in self.checks.items():
+                    _check_rows(code, check, chips, seen, self.tables.files.store)
+                seen.facts.append(facts_of(chips, self.places, spread))
 
 
-def _scan_parquet(view: "View", path: str, source: Any, rules: Sequence[Rule]) -> FileScan:
-    seen, footer = FileScan(path), view.footer_of(path)
-    # A quick look reads the first pages in the middle of the file.
-    groups = [footer.num_row_groups // 2] if view.quick and footer.num_row_groups else None
-    try:
-        if view.quick:
-            cost = parquet_limits.check_pages(source, footer, source.size(), path, groups=groups, first=True)
-        else:
-            cost = view.cost_of(path, source)
-        seen.bare = cost.bare
-        with view.heavy if cost.pages > HEAVY else nullcontext():
-            _scan_rows(view, seen, source, rules, (groups, cost.rows))
-    except ReleaseError as error:
-        part = error.where.partition(f"{path}: ")[2]
-        seen.damage = f"{part}: {error.found}" if part else error.found
-    except (pa.ArrowException, OSError) as error:
-        seen.damage = " ".join(str(error).split())
-    return seen
-
-
-def _scan_rows(
-    view: "View", seen: FileScan, source: Any, rules: Sequence[Rule], part: tuple[list[int] | None, int]
+def _check_rows(
+    code: str, check: Callable[[ChipRows], Sequence[BadRows]], chips: ChipRows, seen: FileScan, store: Store
 ) -> None:
-    groups, rows = part
-    buffer = _BUFFER if view.quick else 0
-    most = QUICK_ROWS if view.quick else BATCH
-    with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False, buffer_size=buffer) as file:
-        batches = file.iter_batches(min(most, rows), use_threads=False, row_groups=groups)
-        for batch in islice(batches, 1 if view.quick else None):
-            chips = ChipRows(seen.path, seen.rows, batch)
-            seen.rows += len(chips)
-            for rule in rules:
-                _judge(rule, chips, view, seen)
-            seen.facts.append(facts_of(chips, view))
-
-
-def _judge(rule: Rule, chips: ChipRows, view: "View", seen: FileScan) -> None:
-    assert rule.rows is not None
     try:
-        for bad in rule.rows(chips, view):
-            seen.counts[rule.code] += len(bad.rows)
-            if len(seen.bad[rule.code]) < 1:
+        for bad in check(chips):
+            seen.counts[code] += len(bad.rows)
+            if code not in seen.bad:
                 row = int(bad.rows[0])
                 name = str(chips.value("id", row)) if chips.has("id") else ""
-                seen.bad[rule.code].append((chips.start + row, name, bad.found(row), bad.expected))
+                seen.bad[code] = (chips.start + row, name, bad.found(row), bad.expected)
     except ClayPublishError as error:
-        seen.gaps.setdefault(rule.code, f"{error.where} {error.found}")
+        seen.gaps.setdefault(code, unchecked(error, store))
     except UNFORESEEN as error:
-        seen.gaps.setdefault(rule.code, f"{chips.path} holds what this rule cannot read ({error!r})")
+        seen.gaps.setdefault(code, Broken(chips.path, f"{chips.path} holds what this rule cannot read ({error!r})"))

@@ -1,5 +1,6 @@
 """The source items of a release, as its `sources.parquet` tells."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -8,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import SOURCES
 from clay_publish.release.tables import sources_schema
+from clay_publish.validate.data.chips import ChipRows
 from clay_publish.windows import Window
 
 
@@ -47,6 +50,11 @@ class Source:
             return None
         return Window.of_days(start, self.end if self.end and self.end != start else None)
 
+    @cached_property
+    def geometry(self) -> Any:
+        """Its footprint as a shapely geometry; None where it is unknown or unreadable."""
+        return None if self.wkb is None else shapely.from_wkb(self.wkb, on_invalid="ignore")
+
     @property
     def interval(self) -> tuple[datetime, datetime] | None:
         """First and last moment it can have been acquired at."""
@@ -74,9 +82,42 @@ class SourceTable:
         """Items that offered pixels."""
         return [s for s in self.rows if s.status == "used"]
 
-    def geometry(self, source: Source) -> Any:
-        """Footprint of an item as a shapely geometry; None where it is not told or not readable."""
-        return None if source.wkb is None else shapely.from_wkb(source.wkb, on_invalid="ignore")
+    @cached_property
+    def items(self) -> list[Source]:
+        """Each item once; a chip's item is told by its place in this list."""
+        return list(self.by_id.values())
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        """Ids of the items, by their place."""
+        return pa.array(list(self.by_id), pa.string())
+
+    @cached_property
+    def outlines(self) -> list[Any]:
+        """Footprint of each item, by its place; None where it is unknown."""
+        return [source.geometry for source in self.items]
+
+    @cached_property
+    def middle_latitude(self) -> float:
+        """Of the used items' footprints, in degrees."""
+        shapes = [source.geometry for source in self.used]
+        return float(np.median([shape.centroid.y for shape in shapes if shape is not None] or [0.0]))
+
+    def places(self, chips: ChipRows) -> npt.NDArray[np.int32]:
+        """Place of each chip's item in the list; −1 where it is not in it."""
+
+        def find() -> npt.NDArray[np.int32]:
+            found = pc.index_in(pc.cast(chips.column("item_id"), pa.string()), value_set=self.ids)
+            return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int32)
+
+        places: npt.NDArray[np.int32] = chips.once("item places", find)
+        return places
+
+    def by_item(self, chips: ChipRows) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        """Place of each item that occurs, and its rows."""
+        places = self.places(chips)
+        for place in np.unique(places[places >= 0]).tolist():
+            yield place, np.flatnonzero(places == place)
 
 
 def read_sources(table: pa.Table) -> SourceTable:
@@ -111,8 +152,3 @@ def _source(row: dict[str, Any]) -> Source:
         attribution=row["attribution"],
         wkb=row["geometry"],
     )
-
-
-def pixel_matrix(source: Source) -> npt.NDArray[np.float64] | None:
-    """The 2 × 3 matrix from (column, row, 1) to coordinates; None where it is not told."""
-    return None if source.transform is None else np.array(source.transform, dtype=np.float64).reshape(2, 3)

@@ -1,4 +1,4 @@
-"""Which chips a release should have, computed from its own spec and sources, and which it has and speaks of.
+"""Which chips a release should have, computed from its own spec and sources, and which it has and describes.
 
 `scene`: every whole chip of every used image, whose centre lies in the area of its imagery block.
 `utm`: in every window, the cells of the grid that meet the areas of the blocks that ask for it; where a block names no
@@ -7,7 +7,6 @@ area, the ground its used images cover.
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +22,12 @@ from clay_publish.validate.expected.cells import (
     Layer,
     Summary,
     empty,
-    scene_grid,
 )
-from clay_publish.validate.expected.utm import utm_layers
-
-if TYPE_CHECKING:
-    from clay_publish.validate.context import View
+from clay_publish.validate.expected.grids import scene_grid
+from clay_publish.validate.expected.utm import CellInputs, utm_layers
 
 
-def layers(view: "View", counted: Counter[Said]) -> Iterator[Summary]:
+def count_cells(inputs: CellInputs, counted: Counter[Said]) -> Iterator[Summary]:
     """Expected, present and described cells of the release, counted by layer.
 
     In the `utm` layout, `counted` takes what the coverage says.
@@ -39,33 +35,28 @@ def layers(view: "View", counted: Counter[Said]) -> Iterator[Summary]:
     Raises:
         ReleaseError: spec, sources, embeddings or coverage do not tell enough.
     """
-    if view.fingerprint.layout == "scene":
-        yield from (layer.summary() for layer in _scene_layers(view))
-    else:
-        yield from utm_layers(view, counted)
-
-
-def _scene_layers(view: "View") -> list[Layer]:
-    found = _expected_in_scenes(view)
-    facts = view.scan.facts
+    if inputs.fingerprint.layout == "utm":
+        yield from utm_layers(inputs, counted)
+        return
+    found, facts, sources = _expected(inputs), inputs.facts, inputs.sources
     _mark_by_layer(found, facts["items"], facts["rows"], facts["cols"], PRESENT)
-    for batch in coverage_batches(view, ["row", "col", "status", "item_ids"]):
+    for batch in coverage_batches(inputs.tables, ["row", "col", "status", "item_ids"]):
         known = batch.column("row").is_valid().to_numpy(zero_copy_only=False)
         known &= batch.column("col").is_valid().to_numpy(zero_copy_only=False)
-        item = first_items(batch, view.source_ids)
+        item = first_items(batch, sources.ids)
         row, col = whole_numbers(batch, "row"), whole_numbers(batch, "col")
         embedded = equals(batch.column("status"), "embedded")
         for flag, which in ((SAID_EMBEDDED, known & embedded), (SAID_MISSING, known & ~embedded)):
             _mark_by_layer(found, item[which], row[which], col[which], flag)
-    return [layer for layer in found if layer is not None]
+    yield from (layer.summary() for layer in found if layer is not None)
 
 
-def _expected_in_scenes(view: "View") -> list[Layer | None]:
+def _expected(inputs: CellInputs) -> list[Layer | None]:
     """A layer for each source item by its place; None for those that give no chips."""
-    size = view.fingerprint.size
-    areas = [None if block.area is None else read_area(block.area).geometry for block in view.spec.imagery]
+    size = inputs.fingerprint.size
+    areas = [None if block.area is None else read_area(block.area).geometry for block in inputs.spec.imagery]
     made: list[Layer | None] = []
-    for source in view.sources.by_id.values():
+    for source in inputs.sources.items:
         if source.status != "used" or source.shape is None:
             made.append(None)
             continue

@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import shapely
@@ -16,6 +16,9 @@ from clay_publish.errors import ReleaseError
 from clay_publish.geo.area import Area, items_area, read_area
 from clay_publish.geo.expected_cells import ZoneCells, expected_cells
 from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.spec.models import Spec
+from clay_publish.validate.data.chip_facts import ReleaseFacts
 from clay_publish.validate.data.coverage_table import (
     COUNTED,
     Said,
@@ -27,12 +30,10 @@ from clay_publish.validate.data.coverage_table import (
     micros,
     whole_numbers,
 )
+from clay_publish.validate.data.parquet_tables import ParquetTables
+from clay_publish.validate.data.sources import Source, SourceTable
 from clay_publish.validate.expected.cells import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, Summary, empty
 from clay_publish.windows import Window
-
-if TYPE_CHECKING:
-    from clay_publish.validate.context import View
-    from clay_publish.validate.data.sources import Source
 
 _ZONE = re.compile(r"zone=(\d{2})\.parquet$")
 
@@ -45,27 +46,38 @@ class ExpectedWindow:
     area: Area
 
 
-def steps(view: "View") -> list[ExpectedWindow]:
+@dataclass(frozen=True)
+class CellInputs:
+    """What decides which cells are expected, present and described."""
+
+    spec: Spec
+    fingerprint: Fingerprint
+    sources: SourceTable
+    facts: ReleaseFacts
+    tables: ParquetTables
+
+
+def expected_windows(spec: Spec, sources: SourceTable) -> list[ExpectedWindow]:
     """The windows of the release, in order, and the ground of each.
 
     A window's ground is the areas of the blocks that ask for it; a block without area asks for what its images cover.
     """
     blocks: dict[Window, set[int]] = defaultdict(set)
     covered: dict[Window, list[Any]] = defaultdict(list)
-    for number, block in enumerate(view.spec.imagery):
+    for number, block in enumerate(spec.imagery):
         for window in block.parsed_windows():
             blocks[window].add(number)
-    for source in view.sources.rows:
-        own = window_of(source, view) if source.status in {"used", "excluded"} else None
+    for source in sources.rows:
+        own = window_of(source, spec) if source.status in {"used", "excluded"} else None
         if own is None:
             continue
         blocks[own].add(source.block)
-        shape = view.sources.geometry(source) if source.status == "used" else None
+        shape = source.geometry if source.status == "used" else None
         if shape is not None:
             covered[own].append(shape)
     made = []
     for window in sorted(blocks):
-        areas = [view.spec.imagery[number].area for number in sorted(blocks[window])]
+        areas = [spec.imagery[number].area for number in sorted(blocks[window])]
         asked = [read_area(area).geometry for area in areas if area is not None]
         if len(asked) == len(areas):
             ground = Area("area", shapely.union_all(asked))
@@ -76,11 +88,11 @@ def steps(view: "View") -> list[ExpectedWindow]:
     return made
 
 
-def window_of(source: "Source", view: "View") -> Window | None:
+def window_of(source: Source, spec: Spec) -> Window | None:
     """The window of its block that holds a source's moment; its own days where the block names none."""
-    if not 0 <= source.block < len(view.spec.imagery):
+    if not 0 <= source.block < len(spec.imagery):
         return None
-    windows = view.spec.imagery[source.block].parsed_windows()
+    windows = spec.imagery[source.block].parsed_windows()
     if not windows:
         return source.window
     return next((w for w in windows if source.moment is not None and source.moment in w), None)
@@ -90,7 +102,7 @@ _MAX_CELLS = 4_000_000_000
 """Chips of a release that are counted."""
 
 
-def utm_layers(view: "View", counted: Counter[Said]) -> Iterator[Summary]:
+def utm_layers(inputs: CellInputs, counted: Counter[Said]) -> Iterator[Summary]:
     """One layer for each zone and window; only one zone's bitmaps are held at a time.
 
     What the coverage says is counted on the way: its tables are long.
@@ -98,18 +110,17 @@ def utm_layers(view: "View", counted: Counter[Said]) -> Iterator[Summary]:
     Raises:
         ReleaseError: spec, sources, embeddings or coverage do not tell enough.
     """
-    if view.fingerprint.gsd is None:
+    if inputs.fingerprint.gsd is None:
         raise ReleaseError("fingerprint", "has no gsd, which the utm layout needs")
-    side = view.fingerprint.size * view.fingerprint.gsd
+    side = inputs.fingerprint.size * inputs.fingerprint.gsd
     grid = UtmGrid(side)
-    asked = steps(view)
+    asked = expected_windows(inputs.spec, inputs.sources)
     chips = sum(step.area.km2 for step in asked) * 1e6 / max(side, 1e-3) ** 2
     if chips > _MAX_CELLS:
         raise ReleaseError("release.yaml", f"asks for about {chips:,.0f} chips", f"at most {_MAX_CELLS:,}")
     streams = [expected_cells(grid, step.area.geometry, rule=step.area.rule) for step in asked]
     waiting: list[ZoneCells | None] = [next(stream, None) for stream in streams]
-    tables = _tables(view)
-    files = _files(view)
+    coverage, files = _coverage_by_zone(inputs.tables), _files_by_zone(inputs.tables)
     for zone in range(1, 61):
         found: dict[Window, Layer] = {}
         for number, step in enumerate(asked):
@@ -118,10 +129,10 @@ def utm_layers(view: "View", counted: Counter[Said]) -> Iterator[Summary]:
                 found[step.window] = expected_layer(cells, str(step.window))
                 waiting[number] = next(streams[number], None)
         for path in files.get(zone, []):
-            window = view.data_files[path].window
-            rows = view.scan.facts.slices()[path]
-            _layer(found, zone, window).mark(view.scan.facts["rows"][rows], view.scan.facts["cols"][rows], PRESENT)
-        _mark_table(view, zone, tables.get(zone, []), found, counted)
+            window = inputs.tables.named[path].window
+            rows = inputs.facts.slices()[path]
+            _layer(found, zone, window).mark(inputs.facts["rows"][rows], inputs.facts["cols"][rows], PRESENT)
+        _mark_table(inputs.tables, zone, coverage.get(zone, []), found, counted)
         yield from (layer.summary() for layer in found.values())
 
 
@@ -142,9 +153,11 @@ def _layer(found: dict[Window, Layer], zone: int, window: Window) -> Layer:
     return found[window]
 
 
-def _mark_table(view: "View", zone: int, paths: list[str], found: dict[Window, Layer], counted: Counter[Said]) -> None:
+def _mark_table(
+    tables: ParquetTables, zone: int, paths: list[str], found: dict[Window, Layer], counted: Counter[Said]
+) -> None:
     by_start = {micros(window.start): window for window in found}
-    for batch in coverage_batches(view, ["col", "epsg", *COUNTED], paths):
+    for batch in coverage_batches(tables, ["col", "epsg", *COUNTED], paths):
         count(counted, batch)
         starts = filled(batch.column("window_start").cast("int64"), 0)
         row, col = whole_numbers(batch, "row"), whole_numbers(batch, "col")
@@ -164,10 +177,10 @@ def _mark_table(view: "View", zone: int, paths: list[str], found: dict[Window, L
                     found[window].mark(row[chosen], col[chosen], flag)
 
 
-def _tables(view: "View") -> dict[int, list[str]]:
+def _coverage_by_zone(tables: ParquetTables) -> dict[int, list[str]]:
     """Coverage tables by zone."""
     found: dict[int, list[str]] = defaultdict(list)
-    for path in view.coverage_paths:
+    for path in tables.coverage:
         match = _ZONE.search(path)
         if match is None:
             raise ReleaseError(path, "does not name its zone", "coverage/zone=ZZ.parquet")
@@ -175,15 +188,15 @@ def _tables(view: "View") -> dict[int, list[str]]:
     return found
 
 
-def _files(view: "View") -> dict[int, list[str]]:
+def _files_by_zone(tables: ParquetTables) -> dict[int, list[str]]:
     """Embeddings files by zone.
 
     Raises:
         ReleaseError: a file's name does not tell.
     """
     found: dict[int, list[str]] = defaultdict(list)
-    for path in view.embeddings:
-        if path not in view.data_files:
+    for path in tables.embeddings:
+        if path not in tables.named:
             raise ReleaseError(path, "does not name its square and window")
-        found[view.data_files[path].square.zone].append(path)
+        found[tables.named[path].square.zone].append(path)
     return found

@@ -1,4 +1,4 @@
-"""What a judge said, for browsers and for CI: HTML, JUnit, SARIF.
+"""A validation report, for browsers and for CI: HTML, JUnit, SARIF.
 
 Made from a `ValidationReport` and the list of rules alone; nothing of the release itself is read.
 """

@@ -49,12 +49,12 @@ _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sa
 
 def sarif(validation: ValidationReport, rules: Sequence[Rule]) -> str:
     """One result a finding, placed at its file; rules that could not look are notifications."""
-    judged = [rule for rule in rules if rule.code in validation.checked]
-    places = {rule.code: place for place, rule in enumerate(judged)}
+    checked = [rule for rule in rules if rule.code in validation.checked]
+    places = {rule.code: place for place, rule in enumerate(checked)}
     unchecked = [(code, state) for code, state in validation.checked.items() if state.startswith("not checked")]
     run = {
         "tool": {
-            "driver": {"name": "clay-publish", "version": __version__, "rules": [_rule(rule) for rule in judged]},
+            "driver": {"name": "clay-publish", "version": __version__, "rules": [_rule(rule) for rule in checked]},
         },
         "invocations": [
             {

@@ -164,7 +164,7 @@ def html(validation: ValidationReport, rules: Sequence[Rule]) -> str:
 def verdict(validation: ValidationReport) -> str:
     """One line that says it all."""
     if all(state.startswith("not checked") for state in validation.checked.values()):
-        return "Not judged: no rule could look"
+        return "Not validated: no rule could be checked"
     worst = validation.worst()
     if worst is None:
         return "Valid as far as a quick look tells" if validation.quick else "Valid: nothing is wrong"

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,10 @@ import pyarrow as pa
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.release.directory import EMBEDDINGS, GAPS
 from clay_publish.release.findings import GroundMap, Histogram, Measures, MissingChips, Outline
+from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import ReleaseFacts
 from clay_publish.validate.data.coverage_table import coverage_batches, equals
-from clay_publish.validate.registry import UNFORESEEN
-
-if TYPE_CHECKING:
-    from clay_publish.validate.context import View
+from clay_publish.validate.outcomes import UNFORESEEN
 
 BINS = 40
 _PAIRS = 2000
@@ -28,9 +26,9 @@ _TEXT = 120
 """Letters of a reason or window that are kept."""
 
 
-def measure(view: "View") -> Measures | None:
+def measure(context: ReleaseContext) -> Measures | None:
     """Measure what the rules have read; None where they read no rows."""
-    scan = view.__dict__.get("scan")
+    scan = context.__dict__.get("scan")
     if scan is None:
         return None
     facts: ReleaseFacts = scan.seen
@@ -53,9 +51,9 @@ def measure(view: "View") -> Measures | None:
     return Measures(
         chips=facts.rows,
         distributions={name: found for name, found in made.items() if found is not None},
-        missing=attempt("missing chips", lambda: _missing(view)) or [],
-        outlines=attempt("gaps", lambda: _outlines(view)) or [],
-        ground=attempt("ground", lambda: _ground(facts, view)),
+        missing=attempt("missing chips", lambda: _missing(context)) or [],
+        outlines=attempt("gaps", lambda: _outlines(context)) or [],
+        ground=attempt("ground", lambda: _ground(facts, context)),
         unmeasured=unmeasured,
     )
 
@@ -87,9 +85,9 @@ def _cosines(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return cosines
 
 
-def _missing(view: "View") -> list[MissingChips]:
+def _missing(context: ReleaseContext) -> list[MissingChips]:
     counted: Counter[tuple[str, str]] = Counter()
-    for batch in coverage_batches(view, ["status", "reason", "window_start", "window_end"]):
+    for batch in coverage_batches(context.tables, ["status", "reason", "window_start", "window_end"]):
         missing = batch.filter(pa.array(~equals(batch.column("status"), "embedded")))
         # Moments become texts when they are few: in Arrow that takes longer than reading them.
         columns = [
@@ -104,8 +102,8 @@ def _missing(view: "View") -> list[MissingChips]:
     return [MissingChips(window=w, reason=r, chips=n) for (w, r), n in sorted(counted.items())][:_OUTLINES]
 
 
-def _outlines(view: "View") -> list[Outline]:
-    features = view.release.json(GAPS).get("features", [])
+def _outlines(context: ReleaseContext) -> list[Outline]:
+    features = context.documents.json(GAPS).get("features", [])
     made: list[Outline] = []
     for feature in features[:_OUTLINES]:
         shape, said = feature["geometry"], feature.get("properties") or {}
@@ -118,8 +116,8 @@ def _outlines(view: "View") -> list[Outline]:
     return [outline for outline in made if np.isfinite(outline.ring).all()][:_OUTLINES]
 
 
-def _ground(facts: ReleaseFacts, view: "View") -> GroundMap:
-    if not {"lon", "lat"} <= set(view.schema_of(view.embeddings[0]).names):
+def _ground(facts: ReleaseFacts, context: ReleaseContext) -> GroundMap:
+    if not {"lon", "lat"} <= set(context.tables.schema(context.tables.embeddings[0]).names):
         boxes = np.concatenate(list(facts.boxes.values()))
         lon, lat = boxes[:, [0, 2]].mean(axis=1), boxes[:, [1, 3]].mean(axis=1)
     else:

@@ -1,186 +1,192 @@
-"""Rules on facts that stand in several documents: all have to say the same."""
+"""Rules on facts that several documents state: all have to agree. They are data: facts, and where they are stated."""
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from clay_publish.release.directory import CARD, CITATION, COLLECTION, ITEMS, MANIFEST, MODEL
-from clay_publish.release.findings import Severity
-from clay_publish.validate.context import View
-from clay_publish.validate.registry import Fault, Outcome, rule
+import pyarrow as pa
 
-_ERROR = Severity.ERROR
+from clay_publish.release.directory import CARD, CITATION, COLLECTION, ITEMS, MANIFEST, MODEL, SPEC
+from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.data.documents import Documents
+from clay_publish.validate.outcomes import Fault, Outcome
+from clay_publish.validate.registry import Rule, register
 
-
-def _agree(name: str, truth: Any, told: dict[str, Any]) -> Iterator[Outcome]:
-    for where, value in told.items():
-        if value is not None and value != truth:
-            yield Fault(where, f"{name} {value!r}", f"{truth!r}")
+_MISSING = "missing"
 
 
-def _item_field(view: View, name: str) -> Any:
+@dataclass(frozen=True)
+class Fact:
+    """One fact, and the documents that state it."""
+
+    name: str
+    truth: Callable[[ReleaseContext], Any]
+    stated: dict[str, str]
+    """Document → dotted key. One that ends in `!` has to be there; others may be missing or null."""
+    plain: Callable[[Any], Any] | None = None
+    """Values are compared after this."""
+    unstated: tuple[Any, ...] = ()
+    """Values that state nothing."""
+    in_card: Callable[[Any], set[str]] | None = None
+    """Texts of which the body of the card has to hold one."""
+
+
+_DOCUMENTS: dict[str, Callable[[Documents], Any]] = {
+    COLLECTION: lambda documents: documents.collection,
+    CARD: lambda documents: documents.front_matter,
+    CITATION: lambda documents: documents.citation,
+    MANIFEST: lambda documents: documents.manifest,
+    MODEL: lambda documents: documents.model.get("properties"),
+    SPEC: lambda documents: documents.spec,
+}
+
+
+def _stated(documents: Documents, document: str, key: str) -> Any:
+    """What a document says, None where it says nothing."""
+    if document == ITEMS:
+        return _shared(documents.items, key)
+    value = _DOCUMENTS[document](documents)
+    for part in [key] if isinstance(value, dict) and key in value else key.split("."):
+        value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
+    return value
+
+
+def _shared(items: pa.Table, key: str) -> Any:
     """The value that all items share; None where there is no such column."""
-    if name not in view.items.column_names:
+    column, _, field = key.partition(".")
+    if column not in items.column_names:
         return None
-    values = {json.dumps(v, sort_keys=True, default=str) for v in view.items.column(name).to_pylist()}
-    return json.loads(values.pop()) if len(values) == 1 else sorted(values)
+    values = {json.dumps(v, sort_keys=True, default=str) for v in items.column(column).to_pylist()}
+    value = json.loads(values.pop()) if len(values) == 1 else sorted(values)
+    return value.get(field) if field and isinstance(value, dict) else value
 
 
-@rule(
-    "DOC007",
-    _ERROR,
-    "All documents state the dimension of the vectors",
-    reason="A reader allocates, casts and indexes by it.",
-    fix="Write card and catalog again; both take it from the files' footers.",
-)
-def dimension_agrees(view: View) -> Iterator[Outcome]:
-    """Fingerprint, Collection, card, manifest."""
-    yield from _agree(
-        "dimension",
-        view.fingerprint.dimensions,
-        {
-            f"{COLLECTION}: emb:dimensions": view.collection.get("emb:dimensions", "missing"),
-            f"{CARD}: embedding_dimension": view.front_matter.get("embedding_dimension"),
-            f"{MANIFEST}: run.fingerprint": view.manifest.run.fingerprint.dimensions,
-        },
-    )
+def _disagreements(facts: tuple[Fact, ...], context: ReleaseContext) -> Iterator[Outcome]:
+    for fact in facts:
+        truth = fact.truth(context)
+        if truth is None:
+            continue
+        for document, key in fact.stated.items():
+            value = _stated(context.documents, document, key.removesuffix("!"))
+            if value is None and key.endswith("!"):
+                value = _MISSING
+            if value is None or value in fact.unstated or _same(fact, value, truth):
+                continue
+            yield Fault(f"{document}: {key.removesuffix('!')}", f"{fact.name} {_short(value)}", _short(truth))
+        body = context.documents.card.split("\n---", 2)[-1]
+        if fact.in_card is not None and not any(text in body for text in fact.in_card(truth)):
+            yield Fault(CARD, f"does not state the {fact.name}", _short(truth))
 
 
-@rule(
-    "DOC008",
-    _ERROR,
-    "All documents state the type, layout and ground size of the vectors' chips",
-    reason="A reader dequantizes, and matches ground, by them.",
-    fix="Write card and catalog again; both take them from the files' footers.",
-)
-def layout_agrees(view: View) -> Iterator[Outcome]:
-    """Footers against Collection and Items."""
-    for path, footer in view.footers.items():
-        emb = footer.get("emb", {})
-        for key in ("emb:type", "data_type", "gsd", "emb:chip_layout"):
-            if key in emb and emb[key] != view.collection.get(key):
-                yield Fault(f"{COLLECTION}: {key}", repr(view.collection.get(key)), f"{emb[key]!r} as in {path}")
-        for key in ("embrel:fingerprint", "gsd"):
-            value = _item_field(view, key)
-            if value is not None and key in emb and value != emb[key]:
-                yield Fault(f"{ITEMS}: {key}", str(value)[:60], f"{str(emb[key])[:60]} as in {path}")
-    told = view.collection.get("embrel:fingerprint")
-    if told != view.fingerprint.digest:
-        yield Fault(f"{COLLECTION}: embrel:fingerprint", f"{str(told)[:16]}…", f"{view.fingerprint.digest[:16]}…")
+def _same(fact: Fact, value: Any, truth: Any) -> bool:
+    return bool(value == truth if fact.plain is None else fact.plain(value) == fact.plain(truth))
 
 
-@rule(
-    "DOC009",
-    _ERROR,
-    "All documents state the same licence",
-    reason="Two licences are none: the careful reader leaves.",
-    fix="Write card and catalog again; both take it from release.yaml.",
-)
-def licence_agrees(view: View) -> Iterator[Outcome]:
-    """Spec, Collection, card, CITATION."""
-    licence = view.spec.license
-    yield from _agree("licence", licence, {f"{COLLECTION}: license": view.collection.get("license", "missing")})
-    card = str(view.front_matter.get("license", "")).lower()
-    # The Hub knows a list of identifiers in lower case; others are `other`, and named beside.
-    if card not in {licence.lower(), "other"}:
-        yield Fault(f"{CARD}: license", repr(card), licence.lower())
-    cited = view.citation.get("license")
-    if cited is not None and cited != licence:
-        yield Fault(f"{CITATION}: license", repr(cited), licence)
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-@rule(
-    "DOC010",
-    _ERROR,
-    "All documents state the same version",
-    reason="A citation of another version points to other bytes.",
-    fix="Write card, catalog and manifest again; all take it from release.yaml.",
-)
-def version_agrees(view: View) -> Iterator[Outcome]:
-    """Spec, manifest, Collection, card, CITATION."""
-    yield from _agree(
-        "version",
-        view.spec.version,
-        {
-            f"{MANIFEST}: version": view.manifest.version,
-            f"{COLLECTION}: version": view.collection.get("version", "missing"),
-            f"{CARD}: version": view.front_matter.get("version"),
-            f"{CITATION}: version": str(view.citation.get("version", "missing")),
-        },
-    )
-    if f"{view.spec.version}" not in view.card:
-        yield Fault(CARD, "does not name its version", view.spec.version)
+def _lower(value: Any) -> str:
+    return str(value).lower()
 
 
-@rule(
-    "DOC011",
-    _ERROR,
-    "All documents count the same chips",
-    reason="The first number a reader sees is the one that gets quoted.",
-    fix="Write card, catalog and manifest again, after the last change of the data.",
-)
-def counts_agree(view: View) -> Iterator[Outcome]:
-    """Rows of the files against Collection, card, Items."""
-    rows = view.rows_told
-    coverage = view.collection.get("embrel:coverage") or {}
-    yield from _agree("count", rows, {f"{COLLECTION}: embrel:coverage.embedded": coverage.get("embedded")})
-    if "table:row_count" in view.collection:
-        yield from _agree("count", rows, {f"{COLLECTION}: table:row_count": view.collection["table:row_count"]})
-    told = [c for c in (coverage.get("expected"),) if c is not None]
-    expected = view.manifest.run.coverage.get("expected")
-    for count in told:
-        if count != expected:
-            yield Fault(f"{COLLECTION}: embrel:coverage.expected", f"{count:,}", f"{expected} as in the manifest")
-    body = view.card.split("\n---", 2)[-1]
-    if f"{rows:,}" not in body and str(rows) not in body:
-        yield Fault(CARD, f"does not say that there are {rows:,} chips", "the number of rows")
+def _letters(value: Any) -> str:
+    return re.sub(r"[^a-z0-9]", "", str(value).lower())
 
 
-@rule(
-    "DOC012",
-    _ERROR,
-    "All documents name the same model",
-    reason="Vectors of a model are used with vectors of the same model, or not at all.",
-    fix="Write card and catalog again; both take it from the files' footers.",
-)
-def model_agrees(view: View) -> Iterator[Outcome]:
-    """Fingerprint, card, model.json, Items."""
-    made = view.fingerprint
-    yield from _agree(
-        "model",
-        made.model_name,
-        {f"{CARD}: model_name": view.front_matter.get("model_name")},
-    )
-    yield from _agree("link", made.model_link, {f"{CARD}: model_link": view.front_matter.get("model_link")})
-    model = view.release.json(MODEL).get("properties") or {}
-    if _letters(model.get("mlm:name")) != _letters(made.model_name):
-        yield Fault(f"{MODEL}: mlm:name", repr(model.get("mlm:name")), repr(made.model_name))
-    parameters = _item_field(view, "emb:runtime_parameters")
-    if isinstance(parameters, dict) and parameters.get("weights_sha256") != made.weights_sha256:
-        found = str(parameters.get("weights_sha256"))
-        yield Fault(f"{ITEMS}: emb:runtime_parameters.weights_sha256", f"{found[:16]}…", str(made.weights_sha256))
+def _words(value: Any) -> list[str]:
+    return str(value).split()
 
 
-def _letters(text: object) -> str:
-    return re.sub(r"[^a-z0-9]", "", str(text).lower())
+def _numbers(value: Any) -> set[str]:
+    return {f"{value:,}", str(value)}
 
 
-@rule(
-    "DOC013",
-    _ERROR,
-    "All documents name the same release",
-    reason="A card of another dataset is the mistake nobody looks for.",
-    fix="Write card, catalog and manifest again; all take it from release.yaml.",
-)
-def name_agrees(view: View) -> Iterator[Outcome]:
-    """Spec, manifest, Collection, Items, CITATION."""
-    title = view.spec.title or view.spec.name
-    told: dict[str, Any] = {
-        f"{MANIFEST}: name": view.manifest.name,
-        f"{COLLECTION}: id": view.collection.get("id"),
-        f"{ITEMS}: collection": _item_field(view, "collection"),
-    }
-    yield from _agree("name", view.spec.name, told)
-    if " ".join(str(view.citation.get("title")).split()) != " ".join(title.split()):
-        yield Fault(f"{CITATION}: title", repr(view.citation.get("title")), repr(title))
+def _footer(key: str) -> Callable[[ReleaseContext], Any]:
+    """The value of a key of the `emb` footers; a list where the files differ, which agrees with nothing."""
+
+    def find(context: ReleaseContext) -> Any:
+        values: list[Any] = []
+        for keys in context.tables.keys.values():
+            value = keys.get("emb", {}).get(key)
+            if value is not None and value not in values:
+                values.append(value)
+        return values if len(values) > 1 else next(iter(values), None)
+
+    return find
+
+
+def _fingerprint(field: str) -> Callable[[ReleaseContext], Any]:
+    return lambda context: getattr(context.fingerprint, field)
+
+
+def _spec(field: str) -> Callable[[ReleaseContext], Any]:
+    return lambda context: getattr(context.documents.spec, field)
+
+
+def _rows(context: ReleaseContext) -> int:
+    return context.tables.rows
+
+
+def _metadata(context: ReleaseContext) -> str | None:
+    return None if context.fingerprint.metadata == "none" else context.fingerprint.metadata
+
+
+def _title(context: ReleaseContext) -> str:
+    return context.documents.spec.title or context.documents.spec.name
+
+
+def _expected(context: ReleaseContext) -> int | None:
+    return context.documents.manifest.run.coverage.get("expected")
+
+
+_DIMENSIONS = {COLLECTION: "emb:dimensions!", CARD: "embedding_dimension", MANIFEST: "run.fingerprint.dimensions"}
+_VERSIONS = {MANIFEST: "version", COLLECTION: "version!", CARD: "version", CITATION: "version!"}
+_FINGERPRINTS = {COLLECTION: "embrel:fingerprint!", ITEMS: "embrel:fingerprint"}
+_WEIGHTS = {ITEMS: "emb:runtime_parameters.weights_sha256"}
+
+AGREEMENTS: dict[str, tuple[Fact, ...]] = {
+    "DOC007": (Fact("dimension", _fingerprint("dimensions"), _DIMENSIONS),),
+    "DOC008": (
+        *(Fact(key, _footer(key), {COLLECTION: f"{key}!"}) for key in ("emb:type", "data_type", "emb:chip_layout")),
+        Fact("gsd", _footer("gsd"), {COLLECTION: "gsd!", ITEMS: "gsd"}),
+        Fact("fingerprint", _fingerprint("digest"), _FINGERPRINTS),
+    ),
+    "DOC009": (
+        Fact("licence", _spec("license"), {COLLECTION: "license!", CITATION: "license"}),
+        # The Hub knows a list of identifiers in lower case; others are `other`, and named beside.
+        Fact("licence", _spec("license"), {CARD: "license!"}, plain=_lower, unstated=("other",)),
+    ),
+    "DOC010": (Fact("version", _spec("version"), _VERSIONS, plain=str, in_card=lambda version: {version}),),
+    "DOC011": (
+        Fact("number of chips", _rows, {COLLECTION: "embrel:coverage.embedded"}, in_card=_numbers),
+        Fact("number of chips", _rows, {COLLECTION: "table:row_count"}),
+        Fact("number of expected chips", _expected, {COLLECTION: "embrel:coverage.expected"}),
+    ),
+    "DOC012": (
+        Fact("model", _fingerprint("model_name"), {CARD: "model_name"}),
+        Fact("link", _fingerprint("model_link"), {CARD: "model_link"}),
+        Fact("model", _fingerprint("model_name"), {MODEL: "mlm:name!"}, plain=_letters),
+        Fact("weights", _fingerprint("weights_sha256"), _WEIGHTS),
+    ),
+    "DOC013": (
+        Fact("name", _spec("name"), {MANIFEST: "name", COLLECTION: "id", ITEMS: "collection"}),
+        Fact("title", _title, {CITATION: "title!"}, plain=_words),
+    ),
+    "PRV005": (
+        Fact("sensor", _fingerprint("sensor"), {SPEC: "sensor"}),
+        Fact("layout", _fingerprint("layout"), {SPEC: "chips.layout"}),
+        Fact("chip size", _fingerprint("size"), {SPEC: "chips.size"}),
+        Fact("encoder", _fingerprint("encoder"), {SPEC: "model.encoder"}),
+        Fact("dtype", _fingerprint("dtype"), {SPEC: "outputs.dtype"}),
+        Fact("precision", _fingerprint("precision"), {SPEC: "model.precision"}, unstated=("auto",)),
+        Fact("metadata", _metadata, {SPEC: "model.metadata"}),
+    ),
+}
+
+for _code, _facts in AGREEMENTS.items():
+    register(Rule(_code, partial(_disagreements, _facts)))

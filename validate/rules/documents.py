@@ -8,12 +8,10 @@ from typing import Any
 
 from clay_publish.errors import MissingExtraError, ReleaseError
 from clay_publish.release.directory import CARD, CITATION, CROISSANT, HOST_CARD, ITEMS, LICENSE, SHA256SUMS
-from clay_publish.release.findings import Severity
 from clay_publish.storage.safe_parse import has_more_than
-from clay_publish.validate.context import View
-from clay_publish.validate.registry import Fault, NotChecked, Outcome, rule
-
-_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
+from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.outcomes import Broken, Fault, NotChecked, Outcome
+from clay_publish.validate.registry import rule
 
 _CARD_KEYS = (
     "license",
@@ -45,32 +43,20 @@ _TEXTS = {"json", "geojson", "yaml", "md", "cff", "txt"}
 _LINK = re.compile(r"!?\[[^\[\]]*\]\(([^)\s]+)")  # a label without [: else a text of [ takes quadratic time
 
 
-@rule(
-    "DOC001",
-    _ERROR,
-    "The card begins with front matter that is YAML",
-    reason="The Hub takes licence, tags and table definitions from there; broken front matter shows as text.",
-    fix="Write the card again with `clay-publish card`.",
-)
-def front_matter_parses(view: View) -> Iterator[Outcome]:
+@rule("DOC001")
+def front_matter_parses(context: ReleaseContext) -> Iterator[Outcome]:
     """`README.md`."""
-    text = view.card
+    text = context.documents.card
     try:
-        _ = view.front_matter
+        _ = context.documents.front_matter
     except ReleaseError as error:
         yield Fault(CARD, error.found, "front matter between two lines `---`")
     if len(text) < 500:
         yield Fault(CARD, f"has {len(text)} characters", "a card that describes the release")
 
 
-@rule(
-    "DOC002",
-    _ERROR,
-    "`datasets` reads the card's table definitions",
-    reason="`load_dataset` fails, or loads other files, when these are wrong.",
-    fix="Write the card again with `clay-publish card`.",
-)
-def datasets_reads_card(view: View) -> Iterator[Outcome]:
+@rule("DOC002")
+def datasets_reads_card(context: ReleaseContext) -> Iterator[Outcome]:
     """`configs` and `dataset_info` with the library's own readers; every pattern matches a file."""
     try:
         from datasets.info import DatasetInfosDict  # noqa: PLC0415 - optional, and slow to import
@@ -78,7 +64,7 @@ def datasets_reads_card(view: View) -> Iterator[Outcome]:
         from huggingface_hub import DatasetCardData  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError("datasets", "is not installed", "pip install datasets") from error
-    matter = json.loads(json.dumps(view.front_matter, default=str))
+    matter = json.loads(json.dumps(context.documents.front_matter, default=str))
     try:
         data = DatasetCardData(**matter)
         configs = MetadataConfigs.from_dataset_card_data(data)
@@ -90,40 +76,28 @@ def datasets_reads_card(view: View) -> Iterator[Outcome]:
         yield Fault(f"{CARD}: configs", f"{', '.join(configs) or 'none'}", "a configuration `embeddings`")
     elif "embeddings" in infos and infos["embeddings"].splits:
         told = sum(split.num_examples for split in infos["embeddings"].splits.values())
-        if told != view.rows_told:
-            yield Fault(f"{CARD}: dataset_info", f"{told:,} examples", f"{view.rows_told:,} as in the files")
+        if told != context.tables.rows:
+            yield Fault(f"{CARD}: dataset_info", f"{told:,} examples", f"{context.tables.rows:,} as in the files")
 
 
-@rule(
-    "DOC003",
-    _ERROR,
-    "The front matter has the keys of the geo-embeddings data card",
-    reason="They are how collections of embeddings are searched and compared on the Hub.",
-    fix="Write the card again with `clay-publish card`.",
-)
-def card_keys_are_there(view: View) -> Iterator[Outcome]:
+@rule("DOC003")
+def card_keys_are_there(context: ReleaseContext) -> Iterator[Outcome]:
     """Required keys."""
     for key in _CARD_KEYS:
-        if view.front_matter.get(key) in (None, "", []):
+        if context.documents.front_matter.get(key) in (None, "", []):
             yield Fault(f"{CARD}: {key}", "is missing", "a value")
-    kinds = view.front_matter.get("embedding_spatial_types") or []
+    kinds = context.documents.front_matter.get("embedding_spatial_types") or []
     if not set(kinds) <= {"pixel", "patch", "scene"}:
         yield Fault(f"{CARD}: embedding_spatial_types", str(kinds), "pixel, patch or scene")
-    if view.front_matter.get("embedding_temporal_type") not in {"single-date", "multi-date", None}:
-        found = view.front_matter["embedding_temporal_type"]
+    if context.documents.front_matter.get("embedding_temporal_type") not in {"single-date", "multi-date", None}:
+        found = context.documents.front_matter["embedding_temporal_type"]
         yield Fault(f"{CARD}: embedding_temporal_type", str(found), "single-date or multi-date")
 
 
-@rule(
-    "DOC004",
-    _ERROR,
-    "CITATION.cff is valid",
-    reason="Citation tools refuse a file that is not, and nobody cites by hand.",
-    fix="Write it again with `clay-publish card`.",
-)
-def citation_is_valid(view: View) -> Iterator[Outcome]:
+@rule("DOC004")
+def citation_is_valid(context: ReleaseContext) -> Iterator[Outcome]:
     """What the Citation File Format 1.2.0 requires of a data set."""
-    cited = view.citation
+    cited = context.documents.citation
     if str(cited.get("cff-version")) not in {"1.1.0", "1.2.0"}:
         yield Fault(f"{CITATION}: cff-version", repr(cited.get("cff-version")), "1.2.0")
     for key in ("message", "title"):
@@ -140,25 +114,19 @@ def citation_is_valid(view: View) -> Iterator[Outcome]:
         yield Fault(f"{CITATION}: date-released", repr(cited["date-released"]), "YYYY-MM-DD")
 
 
-@rule(
-    "DOC005",
-    _ERROR,
-    "Croissant is valid",
-    reason="Data search engines read it.",
-    fix="Write it again with `clay-publish card`.",
-)
-def croissant_is_valid(view: View) -> Iterator[Outcome]:
+@rule("DOC005")
+def croissant_is_valid(context: ReleaseContext) -> Iterator[Outcome]:
     """With mlcroissant, where the release has a croissant.json."""
-    if CROISSANT not in view.files:
+    if CROISSANT not in context.files.paths:
         yield NotChecked(f"the release has no {CROISSANT}")
         return
     try:
         import mlcroissant  # noqa: PLC0415 - optional
     except ImportError as error:
         raise MissingExtraError("mlcroissant", "is not installed", "pip install mlcroissant") from error
-    document = view.release.json(CROISSANT)
+    document = context.documents.json(CROISSANT)
     if has_more_than(document, _CROISSANT):
-        yield NotChecked(f"{CROISSANT} holds more than {_CROISSANT:,} values, too many for mlcroissant")
+        yield Broken(CROISSANT, f"{CROISSANT} holds more than {_CROISSANT:,} values, too many for mlcroissant")
         return
     if _refers_elsewhere(document):
         yield Fault(CROISSANT, "has an @context at another address, which is not fetched", "the context itself")
@@ -189,41 +157,28 @@ def _refers_elsewhere(document: Any) -> bool:
     return False
 
 
-@rule(
-    "DOC006",
-    _ERROR,
-    "LICENSE holds the text of the licence",
-    reason="A licence that is only named has not been given.",
-    fix="Write it again with `clay-publish card`.",
-)
-def licence_has_text(view: View) -> Iterator[Outcome]:
+@rule("DOC006")
+def licence_has_text(context: ReleaseContext) -> Iterator[Outcome]:
     """Not empty, and of the right kind."""
-    text = view.text(LICENSE)
+    text = context.files.text(LICENSE)
     if len(text.strip()) < 20:
         yield Fault(LICENSE, f"has {len(text.strip())} characters", "the text of the licence, or where it is")
-    named = re.fullmatch(r"CC-(BY(?:-[A-Z]{2})*)-(\d\.\d)", view.spec.license)
+    named = re.fullmatch(r"CC-(BY(?:-[A-Z]{2})*)-(\d\.\d)", context.documents.spec.license)
     if named and f"{named[2]}" not in text:
-        yield Fault(LICENSE, f"does not speak of version {named[2]}", view.spec.license)
+        yield Fault(LICENSE, f"does not speak of version {named[2]}", context.documents.spec.license)
     if named and "attribution" not in text.lower():
-        yield Fault(LICENSE, "does not speak of attribution", view.spec.license)
+        yield Fault(LICENSE, "does not speak of attribution", context.documents.spec.license)
 
 
-@rule(
-    "DOC014",
-    _ERROR,
-    "No local path, signed address or secret is published",
-    reason="A signed address stops working tomorrow, a path of somebody's machine never worked, "
-    "and a token works for the wrong people.",
-    fix="Publish addresses without query, and paths relative to the release.",
-)
-def nothing_private(view: View) -> Iterator[Outcome]:
+@rule("DOC014")
+def nothing_private(context: ReleaseContext) -> Iterator[Outcome]:
     """Every text document, and the text columns of sources and items."""
-    texts = [p for p in view.files if p.rpartition(".")[2] in _TEXTS or p == SHA256SUMS]
+    texts = [p for p in context.files.paths if p.rpartition(".")[2] in _TEXTS or p == SHA256SUMS]
     for path in texts:
-        yield from _private(path, view.text(path))
+        yield from _private(path, context.files.text(path))
     for path in ("sources.parquet", ITEMS):
-        if path in view.metadata_paths:
-            table = view.table(path)
+        if path in context.tables.readable:
+            table = context.tables.table(path)
             names = [n for n in ("href", "assets", "links") if n in table.column_names]
             yield from _private(path, json.dumps(table.select(names).to_pylist(), default=str))
 
@@ -237,39 +192,27 @@ def _private(path: str, text: str) -> Iterator[Outcome]:
             yield Fault(f"{path}: line {line}", f"{kind} ({shown})", "nothing private")
 
 
-@rule(
-    "DOC015",
-    _ERROR,
-    "Pictures and links of the card lead to files that are there",
-    reason="A card with broken pictures looks abandoned.",
-    fix="Write the card again with `clay-publish card`.",
-)
-def card_links_lead_somewhere(view: View) -> Iterator[Outcome]:
+@rule("DOC015")
+def card_links_lead_somewhere(context: ReleaseContext) -> Iterator[Outcome]:
     """Relative links of README.md."""
-    there = set(view.files)
+    there = set(context.files.paths)
     folders = {path.rpartition("/")[0] for path in there}
-    for target in sorted(set(_LINK.findall(view.card))):
+    for target in sorted(set(_LINK.findall(context.documents.card))):
         path = target.partition("#")[0].removeprefix("./").rstrip("/")
         if path and "://" not in target and not target.startswith("mailto:") and path not in there | folders:
             yield Fault(f"{CARD}: {target}", "is not there", "a file of the release")
 
 
-@rule(
-    "DOC016",
-    _WARNING,
-    "The card for source.coop has no front matter and no relative pictures",
-    reason="source.coop shows front matter as text, and pictures only by their whole address.",
-    fix="Write the card again with `clay-publish card`.",
-)
-def host_card_is_plain(view: View) -> Iterator[Outcome]:
+@rule("DOC016")
+def host_card_is_plain(context: ReleaseContext) -> Iterator[Outcome]:
     """`hosts/source.coop/README.md`."""
-    if HOST_CARD not in view.files:
+    if HOST_CARD not in context.files.paths:
         yield NotChecked(f"the release has no {HOST_CARD}")
         return
-    text = view.text(HOST_CARD)
+    text = context.files.text(HOST_CARD)
     if text.lstrip().startswith("---\n"):
         yield Fault(HOST_CARD, "begins with front matter", "Markdown")
-    if view.spec.publish.base_url is not None:
+    if context.documents.spec.publish.base_url is not None:
         relative = [t for t in re.findall(r"!\[[^\[\]]*\]\(([^)\s]+)", text) if "://" not in t]
         if relative:
             yield Fault(HOST_CARD, f"has the picture {relative[0]}", "absolute addresses")

@@ -7,28 +7,21 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from clay_publish.errors import MissingExtraError, ReleaseError
-from clay_publish.release.findings import Severity
 from clay_publish.release.tables import hugging_face_features
-from clay_publish.validate.context import View
-from clay_publish.validate.registry import Fault, NotChecked, Outcome, Sampled, rule
+from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.outcomes import Broken, Fault, Outcome, Sampled, SkippedError
+from clay_publish.validate.registry import rule
 
 _MOST_ROWS = 16_384
-_JUDGED = 8
+_FILES = 8
 """Files that the community's validator is shown, spread over the release."""
-_ERROR = Severity.ERROR
 
 
-@rule(
-    "SCH004",
-    _ERROR,
-    "Footers say what the file is: geo, emb, huggingface",
-    reason="A file that was copied alone has to tell its CRS, its model and its vectors' length by itself.",
-    fix="Write the files again with `clay-publish produce`.",
-)
-def footers_are_there(view: View) -> Iterator[Outcome]:
+@rule("SCH004")
+def footers_are_there(context: ReleaseContext) -> Iterator[Outcome]:
     """Footer keys that hold a JSON object."""
-    for path in view.embeddings:
-        metadata = view.schemas[path].metadata or {}
+    for path in context.tables.embeddings:
+        metadata = context.tables.annotated_schema(path).metadata or {}
         for key in ("geo", "emb", "huggingface"):
             text = metadata.get(key.encode())
             if text is None:
@@ -37,16 +30,10 @@ def footers_are_there(view: View) -> Iterator[Outcome]:
                 yield Fault(f"{path}: footer {key}", "is no JSON object", "a JSON object")
 
 
-@rule(
-    "SCH005",
-    _ERROR,
-    "Files are GeoParquet 1.1 in OGC:CRS84 with a bbox covering",
-    reason="Without CRS and primary column a reader places the chips nowhere, or in the wrong ocean.",
-    fix="Write the `geo` footer as GeoParquet 1.1 says.",
-)
-def geo_footer(view: View) -> Iterator[Outcome]:
+@rule("SCH005")
+def geo_footer(context: ReleaseContext) -> Iterator[Outcome]:
     """The `geo` footer."""
-    for path, footer in view.footers.items():
+    for path, footer in context.tables.keys.items():
         geo = footer.get("geo")
         if geo is None:
             continue  # SCH004
@@ -67,56 +54,44 @@ def geo_footer(view: View) -> Iterator[Outcome]:
             yield Fault(where, "no covering by the column bbox", '{"bbox": {"xmin": ["bbox", "xmin"], …}}')
 
 
-@rule(
-    "SCH010",
-    _ERROR,
-    "The Hugging Face features in the footer are those of the columns",
-    reason="`datasets` believes the footer: a wrong length or type there makes loading fail, or casts the vectors.",
-    fix="Write the footer from the schema of the table.",
-)
-def features_agree(view: View) -> Iterator[Outcome]:
+@rule("SCH010")
+def features_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """The `huggingface` footer key against the columns."""
-    for path, footer in view.footers.items():
+    for path, footer in context.tables.keys.items():
         told = footer.get("huggingface", {}).get("info", {}).get("features")
         if "huggingface" not in footer:
             continue  # SCH004
-        expected = hugging_face_features(view.schema_of(path))
+        expected = hugging_face_features(context.tables.schema(path))
         if told != expected:
             wrong = [n for n in {**expected, **(told or {})} if (told or {}).get(n) != expected.get(n)]
             yield Fault(f"{path}: footer huggingface", f"differs in {', '.join(wrong[:5])}", "the table's columns")
 
 
-@rule(
-    "SCH011",
-    _ERROR,
-    "Embeddings files pass the GeoParquet validator",
-    reason="Tools follow the standard, not our reading of it.",
-    fix="The finding names the requirement; see https://geoparquet.org.",
-)
-def geoparquet_conforms(view: View) -> Iterator[Outcome]:
-    """The community's validator on some files; all rows are judged by our own rules on geometry."""
+@rule("SCH011")
+def geoparquet_conforms(context: ReleaseContext) -> Iterator[Outcome]:
+    """The community's validator on some files; all rows are checked by our own rules on geometry."""
     try:
         import geoparquet_validator  # noqa: PLC0415 - optional
     except ImportError as error:
         raise MissingExtraError(
             "geoparquet-validator", "is not installed", "pip install geoparquet-validator"
         ) from error
-    if not view.release.store.local:
-        raise ReleaseError(view.release.store.where, "is not local; the validator opens files by itself")
-    chosen = view.embeddings[:: max(1, -(-len(view.embeddings) // _JUDGED))]
+    if not context.files.store.local:
+        raise SkippedError(context.files.store.where, "is not local; the validator opens files by itself")
+    chosen = context.tables.embeddings[:: max(1, -(-len(context.tables.embeddings) // _FILES))]
     for path in chosen:
         try:
-            view.cost_of(path)
+            context.tables.cost(path)
         except ReleaseError as error:
-            yield NotChecked(f"{path} {error.found}")
+            yield Broken(path, f"{path} {error.found}")
             continue
-        report = geoparquet_validator.check(view.release.store.path(path), _MOST_ROWS)
+        report = geoparquet_validator.check(context.files.store.path(path), _MOST_ROWS)
         for outcome in report["outcomes"]:
-            # The order of rows is judged for the hosts' sake, not for correctness.
+            # The order of rows is checked for the hosts' sake, not for correctness.
             if outcome["status"] == "fail" and not outcome["id"].startswith("/conf/distribution"):
                 yield Fault(path, f"{outcome['id']}: {outcome['message']}", "conformance")
-    seen = sum(min(view.footer_of(path).num_rows, _MOST_ROWS) for path in chosen)
-    yield Sampled(seen, view.rows_told)
+    seen = sum(min(context.tables.footer(path).num_rows, _MOST_ROWS) for path in chosen)
+    yield Sampled(seen, context.tables.rows)
 
 
 def _is_object(text: bytes) -> bool:

@@ -11,33 +11,26 @@ import shapely
 from clay_publish.geo.area import read_area
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.release.directory import COVERAGE, GAPS, MANIFEST, SPEC
-from clay_publish.release.findings import Severity
 from clay_publish.release.tables import REASONS, STATUSES
-from clay_publish.validate.context import View
+from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import coverage_batches, equals, first_items, micros, whole_numbers
 from clay_publish.validate.data.footprints import metres_per_degree
 from clay_publish.validate.data.sources import Source
-from clay_publish.validate.expected.utm import steps, window_of
-from clay_publish.validate.registry import BadRows, Fault, Outcome, bad_rows, row_rule, rule
+from clay_publish.validate.expected.utm import expected_windows, window_of
+from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
+from clay_publish.validate.registry import row_rule, rule
 from clay_publish.windows import Window
 
-_ERROR, _WARNING, _INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 _SLACK = 1e-5
 """Fractions are stored as float32."""
 
 
-@rule(
-    "COV007",
-    _ERROR,
-    "Missing chips have a known reason, embedded ones have none",
-    reason="Reasons are what a reader filters by, and what tells the maintainer whether to run again.",
-    fix=f"Use one of {', '.join(REASONS)}.",
-)
-def reasons_are_known(view: View) -> Iterator[Outcome]:
+@rule("COV007")
+def reasons_are_known(context: ReleaseContext) -> Iterator[Outcome]:
     """Status and reason of every row."""
     pairs: Counter[tuple[str | None, str | None]] = Counter()
-    for said, count in view.said.items():
+    for said, count in context.said.items():
         pairs[said.status, said.reason] += count
     for (status, reason), count in sorted(pairs.items(), key=str):
         if status not in STATUSES:
@@ -48,39 +41,32 @@ def reasons_are_known(view: View) -> Iterator[Outcome]:
             yield Fault(COVERAGE, f"{count:,} missing chips with the reason {reason!r}", "a known reason")
 
 
-@rule(
-    "COV008",
-    _ERROR,
-    "Reasons do not contradict the data",
-    reason="A chip called cloudy where clouds were allowed, or unreadable in an image that was read, "
-    "is a gap with an excuse.",
-    fix="Find out why the chip is really missing.",
-)
-def reasons_fit(view: View) -> Iterator[Outcome]:
+@rule("COV008")
+def reasons_fit(context: ReleaseContext) -> Iterator[Outcome]:
     """Reasons against the spec, the sources, and the other chips of the image."""
-    counts = _by_item(view)
-    sources = list(view.sources.by_id.values())
-    embedded = set(np.unique(view.scan.facts["items"]).tolist())
+    counts = _by_item(context)
+    sources = context.sources.items
+    embedded = set(np.unique(context.scan.facts["items"]).tolist())
     for (reason, place), count in sorted(counts.items()):
-        wrong = _contradiction(reason, sources[place] if place >= 0 else None, view, read=place in embedded)
+        wrong = _contradiction(reason, sources[place] if place >= 0 else None, context, read=place in embedded)
         if wrong is not None:
             yield Fault(COVERAGE, f"{count:,} chips are missing as {reason!r}, but {wrong}", "another reason")
-    if view.fingerprint.layout == "utm" and any(said.reason == "no_imagery" for said in view.said):
-        yield from _imagery_after_all(view)
+    if context.fingerprint.layout == "utm" and any(said.reason == "no_imagery" for said in context.said):
+        yield from _imagery_after_all(context)
 
 
-def _by_item(view: View) -> Counter[tuple[str, int]]:
+def _by_item(context: ReleaseContext) -> Counter[tuple[str, int]]:
     """Missing chips by reason and the place of their item; −1 where only the reason matters."""
-    asked = {"excluded", "no_imagery", "unreadable"} if view.fingerprint.layout == "scene" else {"excluded"}
+    asked = {"excluded", "no_imagery", "unreadable"} if context.fingerprint.layout == "scene" else {"excluded"}
     counts: Counter[tuple[str, int]] = Counter()
-    for said, count in view.said.items():
+    for said, count in context.said.items():
         if said.reason is not None and said.reason not in asked:
             counts[said.reason, -1] += count
-    if not any(said.reason in asked for said in view.said):
+    if not any(said.reason in asked for said in context.said):
         return counts
-    for rows in coverage_batches(view, ["reason", "item_ids"]):
+    for rows in coverage_batches(context.tables, ["reason", "item_ids"]):
         batch = rows.filter(rows.column("reason").is_valid())
-        items = first_items(batch, view.source_ids)
+        items = first_items(batch, context.sources.ids)
         reasons = batch.column("reason")
         for number, word in enumerate(reasons.dictionary.to_pylist()):
             if word in asked:
@@ -90,12 +76,15 @@ def _by_item(view: View) -> Counter[tuple[str, int]]:
     return counts
 
 
-def _imagery_after_all(view: View) -> Iterator[Outcome]:
+def _imagery_after_all(context: ReleaseContext) -> Iterator[Outcome]:
     """Cells called `no_imagery` that lie wholly inside a used image of their window."""
-    grid = UtmGrid(view.usual_side)
-    outlines = {step.window: _inner(view, step.window, grid.cell) for step in steps(view)}
+    grid = UtmGrid(context.grids.usual_side)
+    outlines = {
+        step.window: _inner(context, step.window, grid.cell)
+        for step in expected_windows(context.documents.spec, context.sources)
+    }
     by_start = {micros(window.start): window for window in outlines}
-    for batch in coverage_batches(view, ["reason", "epsg", "row", "col", "window_start"]):
+    for batch in coverage_batches(context.tables, ["reason", "epsg", "row", "col", "window_start"]):
         chosen = batch.filter(pa.array(equals(batch.column("reason"), "no_imagery")))
         starts = chosen.column("window_start").cast("int64").to_numpy(zero_copy_only=False)
         for start in np.unique(starts).tolist():
@@ -111,9 +100,9 @@ def _imagery_after_all(view: View) -> Iterator[Outcome]:
                 yield Fault(f"{COVERAGE}: {first}", found, "another reason")
 
 
-def _inner(view: View, window: Window, cell: float) -> Any:
+def _inner(context: ReleaseContext, window: Window, cell: float) -> Any:
     """The ground of a window's used images, less a cell's diagonal along its edge; None where there is none."""
-    shapes = [view.sources.geometry(s) for s in view.sources.used if window_of(s, view) == window]
+    shapes = [s.geometry for s in context.sources.used if window_of(s, context.documents.spec) == window]
     shapes = [shape for shape in shapes if shape is not None]
     if not shapes:
         return None
@@ -121,14 +110,13 @@ def _inner(view: View, window: Window, cell: float) -> Any:
     return shapely.union_all(shapes).buffer(-1.5 * cell / max(float(east[0]), 1000.0))
 
 
-def _contradiction(reason: str, source: Source | None, view: View, *, read: bool) -> str | None:
+def _contradiction(reason: str, source: Source | None, context: ReleaseContext, *, read: bool) -> str | None:
     """Why a reason cannot be true of chips of a source, of which others were read or not."""
-    spec, scene = view.spec, view.fingerprint.layout == "scene"
+    spec, scene = context.documents.spec, context.fingerprint.layout == "scene"
     status = source.status if source is not None else None
     name = source.id if source is not None else "its item"
     contradictions = {
         "cloud": (spec.chips.max_cloud >= 1, "the spec allows any share of cloud"),
-        "nodata": (spec.chips.max_nodata >= 1, "the spec allows any share of nodata"),
         "over_budget": (spec.cost.budget_usd is None, "the spec has no budget"),
         "excluded": (status in {"used", "unused"}, f"{name} is not excluded"),
         "no_imagery": (scene and status == "used", f"{name} was used"),
@@ -138,16 +126,10 @@ def _contradiction(reason: str, source: Source | None, view: View, *, read: bool
     return why if applies else None
 
 
-@row_rule(
-    "COV009",
-    _ERROR,
-    "Embedded chips keep the spec's limits of nodata and cloud",
-    reason="The limits are a promise: who reads `at most 30 % cloud` does not filter again.",
-    fix="Leave such chips out with the reason, or state the limits that were used.",
-)
-def limits_are_kept(chips: ChipRows, view: View) -> Sequence[BadRows]:
+@row_rule("COV009")
+def limits_are_kept(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """`valid_fraction` and `cloud_fraction` against `max_nodata` and `max_cloud`."""
-    limits = view.spec.chips
+    limits = context.documents.spec.chips
     valid, cloud = chips.floats("valid_fraction"), chips.floats("cloud_fraction")
     least = 1 - limits.max_nodata
     with np.errstate(invalid="ignore"):
@@ -161,17 +143,11 @@ def limits_are_kept(chips: ChipRows, view: View) -> Sequence[BadRows]:
         ]
 
 
-@rule(
-    "COV010",
-    _INFO,
-    "Most expected chips of every window are embedded",
-    reason="Users compare windows; one that is mostly missing cannot be compared.",
-    fix="Nothing, if the reasons are what you expect; say so in the description.",
-)
-def most_is_there(view: View) -> Iterator[Outcome]:
+@rule("COV010")
+def most_is_there(context: ReleaseContext) -> Iterator[Outcome]:
     """Share by window, with the reasons of what is missing."""
     shares: dict[int, Counter[str]] = {}
-    for said, count in view.said.items():
+    for said, count in context.said.items():
         shares.setdefault(said.start or 0, Counter())[said.reason or "embedded"] += count
     for start, counted in sorted(shares.items()):
         total, there = counted.total(), counted["embedded"]
@@ -184,21 +160,15 @@ def most_is_there(view: View) -> Iterator[Outcome]:
             yield Fault(f"{COVERAGE}: window from {day}", found, "at least half")
 
 
-@rule(
-    "COV011",
-    _WARNING,
-    "The declared area hides no hole over used imagery",
-    reason="An area with a hole cut into it makes missing ground look as if nobody had asked for it.",
-    fix="Close the hole in the area and record why the chips are missing, or explain it in the description.",
-)
-def area_hides_nothing(view: View) -> Iterator[Outcome]:
+@rule("COV011")
+def area_hides_nothing(context: ReleaseContext) -> Iterator[Outcome]:
     """Interior rings of the area that lie over images of the release."""
-    for number, block in enumerate(view.spec.imagery):
+    for number, block in enumerate(context.documents.spec.imagery):
         if block.area is None or block.area == "land":
             continue
         parts = shapely.get_parts(read_area(block.area).geometry)
         rings = [ring for part in parts for ring in part.interiors]
-        used = [view.sources.geometry(s) for s in view.sources.used if s.block == number]
+        used = [s.geometry for s in context.sources.used if s.block == number]
         for ring in rings:
             hole = shapely.polygons(ring)
             if any(shape is not None and shapely.intersects(shape, hole) for shape in used):
@@ -210,18 +180,12 @@ def area_hides_nothing(view: View) -> Iterator[Outcome]:
                 )
 
 
-@rule(
-    "COV012",
-    _ERROR,
-    "The manifest counts chips as the files and the coverage do",
-    reason="The manifest is what is quoted.",
-    fix="Write the manifest again after the last change of the data.",
-)
-def manifest_counts_agree(view: View) -> Iterator[Outcome]:
+@rule("COV012")
+def manifest_counts_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """`run.coverage` of the manifest."""
-    told = {key: count for key, count in view.manifest.run.coverage.items() if count}
+    told = {key: count for key, count in context.documents.manifest.run.coverage.items() if count}
     counted: Counter[str] = Counter()
-    for said, count in view.said.items():
+    for said, count in context.said.items():
         counted["embedded" if said.status == "embedded" else str(said.reason)] += count
     counted["expected"] = counted.total()
     for key in sorted({*told, *counted}):
@@ -229,20 +193,16 @@ def manifest_counts_agree(view: View) -> Iterator[Outcome]:
             yield Fault(
                 f"{MANIFEST}: run.coverage.{key}", f"{told.get(key, 0):,}", f"{counted[key]:,} as in the coverage"
             )
-    if told.get("embedded", 0) != view.rows_told:
-        yield Fault(f"{MANIFEST}: run.coverage.embedded", f"{told.get('embedded', 0):,}", f"{view.rows_told:,} rows")
+    if told.get("embedded", 0) != context.tables.rows:
+        yield Fault(
+            f"{MANIFEST}: run.coverage.embedded", f"{told.get('embedded', 0):,}", f"{context.tables.rows:,} rows"
+        )
 
 
-@rule(
-    "COV013",
-    _ERROR,
-    "gaps.geojson draws the gaps of the coverage table",
-    reason="It is the map people look at first.",
-    fix="Draw it again from the coverage table.",
-)
-def gaps_agree(view: View) -> Iterator[Outcome]:
+@rule("COV013")
+def gaps_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """Chips by reason: every missing chip whose place is known."""
-    document = view.release.json(GAPS)
+    document = context.documents.json(GAPS)
     if document.get("type") != "FeatureCollection" or not isinstance(document.get("features"), list):
         yield Fault(GAPS, f"type {document.get('type')!r}", "a FeatureCollection")
         return
@@ -253,17 +213,17 @@ def gaps_agree(view: View) -> Iterator[Outcome]:
             yield Fault(f"{GAPS}: feature {number}", wrong, "a polygon in degrees with reason, window and chips")
         else:
             drawn[feature["properties"]["reason"]] += feature["properties"]["chips"]
-    placed, whole = _missing_by_reason(view)
+    placed, whole = _missing_by_reason(context)
     for reason in sorted({*drawn, *whole}):
         if not placed[reason] <= drawn[reason] <= whole[reason]:
             yield Fault(f"{GAPS}: {reason}", f"{drawn[reason]:,} chips", f"{whole[reason]:,} as in the coverage")
 
 
-def _missing_by_reason(view: View) -> tuple[Counter[str], Counter[str]]:
+def _missing_by_reason(context: ReleaseContext) -> tuple[Counter[str], Counter[str]]:
     """Missing chips whose row and column are known, and all missing ones."""
     placed: Counter[str] = Counter()
     whole: Counter[str] = Counter()
-    for said, count in view.said.items():
+    for said, count in context.said.items():
         if said.status == "missing":
             whole[str(said.reason)] += count
             placed[str(said.reason)] += count if said.placed else 0

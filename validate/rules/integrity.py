@@ -1,6 +1,8 @@
 """Rules on files: what is promised is there, what is there is promised, and every byte is as it was."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import (
@@ -13,18 +15,18 @@ from clay_publish.release.directory import (
     ITEMS,
     LICENSE,
     MANIFEST,
+    MEASUREMENTS,
     MODEL,
     SHA256SUMS,
     SOURCES,
     SPEC,
 )
-from clay_publish.release.findings import Severity
 from clay_publish.storage.store import is_safe
-from clay_publish.validate.context import View
+from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import repeated
 from clay_publish.validate.data.extra_tables import beside_paths
-from clay_publish.validate.data.single_rows import value
-from clay_publish.validate.registry import Fault, NotChecked, Outcome, rule
+from clay_publish.validate.outcomes import Fault, NotChecked, Outcome
+from clay_publish.validate.registry import UNCHECKED, Rule, register, rule
 
 _REQUIRED = (
     SPEC,
@@ -36,6 +38,7 @@ _REQUIRED = (
     LICENSE,
     MODEL,
     COLLECTION,
+    MEASUREMENTS,
     MANIFEST,
     SHA256SUMS,
 )
@@ -43,81 +46,54 @@ _HOST_OWNED = {".gitattributes", "catalog.json", "latest.json"}
 """What hosts put beside a version."""
 
 
-@rule(
-    "INT001",
-    Severity.ERROR,
-    "Every file that the manifest names is there",
-    reason="A manifest that names files which are missing sends readers into errors, and hides a hole in the data.",
-    fix="Restore the file from the run, or write the manifest again with `clay-publish catalog`.",
-)
-def manifest_files_exist(view: View) -> Iterator[Outcome]:
+@rule("INT001")
+def manifest_files_exist(context: ReleaseContext) -> Iterator[Outcome]:
     """Manifest → directory."""
-    there = set(view.files)
-    for entry in view.manifest.files:
+    there = set(context.files.paths)
+    for entry in context.documents.manifest.files:
         if is_safe(entry.path) and entry.path not in there:
             yield Fault(f"{MANIFEST}: {entry.path}", "does not exist", f"{entry.size:,} bytes")
 
 
-@rule(
-    "INT002",
-    Severity.ERROR,
-    "Every file is named in the manifest",
-    reason="What the manifest does not name has no checksum, and is published by accident or not at all.",
-    fix="Remove the file, or write the manifest again.",
-)
-def files_are_listed(view: View) -> Iterator[Outcome]:
+@rule("INT002")
+def files_are_listed(context: ReleaseContext) -> Iterator[Outcome]:
     """Directory → manifest."""
-    listed = {entry.path for entry in view.manifest.files} | {MANIFEST, SHA256SUMS} | _HOST_OWNED
-    for path in view.files:
+    listed = {entry.path for entry in context.documents.manifest.files} | {MANIFEST, SHA256SUMS} | _HOST_OWNED
+    for path in context.files.paths:
         if path not in listed:
             yield Fault(path, "is not named in the manifest", "an entry with size and SHA-256")
 
 
-@rule(
-    "INT003",
-    Severity.ERROR,
-    "Every file has the size that the manifest says",
-    reason="A shorter file is a broken transfer, a longer one is another version.",
-    fix="Copy the file again from where it was made.",
-)
-def sizes_agree(view: View) -> Iterator[Outcome]:
-    """Sizes."""
-    there = set(view.files)
-    for entry in view.manifest.files:
-        if entry.path in there:
-            size = view.release.store.size(entry.path)
-            if size != entry.size:
-                yield Fault(entry.path, f"has {size:,} bytes", f"{entry.size:,}")
+_Own = Callable[[ReleaseContext, str], Any]
+_ENTRIES: dict[str, tuple[str, str, _Own]] = {
+    "INT003": ("size", "bytes", lambda context, path: context.files.store.size(path)),
+    # Those of the embeddings come from the one pass that reads them.
+    "INT004": ("sha256", "SHA-256", lambda context, path: context.digests[path]),
+    "INT009": ("rows", "rows", lambda context, path: context.tables.rows_of(path)),
+}
+"""By rule: what an entry of the manifest says of its file, and how it is measured; None where it is not."""
 
 
-@rule(
-    "INT004",
-    Severity.ERROR,
-    "Every file has the SHA-256 that the manifest says",
-    reason="A flipped bit in a vector or a date goes unnoticed by every reader; the checksum is the only witness.",
-    fix="Copy the file again from where it was made; if it was changed on purpose, make a new version.",
-)
-def checksums_agree(view: View) -> Iterator[Outcome]:
-    """Checksums; those of the embeddings come from the one pass that reads them."""
-    there = set(view.files)
-    for entry in view.manifest.files:
-        if entry.path not in there:
-            continue
-        own = view.digests[entry.path]
-        if own != entry.sha256:
-            yield Fault(entry.path, f"hashes to {own[:16]}…", f"{entry.sha256[:16]}…")
+def _entries_agree(field: str, name: str, own: _Own, context: ReleaseContext) -> Iterator[Outcome]:
+    there = set(context.files.paths)
+    for entry in context.documents.manifest.files:
+        stated, found = getattr(entry, field), own(context, entry.path) if entry.path in there else None
+        if found is not None and found != stated:
+            yield Fault(entry.path, f"has {_number(found)} {name}", f"{_number(stated)} as the manifest says")
 
 
-@rule(
-    "INT005",
-    Severity.ERROR,
-    "SHA256SUMS says the same as the manifest",
-    reason="`sha256sum -c SHA256SUMS` is what people run; it has to judge as the manifest does.",
-    fix="Write both again.",
-)
-def sums_agree(view: View) -> Iterator[Outcome]:
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{str(value)[:16]}…"
+
+
+for _code, _parts in _ENTRIES.items():
+    register(Rule(_code, partial(_entries_agree, *_parts)))
+
+
+@rule("INT005")
+def sums_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """Two lists of the same checksums."""
-    lines = [line for line in view.text(SHA256SUMS).splitlines() if line.strip()]
+    lines = [line for line in context.files.text(SHA256SUMS).splitlines() if line.strip()]
     sums = {}
     for number, line in enumerate(lines, start=1):
         value, gap, path = line.partition("  ")
@@ -125,93 +101,54 @@ def sums_agree(view: View) -> Iterator[Outcome]:
             yield Fault(f"{SHA256SUMS}: line {number}", repr(line[:60]), "a SHA-256, two spaces, a path")
             continue
         sums[path] = value
-    told = {entry.path: entry.sha256 for entry in view.manifest.files}
+    told = {entry.path: entry.sha256 for entry in context.documents.manifest.files}
     for path in sorted(sums.keys() | told.keys()):
         if sums.get(path) != told.get(path):
             found = "is missing" if path not in sums else "is not in the manifest" if path not in told else "differs"
             yield Fault(f"{SHA256SUMS}: {path}", found, "the same list as the manifest's")
 
 
-@rule(
-    "INT006",
-    Severity.ERROR,
-    "Every Parquet file can be opened",
-    reason="A truncated or empty file breaks every reader of the folder, not only of this file.",
-    fix="Copy the file again from where it was made.",
-)
-def parquet_opens(view: View) -> Iterator[Outcome]:
+@rule("INT006")
+def parquet_opens(context: ReleaseContext) -> Iterator[Outcome]:
     """Footers."""
-    for path, why in view.unreadable.items():
+    for path, why in context.tables.unreadable.items():
         yield Fault(path, why, "a Parquet file")
 
 
-@rule(
-    "INT007",
-    Severity.ERROR,
-    "Every page of every Parquet file can be read and matches its checksum",
-    reason="By default 99 of 100 flipped bits in a Parquet file give other numbers and no error.",
-    fix="Copy the file again from where it was made.",
-)
-def pages_are_whole(view: View) -> Iterator[Outcome]:
+@rule("INT007")
+def pages_are_whole(context: ReleaseContext) -> Iterator[Outcome]:
     """Pages, verified while they are read."""
-    if view.quick:
+    if context.files.quick:
         yield NotChecked("a quick look does not read every page")
-    for path, why in view.scan.damaged.items():
+    for path, why in context.scan.damaged.items():
         yield Fault(path, why, "pages that match their checksums")
-    beside = set(beside_paths(view))
-    for path in [] if view.quick else sorted(beside):
-        damage = view.beside[path].damage
+    beside = set(beside_paths(context.tables))
+    for path in [] if context.files.quick else sorted(beside):
+        damage = context.extra.files[path].damage
         if damage is not None:
             yield Fault(path, damage, "pages that match their checksums")
-    for path in view.metadata_paths:
+    for path in context.tables.readable:
         if not path.startswith(f"{EMBEDDINGS}/") and path not in beside:
             try:
-                view.check_pages(path)
+                for _ in context.tables.batches(path):
+                    pass
             except ReleaseError as error:
                 yield Fault(path, error.found, "pages that match their checksums")
 
 
-@rule(
-    "INT008",
-    Severity.WARNING,
-    "Parquet pages carry checksums",
-    reason="Without them a reader cannot know that what it decoded is what was written.",
-    fix="Write Parquet with page checksums (`write_page_checksum=True`).",
-)
-def pages_have_checksums(view: View) -> Iterator[Outcome]:
+@rule("INT008")
+def pages_have_checksums(context: ReleaseContext) -> Iterator[Outcome]:
     """The headers of the pages."""
-    for path, seen in view.scan.files.items():
+    for path, seen in context.scan.files.items():
         if seen.bare:
             columns = ", ".join(seen.bare[:5])
             yield Fault(path, f"has pages without checksums in {columns}", "a CRC-32 in every page header")
 
 
-@rule(
-    "INT009",
-    Severity.ERROR,
-    "Row counts in the manifest are those of the files",
-    reason="A count is the cheapest way for a reader to see that nothing was lost on the way.",
-    fix="Write the manifest again after the last change of the data.",
-)
-def manifest_rows_agree(view: View) -> Iterator[Outcome]:
-    """Rows."""
-    for entry in view.manifest.files:
-        if entry.path in view.metadata_paths:
-            rows = view.footer_of(entry.path).num_rows
-            if entry.rows != rows:
-                yield Fault(entry.path, f"has {rows:,} rows", f"{entry.rows} as the manifest says")
-
-
-@rule(
-    "INT010",
-    Severity.ERROR,
-    "Every part of a release is there",
-    reason="A release without its spec, sources, card, citation or checksums cannot be understood or trusted later.",
-    fix="Run `clay-publish run` again: it makes what is missing.",
-)
-def parts_exist(view: View) -> Iterator[Outcome]:
+@rule("INT010")
+def parts_exist(context: ReleaseContext) -> Iterator[Outcome]:
     """The files of the release directory."""
-    there = set(view.files)
+    there = set(context.files.paths)
     for path in _REQUIRED:
         if path not in there:
             yield Fault(path, "does not exist", "a file of every release")
@@ -220,17 +157,11 @@ def parts_exist(view: View) -> Iterator[Outcome]:
             yield Fault(folder, "holds no file", "at least one")
 
 
-@rule(
-    "INT011",
-    Severity.ERROR,
-    "Paths in the manifest stay inside the release",
-    reason="A path with `..` or a drive letter makes a reader write or read outside the folder it was given.",
-    fix="Write the manifest again with `clay-publish`.",
-)
-def manifest_paths_are_safe(view: View) -> Iterator[Outcome]:
+@rule("INT011")
+def manifest_paths_are_safe(context: ReleaseContext) -> Iterator[Outcome]:
     """Path traversal, and the same path twice."""
     seen = set()
-    for entry in view.manifest.files:
+    for entry in context.documents.manifest.files:
         if not is_safe(entry.path):
             yield Fault(f"{MANIFEST}: {entry.path[:80]!r}", "leads out of the release", "a relative path below it")
         elif entry.path in seen:
@@ -238,20 +169,22 @@ def manifest_paths_are_safe(view: View) -> Iterator[Outcome]:
         seen.add(entry.path)
 
 
-@rule(
-    "INT012",
-    Severity.ERROR,
-    "Ids are unique in the release",
-    reason="Joins, updates and citations go by id; the same id twice makes them silently wrong.",
-    fix="Find the unit that was written twice and make the release again.",
-)
-def ids_are_unique(view: View) -> Iterator[Outcome]:
+@rule("INT012")
+def ids_are_unique(context: ReleaseContext) -> Iterator[Outcome]:
     """Ids, across all files."""
-    groups = repeated(view.scan.facts["ids"])
+    groups = repeated(context.scan.facts["ids"])
     for first, second in groups.examples():
-        a, b = view.scan.facts.place(first), view.scan.facts.place(second)
-        names = [value(view, "id", row) for row in (first, second)]
-        if names[0] == names[1]:
+        if context.value("id", first) == context.value("id", second):
             more = f"; {groups.extra:,} rows repeat an id in all" if groups.extra > 1 else ""
-            yield Fault(f"{b[0]}: row {b[1]} ({names[1]})", f"has the id of row {a[1]} of {a[0]}{more}", "a new id")
+            yield Fault(context.name(second), f"has the id of {context.name(first)}{more}", "a new id")
             return
+
+
+@rule(UNCHECKED)
+def what_rules_need_is_readable(context: ReleaseContext) -> Iterator[Outcome]:
+    """What kept other rules from being checked; the last rule of all."""
+    seen = set()
+    for broken in context.broken:
+        if broken not in seen:
+            seen.add(broken)
+            yield Fault(broken.where or context.files.store.where, broken.why, "content that rules can check")

@@ -9,15 +9,13 @@ import shapely
 
 from clay_publish.errors import ReleaseError
 from clay_publish.geo.utm_zones import SQUARE, squares_of
-from clay_publish.release.findings import Severity
-from clay_publish.validate.context import View
+from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import repeated
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.footprints import metres_per_degree
-from clay_publish.validate.data.single_rows import value
-from clay_publish.validate.registry import BadRows, Fault, Outcome, bad_rows, row_rule, rule
+from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
+from clay_publish.validate.registry import row_rule, rule
 
-_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 _METRE = 0.1
 """How far a footprint may be from its pixels."""
 _SIZE = 0.05
@@ -28,30 +26,18 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 
-@row_rule(
-    "GEO007",
-    _ERROR,
-    "Longitude comes first",
-    reason="Swapped axes put Virginia into Antarctica, and often pass every other check of range.",
-    fix="Write x = longitude, y = latitude (`always_xy=True` in pyproj).",
-)
-def axes_in_order(chips: ChipRows, view: View) -> Sequence[BadRows]:
+@row_rule("GEO007")
+def axes_in_order(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """A chip that lies in its source's footprint only with its axes swapped."""
-    outside, swapped = chips.once("against sources", lambda: _against_sources(chips, view))
-    return list(bad_rows(outside & swapped, lambda row: _centre(chips, row), "longitude, then latitude"))
+    outside, swapped = chips.once("against sources", lambda: _against_sources(chips, context))
+    return bad_rows(outside & swapped, lambda row: _centre(chips, row), "longitude, then latitude")
 
 
-@row_rule(
-    "GEO008",
-    _ERROR,
-    "Chips lie inside the footprint of their source item",
-    reason="A chip outside its image has another place than its pixels.",
-    fix="Take the transform of the finest band, in its own CRS.",
-)
-def inside_source(chips: ChipRows, view: View) -> Sequence[BadRows]:
+@row_rule("GEO008")
+def inside_source(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """Centres, within one side of a chip of the item's geometry."""
-    outside, swapped = chips.once("against sources", lambda: _against_sources(chips, view))
-    return list(bad_rows(outside & ~swapped, lambda row: _centre(chips, row), "a place in its item's geometry"))
+    outside, swapped = chips.once("against sources", lambda: _against_sources(chips, context))
+    return bad_rows(outside & ~swapped, lambda row: _centre(chips, row), "a place in its item's geometry")
 
 
 def _centre(chips: ChipRows, row: int) -> str:
@@ -59,12 +45,12 @@ def _centre(chips: ChipRows, row: int) -> str:
     return f"centre {lon:.5f}, {lat:.5f}; item {chips.value('item_id', row)}"
 
 
-def _against_sources(chips: ChipRows, view: View) -> tuple[Bools, Bools]:
+def _against_sources(chips: ChipRows, context: ReleaseContext) -> tuple[Bools, Bools]:
     """Which chips lie outside their source's footprint, and which of them inside it with swapped axes."""
     prints = chips.footprints
     outside, swapped = np.zeros(len(chips), dtype=bool), np.zeros(len(chips), dtype=bool)
-    for number, rows in _by_item(chips, view):
-        outline = view.outlines[number]
+    for number, rows in context.sources.by_item(chips):
+        outline = context.sources.outlines[number]
         if outline is None:
             continue
         known = rows[np.isfinite(prints.centre[rows]).all(axis=1)]
@@ -92,66 +78,37 @@ def _near(outline: Any, lon: npt.NDArray[np.float64], lat: npt.NDArray[np.float6
     return inside
 
 
-def _by_item(chips: ChipRows, view: View) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    """Place among the sources of each item that occurs, and its rows."""
-    places = view.item_places(chips)
-    for number in np.unique(places[places >= 0]).tolist():
-        yield number, np.flatnonzero(places == number)
-
-
-@row_rule(
-    "GEO009",
-    _ERROR,
-    "Chips have the stated ground size",
-    reason="Doubled footprints and unscaled web mercator went unnoticed in published embeddings: "
-    "the vector then stands for a quarter of the ground it claims.",
-    fix="Use the transform of the finest band, and the real ground size of its pixels.",
-)
-def ground_size(chips: ChipRows, view: View) -> Sequence[BadRows]:
+@row_rule("GEO009")
+def ground_size(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """Square root of the footprint's area against pixels a side times metres a pixel."""
-    emb = view.footers[chips.path].get("emb", {})
+    emb = context.tables.keys[chips.path].get("emb", {})
     layout, gsd = emb.get("emb:chip_layout", {}), emb.get("gsd")
     size = layout.get("chip_size", [None])[0]
     if not isinstance(size, int | float) or not isinstance(gsd, int | float):
         raise ReleaseError(chips.path, "does not state chip size and gsd in its footer")
     side = np.sqrt(chips.footprints.area)
-    expected = view.stated_side(chips, size, gsd)
+    expected = context.grids.stated_side(chips, size, gsd)
     with np.errstate(invalid="ignore"):
         bad = np.abs(side / expected - 1) > _SIZE
-    return list(
-        bad_rows(bad, lambda row: f"{side[row]:,.0f} m a side", f"about {float(np.median(expected)):,.0f} m a side")
-    )
+    return bad_rows(bad, lambda row: f"{side[row]:,.0f} m a side", f"about {float(np.median(expected)):,.0f} m a side")
 
 
-@rule(
-    "GEO010",
-    _WARNING,
-    "No ground is embedded twice for the same time",
-    reason="The same ground twice counts twice in every statistic, leaks from training into test sets, "
-    "and its two vectors need not agree.",
-    fix="Use the utm layout, or one of the overlapping images.",
-)
-def ground_once(view: View) -> Iterator[Outcome]:
+@rule("GEO010")
+def ground_once(context: ReleaseContext) -> Iterator[Outcome]:
     """Chips of one moment whose centres are nearer than half a side: they share more than a quarter of their ground."""
-    facts = view.scan.facts
-    pairs = _shared_ground(view)
-    if not pairs:
-        return
-    first, second = pairs[0]
-    a, b = facts.place(first), facts.place(second)
-    yield Fault(
-        f"{b[0]}: row {b[1]} ({value(view, 'id', second)})",
-        f"shows the ground of row {a[1]} of {a[0]} ({value(view, 'id', first)}); {len(pairs):,} pairs in all",
-        "every place once a moment",
-    )
+    pairs = _shared_ground(context)
+    if pairs:
+        first, second = pairs[0]
+        found = f"shows the ground of {context.name(first)}; {len(pairs):,} pairs in all"
+        yield Fault(context.name(second), found, "every place once a moment")
 
 
-def _shared_ground(view: View) -> list[tuple[int, int]]:
-    facts = view.scan.facts
+def _shared_ground(context: ReleaseContext) -> list[tuple[int, int]]:
+    facts = context.scan.facts
     lon, lat = facts["lon"], facts["lat"]
     day = facts["moments"] // _DAY
-    zone = facts["epsg"] % 100 if view.fingerprint.layout == "utm" else None
-    step = view.usual_side / 2
+    zone = facts["epsg"] % 100 if context.fingerprint.layout == "utm" else None
+    step = context.grids.usual_side / 2
     _, north = metres_per_degree(np.zeros(1))
     found: set[tuple[int, int]] = set()
     # Boxes half a side wide, laid four ways, so that near centres meet in one of them.
@@ -176,40 +133,27 @@ def _mixed(*parts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     return mixed
 
 
-@row_rule(
-    "GEO011",
-    _ERROR,
-    "A chip's centre is where its row and column in the image's grid put it",
-    reason="Rows and columns are how a chip is found again in its image; they have to mean the same place.",
-    fix="Compute the place from the transform of the finest band, in the image's CRS.",
-)
-def centre_from_grid(chips: ChipRows, view: View) -> Sequence[BadRows]:
+@row_rule("GEO011")
+def centre_from_grid(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """Recomputed with pyproj from the transform in sources.parquet, or from the utm grid; within 0.1 m."""
     away = np.zeros(len(chips))
     lon, lat = chips.floats("lon"), chips.floats("lat")
     row, col = chips.integers("row"), chips.integers("col")
-    for grid, rows in view.grids(chips):
+    for grid, rows in context.grids.of(chips):
         x, y = grid.to_chips(lon[rows], lat[rows])
         away[rows] = np.hypot(x - col[rows] - 0.5, y - row[rows] - 0.5) * grid.side * grid.unit
     bad = ~(away <= _METRE)
-    return list(bad_rows(bad, lambda n: f"{away[n]:,.1f} m away", "the middle of its pixels, within 0.1 m"))
+    return bad_rows(bad, lambda n: f"{away[n]:,.1f} m away", "the middle of its pixels, within 0.1 m")
 
 
-@row_rule(
-    "GEO012",
-    _ERROR,
-    "A chip's footprint is the outline of its pixels",
-    reason="Published embeddings had footprints of the wrong size and place; the image's own transform is the truth.",
-    fix="Compute the footprint from the transform of the finest band, in the image's CRS, with edges dense enough.",
-    sampled=True,
-)
-def footprint_from_grid(chips: ChipRows, view: View) -> Sequence[BadRows]:
+@row_rule("GEO012", sampled=True)
+def footprint_from_grid(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """Every point of the outline on the border of the pixels, and the border covered all round; within 0.1 m."""
     away = np.zeros(len(chips))
     row, col = chips.integers("row"), chips.integers("col")
     chosen = np.zeros(len(chips), dtype=bool)
-    chosen[view.sampled(chips)] = True
-    for grid, rows in view.grids(chips):
+    chosen[context.sampled(chips)] = True
+    for grid, rows in context.grids.of(chips):
         mine = np.zeros(len(chips), dtype=bool)
         mine[rows] = True
         for places, points in chips.footprints.outlines(mine & chosen):
@@ -217,7 +161,7 @@ def footprint_from_grid(chips: ChipRows, view: View) -> Sequence[BadRows]:
             x = x.reshape(points.shape[:2]) - col[places, None]
             y = y.reshape(points.shape[:2]) - row[places, None]
             away[places] = _from_border(x, y) * grid.side * grid.unit
-    return list(bad_rows(away > _METRE, lambda n: f"{away[n]:,.1f} m from its pixels' outline", "within 0.1 m"))
+    return bad_rows(away > _METRE, lambda n: f"{away[n]:,.1f} m from its pixels' outline", "within 0.1 m")
 
 
 def _from_border(x: Floats, y: Floats) -> Floats:
@@ -227,22 +171,16 @@ def _from_border(x: Floats, y: Floats) -> Floats:
     return np.asarray(np.maximum.reduce([off, *corners]))
 
 
-@rule(
-    "GEO013",
-    _ERROR,
-    "A chip lies in the file of its 100 km square",
-    reason="Readers pick files by square; a chip in the wrong one is never found.",
-    fix="Assign chips to files by their centre.",
-)
-def in_its_square(view: View) -> Iterator[Outcome]:
+@rule("GEO013")
+def in_its_square(context: ReleaseContext) -> Iterator[Outcome]:
     """The square of every centre against the file's name."""
-    facts = view.scan.facts
+    facts = context.scan.facts
     for path, rows in facts.slices().items():
-        if path not in view.data_files:
+        if path not in context.tables.named:
             continue
-        square = view.data_files[path].square
-        if view.fingerprint.layout == "utm":
-            side = view.usual_side
+        square = context.tables.named[path].square
+        if context.fingerprint.layout == "utm":
+            side = context.grids.usual_side
             column = np.floor((facts["cols"][rows] + 0.5) * side / SQUARE)
             row = np.floor((facts["rows"][rows] + 0.5) * side / SQUARE)
             wrong = np.flatnonzero(

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow.compute as pc
 
-from clay_publish.release.directory import CARD, MANIFEST, SOURCES, SPEC
-from clay_publish.release.findings import Severity
+from clay_publish.release.directory import CARD, MANIFEST, SOURCES
 from clay_publish.release.fingerprint import Fingerprint
-from clay_publish.validate.context import View
+from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.registry import BadRows, Fault, NotChecked, Outcome, bad_rows, row_rule, rule
+from clay_publish.validate.outcomes import BadRows, Fault, Outcome, Sampled, and_more, bad_rows
+from clay_publish.validate.registry import row_rule, rule
 
 Statistics = dict[str, tuple[float, float, float]]
 
@@ -61,22 +61,15 @@ CLAY_STATISTICS: dict[str, Statistics] = {
 }
 
 
-_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ATTRIBUTIONS = 1000
 """That are looked for in the card, at most."""
 
 
-@rule(
-    "PRV001",
-    _ERROR,
-    "Every file's footer holds a complete fingerprint",
-    reason="Vectors whose model, weights or normalisation nobody knows cannot be compared with anything.",
-    fix="Make the files again with `clay-publish produce`.",
-)
-def fingerprints_are_complete(view: View) -> Iterator[Outcome]:
+@rule("PRV001")
+def fingerprints_are_complete(context: ReleaseContext) -> Iterator[Outcome]:
     """`embrel:decided_by`, and its digest `embrel:fingerprint`."""
-    for path, footer in view.footers.items():
+    for path, footer in context.tables.keys.items():
         emb = footer.get("emb")
         if emb is None:
             continue  # SCH004
@@ -90,17 +83,11 @@ def fingerprints_are_complete(view: View) -> Iterator[Outcome]:
             yield Fault(f"{path}: embrel:fingerprint", f"{told}…", f"{made.digest[:16]}…, the digest of decided_by")
 
 
-@rule(
-    "PRV002",
-    _ERROR,
-    "All files have the same fingerprint",
-    reason="Two models, weights or normalisations in one version give vectors that look alike and do not compare.",
-    fix="Publish them as two versions.",
-)
-def one_fingerprint(view: View) -> Iterator[Outcome]:
+@rule("PRV002")
+def one_fingerprint(context: ReleaseContext) -> Iterator[Outcome]:
     """Footers, manifest and items against the first file."""
-    mine = view.fingerprint
-    for path, footer in view.footers.items():
+    mine = context.fingerprint
+    for path, footer in context.tables.keys.items():
         emb = footer.get("emb", {})
         try:
             other = Fingerprint.model_validate(emb.get("embrel:decided_by"))
@@ -108,39 +95,26 @@ def one_fingerprint(view: View) -> Iterator[Outcome]:
             continue  # PRV001
         if other != mine:
             yield Fault(f"{path}: footer emb", "; ".join(mine.differences(other)[:3]), "the same as in the other files")
-    if view.manifest.run.fingerprint != mine:
-        differing = "; ".join(mine.differences(view.manifest.run.fingerprint)[:3])
+    if context.documents.manifest.run.fingerprint != mine:
+        differing = "; ".join(mine.differences(context.documents.manifest.run.fingerprint)[:3])
         yield Fault(f"{MANIFEST}: run.fingerprint", differing, "the files' own")
 
 
-@rule(
-    "PRV003",
-    _ERROR,
-    "The weights are named by their SHA-256",
-    reason="A model's name says nothing after its weights were updated in place.",
-    fix="Record the SHA-256 of the weights' file.",
-)
-def weights_are_named(view: View) -> Iterator[Outcome]:
+@rule("PRV003")
+def weights_are_named(context: ReleaseContext) -> Iterator[Outcome]:
     """`weights_sha256`, against the spec's where that states one."""
-    told = view.fingerprint.weights_sha256
+    told = context.fingerprint.weights_sha256
     if told is None or not _SHA256.fullmatch(told):
         yield Fault("fingerprint: weights_sha256", repr(told), "64 hexadecimal digits")
-    wanted = view.spec.model.sha256
+    wanted = context.documents.spec.model.sha256
     if wanted is not None and wanted != told:
         yield Fault("fingerprint: weights_sha256", repr(told), f"{wanted} as release.yaml asks for")
 
 
-@rule(
-    "PRV004",
-    _ERROR,
-    "Band statistics can be right",
-    reason="A wavelength in nanometres, a standard deviation of 0 or another sensor's mean gives vectors "
-    "that look fine and mean nothing.",
-    fix="Use the statistics the model was trained with.",
-)
-def statistics_are_sound(view: View) -> Iterator[Outcome]:
+@rule("PRV004")
+def statistics_are_sound(context: ReleaseContext) -> Iterator[Outcome]:
     """Ranges for every model; for Clay's, the statistics it was trained with."""
-    fingerprint = view.fingerprint
+    fingerprint = context.fingerprint
     where = "fingerprint: bands"
     names = [band.name for band in fingerprint.bands]
     if not names or len(set(names)) < len(names):
@@ -158,54 +132,22 @@ def statistics_are_sound(view: View) -> Iterator[Outcome]:
                 yield Fault(f"{where}.{band.name}", f"{told}", f"{known.get(band.name)}, as Clay was trained")
 
 
-@rule(
-    "PRV005",
-    _ERROR,
-    "The fingerprint is what the spec asks for",
-    reason="Who reads release.yaml has to know what was done, not what was meant.",
-    fix="Publish the spec that the run was made with.",
-)
-def fingerprint_fits_spec(view: View) -> Iterator[Outcome]:
-    """Sensor, layout, size, encoder, dtype, precision."""
-    spec, made = view.spec, view.fingerprint
-    pairs = (
-        ("imagery.sensor", spec.sensor, made.sensor),
-        ("chips.layout", spec.chips.layout, made.layout),
-        ("chips.size", spec.chips.size, made.size),
-        ("model.encoder", spec.model.encoder, made.encoder),
-        ("outputs.dtype", spec.outputs.dtype, made.dtype),
-    )
-    for key, asked, done in pairs:
-        if asked != done:
-            yield Fault(f"{SPEC}: {key}", repr(asked), f"{done!r}, as in the files")
-    if spec.model.precision not in {"auto", made.precision}:
-        yield Fault(f"{SPEC}: model.precision", repr(spec.model.precision), repr(made.precision))
-    if made.metadata not in {"none", spec.model.metadata}:
-        yield Fault(f"{SPEC}: model.metadata", repr(spec.model.metadata), repr(made.metadata))
-
-
-@row_rule(
-    "PRV006",
-    _ERROR,
-    "Every chip names a source item that the sources list as used",
-    reason="Without its source a chip cannot be checked, credited or licensed.",
-    fix="List every item that gave pixels in sources.parquet.",
-)
-def items_are_listed(chips: ChipRows, view: View) -> Sequence[BadRows]:
+@row_rule("PRV006")
+def items_are_listed(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """`item_id` among the used sources, and in `item_ids`."""
-    places = view.item_places(chips)
-    used = np.array([source.status == "used" for source in view.sources.by_id.values()] + [False])
+    places = context.sources.places(chips)
+    used = np.array([source.status == "used" for source in context.sources.items] + [False])
     found = list(
         bad_rows(~used[places], lambda row: f"item {chips.value('item_id', row)!r}", "an item that the sources use")
     )
     lists = chips.column("item_ids")
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
-    found += bad_rows(lengths == 0, lambda _: "item_ids is empty", "all items that gave pixels")
+    found += bad_rows(lengths == 0, "item_ids is empty", "all items that gave pixels")
     flat, parents = pc.list_flatten(lists), pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
     same = pc.equal(flat, chips.column("item_id").fill_null("").take(pc.list_parent_indices(lists)))
     named = np.zeros(len(chips), dtype=bool)
     named[parents[same.to_numpy(zero_copy_only=False)]] = True
-    known = pc.index_in(flat, value_set=view.source_ids).fill_null(-1).to_numpy(zero_copy_only=False)
+    known = pc.index_in(flat, value_set=context.sources.ids).fill_null(-1).to_numpy(zero_copy_only=False)
     strange = np.zeros(len(chips), dtype=bool)
     strange[parents[~used[known]]] = True
     found += bad_rows(
@@ -216,51 +158,39 @@ def items_are_listed(chips: ChipRows, view: View) -> Sequence[BadRows]:
     return found
 
 
-@rule(
-    "PRV007",
-    _ERROR,
-    "Sources have a known status, and the spec's excluded items are excluded",
-    reason="A bad scene that was named as such and used all the same is worse than one nobody knew of.",
-    fix="Make the release again without the excluded items.",
-)
-def excluded_are_excluded(view: View) -> Iterator[Outcome]:
+@rule("PRV007")
+def excluded_are_excluded(context: ReleaseContext) -> Iterator[Outcome]:
     """`status` of the sources against the spec's `exclude`."""
-    for source in view.sources.rows:
+    for source in context.sources.rows:
         if source.status not in {"used", "unused", "excluded"}:
             yield Fault(f"{SOURCES}: {source.id}", f"status {source.status!r}", "used, unused or excluded")
-        excluded = view.spec.imagery[source.block].exclude if 0 <= source.block < len(view.spec.imagery) else []
+        excluded = (
+            context.documents.spec.imagery[source.block].exclude
+            if 0 <= source.block < len(context.documents.spec.imagery)
+            else []
+        )
         if source.id in excluded and source.status == "used":
             yield Fault(f"{SOURCES}: {source.id}", "is used", "excluded, as release.yaml says")
         if source.status != "used" and not source.reason:
             yield Fault(f"{SOURCES}: {source.id}", f"is {source.status} without a reason", "a reason")
 
 
-@rule(
-    "PRV008",
-    _WARNING,
-    "The licence of every used source is known",
-    reason="Nobody may use what nobody knows the terms of; `publish` stops here.",
-    fix="State `imagery.license` in the spec, or leave the items out.",
-)
-def licences_are_known(view: View) -> Iterator[Outcome]:
+@rule("PRV008")
+def licences_are_known(context: ReleaseContext) -> Iterator[Outcome]:
     """`license` of the used sources."""
-    unknown = [s.id for s in view.sources.used if (s.license or "").lower() in {"", "proprietary", "various", "other"}]
+    unknown = [
+        s.id for s in context.sources.used if (s.license or "").lower() in {"", "proprietary", "various", "other"}
+    ]
     if unknown:
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        yield Fault(f"{SOURCES}: {unknown[0]}{more}", "has no known licence", "an SPDX identifier or public-domain")
+        where = and_more(f"{SOURCES}: {unknown[0]}", len(unknown))
+        yield Fault(where, "has no known licence", "an SPDX identifier or public-domain")
 
 
-@rule(
-    "PRV009",
-    _ERROR,
-    "The licence of no source forbids the release's",
-    reason="Non-commercial, no-derivatives and share-alike terms go on in what is made of the images.",
-    fix="Leave the items out, or release under terms they allow.",
-)
-def licences_are_compatible(view: View) -> Iterator[Outcome]:
+@rule("PRV009")
+def licences_are_compatible(context: ReleaseContext) -> Iterator[Outcome]:
     """Creative Commons' NC, ND and SA terms, and ODbL, against the release's licence."""
-    release = view.spec.license
-    for source in view.sources.used:
+    release = context.documents.spec.license
+    for source in context.sources.used:
         forbidden = _forbids(source.license or "", release)
         if forbidden:
             found = f"is under {source.license} ({forbidden})"
@@ -279,19 +209,13 @@ def _forbids(source: str, release: str) -> str | None:
     return None
 
 
-@rule(
-    "PRV010",
-    _ERROR,
-    "The card carries the attribution that the sources ask for",
-    reason="Attribution is a condition of nearly every licence of imagery.",
-    fix="Write the card again with `clay-publish card`.",
-)
-def attribution_is_there(view: View) -> Iterator[Outcome]:
+@rule("PRV010")
+def attribution_is_there(context: ReleaseContext) -> Iterator[Outcome]:
     """Each used source's attribution, word by word."""
-    words = _plain(view.card)
-    asked = sorted({s.attribution for s in view.sources.used if s.attribution})
+    words = _plain(context.documents.card)
+    asked = sorted({s.attribution for s in context.sources.used if s.attribution})
     if len(asked) > _ATTRIBUTIONS:
-        yield NotChecked(f"the sources ask for {len(asked):,} attributions; {_ATTRIBUTIONS:,} were looked for")
+        yield Sampled(_ATTRIBUTIONS, len(asked), "attributions")
     for text in asked[:_ATTRIBUTIONS]:
         if _plain(text) not in words:
             yield Fault(CARD, f"does not say {text!r}", "the attribution of every source")
@@ -302,16 +226,10 @@ def _plain(text: str) -> str:
     return re.sub(r"[^0-9a-z]+", " ", re.sub(r"&[a-z]+;|&#\d+;", " ", text.lower())).strip()
 
 
-@rule(
-    "PRV011",
-    _ERROR,
-    "The manifest names the software and library versions that made the release",
-    reason="The same vectors can only be made again with what made them.",
-    fix="Write the manifest again with `clay-publish`.",
-)
-def software_is_named(view: View) -> Iterator[Outcome]:
+@rule("PRV011")
+def software_is_named(context: ReleaseContext) -> Iterator[Outcome]:
     """`software` and `run.libraries`."""
-    manifest = view.manifest
+    manifest = context.documents.manifest
     if not manifest.software.strip():
         yield Fault(f"{MANIFEST}: software", "is empty", "name and version")
     if not manifest.run.libraries or any(not version for version in manifest.run.libraries.values()):

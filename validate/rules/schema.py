@@ -7,28 +7,22 @@ import pyarrow as pa
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import COVERAGE, EMBEDDINGS, MANIFEST, SOURCES, SPEC, DataFile
-from clay_publish.release.findings import Severity
+from clay_publish.release.geoparquet import group_rows
 from clay_publish.release.tables import coverage_schema, embeddings_schema, sources_schema
-from clay_publish.validate.context import View
+from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.registry import BadRows, Fault, Outcome, bad_rows, row_rule, rule
+from clay_publish.validate.data.extra_tables import beside_paths
+from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
+from clay_publish.validate.registry import row_rule, rule
 
 _OPTIONAL = {"thumbnail", "scale"}
-_MOST_ROWS = 16_384
-_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 
 
-@rule(
-    "SCH001",
-    _ERROR,
-    "Every embeddings file has the columns of the table",
-    reason="Readers ask for columns by name; without date, id and source item a vector cannot be used or checked.",
-    fix="Write the files with the columns that the documentation of the release directory lists.",
-)
-def columns_are_there(view: View) -> Iterator[Outcome]:
+@rule("SCH001")
+def columns_are_there(context: ReleaseContext) -> Iterator[Outcome]:
     """Names and order."""
-    for path in view.embeddings:
-        schema = view.schema_of(path)
+    for path in context.tables.embeddings:
+        schema = context.tables.schema(path)
         expected = embeddings_schema(1, "int8", thumbnails=True).names
         missing = [n for n in expected if n not in schema.names and n not in _OPTIONAL]
         unknown = [n for n in schema.names if n not in expected]
@@ -42,18 +36,12 @@ def columns_are_there(view: View) -> Iterator[Outcome]:
             yield Fault(path, f"has the order {', '.join(schema.names)}", ", ".join(expected))
 
 
-@rule(
-    "SCH002",
-    _ERROR,
-    "Columns have the types of the table",
-    reason="A date as text, a vector as a list of any length, or a time without its zone works in one reader only.",
-    fix="Write the files with the Arrow types that the documentation of the release directory lists.",
-)
-def types_agree(view: View) -> Iterator[Outcome]:
-    """Arrow types, without nullability; the vectors' own type is judged by SCH006."""
+@rule("SCH002")
+def types_agree(context: ReleaseContext) -> Iterator[Outcome]:
+    """Arrow types, without nullability; the vectors' own type is checked by SCH006."""
     expected = embeddings_schema(1, "int8", thumbnails=True)
-    for path in view.embeddings:
-        for column in view.schema_of(path):
+    for path in context.tables.embeddings:
+        for column in context.tables.schema(path):
             if column.name == "embedding":
                 if not pa.types.is_fixed_size_list(column.type):
                     yield Fault(f"{path}: embedding", str(column.type), "a fixed-size list")
@@ -61,14 +49,8 @@ def types_agree(view: View) -> Iterator[Outcome]:
                 yield Fault(f"{path}: {column.name}", str(column.type), str(expected.field(column.name).type))
 
 
-@row_rule(
-    "SCH003",
-    _ERROR,
-    "No row lacks what every chip has",
-    reason="A chip without geometry, date or vector is a hole that looks like data.",
-    fix="Leave such rows out and say why in the coverage table.",
-)
-def no_nulls(chips: ChipRows, _: View) -> Sequence[BadRows]:
+@row_rule("SCH003")
+def no_nulls(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Nulls in the columns that may have none, and inside vectors."""
     found: list[BadRows] = []
     for column in embeddings_schema(1, "int8"):
@@ -80,7 +62,7 @@ def no_nulls(chips: ChipRows, _: View) -> Sequence[BadRows]:
         if pa.types.is_fixed_size_list(array.type) and array.values.null_count:
             inner = array.values.slice(array.offset * array.type.list_size, len(array) * array.type.list_size)
             nulls = inner.is_null().to_numpy(zero_copy_only=False).reshape(len(array), -1).any(axis=1)
-            found += bad_rows(nulls, lambda _: "the vector holds nulls", "numbers")
+            found += bad_rows(nulls, "the vector holds nulls", "numbers")
     return found
 
 
@@ -88,18 +70,12 @@ def _null(name: str, _: int) -> str:
     return f"{name} is null"
 
 
-@rule(
-    "SCH006",
-    _ERROR,
-    "All files hold vectors of one length and type, as their footers say",
-    reason="Vectors of two models or sizes in one version cannot be compared, and readers fail in the middle.",
-    fix="Make one version per model, dimension and dtype.",
-)
-def one_vector_type(view: View) -> Iterator[Outcome]:
+@rule("SCH006")
+def one_vector_type(context: ReleaseContext) -> Iterator[Outcome]:
     """Dimension and dtype, over all files and against the footer."""
     first: tuple[str, pa.DataType] | None = None
-    for path in view.embeddings:
-        schema = view.schema_of(path)
+    for path in context.tables.embeddings:
+        schema = context.tables.schema(path)
         if "embedding" not in schema.names:
             continue
         kind = schema.field("embedding").type
@@ -109,110 +85,79 @@ def one_vector_type(view: View) -> Iterator[Outcome]:
             first = (path, kind)
         elif kind != first[1]:
             yield Fault(f"{path}: embedding", str(kind), f"{first[1]} as in {first[0]}")
-        told = view.footers[path].get("emb", {})
+        told = context.tables.keys[path].get("emb", {})
         for key, own in zip(("emb:dimensions", "data_type"), shape, strict=True):
             if own is not None and (key in told or "embrel:decided_by" in told) and told.get(key) != own:
                 yield Fault(f"{path}: footer emb: {key}", repr(told.get(key)), f"{own}, as the column has")
 
 
-@rule(
-    "SCH007",
-    _ERROR,
-    "release.yaml is a release spec",
-    reason="The spec is what the release promises; without it nobody can tell what is missing.",
-    fix="Publish the resolved spec as `clay-publish produce` writes it.",
-)
-def spec_is_valid(view: View) -> Iterator[Outcome]:
+@rule("SCH007")
+def spec_is_valid(context: ReleaseContext) -> Iterator[Outcome]:
     """The spec."""
-    if SPEC in view.files:
+    if SPEC in context.files.paths:
         try:
-            view.release.spec()
+            _ = context.documents.spec
         except ReleaseError as error:
             yield Fault(SPEC, error.found, "a spec that `clay-publish` accepts")
 
 
-@rule(
-    "SCH008",
-    _ERROR,
-    "sources.parquet and the coverage tables have their columns and types",
-    reason="Gaps can only be explained, and licences only be met, from tables that can be read.",
-    fix="Write them again with `clay-publish produce`.",
-)
-def tables_agree(view: View) -> Iterator[Outcome]:
+@rule("SCH008")
+def tables_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """The other tables' schemas."""
-    for path in view.metadata_paths:
+    for path in context.tables.readable:
         if path == SOURCES:
             expected = sources_schema()
         elif path.startswith(f"{COVERAGE}/"):
             expected = coverage_schema()
         else:
             continue
-        schema = view.schema_of(path)
-        for column in expected:
-            if column.name not in schema.names:
-                yield Fault(f"{path}: {column.name}", "is missing", str(column.type))
-            elif not same_type(schema.field(column.name).type, column.type):
-                yield Fault(f"{path}: {column.name}", str(schema.field(column.name).type), str(column.type))
+        yield from columns_agree(path, context.tables.schema(path), expected)
 
 
-@rule(
-    "SCH009",
-    _WARNING,
-    "Row groups hold at most 16,384 rows",
-    reason="A reader that wants one chip fetches a whole row group; large ones make every look-up expensive.",
-    fix="Write row groups of at most 16,384 rows.",
-)
-def row_groups_are_small(view: View) -> Iterator[Outcome]:
-    """Row groups."""
-    for path in view.embeddings:
-        footer = view.footer_of(path)
+def columns_agree(path: str, schema: pa.Schema, expected: pa.Schema) -> Iterator[Outcome]:
+    """A fault for each column that is missing or has another type."""
+    for column in expected:
+        if column.name not in schema.names:
+            yield Fault(f"{path}: {column.name}", "is missing", str(column.type))
+        elif not same_type(schema.field(column.name).type, column.type):
+            yield Fault(f"{path}: {column.name}", str(schema.field(column.name).type), str(column.type))
+
+
+@rule("SCH009")
+def row_groups_are_small(context: ReleaseContext) -> Iterator[Outcome]:
+    """Row groups of the embeddings, and of the tables beside them."""
+    beside = (path for path in beside_paths(context.tables) if path not in context.tables.unreadable)
+    for path in (*context.tables.embeddings, *beside):
+        footer, most = context.tables.footer(path), group_rows(context.tables.schema(path))
         largest = max((footer.row_group(g).num_rows for g in range(footer.num_row_groups)), default=0)
-        if largest > _MOST_ROWS:
-            yield Fault(path, f"a row group of {largest:,} rows", f"at most {_MOST_ROWS:,}")
+        if largest > most:
+            yield Fault(path, f"a row group of {largest:,} rows", f"at most {most:,}")
 
 
-@rule(
-    "SCH012",
-    _ERROR,
-    "Nothing but GeoParquet lies in the embeddings folder",
-    reason="TorchGeo and others open every file of the folder; one that is something else breaks them all.",
-    fix="Move it elsewhere.",
-)
-def only_parquet(view: View) -> Iterator[Outcome]:
+@rule("SCH012")
+def only_parquet(context: ReleaseContext) -> Iterator[Outcome]:
     """The embeddings tree."""
-    for path in view.files:
+    for path in context.files.paths:
         if path.startswith(f"{EMBEDDINGS}/") and not path.endswith(".parquet"):
             yield Fault(path, "is no Parquet file", "GeoParquet files only")
 
 
-@rule(
-    "SCH013",
-    _ERROR,
-    "Files are named by zone, 100 km square and window",
-    reason="Names are how a reader finds the files of a place and date without opening them.",
-    fix="Name them zone=ZZ/ZZ_EE_NN_START_END.parquet.",
-)
-def names_parse(view: View) -> Iterator[Outcome]:
+@rule("SCH013")
+def names_parse(context: ReleaseContext) -> Iterator[Outcome]:
     """File names."""
-    for path in view.data_paths:
+    for path in context.files.data:
         try:
             DataFile.parse(path)
         except ReleaseError as error:
             yield Fault(path, error.found, error.expected)
 
 
-@rule(
-    "SCH014",
-    _ERROR,
-    "manifest.json is a manifest",
-    reason="Without it nothing can be verified after a transfer.",
-    fix="Write it again with `clay-publish`.",
-)
-def manifest_is_valid(view: View) -> Iterator[Outcome]:
+@rule("SCH014")
+def manifest_is_valid(context: ReleaseContext) -> Iterator[Outcome]:
     """The manifest."""
-    if MANIFEST in view.files:
+    if MANIFEST in context.files.paths:
         try:
-            _ = view.manifest
+            _ = context.documents.manifest
         except ReleaseError as error:
             yield Fault(MANIFEST, error.found[:300], "a manifest as `clay-publish` writes it")
 

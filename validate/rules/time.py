@@ -9,14 +9,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clay_publish.release.directory import COLLECTION
-from clay_publish.release.findings import Severity
-from clay_publish.validate.context import View
+from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import micros
-from clay_publish.validate.registry import BadRows, Fault, NotChecked, Outcome, bad_rows, row_rule, rule
+from clay_publish.validate.outcomes import BadRows, Broken, Fault, Outcome, bad_rows
+from clay_publish.validate.registry import row_rule, rule
 from clay_publish.windows import Window, parse_time
 
-_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 _COLUMNS = ("datetime", "start_datetime", "end_datetime")
 _FIRST = datetime(1972, 7, 23, tzinfo=UTC)
 """Launch of Landsat 1: no satellite image of this kind is older."""
@@ -35,50 +34,32 @@ def _told(value: int | np.int64) -> str:
         return f"{value} microseconds since 1970"
 
 
-@rule(
-    "TIM001",
-    _ERROR,
-    "Times say that they are UTC",
-    reason="A time without its zone is read as local time by half of the tools: some chips move to another day.",
-    fix="Write timestamp[us, UTC].",
-)
-def zone_is_utc(view: View) -> Iterator[Outcome]:
+@rule("TIM001")
+def zone_is_utc(context: ReleaseContext) -> Iterator[Outcome]:
     """The types of the time columns."""
-    for path in view.embeddings:
-        for column in view.schema_of(path):
+    for path in context.tables.embeddings:
+        for column in context.tables.schema(path):
             if column.name in _COLUMNS and pa.types.is_timestamp(column.type) and column.type.tz != "UTC":
                 yield Fault(f"{path}: {column.name}", f"time zone {column.type.tz}", "UTC")
 
 
-@row_rule(
-    "TIM002",
-    _ERROR,
-    "A chip's time lies in its own period",
-    reason="Readers select by one or the other; they have to agree.",
-    fix="Write start_datetime ≤ datetime ≤ end_datetime.",
-)
-def in_own_period(chips: ChipRows, _: View) -> Sequence[BadRows]:
+@row_rule("TIM002")
+def in_own_period(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Start, moment and end in order."""
     moment, start, end = (chips.micros(name) for name in _COLUMNS)
     known = (moment != _NULL) & (start != _NULL) & (end != _NULL)
     bad = known & ~((start <= moment) & (moment <= end))
-    return list(
-        bad_rows(bad, lambda n: f"{_told(moment[n])} not in {_told(start[n])}/{_told(end[n])}", "a time in the period")
+    return bad_rows(
+        bad, lambda n: f"{_told(moment[n])} not in {_told(start[n])}/{_told(end[n])}", "a time in the period"
     )
 
 
-@row_rule(
-    "TIM003",
-    _ERROR,
-    "A chip's time lies in its source item's interval",
-    reason="The date decides the season, the label it is joined with, and the metadata some models are told.",
-    fix="Take datetime, start_datetime and end_datetime from the item.",
-)
-def in_item_interval(chips: ChipRows, view: View) -> Sequence[BadRows]:
+@row_rule("TIM003")
+def in_item_interval(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """Within a second, as catalogs round."""
-    places, moment = view.item_places(chips), chips.micros("datetime")
+    places, moment = context.sources.places(chips), chips.micros("datetime")
     bad = np.zeros(len(chips), dtype=bool)
-    sources = list(view.sources.by_id.values())
+    sources = context.sources.items
     for place in np.unique(places[places >= 0]).tolist():
         interval = sources[place].interval
         if interval is None:
@@ -86,21 +67,13 @@ def in_item_interval(chips: ChipRows, view: View) -> Sequence[BadRows]:
         rows = np.flatnonzero((places == place) & (moment != _NULL))
         first, last = micros(interval[0]) - _SECOND, micros(interval[1]) + _SECOND
         bad[rows] = (moment[rows] < first) | (moment[rows] > last)
-    return list(
-        bad_rows(
-            bad, lambda n: f"{_told(moment[n])}; item {chips.value('item_id', n)}", "a time in the item's interval"
-        )
+    return bad_rows(
+        bad, lambda n: f"{_told(moment[n])}; item {chips.value('item_id', n)}", "a time in the item's interval"
     )
 
 
-@row_rule(
-    "TIM004",
-    _ERROR,
-    "No chip is from the future, or from before there were such images",
-    reason="1970-01-01 is a missing date in disguise; a date to come is a mistake in units.",
-    fix="Take the time from the item.",
-)
-def plausible(chips: ChipRows, _: View) -> Sequence[BadRows]:
+@row_rule("TIM004")
+def plausible(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """From Landsat 1 to now."""
     now = micros(datetime.now(UTC) + timedelta(days=1))
     found: list[BadRows] = []
@@ -112,37 +85,25 @@ def plausible(chips: ChipRows, _: View) -> Sequence[BadRows]:
     return found
 
 
-@row_rule(
-    "TIM005",
-    _ERROR,
-    "A chip lies in the file of its window",
-    reason="Readers pick files by window; a chip in the wrong one is never found.",
-    fix="Assign chips to files by their time.",
-)
-def in_file_window(chips: ChipRows, view: View) -> Sequence[BadRows]:
+@row_rule("TIM005")
+def in_file_window(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """The window in the file's name, and for composites the period."""
-    if chips.path not in view.data_files:
+    if chips.path not in context.tables.named:
         return []
-    window = view.data_files[chips.path].window
+    window = context.tables.named[chips.path].window
     moment = chips.micros("datetime")
     bad = (moment != _NULL) & ((moment < micros(window.start)) | (moment >= micros(window.end)))
-    return list(bad_rows(bad, lambda n: _told(moment[n]), f"a time in {window}"))
+    return bad_rows(bad, lambda n: _told(moment[n]), f"a time in {window}")
 
 
-@rule(
-    "TIM006",
-    _ERROR,
-    "Files' windows are windows that the spec asks for",
-    reason="A time step that nobody declared is not counted in the coverage.",
-    fix="Correct the windows of the spec, or leave the images out.",
-)
-def windows_are_asked_for(view: View) -> Iterator[Outcome]:
+@rule("TIM006")
+def windows_are_asked_for(context: ReleaseContext) -> Iterator[Outcome]:
     """The windows of file names against the spec's; without windows, each image has its own."""
-    asked = [w for block in view.spec.imagery for w in block.parsed_windows()]
-    if not asked or any(not block.windows for block in view.spec.imagery):
+    asked = [w for block in context.documents.spec.imagery for w in block.parsed_windows()]
+    if not asked or any(not block.windows for block in context.documents.spec.imagery):
         return
-    for path, file in view.data_files.items():
-        if view.fingerprint.layout == "scene":
+    for path, file in context.tables.named.items():
+        if context.fingerprint.layout == "scene":
             fits = any(file.window.overlaps(window) for window in asked)
         else:
             fits = file.window in asked
@@ -150,21 +111,15 @@ def windows_are_asked_for(view: View) -> Iterator[Outcome]:
             yield Fault(path, f"window {file.window}", f"one of {', '.join(map(str, asked[:3]))}")
 
 
-@rule(
-    "TIM007",
-    _ERROR,
-    "Chips lie in the collection's interval",
-    reason="A search for a date looks at the collection's interval first.",
-    fix="Write the collection again with `clay-publish catalog`.",
-)
-def in_collection_interval(view: View) -> Iterator[Outcome]:
+@rule("TIM007")
+def in_collection_interval(context: ReleaseContext) -> Iterator[Outcome]:
     """The first interval of the collection's temporal extent, which holds all."""
-    intervals = view.collection.get("extent", {}).get("temporal", {}).get("interval", [])
+    intervals = context.documents.collection.get("extent", {}).get("temporal", {}).get("interval", [])
     if not intervals or not isinstance(intervals[0], list) or len(intervals[0]) != 2:
-        yield NotChecked(f"{COLLECTION} has no temporal interval")
+        yield Broken(COLLECTION, f"{COLLECTION} has no temporal interval")
         return
     start, end = (None if edge is None else micros(parse_time(edge)) for edge in intervals[0])
-    facts = view.scan.facts
+    facts = context.scan.facts
     moments = facts["moments"]
     for path, rows in facts.slices().items():
         values = moments[rows][moments[rows] != _NULL]
@@ -175,25 +130,19 @@ def in_collection_interval(view: View) -> Iterator[Outcome]:
             yield Fault(path, f"chips from {_told(low)} to {_told(high)}", f"within {'/'.join(map(str, intervals[0]))}")
 
 
-@rule(
-    "TIM008",
-    _ERROR,
-    "In the scene layout, a file's window is that of its images",
-    reason="The window in a chip's id, its file's name and the coverage is the image's own day or period.",
-    fix="Name the file by the days that hold the image's acquisition.",
-)
-def scene_windows_agree(view: View) -> Iterator[Outcome]:
+@rule("TIM008")
+def scene_windows_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """Windows of the items that occur in a file."""
-    if view.fingerprint.layout != "scene":
+    if context.fingerprint.layout != "scene":
         return
-    facts = view.scan.facts
-    sources = list(view.sources.by_id.values())
+    facts = context.scan.facts
+    sources = context.sources.items
     windows: dict[int, Window | None] = {}
     for path, rows in facts.slices().items():
-        if path not in view.data_files:
+        if path not in context.tables.named:
             continue
         for place in np.unique(facts["items"][rows]).tolist():
             if place >= 0:
                 window = windows.setdefault(place, sources[place].window)
-                if window is not None and window != view.data_files[path].window:
-                    yield Fault(path, f"window {view.data_files[path].window}", f"{window} of {sources[place].id}")
+                if window is not None and window != context.tables.named[path].window:
+                    yield Fault(path, f"window {context.tables.named[path].window}", f"{window} of {sources[place].id}")

@@ -6,31 +6,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import EMBEDDINGS, REFERENCE
-from clay_publish.release.findings import Severity
-from clay_publish.validate.context import View
+from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.single_rows import some_vectors, vectors_of
 from clay_publish.validate.data.vector_sums import RUN
-from clay_publish.validate.registry import Fault, NotChecked, Outcome, Sampled, rule
+from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled, SkippedError
+from clay_publish.validate.registry import rule
 
-_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 _RANKED = 512
 """Chips whose effective rank is taken: it grows with the cube of their number, and only a rank near 1 is a finding."""
 _FEW = 16
 """Chips below which nothing can be said about a distribution."""
 
 
-@rule(
-    "VEC010",
-    _ERROR,
-    "Vectors are not all alike",
-    reason="A collapsed model gives every place nearly the same vector: search and classification cannot work.",
-    fix="Check the normalisation of the bands, the weights, and that the model is in evaluation mode.",
-)
-def not_collapsed(view: View) -> Iterator[Outcome]:
+@rule("VEC010")
+def not_collapsed(context: ReleaseContext) -> Iterator[Outcome]:
     """Mean pairwise cosine of about 2048 chips; effective rank (Roy & Vetterli 2007) of 512, less their mean."""
-    sample = _finite(view.scan.facts["examples"])
+    sample = _finite(context.scan.facts["examples"])
     if len(sample) < _FEW:
         yield NotChecked(f"{len(sample)} chips are too few to tell")
         return
@@ -59,16 +51,10 @@ def effective_rank(vectors: npt.NDArray[Any]) -> float:
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
-@rule(
-    "VEC011",
-    _WARNING,
-    "Few dimensions are the same in every chip",
-    reason="A dimension without variation carries nothing; many of them tell of a wrong layer or a broken export.",
-    fix="Check which output of the model is stored, and in which order.",
-)
-def few_dead_dimensions(view: View) -> Iterator[Outcome]:
+@rule("VEC011")
+def few_dead_dimensions(context: ReleaseContext) -> Iterator[Outcome]:
     """Least and greatest value of every dimension, over every chip."""
-    facts = view.scan.facts
+    facts = context.scan.facts
     if facts.rows < _FEW:
         yield NotChecked(f"{facts.rows} chips are too few to tell")
         return
@@ -81,16 +67,10 @@ def few_dead_dimensions(view: View) -> Iterator[Outcome]:
         )
 
 
-@rule(
-    "VEC012",
-    _WARNING,
-    "No vector's length is far from all others'",
-    reason="A length far out means pixels outside what the model knows: nodata fed as values, or a wrong offset.",
-    fix="Look at these chips' pixels; filter or mend them.",
-)
-def norms_are_alike(view: View) -> Iterator[Outcome]:
+@rule("VEC012")
+def norms_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
     """Logarithm of the norm against its median, in robust standard deviations."""
-    facts = view.scan.facts
+    facts = context.scan.facts
     norms = facts["norms"].astype(np.float64)
     good = np.isfinite(norms) & (norms > 0)
     if good.sum() < _FEW:
@@ -107,17 +87,10 @@ def norms_are_alike(view: View) -> Iterator[Outcome]:
         yield Fault(f"{path}: row {row}", f"norm {norms[worst]:.4g}{more}", f"about {np.exp(middle):.4g}")
 
 
-@rule(
-    "VEC013",
-    _WARNING,
-    "No run of rows is shifted against its neighbours",
-    reason="Chips that were computed together and are shifted together show a batch effect: another normalisation, "
-    "precision or machine.",
-    fix="Compute one chip of the run again, alone, and compare.",
-)
-def no_batch_effects(view: View) -> Iterator[Outcome]:
+@rule("VEC013")
+def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
     """Means of 64 rows on 16 fixed directions; a run that leaves both neighbours, who agree with each other."""
-    facts = view.scan.facts
+    facts = context.scan.facts
     runs = facts["runs"].astype(np.float64)
     if len(runs) < 8:
         yield NotChecked(f"{facts.rows:,} chips are fewer than 8 runs of {RUN}")
@@ -144,28 +117,22 @@ def no_batch_effects(view: View) -> Iterator[Outcome]:
                 return
 
 
-@rule(
-    "VEC014",
-    _ERROR,
-    "Reference vectors are what the table dequantizes to",
-    reason="They are the proof that a reader undoes the quantization in the right way.",
-    fix="Write reference.parquet and the table from the same vectors.",
-)
-def references_agree(view: View) -> Iterator[Outcome]:
+@rule("VEC014")
+def references_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """`reference.parquet`: id, float32 vector, tolerance."""
-    quantized = view.fingerprint.dtype != "float32"
-    if REFERENCE not in view.files:
+    quantized = context.fingerprint.dtype != "float32"
+    if REFERENCE not in context.files.paths:
         if quantized:
-            yield Fault(REFERENCE, "does not exist", f"reference vectors, as the dtype is {view.fingerprint.dtype}")
+            yield Fault(REFERENCE, "does not exist", f"reference vectors, as the dtype is {context.fingerprint.dtype}")
         return
-    reference = view.table(REFERENCE)
+    reference = context.tables.table(REFERENCE)
     for name in ("id", "embedding", "tolerance"):
         if name not in reference.column_names:
             yield Fault(REFERENCE, f"has no column {name}", "id, embedding, tolerance")
             return
     wanted = {row["id"]: row for row in reference.to_pylist()}
     seen = 0
-    for path, row, stored in vectors_of(view, set(wanted)):
+    for path, row, stored in vectors_of(context.tables, set(wanted)):
         seen += 1
         told = wanted[row]
         truth = np.asarray(told["embedding"], dtype=np.float64)
@@ -179,23 +146,17 @@ def references_agree(view: View) -> Iterator[Outcome]:
         yield Fault(REFERENCE, f"{len(wanted) - seen} of its chips are not in the table", "chips of the release")
 
 
-@rule(
-    "VEC015",
-    _WARNING,
-    "The same chips have the same vectors as in the version before",
-    reason="Who trained on the last version expects that its vectors go on to mean the same.",
-    fix="If the change is meant, it changes the fingerprint: release it as a new major version.",
-)
-def no_drift(view: View) -> Iterator[Outcome]:
+@rule("VEC015")
+def no_drift(context: ReleaseContext) -> Iterator[Outcome]:
     """Cosine of chips that both versions have, where their fingerprints are the same."""
-    previous = view.previous
+    previous = context.previous
     if previous is None:
         return
-    if previous.fingerprint.digest != view.fingerprint.digest:
-        raise ReleaseError(previous.release.store.where, "was made by another fingerprint; vectors cannot be compared")
-    old = {row: vector for _, row, vector in some_vectors(previous, 2000)}
+    if previous.fingerprint.digest != context.fingerprint.digest:
+        raise SkippedError(previous.files.store.where, "was made by another fingerprint; vectors cannot be compared")
+    old = {row: vector for _, row, vector in some_vectors(previous.tables, 2000)}
     cosines = []
-    for _, row, vector in vectors_of(view, set(old)):
+    for _, row, vector in vectors_of(context.tables, set(old)):
         lengths = np.linalg.norm(vector) * np.linalg.norm(old[row])
         if vector.shape == old[row].shape and lengths > 0:
             cosines.append((float(vector @ old[row] / lengths), row))
@@ -211,7 +172,7 @@ def no_drift(view: View) -> Iterator[Outcome]:
             "a cosine of at least 0.999 with the version before",
         )
     else:
-        yield Sampled(len(cosines), view.rows_told)
+        yield Sampled(len(cosines), context.tables.rows)
 
 
 def _finite(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

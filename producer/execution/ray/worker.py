@@ -12,14 +12,13 @@ from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.execution.attempts import at_work, attempt
 from clay_publish.producer.execution.context import StoppedError, Work, make_work
 from clay_publish.producer.execution.local import run_isolated
-from clay_publish.producer.execution.run import Ready, publish
+from clay_publish.producer.execution.run import Ready, publish_ready
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.unit_plan import Plan, fingerprint_of
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import UNITS
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import sensor
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -86,8 +85,8 @@ class Worker:
         # What the driver found `auto` to mean holds for all.
         model = job.spec.model.model_copy(update={"precision": job.plan.fingerprint.precision})
         spec = job.spec.model_copy(update={"model": model})
-        encoder = load_encoder(spec, sensor(spec.sensor))
-        mine = fingerprint_of(spec, sensor(spec.sensor), encoder)
+        encoder = load_encoder(spec, spec.instrument)
+        mine = fingerprint_of(spec, spec.instrument, encoder)
         differ = job.plan.fingerprint.differences(mine)
         if differ:
             raise EncoderError(
@@ -126,7 +125,7 @@ class Worker:
         Raises:
             ClayPublishError: a part is damaged, or nothing can be written.
         """
-        publish(ready, self._work.release, self._job.plan, self._job.gsd)
+        publish_ready(ready, self._work.release, self._job.plan, self._job.gsd)
 
     def stop(self) -> None:
         """Let the units at work end where they are."""

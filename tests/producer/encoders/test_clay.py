@@ -195,6 +195,7 @@ def test_the_mask_is_one_fixed_permutation() -> None:
 
 
 def test_a_band_without_wavelength_is_refused(make_clay: MakeClay, sentinel_2: Sensor) -> None:
-    broken = replace(sentinel_2, bands=(*sentinel_2.bands[:9], Band("thermal", 1.0, 1.0, 0.0)))
+    thermal = Band.model_construct(name="thermal", mean=1.0, std=1.0, wavelength=0.0)
+    broken = sentinel_2.model_copy(update={"bands": (*sentinel_2.bands[:9], thermal)})
     with pytest.raises(EncoderError, match=r"sentinel-2-l2a, band thermal: has wavelength 0\.0"):
         make_clay(instrument=broken)

@@ -30,7 +30,7 @@ def test_an_encoder_is_added_in_under_twenty_lines(
     item = shared_data / "s2_l1c_T18SVG_20160112" / "item.json"
     document = {
         "name": "documented",
-        "imagery": {"stac": str(item), "sensor": "sentinel-2-l2a"},
+        "imagery": {"stac": str(item), "sensor": "sentinel-2-l1c"},
         "chips": {"layout": "scene", "size": 256},
         "model": {"encoder": "band-means"},
     }

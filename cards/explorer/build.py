@@ -1,0 +1,103 @@
+"""Build `explore/`: the page, its overviews and the index of files."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files as resources
+
+from clay_publish.cards.explorer.basis import Basis, fit_basis
+from clay_publish.cards.explorer.chips import read_chips
+from clay_publish.cards.explorer.layers import LAYERS, Layer
+from clay_publish.cards.explorer.periods import Periods, periods
+from clay_publish.cards.explorer.pyramid import write_pyramids
+from clay_publish.cards.explorer.space import FOLDER as SPACE
+from clay_publish.cards.explorer.space import space_files
+from clay_publish.cards.explorer.summary import files_table, summary
+from clay_publish.cards.release_facts import CardFacts
+from clay_publish.release.directory import Release
+from clay_publish.release.geoparquet import write_table
+from clay_publish.release.manifest import dump_json
+from clay_publish.windows import Window
+
+PAGE = ("index.html", "LICENSES.txt", "explorer.css", "explorer.js", "land.bin", "maplibre.css", "maplibre.js",
+        "maplibre-worker.js")  # fmt: skip
+"""The page's own files, as `make explorer` builds them into `assets/`."""
+
+FOLDER = "explore"
+SUMMARY = f"{FOLDER}/release.json"
+INDEX = f"{FOLDER}/files.parquet"
+BASIS = f"{FOLDER}/basis.json"
+
+
+def tiles_path(layer: str, period: str) -> str:
+    """Where the overview of a layer and period lies."""
+    return f"{FOLDER}/tiles/{period}/{layer}.pmtiles"
+
+
+def write_explorer(release: Release, facts: CardFacts, bibtex: str) -> None:
+    """Write `explore/` and the files of a Space that shows it; remove what an earlier run left there.
+
+    Raises:
+        ReleaseError: a table of the release cannot be read.
+    """
+    before = set(release.files(FOLDER)) | set(release.files(SPACE))
+    written = _write(release, facts, bibtex) if facts.spec.outputs.explorer else set()
+    for path in sorted(before - written):
+        release.store.remove(path)
+
+
+@dataclass(frozen=True)
+class Overviews:
+    """What was drawn."""
+
+    basis: Basis
+    zoom: int
+    """The finest."""
+    layers: list[tuple[Layer, list[str]]]
+    """Each layer, and the ids of the periods in which a chip has its value."""
+    dates: tuple[datetime, datetime]
+    """Ends of the scale of dates."""
+
+    @property
+    def paths(self) -> set[str]:
+        """The files."""
+        return {tiles_path(layer.id, period) for layer, drawn in self.layers for period in drawn}
+
+
+def draw_overviews(release: Release, times: Periods, side: float) -> Overviews:
+    """Draw every layer of every period.
+
+    Args:
+        release: what to draw, and where the tiles go.
+        times: its periods.
+        side: of a chip, meters.
+
+    Raises:
+        ReleaseError: a table of the release cannot be read.
+    """
+    basis, finest = fit_basis(release), 0
+    with read_chips(release, basis, times, side=side) as chips:
+        layers = [layer for layer in LAYERS if chips.has(layer.field)]
+        shown: list[tuple[Layer, list[str]]] = [(layer, []) for layer in layers]
+        for number, period in enumerate(times.each):
+            targets = [tiles_path(layer.id, period.id) for layer in layers]
+            drawn, zoom = write_pyramids(release, chips, number, layers=layers, paths=targets, side=side)
+            finest = max(finest, zoom)
+            for (_, ids), path in zip(shown, targets, strict=True):
+                if path in drawn:
+                    ids.append(period.id)
+        return Overviews(basis, finest, shown, chips.dates)
+
+
+def _write(release: Release, facts: CardFacts, bibtex: str) -> set[str]:
+    windows = [Window(start, end) for start, end in facts.coverage.windows]
+    times = periods(windows, layout=facts.fingerprint.layout)
+    drawn = draw_overviews(release, times, facts.ground)
+    write_table(release.store, INDEX, files_table(release))
+    assets = resources("clay_publish.cards.explorer").joinpath("assets")
+    documents: dict[str, str | bytes] = {f"{FOLDER}/{name}": assets.joinpath(name).read_bytes() for name in PAGE}
+    documents[SUMMARY] = dump_json(summary(release, facts, drawn, times, bibtex))
+    documents[BASIS] = dump_json(drawn.basis.document())
+    documents |= space_files(facts)
+    for path, data in documents.items():
+        release.store.write(path, data)
+    return {INDEX, *documents, *drawn.paths}

@@ -1,0 +1,189 @@
+"""One STAC Item per embeddings file, in one table."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clay_publish.catalog.collection import collection_document
+from clay_publish.catalog.file_summary import FileSummary, summarise
+from clay_publish.catalog.item_table import ItemColumns, ItemConstants, write_item_table
+from clay_publish.catalog.json_items import remove_json_items, write_json_items
+from clay_publish.geo.footprints import centres
+from clay_publish.geo.utm_zones import SQUARE, Square, squares_of
+from clay_publish.release import directory as paths
+from clay_publish.release import metadata
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.public_urls import alternate_addresses, release_address
+from clay_publish.release.stac_extension import SCHEMA_URI
+from clay_publish.release.tables import BBOX, REASONS, TIMESTAMP
+from clay_publish.windows import Window
+
+_COLUMNS = ["epsg", "row", "col", "window_start", "window_end", "reason", "item_ids"]
+
+Ints = npt.NDArray[np.int64]
+Missing = dict[DataFile, Counter[str]]
+"""Square and window → reason → chips."""
+
+
+def missing_chips(release: Release, fingerprint: Fingerprint) -> Missing:
+    """Count the chips that were expected and are not there, by the file they would lie in.
+
+    Chips of an image that could not even be counted have no cell, and are not here.
+
+    Raises:
+        ReleaseError: a coverage file or `sources.parquet` cannot be read.
+    """
+    found: Missing = defaultdict(Counter)
+    grids = _scene_grids(release) if fingerprint.layout == "scene" else {}
+    for path in release.data_files(paths.COVERAGE):
+        file = release.parquet(path)
+        for batch in file.iter_batches(columns=[*_COLUMNS, "status"], batch_size=1 << 18):
+            absent = pc.and_(pc.not_equal(batch["status"], "embedded"), pc.is_valid(batch["row"]))
+            table = pa.Table.from_batches([batch]).filter(absent)
+            if table.num_rows:
+                scene = fingerprint.layout == "scene"
+                squares = _scene_squares(table, grids, fingerprint) if scene else _utm_squares(table, fingerprint)
+                _count(table, squares, found)
+    return dict(found)
+
+
+def _count(table: pa.Table, squares: Ints, found: Missing) -> None:
+    """Add the rows of a table; `squares` are [n, 3] zone, column and row, zone 0 where the place is not known."""
+    keys = ["zone", "column", "row", "start", "end", "reason"]
+    columns = [*squares.T, table["window_start"], table["window_end"], table["reason"]]
+    counted = pa.table(columns, names=keys).group_by(keys).aggregate([([], "count_all")])
+    for each in counted.to_pylist():
+        if each["zone"]:
+            file = DataFile(Square(each["zone"], each["column"], each["row"]), Window(each["start"], each["end"]))
+            found[file][each["reason"] or "failed"] += each["count_all"]
+
+
+def _utm_squares(table: pa.Table, fingerprint: Fingerprint) -> Ints:
+    """A cell lies in the square of its own zone that holds its centre."""
+    side = fingerprint.size * (fingerprint.gsd or 0)
+    zone = table["epsg"].to_numpy() % 100
+    column, row = (np.floor_divide((table[name].to_numpy() + 0.5) * side, SQUARE) for name in ("col", "row"))
+    return np.stack([zone, column, row], axis=1).astype(np.int64)
+
+
+def _scene_grids(release: Release) -> dict[str, tuple[str, list[float]]]:
+    """Item id → projection and transform of its pixels."""
+    table = release.parquet(paths.SOURCES).read(columns=["id", "proj_code", "proj_transform"])
+    return {
+        row["id"]: (row["proj_code"], row["proj_transform"])
+        for row in table.to_pylist()
+        if row["proj_code"] and row["proj_transform"]
+    }
+
+
+def _scene_squares(table: pa.Table, grids: dict[str, tuple[str, list[float]]], fingerprint: Fingerprint) -> Ints:
+    """A chip of a scene lies in the square that holds its centre."""
+    items = np.array([names[0] if names else "" for names in table["item_ids"].to_pylist()], dtype=object)
+    row, col = table["row"].to_numpy(), table["col"].to_numpy()
+    squares = np.zeros((table.num_rows, 3), dtype=np.int64)
+    for item in set(items) & set(grids):
+        crs, affine = grids[item]
+        mine = np.flatnonzero(items == item)
+        u, v = (col[mine] + 0.5) * fingerprint.size, (row[mine] + 0.5) * fingerprint.size
+        a, b, c, d, e, f = affine[:6]
+        lon, lat = centres(crs, a * u + b * v + c, d * u + e * v + f)
+        known = np.isfinite(lon) & np.isfinite(lat)
+        squares[mine[known]] = [(s.zone, s.column, s.row) for s in squares_of(lon[known], lat[known])]
+    return squares
+
+
+PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+TABLE = "https://stac-extensions.github.io/table/v1.2.0/schema.json"
+FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+ALTERNATE = "https://stac-extensions.github.io/alternate-assets/v1.2.0/schema.json"
+
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def write_items(release: Release, *, json_items: bool = False) -> int:
+    """Write `items.parquet`, and with `json_items` a JSON file for each row too; the number of items.
+
+    Raises:
+        ReleaseError: no embeddings, a file that cannot be read, or files of different fingerprints.
+    """
+    spec, fingerprint = release.spec(), release.fingerprint()
+    files = release.data_files()
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        summaries = list(pool.map(partial(summarise, release, fingerprint=fingerprint.digest), files))
+    gsd = release.footer(files[0])["emb"]["gsd"]
+    alternates = alternate_addresses(spec)
+    columns = _columns(summaries, missing_chips(release, fingerprint), _other_tables(release, files))
+    constants = ItemConstants(
+        collection=collection_document(release, columns.overview(), assets={}),
+        address=release_address(spec),
+        alternates=alternates,
+        extensions=(SCHEMA_URI, PROJECTION, TABLE, FILE, *([ALTERNATE] if alternates else [])),
+        fields={"gsd": gsd, **metadata.item_fields(fingerprint)},
+        source_hrefs=_source_hrefs(release),
+    )
+    write_item_table(release.store, paths.ITEMS, columns, constants)
+    if json_items:
+        write_json_items(release)
+    else:
+        remove_json_items(release)
+    return len(columns)
+
+
+def _other_tables(release: Release, files: Sequence[str]) -> dict[str, pa.Int64Array]:
+    """Tables cut like the embeddings: folder → bytes of the file of the same name; null where there is none."""
+    found: dict[str, dict[str, int]] = {}
+    for top in (paths.PATCHES, paths.AGGREGATES):
+        for path in release.data_files(top):
+            folder, _, name = path.partition("/zone=")
+            found.setdefault(folder, {})[f"{paths.EMBEDDINGS}/zone={name}"] = release.store.size(path)
+    return {folder: pa.array([sizes.get(path) for path in files], pa.int64()) for folder, sizes in found.items()}
+
+
+def _columns(summaries: Sequence[FileSummary], missing: Missing, others: dict[str, pa.Int64Array]) -> ItemColumns:
+    parts = [summary.part for summary in summaries]
+    squares = [part.square.mgrs() for part in parts]
+    return ItemColumns(
+        id=pa.array([part.token for part in parts], pa.string()),
+        path=pa.array([summary.path for summary in summaries], pa.string()),
+        geometry=pa.array([summary.geometry for summary in summaries], pa.binary()),
+        bbox=pa.array([dict(zip(_SIDES, summary.bbox, strict=True)) for summary in summaries], BBOX),
+        datetime=pa.array([summary.datetime for summary in summaries], TIMESTAMP),
+        start_datetime=pa.array([summary.start for summary in summaries], TIMESTAMP),
+        end_datetime=pa.array([summary.end for summary in summaries], TIMESTAMP),
+        code=pa.array([f"EPSG:{s.epsg}" if s.epsg else None for s in summaries], pa.string()),
+        square=pa.array([f"MGRS-{name}" if name else None for name in squares], pa.string()),
+        rows=pa.array([summary.rows for summary in summaries], pa.int64()),
+        size=pa.array([summary.size for summary in summaries], pa.int64()),
+        coverage=_coverage(summaries, missing),
+        sources=pa.array([summary.sources for summary in summaries], pa.list_(pa.string())),
+        kinds=tuple(sorted({summary.kind for summary in summaries})),
+        others=others,
+    )
+
+
+def _coverage(summaries: Sequence[FileSummary], missing: Missing) -> pa.StructArray:
+    """`embrel:coverage`; each reason that occurs in the release is a field."""
+    absent = [missing.get(summary.part, Counter()) for summary in summaries]
+    reasons = [reason for reason in REASONS if any(reason in counts for counts in missing.values())]
+    embedded = pa.array([summary.rows for summary in summaries], pa.int64())
+    expected = pa.array([s.rows + counts.total() for s, counts in zip(summaries, absent, strict=True)], pa.int64())
+    fields, names = [expected, embedded], ["expected", "embedded"]
+    if reasons:
+        counts = [pa.array([counts[reason] for counts in absent], pa.int64()) for reason in reasons]
+        fields, names = [*fields, pa.StructArray.from_arrays(counts, names=reasons)], [*names, "missing"]
+    return pa.StructArray.from_arrays(fields, names=names)
+
+
+def _source_hrefs(release: Release) -> dict[str, str]:
+    table = release.parquet(paths.SOURCES).read(columns=["id", "href"])
+    # Elsewhere than on the web nobody can follow it, and it would tell of the machine that made the release.
+    known = table.filter(pc.match_substring_regex(table["href"], r"^https?://[^\s<>\"{}|\\^`]+$"))
+    return dict(zip(known["id"].to_pylist(), known["href"].to_pylist(), strict=True))

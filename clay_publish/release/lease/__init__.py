@@ -1,0 +1,43 @@
+"""Who works on a release: one whole run at a time, or the shares of one run side by side, and nobody who has died."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from clay_publish.release.directory import Release
+from clay_publish.release.lease.base import LEASES, Lease, Share
+from clay_publish.release.lease.local import hold_directory
+from clay_publish.release.lease.s3 import hold_objects
+
+__all__ = ["lease", "lease_if_run"]
+
+
+@contextmanager
+def lease(release: Release, share: Share | None = None) -> Iterator[Lease]:
+    """Hold a release, or a share of the run that makes it; given back when the block ends, or the process dies.
+
+    A whole run keeps out everybody else. A share keeps out whole runs, shares of another count, and itself.
+
+    Raises:
+        LockedError: another living process holds it; it is named.
+        StoreError: nothing can be written there, or nothing there can keep two runs apart.
+    """
+    hold = hold_directory if release.store.local else hold_objects
+    with hold(release, share) as held:
+        yield held
+
+
+@contextmanager
+def lease_if_run(release: Release) -> Iterator[None]:
+    """Hold a release in which runs leave leases; one that was never run there, a published one, needs none.
+
+    Raises:
+        LockedError: a run is at work there; it is named.
+    """
+    store = release.store
+    fixed = store.local and not os.access(store.where, os.W_OK)
+    if fixed or not store.files(LEASES):
+        yield
+        return
+    with lease(release):
+        yield

@@ -1,0 +1,307 @@
+"""Whether the pixel values of an image are what its item says: one fixed sample of each band, looked at once.
+
+The smallest overview of at least 64 × 64 pixels is read, else a window in the center. Values are compared with the
+sensor's statistics after scale and offset. Clearly implausible images are left out; ambiguous ones are reported.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from clay_publish.errors import ImageryError, SourceError
+from clay_publish.producer.imagery.raster import OpenBand, open_bands
+from clay_publish.producer.imagery.remote import public_name
+from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.scale_offset import Scaling, check_tags
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release
+from clay_publish.release.fingerprint import canonical_json
+from clay_publish.spec.sensors import Band, Sensor
+
+FOLDER = f"{paths.RUN}/evidence"
+_WINDOW = 512
+_OVERVIEW = 64
+_ENOUGH = 400
+"""Valid pixels below which a sample says nothing."""
+_HIGH = 20.0
+_LOW = 0.12
+_NOISE = 100
+"""Digital numbers by which noise goes below zero reflectance."""
+_SHARE = 0.01
+
+Status = Literal["plausible", "ambiguous", "implausible", "unread"]
+
+
+class BandSample(BaseModel):
+    """Quantiles of the valid pixels of one band's sample, as digital numbers of the file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    dtype: str
+    valid: float
+    """Share of the sample that is data."""
+    minimum: float
+    p1: float
+    p50: float
+    p99: float
+    maximum: float
+    low: float = 0.0
+    """Share below the offset that the sensor's later products have in their pixels."""
+    negative: float = 0.0
+    """Share below 0."""
+    tags: tuple[float, float] = (1.0, 0.0)
+    """Scale and offset that the file states."""
+
+
+class Evidence(BaseModel):
+    """What the sample of an image says."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: Status
+    sentences: list[str] = []
+    bands: list[BandSample] = []
+
+
+@dataclass(frozen=True)
+class Examined:
+    """An image after its sample was looked at."""
+
+    item: SourceItem
+    """With scale and offset of the file, where the item states none."""
+    evidence: Evidence
+
+
+def examine(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release | None = None) -> Examined:
+    """Look at the pixels of an image, or read what was found when somebody did before.
+
+    Args:
+        item: the image.
+        sensor: of the imagery.
+        accept: whether the spec accepts implausible values.
+        release: where the evidence is kept.
+
+    Raises:
+        ImageryError: a file cannot be opened or read.
+    """
+    path = f"{FOLDER}/{_key(item)}.json"
+    if release is not None and release.store.exists(path):
+        samples = [BandSample.model_validate(each) for each in release.json(path)["bands"]]
+    else:
+        samples = take_samples(item, sensor)
+        if release is not None:
+            document = {"item": item.id, "bands": [each.model_dump(mode="json") for each in samples]}
+            release.store.create(path, (json.dumps(document, indent=1) + "\n").encode())
+    try:
+        tagged = _with_tags(item, samples, sensor)
+    except SourceError as error:
+        return Examined(item, Evidence(status="implausible", sentences=[str(error)], bands=samples))
+    return Examined(tagged, weigh(tagged, samples, sensor, accept=accept))
+
+
+def _key(item: SourceItem) -> str:
+    said = [item.id, item.block, [file.href for file in item.bands], sorted(item.etags.items())]
+    return hashlib.sha256(canonical_json(said)).hexdigest()[:32]
+
+
+def take_samples(item: SourceItem, sensor: Sensor) -> list[BandSample]:
+    """Read the sample of each band.
+
+    Raises:
+        ImageryError: a file cannot be opened or read.
+    """
+    floor = -(sensor.other_offsets[0] - sensor.offset) / sensor.scale if sensor.other_offsets else 0.0
+    with open_bands(item.bands, sensor.nodata, zero_is_nodata=sensor.zero_is_nodata) as opened:
+        return [_sample(band, file.band, floor) for band, file in zip(opened, item.bands, strict=True)]
+
+
+def _sample(band: OpenBand, name: str, floor: float) -> BandSample:
+    values, valid = _pixels(band)
+    data = values[valid].astype(np.float64)
+    share = float(valid.mean()) if valid.size else 0.0
+    tags = band.tags
+    if not data.size:
+        return BandSample(
+            name=name, dtype=str(band.dtype), valid=0, minimum=0, p1=0, p50=0, p99=0, maximum=0, tags=tags
+        )
+    p1, p50, p99 = (float(q) for q in np.quantile(data, [0.01, 0.5, 0.99]))
+    return BandSample(
+        name=name,
+        dtype=str(band.dtype),
+        valid=share if data.size >= _ENOUGH else 0.0,
+        minimum=float(data.min()),
+        p1=p1,
+        p50=p50,
+        p99=p99,
+        maximum=float(data.max()),
+        low=float((data < floor - _NOISE).mean()),
+        negative=float((data < 0).mean()),
+        tags=tags,
+    )
+
+
+def _pixels(band: OpenBand) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Values of the sample, and where they are data: an overview, else the center, else the middles of the quarters."""
+    overview = band.read_overview(_OVERVIEW)
+    if overview is not None and overview[1].any():
+        return overview
+    places = [(0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)]
+    read = overview
+    for down, right in places:
+        rows, columns = min(_WINDOW, band.height), min(_WINDOW, band.width)
+        top = int(np.clip(round(down * band.height - rows / 2), 0, band.height - rows))
+        left = int(np.clip(round(right * band.width - columns / 2), 0, band.width - columns))
+        read = band.read(top, left, rows, columns)
+        if read[1].any():
+            break
+    if read is None:
+        raise ImageryError(band.where, "has no pixels", "an image")
+    return read
+
+
+def _with_tags(item: SourceItem, samples: Sequence[BandSample], sensor: Sensor) -> SourceItem:
+    made = []
+    for band, sample in zip(item.resolved, samples, strict=True):
+        source = band.source.rpartition("values: ")[2]
+        where = f"item {item.id}, asset {band.asset} ({public_name(_href(item, band.name))})"
+        found = check_tags(Scaling(band.scale, band.offset, source), sample.tags, sensor, where)
+        if found.source != source:
+            source = band.source.replace(f"values: {source}", f"values: {found.source}")
+            band = replace(band, scale=found.scale, offset=found.offset, source=source)  # noqa: PLW2901
+        made.append(band)
+    return replace(item, resolved=tuple(made), shift=made[0].to_input(sensor)[1])
+
+
+def _href(item: SourceItem, band: str) -> str:
+    return next(file.href for file in item.bands if file.band == band)
+
+
+@dataclass(frozen=True)
+class _Weighed:
+    """A band's sample in the digital numbers of the sensor's statistics."""
+
+    band: Band
+    sample: BandSample
+    p1: float
+    p50: float
+    p99: float
+    minimum: float
+    maximum: float
+
+    @property
+    def limit(self) -> float:
+        """Mean plus three standard deviations: few pixels are brighter."""
+        return self.band.mean + 3 * self.band.std
+
+
+def weigh(item: SourceItem, samples: Sequence[BandSample], sensor: Sensor, *, accept: bool) -> Evidence:
+    """Compare the samples of an image with the statistics of its sensor."""
+    told = [sample for sample in samples if sample.valid > 0]
+    weighed = [_weighed(item, sample, sensor) for sample in told]
+    wrong = [] if not weighed else (_radar(weighed) if sensor.decibels else _optical(weighed, sensor))
+    doubts = [] if not weighed or sensor.decibels else _shifts(item, weighed, sensor)
+    if sensor.decibels and weighed and not wrong:
+        doubts = _amplitude(weighed)
+    named = [f"item {item.id}: {sentence}" for sentence in (wrong or doubts)]
+    if wrong and not accept:
+        fix = "State imagery.scale and imagery.offset, choose another sensor, or set imagery.accept_values: true."
+        return Evidence(status="implausible", sentences=[f"{named[0]} {fix}"], bands=list(samples))
+    return Evidence(status="ambiguous" if named else "plausible", sentences=named, bands=list(samples))
+
+
+def _weighed(item: SourceItem, sample: BandSample, sensor: Sensor) -> _Weighed:
+    factor, summand = (1.0, 0.0) if sensor.decibels else item.scaling(sample.name).to_input(sensor)
+    p1, p50, p99, low, high = (
+        value * factor + summand for value in (sample.p1, sample.p50, sample.p99, sample.minimum, sample.maximum)
+    )
+    return _Weighed(sensor.band(sample.name), sample, p1, p50, p99, low, high)
+
+
+def _optical(bands: Sequence[_Weighed], sensor: Sensor) -> list[str]:
+    said = next((sentence for each in bands if (sentence := _outlying(each, sensor)) is not None), None)
+    if said is None:
+        said = _other_unit(bands)
+    return [] if said is None else [said]
+
+
+def _outlying(each: _Weighed, sensor: Sensor) -> str | None:
+    """What is wrong with a band whose values no measurement of the sensor has."""
+    most = min(_HIGH * each.limit, sensor.maximum or np.inf)
+    name = f"band {each.band.name}"
+    if max(abs(each.maximum), abs(each.minimum)) > 1000 * each.limit:
+        return f"{name} has values from {each.minimum:.3g} to {each.maximum:.3g}, which look like unmarked nodata."
+    if each.p99 > most:
+        found = f"{name} has a 99th percentile of {each.p99:,.6g}, where at most {most:,.6g} is plausible"
+        return f"{found}: the values look multiplied."
+    if each.p1 < -0.5 * each.limit:
+        return f"{name} has a 1st percentile of {each.p1:,.6g}, which looks like unmarked nodata or another unit."
+    return None
+
+
+def _other_unit(bands: Sequence[_Weighed]) -> str | None:
+    """What is wrong with an image all of whose bands are in another unit."""
+    limits = [band.limit for band in bands]
+    largest = max(band.maximum for band in bands)
+    if min(limits) > 1000 and all(band.sample.dtype == "uint8" for band in bands):
+        return "its values are 8 bits (0 to 255): they look like a picture for the eye, not like measurements."
+    if min(limits) > 100 and largest <= 10 and any(band.sample.dtype.startswith("float") for band in bands):
+        return f"its values are real numbers up to {largest:.3g}: they look like reflectance from 0 to 1."
+    if all(band.p99 < _LOW * band.limit for band in bands) and _is_land(bands):
+        ratio = max(band.p99 / band.limit for band in bands)
+        found = (
+            f"no band reaches {_LOW:.0%} of what bright pixels have (at most {ratio:.1%}), with the spectrum of land"
+        )
+        return f"{found}: the values look like reflectance × 1,000 or another smaller scale."
+    return None
+
+
+def _is_land(bands: Sequence[_Weighed]) -> bool:
+    """Whether the near infrared is brighter than the shortest wavelength: over water, snow and at night it is not."""
+    shortest = min(bands, key=lambda band: band.band.wavelength)
+    infrared = [band.p50 for band in bands if 0.75 < band.band.wavelength < 0.95]
+    return bool(infrared) and shortest.band.wavelength < 0.7 and max(infrared) > 1.3 * shortest.p50 > 0
+
+
+def _shifts(item: SourceItem, bands: Sequence[_Weighed], sensor: Sensor) -> list[str]:
+    """Whether the offset of Sentinel-2's later baselines is still in the pixels, or was taken off twice."""
+    if not sensor.other_offsets or item.resolved[0].source.endswith("spec"):
+        return []
+    full = (sensor.offset - sensor.other_offsets[0]) / sensor.scale
+    low = float(np.mean([band.sample.low for band in bands]))
+    stated = item.resolved[0].source.rpartition("values: ")[2]
+    if item.shift < 0 and low > _SHARE:
+        found = f"{full:,.0f} is taken off its pixels ({stated}), yet {low:.0%} of them are below {full - _NOISE:,.0f}"
+        return [f"{found}: the offset may have been applied before."]
+    smallest = min(band.sample.minimum for band in bands)
+    if item.shift == 0 and smallest >= full and not stated.endswith("processing_baseline"):
+        found = f"nothing is taken off its pixels ({stated}), yet none of any band is below {smallest:,.0f}"
+        return [f"{found}: the offset of {full:,.0f} may still be in them."]
+    return []
+
+
+def _radar(bands: Sequence[_Weighed]) -> list[str]:
+    if any(band.sample.negative > 0.1 for band in bands):
+        share = max(band.sample.negative for band in bands)
+        return [f"{share:.0%} of its values are negative: they look like decibels, where linear power is expected."]
+    middle, largest = max(band.p50 for band in bands), max(band.maximum for band in bands)
+    if middle > 5 or largest > 1e6:
+        found = f"its median is {middle:.3g} and its maximum {largest:.3g}, where calibrated linear power is expected"
+        return [f"{found}: the values look like amplitude or digital numbers of a GRD product."]
+    return []
+
+
+def _amplitude(bands: Sequence[_Weighed]) -> list[str]:
+    """Amplitude is the root of power: brighter, and its polarizations are nearer to each other."""
+    if len(bands) < 2:
+        return []
+    like, cross = bands[0].p50, bands[1].p50
+    if like > 0.2 and cross > 0.35 * like:
+        return [f"medians of {like:.2g} and {cross:.2g} look like amplitude rather than power."]
+    return []

@@ -1,0 +1,172 @@
+"""The bands that the assets of a STAC item hold, and what the item says of each (STAC 0.7 to 1.1)."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_NOT_IMAGES = {"thumbnail", "overview", "visual", "metadata", "graphic", "tiles", "date", "browse"}
+"""Roles of assets that hold no measurements."""
+_PICTURES = re.compile(r"^(visual|overview|preview|thumbnail|rendered[_-]preview|tci|true[_-]?color)")
+_PICTURE_TITLE = re.compile(r"true[ -]?colou?r|natural[ -]?colou?r|visual image|\bRGB preview", re.IGNORECASE)
+_OTHER_TYPES = re.compile(r"json|html|xml|text/|pdf|jpeg|png|hdf|netcdf|zip|gpkg|geopackage|parquet|vrt|zarr")
+_METERS = re.compile(r"(?:^|[_ -])(\d{1,3}(?:\.\d+)?) ?m(?:$|[^A-Za-z])", re.IGNORECASE)
+_COUNT = re.compile(r"(\d{1,2})[- ]?bands?\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class AssetBand:
+    """One band of an asset, or the asset where it does not list its bands."""
+
+    asset: str
+    index: int | None
+    """1-based; None where the asset holds one band, or does not say."""
+    listed: int
+    """Bands that the asset lists; 0 where it lists none."""
+    name: str | None
+    common: str | None
+    wavelength: float | None
+    """Center, micrometers."""
+    description: str | None
+    title: str
+    gsd: float | None
+    is_picture: bool
+    """A rendering for the eye."""
+    is_jp2: bool
+
+
+@dataclass(frozen=True)
+class Values:
+    """What an item states about the values of a band; None where it does not."""
+
+    scale: float | None
+    offset: float | None
+    nodata: float | None
+
+
+def asset_bands(item: Mapping[str, Any], assets: Mapping[str, Any]) -> list[AssetBand]:
+    """Every band of every asset that may be an image, in the order of the keys."""
+    return [band for key in sorted(assets) if is_image(assets[key]) for band in _bands_of(item, key, assets[key])]
+
+
+def is_image(asset: Any) -> bool:
+    """Whether an asset may be a raster: not a document, picture or container."""
+    if not isinstance(asset, Mapping) or not isinstance(asset.get("href"), str):
+        return False
+    if set(_strings(asset.get("roles"))) & (_NOT_IMAGES - {"visual", "overview"}):
+        return False
+    kind = str(asset.get("type") or "").lower()
+    return (
+        not _OTHER_TYPES.search(kind)
+        if kind
+        else not re.search(r"\.(json|xml|txt|html?|png|jpe?g|hdf5?|h5|nc|zip)$", asset["href"].lower())
+    )
+
+
+def _bands_of(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> Iterator[AssetBand]:
+    listed = band_list(item, asset)
+    roles = set(_strings(asset.get("roles")))
+    title = str(asset.get("title") or "")
+    picture = roles & {"visual", "overview"} or _PICTURES.match(key.lower()) or _PICTURE_TITLE.search(title)
+    for index, band in enumerate(listed or [{}], start=1):
+        yield AssetBand(
+            asset=key,
+            index=index if len(listed) > 1 else None,
+            listed=len(listed),
+            name=_text(band.get("name")),
+            common=_text(band.get("common_name", band.get("eo:common_name"))),
+            wavelength=_micrometers(band.get("center_wavelength", band.get("eo:center_wavelength"))),
+            description=_text(band.get("description")),
+            title=title,
+            gsd=_gsd(key, asset, band),
+            is_picture=bool(picture),
+            is_jp2="jp2" in f"{asset.get('type')} {asset['href']}".lower(),
+        )
+
+
+def band_list(item: Mapping[str, Any], asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The bands of an asset in STAC 1.1 (`bands`), 1.0 (`eo:bands`) and 0.7 (indexes), in their order."""
+    bands = asset.get("bands") or asset.get("eo:bands") or []
+    everywhere = item.get("properties", {}).get("eo:bands") or []
+    if not isinstance(bands, list) or not isinstance(everywhere, list):
+        return []
+    resolved = [everywhere[b] if isinstance(b, int) and 0 <= b < len(everywhere) else b for b in bands]
+    return [b if isinstance(b, Mapping) else {} for b in resolved]
+
+
+def band_count(asset: Mapping[str, Any]) -> int | None:
+    """How many bands an asset says that its file holds; None where it does not say."""
+    for key in ("bands", "eo:bands", "raster:bands"):
+        stated = asset.get(key)
+        if isinstance(stated, list) and stated:
+            return len(stated)
+    found = _COUNT.search(re.sub(r"(?<=\d)(?=[Bb]and)", " ", str(asset.get("title") or "")))
+    return int(found[1]) if found else None
+
+
+def values_of(asset: Mapping[str, Any], index: int | None) -> Values:
+    """What an asset states about the values of one of its bands, else of all of them.
+
+    Scale 1 with offset 0 is what GDAL and rio-stac write where nothing is known; it counts as not stated.
+    """
+    place = (index or 1) - 1
+    holders: list[Mapping[str, Any]] = []
+    for key in ("raster:bands", "bands", "eo:bands"):
+        bands = asset.get(key)
+        if isinstance(bands, list) and place < len(bands) and isinstance(bands[place], Mapping):
+            holders.append(bands[place])
+    holders.append(asset)
+    scale, offset, nodata = (_first(holders, name) for name in ("scale", "offset", "nodata"))
+    if scale in {None, 1.0} and offset in {None, 0.0}:
+        scale = offset = None
+    return Values(scale, offset, nodata)
+
+
+def _first(holders: list[Mapping[str, Any]], name: str) -> float | None:
+    for holder in holders:
+        for key in (f"raster:{name}", name):
+            found = number(holder.get(key))
+            if found is not None:
+                return found
+    return None
+
+
+def number(value: Any) -> float | None:
+    """A number that may be written as text; None where it is none."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _gsd(key: str, asset: Mapping[str, Any], band: Mapping[str, Any]) -> float | None:
+    """Ground size of the pixels, as the band, its key or title, the asset or its grid states it."""
+    own = number(band.get("gsd")) or number(asset.get("gsd"))
+    raster = asset.get("raster:bands")
+    if isinstance(raster, list) and raster and isinstance(raster[0], Mapping):
+        own = own or number(raster[0].get("spatial_resolution"))
+    own = own or number(asset.get("raster:spatial_resolution"))
+    for text in (key, str(asset.get("title") or "")):
+        found = _METERS.search(text)
+        own = own or (float(found[1]) if found else None)
+    transform = asset.get("proj:transform")
+    if own is None and isinstance(transform, list) and transform:
+        pixel = number(transform[0])
+        own = abs(pixel) if pixel is not None and abs(pixel) > 0.01 else None
+    return own or None
+
+
+def _micrometers(value: Any) -> float | None:
+    """A wavelength; catalogs that write nanometers mean values of hundreds."""
+    found = number(value)
+    return found / 1000 if found is not None and found > 100 else found
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _strings(value: Any) -> list[str]:
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []

@@ -1,0 +1,162 @@
+"""How the digital numbers of an image become those that the sensor's statistics are for.
+
+Physical value = digital number × scale + offset. The model's input is (physical − sensor.offset) / sensor.scale, so
+that the offset of Sentinel-2's baseline 04.00 is exactly −1,000. `docs/imagery.md` has the decision table.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clay_publish.errors import SourceError
+from clay_publish.producer.sources.asset_bands import Values, number
+from clay_publish.spec.models import Imagery
+from clay_publish.spec.sensors import Sensor
+
+_CLOSE = 1e-3
+_BASELINE = re.compile(r"^\s*(\d{1,2})\.(\d{2})\s*$")
+_PRODUCT = re.compile(r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_N(\d{2})(\d{2})_")
+_FIX = "State `imagery.scale` and `imagery.offset` in the spec, or exclude the item."
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Scale and offset of one band, and what they follow from."""
+
+    scale: float
+    offset: float
+    source: str
+
+
+def decide(
+    properties: Mapping[str, Any], values: Values, sensor: Sensor, where: str, block: Imagery | None = None
+) -> Scaling:
+    """Scale and offset of one band of an item.
+
+    Args:
+        properties: of the item.
+        values: what the item states about the band.
+        sensor: of the imagery.
+        where: item and asset, for messages.
+        block: the imagery block, whose `scale` and `offset` count before all else.
+
+    Raises:
+        SourceError: a value that the sensor does not know, or statements that contradict each other.
+    """
+    if block is not None and (block.scale is not None or block.offset is not None):
+        return Scaling(block.scale or sensor.scale, sensor.offset if block.offset is None else block.offset, "spec")
+    _check_known(values, sensor, where)
+    stated = None if values.offset is None else _known(values.offset, sensor)
+    if sensor.offset_from_baseline is not None:
+        return _by_baseline(properties, stated, sensor, where)
+    if values.scale is None and stated is None:
+        return Scaling(sensor.scale, sensor.offset, "sensor")
+    return Scaling(sensor.scale, sensor.offset if stated is None else stated, "item")
+
+
+def _by_baseline(properties: Mapping[str, Any], stated: float | None, sensor: Sensor, where: str) -> Scaling:
+    """Sentinel-2: a flag that the offset was applied, else the item's offset and the baseline, which must agree."""
+    applied = _applied(properties, where)
+    if applied is not None and applied[1]:
+        return Scaling(sensor.scale, sensor.offset, applied[0])
+    baseline = baseline_of(properties, where)
+    if baseline is None:
+        source = "assumed" if stated is None else "item"
+        return Scaling(sensor.scale, sensor.offset if stated is None else stated, source)
+    late = sensor.offset_from_baseline is not None and baseline[1] >= sensor.offset_from_baseline
+    expected = sensor.other_offsets[0] if late else sensor.offset
+    if stated is not None and not _same(stated, expected):
+        raise SourceError(
+            where,
+            f"states the offset {stated:g}, and {baseline[0]} {baseline[1]:05.2f}, from which {expected:g} follows",
+            "statements that agree",
+            _FIX,
+        )
+    return Scaling(sensor.scale, expected, baseline[0] if stated is None else "item")
+
+
+def _check_known(values: Values, sensor: Sensor, where: str) -> None:
+    """Refuse a scale or offset that no imagery of the sensor has."""
+    if values.scale is not None and abs(values.scale / sensor.scale - 1) > _CLOSE:
+        raise SourceError(
+            where, f"has the scale {values.scale:g}", f"{sensor.scale:g}, as sensor {sensor.key} has", _FIX
+        )
+    if values.offset is not None and not any(_same(values.offset, known) for known in _offsets(sensor)):
+        known = " or ".join(f"{offset:g}" for offset in _offsets(sensor))
+        raise SourceError(where, f"has the offset {values.offset:g}", f"{known}, as sensor {sensor.key} has", _FIX)
+
+
+def check_tags(scaling: Scaling, tags: tuple[float, float], sensor: Sensor, where: str) -> Scaling:
+    """Scale and offset of a band, after looking at those that its file states.
+
+    Raises:
+        SourceError: the file contradicts the item, or states values that the sensor does not know.
+    """
+    scale, offset = tags
+    if (scale, offset) == (1.0, 0.0) or scaling.source == "spec":
+        return scaling
+    _check_known(Values(scale, offset, None), sensor, where)
+    offset = _known(offset, sensor)
+    if _same(offset, scaling.offset):
+        return scaling
+    if scaling.source in {"assumed", "sensor"}:
+        return Scaling(sensor.scale, offset, "file")
+    raise SourceError(
+        where, f"states the offset {offset:g}", f"{scaling.offset:g}, as follows from {scaling.source}", _FIX
+    )
+
+
+def _offsets(sensor: Sensor) -> tuple[float, ...]:
+    return (sensor.offset, *sensor.other_offsets)
+
+
+def _known(offset: float, sensor: Sensor) -> float:
+    """The known offset that a stated one means."""
+    return next(known for known in _offsets(sensor) if _same(offset, known))
+
+
+def _same(one: float, other: float) -> bool:
+    return abs(one - other) <= _CLOSE * max(abs(one), abs(other))
+
+
+def _applied(properties: Mapping[str, Any], where: str) -> tuple[str, bool] | None:
+    """Whether the provider took Sentinel-2's offset off the pixels, and which property says so.
+
+    Raises:
+        SourceError: two properties contradict each other.
+    """
+    flags = {key: value for key, value in properties.items() if key.endswith("boa_offset_applied")}
+    known = {key: value for key, value in sorted(flags.items()) if isinstance(value, bool)}
+    if len(set(known.values())) > 1:
+        said = ", ".join(f"{key} {str(value).lower()}" for key, value in known.items())
+        raise SourceError(where, f"says {said}", "statements that agree", _FIX)
+    return next(iter(known.items()), None)
+
+
+def baseline_of(properties: Mapping[str, Any], where: str) -> tuple[str, float] | None:
+    """Sentinel-2's processing baseline, and the property that states it.
+
+    Raises:
+        SourceError: properties state baselines from before and after the offset was introduced.
+    """
+    found = list(_baselines(properties))
+    if len({value >= 4 for _, value in found}) > 1:
+        said = ", ".join(f"{key} {value:05.2f}" for key, value in found)
+        raise SourceError(where, f"says {said}", "baselines that agree", _FIX)
+    return found[0] if found else None
+
+
+def _baselines(properties: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for key in sorted(properties):
+        if key.endswith("processing_baseline"):
+            value = number(properties[key])
+            if value is not None:
+                yield key, value
+    version = _BASELINE.match(str(properties.get("processing:version") or ""))
+    if version:
+        yield "processing:version", float(f"{version[1]}.{version[2]}")
+    for key in ("s2:product_uri", "sentinel:product_id", "sentinel2:product_id", "s2:granule_id", "title"):
+        product = _PRODUCT.search(str(properties.get(key) or ""))
+        if product:
+            yield key, float(f"{product[1]}.{product[2]}")

@@ -1,0 +1,73 @@
+"""A browser, and releases for it to show."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from browser import chromium
+from made_release import explorer_release
+from playwright.sync_api import Browser, Page, sync_playwright
+from range_server import RangeServer
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def made_releases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Releases by the names of `MADE`, each made when it is first asked for. Read only."""
+    folder, known = tmp_path_factory.mktemp("explorer"), {}
+
+    def find(name: str) -> Path:
+        if name not in known:
+            known[name] = explorer_release(name, folder)
+        return known[name]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium(), headless=True, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., RangeServer]]:
+    """Serve the folder that holds a release, as its product's root."""
+    with ExitStack() as stack:
+        yield lambda release, **options: stack.enter_context(RangeServer(Path(release).parent, **options))
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Open]:
+    """Open the page of a server; nothing may fail in it, and no address but the server's may be asked for."""
+    faults: list[str] = []
+    with ExitStack() as stack:
+
+        def open_page(server: RangeServer, state: str = "", *, release: str | None = None, **context: object) -> Page:
+            options = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **context}
+            page = stack.enter_context(browser.new_context(**options)).new_page()
+            allowed = (server.address, (release or server.address).partition("/1.0.0")[0], "blob:", "data:")
+            page.on("request", lambda r: r.url.startswith(allowed) or faults.append(f"asked for {r.url}"))
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.on("console", lambda m: "Content Security" in m.text and faults.append(m.text))
+            query = f"?release={release}" if release else ""
+            page.goto(f"{server.address}/1.0.0/explore/index.html{query}{state}")
+            page.wait_for_selector("body[data-ready]")
+            return page
+
+        yield open_page
+    assert not faults

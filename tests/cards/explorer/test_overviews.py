@@ -1,0 +1,112 @@
+"""Overviews, their periods and the index: what is drawn, and that it is drawn the same way every time."""
+
+import io
+import itertools
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from made_release import MADE, explorer_release
+from PIL import Image
+from pmtiles.reader import MemorySource, Reader, all_tiles
+
+from clay_publish.cards.explorer.build import write_explorer
+from clay_publish.cards.explorer.layers import LAYERS, halved
+from clay_publish.cards.explorer.paint import Tile
+from clay_publish.cards.explorer.periods import periods
+from clay_publish.cards.release_facts import read_facts
+from clay_publish.release.directory import Release
+from clay_publish.validate import validate
+from clay_publish.windows import Window
+
+Releases = Callable[[str], Path]
+
+
+def contents(release: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(release)): p.read_bytes() for p in sorted((release / "explore").rglob("*")) if p.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", ["one", "antimeridian", "hemispheres", "windows"])
+def test_validate_draws_the_same(name: str, made_releases: Releases) -> None:
+    report = validate(Release(str(made_releases(name))), only=["EXP"])
+    assert report.findings == []
+    assert all(state.startswith("passed") for state in report.checked.values()), report.checked
+
+
+def test_rerun_gives_same_bytes(made_releases: Releases, tmp_path: Path) -> None:
+    release = Path(shutil.copytree(made_releases("windows"), tmp_path / "again"))
+    before = contents(release)
+    opened = Release(str(release))
+    write_explorer(opened, read_facts(opened), "@misc{made}")
+    assert contents(release) == before
+
+
+def test_no_explorer_where_spec_says_so(tmp_path: Path) -> None:
+    shape = replace(MADE["one"], texts={"outputs": {"explorer": False}})
+    release = explorer_release("none", tmp_path, shape)
+    assert not (release / "explore").exists() or not contents(release)
+    assert validate(Release(str(release)), only=["EXP"]).findings == []
+
+
+def test_leaf_pixels_are_no_larger_than_a_chip(made_releases: Releases) -> None:
+    release = made_releases("hemispheres")
+    data = (release / "explore/tiles/2023-01-01_2023-02-01/components.pmtiles").read_bytes()
+    tiles = [place for place, _ in all_tiles(MemorySource(data))]
+    below = {(z - 1, x // 2, y // 2) for z, x, y in tiles if z}
+    leaves = [Tile(*place) for place in tiles if place not in below]
+    assert leaves
+    assert all(tile.pixel <= 2560 < 2 * tile.pixel * 1.01 for tile in leaves)
+    header = Reader(MemorySource(data)).header()
+    assert header["clustered"]
+
+
+def test_single_chip_is_visible_from_afar(made_releases: Releases) -> None:
+    data = (made_releases("one") / "explore/tiles/2023-01-01_2023-02-01/coverage.pmtiles").read_bytes()
+    with Image.open(io.BytesIO(Reader(MemorySource(data)).get(0, 0, 0))) as picture:
+        shown = np.asarray(picture.convert("RGBA"))
+    assert (shown[..., 3] > 0).sum() == 1
+
+
+def test_halving_takes_mean_of_drawn_and_commonest_code() -> None:
+    color, palette = LAYERS[0], LAYERS[1]
+    four = np.zeros((2, 2, 4), dtype=np.uint8)
+    four[0, 0], four[1, 1] = (10, 20, 30, 255), (21, 40, 50, 255)
+    assert halved(color, four)[0, 0].tolist() == [16, 30, 40, 255]
+    assert halved(palette, np.array([[3, 2], [2, 0]], dtype=np.uint8)).tolist() == [[2]]
+    assert halved(palette, np.array([[3, 2], [0, 0]], dtype=np.uint8)).tolist() == [[2]]
+
+
+def windows(count: int, days: int) -> list[Window]:
+    edges = [datetime.fromtimestamp(days * 86_400 * n, UTC) for n in range(count + 1)]
+    return [Window(a, b) for a, b in itertools.pairwise(edges)]
+
+
+def test_many_windows_are_joined_by_year() -> None:
+    few = periods(windows(24, 30), layout="utm")
+    assert len(few.each) == 24
+    many = periods(windows(26, 30), layout="utm")
+    assert [p.id for p in many.each] == ["1970", "1971", "1972"]
+    assert many.of_window(windows(26, 30)[-1]) == 2
+    assert [p.id for p in periods(windows(40, 366), layout="utm").each] == ["all"]
+    assert [p.id for p in periods(windows(2, 1), layout="scene").each] == ["1970"]
+
+
+def test_index_has_box_across_antimeridian(made_releases: Releases) -> None:
+    release = made_releases("antimeridian")
+    rows = pq.read_table(release / "explore/files.parquet").to_pylist()
+    assert {row["path"] for row in rows} == {str(p.relative_to(release)) for p in release.glob("embeddings/*/*")}
+    assert any(row["xmin"] > row["xmax"] for row in rows)
+
+
+def test_summary_tells_hosts_nothing_of_this_machine(made_releases: Releases) -> None:
+    text = (made_releases("windows") / "explore/release.json").read_text()
+    assert str(Path.home()) not in text
+    assert json.loads(text)["coverage"]["missing"].keys() == {"cloud", "no_imagery"}

@@ -1,0 +1,158 @@
+"""Situations in which an item is read: one line each. A maintainer adds a line for every new style of item."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+S2 = "sentinel-2-l2a"
+L1C = "sentinel-2-l1c"
+SR = "landsat-c2l2-sr"
+TEN = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+COMMON = ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir08", "swir16", "swir22")
+
+
+@dataclass(frozen=True)
+class Situation:
+    """An item style and what has to follow from it."""
+
+    name: str
+    sensor: str
+    assets: dict[str, Any]
+    properties: dict[str, Any] = field(default_factory=dict)
+    item: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
+    """What the imagery block states."""
+    mapping: str | None = None
+    """Assets of the sensor's bands in order, `asset` or `asset#band`; None: not compared."""
+    shift: float | None = None
+    """Added to the digital numbers of every band."""
+    mask: str | None = None
+    """Asset of the mask; `-`: none."""
+    refused: str | None = None
+    """Words of the refusal."""
+
+
+def ten(key: str = "{}", **said: Any) -> dict[str, Any]:
+    """One asset a band, with keys such as `{}_10m`, and what each says."""
+    return {key.format(band): {"href": f"{band}.tif", **said} for band in TEN}
+
+
+def described(names: str, *, key: str = "name", **said: Any) -> dict[str, Any]:
+    """A multi-band asset whose bands have these names."""
+    return {"href": "a.tif", "eo:bands": [{key: name} for name in names.split()], **said}
+
+
+def _landsat_index(*names: str) -> dict[str, Any]:
+    """STAC 0.7: bands of the assets are indexes into those of the item."""
+    return {f"{name}.TIF": {"href": f"{name}.TIF", "eo:bands": [n]} for n, name in enumerate(names)}
+
+
+def _common(names: dict[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "common_name": common} for name, common in names.items()]
+
+
+L7 = {"SR_B1": "blue", "SR_B2": "green", "SR_B3": "red", "SR_B4": "nir08", "SR_B5": "swir16", "SR_B7": "swir22"}
+LATE, EARLY = {"s2:processing_baseline": "05.09"}, {"s2:processing_baseline": "02.14"}
+RASTER = {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]}
+TEN_TEXT = " ".join(TEN)
+RGBN = "red green blue nir"
+RTC = {"vv": {"href": "vv.tif"}, "vh": {"href": "vh.tif"}}
+
+BANDS = [
+    Situation("keys", S2, ten(), mapping=TEN_TEXT),
+    Situation("Earth Engine names", S2, {b.replace("B0", "B"): {"href": "a.tif"} for b in TEN}, mapping=TEN_TEXT.replace("B0", "B")),
+    Situation("lower case", S2, {b.lower(): {"href": "a.tif"} for b in TEN}, mapping=TEN_TEXT.lower()),
+    Situation("CDSE suffixes", S2, ten("{}_10m"), mapping=" ".join(f"{b}_10m" for b in TEN)),
+    Situation("titles only", S2, {f"x{n}": {"href": "a.tif", "title": f"Band {b[1:]}"} for n, b in enumerate(TEN)}, mapping=" ".join(f"x{n}" for n in range(10))),
+    Situation("description before key", "aerial-rgb", {"red": described("a", eo=1) | {"eo:bands": [{"name": "x", "common_name": "blue"}]}, "green": {"href": "g.tif"}, "blue": {"href": "b.tif", "eo:bands": [{"name": "y", "common_name": "red"}]}}, mapping="blue green red"),
+    Situation("one file in the sensor's order", "naip", {"image": {"href": "a.tif"}}, mapping="image#1 image#2 image#3 image#4"),
+    Situation("one file, another order", "naip", {"image": described("Blue Green Red NIR")}, mapping="image#3 image#2 image#1 image#4"),
+    Situation("one file, order in descriptions", "naip", {"image": {"href": "a.tif", "eo:bands": [{"name": f"b{n}", "description": d} for n, d in enumerate(("blue", "green", "red", "nir"), 1)]}}, mapping="image#3 image#2 image#1 image#4"),
+    Situation("one file, last band undefined", "naip", {"image": {"href": "a.tif", "eo:bands": [{"name": f"b{n}", "description": d} for n, d in enumerate(("red", "green", "blue", "undefined"), 1)]}}, mapping="image#1 image#2 image#3 image#4"),
+    Situation("one file, b06 is no near infrared", "sentinel-2-rgbnir", {"data": {"href": "a.tif", "eo:bands": [{"name": f"b{n}", "description": d} for n, d in enumerate(("b02", "b03", "b04", "b06"), 1)]}}, refused="has no band"),
+    Situation("one file, too few bands", "naip", {"image": {"href": "a.tif", "raster:bands": [{}, {}, {}]}}, refused="has no band"),
+    Situation("one file, count in the title", "planetscope-4b-sr", {"analytic_sr": {"href": "a.tif", "title": "PSScene 8-band"}}, refused="has no band"),
+    Situation("wavelengths only", "aerial-rgbn", {"cog": {"href": "a.tif", "bands": [{"eo:center_wavelength": w} for w in (0.48, 0.56, 0.65, 0.84)]}}, mapping="cog#3 cog#2 cog#1 cog#4"),
+    Situation("nanometers", "aerial-rgb", {"cog": {"href": "a.tif", "bands": [{"eo:center_wavelength": w} for w in (465, 555, 635)]}}, mapping="cog#3 cog#2 cog#1"),
+    Situation("name against common name", S2, {**ten(), "B04": {"href": "a.tif", "eo:bands": [{"name": "B04", "common_name": "green"}]}}, refused="contradictory"),
+    Situation("several resolutions", S2, {**ten(), "B04_20m": {"href": "a.tif"}, "B04_60m": {"href": "b.tif"}}, mapping=TEN_TEXT, refused=None),
+    Situation("nearest to the sensor's size", S2, {**{f"{b}_60m": {"href": "c.tif"} for b in TEN}, **{f"{b}_20m": {"href": "a.tif"} for b in TEN}}, mapping=" ".join(f"{b}_20m" for b in TEN)),
+    Situation("not unique", "aerial-rgb", {"a": described("red green blue"), "b": described("red green blue")}, refused="does not say which asset is"),
+    Situation("a picture beside the bands", S2, {**ten(), "visual": described("B04 B03 B02")}, mapping=TEN_TEXT),
+    Situation("stated in the spec", S2, {**ten(), "other": {"href": "o.tif"}}, asked={"bands": {"nir": "other"}}, mapping=TEN_TEXT.replace("B08", "other")),
+    Situation("stated with a band", "aerial-rgb", {"x": {"href": "x.tif"}}, asked={"bands": {"red": "x#3", "green": "x#2", "blue": "x#1"}}, mapping="x#3 x#2 x#1"),
+    Situation("stated, not there", S2, ten(), asked={"bands": {"nir": "B99"}}, refused="no asset 'B99'"),
+    Situation("only rededge as common name", S2, {b: {"href": "a.tif", "eo:bands": [{"common_name": c}]} for b, c in zip([f"x{n}" for n in range(10)], ("blue", "green", "red", "rededge", "rededge", "rededge", "nir", "nir08", "swir16", "swir22"), strict=True)}, refused="does not say which asset is"),
+    Situation("Landsat 8 by number", SR, {f"SR_B{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "landsat-8"}, mapping="SR_B4 SR_B3 SR_B2 SR_B5 SR_B6 SR_B7"),
+    Situation("Landsat 7 by number", SR, {f"SR_B{n}": {"href": "a.tif"} for n in (1, 2, 3, 4, 5, 7)}, {"platform": "LANDSAT_7"}, mapping="SR_B3 SR_B2 SR_B1 SR_B4 SR_B5 SR_B7"),
+    Situation("Landsat 5 by number", SR, {f"SR_B{n}": {"href": "a.tif"} for n in (1, 2, 3, 4, 5, 7)}, {"platform": "landsat-5", "instruments": ["tm"]}, mapping="SR_B3 SR_B2 SR_B1 SR_B4 SR_B5 SR_B7"),
+    Situation("Landsat of no platform by number", SR, {f"SR_B{n}": {"href": "a.tif"} for n in range(1, 8)}, refused="does not say which asset is"),
+    Situation("Landsat 7 of STAC 0.7", SR, _landsat_index(*L7), {"eo:platform": "LANDSAT_7", "eo:bands": _common(L7)}, mapping="SR_B3.TIF SR_B2.TIF SR_B1.TIF SR_B4.TIF SR_B5.TIF SR_B7.TIF"),
+    Situation("HLS names", "hls-l30", {f"B0{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "landsat-8"}, {"collection": "HLSL30.v2.0"}, mapping="B04 B03 B02 B05 B06 B07"),
+]  # fmt: skip
+
+VALUES = [
+    Situation("nothing", S2, ten(), shift=0),
+    Situation("late baseline", S2, ten(), LATE, shift=-1000),
+    Situation("early baseline", S2, ten(), EARLY, shift=0),
+    Situation("CDSE version", S2, ten(**{"raster:scale": 0.0001, "raster:offset": -0.1}), {"processing:version": "05.11"}, shift=-1000),
+    Situation("CDSE version alone", S2, ten(), {"processing:version": "05.11"}, shift=-1000),
+    Situation("product name", S2, ten(), {"s2:product_uri": "S2A_MSIL2A_20230103T155000_N0509_R054_T18SVG_20230103T200000.SAFE"}, shift=-1000),
+    Situation("flag of Earth Search v1", S2, ten(**RASTER), {"earthsearch:boa_offset_applied": True, **LATE}, shift=0),
+    Situation("flag of Earth Search v0", S2, ten(), {"sentinel:boa_offset_applied": True, "sentinel:processing_baseline": "05.09"}, shift=0),
+    Situation("flag of another prefix", S2, ten(), {"s2:boa_offset_applied": True, **LATE}, shift=0),
+    Situation("flag false", S2, ten(**RASTER), {"earthsearch:boa_offset_applied": False, **LATE}, shift=-1000),
+    Situation("raster:bands", S2, ten(**RASTER), shift=-1000),
+    Situation("bands of STAC 1.1", S2, {b: {"href": "a.tif", "bands": [{"name": b, "raster:scale": 0.0001, "raster:offset": -0.1}]} for b in TEN}, shift=-1000),
+    Situation("GDAL's default", S2, ten(**{"raster:bands": [{"scale": 1.0, "offset": 0.0}]}), LATE, shift=-1000),
+    Situation("offset -0.7", S2, ten(**{"raster:bands": [{"scale": 0.0001, "offset": -0.7}]}), LATE, refused="imagery.offset"),
+    Situation("reflectance × 1000", S2, ten(**{"raster:bands": [{"scale": 0.001}]}), refused="imagery.scale"),
+    Situation("offset 0 against a late baseline", S2, ten(**{"raster:bands": [{"scale": 0.0001, "offset": 0}]}), LATE, refused="statements that agree"),
+    Situation("offset against an early baseline", S2, ten(**RASTER), EARLY, refused="statements that agree"),
+    Situation("two flags", S2, ten(), {"a:boa_offset_applied": True, "b:boa_offset_applied": False}, refused="statements that agree"),
+    Situation("two baselines", S2, ten(), {**LATE, "sentinel:processing_baseline": "02.14"}, refused="baselines that agree"),
+    Situation("contradiction, stated in the spec", S2, ten(**{"raster:bands": [{"scale": 0.0001, "offset": -0.7}]}), LATE, asked={"offset": -0.1}, shift=-1000),
+    Situation("scale in the spec", S2, ten(), asked={"scale": 0.001}, shift=0),
+    Situation("Landsat as published", SR, {k: {"href": "a.tif", "eo:bands": [{"common_name": c}], "raster:bands": [{"scale": 2.75e-05, "offset": -0.2}]} for k, c in L7.items()}, {"platform": "landsat-7"}, shift=0),
+    Situation("Landsat, another scale", SR, {k: {"href": "a.tif", "raster:bands": [{"scale": 0.0001}]} for k in L7}, {"platform": "landsat-7"}, refused="has the scale 0.0001"),
+    Situation("NAIP with a scale", "naip", {"image": described(RGBN, **{"raster:bands": [{"scale": 0.1}] * 4})}, refused="has the scale 0.1"),
+]  # fmt: skip
+
+MASKS = [
+    Situation("SCL", S2, {**ten(), "SCL": {"href": "s.tif"}}, mask="SCL"),
+    Situation("scl", S2, {**ten(), "scl": {"href": "s.tif"}}, mask="scl"),
+    Situation("SCL_20m before SCL_60m", S2, {**ten(), "SCL_60m": {"href": "s.tif"}, "SCL_20m": {"href": "t.tif"}}, mask="SCL_20m"),
+    Situation("scl-jp2 after scl", S2, {**ten(), "scl-jp2": {"href": "s.jp2"}, "scl": {"href": "t.tif"}}, mask="scl"),
+    Situation("by its title", S2, {**ten(), "classes": {"href": "s.tif", "title": "Scene Classification Map (SCL)"}}, mask="classes"),
+    Situation("cloud probability", S2, {**ten(), "cloud": {"href": "s.tif"}}, mask="cloud"),
+    Situation("none", S2, ten(), mask="-"),
+    Situation("none wanted", S2, {**ten(), "SCL": {"href": "s.tif"}}, asked={"mask": "none"}, mask="-"),
+    Situation("stated", S2, {**ten(), "SCL": {"href": "s.tif"}, "my": {"href": "m.tif"}}, asked={"mask": "my"}, mask="my"),
+    Situation("stated, not there", S2, ten(), asked={"mask": "my"}, refused="no asset 'my'"),
+    Situation("QA_PIXEL.TIF", SR, {**{f"SR_B{n}.TIF": {"href": "a.tif"} for n in range(1, 8)}, "QA_PIXEL.TIF": {"href": "q.tif"}}, {"platform": "landsat-8"}, mask="QA_PIXEL.TIF"),
+    Situation("qa_pixel", SR, {**{f"SR_B{n}": {"href": "a.tif"} for n in range(1, 8)}, "qa_pixel": {"href": "q.tif"}}, {"platform": "landsat-8"}, mask="qa_pixel"),
+    Situation("Fmask", "hls-s30", {**ten(), "Fmask": {"href": "f.tif"}}, {"platform": "sentinel-2a"}, {"collection": "HLSS30.v2.0"}, mask="Fmask"),
+    Situation("a sensor without masks", "naip", {"image": described(RGBN), "cloud": {"href": "c.tif"}}, mask="-"),
+]  # fmt: skip
+
+LEVELS = [
+    Situation("L1C as L2A", S2, ten(), {"s2:product_type": "S2MSI1C"}, refused="sentinel-2-l1c"),
+    Situation("L1C by collection", S2, ten(), item={"collection": "sentinel-2-l1c"}, refused="sentinel-2-l1c"),
+    Situation("L2A as L1C", L1C, ten(), {"processing:level": "L2A"}, refused="sentinel-2-l2a"),
+    Situation("L1C as composite", "sentinel-2-rgbnir", {"data": {"href": "a.tif"}}, {"s2:product_type": "S2MSI1C"}, refused="sentinel-2-l1c"),
+    Situation("HLS as L2A", S2, ten(), {"platform": "sentinel-2a"}, {"collection": "hls", "id": "HLS.S30.T19LDD.2022166T144741.v2.0"}, refused="hls-s30"),
+    Situation("HLS as Landsat", SR, {f"B0{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "landsat-9"}, {"id": "HLS.L30.T19LDD.2022165T144027.v2.0"}, refused="hls-l30"),
+    Situation("L30 as S30", "hls-s30", ten(), item={"id": "HLS.L30.T19LDD.2022165T144027.v2.0"}, refused="HLS L30"),
+    Situation("Landsat L1 as L2", SR, {f"B{n}": {"href": "a.tif"} for n in range(1, 8)}, {"landsat:correction": "L1TP", "platform": "landsat-8"}, refused="landsat-c2l1"),
+    Situation("Landsat L2 as L1 by assets", "landsat-c2l1", {f"SR_B{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "landsat-8"}, refused="landsat-c2l2-sr"),
+    Situation("Landsat L2 as L1 by id", "landsat-c2l1", {f"B{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "landsat-8"}, {"id": "LC08_L2SP_001062_20201031_20201106_02_T2"}, refused="landsat-c2l2-sr"),
+    Situation("GRD as RTC", "sentinel-1-rtc", RTC, {"sar:product_type": "GRD"}, refused="GRD"),
+    Situation("SLC as RTC", "sentinel-1-rtc", RTC, {"sar:product_type": "SLC"}, refused="SLC"),
+    Situation("GRD by collection", "sentinel-1-rtc", RTC, item={"collection": "sentinel-1-grd"}, refused="GRD"),
+    Situation("RTC from GRD", "sentinel-1-rtc", RTC, {"sar:product_type": "GRD"}, {"collection": "sentinel-1-rtc"}, mapping="vv vh"),
+    Situation("Maxar as LINZ", "linz", {"visual": described("red green blue")}, item={"collection": "MAXAR_BayofBengal_Cyclone_Mocha_May_23"}, refused="linz"),
+    Situation("anything as LINZ", "linz", {"visual": described("red green blue")}, refused="aerial-rgb"),
+    Situation("LINZ by its grid", "linz", {"visual": described("red green blue")}, {"proj:epsg": 2193}, mapping="visual#1 visual#2 visual#3"),
+    Situation("Maxar as NAIP", "naip", {"data": described(RGBN)}, {"providers": [{"name": "Maxar"}]}, refused="maxar"),
+    Situation("PlanetScope radiance", "planetscope-4b-sr", {"analytic": {"href": "a.tif", "title": "PSScene4Band Analytic GeoTIFF"}, "udm": {"href": "u.tif"}}, {"constellation": "planetscope"}, refused="has no band"),
+    Situation("Sentinel-2 as Landsat", SR, ten(), {"constellation": "sentinel-2"}, refused="sentinel-2-l2a"),
+]  # fmt: skip

@@ -1,0 +1,127 @@
+"""Samples of pixels: what is left out, what is a warning, and what no real scene is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from clay_publish.producer.imagery.pixel_evidence import Evidence, examine
+from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.spec.sensors import SENSORS
+
+TEN = ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir08", "swir16", "swir22")
+Pixels = np.ndarray[Any, Any]
+
+
+def weigh(folder: Path, sensor: str, bands: dict[str, Pixels], *, accept: bool = False, **said: Any) -> Evidence:
+    """The evidence of an item of one file a band."""
+    for name, values in bands.items():
+        profile = {"driver": "GTiff", "count": 1, "height": values.shape[0], "width": values.shape[1]}
+        transform = Affine(10, 0, 500_000, 0, -10, 4_000_000)
+        with rasterio.open(
+            folder / f"{name}.tif", "w", dtype=values.dtype, crs="EPSG:32618", transform=transform, **profile
+        ) as file:
+            file.write(values, 1)
+    item = {
+        "type": "Feature",
+        "id": "a",
+        "properties": {"datetime": "2023-01-03T15:50:00Z", **said},
+        "assets": {name: {"href": str(folder / f"{name}.tif")} for name in bands},
+    }
+    instrument = SENSORS[sensor]
+    return examine(source_item(item, instrument, block=0, base=None), instrument, accept=accept).evidence
+
+
+def scene(shared_data: Path) -> dict[str, Pixels]:
+    """A real land scene, 128 × 128 pixels of each band."""
+    found = {}
+    folder = shared_data / "s2_l2a_mini_29RKH_20200219"
+    for asset, band in zip(("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"), TEN, strict=True):
+        with rasterio.open(folder / f"{asset}.tif") as file:
+            values = file.read(1)
+        found[band] = np.where(values[:128, :128] == 0, 1500, values[:128, :128])
+    return found
+
+
+def each(change: Callable[[Pixels], Pixels], bands: dict[str, Pixels]) -> dict[str, Pixels]:
+    return {name: change(values) for name, values in bands.items()}
+
+
+WRONG: dict[str, tuple[Callable[[Pixels], Pixels], str]] = {
+    "multiplied by 1,000": (lambda v: (v.astype(np.float64) * 1000).astype(np.float32), "multiplied"),
+    "multiplied by 10": (lambda v: (v.astype(np.uint32) * 10).clip(0, 65535).astype(np.uint16), "multiplied"),
+    "reflectance × 1,000": (lambda v: (v // 10).astype(np.uint16), "smaller scale"),
+    "reflectance": (lambda v: (v / 10_000).astype(np.float32), "reflectance from 0 to 1"),
+    "a picture": (lambda v: (v / 40).clip(0, 255).astype(np.uint8), "picture"),
+    "1e38": (lambda v: np.where(np.arange(v.shape[1]) < 30, np.float32(1e38), v).astype(np.float32), "unmarked nodata"),
+    "-9999": (lambda v: np.where(np.arange(v.shape[1]) < 30, -9999, v).astype(np.int16), "unmarked nodata"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_clearly_wrong_values_are_left_out(shared_data: Path, tmp_path: Path, name: str) -> None:
+    change, said = WRONG[name]
+    bands = each(change, scene(shared_data))
+    found = weigh(tmp_path, "sentinel-2-l2a", bands)
+    assert found.status == "implausible"
+    assert said in found.sentences[0]
+    assert "imagery.accept_values" in found.sentences[0]
+    assert weigh(tmp_path, "sentinel-2-l2a", bands, accept=True).status == "ambiguous"
+
+
+def test_real_values_are_plausible(shared_data: Path, tmp_path: Path) -> None:
+    found = weigh(tmp_path, "sentinel-2-l2a", scene(shared_data), **{"s2:processing_baseline": "02.14"})
+    assert (found.status, found.sentences) == ("plausible", [])
+
+
+def test_water_and_night_are_plausible(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    water = {n: random.integers(20, 400 - 35 * k, (128, 128)).astype(np.uint16) for k, n in enumerate(TEN)}
+    assert weigh(tmp_path, "sentinel-2-l2a", water).status == "plausible"
+    night = {n: random.integers(1, 8, (128, 128)).astype(np.uint16) for n in TEN}
+    assert weigh(tmp_path, "sentinel-2-l2a", night).status == "plausible"
+    snow = {n: random.integers(9000, 15000, (128, 128)).astype(np.uint16) for n in TEN}
+    assert weigh(tmp_path, "sentinel-2-l2a", snow, **{"s2:processing_baseline": "02.14"}).status == "plausible"
+
+
+def test_an_offset_taken_off_twice_is_a_warning(shared_data: Path, tmp_path: Path) -> None:
+    dark = each(lambda v: (v // 3 + 1).astype(np.uint16), scene(shared_data))
+    found = weigh(tmp_path, "sentinel-2-l2a", dark, **{"s2:processing_baseline": "05.09"})
+    assert found.status == "ambiguous"
+    assert "may have been applied before" in found.sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        (lambda power: power, "plausible", ""),
+        (lambda power: 10 * np.log10(power), "implausible", "decibels"),
+        (lambda power: np.sqrt(power) * 600, "implausible", "GRD"),
+        (np.sqrt, "ambiguous", "amplitude"),
+    ],
+)
+def test_radar_is_linear_power(tmp_path: Path, change: Callable[[Pixels], Pixels], status: str, said: str) -> None:
+    random = np.random.default_rng(0)
+    power = {"vv": random.gamma(4, 0.1 / 4, (128, 128)), "vh": random.gamma(4, 0.02 / 4, (128, 128))}
+    found = weigh(tmp_path, "sentinel-1-rtc", each(lambda v: change(v).astype(np.float32), power))
+    assert found.status == status
+    assert said in " ".join(found.sentences)
+
+
+def test_evidence_is_kept_once(shared_data: Path, tmp_path: Path) -> None:
+    from clay_publish.release.directory import Release
+
+    path = shared_data / "s2_l2a_mini_29RKH_20200219" / "item.json"
+    sensor = SENSORS["sentinel-2-l2a"]
+    item = source_item(json.loads(path.read_text()), sensor, block=0, base=str(path))
+    release = Release(str(tmp_path / "release"))
+    first = examine(item, sensor, accept=False, release=release)
+    (kept,) = release.store.files(".run/evidence")
+    document = release.json(kept)
+    assert [band["name"] for band in document["bands"]] == list(TEN)
+    assert examine(item, sensor, accept=False, release=release) == first

@@ -1,0 +1,48 @@
+"""Every real item at hand, read for every sensor: which take it, with which bands, offset and mask.
+
+`sweep.json` holds the expected outcome of each file. Run this file as a script to see the differences as JSON.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clay_publish.errors import SourceError
+from clay_publish.producer.sources.reader import read_items
+from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.spec.sensors import SENSORS
+
+EXPECTED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "sweep.json").read_text())
+SHARED = Path(os.environ.get("CLAY_PUBLISH_WILD_DATA", Path(__file__).resolve().parents[3] / "shared"))
+
+
+def outcome(path: Path) -> dict[str, Any]:
+    """By sensor that takes all items of a file: bands, shift and mask, each once."""
+    found = list(read_items(str(path)))
+    taken: dict[str, Any] = {}
+    for key, sensor in SENSORS.items():
+        try:
+            items = [
+                source_item(each.document, sensor, block=0, base=each.base, collection=each.collection)
+                for each in found
+            ]
+        except SourceError:
+            continue
+        bands = {" ".join(f.asset if f.index is None else f"{f.asset}#{f.index}" for f in i.bands) for i in items}
+        taken[key] = {
+            "bands": sorted(bands),
+            "shift": sorted({band.to_input(sensor)[1] for item in items for band in item.resolved}),
+            "mask": sorted({item.mask.file.asset if item.mask else "-" for item in items}),
+        }
+    return taken
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_real_item_is_taken_by_its_sensor_alone(name: str) -> None:
+    path = SHARED / name
+    if not path.is_file():
+        pytest.skip(f"{path} is not here; CLAY_PUBLISH_WILD_DATA names another place")
+    assert outcome(path) == EXPECTED[name]

@@ -1,0 +1,110 @@
+"""A release from its first run on: interrupted, repeated, refused, and with others at work."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clay_publish.release.directory import Release
+from clay_publish.release.lease import lease
+from clay_publish.release.unit_receipts import RECEIPTS
+
+from .processes import start
+
+SLOW = """
+import time
+from clay_publish.producer.execution import local
+real = local.attempt
+def attempt(unit, work):
+    made = real(unit, work)
+    time.sleep(3)
+    return made
+local.attempt = attempt
+"""
+"""Receipts are written; nobody has been told of them yet."""
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_what_is_kept_and_goes_on(
+    begun: tuple[Path, Path], spec: Path, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    out = tmp_path / "release"
+    program = start(spec, out, first=SLOW)
+    while not Release(str(out)).store.files(RECEIPTS):
+        assert program.process.is_alive(), program.errors.read_text()
+        time.sleep(0.01)
+    os.kill(program.process.pid or 0, sent)
+    assert program.wait() == code
+    (line,) = program.errors.read_text().splitlines()
+    kept = len(Release(str(out)).store.files(RECEIPTS))
+    assert line == f"interrupted: {kept} of 4 units are kept in {out}. Run the same command again to continue."
+    start(spec, out).finish()
+    for path in Release(str(begun[1])).data_files():
+        assert (out / path).read_bytes() == (begun[1] / path).read_bytes()
+
+
+def test_a_refused_run_leaves_no_directory(spec: Path, tmp_path: Path, run: Callable[..., object]) -> None:
+    document = yaml.safe_load(spec.read_text())
+    document["imagery"]["area"] = [10.0, 10.0, 11.0, 11.0]
+    spec.write_text(yaml.safe_dump(document))
+    (tmp_path / "mine").mkdir()
+    for command in ("plan", "produce", "run"):
+        run(command, spec, "--out", tmp_path / "new" / "1.0.0", "--quiet", code=2)
+        run(command, spec, "--out", tmp_path / "mine", "--quiet", code=2)
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_others_are_refused_while_a_run_is_at_work(
+    sample_release: Path, tmp_path: Path, run: Callable[..., object]
+) -> None:
+    release = tmp_path / "release"
+    shutil.copytree(sample_release, release)
+    with lease(Release(str(release))):
+        for command in (("catalog", release), ("card", release), ("publish", release, "--to", tmp_path / "site")):
+            refused = run(*command, "--quiet", code=2)
+            assert f"is being worked on by process {os.getpid()} on " in refused.stderr
+    assert not (tmp_path / "site").exists()
+    run("card", release, "--quiet")
+
+
+def test_a_run_ends_with_what_to_look_at_and_a_second_one_has_nothing_to_do(
+    tmp_path: Path, run: Callable[..., object]
+) -> None:
+    run("sample", tmp_path / "first")
+    spec, out = tmp_path / "first" / "release.yaml", tmp_path / "release"
+    document = yaml.safe_load(spec.read_text())
+    document["chips"] = {**document.get("chips", {}), "max_cloud": 0.0, "max_nodata": 0.0}
+    spec.write_text(yaml.safe_dump(document))
+    made = run("run", spec, "--out", out, "--quiet")
+    assert made.stdout.startswith(f"{out}: 121 of 121 expected chips (100.0%); computed 121, in ")
+    assert made.stderr == f"Look at {out}/README.md. Next: clay-publish publish {out}\n"
+    before = {path: path.read_bytes() for path in (out / "embeddings").rglob("*.parquet")}
+    again = run("run", spec, "--out", out, "--quiet").stdout
+    assert "; nothing to do, all of it was done before, in " in again
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_whole_run_holds_its_lease_until_the_release_is_validated(tmp_path: Path, run: Callable[..., object]) -> None:
+    run("sample", tmp_path / "first")
+    spec, out = tmp_path / "first" / "release.yaml", tmp_path / "release"
+    spying = (
+        "import clay_publish.cli.run as command\n"
+        "real = command.judge\n"
+        "def judge(release, *more, **other):\n"
+        "    from clay_publish.release.lease import lease\n"
+        "    from clay_publish.errors import LockedError\n"
+        "    try:\n"
+        "        with lease(release): print('free')\n"
+        "    except LockedError: print('held')\n"
+        "    return real(release, *more, **other)\n"
+        "command.judge = judge\n"
+    )
+    program = start(spec, out, first=f"{spying}\nimport sys; sys.argv[1] = 'run'\n")
+    program.finish()
+    assert "held" in program.errors.read_text().splitlines()

@@ -1,0 +1,194 @@
+"""Reuse, chip by chip: the plan prices what the run computes, and the files are those of a version from scratch."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from affine import Affine
+from pyproj import Transformer
+
+from clay_publish.errors import ReleaseError
+from clay_publish.producer.plan_run import plan
+from clay_publish.producer.planning.files import as_planned
+from clay_publish.producer.planning.previous_version import PreviousVersion
+from clay_publish.producer.produce import produce
+from clay_publish.producer.unit_plan import read_inputs
+from clay_publish.progress import silent
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import write_manifest
+from clay_publish.release.unit_receipts import read_receipts
+from clay_publish.spec.load import load_spec
+from clay_publish.spec.models import Outputs
+
+from .conftest import write_item, write_tif
+
+SIDE = 384
+"""Pixels of an image: 36 chips of 64."""
+WEST, NORTH = 498_000, 4_100_000  # the images lie across the border of two 100 km squares
+
+
+@dataclass
+class Version:
+    """What a maintainer changes between two versions."""
+
+    folder: Path
+    area: tuple[float, float, float, float] = (0, 0, 1, 1)
+    """West, south, east, north as shares of the ground of all images."""
+    images: dict[str, tuple[float, float, str, int]] = field(default_factory=dict)
+    """Offset to the east and south in metres, day, and seed of the pixels."""
+    exclude: list[str] = field(default_factory=list)
+    windows: list[str] = field(default_factory=lambda: ["2016-01-01/2016-02-01"])
+
+    def write(self, name: str, layout: str, **more: Any) -> Path:
+        for image, (east, south, day, seed) in self.images.items():
+            rng = np.random.default_rng(seed)
+            pixels = rng.integers(200, 4000, (4, SIDE, SIDE), dtype=np.uint16)
+            pixels[:, : SIDE // 3, : SIDE // 3] = 0  # chips without data
+            pixels[:, SIDE // 3 : SIDE // 2, : SIDE // 3] = 0 if seed % 2 else 1500
+            transform = Affine(10, 0, WEST + east, 0, -10, NORTH - south)
+            write_tif(self.folder / f"{image}.tif", pixels, transform, "EPSG:32631", nodata=0)
+            path = self.folder / f"{image}.json"
+            write_item(
+                path,
+                {"rgbnir": {"href": f"{image}.tif"}},
+                datetime=f"{day}T10:00:00Z",
+                **{"eo:cloud_cover": 90 - 10 * seed},
+            )
+        items = [json.loads((self.folder / f"{image}.json").read_text()) for image in self.images]
+        collection = {"type": "FeatureCollection", "features": items}
+        (self.folder / f"{name}.json").write_text(json.dumps(collection))
+        to_degrees = Transformer.from_crs(32631, 4326, always_xy=True)
+        corners = [
+            to_degrees.transform(WEST + 8000 * self.area[x], NORTH - 8000 * (1 - self.area[y]))
+            for x, y in ((0, 1), (2, 3))
+        ]
+        imagery = {
+            "stac": f"{name}.json",
+            "sensor": "sentinel-2-rgbnir",
+            "area": [*corners[0], *corners[1]],
+            "exclude": self.exclude,
+            "windows": self.windows,
+        }
+        chips = {"layout": layout, "size": 64}
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({"name": "reuse", "imagery": imagery, "chips": chips, **more}))
+        return path
+
+
+def first(folder: Path) -> Version:
+    """Two images of one acquisition that overlap, and one of another day over a part of both."""
+    images = {
+        "left": (0, 0, "2016-01-12", 1),
+        "right": (2560, 640, "2016-01-12", 2),
+        "over": (1280, 1920, "2016-01-20", 3),
+    }
+    return Version(folder, (0.1, 0.1, 0.6, 0.9), images)
+
+
+def grown(version: Version) -> None:
+    version.area = (0.1, 0.1, 0.9, 0.9)
+
+
+def shrunk(version: Version) -> None:
+    version.area = (0.1, 0.3, 0.4, 0.9)
+
+
+def shifted(version: Version) -> None:
+    version.area = (0.3, 0.0, 0.8, 0.8)
+
+
+def corrected(version: Version) -> None:
+    version.images["over"] = (*version.images["over"][:3], 5)
+
+
+def added(version: Version) -> None:
+    version.images["late"] = (640, 640, "2016-01-25", 7)
+
+
+def removed(version: Version) -> None:
+    del version.images["right"]
+
+
+def excluded(version: Version) -> None:
+    version.exclude = ["left"]
+
+
+def dated(version: Version) -> None:
+    version.images["later"] = (640, 640, "2016-02-10", 9)
+    version.windows = [*version.windows, "2016-02-01/2016-03-01"]
+
+
+def make(spec: Path, out: Path) -> tuple[Release, int]:
+    """A release, and how many chips its run computed."""
+    release = Release(str(out))
+    produce(load_spec(spec), release)
+    write_manifest(release, "test")
+    return release, sum(receipt.computed for receipt in read_receipts(release).values())
+
+
+@pytest.mark.parametrize("layout", ["utm", "scene"])
+@pytest.mark.parametrize("change", [grown, shrunk, shifted, corrected, added, removed, excluded, dated])
+def test_the_plan_prices_what_is_computed_and_bytes_are_those_from_scratch(
+    tmp_path: Path, layout: str, change: Callable[[Version], None]
+) -> None:
+    version = first(tmp_path)
+    before, _ = make(version.write("first", layout), tmp_path / "1.0.0")
+    change(version)
+    cost = {"chips_per_hour": 3600, "usd_per_hour": 1}
+    then = version.write("then", layout, version="1.1.0", previous=str(tmp_path / "1.0.0"), cost=cost)
+    said = plan(load_spec(then), Release(str(tmp_path / "1.1.0")))
+    after, computed = make(then, tmp_path / "1.1.0")
+    fresh, everything = make(version.write("fresh", layout, version="1.1.0"), tmp_path / "fresh")
+    assert said.chips["to_make"] == computed
+    assert said.usd == pytest.approx(computed / 3600)
+    assert said.chips["reused"] + computed == everything
+    assert computed < everything
+    assert (computed == 0) == (change is shrunk or (layout == "scene" and change in {removed, excluded}))
+    for table in ("embeddings", "coverage"):
+        files = fresh.data_files(table)
+        assert after.data_files(table) == files != []
+        assert all(after.store.read(path) == fresh.store.read(path) for path in files)
+    assert after.store.read("gaps.geojson") == fresh.store.read("gaps.geojson")
+    assert before.data_files()
+
+
+@pytest.mark.parametrize("lost", ["sources.parquet", "coverage", "release.yaml", ""])
+def test_a_version_before_that_cannot_be_read_is_an_error_of_the_plan(tmp_path: Path, lost: str) -> None:
+    version = first(tmp_path)
+    before, _ = make(version.write("first", "utm"), tmp_path / "1.0.0")
+    for path in before.files():
+        if path.startswith(lost):
+            before.store.remove(path)
+    then = load_spec(version.write("then", "utm", version="1.1.0", previous=str(tmp_path / "1.0.0")))
+    with pytest.raises(ReleaseError):
+        plan(then, Release(str(tmp_path / "1.1.0")))
+
+
+def test_rules_that_decide_chips_differ_and_nothing_is_reused(tmp_path: Path) -> None:
+    version = first(tmp_path)
+    make(version.write("first", "utm"), tmp_path / "1.0.0")
+    rules = {"layout": "utm", "size": 64, "max_nodata": 0.5}
+    then = version.write("then", "utm", version="1.1.0", previous=str(tmp_path / "1.0.0"))
+    document = yaml.safe_load(then.read_text()) | {"chips": rules}
+    then.write_text(yaml.safe_dump(document))
+    said = plan(load_spec(then), Release(str(tmp_path / "1.1.0")))
+    _, computed = make(then, tmp_path / "1.1.0")
+    assert said.chips["reused"] == 0
+    assert said.chips["to_make"] == computed > 0
+
+
+def test_patches_are_always_computed(tmp_path: Path) -> None:
+    version = first(tmp_path)
+    make(version.write("first", "utm"), tmp_path / "1.0.0")
+    spec = load_spec(version.write("then", "utm", version="1.1.0", previous=str(tmp_path / "1.0.0")))
+    release = Release(str(tmp_path / "1.1.0"))
+    inputs = read_inputs(spec, report=silent)
+    inputs = inputs.with_images(as_planned(release, inputs.selection.considered, inputs.sensor))
+    assert PreviousVersion(inputs).split(inputs.plan()).reused > 0
+    with_patches = replace(inputs, spec=spec.model_copy(update={"outputs": Outputs(patches=True)}))
+    assert PreviousVersion(with_patches).split(inputs.plan()).reused == 0

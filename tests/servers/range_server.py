@@ -1,0 +1,56 @@
+"""A folder over HTTP with range requests, counted; a server that allows other sites to read it, or does not."""
+
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from loopback_server import LoopbackServer
+
+from clay_publish.release.content_types import content_type
+
+
+@dataclass
+class RangeServer(LoopbackServer):
+    """Serve `folder`."""
+
+    folder: Path
+    cors: bool = False
+    ranges: bool = True
+    latency: float = 0.0
+    """Seconds before each answer."""
+    sent: int = 0
+    """Bytes of bodies."""
+    asked: list[str] = field(default_factory=list)
+    """Paths, in order."""
+
+    def handle(self, client: BaseHTTPRequestHandler) -> None:
+        time.sleep(self.latency)
+        path = unquote(urlsplit(client.path).path)
+        self.asked.append(path)
+        file = self.folder / path.lstrip("/")
+        if not file.is_file():
+            self._answer(client, 404, b"")
+            return
+        data, status, headers = file.read_bytes(), 200, {"Content-Type": content_type(path)}
+        if self.ranges and (asked := client.headers.get("Range")):
+            first, last = asked.removeprefix("bytes=").split("-")
+            headers["Content-Range"] = f"bytes {first}-{min(int(last), len(data) - 1)}/{len(data)}"
+            data, status = data[int(first) : int(last) + 1], 206
+        self._answer(client, status, data, headers)
+
+    def _answer(
+        self, client: BaseHTTPRequestHandler, status: int, data: bytes, headers: dict[str, str] | None = None
+    ) -> None:
+        client.send_response(status)
+        for name, value in (headers or {}).items():
+            client.send_header(name, value)
+        if self.cors:
+            client.send_header("Access-Control-Allow-Origin", "*")
+            client.send_header("Access-Control-Allow-Headers", "Range")
+        client.send_header("Content-Length", str(len(data)))
+        client.end_headers()
+        self.sent += len(data)
+        if client.command == "GET":
+            client.wfile.write(data)

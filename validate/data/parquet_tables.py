@@ -1,0 +1,225 @@
+"""The Parquet files of a release: footers, schemas and rows, read when a rule first asks."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import cached_property
+from threading import Lock
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import DataFile, footer_keys
+from clay_publish.storage.http import NoRangesError
+from clay_publish.validate.data import parquet_limits
+from clay_publish.validate.data.files import ReleaseFiles
+from clay_publish.validate.outcomes import short
+from clay_publish.windows import Window
+
+MAX_TABLE = 400_000_000
+"""Bytes in memory of a table that is read whole."""
+MAX_ROWS = 1 << 16
+_AT_ONCE = 4
+"""Remote footers that are read at a time. On a disk Python takes the time, and threads would wait."""
+
+
+class ParquetTables:
+    """The tables of one release. What cannot be read raises `ReleaseError`."""
+
+    def __init__(self, files: ReleaseFiles) -> None:
+        self.files = files
+        self.heavy = Lock()
+        """Held while a file is read that takes much memory."""
+        self._plain: dict[str, pa.Schema] = {}
+        self._costs: dict[str, parquet_limits.DecodingCost | ReleaseError] = {}
+
+    @cached_property
+    def _opened(self) -> dict[str, str | tuple[pq.FileMetaData, pa.Schema]]:
+        with ThreadPoolExecutor(1 if self.files.store.local else _AT_ONCE) as pool:
+            return dict(zip(self.files.parquet, pool.map(self._opens, self.files.parquet), strict=True))
+
+    def _opens(self, path: str) -> str | tuple[pq.FileMetaData, pa.Schema]:
+        """What a Parquet file says of itself, or why it cannot be opened."""
+        store = self.files.store
+        try:
+            size = store.size(path)
+            with store.ranges(path) as file:
+                parquet_limits.check_tail(file, size, path)
+            opened = self.files.release.parquet(path)
+            parquet_limits.check_footer(opened.metadata, size, path)
+        except NoRangesError:
+            raise  # so it is with every file: one error instead of a finding for each
+        except StoreError as error:
+            return error.found
+        except ReleaseError as error:
+            return below(error, path)
+        return opened.metadata, opened.schema_arrow
+
+    @cached_property
+    def unreadable(self) -> dict[str, str]:
+        """Parquet files that cannot be opened, and why."""
+        return {path: found for path, found in self._opened.items() if isinstance(found, str)}
+
+    @cached_property
+    def readable(self) -> list[str]:
+        """The Parquet files that can be opened."""
+        return [path for path, found in self._opened.items() if not isinstance(found, str)]
+
+    @cached_property
+    def embeddings(self) -> list[str]:
+        """The embeddings files that can be opened."""
+        return [path for path in self.files.data if path not in self.unreadable]
+
+    @cached_property
+    def coverage(self) -> list[str]:
+        """The coverage files that can be opened.
+
+        Raises:
+            ReleaseError: there are none.
+        """
+        found = [path for path in self.readable if path.startswith(f"{paths.COVERAGE}/")]
+        if not found:
+            raise ReleaseError(paths.COVERAGE, "holds no coverage table")
+        return found
+
+    @cached_property
+    def named(self) -> dict[str, DataFile]:
+        """Square and window of each embeddings file whose name gives them."""
+        named = {}
+        for path in self.embeddings:
+            try:
+                named[path] = DataFile.parse(path)
+            except ReleaseError:  # SCH013 reports it
+                continue
+        return named
+
+    @cached_property
+    def windows(self) -> list[Window]:
+        """The windows of the embeddings files, in order."""
+        return sorted({file.window for file in self.named.values()})
+
+    @cached_property
+    def rows(self) -> int:
+        """Chips in the release, as the footers of the files say."""
+        return sum(self.footer(path).num_rows for path in self.embeddings)
+
+    def _known(self, path: str) -> tuple[pq.FileMetaData, pa.Schema]:
+        found = self._opened.get(path, "does not exist")
+        if isinstance(found, str):
+            raise ReleaseError(path, found)
+        return found
+
+    def footer(self, path: str) -> pq.FileMetaData:
+        """Return the footer of a Parquet file.
+
+        Raises:
+            ReleaseError: missing or unreadable.
+        """
+        return self._known(path)[0]
+
+    def rows_of(self, path: str) -> int | None:
+        """Return the number of rows of a Parquet file; None where it is another kind of file, or cannot be opened."""
+        found = self._opened.get(path)
+        return found[0].num_rows if isinstance(found, tuple) else None
+
+    def schema(self, path: str) -> pa.Schema:
+        """Return the Arrow schema of a Parquet file, without its footer keys."""
+        footer = self.footer(path)
+        if path not in self._plain:
+            self._plain[path] = footer.schema.to_arrow_schema().remove_metadata()
+        return self._plain[path]
+
+    def annotated_schema(self, path: str) -> pa.Schema:
+        """Return the Arrow schema of a Parquet file, with its footer keys."""
+        return self._known(path)[1]
+
+    @cached_property
+    def keys(self) -> dict[str, dict[str, Any]]:
+        """The footer keys of each embeddings file; those that are not JSON objects are left out."""
+        return {path: self._keys(path) for path in self.embeddings}
+
+    def _keys(self, path: str) -> dict[str, Any]:
+        try:
+            return {k: v for k, v in footer_keys(self._known(path)[1], path).items() if isinstance(v, dict)}
+        except ReleaseError:  # SCH004 reports it
+            return {}
+
+    @cached_property
+    def foreign(self) -> bool:
+        """Whether other software made this: no spec, no manifest, and no footer that says what decided the vectors."""
+        if not {paths.SPEC, paths.MANIFEST}.isdisjoint(self.files.paths):
+            return False
+        return not any("embrel:decided_by" in footer.get("emb", {}) for footer in self.keys.values())
+
+    def cost(self, path: str, source: Any = None) -> parquet_limits.DecodingCost:
+        """What reading a whole Parquet file takes; its page headers are read once, before anything is decoded.
+
+        Args:
+            path: the file.
+            source: an Arrow input of its bytes, where they are open; they are left open.
+
+        Raises:
+            ReleaseError: missing, unreadable, or its pages are made to fill the memory.
+        """
+        footer = self.footer(path)
+        if path not in self._costs:
+            try:
+                with nullcontext(source) if source is not None else self.files.store.arrow(path) as file:
+                    self._costs[path] = parquet_limits.check_pages(file, footer, file.size(), path)
+            except StoreError as error:
+                raise ReleaseError(path, error.found) from error
+            except ReleaseError as error:
+                self._costs[path] = error
+        cost = self._costs[path]
+        if isinstance(cost, ReleaseError):
+            raise cost.with_traceback(None)
+        return cost
+
+    def open(self, path: str) -> pq.ParquetFile:
+        """Open a file to read single row groups of it.
+
+        Raises:
+            ReleaseError: unreadable, or this is a quick validation.
+        """
+        self.files.read_whole(path)
+        self.cost(path)
+        return self.files.release.parquet(path)
+
+    def batches(self, path: str, most: int = MAX_ROWS, **options: Any) -> Iterator[pa.RecordBatch]:
+        """The rows of a table, page checksums compared, as many at once as the memory takes.
+
+        Raises:
+            ReleaseError: missing, unreadable, damaged, or made to fill the memory.
+        """
+        self.footer(path)  # or why there is none, before anything is fetched
+        source = self.files.source(path)
+        cost = self.cost(path, source)
+        dictionaries = options.pop("read_dictionary", None)
+        try:
+            with pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=dictionaries) as file:
+                yield from file.iter_batches(min(most, cost.rows), **options)
+        except (pa.ArrowException, OSError) as error:
+            raise ReleaseError(path, f"cannot be read ({short(error)})") from error
+
+    def table(self, path: str) -> pa.Table:
+        """Read a whole small table, page checksums compared.
+
+        Raises:
+            ReleaseError: missing, unreadable, damaged, or too large.
+        """
+        parts, size = [], 0
+        for batch in self.batches(path):
+            size += batch.nbytes
+            if size > MAX_TABLE:
+                raise ReleaseError(path, f"takes more than {MAX_TABLE:,} bytes of memory")
+            parts.append(batch)
+        return pa.Table.from_batches(parts, parts[0].schema if parts else self.footer(path).schema.to_arrow_schema())
+
+
+def below(error: ReleaseError, path: str) -> str:
+    """What is wrong with a file, with the part of it that an error names."""
+    part = error.where.partition(f"{path}: ")[2]
+    return f"{part}: {error.found}" if part else error.found
