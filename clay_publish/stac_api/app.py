@@ -4,11 +4,12 @@ Source: STAC API 1.0.0, https://github.com/radiantearth/stac-api-spec. Needs the
 """
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import attr
 import pyarrow as pa
 from fastapi import FastAPI
+from pydantic import BaseModel, Field, create_model
 from stac_fastapi.api.app import StacApi
 from stac_fastapi.api.errors import DEFAULT_STATUS_CODES
 from stac_fastapi.api.models import (
@@ -25,7 +26,9 @@ from stac_fastapi.types.config import ApiSettings
 from stac_fastapi.types.requests import get_base_url
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clay_publish.catalog.item_table import STAC_VERSION
 from clay_publish.errors import ReleaseError
@@ -34,6 +37,8 @@ from clay_publish.search.query import QueryError
 from clay_publish.search.reader import ReleaseReader
 from clay_publish.stac_api.client import DATA, ReleaseClient
 
+MAX_BODY = 1_000_000
+"""Bytes of the body of a search."""
 _HIDDEN = {"type", "stac_version", "stac_extensions", "bbox", "links", "assets"}
 
 
@@ -107,16 +112,17 @@ def stac_api(reader: ReleaseReader) -> FastAPI:
         extensions=extensions,
         exceptions={**DEFAULT_STATUS_CODES, QueryError: 400, ReleaseError: 500},
         search_get_request_model=create_get_request_model(extensions),
-        search_post_request_model=create_post_request_model(extensions),
+        search_post_request_model=_with_text(create_post_request_model(extensions)),
         items_get_request_model=_ItemsRequest,
         middlewares=[
+            Middleware(_LimitedBody),
             Middleware(
                 CORSMiddleware,
                 allow_origins=["*"],
                 allow_methods=["GET", "HEAD", "OPTIONS", "POST"],
                 allow_headers=["Content-Type", "Range"],
                 expose_headers=["Accept-Ranges", "Content-Length", "Content-Range"],
-            )
+            ),
         ],
     )
     app: FastAPI = api.app
@@ -138,6 +144,44 @@ def _core() -> list[str]:
 @attr.s
 class _ItemsRequest(ItemCollectionUri, GETTokenPagination):
     """`/collections/{id}/items`, with pages."""
+
+
+def _with_text(model: type[BaseModel]) -> type[BaseModel]:
+    """The body of `POST /search`, whose filter may be CQL2-text too; stac-fastapi's takes JSON alone."""
+    languages = Literal["cql2-json", "cql2-text"]
+    return create_model(
+        "SearchBody",
+        __base__=model,
+        filter_expr=(dict[str, Any] | str | None, Field(None, alias="filter")),
+        filter_lang=(languages | None, Field("cql2-json", alias="filter-lang")),
+    )
+
+
+class _LimitedBody:
+    """Refuse a body that no search needs, before it is read whole."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        parts, size, more = [], 0, True
+        while more:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            size, more = size + len(parts[-1]), message.get("more_body", False)
+            if size > MAX_BODY:
+                answer = {"code": "QueryError", "description": f"body: is larger than {MAX_BODY:,} bytes"}
+                await JSONResponse(answer, 413)(scope, receive, send)
+                return
+        body = b"".join(parts)
+
+        async def whole() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.app(scope, whole, send)
 
 
 class _Published(StaticFiles):

@@ -214,7 +214,9 @@ class ReleaseClient(BaseCoreClient):
         """`POST /search`."""
         request = more["request"]
         condition = search_request.filter_expr
-        parsed = parse_filter(condition, "cql2-json") if condition else None  # before anything recursive touches it
+        parsed = (
+            parse_filter(condition, search_request.filter_lang or "cql2-json") if condition else None
+        )  # before anything recursive touches it
         asked = search_request.model_dump(mode="json", exclude_none=True, by_alias=True)
         question = Question(
             ids=asked.get("ids"),

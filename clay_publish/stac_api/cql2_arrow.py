@@ -21,6 +21,10 @@ from clay_publish.windows import parse_time
 MAX_DEPTH = 64
 """Of a filter: deeper ones are no question anybody asks."""
 MAX_NODES = 10_000
+MAX_VERTICES = 5_000
+"""Of a geometry that items are compared with."""
+
+_ARITY = {"not": 1, "isNull": 1, "between": 3} | dict.fromkeys(("in", "like", "s_intersects", "t_intersects"), 2)
 
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "=": pc.equal,
@@ -30,6 +34,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">": pc.greater,
     ">=": pc.greater_equal,
 }
+_ARITY |= dict.fromkeys(_COMPARISONS, 2)
 _INTERVAL = ["start_datetime", "end_datetime"]
 
 
@@ -116,6 +121,8 @@ def _comparison(operator: str, arguments: list[Any], rows: pa.Table) -> Any:
         low, high = (_value(argument, rows) for argument in arguments[1:3])
         return pc.and_kleene(pc.greater_equal(*_alike(left, low)), pc.less_equal(*_alike(left, high)))
     if operator == "in":
+        if not isinstance(arguments[1], list) or not arguments[1]:
+            raise QueryError("filter", "gives 'in' no values", "a list of one value or more")
         conditions = [pc.equal(*_alike(left, _value(option, rows))) for option in arguments[1]]
         result = conditions[0]
         for condition in conditions[1:]:
@@ -152,10 +159,24 @@ def geometry(document: Mapping[str, Any]) -> shapely.Geometry:
             if west <= east:
                 return shapely.box(west, south, east, north)
             return shapely.union_all([shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)])
+        if _vertices(document) > MAX_VERTICES:
+            raise QueryError("geometry", "has too many vertices", f"at most {MAX_VERTICES:,}", "Simplify it.")
         shape = shapely.from_geojson(json.dumps(document))
     except (KeyError, TypeError, ValueError, IndexError, shapely.GEOSException) as error:
         raise QueryError("intersects", f"is no GeoJSON geometry ({error})", "a Polygon, for example") from error
-    return shapely.make_valid(shape)
+    if not shape.is_valid:  # mending it takes minutes where some hundred vertices cross each other
+        reason = shapely.is_valid_reason(shape)
+        raise QueryError("geometry", f"is not valid ({reason})", "rings that do not cross themselves")
+    return shape
+
+
+def _vertices(document: Any) -> int:
+    """Numbers of a GeoJSON geometry, by two."""
+    level, numbers = [document], 0
+    while level and numbers <= 2 * MAX_VERTICES:
+        numbers += sum(isinstance(child, int | float) for child in level)
+        level = [child for parent in level for child in _children(parent)]
+    return numbers // 2
 
 
 def _meets(arguments: list[Any], rows: pa.Table) -> Any:
@@ -225,6 +246,9 @@ def _operation(node: Any) -> tuple[str, list[Any]]:
     if isinstance(node, Mapping):
         operator, arguments = node.get("op"), node.get("args")
         if isinstance(operator, str) and isinstance(arguments, list) and arguments:
+            wanted = _ARITY.get(operator, len(arguments))
+            if len(arguments) != wanted:
+                raise QueryError("filter", f"gives {operator!r} {len(arguments)} arguments", f"{wanted}")
             return operator, arguments
     raise QueryError("filter", f"has {json.dumps(node)[:100]} as a condition", 'an object with "op" and "args"')
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pystac
 import pystac_client
@@ -208,3 +209,46 @@ def test_boxes_across_the_antimeridian(make_release: MakeRelease, part: Any) -> 
         found = client.get(f"/search?bbox={bbox}").json()["features"]
         assert [item["id"] for item in found] == ["60_08_-18_2023-01-01_2023-02-01"], bbox
     assert json.loads(client.get("/search?bbox=-179,-20,179,-10").text)["numberMatched"] == 0
+
+
+def test_a_filter_in_text_can_be_posted(client: TestClient) -> None:
+    body = {"filter-lang": "cql2-text", "filter": f"id = '{JANUARY}'"}
+    answer = client.post("/search", json=body)
+    assert answer.status_code == 200, answer.text
+    assert [item["id"] for item in answer.json()["features"]] == [JANUARY]
+
+
+@pytest.mark.parametrize(
+    ("node", "where"),
+    [
+        ({"op": "in", "args": [{"property": "id"}, []]}, "'in'"),
+        ({"op": "between", "args": [{"property": "id"}, 1]}, "between"),
+        ({"op": "=", "args": [{"property": "id"}]}, "="),
+        ({"op": "not", "args": [True, False]}, "not"),
+        ({"op": "like", "args": [{"property": "id"}]}, "like"),
+        ({"op": "s_intersects", "args": [{"property": "geometry"}]}, "s_intersects"),
+    ],
+)
+def test_a_filter_with_other_arguments_is_a_400(client: TestClient, node: dict[str, Any], where: str) -> None:
+    answer = client.post("/search", json={"filter": node})
+    assert answer.status_code == 400, answer.text
+    assert where in answer.text
+
+
+def test_shapes_that_take_long_are_refused(client: TestClient) -> None:
+    random = np.random.default_rng(0).uniform(-60, 60, (1000, 2)).tolist()
+    crossing = {"type": "Polygon", "coordinates": [[*random, random[0]]]}
+    angle = np.linspace(0, 2 * np.pi, 20_000)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1).tolist()
+    round_one = {"type": "Polygon", "coordinates": [[*circle[:-1], circle[0]]]}
+    for shape, reason in ((crossing, "not valid"), (round_one, "vertices")):
+        answer = client.post("/search", json={"intersects": shape})
+        assert answer.status_code == 400, answer.text[:500]
+        assert reason in answer.text
+        assert len(answer.text) < 2000
+
+
+def test_a_large_body_is_refused_before_it_is_read(client: TestClient) -> None:
+    answer = client.post("/search", content=b" " * 80_000_000)
+    assert answer.status_code == 413
+    assert len(answer.text) < 200
