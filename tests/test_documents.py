@@ -52,7 +52,7 @@ def blocks(*languages: str, workflow: bool = False) -> list[object]:
 
 @pytest.fixture(scope="module")
 def folder(sample_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the sample; beside its own files, what the pages assume to be there."""
+    """A copy of the sample, and what the pages assume to be there: aggregates, points, polygons."""
     made = Path(shutil.copytree(sample_release, tmp_path_factory.mktemp("documents") / "release"))
     chips = pq.read_table(made / "embeddings", columns=["lon", "lat", "embedding"])
     columns = zip(chips["lon"].to_pylist(), chips["lat"].to_pylist(), chips["embedding"].to_pylist(), strict=True)
@@ -60,6 +60,7 @@ def folder(sample_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     (made / "stations.csv").write_text(f"lon,lat,meanT\n{rows}")
     shapes = gpd.read_parquet(next(made.glob("embeddings/*/*.parquet")), columns=["id", "geometry"]).head(2)
     shapes.rename(columns={"id": "field"}).to_file(made / "fields.geojson")
+    shutil.copytree(made / "embeddings", made / "aggregates" / "2x2")
     _add_patches(made)
     return made
 
