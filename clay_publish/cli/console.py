@@ -68,7 +68,7 @@ class Screen:
             yield _json_line
         elif console.is_terminal:
             with _bars(console) as bars:
-                yield _Drawing(bars)
+                yield _Bars(bars)
         else:
             yield _PlainLines()
 
@@ -104,7 +104,7 @@ class _Amount(ProgressColumn):
         return Text(f"{decimal(done)}/{decimal(int(task.total or 0))}{rate}")
 
 
-class _Drawing:
+class _Bars:
     """One bar a stage."""
 
     def __init__(self, bars: Bars) -> None:

@@ -24,7 +24,7 @@ _BATCH = 1024
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundItem:
     """An item, and what its source says around it."""
 
     document: dict[str, Any]
@@ -34,7 +34,7 @@ class Found:
     """Its Collection, where the source leads to it."""
 
 
-def read_items(where: str, search: Search | None = None) -> Iterator[Found]:
+def read_items(where: str, search: Search | None = None) -> Iterator[FoundItem]:
     """Items of a STAC API, a static catalog or collection, an Item, an ItemCollection, a list or stac-geoparquet.
 
     An API is asked `search`; other sources give all they have.
@@ -49,7 +49,9 @@ def read_items(where: str, search: Search | None = None) -> Iterator[Found]:
         yield from _walk(where, (), None, search or Search())
 
 
-def _walk(where: str, above: tuple[str, ...], collection: Mapping[str, Any] | None, search: Search) -> Iterator[Found]:
+def _walk(
+    where: str, above: tuple[str, ...], collection: Mapping[str, Any] | None, search: Search
+) -> Iterator[FoundItem]:
     if where in above or len(above) > _MAX_DEPTH:
         raise SourceError(where, "links back to itself or lies deeper than 32 catalogs", "a tree of STAC documents")
     yield from _expand(_read_json(where), where, above, collection, search)
@@ -57,14 +59,14 @@ def _walk(where: str, above: tuple[str, ...], collection: Mapping[str, Any] | No
 
 def _expand(
     document: Any, where: str, above: tuple[str, ...], collection: Mapping[str, Any] | None, search: Search
-) -> Iterator[Found]:
+) -> Iterator[FoundItem]:
     kind = document.get("type") if isinstance(document, dict) else None
     if isinstance(document, list) or kind == "FeatureCollection":
         items = document if isinstance(document, list) else document.get("features", [])
         for item in items if isinstance(items, list) else [items]:
-            yield Found(_item(item, where), where, collection)
+            yield FoundItem(_item(item, where), where, collection)
     elif kind == "Feature":
-        yield Found(document, where, collection)
+        yield FoundItem(document, where, collection)
     elif kind in {"Catalog", "Collection"} and isinstance(document.get("conformsTo"), list):
         yield from _searched(where, search)
     elif kind in {"Catalog", "Collection"}:
@@ -77,7 +79,7 @@ def _expand(
         )
 
 
-def _searched(where: str, search: Search) -> Iterator[Found]:
+def _searched(where: str, search: Search) -> Iterator[FoundItem]:
     api = Api(where)
     known: dict[str, Mapping[str, Any] | None] = {}
     for item in api.items(search):
@@ -85,7 +87,7 @@ def _searched(where: str, search: Search) -> Iterator[Found]:
         if isinstance(name, str) and name not in known:
             known[name] = api.collection(name)
         address = next((link["href"] for link in item.get("links", []) if link.get("rel") == "self"), where)
-        yield Found(item, address, known[name] if isinstance(name, str) else None)
+        yield FoundItem(item, address, known[name] if isinstance(name, str) else None)
 
 
 def _linked(
@@ -94,7 +96,7 @@ def _linked(
     above: tuple[str, ...],
     collection: Mapping[str, Any] | None,
     search: Search,
-) -> Iterator[Found]:
+) -> Iterator[FoundItem]:
     """Items and children, in the order of their links; the documents of items are fetched side by side."""
     links = [link for link in document.get("links", []) if isinstance(link, dict) and isinstance(link.get("href"), str)]
     below = (*above, where)
@@ -109,7 +111,7 @@ def _linked(
             yield from _walk(resolve_href(link["href"], where), below, collection, search)
 
 
-def _parquet(where: str) -> Iterator[Found]:
+def _parquet(where: str) -> Iterator[FoundItem]:
     """Items of a stac-geoparquet file, a batch at a time."""
     try:
         with open_source(where) as stream:
@@ -117,7 +119,7 @@ def _parquet(where: str) -> Iterator[Found]:
             collections = _collections(file.schema_arrow.metadata or {})
             for batch in file.iter_batches(_BATCH):
                 for item in _items_of(pa.Table.from_batches([batch])):
-                    yield Found(_present(item), where, collections.get(str(item.get("collection"))))
+                    yield FoundItem(_present(item), where, collections.get(str(item.get("collection"))))
     except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise SourceError(
             where, f"is no stac-geoparquet ({' '.join(str(error).split())})", "a table of STAC Items"

@@ -12,7 +12,7 @@ import shapely
 from clay_publish.errors import LicenseError, SourceError
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.query import Search
-from clay_publish.producer.sources.reader import Found, read_items
+from clay_publish.producer.sources.reader import FoundItem, read_items
 from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.spec.models import Imagery, Spec
 from clay_publish.spec.sensors import Sensor
@@ -73,7 +73,7 @@ class Considered:
 
 
 @dataclass(frozen=True)
-class Broken:
+class UnreadableItem:
     """An item that cannot be used for what it is: no time, no such band."""
 
     id: str
@@ -88,7 +88,7 @@ class Selection:
 
     considered: list[Considered] = field(default_factory=list)
     """Ordered by block and id."""
-    broken: list[Broken] = field(default_factory=list)
+    broken: list[UnreadableItem] = field(default_factory=list)
 
 
 def select(
@@ -129,7 +129,7 @@ def select(
     return selection
 
 
-def _items(block: Imagery, search: Search) -> Iterator[Found]:
+def _items(block: Imagery, search: Search) -> Iterator[FoundItem]:
     for source in block.stac:
         for found in read_items(source, search):
             if not block.collections or found.document.get("collection") in block.collections:
@@ -137,7 +137,7 @@ def _items(block: Imagery, search: Search) -> Iterator[Found]:
 
 
 def _take(
-    found: Found,
+    found: FoundItem,
     selection: Selection,
     *,
     number: int,
@@ -154,7 +154,9 @@ def _take(
         )
     except SourceError as error:
         selection.broken.append(
-            Broken(_printable(document.get("id")), _optional(document.get("collection")), number, _printable(error))
+            UnreadableItem(
+                _printable(document.get("id")), _optional(document.get("collection")), number, _printable(error)
+            )
         )
         return
     described = collection.get("license")

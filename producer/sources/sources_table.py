@@ -9,7 +9,7 @@ import pyarrow as pa
 import shapely
 
 from clay_publish.producer.sources.item import BandFile, SourceItem
-from clay_publish.producer.sources.selection import Broken, Considered
+from clay_publish.producer.sources.selection import Considered, UnreadableItem
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
@@ -17,7 +17,7 @@ from clay_publish.release.tables import sources_schema
 from clay_publish.storage.store import is_url, without_secrets
 
 
-def write_sources(release: Release, considered: Sequence[Considered], broken: Sequence[Broken]) -> None:
+def write_sources(release: Release, considered: Sequence[Considered], broken: Sequence[UnreadableItem]) -> None:
     """Write the table."""
     write_table(release.store, paths.SOURCES, sources_table(considered, broken))
 
@@ -39,7 +39,7 @@ _NOT_DECISIVE = frozenset(
 )
 
 
-def sources_table(considered: Sequence[Considered], broken: Sequence[Broken]) -> pa.Table:
+def sources_table(considered: Sequence[Considered], broken: Sequence[UnreadableItem]) -> pa.Table:
     """The table; no local path and no signature goes into it."""
     geometries = np.array([each.item.geometry for each in considered], dtype=object)
     known = np.array([geometry is not None for geometry in geometries], dtype=bool)
