@@ -78,7 +78,7 @@ class PublishError(ClayPublishError):
 _EXTRAS: dict[str, tuple[str, ...]] = {
     "produce": ("cql2", "pystac_client", "rasterio", "torch"),
     "ray": ("ray",),
-    "s3": ("boto3", "s3fs"),
+    "s3": ("boto3",),
     "serve": ("cql2", "stac_fastapi", "uvicorn"),
 }
 """Which extra brings which modules."""

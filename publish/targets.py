@@ -92,10 +92,10 @@ def _product(target: str, package: Package | None) -> tuple[str, str, str | None
 def _s3(bucket: str, prefix: str, endpoint: str | None, where: str, package: Package | None) -> Bucket:
     require_extra("s3", f"Publishing to {where}")
     from clay_publish.publish.s3.bucket import S3Bucket  # noqa: PLC0415
-    from clay_publish.publish.s3.client import Address  # noqa: PLC0415
-    from clay_publish.publish.s3.upload_journal import Journal  # noqa: PLC0415 - boto3 comes with an extra
+    from clay_publish.publish.s3.upload_journal import Journal  # noqa: PLC0415
+    from clay_publish.storage.s3 import Address  # noqa: PLC0415 - boto3 comes with an extra
 
-    return S3Bucket(Address(bucket, prefix, endpoint, where), Journal(_journal_path(where, package)))
+    return S3Bucket(Address(bucket, prefix, where, endpoint), Journal(_journal_path(where, package)))
 
 
 def _journal_path(where: str, package: Package | None) -> Path:

@@ -16,6 +16,7 @@ from clay_publish.producer.sources.http import open_source, read_document
 from clay_publish.producer.sources.query import Search
 from clay_publish.producer.sources.stac_api import Api
 from clay_publish.producer.sources.stac_item import resolve_href
+from clay_publish.storage.store import is_url
 
 _MAX_DEPTH = 32
 _AT_ONCE = 8
@@ -52,7 +53,7 @@ def read_items(where: str, search: Search | None = None) -> Iterator[Found]:
 def _walk(where: str, above: tuple[str, ...], collection: Mapping[str, Any] | None, search: Search) -> Iterator[Found]:
     if where in above or len(above) > _MAX_DEPTH:
         raise SourceError(where, "links back to itself or lies deeper than 32 catalogs", "a tree of STAC documents")
-    yield from _expand(_read_json(where), where, above, collection, search)
+    yield from _expand(_read_json(where, _remote(above)), where, above, collection, search)
 
 
 def _expand(
@@ -84,8 +85,23 @@ def _searched(where: str, search: Search) -> Iterator[Found]:
         name = _item(item, where).get("collection")
         if isinstance(name, str) and name not in known:
             known[name] = api.collection(name)
-        address = next((link["href"] for link in item.get("links", []) if link.get("rel") == "self"), where)
-        yield Found(item, address, known[name] if isinstance(name, str) else None)
+        yield Found(_absolute(item, where), where, known[name] if isinstance(name, str) else None)
+
+
+def _absolute(item: dict[str, Any], where: str) -> dict[str, Any]:
+    """An item whose hrefs no longer depend on the address that it claims for itself, which decides no trust."""
+    links = item.get("links", [])
+    own = next((str(link["href"]) for link in links if isinstance(link, dict) and link.get("rel") == "self"), where)
+    base = resolve_href(own, where)
+    for asset in item.get("assets", {}).values():
+        if isinstance(asset, dict) and isinstance(asset.get("href"), str):
+            asset["href"] = resolve_href(asset["href"], base)
+    return item
+
+
+def _remote(above: tuple[str, ...]) -> str | None:
+    """The remote document that leads to the one that is read next; None where a local one or the user does."""
+    return above[-1] if above and is_url(above[-1]) else None
 
 
 def _linked(
@@ -102,7 +118,7 @@ def _linked(
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for start in range(0, len(items), 16 * _AT_ONCE):
             some = items[start : start + 16 * _AT_ONCE]
-            for address, read in zip(some, pool.map(_read_json, some), strict=True):
+            for address, read in zip(some, pool.map(lambda one: _read_json(one, _remote(below)), some), strict=True):
                 yield from _expand(read, address, below, collection, search)
     for link in links:
         if link.get("rel") == "child":
@@ -163,8 +179,8 @@ def _item(document: Any, where: str) -> dict[str, Any]:
     return document
 
 
-def _read_json(where: str) -> Any:
+def _read_json(where: str, origin: str | None = None) -> Any:
     try:
-        return json.loads(read_document(where))
+        return json.loads(read_document(where, origin))
     except (ValueError, RecursionError) as error:
         raise SourceError(where, f"is no JSON ({error})", "a STAC document") from error

@@ -3,22 +3,56 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlencode
 
-import requests
 import shapely
-from pystac import STACError
+from pystac import Link, STACError
+from pystac.link import HREF
 from pystac_client import Client, ConformanceClasses
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
-from clay_publish.errors import SourceError
-from clay_publish.producer.sources.http import RETRY, TIMEOUT
+from clay_publish.errors import SourceError, StoreError
+from clay_publish.producer.sources.http import MAX_DOCUMENT
 from clay_publish.producer.sources.query import Search
+from clay_publish.storage.address_guard import ForbiddenAddressError
+from clay_publish.storage.http import Client as WebClient
+from clay_publish.storage.http import ServerError
 from clay_publish.windows import Window
 
 _PAGE = 250
 _MAX_POINTS = 1_000
 """Of an outline sent with a search; of larger ones the bounds are sent, and the outline is applied here."""
+
+
+class _Io(StacApiIO):
+    """Requests of pystac-client, sent by the client of this program."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(max_retries=None)
+        self._web = WebClient(origin=where)
+
+    def read_text(self, source: HREF, *args: Any, **kwargs: Any) -> str:
+        """A document from a web server, never a local file."""
+        if not isinstance(source, Link) and not str(source).startswith(("http://", "https://")):
+            raise ForbiddenAddressError(str(source), "is no address of an API", "http:// or https://")
+        return super().read_text(source, *args, **kwargs)
+
+    def request(
+        self,
+        href: str,
+        method: str | None = None,
+        headers: dict[str, str] | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> str:
+        """An answer, in bounded size and time."""
+        posted = (method or "GET").upper() == "POST"
+        asked = "" if posted or not parameters else f"{'&' if '?' in href else '?'}{urlencode(parameters)}"
+        body = (parameters or {}) if posted else None
+        data = self._web.read(
+            f"{href}{asked}", MAX_DOCUMENT, method="POST" if posted else "GET", body=body, headers=headers
+        )
+        return data.decode("utf-8")
 
 
 class Api:
@@ -31,7 +65,7 @@ class Api:
     def __init__(self, where: str) -> None:
         self.where = where
         with self._errors():
-            self._client = Client.open(where, stac_io=StacApiIO(timeout=TIMEOUT, max_retries=RETRY))
+            self._client = Client.open(where, stac_io=_Io(where))
             if not self._client.conforms_to(ConformanceClasses.ITEM_SEARCH):
                 raise SourceError(
                     where, "cannot be searched", "a STAC API with item-search", "Name a static catalog or a file."
@@ -53,8 +87,8 @@ class Api:
         with self._errors():
             try:
                 found = self._client.get_collection(name)
-            except APIError as error:
-                if error.status_code == 404:
+            except ServerError as error:
+                if error.status == 404:
                     return None
                 raise
             return None if found is None else found.to_dict(include_self_link=False, transform_hrefs=False)
@@ -86,7 +120,7 @@ class Api:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (requests.RequestException, APIError, STACError) as error:
+        except (StoreError, ForbiddenAddressError, APIError, STACError) as error:
             raise self._unusable(error, "Try again later.") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._unusable(error, "This is no answer of a STAC API.") from error

@@ -13,17 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clay_publish.errors import PublishError
-
-
-class Part(BaseModel):
-    """One part of an upload, as the host confirmed it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    number: int
-    etag: str
-    checksum: str | None = None
-    """CRC-64/NVME or CRC-32, base64, where the host gives it back."""
+from clay_publish.storage.s3 import Part
 
 
 class _Line(BaseModel):

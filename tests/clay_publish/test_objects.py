@@ -9,6 +9,7 @@ from s3_servers import KEY, SECRET, SMALL_PART, S3View, start_ministack, with_cl
 
 from clay_publish.errors import StoreError
 from clay_publish.storage import s3
+from clay_publish.storage.retry import Patience
 from clay_publish.storage.store import Store
 
 LARGE = os.urandom(2 * SMALL_PART + 7)
@@ -92,6 +93,20 @@ def test_a_file_takes_the_place_of_another(data: bytes, store: Store, view: S3Vi
     assert store.mapped("a").read() == data
 
 
+def test_several_files_may_be_open_at_a_time(store: Store) -> None:
+    with store.writer("a") as first:
+        first.write(b"one, ")
+        with pytest.raises(RuntimeError), store.writer("lost") as lost:  # noqa: PT012 - the second context is the point
+            lost.write(b"half")
+            raise RuntimeError
+        with store.writer("b") as second:
+            second.write(b"two")
+        first.write(b"three")
+    assert store.files() == ["a", "b"]
+    assert store.read("a") == b"one, three"
+    assert store.read("b") == b"two"
+
+
 LOST: dict[str, Callable[[Request], bool]] = {
     "put": lambda request: request.method == "PUT" and not request.is_part,
     "part": lambda request: request.is_part,
@@ -145,8 +160,8 @@ def test_uploads_of_writers_that_died_are_given_up_below_the_release_alone(store
 
 
 def test_a_server_that_is_not_there_is_named(view: S3View, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(s3.OPTIONS["config_kwargs"], "retries", {"mode": "standard", "total_max_attempts": 1})
-    with pytest.raises(StoreError, match=r"s3://.*/p/a: cannot be used for writing \(Could not connect"):
+    monkeypatch.setattr(s3, "PATIENCE", Patience(attempts=1))
+    with pytest.raises(StoreError, match=r"s3://.*/p/a: the server did not answer 1 times \(Could not connect"):
         opened("http://127.0.0.1:9", view).create("a", b"1")
 
 
@@ -156,5 +171,5 @@ def test_without_credentials_the_place_is_named(view: S3View, monkeypatch: pytes
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
-    with pytest.raises(StoreError, match=r"^s3://o\w+/p: cannot be used to list it \(Unable to locate credentials\)"):
+    with pytest.raises(StoreError, match=r"^s3://o\w+/p: no AWS credentials can be had"):
         Store(f"s3://{view.bucket}/p", endpoint_url=view.address).files()

@@ -41,30 +41,11 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert store.files() == ["a/b"]
 
 
-def test_several_files_of_an_object_store_may_be_open_at_a_time() -> None:
-    store = Store("memory://several")
-    with store.writer("a") as first:
-        first.write(b"one, ")
-        with pytest.raises(RuntimeError), store.writer("lost") as lost:  # noqa: PT012 - the second context is the point
-            lost.write(b"half")
-            raise RuntimeError
-        with store.writer("b") as second:
-            second.write(b"two")
-        first.write(b"three")
-    assert store.files() == ["a", "b"]
-    assert store.read("a") == b"one, three"
-    assert store.read("b") == b"two"
-
-
 def test_only_the_first_creates(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.create("lock", b"mine")
     assert not store.create("lock", b"yours")
     assert store.read("lock") == b"mine"
-    memory = Store("memory://created")
-    assert memory.create("lock", b"mine")
-    assert not memory.create("lock", b"yours")
-    assert memory.read("lock") == b"mine"
 
 
 def test_what_killed_writers_left_is_not_listed_and_can_be_removed(tmp_path: Path) -> None:
@@ -87,8 +68,13 @@ def test_a_document_of_unusual_size_is_not_read(tmp_path: Path) -> None:
 def test_missing_files_and_unknown_places_are_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"nothing: does not exist\. It was needed for reading"):
         Store(tmp_path).read("nothing")
-    with pytest.raises(StoreError, match="expected a directory, http"):
-        Store("gopher://host/release")
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az", "abfs", "gopher", "memory", "blockcache::http", "simplecache::file"])
+def test_places_that_are_not_supported_are_named(scheme: str) -> None:
+    said = rf"is a {scheme}:// address, which is not supported; expected a directory, http\(s\)://, s3:// or hf://"
+    with pytest.raises(StoreError, match=said):
+        Store(f"{scheme}://host/release")
 
 
 @pytest.mark.parametrize(

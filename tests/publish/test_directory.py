@@ -33,7 +33,7 @@ def test_a_directory_gets_what_a_bucket_gets(sample_release: Path, tmp_path: Pat
     assert (receipt.state, receipt.where) == ("published", str(site / "1.0.0"))
     subprocess.run(["/usr/bin/sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=site / "1.0.0", check=True)
     assert {p.name for p in site.iterdir()} == {"1.0.0", "catalog.json", "latest.json", "README.md"}
-    assert not list(site.rglob(".unfinished-*"))
+    assert not list(site.rglob(".tmp-*"))
     assert not (site / "1.0.0" / ".run").exists()
     assert send(sample_release, str(site)).state == "unchanged"
 
@@ -85,7 +85,7 @@ def test_no_room_on_the_disk_leaves_nothing_half_written(sample_release: Path, t
     )
     assert "cannot be written (File too large)" in made.stdout
     assert not (site / "catalog.json").exists()
-    assert not list(site.rglob(".unfinished-*"))
+    assert not list(site.rglob(".tmp-*"))
     assert send(sample_release, str(site)).state == "published"
 
 

@@ -195,8 +195,8 @@ def test_killed_in_the_middle_only_what_was_in_flight_is_sent_again(
         import sys
         sys.path.insert(0, {str(Path(__file__).parent.parent / "servers")!r})
         from s3_servers import SMALL_PART, send
-        from clay_publish.publish.s3 import bucket as s3
-        s3._PART = SMALL_PART
+        from clay_publish.storage import s3
+        s3.PART = SMALL_PART
         send({str(large_release)!r}, "s3://{bucket}/shore")
     """)
     with subprocess.Popen([sys.executable, "-c", program], cwd=large_release, env=os.environ) as publisher:

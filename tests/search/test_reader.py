@@ -23,6 +23,7 @@ from clay_publish.search.nearest import at_least
 from clay_publish.search.query import Extent, QueryError
 from clay_publish.search.reader import ReleaseReader, open_release
 from clay_publish.search.row_groups import vectors
+from clay_publish.storage import retry
 
 MakeRelease = Callable[..., Release]
 SHORE = (-77.0, 36.0, -74.0, 39.0)
@@ -210,7 +211,7 @@ def test_a_refusal_is_not_asked_again(tiny: Release, serve: Any, status: int) ->
 
 
 def test_a_server_that_always_fails_is_named(tiny: Release, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clay_publish.storage.http._PAUSE", 0.001)
+    monkeypatch.setattr(retry, "DEFAULT", retry.Patience(first=0.001))
     served = serve(Path(tiny.store.where))
     served.failures += [503] * 100
     with pytest.raises(ReleaseError, match=f"{served.address}/items.parquet.*503"):

@@ -33,7 +33,8 @@ class Fault:
     """What to do with the requests that match, so many times."""
 
     action: str
-    """`status:503`, `reset`, `truncate`, `slow`, `html`, `redirect:ADDRESS`, `whole` (no ranges), `endless`."""
+    """`status:503`, `reset`, `truncate`, `slow`, `html`, `redirect:ADDRESS`, `whole` (no ranges), `endless`,
+    `changed` (another ETag)."""
     name: str = ""
     """Part of the path; any path where empty."""
     method: str = "GET"
@@ -68,7 +69,7 @@ class ImageServer(LoopbackServer):
         if self.latency:
             time.sleep(self.latency)
         with self._lock:
-            fault = next((f for f in self.faults if f.takes(client.command, name)), None)
+            fault = next((f for f in self.faults if f.takes(client.command, client.path)), None)
             if fault is not None:
                 fault.times -= 1
         start, sent = self._treat(client, name, fault.action if fault else "")
@@ -94,6 +95,8 @@ class ImageServer(LoopbackServer):
             return 0, self._send(client, 404, b"no such file", {})
         data = path.read_bytes()
         headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:16]}"', "Accept-Ranges": "bytes"}
+        if kind == "changed":
+            headers["ETag"] = '"another"'
         if kind == "whole":
             del headers["Accept-Ranges"]
         asked = _RANGE.fullmatch(client.headers.get("Range", ""))

@@ -19,6 +19,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.manifest import UNITS
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
+from clay_publish.storage.http import Limits, set_limits
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -80,6 +81,7 @@ class Worker:
             EncoderError: the model cannot be loaded, or is another.
         """
         job, release = self._job, Release(self._job.where)
+        set_limits(Limits(job.spec.run.stall_seconds, job.spec.run.item_seconds))
         self._check_plan(release)
         self._check_libraries()
         # What the driver found `auto` to mean holds for all.
