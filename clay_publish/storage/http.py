@@ -332,6 +332,7 @@ class Client:
                 yield answer
             finally:
                 if answer.length_remaining == 0:
+                    answer.drain_conn()  # closes what reads from the connection, where the server ends it
                     answer.release_conn()
                 else:
                     answer.close()

@@ -305,7 +305,12 @@ def _place(where: str, options: dict[str, Any]) -> Place:
     from clay_publish.storage.s3_store import Objects  # noqa: PLC0415 - boto3 comes with an extra
 
     bucket, _, prefix = where.removeprefix("s3://").rstrip("/").partition("/")
-    return Objects(Client(Address(bucket, prefix, where.rstrip("/"), **options)))
+    try:
+        address = Address(bucket, prefix, where.rstrip("/"), **options)
+    except TypeError as error:
+        known = "anon, endpoint_url, key, secret and token"
+        raise StoreError(where, f"cannot be opened with the options {', '.join(options)}", known) from error
+    return Objects(Client(address))
 
 
 class OneFile(Store):

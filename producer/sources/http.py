@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, cast
+from urllib.parse import urlsplit
 
 from clay_publish.errors import MissingExtraError, SourceError, StoreError
+from clay_publish.producer.sources.stac_item import local_path
 from clay_publish.storage.address_guard import ForbiddenAddressError
 from clay_publish.storage.http import Client
-from clay_publish.storage.store import Store, is_url
+from clay_publish.storage.store import Store
 
 MAX_DOCUMENT = 256_000_000
 MAX_TABLE = 8_000_000_000
@@ -45,12 +47,13 @@ def open_source(where: str, origin: str | None = None, limit: int = MAX_TABLE) -
         MissingExtraError: its kind of address needs a library that is not installed.
     """
     try:
-        if where.startswith(("http://", "https://")):
+        scheme = urlsplit(where).scheme.lower()
+        if scheme in {"http", "https"}:
             with SpooledTemporaryFile(_IN_MEMORY) as file:
                 Client(origin).download(where, cast("IO[bytes]", file), limit)
                 file.seek(0)
                 yield cast("IO[bytes]", file)
-        elif is_url(where):
+        elif "://" in where and scheme != "file":
             folder, _, name = where.rpartition("/")
             with Store(folder).ranges(name) as remote:
                 yield remote
@@ -66,7 +69,7 @@ def open_source(where: str, origin: str | None = None, limit: int = MAX_TABLE) -
 
 
 def _local(where: str, origin: str | None) -> Path:
-    path = Path(where.removeprefix("file://"))
+    path = Path(local_path(where))
     if origin is not None:
         raise SourceError(where, f"is a local file, named by the remote document {origin}", "an http(s):// address")
     if path.exists() and not path.is_file():

@@ -142,9 +142,12 @@ def test_a_redirect_to_another_kind_of_address_is_refused(server: Scripted, to: 
         list(read_items(f"{server.address}/catalog.json"))
 
 
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
 @pytest.mark.parametrize("rel", ["child", "item"])
-def test_links_of_a_remote_catalog_reach_no_private_host(server: Scripted, inner: Scripted, rel: str) -> None:
-    server.answers["/catalog.json"] = server.document(catalog((rel, private(inner, "/secret"))))
+def test_links_of_a_remote_catalog_reach_no_private_host(
+    server: Scripted, inner: Scripted, rel: str, scheme: str
+) -> None:
+    server.answers["/catalog.json"] = server.document(catalog((rel, private(inner, "/secret").replace("http", scheme))))
     with pytest.raises(SourceError, match="is the private address"):
         list(read_items(f"{server.address}/catalog.json"))
 
@@ -153,9 +156,10 @@ def test_links_of_a_remote_catalog_reach_no_private_host(server: Scripted, inner
 def test_links_of_a_remote_catalog_name_no_local_file(server: Scripted, tmp_path: Path, rel: str) -> None:
     item = tmp_path / "item.json"
     item.write_text(json.dumps(ITEM))
-    server.answers["/catalog.json"] = server.document(catalog((rel, item.as_uri())))
-    with pytest.raises(SourceError, match="is a local file, named by the remote document"):
-        list(read_items(f"{server.address}/catalog.json"))
+    for href in (item.as_uri(), item.as_uri().replace("file", "FILE"), f"file://localhost{item}"):
+        server.answers["/catalog.json"] = server.document(catalog((rel, href)))
+        with pytest.raises(SourceError, match=r"is a local file, named by the remote document"):
+            list(read_items(f"{server.address}/catalog.json"))
     local = tmp_path / "catalog.json"
     local.write_text(json.dumps(catalog((rel, item.as_uri()))))
     assert [found.document["id"] for found in read_items(str(local))] == ["one"]

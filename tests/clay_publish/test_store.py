@@ -72,7 +72,7 @@ def test_missing_files_and_unknown_places_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["gs", "az", "abfs", "gopher", "memory", "blockcache::http", "simplecache::file"])
 def test_places_that_are_not_supported_are_named(scheme: str) -> None:
-    said = rf"is a {scheme}:// address, which is not supported; expected a directory, http\(s\)://, s3:// or hf://"
+    said = rf"is a {scheme}:// address, which is not supported \(expected a directory, http\(s\)://, s3:// or hf://\)"
     with pytest.raises(StoreError, match=said):
         Store(f"{scheme}://host/release")
 
