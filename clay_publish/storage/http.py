@@ -2,94 +2,28 @@
 
 import email.utils
 import functools
-import socket
-import ssl
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from threading import Lock
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
-import certifi
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, NewConnectionError
+from urllib3.exceptions import HTTPError, LocationValueError
 from urllib3.util import Retry, Timeout
 
 from clay_publish.errors import StoreError
-from clay_publish.storage import address_guard
 from clay_publish.storage.address_guard import ForbiddenAddressError
+from clay_publish.storage.connections import CONNECT_SECONDS, pool
 from clay_publish.storage.retry import Patience, is_transient, retrying
+from clay_publish.storage.waiting import Budget, limits
 
 T = TypeVar("T")
 
-CONNECT_SECONDS = 10.0
-_SLOWEST = 1_000
-"""Bytes a second that count as progress."""
 _READ = 1 << 18
 _REDIRECTS = Retry(total=None, connect=0, read=0, redirect=5, status=0, other=0, raise_on_status=False)
 _PARTIAL = 206
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long servers are waited for."""
-
-    stall: float = 60.0
-    """Seconds without progress after which a request is given up."""
-    item: float = 600.0
-    """Seconds in all that the requests for one item may take."""
-
-
-_limits = [Limits()]
-
-
-def limits() -> Limits:
-    """The limits of this process."""
-    return _limits[0]
-
-
-def set_limits(new: Limits) -> None:
-    """Set the limits of this process: block `run` of the spec."""
-    _limits[0] = new
-
-
-class Budget:
-    """Time in which at least one of the requests for something was under way, retries and their pauses included."""
-
-    def __init__(self, where: str, most: float) -> None:
-        self._where, self._most = where, most
-        self._lock, self._under_way, self._spent, self._since = Lock(), 0, 0.0, 0.0
-
-    @contextmanager
-    def spending(self) -> Iterator[None]:
-        """A request is under way."""
-        with self._lock:
-            if not self._under_way:
-                self._since = time.monotonic()
-            self._under_way += 1
-        try:
-            self.check()
-            yield
-        finally:
-            with self._lock:
-                self._under_way -= 1
-                if not self._under_way:
-                    self._spent += time.monotonic() - self._since
-
-    def check(self) -> None:
-        """Go on only while time is left.
-
-        Raises:
-            TooSlowError: there is none.
-        """
-        with self._lock:
-            spent = self._spent + (time.monotonic() - self._since if self._under_way else 0.0)
-        if spent > self._most:
-            raise TooSlowError(self._where, f"took more than {self._most:g} s to fetch", "", "See `run: item_seconds`.")
 
 
 WHOLE_FILES = (
@@ -119,91 +53,6 @@ class NoRangesError(StoreError):
 
 class ChangedError(StoreError):
     """A file is another one than it was when it was opened or planned."""
-
-
-class TooSlowError(StoreError):
-    """A server did not send all that was needed in the time that it had."""
-
-
-class _Progress:
-    """A socket whose reads have to make progress within `seconds`, however they are spread over time."""
-
-    _seconds, _got, _end = 0.0, 0, float("inf")
-
-    def watch(self, seconds: float) -> None:
-        """Begin to measure: an answer is expected from now on."""
-        self._seconds, self._got, self._end = seconds, 0, time.monotonic() + seconds
-
-    def recv_into(self, *arguments: Any, **options: Any) -> int:
-        size: int = super().recv_into(*arguments, **options)  # type: ignore[misc]  # of the socket
-        self._got += size
-        now = time.monotonic()
-        if size and now > self._end:
-            if self._got < _SLOWEST * self._seconds:
-                raise TimeoutError(f"sent {self._got} bytes in {self._seconds:g} s")
-            self._got, self._end = 0, now + self._seconds
-        return size
-
-
-class _Socket(_Progress, socket.socket):
-    pass
-
-
-class _TlsSocket(_Progress, ssl.SSLSocket):
-    pass
-
-
-class _Guarded:
-    """Connections of urllib3 to addresses that the guard allows."""
-
-    trusted: tuple[str, int] | None = None
-
-    def _new_conn(self: Any) -> socket.socket:
-        named = self._dns_host
-        try:
-            addresses = address_guard.resolve(named, self.port, self.trusted)
-        except OSError as error:
-            raise NewConnectionError(self, f"{named} cannot be resolved ({error})") from error
-        failure: Exception | None = None
-        for address in addresses:
-            self._dns_host = address
-            try:
-                plain = super()._new_conn()  # type: ignore[misc]  # of urllib3
-            except (NewConnectionError, ConnectTimeoutError) as error:
-                failure = error
-            else:
-                made = _Socket(plain.family, plain.type, plain.proto, fileno=plain.detach())
-                made.settimeout(CONNECT_SECONDS)
-                return made
-            finally:
-                self._dns_host = named
-        raise failure or NewConnectionError(self, f"{named} has no address")
-
-    def getresponse(self: Any) -> Any:
-        self.sock.watch(limits().stall)
-        return super().getresponse()  # type: ignore[misc]  # of urllib3
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    context.sslsocket_class = _TlsSocket
-    return context
-
-
-@functools.lru_cache(maxsize=256)
-def pool(trusted: tuple[str, int] | None) -> urllib3.PoolManager:
-    """Connections to public addresses, and to one host and port that may be in a private network."""
-    made = urllib3.PoolManager(maxsize=16, ssl_context=_tls())
-    guard = {"trusted": trusted}
-    plain = type("_GuardedHttp", (_Guarded, HTTPConnection), guard)
-    tls = type("_GuardedHttps", (_Guarded, HTTPSConnection), guard)
-    made.pool_classes_by_scheme = {
-        "http": type("_HttpPool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": plain}),
-        "https": type("_HttpsPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": tls}),
-    }
-    return made
 
 
 def _host_and_port(url: str) -> tuple[str, int]:

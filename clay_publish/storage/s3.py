@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from threading import BoundedSemaphore, Event, Lock
 from typing import Any, TypeVar
@@ -106,14 +107,18 @@ class Client:
     Args:
         address: the prefix.
         failure: the error to raise where the server refuses, or does not answer.
+        patience: default: `PATIENCE`.
     """
 
-    def __init__(self, address: Address, failure: type[ClayPublishError] = StoreError) -> None:
+    def __init__(
+        self, address: Address, failure: type[ClayPublishError] = StoreError, patience: Patience | None = None
+    ) -> None:
         self.address = address
         self._failure = failure
+        self._patience = patience or PATIENCE
         self._lock = Lock()
         self._room = BoundedSemaphore(2 * _PARTS_AT_ONCE)
-        self._client = self._connect()
+        self._client: Any = None
 
     def key(self, path: str) -> str:
         """The full key of a relative one."""
@@ -140,29 +145,27 @@ class Client:
         renewed: list[bool] = []
 
         def attempt() -> T:
-            client = self._client
+            client = self._client or self._renew(None)
             try:
                 return work(client)
             except ClientError as error:
                 if _code(error) in _EXPIRED and not renewed:
-                    renewed.append(self._renew(client))
+                    renewed.append(self._renew(client) is not None)
                     return attempt()
                 raise
 
         try:
-            return retrying(_is_transient, PATIENCE)(attempt)
+            return retrying(_is_transient, self._patience)(attempt)
         except ClientError as error:
             if status_of(error) in {NOT_FOUND, CHANGED} and _code(error) != "NoSuchBucket":
                 raise
             raise (self._lost(error, path) if _is_transient(error) else self._refused(error, path)) from error
         except _NO_CREDENTIALS as error:
             # What a credential process printed may hold a secret: only the kind of the error is told.
-            raise self._failure(
-                self.address.where,
-                f"no AWS credentials can be had ({type(error).__name__})",
-                "credentials from the environment, a profile or its credential_process",
-                "source.coop hands them out on the page of the product.",
-            ) from None
+            found = f"no AWS credentials can be had ({type(error).__name__})"
+            expected = "credentials from the environment, a profile or its credential_process"
+            fix = "source.coop hands them out on the page of the product."
+            raise self._final(self.address.where, found, expected, fix, status=401) from None
         except BotoCoreError as error:
             raise self._lost(error, path) from error
 
@@ -184,19 +187,24 @@ class Client:
 
         Raises:
             ChangedError: the object no longer has the ETag `tag`.
+            ClayPublishError: there is none (`status` 404), or as `call`.
         """
 
         def fetch(client: Any) -> tuple[bytes, Head]:
             answer = client.get_object(
                 Bucket=self.address.bucket, Key=self.key(path), Range=f"bytes={start}-{end - 1}", **_payer()
             )
-            size = str(answer.get("ContentRange", "")).rpartition("/")[2]
-            found = Head(int(size) if size.isdigit() else None, answer["ETag"].strip('"'))
-            if tag not in {None, found.tag}:
-                raise ChangedError(self.place(path), f"changed while it was read (ETag {found.tag})", str(tag))
-            return bytes(answer["Body"].read(end - start)), found
+            with closing(answer["Body"]) as body:
+                size = str(answer.get("ContentRange", "")).rpartition("/")[2]
+                found = Head(int(size) if size.isdigit() else None, answer["ETag"].strip('"'))
+                if tag not in {None, found.tag}:
+                    raise ChangedError(self.place(path), f"changed while it was read (ETag {found.tag})", str(tag))
+                return bytes(body.read(end - start)), found
 
-        return self.patiently(fetch, path)
+        try:
+            return self.patiently(fetch, path)
+        except ClientError as error:
+            raise self._refused(error, path) from error
 
     def put(self, path: str, data: bytes, tag: str | None, **headers: str) -> str | None:
         """Create an object, or replace the one with this ETag; its new ETag, None where it is another by now."""
@@ -302,14 +310,15 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
 
-    def _renew(self, expired: Any) -> bool:
-        """Ask the chain for credentials anew, once for all threads."""
+    def _renew(self, expired: Any) -> Any:
+        """Ask the chain for credentials, once for all threads; that can take requests."""
         with self._lock:
             if self._client is expired:
                 self._client = self._connect()
-        return True
+            return self._client
 
     def _connect(self) -> Any:
         at = self.address
@@ -331,7 +340,7 @@ class Client:
     def _lost(self, error: Exception, path: str) -> ClayPublishError:
         return self._failure(
             self.place(path),
-            f"the server did not answer {PATIENCE.attempts} times ({error})",
+            f"the server did not answer {self._patience.attempts} times ({error})",
             fix="Run the command again later: it goes on where it stopped.",
         )
 
@@ -344,13 +353,15 @@ class Client:
                 "the credentials have expired",
                 fix="Get new ones, then run the command again: it goes on where it stopped.",
             )
-        refused = self._failure(
-            self.place(path),
-            f"{error.operation_name} was refused ({code} {status}: {message})",
-            fix=_FIXES.get("AccessDenied" if status == 403 and code not in _FIXES else code, ""),
-        )
-        refused.status = status  # type: ignore[attr-defined]  # for those who can do without
-        return refused
+        found = f"{error.operation_name} was refused ({code} {status}: {message})"
+        fix = _FIXES.get("AccessDenied" if status == 403 and code not in _FIXES else code, "")
+        return self._final(self.place(path), found, "", fix, status=status)
+
+    def _final(self, where: str, found: str, expected: str, fix: str, *, status: int) -> ClayPublishError:
+        """An error that says, in `status`, what the server answered: for those who can do without."""
+        error = self._failure(where, found, expected, fix)
+        error.status = status  # type: ignore[attr-defined]
+        return error
 
 
 def _payer() -> dict[str, str]:

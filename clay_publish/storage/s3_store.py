@@ -40,8 +40,10 @@ class Objects:
         """A range of an object."""
         try:
             return self._client.part(path, start, end)[0]
-        except ClientError as error:
-            raise FileNotFoundError(path) from error
+        except StoreError as error:
+            if getattr(error, "status", 0) == NOT_FOUND:
+                raise FileNotFoundError(path) from error
+            raise
 
     def whole(self, path: str, limit: int | None) -> bytes:
         """An object."""

@@ -13,8 +13,9 @@ from rasterio.abc import MultiByteRangeResourceContainer
 from clay_publish.errors import ClayPublishError, ImageryError, require_extra
 from clay_publish.producer.sources.item import BandFile, SourceItem
 from clay_publish.storage.address_guard import ForbiddenAddressError
-from clay_publish.storage.http import Budget, ChangedError, Client, Head, ServerError, TooSlowError, passing
-from clay_publish.storage.retry import Patience
+from clay_publish.storage.http import ChangedError, Client, Head, ServerError
+from clay_publish.storage.retry import Patience, is_transient
+from clay_publish.storage.waiting import Budget, TooSlowError
 
 _AT_ONCE = 8
 PATIENCE = Patience(attempts=4, first=1.0)
@@ -110,7 +111,7 @@ def _bucket(name: str) -> _Server:
     from clay_publish.storage.s3 import Address, Client  # noqa: PLC0415 - boto3 comes with an extra
 
     unsigned = os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in {"YES", "TRUE", "ON", "1"}
-    return Client(Address(name, "", f"s3://{name}", anon=unsigned))
+    return Client(Address(name, "", f"s3://{name}", anon=unsigned), patience=_ONCE)
 
 
 class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio ships no types
@@ -261,9 +262,9 @@ class _Handle:
 
 def is_final(error: BaseException) -> bool:
     """Whether another try does not change it."""
-    if isinstance(error, ServerError):
-        return not passing(error)
-    return isinstance(error, ForbiddenAddressError | TooSlowError | ChangedError)
+    status = getattr(error, "status", 0)  # of a server of either kind
+    refused = bool(status) and not is_transient(status)
+    return refused or isinstance(error, ForbiddenAddressError | TooSlowError | ChangedError)
 
 
 def public_name(href: str) -> str:

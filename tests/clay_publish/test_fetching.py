@@ -26,16 +26,8 @@ from clay_publish.producer.sources.item import BandFile
 from clay_publish.producer.sources.reader import read_items
 from clay_publish.storage import address_guard, retry
 from clay_publish.storage.address_guard import ForbiddenAddressError, is_public
-from clay_publish.storage.http import (
-    Budget,
-    ChangedError,
-    Client,
-    Limits,
-    NoRangesError,
-    ServerError,
-    TooSlowError,
-    set_limits,
-)
+from clay_publish.storage.http import ChangedError, Client, NoRangesError, ServerError
+from clay_publish.storage.waiting import Budget, Limits, TooSlowError, set_limits
 
 MIB = 1 << 20
 QUOTA = 64 * MIB

@@ -2,16 +2,23 @@
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 from fault_proxy import FaultProxy, Request
 from s3_servers import KEY, SECRET, SMALL_PART, S3View, start_ministack, with_client
 
-from clay_publish.errors import StoreError
+from clay_publish import windows
+from clay_publish.errors import ImageryError, StoreError
+from clay_publish.producer.imagery.raster import open_bands
+from clay_publish.producer.imagery.remote import SourceChangedError
+from clay_publish.producer.sources.item import BandFile
 from clay_publish.storage import s3
 from clay_publish.storage.retry import Patience
 from clay_publish.storage.store import Store
 
+IMAGERY = Path(windows.__file__).parent / "sample" / "imagery"
 LARGE = os.urandom(2 * SMALL_PART + 7)
 
 
@@ -157,6 +164,27 @@ def test_uploads_of_writers_that_died_are_given_up_below_the_release_alone(store
         begin(key)
     assert store.remove_orphans() == ["b", "embeddings/a"]
     assert sorted(view.uploads()) == ["pp/c", "q/d"]
+
+
+def test_images_are_read_from_a_bucket(view: S3View, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", view.address)
+    path = min(IMAGERY.glob("*.tif"))
+    view.put("a.tif", path.read_bytes())
+    address = f"s3://{view.bucket}/a.tif"
+
+    def band(href: str) -> BandFile:
+        return BandFile("red", "red", href, 1, None)
+
+    with open_bands([band(address)], None) as (there,), open_bands([band(str(path))], None) as (here,):
+        whole = (0, 0, here.height, here.width)
+        np.testing.assert_array_equal(there.read(*whole)[0], here.read(*whole)[0])
+    with open_bands([band(address)], None) as (there,):
+        view.put("a.tif", path.read_bytes()[::-1])
+        with pytest.raises(SourceChangedError):
+            there.read(*whole)
+    refused = r"b.tif\): cannot be opened \(GetObject was refused \(NoSuchKey 404"
+    with pytest.raises(ImageryError, match=refused), open_bands([band(f"s3://{view.bucket}/b.tif")], None):
+        pass
 
 
 def test_a_server_that_is_not_there_is_named(view: S3View, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,100 @@
+"""Connections of urllib3 to addresses that are allowed, and from servers that make progress."""
+
+import functools
+import socket
+import ssl
+import time
+from typing import Any
+
+import certifi
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from clay_publish.storage import address_guard
+from clay_publish.storage.waiting import limits
+
+CONNECT_SECONDS = 10.0
+_SLOWEST = 1_000
+"""Bytes a second that count as progress."""
+
+
+class _Progress:
+    """A socket whose reads have to make progress within `seconds`, however they are spread over time."""
+
+    _seconds, _got, _end = 0.0, 0, float("inf")
+
+    def watch(self, seconds: float) -> None:
+        """Begin to measure: an answer is expected from now on."""
+        self._seconds, self._got, self._end = seconds, 0, time.monotonic() + seconds
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        size: int = super().recv_into(*arguments, **options)  # type: ignore[misc]  # of the socket
+        self._got += size
+        now = time.monotonic()
+        if size and now > self._end:
+            if self._got < _SLOWEST * self._seconds:
+                raise TimeoutError(f"sent {self._got} bytes in {self._seconds:g} s")
+            self._got, self._end = 0, now + self._seconds
+        return size
+
+
+class _Socket(_Progress, socket.socket):
+    pass
+
+
+class _TlsSocket(_Progress, ssl.SSLSocket):
+    pass
+
+
+class _Guarded:
+    """Connections of urllib3 to addresses that the guard allows."""
+
+    trusted: tuple[str, int] | None = None
+
+    def _new_conn(self: Any) -> socket.socket:
+        named = self._dns_host
+        try:
+            addresses = address_guard.resolve(named, self.port, self.trusted)
+        except OSError as error:
+            raise NewConnectionError(self, f"{named} cannot be resolved ({error})") from error
+        failure: Exception | None = None
+        for address in addresses:
+            self._dns_host = address
+            try:
+                plain = super()._new_conn()  # type: ignore[misc]  # of urllib3
+            except (NewConnectionError, ConnectTimeoutError) as error:
+                failure = error
+            else:
+                made = _Socket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+                made.settimeout(CONNECT_SECONDS)
+                return made
+            finally:
+                self._dns_host = named
+        raise failure or NewConnectionError(self, f"{named} has no address")
+
+    def getresponse(self: Any) -> Any:
+        self.sock.watch(limits().stall)
+        return super().getresponse()  # type: ignore[misc]  # of urllib3
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    context.sslsocket_class = _TlsSocket
+    return context
+
+
+@functools.lru_cache(maxsize=256)
+def pool(trusted: tuple[str, int] | None) -> urllib3.PoolManager:
+    """Connections to public addresses, and to one host and port that may be in a private network."""
+    made = urllib3.PoolManager(maxsize=16, ssl_context=_tls())
+    guard = {"trusted": trusted}
+    plain = type("_GuardedHttp", (_Guarded, HTTPConnection), guard)
+    tls = type("_GuardedHttps", (_Guarded, HTTPSConnection), guard)
+    made.pool_classes_by_scheme = {
+        "http": type("_HttpPool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": plain}),
+        "https": type("_HttpsPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": tls}),
+    }
+    return made
