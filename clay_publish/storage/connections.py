@@ -4,6 +4,7 @@ import functools
 import socket
 import ssl
 import time
+from threading import Lock
 from typing import Any
 
 import certifi
@@ -78,6 +79,10 @@ class _Guarded:
         return super().getresponse()  # type: ignore[misc]  # of urllib3
 
 
+_MAKING = Lock()
+"""Ten threads that begin at once would each read the certificates, 40 ms of a processor."""
+
+
 @functools.cache
 def _tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
@@ -86,9 +91,14 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-@functools.lru_cache(maxsize=256)
 def pool(trusted: tuple[str, int] | None) -> urllib3.PoolManager:
     """Connections to public addresses, and to one host and port that may be in a private network."""
+    with _MAKING:
+        return _pool(trusted)
+
+
+@functools.lru_cache(maxsize=256)
+def _pool(trusted: tuple[str, int] | None) -> urllib3.PoolManager:
     made = urllib3.PoolManager(maxsize=16, ssl_context=_tls())
     guard = {"trusted": trusted}
     plain = type("_GuardedHttp", (_Guarded, HTTPConnection), guard)
