@@ -63,6 +63,10 @@ class StoreError(ClayPublishError, OSError):
     """A file of a release cannot be read or written."""
 
 
+class AccessError(ClayPublishError):
+    """A server does not answer, refuses a request, or may not be asked: nothing is known of what it holds."""
+
+
 class MissingExtraError(ClayPublishError, ImportError):
     """An optional dependency is not installed."""
 

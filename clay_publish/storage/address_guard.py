@@ -3,15 +3,15 @@
 import ipaddress
 import socket
 
-from clay_publish.errors import ClayPublishError
+from clay_publish.errors import AccessError
 
 _FIRST: dict[str, frozenset[str]] = {}
 """What each name meant when it was first used, by whomever: it cannot become private afterwards."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-class ForbiddenAddressError(ClayPublishError):
-    """An address in a private network that nobody trusted named."""
+class ForbiddenAddressError(AccessError):
+    """An address in a private network, which only the user may name."""
 
 
 def is_public(address: str) -> bool:

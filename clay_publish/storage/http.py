@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib3.exceptions import HTTPError, LocationValueError
 from urllib3.util import Retry, Timeout
 
-from clay_publish.errors import StoreError
+from clay_publish.errors import AccessError, StoreError
 from clay_publish.storage.address_guard import ForbiddenAddressError
 from clay_publish.storage.connections import CONNECT_SECONDS, pool
 from clay_publish.storage.retry import Patience, is_transient, retrying
@@ -33,8 +33,8 @@ WHOLE_FILES = (
 """What is expected of a server, and the way out where it only sends whole files."""
 
 
-class ServerError(StoreError):
-    """A server answered with an error, or not at all."""
+class ServerError(AccessError):
+    """A server answers with an error, or not at all."""
 
     def __init__(self, where: str, found: str, expected: str = "", fix: str = "", *, status: int = 0) -> None:
         super().__init__(where, found, expected, fix)
@@ -47,8 +47,8 @@ class ServerError(StoreError):
         return (functools.partial(type(self), status=self.status), (self.where, self.found, self.expected, self.fix))
 
 
-class NoRangesError(StoreError):
-    """A server sends files as a whole only."""
+class NoRangesError(AccessError):
+    """A server sends whole files only."""
 
 
 class ChangedError(StoreError):

@@ -33,8 +33,8 @@ from botocore.exceptions import (
 )
 from pydantic import BaseModel, ConfigDict
 
-from clay_publish.errors import ClayPublishError, StoreError
-from clay_publish.storage.http import ChangedError, Head
+from clay_publish.errors import StoreError
+from clay_publish.storage.http import ChangedError, Head, ServerError
 from clay_publish.storage.retry import Patience, is_transient, retrying
 
 T = TypeVar("T")
@@ -47,17 +47,18 @@ _LARGER_PARTS = (64 * MIB, 512 * MIB)
 _MOST_PARTS = 10_000
 _PARTS_AT_ONCE = 8
 NOT_FOUND, CHANGED = 404, 412
+_UNEXPLAINED = (400, 403)
 
 _LOST = (HTTPClientError, IncompleteReadError, ResponseStreamingError)
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 _AGAIN = frozenset({"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "BadDigest"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
 _FIXES = {
-    "AccessDenied": "Ask the owner of the place for permission to write below this prefix.",
-    "InvalidAccessKeyId": "The credentials are not known there; get new ones.",
+    "AccessDenied": "Use credentials that have permission for this prefix, or ask its owner for it.",
+    "InvalidAccessKeyId": "The server does not know these credentials; get new ones.",
     "SignatureDoesNotMatch": "The secret key is wrong; get new credentials.",
-    "RequestTimeTooSkewed": "The clock of this machine is wrong; set it, then run the command again.",
-    "NoSuchBucket": "Create it first, or correct the name of the account.",
+    "RequestTimeTooSkewed": "The clock of this machine is wrong; set it, then rerun the command.",
+    "NoSuchBucket": "Create the bucket first, or correct its name.",
 }
 
 
@@ -106,15 +107,11 @@ class Client:
 
     Args:
         address: the prefix.
-        failure: the error to raise where the server refuses, or does not answer.
         patience: default: `PATIENCE`.
     """
 
-    def __init__(
-        self, address: Address, failure: type[ClayPublishError] = StoreError, patience: Patience | None = None
-    ) -> None:
+    def __init__(self, address: Address, patience: Patience | None = None) -> None:
         self.address = address
-        self._failure = failure
         self._patience = patience or PATIENCE
         self._lock = Lock()
         self._room = BoundedSemaphore(2 * _PARTS_AT_ONCE)
@@ -133,7 +130,7 @@ class Client:
 
         Raises:
             ClientError: the server answers 404 or 412, which the caller has to interpret.
-            ClayPublishError: it refuses, or did not answer in time again and again.
+            ServerError: it refuses, or does not answer in time again and again.
         """
         named = {} if path is None else {"Key": self.key(path)}
         return self.patiently(
@@ -161,11 +158,11 @@ class Client:
                 raise
             raise (self._lost(error, path) if _is_transient(error) else self._refused(error, path)) from error
         except _NO_CREDENTIALS as error:
-            # What a credential process printed may hold a secret: only the kind of the error is told.
-            found = f"no AWS credentials can be had ({type(error).__name__})"
-            expected = "credentials from the environment, a profile or its credential_process"
-            fix = "source.coop hands them out on the page of the product."
-            raise self._final(self.address.where, found, expected, fix, status=401) from None
+            # The output of a credential process may hold a secret: only the kind of the error is shown.
+            found = f"no AWS credentials found ({type(error).__name__})"
+            expected = "credentials in the environment, a profile or its credential_process"
+            fix = "For source.coop, get them on the page of the product."
+            raise ServerError(self.address.where, found, expected, fix, status=401) from None
         except BotoCoreError as error:
             raise self._lost(error, path) from error
 
@@ -180,14 +177,24 @@ class Client:
 
     def head(self, path: str) -> Any | None:
         """Headers of an object; None where there is none."""
-        return absent(lambda: self.call("head_object", path))
+        named = {"Bucket": self.address.bucket, "Key": self.key(path)}
+
+        def ask(client: Any) -> Any:
+            try:
+                return client.head_object(**named)
+            except ClientError as error:
+                if status_of(error) in _UNEXPLAINED:  # the answer to HEAD has no body that names the reason
+                    client.get_object(**named, Range="bytes=0-0")["Body"].close()
+                raise
+
+        return absent(lambda: self.patiently(ask, path))
 
     def part(self, path: str, start: int, end: int, tag: str | None = None) -> tuple[bytes, Head]:
         """Bytes `start` to `end` (exclusive) of an object, and what it is by now.
 
         Raises:
             ChangedError: the object no longer has the ETag `tag`.
-            ClayPublishError: there is none (`status` 404), or as `call`.
+            ServerError: there is none (`status` 404), or as `call`.
         """
 
         def fetch(client: Any) -> tuple[bytes, Head]:
@@ -267,8 +274,8 @@ class Client:
             checksum = answer.get("ChecksumCRC32")
             expected = base64.b64encode(binascii.crc32(piece).to_bytes(4, "big")).decode()
             if checksum is not None and checksum != expected:
-                raise self._failure(
-                    self.place(path), f"part {number} arrived as other bytes", expected, "Run the command again."
+                raise ServerError(
+                    self.place(path), f"checksum mismatch of part {number} ({checksum})", expected, "Rerun the command."
                 )
             note(Part(number=number, etag=answer["ETag"], checksum=checksum), len(piece))
 
@@ -337,31 +344,19 @@ class Client:
         region = session.region_name or "us-west-2"
         return session.client("s3", endpoint_url=at.endpoint_url, region_name=region, config=config)
 
-    def _lost(self, error: Exception, path: str) -> ClayPublishError:
-        return self._failure(
-            self.place(path),
-            f"the server did not answer {self._patience.attempts} times ({error})",
-            fix="Run the command again later: it goes on where it stopped.",
-        )
+    def _lost(self, error: Exception, path: str) -> ServerError:
+        found = f"the server did not answer {self._patience.attempts} times ({error})"
+        return ServerError(self.place(path), found, "", "Rerun the command later: it resumes where it stopped.")
 
-    def _refused(self, error: ClientError, path: str) -> ClayPublishError:
+    def _refused(self, error: ClientError, path: str) -> ServerError:
         code, status = _code(error), status_of(error)
         message = error.response.get("Error", {}).get("Message", "")
         if code in _EXPIRED:
-            return self._failure(
-                self.address.where,
-                "the credentials have expired",
-                fix="Get new ones, then run the command again: it goes on where it stopped.",
-            )
-        found = f"{error.operation_name} was refused ({code} {status}: {message})"
+            fix = "Get new ones, then rerun the command: it resumes where it stopped."
+            return ServerError(self.address.where, "the AWS credentials have expired", "", fix, status=status)
+        found = f"the server refused {error.operation_name} ({code} {status}: {message})"
         fix = _FIXES.get("AccessDenied" if status == 403 and code not in _FIXES else code, "")
-        return self._final(self.place(path), found, "", fix, status=status)
-
-    def _final(self, where: str, found: str, expected: str, fix: str, *, status: int) -> ClayPublishError:
-        """An error that says, in `status`, what the server answered: for those who can do without."""
-        error = self._failure(where, found, expected, fix)
-        error.status = status  # type: ignore[attr-defined]
-        return error
+        return ServerError(self.place(path), found, "", fix, status=status)
 
 
 def _payer() -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import IO, cast
 from botocore.exceptions import ClientError
 
 from clay_publish.errors import StoreError
+from clay_publish.storage.http import ServerError
 from clay_publish.storage.s3 import CHANGED, NOT_FOUND, Client, Part, part_size, status_of
 
 _TRIES = 5
@@ -40,8 +41,8 @@ class Objects:
         """A range of an object."""
         try:
             return self._client.part(path, start, end)[0]
-        except StoreError as error:
-            if getattr(error, "status", 0) == NOT_FOUND:
+        except ServerError as error:
+            if error.status == NOT_FOUND:
                 raise FileNotFoundError(path) from error
             raise
 
@@ -89,7 +90,7 @@ class Objects:
                 raise
             return self._tag(path) == f'"{expected}"'  # completed, and the answer was lost
         except BaseException:
-            with suppress(StoreError, ClientError):  # the error that led here is the one to tell
+            with suppress(ServerError, ClientError):  # the error that led here is the one to tell
                 client.abort(path, upload)
             raise
         return True
@@ -113,8 +114,8 @@ class Objects:
         """
         try:
             found = list(self._client.uploads())
-        except StoreError as error:
-            if getattr(error, "status", 0) in _HOUSEKEEPING_REFUSED:
+        except ServerError as error:
+            if error.status in _HOUSEKEEPING_REFUSED:
                 return []
             raise
         for path, upload in found:
@@ -132,12 +133,12 @@ class Objects:
             tag = self.put(path, b"first", None)
             heeded = tag is not None and self.put(path, b"second", None) is None
             heeded = heeded and self.put(path, b"third", '"00000000000000000000000000000000"') is None
-        except StoreError as error:
-            if getattr(error, "status", 0) != 501:  # what servers answer that know of conditions, and have none
+        except ServerError as error:
+            if error.status != 501:  # what servers answer that know of conditions, and have none
                 raise
             heeded = False
         finally:
-            with suppress(StoreError):  # what was found out, or went wrong before, is the one to tell
+            with suppress(ServerError):  # what was found out, or went wrong before, is the one to tell
                 self.remove(path)
         if not heeded:
             raise StoreError(

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 
-from clay_publish.errors import StoreError
+from clay_publish.errors import AccessError
 
 
-class TooSlowError(StoreError):
+class TooSlowError(AccessError):
     """A server did not send all that was needed in the time that it had."""
 
 

@@ -1,11 +1,15 @@
 """A release on a web server, or on the Hugging Face Hub: it is read, never written."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from clay_publish.storage.http import Client, Head, ServerError
+from clay_publish.storage.http import Client, ServerError
 from clay_publish.storage.place import ReadOnly
 
+T = TypeVar("T")
+
 _GONE = {404, 410}
+_LOCKED = {401, 403}
 _UNLIMITED = 1 << 40
 
 
@@ -20,11 +24,11 @@ class Website(ReadOnly):
 
     def size(self, path: str) -> int | None:
         """What the server says of a file's size."""
-        return self._head(path).size
+        return self._asked(path, self._client.head).size
 
-    def _head(self, path: str) -> Head:
+    def _asked(self, path: str, ask: Callable[[str], T]) -> T:
         try:
-            return self._client.head(f"{self.where}/{path}")
+            return ask(f"{self.where}/{path}")
         except ServerError as error:
             if error.status in _GONE:
                 raise FileNotFoundError(path) from error
@@ -36,16 +40,11 @@ class Website(ReadOnly):
 
     def part(self, path: str, start: int, end: int) -> bytes:
         """A range of a file, in one request."""
-        return self._client.part(f"{self.where}/{path}", start, end)[0]
+        return self._asked(path, lambda url: self._client.part(url, start, end)[0])
 
     def whole(self, path: str, limit: int | None) -> bytes:
         """A file; one that is larger than the limit is refused while it is read."""
-        try:
-            return self._client.read(f"{self.where}/{path}", _UNLIMITED if limit is None else limit)
-        except ServerError as error:
-            if error.status in _GONE:
-                raise FileNotFoundError(path) from error
-            raise
+        return self._asked(path, lambda url: self._client.read(url, _UNLIMITED if limit is None else limit))
 
 
 class HubFiles(ReadOnly):
@@ -62,21 +61,35 @@ class HubFiles(ReadOnly):
 
     def size(self, path: str) -> int | None:
         """Bytes of a file."""
-        found = self._fs.info(f"{self._root}/{path}")
+        found = self._asked(path, self._fs.info)
         if found["type"] != "file":
             raise FileNotFoundError(path)
         return int(found["size"])
 
     def files(self, folder: str) -> list[str]:
         """Paths below a folder."""
-        base = f"{self._root}/{folder}".rstrip("/")
-        return [path[len(self._root) + 1 :] for path in self._fs.find(base)]
+        return [path[len(self._root) + 1 :] for path in self._asked(folder, self._fs.find)]
 
     def part(self, path: str, start: int, end: int) -> bytes:
         """A range of a file."""
-        return bytes(self._fs.cat_file(f"{self._root}/{path}", start=start, end=end))
+        return bytes(self._asked(path, lambda name: self._fs.cat_file(name, start=start, end=end)))
 
     def whole(self, path: str, limit: int | None) -> bytes:
         """A file, or its beginning."""
         size = self.size(path) or 0
         return self.part(path, 0, size if limit is None else min(size, limit + 1)) if size else b""
+
+    def _asked(self, path: str, ask: Callable[[str], T]) -> T:
+        from httpx2 import TransportError  # noqa: PLC0415 - slow to import, as below
+        from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
+        try:
+            return ask(f"{self._root}/{path}".rstrip("/"))
+        except FileNotFoundError:
+            raise
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            fix = "Log in with `hf auth login`." if status in _LOCKED else "Rerun the command later."
+            raise ServerError(f"{self.where}/{path}", f"the Hub answers {status}", "", fix, status=status) from error
+        except TransportError as error:
+            raise ServerError(f"{self.where}/{path}", f"the Hub does not answer ({error})") from error

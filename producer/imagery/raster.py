@@ -20,7 +20,7 @@ from rasterio.env import set_gdal_config
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.windows import Window as Block
 
-from clay_publish.errors import ImageryError, StoreError
+from clay_publish.errors import AccessError, ImageryError, StoreError
 from clay_publish.producer.imagery.remote import (
     IMAGE,
     PATIENCE,
@@ -30,7 +30,6 @@ from clay_publish.producer.imagery.remote import (
     public_name,
 )
 from clay_publish.producer.sources.item import BandFile, RasterGrid
-from clay_publish.storage.address_guard import ForbiddenAddressError
 from clay_publish.storage.http import ChangedError
 from clay_publish.storage.retry import retrying
 from clay_publish.storage.waiting import Budget, limits
@@ -47,7 +46,7 @@ MAX_PIXELS = 4_000_000_000
 MAX_BLOCK_BYTES = 256 << 20
 """A block decodes whole; a larger one would not fit the memory that is promised."""
 
-_FAILURES = (RasterioError, OSError, ForbiddenAddressError)
+_FAILURES = (RasterioError, OSError, AccessError)
 _CONTEXT = contextvars.copy_context()
 """rasterio keeps what its openers have open in variables that only the thread that imported it sees."""
 T = TypeVar("T")
@@ -143,7 +142,7 @@ class ImageFile:
             return retrying(self._may_pass, PATIENCE)(in_context)
         except ChangedError as error:
             raise SourceChangedError(self.where, "changed after the run was planned", "the planned content") from error
-        except (StoreError, ForbiddenAddressError) as error:
+        except (StoreError, AccessError) as error:
             raise ImageryError(self.where, f"cannot be {doing} ({self._words(error.found)})", error.expected) from error
         except _FAILURES as error:
             expected = "a GeoTIFF or JPEG 2000 image" if self.dataset is None else "a whole, undamaged image"

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from rasterio.abc import MultiByteRangeResourceContainer
 
-from clay_publish.errors import ClayPublishError, ImageryError, require_extra
+from clay_publish.errors import AccessError, ClayPublishError, ImageryError, require_extra
 from clay_publish.producer.sources.item import BandFile, SourceItem
 from clay_publish.storage.address_guard import ForbiddenAddressError
 from clay_publish.storage.http import ChangedError, Client, Head, ServerError
@@ -75,7 +75,7 @@ def _etag(file: BandFile) -> str | None:
     if file.href.startswith(("http://", "https://")):
         try:
             return Client(file.origin).head(signed(file.href)).tag
-        except (ServerError, ForbiddenAddressError):
+        except AccessError:
             return None  # opening it meets the same refusal, and records it
     path = _local_path(file)
     if path is None:
@@ -111,7 +111,7 @@ def _bucket(name: str) -> _Server:
     from clay_publish.storage.s3 import Address, Client  # noqa: PLC0415 - boto3 comes with an extra
 
     unsigned = os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in {"YES", "TRUE", "ON", "1"}
-    return Client(Address(name, "", f"s3://{name}", anon=unsigned), patience=_ONCE)
+    return Client(Address(name, "", f"s3://{name}", anon=unsigned), _ONCE)
 
 
 class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio ships no types

@@ -7,9 +7,8 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, cast
 from urllib.parse import urlsplit
 
-from clay_publish.errors import MissingExtraError, SourceError, StoreError
+from clay_publish.errors import AccessError, MissingExtraError, SourceError, StoreError
 from clay_publish.producer.sources.stac_item import local_path
-from clay_publish.storage.address_guard import ForbiddenAddressError
 from clay_publish.storage.http import Client
 from clay_publish.storage.store import Store
 
@@ -62,7 +61,7 @@ def open_source(where: str, origin: str | None = None, limit: int = MAX_TABLE) -
                 yield local
     except MissingExtraError:
         raise
-    except (StoreError, ForbiddenAddressError) as error:
+    except (StoreError, AccessError) as error:
         raise SourceError(where, f"cannot be read ({error.found})", error.expected or "a file of STAC") from error
     except OSError as error:
         raise SourceError(where, f"cannot be read ({error})", "a file of STAC") from error

@@ -12,10 +12,9 @@ from pystac_client import Client, ConformanceClasses
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
-from clay_publish.errors import SourceError, StoreError
+from clay_publish.errors import AccessError, SourceError, StoreError
 from clay_publish.producer.sources.http import MAX_DOCUMENT
 from clay_publish.producer.sources.query import Search
-from clay_publish.storage.address_guard import ForbiddenAddressError
 from clay_publish.storage.http import Client as WebClient
 from clay_publish.storage.http import ServerError
 from clay_publish.windows import Window
@@ -35,7 +34,7 @@ class _Io(StacApiIO):
     def read_text(self, source: HREF, *args: Any, **kwargs: Any) -> str:
         """A document from a web server, never a local file."""
         if not isinstance(source, Link) and not str(source).startswith(("http://", "https://")):
-            raise ForbiddenAddressError(str(source), "is no address of an API", "http:// or https://")
+            raise AccessError(str(source), "is no address of an API", "http:// or https://")
         return super().read_text(source, *args, **kwargs)
 
     def request(
@@ -120,7 +119,7 @@ class Api:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (StoreError, ForbiddenAddressError, APIError, STACError) as error:
+        except (StoreError, AccessError, APIError, STACError) as error:
             raise self._unusable(error, "Try again later.") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._unusable(error, "This is no answer of a STAC API.") from error

@@ -16,6 +16,7 @@ from clay_publish.publish.package import ChangedError, Package
 from clay_publish.publish.s3.upload_journal import Journal, Upload
 from clay_publish.release.content_types import content_type
 from clay_publish.release.manifest import FileEntry
+from clay_publish.storage.http import ServerError
 from clay_publish.storage.s3 import (
     CHANGED,
     MIB,
@@ -47,7 +48,7 @@ class S3Bucket:
     def __init__(self, address: Address, journal: Journal) -> None:
         self.where = address.where
         self._journal = journal
-        self._client = Client(address, PublishError)
+        self._client = Client(address)
 
     def listing(self, folder: str) -> dict[str, Stored]:
         """All files below a folder, keys relative to it."""
@@ -88,7 +89,7 @@ class S3Bucket:
             client.call("copy_object", check_path(f"{folder}/{entry.path}"), CopySource=origin, IfNoneMatch="*")
         except ClientError as error:
             return status_of(error) == CHANGED
-        except PublishError:
+        except ServerError:
             return False  # sent like any other file; if it is the host that is away, that says so
         return True
 

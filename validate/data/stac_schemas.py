@@ -17,9 +17,8 @@ from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 from referencing.exceptions import NoSuchResource, Unresolvable
 
-from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.errors import AccessError, ReleaseError, StoreError
 from clay_publish.release.stac_extension import SCHEMA_URI, schema
-from clay_publish.storage.address_guard import ForbiddenAddressError
 from clay_publish.storage.http import Client
 from clay_publish.storage.retry import Patience
 
@@ -62,7 +61,7 @@ def _fetched(uri: str) -> dict[str, Any]:
         raise ReleaseError(uri, "is not among the schemas of this machine", fix=_FIX)
     try:
         document: dict[str, Any] = json.loads(Client(patience=Patience(attempts=1)).read(uri, _MAX_BYTES))
-    except (StoreError, ForbiddenAddressError, ValueError) as error:
+    except (StoreError, AccessError, ValueError) as error:
         raise ReleaseError(uri, f"cannot be fetched ({error})", fix=_FIX) from error
     folder = _cache_folder()
     folder.mkdir(parents=True, exist_ok=True)

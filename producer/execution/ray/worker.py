@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from clay_publish.errors import ClayPublishError, EncoderError, ReleaseError, StoreError, shown
+from clay_publish.errors import AccessError, ClayPublishError, EncoderError, ReleaseError, StoreError, shown
 from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.execution.attempts import at_work, attempt
 from clay_publish.producer.execution.context import StoppedError, Work, make_work
@@ -145,7 +145,7 @@ class Worker:
         where = f"{release.store.where} on {platform.node()}"
         try:
             found = release.json(UNITS).get("sha256") if release.store.exists(UNITS) else None
-        except StoreError as error:
+        except (StoreError, AccessError) as error:
             raise ReleaseError(where, f"cannot be read ({error})", expected, fix) from error
         if found != self._job.sha256:
             said = "no plan" if found is None else f"another plan ({shown(found)})"
