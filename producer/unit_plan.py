@@ -21,7 +21,7 @@ from clay_publish.release.manifest import UNITS, dump_json, libraries
 from clay_publish.release.semver import check_previous
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor
-from clay_publish.storage.waiting import Limits, set_limits
+from clay_publish.storage.retry import Limits, set_limits
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
-"""What may be published, and exactly which files that is."""
+"""What may be published, which files that is, and the record of having done it."""
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Literal
 
 import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import LicenseError, PublishError
+from clay_publish.formats import size
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import Severity, ValidationReport
@@ -200,3 +202,58 @@ def _unknown_terms(release: Release, force: str | None) -> str | None:
             'Or publish with --force "why this is allowed"; the reason is published too.',
         )
     return f"Published although the terms of use of {named} are not known: {(force or '').strip()}"
+
+
+State = Literal["published", "unchanged", "dry run"]
+
+
+class PublishReceipt(BaseModel):
+    """What was sent where, and how it was checked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    target: str
+    """The place, as the maintainer named it."""
+    where: str
+    """Where readers find this version."""
+    name: str
+    version: str
+    state: State
+    files: int
+    """Files of the version."""
+    size: int
+    """Bytes of the version."""
+    sent: list[str]
+    """Paths that were sent, or would be."""
+    sent_bytes: int
+    copied: list[str] = []
+    """Paths whose bytes the host copied from an earlier version."""
+    verified: Literal["no", "checksums", "full"] = "no"
+    """`checksums`: sizes and the host's checksums; `full`: every byte was read back."""
+    unknown: list[str] = []
+    """What lies there and is not in the manifest."""
+    seconds: float = 0.0
+    """Measured; of a dry run, estimated."""
+    commit: str | None = None
+    """On the Hub."""
+    web: str | None = None
+    """Page that shows this version to people; None where the host has none."""
+
+    @property
+    def line(self) -> str:
+        """For a person."""
+        whole = f"{self.where}: {self.files} files, {size(self.size)}"
+        if self.state == "unchanged":
+            line = f"{whole}, there already, verified"
+        elif self.state == "dry run":
+            line = f"{whole}, of which {len(self.sent)} files, {size(self.sent_bytes)} would be sent"
+            line += f" (about {self.seconds:.0f} s)"
+        else:
+            line = f"{whole}, {len(self.sent)} sent ({size(self.sent_bytes)}) in {self.seconds:.0f} s, verified"
+        if self.copied:
+            line += f"; {len(self.copied)} copied from an earlier version"
+        if self.web and self.state != "dry run":
+            line += f"; see {self.web}"
+        if self.unknown:
+            line += f"; NOT in the manifest: {', '.join(self.unknown)}"
+        return line

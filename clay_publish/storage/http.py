@@ -14,10 +14,8 @@ from urllib3.exceptions import HTTPError, LocationValueError
 from urllib3.util import Retry, Timeout
 
 from clay_publish.errors import AccessError, StoreError
-from clay_publish.storage.address_guard import ForbiddenAddressError
-from clay_publish.storage.connections import CONNECT_SECONDS, pool
-from clay_publish.storage.retry import Patience, is_transient, retrying
-from clay_publish.storage.waiting import Budget, limits
+from clay_publish.storage.connections import CONNECT_SECONDS, ForbiddenAddressError, pool
+from clay_publish.storage.retry import Budget, Patience, is_transient, limits, retrying
 
 T = TypeVar("T")
 
@@ -64,6 +62,8 @@ def _host_and_port(url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
+        if "@" in parts.netloc:
+            raise ForbiddenAddressError(url, "holds a user name or password", "an address without credentials")
     except (ValueError, KeyError):
         host, port = None, 0
     if not host:

@@ -1,13 +1,14 @@
 """Files in a directory: written beside their place, synchronized, renamed or linked."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +16,8 @@ from clay_publish.storage.place import TEMPORARY
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 """What file systems answer that have no links; there, of two writers in the same instant the last wins."""
+_ABANDONED = 86_400.0
+"""Seconds after which an unfinished file is removed on file systems that have no locks."""
 
 
 class Directory:
@@ -49,33 +52,31 @@ class Directory:
             return file.read(-1 if limit is None else limit + 1)
 
     @contextmanager
-    def unfinished(self, path: str) -> Iterator[Path]:
-        """A name beside a file's place, gone when the block ends."""
+    def _unfinished(self, path: str) -> Iterator[IO[bytes]]:
+        """A file beside its place, locked while its writer lives, and removed when the block ends."""
         folder = self.path(path).parent
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
-        try:
-            yield temporary
-        finally:
-            temporary.unlink(missing_ok=True)
+        with _new_file(folder) as file:
+            try:
+                yield file
+            finally:
+                Path(file.name).unlink(missing_ok=True)
 
     @contextmanager
     def writer(self, path: str) -> Iterator[IO[bytes]]:
         """A file beside the place, which takes it at the end."""
-        with self.unfinished(path) as temporary:
-            with temporary.open("wb") as file:
-                yield file
-                _sync(file)
-            temporary.replace(self.path(path))
+        with self._unfinished(path) as file:
+            yield file
+            _sync(file)
+            Path(file.name).replace(self.path(path))
         _sync_folder(self.path(path).parent)
 
     def create(self, path: str, pieces: Iterable[bytes]) -> bool:
         """Create a file, whole, by a link, which only the first can make; False where there is one."""
-        with self.unfinished(path) as temporary:
-            with temporary.open("wb") as file:
-                file.writelines(pieces)
-                _sync(file)
-            return self.link(temporary, path)
+        with self._unfinished(path) as file:
+            file.writelines(pieces)
+            _sync(file)
+            return self.link(Path(file.name), path)
 
     def link(self, source: Path, path: str) -> bool:
         """Give a file another name; False where that is taken."""
@@ -119,13 +120,15 @@ class Directory:
         """Remove a file, if there is one."""
         self.path(path).unlink(missing_ok=True)
 
-    def remove_orphans(self, older_than: float = 0.0) -> list[str]:
-        """Remove the unfinished files of writers that were killed, if they were not touched for so many seconds."""
-        now, removed = time.time(), []
+    def remove_orphans(self) -> list[str]:
+        """Remove the unfinished files of killed writers, and none that is being written."""
+        removed = []
         for orphan in sorted(Path(self.where).rglob(f"{TEMPORARY}*")):
-            if not older_than or now - orphan.stat().st_mtime > older_than:
-                orphan.unlink(missing_ok=True)
-                removed.append(orphan.relative_to(self.where).as_posix())
+            with suppress(FileNotFoundError, PermissionError), orphan.open("r+b") as file:
+                free = _lock(file)
+                if free or (free is None and time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED):
+                    orphan.unlink()
+                    removed.append(orphan.relative_to(self.where).as_posix())
         return removed
 
     def check_conditions(self, folder: str) -> None:
@@ -143,6 +146,25 @@ def _walk(folder: str) -> Iterator[str]:
                 kind = stat.S_IFREG
             if stat.S_ISREG(kind):
                 yield path
+
+
+def _new_file(folder: Path) -> IO[bytes]:
+    while True:
+        file = (folder / f"{TEMPORARY}{uuid.uuid4().hex}").open("wb")
+        if _lock(file) is not False and os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # removed as an orphan before it was locked
+
+
+def _lock(file: IO[bytes]) -> bool | None:
+    """Lock a file until it is closed; False where another writer has it, None on file systems without locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _sync(file: IO[bytes]) -> None:

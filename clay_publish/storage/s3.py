@@ -78,6 +78,12 @@ class Address:
     anon: bool = False
     """Requests are not signed: a public bucket."""
 
+    def __post_init__(self) -> None:
+        """Refuse credentials in the address."""
+        if "@" in self.bucket:
+            fix = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+            raise StoreError(self.where, "holds a user name or password", "s3://BUCKET/PREFIX", fix)
+
 
 class Part(BaseModel):
     """One part of an upload, as the server confirmed it."""

@@ -18,8 +18,7 @@ import pyarrow as pa
 from clay_publish.errors import ClayPublishError, StoreError, require_extra
 from clay_publish.storage.http import WHOLE_FILES
 from clay_publish.storage.local import Directory
-from clay_publish.storage.place import TEMPORARY, Place
-from clay_publish.storage.range_file import RangeFile
+from clay_publish.storage.place import TEMPORARY, Place, RangeFile
 from clay_publish.storage.web import HubFiles, Website
 
 _SMALL = 1 << 20

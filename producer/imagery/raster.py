@@ -31,8 +31,7 @@ from clay_publish.producer.imagery.remote import (
 )
 from clay_publish.producer.sources.item import BandFile, RasterGrid
 from clay_publish.storage.http import ChangedError
-from clay_publish.storage.retry import retrying
-from clay_publish.storage.waiting import Budget, limits
+from clay_publish.storage.retry import Budget, limits, retrying
 
 GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",

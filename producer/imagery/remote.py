@@ -12,10 +12,9 @@ from rasterio.abc import MultiByteRangeResourceContainer
 
 from clay_publish.errors import AccessError, ClayPublishError, ImageryError, require_extra
 from clay_publish.producer.sources.item import BandFile, SourceItem
-from clay_publish.storage.address_guard import ForbiddenAddressError
+from clay_publish.storage.connections import ForbiddenAddressError
 from clay_publish.storage.http import ChangedError, Client, Head, ServerError
-from clay_publish.storage.retry import Patience, is_transient
-from clay_publish.storage.waiting import Budget, TooSlowError
+from clay_publish.storage.retry import Budget, Patience, TooSlowError, is_transient
 
 _AT_ONCE = 8
 PATIENCE = Patience(attempts=4, first=1.0)

@@ -21,13 +21,13 @@ from loopback_server import LoopbackServer
 from clay_publish.errors import ImageryError, SourceError, StoreError
 from clay_publish.producer.imagery.raster import open_bands
 from clay_publish.producer.imagery.remote import SourceChangedError
-from clay_publish.producer.sources import http as documents
+from clay_publish.producer.sources import reader as documents
 from clay_publish.producer.sources.item import BandFile
 from clay_publish.producer.sources.reader import read_items
-from clay_publish.storage import address_guard, retry
-from clay_publish.storage.address_guard import ForbiddenAddressError, is_public
+from clay_publish.storage import retry
+from clay_publish.storage.connections import ForbiddenAddressError, is_public, resolve
 from clay_publish.storage.http import ChangedError, Client, NoRangesError, ServerError
-from clay_publish.storage.waiting import Budget, Limits, TooSlowError, set_limits
+from clay_publish.storage.retry import Budget, Limits, TooSlowError, set_limits
 
 MIB = 1 << 20
 QUOTA = 64 * MIB
@@ -175,7 +175,7 @@ def test_a_name_that_becomes_private_after_it_was_public_is_refused(
         return real(next(answers) if host == "rebind.test" else host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    assert address_guard.resolve("rebind.test", 80, ("rebind.test", 80)) == ["93.184.215.14"]
+    assert resolve("rebind.test", 80, ("rebind.test", 80)) == ["93.184.215.14"]
     url = inner.address.replace("127.0.0.1", "rebind.test")
     for origin in (None, url, "http://elsewhere.test/catalog.json"):
         with pytest.raises(ForbiddenAddressError, match="is the private address 127"):

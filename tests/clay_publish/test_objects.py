@@ -10,11 +10,12 @@ from fault_proxy import FaultProxy, Request
 from s3_servers import KEY, SECRET, SMALL_PART, S3View, start_ministack, with_client
 
 from clay_publish import windows
-from clay_publish.errors import ImageryError, StoreError
+from clay_publish.errors import ImageryError
 from clay_publish.producer.imagery.raster import open_bands
 from clay_publish.producer.imagery.remote import SourceChangedError
 from clay_publish.producer.sources.item import BandFile
 from clay_publish.storage import s3
+from clay_publish.storage.http import ServerError
 from clay_publish.storage.retry import Patience
 from clay_publish.storage.store import Store
 
@@ -151,7 +152,7 @@ def test_a_refusal_is_no_reason_to_try_again(status: int, view: S3View, proxy: F
     store = opened(proxy.address, view)
     code = {403: "AccessDenied", 404: "NoSuchBucket"}[status]
     proxy.fail(lambda request: request.method == "PUT", f"error:{status}:{code}", times=9)
-    with pytest.raises(StoreError, match=r"p/a: "):
+    with pytest.raises(ServerError, match=r"p/a: "):
         store.create("a", b"1")
     assert len([request for request in proxy.requests if request.method == "PUT"]) == 1
 
@@ -182,14 +183,14 @@ def test_images_are_read_from_a_bucket(view: S3View, monkeypatch: pytest.MonkeyP
         view.put("a.tif", path.read_bytes()[::-1])
         with pytest.raises(SourceChangedError):
             there.read(*whole)
-    refused = r"b.tif\): cannot be opened \(GetObject was refused \(NoSuchKey 404"
+    refused = r"b.tif\): cannot be opened \(the server refused GetObject \(NoSuchKey 404"
     with pytest.raises(ImageryError, match=refused), open_bands([band(f"s3://{view.bucket}/b.tif")], None):
         pass
 
 
 def test_a_server_that_is_not_there_is_named(view: S3View, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "PATIENCE", Patience(attempts=1))
-    with pytest.raises(StoreError, match=r"s3://.*/p/a: the server did not answer 1 times \(Could not connect"):
+    with pytest.raises(ServerError, match=r"s3://.*/p/a: the server did not answer 1 times \(Could not connect"):
         opened("http://127.0.0.1:9", view).create("a", b"1")
 
 
@@ -199,5 +200,5 @@ def test_without_credentials_the_place_is_named(view: S3View, monkeypatch: pytes
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
-    with pytest.raises(StoreError, match=r"^s3://o\w+/p: no AWS credentials can be had"):
+    with pytest.raises(ServerError, match=r"^s3://o\w+/p: no AWS credentials found"):
         Store(f"s3://{view.bucket}/p", endpoint_url=view.address).files()

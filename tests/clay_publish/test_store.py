@@ -1,9 +1,10 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from clay_publish.errors import StoreError
+from clay_publish.errors import ClayPublishError, StoreError
 from clay_publish.storage.store import Store, without_secrets
 
 
@@ -55,6 +56,31 @@ def test_what_killed_writers_left_is_not_listed_and_can_be_removed(tmp_path: Pat
     assert store.files() == ["a/kept"]
     assert store.remove_orphans() == ["a/.tmp-123"]
     assert sorted(os.listdir(tmp_path / "a")) == ["kept"]  # noqa: PTH208
+
+
+def test_a_file_that_is_being_written_is_not_removed(tmp_path: Path) -> None:
+    with Store(tmp_path).writer("a/b") as file:
+        file.write(b"new")
+        file.flush()
+        assert Store(tmp_path).remove_orphans() == []
+    assert Store(tmp_path).read("a/b") == b"new"
+
+
+def test_writers_and_their_removal_side_by_side(tmp_path: Path) -> None:
+    store, names = Store(tmp_path), [f"folder/{number}" for number in range(200)]
+    with ThreadPoolExecutor(4) as pool:
+        writing = [pool.submit(store.write, name, name) for name in names]
+        while not all(each.done() for each in writing):
+            store.remove_orphans()  # may meet a file that is not locked yet: its writer then takes another
+    assert [each.result() for each in writing] == [None] * len(names)
+    assert all(store.read(name) == name.encode() for name in names)
+
+
+@pytest.mark.parametrize("where", ["s3://user:planted@bucket/x", "https://user:planted@127.0.0.1:9/x"])
+def test_credentials_in_an_address_are_refused_and_not_repeated(where: str) -> None:
+    with pytest.raises(ClayPublishError, match=r"holds a user name or password") as caught:
+        Store(where).read("a")
+    assert "planted" not in str(caught.value) + repr(caught.value.args)
 
 
 def test_a_document_of_unusual_size_is_not_read(tmp_path: Path) -> None:

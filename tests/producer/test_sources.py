@@ -17,9 +17,9 @@ from stac_server import Memory, collection, stac_server
 
 from clay_publish.errors import LicenseError, SourceError, SpecError
 from clay_publish.producer.produce import produce
-from clay_publish.producer.sources.query import Search
 from clay_publish.producer.sources.reader import read_items
 from clay_publish.producer.sources.selection import select, terms
+from clay_publish.producer.sources.stac_api import Search
 from clay_publish.release.directory import Release
 from clay_publish.spec.load import resolve_spec
 from clay_publish.spec.models import ChipSpec, Spec

@@ -19,7 +19,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.manifest import UNITS
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
-from clay_publish.storage.waiting import Limits, set_limits
+from clay_publish.storage.retry import Limits, set_limits
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
