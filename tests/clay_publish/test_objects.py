@@ -1,6 +1,7 @@
 """Writing to a real object store: on conditions, in parts, with answers that get lost."""
 
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -202,3 +203,17 @@ def test_without_credentials_the_place_is_named(view: S3View, monkeypatch: pytes
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     with pytest.raises(ServerError, match=r"^s3://o\w+/p: no AWS credentials found"):
         Store(f"s3://{view.bucket}/p", endpoint_url=view.address).files()
+
+
+def test_output_of_a_failing_credential_process_is_not_shown(
+    view: S3View, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text("[default]\ncredential_process = sh -c 'echo planted-secret >&2; exit 1'\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    with pytest.raises(ServerError, match="no AWS credentials found") as caught:
+        Store(f"s3://{view.bucket}/p", endpoint_url=view.address).files()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "planted-secret" not in shown + "".join(capfd.readouterr())
