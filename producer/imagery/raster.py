@@ -81,7 +81,8 @@ def image_address(file: BandFile) -> str:
     if file.origin is not None:
         raise ImageryError(_name(file), "is a local file, named by a remote catalog", "an http(s):// or s3:// address")
     if not os.path.isfile(path):  # noqa: PTH113 - the href may be no path at all
-        raise ImageryError(_name(file), "does not exist", "an image file")
+        found = "is not a regular file" if os.path.exists(path) else "does not exist"  # noqa: PTH110
+        raise ImageryError(_name(file), found, "an image file")
     return path
 
 

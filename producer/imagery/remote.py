@@ -128,7 +128,8 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
         else:
             self._server, self._name = Client(origin, _ONCE, budget), signed(address)
         self._pieces: dict[int, bytes] = {}
-        self._start, found = self._server.part(self._name, 0, _HEADER, planned)
+        self._budget = budget
+        self._start, found = self._ask(0, _HEADER, planned)
         self._tag, self._size = found.tag, found.size or len(self._start)
 
     @property
@@ -182,10 +183,14 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
         return self._pieces[at]
 
     def _fetch(self, start: int, end: int) -> bytes:
-        data = self._server.part(self._name, start, end, self._tag)[0]
+        data = self._ask(start, end, self._tag)[0]
         if len(data) != end - start:
             raise ServerError(self._name, f"sent {len(data)} bytes of {end - start}")
         return data
+
+    def _ask(self, start: int, end: int, tag: str | None) -> tuple[bytes, Head]:
+        with self._budget.spending():
+            return self._server.part(self._name, start, end, tag)
 
     def open(self, path: str, mode: str = "r", **_: object) -> "_Handle":  # noqa: ARG002 - rasterio's interface
         """A handle with a place of its own."""

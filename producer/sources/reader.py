@@ -80,7 +80,7 @@ def _local(where: str, origin: str | None) -> Path:
     if origin is not None:
         raise SourceError(where, f"is a local file, named by the remote document {origin}", "an http(s):// address")
     if path.exists() and not path.is_file():
-        raise SourceError(where, "is no regular file", "a file of STAC")
+        raise SourceError(where, "is not a regular file", "a file of STAC")
     return path
 
 

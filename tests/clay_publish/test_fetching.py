@@ -195,8 +195,19 @@ def test_special_files_are_no_documents(tmp_path: Path) -> None:
     pipe = tmp_path / "items.json"
     os.mkfifo(pipe)
     for where in ("/dev/zero", str(pipe), "file:///dev/zero", str(tmp_path)):
-        with pytest.raises(SourceError, match="is no regular file"):
+        with pytest.raises(SourceError, match="is not a regular file"):
             list(read_items(where))
+
+
+def test_special_files_are_no_images(tmp_path: Path) -> None:
+    pipe = tmp_path / "red.tif"
+    os.mkfifo(pipe)
+    for href in ("/dev/zero", "file:///dev/zero", str(pipe), str(tmp_path)):
+        with (
+            pytest.raises(ImageryError, match="is not a regular file"),
+            open_bands([BandFile("red", "red", href, 1, None)], None),
+        ):
+            pass
 
 
 def test_a_document_without_end_is_given_up(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
