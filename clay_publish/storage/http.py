@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from urllib3.exceptions import HTTPError, LocationValueError
 from urllib3.util import Retry, Timeout
@@ -195,7 +196,8 @@ class Client:
             found = f"sends its readers to another kind of address ({error})"
             raise ForbiddenAddressError(url.partition("?")[0], found, "http:// or https://") from error
         except (HTTPError, TimeoutError) as error:
-            raise ServerError(url, f"does not answer ({_reason(error)})") from error
+            fix = "HTTP proxies of the environment are not used." if getproxies() else ""
+            raise ServerError(url, f"does not answer ({_reason(error)})", "", fix) from error
 
     def _body(self, answer: Any, most: int) -> bytes:
         data = bytearray()

@@ -6,7 +6,7 @@ import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, Self
+from typing import Protocol
 
 from rasterio.abc import MultiByteRangeResourceContainer
 
@@ -14,6 +14,7 @@ from clay_publish.errors import AccessError, ClayPublishError, ImageryError, req
 from clay_publish.producer.sources.item import BandFile, SourceItem
 from clay_publish.storage.connections import ForbiddenAddressError
 from clay_publish.storage.http import ChangedError, Client, Head, ServerError
+from clay_publish.storage.place import RangeFile
 from clay_publish.storage.retry import Budget, Patience, TooSlowError, is_transient
 
 _AT_ONCE = 8
@@ -229,35 +230,12 @@ IMAGE = "image"
 """What GDAL calls a file on a server."""
 
 
-class _Handle:
+class _Handle(RangeFile):
     """A file as rasterio's callbacks use it."""
 
     def __init__(self, image: RemoteImage) -> None:
-        self._image, self._at = image, 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def tell(self) -> int:
-        """The place of the next byte."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go elsewhere."""
-        self._at = offset + (self._image.size(IMAGE) if whence == os.SEEK_END else self._at if whence else 0)
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        """Bytes from here on."""
-        data = self._image.part(self._at, self._image.size(IMAGE) if size < 0 else self._at + size)
-        self._at += len(data)
-        return data
+        super().__init__(image.part, image.size(IMAGE))
+        self._image = image
 
     def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
         """Several ranges at once."""
