@@ -23,7 +23,7 @@ _NEEDED = ("INT", "COV", "DOC006", "DOC009", "PRV008", "PRV009", "PRV010")
 """Rules of integrity, coverage and licence, by the beginning of their codes: all have to be checked."""
 
 
-class ChangedError(PublishError):
+class OutdatedManifestError(PublishError):
     """A file is not the one that the manifest names."""
 
 
@@ -69,7 +69,7 @@ class Package:
         """A whole file, refused if it is not the one in the manifest.
 
         Raises:
-            ChangedError: it changed since the manifest was written.
+            OutdatedManifestError: it changed since the manifest was written.
         """
         data = self.release.store.read(entry.path)
         if hashlib.sha256(data).hexdigest() != entry.sha256:
@@ -80,7 +80,7 @@ class Package:
         """A file in pieces of `size` bytes.
 
         Raises:
-            ChangedError: it changed since the manifest was written; known when the last piece was read.
+            OutdatedManifestError: it changed since the manifest was written; known when the last piece was read.
         """
         digest = hashlib.sha256()
         with self.open(entry) as file:
@@ -90,9 +90,9 @@ class Package:
         if digest.hexdigest() != entry.sha256:
             raise self.changed(entry)
 
-    def changed(self, entry: FileEntry) -> ChangedError:
+    def changed(self, entry: FileEntry) -> OutdatedManifestError:
         """The error for a file that is not the one in the manifest."""
-        return ChangedError(
+        return OutdatedManifestError(
             self.release.store.path(entry.path),
             "is not the file that the manifest names",
             f"SHA-256 {entry.sha256}",

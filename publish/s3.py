@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clay_publish.errors import PublishError
 from clay_publish.publish.bucket import Sent, Stored
-from clay_publish.publish.package import ChangedError, Package
+from clay_publish.publish.package import OutdatedManifestError, Package
 from clay_publish.release.content_types import content_type
 from clay_publish.release.manifest import FileEntry
 from clay_publish.storage.http import ServerError
@@ -29,8 +29,8 @@ from clay_publish.storage.s3 import (
     MIB,
     NOT_FOUND,
     Address,
-    Client,
     Part,
+    S3Client,
     combined,
     md5,
     part_size,
@@ -170,7 +170,7 @@ class S3Bucket:
     def __init__(self, address: Address, journal: Journal) -> None:
         self.where = address.where
         self._journal = journal
-        self._client = Client(address)
+        self._client = S3Client(address)
 
     def listing(self, folder: str) -> dict[str, Stored]:
         """All files below a folder, keys relative to it."""
@@ -269,7 +269,7 @@ class S3Bucket:
                 upload.parts,
                 arrived,
             )
-        except ChangedError:
+        except OutdatedManifestError:
             self._abort(upload)  # its parts are of bytes that are no more
             raise
         try:

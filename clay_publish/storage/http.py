@@ -82,7 +82,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Client:
+class HttpClient:
     """Requests on behalf of the user or a document: whom it trusts, and how long it waits."""
 
     origin: str | None = None

@@ -108,7 +108,7 @@ def part_size(size: int) -> int:
     raise StoreError("the file", f"has {size} bytes", f"at most {_LARGER_PARTS[-1] * _MOST_PARTS}")
 
 
-class Client:
+class S3Client:
     """Requests to one prefix; keys are relative to it. Credentials come from the usual AWS chain, renewed on expiry.
 
     Args:

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from clay_publish.errors import StoreError
 from clay_publish.storage.http import ServerError
-from clay_publish.storage.s3 import CHANGED, NOT_FOUND, Client, Part, part_size, status_of
+from clay_publish.storage.s3 import CHANGED, NOT_FOUND, Part, S3Client, part_size, status_of
 
 _TRIES = 5
 _HOUSEKEEPING_REFUSED = {403, 405, 501}
@@ -21,7 +21,7 @@ class Objects:
 
     lists = True
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: S3Client) -> None:
         self._client = client
         self.where = client.address.where
 

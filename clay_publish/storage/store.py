@@ -300,7 +300,7 @@ def _place(where: str, options: dict[str, Any]) -> Place:
             where, f"is a {scheme}:// address, which is not supported", _KNOWN, "Copy the files to one of these."
         )
     require_extra("s3", where)
-    from clay_publish.storage.s3 import Address, Client  # noqa: PLC0415
+    from clay_publish.storage.s3 import Address, S3Client  # noqa: PLC0415
     from clay_publish.storage.s3_store import Objects  # noqa: PLC0415 - boto3 comes with an extra
 
     bucket, _, prefix = where.removeprefix("s3://").rstrip("/").partition("/")
@@ -309,7 +309,7 @@ def _place(where: str, options: dict[str, Any]) -> Place:
     except TypeError as error:
         known = "anon, endpoint_url, key, secret and token"
         raise StoreError(where, f"cannot be opened with the options {', '.join(options)}", known) from error
-    return Objects(Client(address))
+    return Objects(S3Client(address))
 
 
 class OneFile(Store):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from clay_publish.storage.http import Client, ServerError
+from clay_publish.storage.http import HttpClient, ServerError
 from clay_publish.storage.place import ReadOnly
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ class Website(ReadOnly):
 
     def __init__(self, address: str) -> None:
         self.where = address.rstrip("/")
-        self._client = Client()
+        self._client = HttpClient()
 
     def size(self, path: str) -> int | None:
         """What the server says of a file's size."""

@@ -13,7 +13,7 @@ from rasterio.abc import MultiByteRangeResourceContainer
 from clay_publish.errors import AccessError, ClayPublishError, ImageryError, require_extra
 from clay_publish.producer.sources.item import BandFile, SourceItem
 from clay_publish.storage.connections import ForbiddenAddressError
-from clay_publish.storage.http import ChangedError, Client, Head, ServerError
+from clay_publish.storage.http import ChangedError, Head, HttpClient, ServerError
 from clay_publish.storage.place import RangeFile
 from clay_publish.storage.retry import Budget, Patience, TooSlowError, is_transient
 
@@ -74,7 +74,7 @@ def check_unchanged(item: SourceItem) -> None:
 def _etag(file: BandFile) -> str | None:
     if file.href.startswith(("http://", "https://")):
         try:
-            return Client(file.origin).head(signed(file.href)).tag
+            return HttpClient(file.origin).head(signed(file.href)).tag
         except AccessError:
             return None  # opening it meets the same refusal, and records it
     path = _local_path(file)
@@ -99,19 +99,19 @@ def signed(href: str) -> str:
     return str(planetary_computer.sign_url(href))
 
 
-class _Server(Protocol):
+class _RangeServer(Protocol):
     def part(self, name: str, start: int, end: int, tag: str | None = None) -> tuple[bytes, Head]:
         """Bytes of a file, and what it is by now."""
         ...
 
 
 @functools.cache
-def _bucket(name: str) -> _Server:
+def _bucket(name: str) -> _RangeServer:
     require_extra("s3", f"s3://{name}")
-    from clay_publish.storage.s3 import Address, Client  # noqa: PLC0415 - boto3 comes with an extra
+    from clay_publish.storage.s3 import Address, S3Client  # noqa: PLC0415 - boto3 comes with an extra
 
     unsigned = os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in {"YES", "TRUE", "ON", "1"}
-    return Client(Address(name, "", f"s3://{name}", anon=unsigned), _ONCE)
+    return S3Client(Address(name, "", f"s3://{name}", anon=unsigned), _ONCE)
 
 
 class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio ships no types
@@ -127,7 +127,7 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
         if address.startswith("s3://"):
             self._server, self._name = _bucket(bucket), key
         else:
-            self._server, self._name = Client(origin, _ONCE, budget), signed(address)
+            self._server, self._name = HttpClient(origin, _ONCE, budget), signed(address)
         self._pieces: dict[int, bytes] = {}
         self._budget = budget
         self._start, found = self._ask(0, _HEADER, planned)

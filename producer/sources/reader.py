@@ -18,7 +18,7 @@ from stac_geoparquet.arrow import stac_table_to_items
 from clay_publish.errors import AccessError, MissingExtraError, SourceError, StoreError
 from clay_publish.producer.sources.stac_api import MAX_DOCUMENT, Api, Search
 from clay_publish.producer.sources.stac_item import local_path, resolve_href
-from clay_publish.storage.http import Client
+from clay_publish.storage.http import HttpClient
 from clay_publish.storage.store import Store, is_url
 
 MAX_TABLE = 8_000_000_000
@@ -57,7 +57,7 @@ def open_source(where: str, origin: str | None = None, limit: int = MAX_TABLE) -
         scheme = urlsplit(where).scheme.lower()
         if scheme in {"http", "https"}:
             with SpooledTemporaryFile(_IN_MEMORY) as file:
-                Client(origin).download(where, cast("IO[bytes]", file), limit)
+                HttpClient(origin).download(where, cast("IO[bytes]", file), limit)
                 file.seek(0)
                 yield cast("IO[bytes]", file)
         elif "://" in where and scheme != "file":
@@ -91,7 +91,7 @@ _BATCH = 1024
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundItem:
     """An item, and what its source says around it."""
 
     document: dict[str, Any]
@@ -101,7 +101,7 @@ class Found:
     """Its Collection, where the source leads to it."""
 
 
-def read_items(where: str, search: Search | None = None) -> Iterator[Found]:
+def read_items(where: str, search: Search | None = None) -> Iterator[FoundItem]:
     """Items of a STAC API, a static catalog or collection, an Item, an ItemCollection, a list or stac-geoparquet.
 
     An API is asked `search`; other sources give all they have.
@@ -116,7 +116,9 @@ def read_items(where: str, search: Search | None = None) -> Iterator[Found]:
         yield from _walk(where, (), None, search or Search())
 
 
-def _walk(where: str, above: tuple[str, ...], collection: Mapping[str, Any] | None, search: Search) -> Iterator[Found]:
+def _walk(
+    where: str, above: tuple[str, ...], collection: Mapping[str, Any] | None, search: Search
+) -> Iterator[FoundItem]:
     if where in above or len(above) > _MAX_DEPTH:
         raise SourceError(where, "links back to itself or lies deeper than 32 catalogs", "a tree of STAC documents")
     yield from _expand(_read_json(where, _remote(above)), where, above, collection, search)
@@ -124,14 +126,14 @@ def _walk(where: str, above: tuple[str, ...], collection: Mapping[str, Any] | No
 
 def _expand(
     document: Any, where: str, above: tuple[str, ...], collection: Mapping[str, Any] | None, search: Search
-) -> Iterator[Found]:
+) -> Iterator[FoundItem]:
     kind = document.get("type") if isinstance(document, dict) else None
     if isinstance(document, list) or kind == "FeatureCollection":
         items = document if isinstance(document, list) else document.get("features", [])
         for item in items if isinstance(items, list) else [items]:
-            yield Found(_item(item, where), where, collection)
+            yield FoundItem(_item(item, where), where, collection)
     elif kind == "Feature":
-        yield Found(document, where, collection)
+        yield FoundItem(document, where, collection)
     elif kind in {"Catalog", "Collection"} and isinstance(document.get("conformsTo"), list):
         yield from _searched(where, search)
     elif kind in {"Catalog", "Collection"}:
@@ -144,14 +146,14 @@ def _expand(
         )
 
 
-def _searched(where: str, search: Search) -> Iterator[Found]:
+def _searched(where: str, search: Search) -> Iterator[FoundItem]:
     api = Api(where)
     known: dict[str, Mapping[str, Any] | None] = {}
     for item in api.items(search):
         name = _item(item, where).get("collection")
         if isinstance(name, str) and name not in known:
             known[name] = api.collection(name)
-        yield Found(_absolute(item, where), where, known[name] if isinstance(name, str) else None)
+        yield FoundItem(_absolute(item, where), where, known[name] if isinstance(name, str) else None)
 
 
 def _absolute(item: dict[str, Any], where: str) -> dict[str, Any]:
@@ -176,7 +178,7 @@ def _linked(
     above: tuple[str, ...],
     collection: Mapping[str, Any] | None,
     search: Search,
-) -> Iterator[Found]:
+) -> Iterator[FoundItem]:
     """Items and children, in the order of their links; the documents of items are fetched side by side."""
     links = [link for link in document.get("links", []) if isinstance(link, dict) and isinstance(link.get("href"), str)]
     below = (*above, where)
@@ -191,7 +193,7 @@ def _linked(
             yield from _walk(resolve_href(link["href"], where), below, collection, search)
 
 
-def _parquet(where: str) -> Iterator[Found]:
+def _parquet(where: str) -> Iterator[FoundItem]:
     """Items of a stac-geoparquet file, a batch at a time."""
     try:
         with open_source(where) as stream:
@@ -199,7 +201,7 @@ def _parquet(where: str) -> Iterator[Found]:
             collections = _collections(file.schema_arrow.metadata or {})
             for batch in file.iter_batches(_BATCH):
                 for item in _items_of(pa.Table.from_batches([batch])):
-                    yield Found(_present(item), where, collections.get(str(item.get("collection"))))
+                    yield FoundItem(_present(item), where, collections.get(str(item.get("collection"))))
     except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise SourceError(
             where, f"is no stac-geoparquet ({' '.join(str(error).split())})", "a table of STAC Items"

@@ -11,7 +11,7 @@ import shapely
 
 from clay_publish.errors import LicenseError, SourceError
 from clay_publish.producer.sources.item import SourceItem
-from clay_publish.producer.sources.reader import Found, read_items
+from clay_publish.producer.sources.reader import FoundItem, read_items
 from clay_publish.producer.sources.stac_api import Search
 from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.spec.models import Imagery, Spec
@@ -129,7 +129,7 @@ def select(
     return selection
 
 
-def _items(block: Imagery, search: Search) -> Iterator[Found]:
+def _items(block: Imagery, search: Search) -> Iterator[FoundItem]:
     for source in block.stac:
         for found in read_items(source, search):
             if not block.collections or found.document.get("collection") in block.collections:
@@ -137,7 +137,7 @@ def _items(block: Imagery, search: Search) -> Iterator[Found]:
 
 
 def _take(
-    found: Found,
+    found: FoundItem,
     selection: Selection,
     *,
     number: int,

@@ -16,8 +16,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from clay_publish.errors import AccessError, SourceError, SpecError, StoreError
-from clay_publish.storage.http import Client as WebClient
-from clay_publish.storage.http import ServerError
+from clay_publish.storage.http import HttpClient, ServerError
 from clay_publish.windows import Window
 
 MAX_DOCUMENT = 256_000_000
@@ -131,7 +130,7 @@ class _Io(StacApiIO):
 
     def __init__(self, where: str) -> None:
         super().__init__(max_retries=None)
-        self._web = WebClient(origin=where)
+        self._web = HttpClient(origin=where)
 
     def read_text(self, source: HREF, *args: Any, **kwargs: Any) -> str:
         """A document from a web server, never a local file."""

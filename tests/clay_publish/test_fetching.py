@@ -26,7 +26,7 @@ from clay_publish.producer.sources.item import BandFile
 from clay_publish.producer.sources.reader import read_items
 from clay_publish.storage import retry
 from clay_publish.storage.connections import ForbiddenAddressError, is_public, resolve
-from clay_publish.storage.http import ChangedError, Client, NoRangesError, ServerError
+from clay_publish.storage.http import ChangedError, HttpClient, NoRangesError, ServerError
 from clay_publish.storage.retry import Budget, Limits, TooSlowError, set_limits
 
 MIB = 1 << 20
@@ -179,7 +179,7 @@ def test_a_name_that_becomes_private_after_it_was_public_is_refused(
     url = inner.address.replace("127.0.0.1", "rebind.test")
     for origin in (None, url, "http://elsewhere.test/catalog.json"):
         with pytest.raises(ForbiddenAddressError, match="is the private address 127"):
-            Client(origin).read(f"{url}/secret", MIB)
+            HttpClient(origin).read(f"{url}/secret", MIB)
 
 
 def test_what_is_private() -> None:
@@ -221,7 +221,7 @@ def test_a_document_without_end_is_given_up(server: Scripted, monkeypatch: pytes
 def test_a_table_without_end_does_not_fill_the_disk(server: Scripted, tmp_path: Path) -> None:
     server.answers["/items.parquet"] = server.endless({}, itertools.repeat(b"PAR1" * (MIB // 4)))
     with (tmp_path / "file").open("w+b") as file, pytest.raises(StoreError, match="is larger than"):
-        Client().download(f"{server.address}/items.parquet", file, 4 * MIB)
+        HttpClient().download(f"{server.address}/items.parquet", file, 4 * MIB)
     assert (tmp_path / "file").stat().st_size <= 4 * MIB
 
 
@@ -245,7 +245,7 @@ def test_a_small_answer_that_unpacks_to_much_is_given_up(
 ) -> None:
     server.answers["/x"] = server.endless({"Content-Encoding": encoding}, pieces)
     with pytest.raises(StoreError, match="is larger than 1048576 bytes"):
-        Client().read(f"{server.address}/x", MIB)
+        HttpClient().read(f"{server.address}/x", MIB)
     assert server.sent < QUOTA
 
 
@@ -255,10 +255,10 @@ def test_gzip_is_unpacked_and_what_is_cut_off_is_no_document(server: Scripted) -
         server.answers[name] = server.endless(
             {"Content-Encoding": "gzip", "Content-Length": str(len(body))}, iter([body])
         )
-    assert json.loads(Client().read(f"{server.address}/whole", MIB)) == ITEM
+    assert json.loads(HttpClient().read(f"{server.address}/whole", MIB)) == ITEM
     for name in ("/cut", "/more"):
         with pytest.raises(StoreError, match="does not end where its gzip ends"):
-            Client().read(f"{server.address}{name}", MIB)
+            HttpClient().read(f"{server.address}{name}", MIB)
 
 
 def dripping(*, headers: bool) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -279,7 +279,7 @@ def test_a_server_that_hangs_or_drips_is_given_up(
     set_limits(Limits(stall=0.4))
     server.answers["/x"] = answer
     with pytest.raises(ServerError, match="does not answer"):
-        Client(patience=retry.Patience(attempts=1)).read(f"{server.address}/x", MIB)
+        HttpClient(patience=retry.Patience(attempts=1)).read(f"{server.address}/x", MIB)
 
 
 def test_what_takes_too_long_in_all_is_given_up(server: Scripted) -> None:
@@ -291,7 +291,7 @@ def test_what_takes_too_long_in_all_is_given_up(server: Scripted) -> None:
 
     server.answers["/x"] = slow
     with pytest.raises(TooSlowError, match=r"took more than 0\.3 s"):
-        Client(budget=Budget("item one", 0.3)).part(f"{server.address}/x", 0, QUOTA)
+        HttpClient(budget=Budget("item one", 0.3)).part(f"{server.address}/x", 0, QUOTA)
     assert len(server.asked) == 1
 
 
@@ -351,10 +351,10 @@ def test_an_image_that_is_another_than_planned_is_not_opened(images: ImageServer
 
 def test_ranges(images: ImageServer, image: str) -> None:
     url, data = f"{images.url}/{image}", (IMAGE / image).read_bytes()
-    found, head = Client().part(url, 5, 50)
+    found, head = HttpClient().part(url, 5, 50)
     assert (found, head.size) == (data[5:50], len(data))
     with pytest.raises(ChangedError):
-        Client().part(url, 5, 50, "other")
+        HttpClient().part(url, 5, 50, "other")
     images.faults.append(Fault("whole", image))
     with pytest.raises(NoRangesError):
-        Client().part(url, 5, 50)
+        HttpClient().part(url, 5, 50)

@@ -127,13 +127,13 @@ def test_a_file_that_changes_while_it_is_read_is_not_used(server: ImageServer, s
     change = f"""
 {IMPATIENT}
 from clay_publish.producer.imagery import remote
-real = remote.Client.part
+real = remote.HttpClient.part
 def part(client, url, start, end, tag=None):
     data, head = real(client, url, start, end)
     if "across_B8A" in url and start and tag is not None:
         return real(client, url + "?changed", start, end, tag)
     return real(client, url, start, end, tag)
-remote.Client.part = part
+remote.HttpClient.part = part
 """
     server.faults.append(Fault("changed", "?changed"))
     start(spec, out, change).finish(code=1)
