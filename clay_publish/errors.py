@@ -3,8 +3,20 @@
 Every message has the form `PLACE: WHAT IS WRONG (expected WHAT IS VALID). HOW TO FIX IT.`
 """
 
+import re
 from importlib.util import find_spec
 from typing import Any
+
+_SECRETS = re.compile(
+    r"(?i)(\b[a-z][a-z0-9+.-]*://)[^\s/@]+(?=@)"
+    r"|([?&][^\s=&]*(?:sig|signature|token|credential|secret|password|key)[^\s=&]*=)[^\s&'\")]+"
+)
+"""User and password of an address, and query parameters that sign it."""
+
+
+def redacted(text: str) -> str:
+    """A text without the passwords and signatures of the addresses in it."""
+    return _SECRETS.sub(lambda found: f"{found[1] or found[2]}***", text)
 
 
 class ClayPublishError(Exception):
@@ -20,9 +32,9 @@ class ClayPublishError(Exception):
     exit_code = 2
 
     def __init__(self, where: str, found: str, expected: str = "", fix: str = "") -> None:
-        self.where, self.found, self.expected, self.fix = where, found, expected, fix
-        more = f" (expected {expected})" if expected else ""
-        super().__init__(f"{where}: {found}{more}. {fix}".rstrip())
+        self.where, self.found, self.expected, self.fix = map(redacted, (where, found, expected, fix))
+        more = f" (expected {self.expected})" if expected else ""
+        super().__init__(f"{self.where}: {self.found}{more}. {self.fix}".rstrip())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep the four parts when the error crosses a process boundary."""
@@ -63,6 +75,10 @@ class StoreError(ClayPublishError, OSError):
     """A file of a release cannot be read or written."""
 
 
+class AccessError(ClayPublishError):
+    """A server does not answer, refuses a request, or may not be asked: nothing is known of what it holds."""
+
+
 class MissingExtraError(ClayPublishError, ImportError):
     """An optional dependency is not installed."""
 
@@ -78,7 +94,7 @@ class PublishError(ClayPublishError):
 _EXTRAS: dict[str, tuple[str, ...]] = {
     "produce": ("cql2", "pystac_client", "rasterio", "torch"),
     "ray": ("ray",),
-    "s3": ("boto3", "s3fs"),
+    "s3": ("boto3",),
     "serve": ("cql2", "stac_fastapi", "uvicorn"),
 }
 """Which extra brings which modules."""

@@ -21,6 +21,7 @@ from clay_publish.release.manifest import UNITS, dump_json, libraries
 from clay_publish.release.semver import check_previous
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor
+from clay_publish.storage.retry import Limits, set_limits
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ def read_inputs(spec: Spec, *, encoder: Encoder | None = None, report: Report) -
         SpecError, SourceError, LicenseError, EncoderError: the spec cannot be followed.
         ReleaseError: the release that the spec names as the one before cannot be read.
     """
+    set_limits(Limits(spec.run.stall_seconds, spec.run.item_seconds))
     instrument = spec.instrument
     encoder = encoder or load_encoder(spec, instrument)
     areas = [None if block.area is None else read_area(block.area) for block in spec.imagery]

@@ -512,7 +512,7 @@ def open_release(where: str | os.PathLike[str], **options: Any) -> ReleaseReader
 
     Args:
         where: the folder of one version, which holds `collection.json`.
-        options: passed to fsspec, such as `anon=True` for a public bucket.
+        options: of `s3://`: `anon=True` for a public bucket, `endpoint_url`, `key`, `secret`, `token`.
 
     Raises:
         StoreError: no such kind of place.

@@ -250,6 +250,10 @@ class Running(_SpecBlock):
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     gpus_per_worker: Annotated[float | None, Field(ge=0)] = None
     """A share of a GPU, such as 0.5, or whole ones; default: one where the cluster has any."""
+    stall_seconds: Annotated[float, Field(gt=0)] = 60
+    """Without progress, after which a request to a server of imagery or items is given up."""
+    item_seconds: Annotated[float, Field(gt=0)] = 600
+    """In all that the requests for the files of one item may take."""
 
 
 class Publish(_SpecBlock):

@@ -117,7 +117,8 @@ def read_scene(
     """
     files = [next(f for f in item.bands if f.band == band.name) for band in reading.bands]
     wanted = [*files, *([item.mask.file] if item.mask is not None else [])]
-    with open_bands(wanted, reading.sensor.nodata, zero_is_nodata=reading.sensor.zero_is_nodata) as opened:
+    zeros = reading.sensor.zero_is_nodata
+    with open_bands(wanted, reading.sensor.nodata, item.etags, zero_is_nodata=zeros) as opened:
         if item.mask is not None:
             opened[-1].nodata = None  # what its values mean is the mask's own business
         fine = fine_grid(opened[: len(files)], item.grid)

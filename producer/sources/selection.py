@@ -11,8 +11,8 @@ import shapely
 
 from clay_publish.errors import LicenseError, SourceError
 from clay_publish.producer.sources.item import SourceItem
-from clay_publish.producer.sources.query import Search
 from clay_publish.producer.sources.reader import FoundItem, read_items
+from clay_publish.producer.sources.stac_api import Search
 from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.spec.models import Imagery, Spec
 from clay_publish.spec.sensors import Sensor
