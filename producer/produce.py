@@ -74,7 +74,7 @@ def produce(
     with lease(release) as held:
         release.store.remove_orphans()
         run = begin(spec, release, encoder, report=report, held=held)
-        record = finish(run, run_units(run, engine))
+        record = finish(run, run_units(run, engine), engine)
         then(record)
         return record
 
@@ -96,7 +96,7 @@ def begin(
     plan = inputs.plan()
     if spec.previous is not None:
         plan = PreviousVersion(inputs).split(plan).plan
-    work = make_work(release, spec, encoder, plan.fingerprint, len(plan.units))
+    work = make_work(release, spec, encoder, plan.fingerprint)
     keep_files(release, plan, considered)
     began = plan.adopt(release, _today())
     if encoder.patches:

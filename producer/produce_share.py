@@ -96,7 +96,7 @@ def _finish(run: Run, waiting: ShareDone) -> RunRecord | ShareDone:
     damaged = len(run.plan.units) - len(run.receipts)
     if damaged:  # made again by the share that they are of, or by a whole run
         return ShareDone(waiting.share, waiting.units, damaged)
-    return finish(run, [run.receipts[unit.id] for unit in run.plan.units])
+    return finish(run, [run.receipts[unit.id] for unit in run.plan.units], in_threads)
 
 
 @contextmanager

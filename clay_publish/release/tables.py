@@ -98,14 +98,6 @@ def patches_schema(dimensions: int, dtype: Dtype = "float32", *, layers: bool = 
     )
 
 
-def reference_schema(dimensions: int) -> pa.Schema:
-    """Some vectors before quantization, so that any reader can prove that it reads the others right."""
-    return _schema(
-        [("id", pa.string()), ("embedding", vector_type(dimensions, "float32")), ("tolerance", pa.float32())],
-        nullable=set(),
-    )
-
-
 def vector_type(dimensions: int, dtype: Dtype) -> pa.DataType:
     """A fixed-size list without nulls inside."""
     return pa.list_(pa.field("element", ARROW_DTYPES[dtype], nullable=False), dimensions)
