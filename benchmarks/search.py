@@ -80,7 +80,7 @@ def write(folder: Path, count: int) -> None:
         footer = {"geo": json.dumps(geo_metadata({"Polygon"}, box)), "emb": json.dumps(footer_emb(made, 10.0))}
         path = f"embeddings/{DataFile(square, window).name}"
         write_table(release.store, path, table.replace_schema_metadata(footer))
-    source = {**dict.fromkeys(sources_schema().names), "id": "scene", "block": 0, "status": "used", "offset": 0.0,
+    source = {**dict.fromkeys(sources_schema().names), "id": "scene", "block": 0, "status": "used", "bands": [],
               "license": "CC-BY-4.0", "href": "https://example.org/scene.json", "assets": []}  # fmt: skip
     write_table(release.store, "sources.parquet", pa.Table.from_pylist([source], schema=sources_schema()))
     release.store.write("release.yaml", "name: bench\nimagery: {stac: https://example.org, sensor: sentinel-2-l2a}\n")

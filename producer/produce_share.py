@@ -74,7 +74,7 @@ def produce_share(
         return waiting
     try:
         with _patient_lease(release) as held:
-            done = _finish(Run.of(run.plan, run.work, run.gsd, report=report, held=held), waiting)
+            done = _finish(Run.of(run.plan, run.work, run.selection, run.gsd, report=report, held=held), waiting)
             if isinstance(done, RunRecord):
                 then(done)
             return done

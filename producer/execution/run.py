@@ -20,8 +20,10 @@ from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.producer.outputs.missing import write_gaps
 from clay_publish.producer.outputs.parts import COVERAGE, file_of, is_there, read_parts, standing
 from clay_publish.producer.outputs.patches import publish_patches
+from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.files import planned_rates
 from clay_publish.producer.planning.share import units_of
+from clay_publish.producer.sources.selection import Selection
 from clay_publish.producer.unit_plan import Plan
 from clay_publish.progress import Progress, Report
 from clay_publish.release import directory as paths
@@ -93,6 +95,8 @@ class Run:
 
     plan: Plan
     work: Work
+    selection: Selection
+    """The images."""
     gsd: float
     """Ground size of a pixel as it is published, metres."""
     report: Report
@@ -114,12 +118,20 @@ class Run:
 
     @classmethod
     def of(
-        cls, plan: Plan, work: Work, gsd: float, *, report: Report, held: Lease, share: Share | None = None
+        cls,
+        plan: Plan,
+        work: Work,
+        selection: Selection,
+        gsd: float,
+        *,
+        report: Report,
+        held: Lease,
+        share: Share | None = None,
     ) -> "Run":
         """A run of a plan, or of a share of it."""
         units = plan.units if share is None else units_of(share, plan.units)
         books = Books.of(work.spec, units, planned_rates(work.release, work.spec), share)
-        run = cls(plan, work, gsd, report, held, share, units, books)
+        run = cls(plan, work, selection, gsd, report, held, share, units, books)
         for unit in plan.units:
             for file in unit.files:
                 run.files.setdefault(file, set()).add(unit.id)
@@ -203,7 +215,7 @@ FINISHED = f"{paths.RUN}/finished.json"
 
 
 def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunRecord:
-    """Write coverage, gaps, reference vectors, aggregates and codes, and the record of the run.
+    """Write sources, coverage, gaps, reference vectors, aggregates and codes, and the record of the run.
 
     The engine computes the reference vectors that are still missing, on the same kind of machine as the others.
 
@@ -217,6 +229,7 @@ def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunReco
     counts: Counter[str] = Counter()
     for receipt in receipts:
         counts.update(receipt.counts)
+    write_sources(release, run.selection.considered, run.selection.broken, spec)
     write_gaps(release, publish_coverage(release, receipts))
     expected = sum(counts.values())
     if not counts["embedded"]:

@@ -234,7 +234,7 @@ def _documents(release: Release, made: Made, decided: Fingerprint, counts: dict[
         "status": "used",
         "geometry": shapely.to_wkb(area.buffer(0.1)),
         "datetime": Window.parse(made.windows[0]).middle,
-        "offset": 0.0,
+        "bands": [],
         "license": "CC0-1.0",
         "assets": [],
     }

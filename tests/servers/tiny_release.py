@@ -167,7 +167,7 @@ def write_release(folder: Path, recipe: Recipe) -> Release:
             "id": name,
             "block": 0,
             "status": "used",
-            "offset": 0.0,
+            "bands": [],
             "license": "CC-BY-4.0",
             "attribution": "Contains modified Copernicus Sentinel data.",
             "href": recipe.hrefs.get(name, f"https://example.org/stac/{name}.json"),
