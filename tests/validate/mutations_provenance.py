@@ -45,6 +45,16 @@ def another_encoder_in_the_spec(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["model"].update(encoder="clay"))
 
 
+@mutation("PRV017", "clouds by another rule than the spec's", base="clouds")
+def another_mask_in_the_fingerprint(broken: Broken) -> None:
+    _decide(broken, mask="none")
+
+
+@mutation("PRV017", "a composite that nobody asked for")
+def another_composite_in_the_fingerprint(broken: Broken) -> None:
+    _decide(broken, composite="median of 16")
+
+
 @mutation("PRV006", "a chip of an item that the sources do not list", also="COV GEO")
 def an_unlisted_item(broken: Broken) -> None:
     broken.value("item_id", 2, "S2B_NOBODY_KNOWS")
@@ -77,7 +87,7 @@ def nameless_software(broken: Broken) -> None:
     broken.json("manifest.json", lambda m: m.update(software=" "))
 
 
-@mutation("PRV012", "Sentinel-2 images under the statistics of another sensor", also="PRV015")
+@mutation("PRV012", "Sentinel-2 images under the statistics of another sensor", also="PRV015 PRV017")
 def another_sensors_statistics(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(sensor="landsat-c2l2-sr"))
     _decide(broken, sensor="landsat-c2l2-sr")
@@ -114,7 +124,7 @@ def another_rule_of_cloud(broken: Broken) -> None:
     broken.sources(lambda row: row["mask"].update(cloudy=[4]))
 
 
-@mutation("PRV013", "pixels of 10 m under a sensor of 500 m", also="PRV015")
+@mutation("PRV013", "pixels of 10 m under a sensor of 500 m", also="PRV015 PRV017")
 def pixels_of_another_size(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(sensor="modis"))
     broken.sources(lambda row: row.update(platform=None, collection=None))

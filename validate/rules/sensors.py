@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from clay_publish.errors import ReleaseError, SpecError
+from clay_publish.errors import ReleaseError, SpecError, shown
 from clay_publish.release.directory import SOURCES, SPEC
+from clay_publish.release.fingerprint import SCALE_RULE, composite_rule, mask_rule
 from clay_publish.spec.sensors import SENSORS, Sensor
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.footprints import metres_per_degree
@@ -107,6 +108,28 @@ def _band_faults(where: str, band: dict[str, Any], source: Source, sensor: Senso
     if by != "spec" and not (np.isclose(band["scale"], sensor.scale) and known):
         found = f"scale {band['scale']:g} and offset {band['offset']:g} by {by!r}"
         yield Fault(where, found, f"those of sensor {sensor.key}, or the spec's")
+
+
+@rule("PRV017")
+def pixel_rules_are_the_spec_s(context: ReleaseContext) -> Iterator[Outcome]:
+    """`scale`, `mask` and `composite` of the fingerprint; masks of the spec's imagery, and of the used sources."""
+    made, blocks = context.fingerprint, context.documents.spec.imagery
+    asked = sorted({block.mask or "" for block in blocks})
+    if len(asked) > 1:
+        yield Fault(f"{SPEC}: imagery", f"names the masks {', '.join(map(shown, asked))}", "one for all blocks")
+        return
+    for name, found, expected in (
+        ("scale", made.scale, SCALE_RULE),
+        ("mask", made.mask, mask_rule(_instrument(context), blocks[0].mask)),
+        ("composite", made.composite, composite_rule(made.layout)),
+    ):
+        if found != expected:
+            yield Fault(f"fingerprint: {name}", shown(found), f"{expected}, as {SPEC} asks for")
+    masked = [source.id for source in context.sources.used if source.mask is not None]
+    if made.mask == "none" and masked:
+        yield Fault(
+            and_more(f"{SOURCES}: {masked[0]}", len(masked)), "was read with a mask", "none, as the fingerprint"
+        )
 
 
 @rule("PRV016")
