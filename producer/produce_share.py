@@ -73,7 +73,7 @@ def produce_share(
         return waiting
     try:
         with _patient_lease(release) as held:
-            done = _finish(Run.of(run.plan, run.work, run.gsd, report=report, held=held), waiting)
+            done = _finish(Run.of(run.plan, run.work, run.selection, run.gsd, report=report, held=held), waiting)
             if isinstance(done, RunRecord):
                 then(done)
             return done
@@ -95,7 +95,7 @@ def _finish(run: Run, waiting: ShareDone) -> RunRecord | ShareDone:
     damaged = len(run.plan.units) - len(run.receipts)
     if damaged:  # made again by the share that they are of, or by a whole run
         return ShareDone(waiting.share, waiting.units, damaged)
-    return finish(run, [run.receipts[unit.id] for unit in run.plan.units])
+    return finish(run, [run.receipts[unit.id] for unit in run.plan.units], in_threads)
 
 
 @contextmanager

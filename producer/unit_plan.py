@@ -16,7 +16,7 @@ from clay_publish.producer.sources.item import SourceItem, ground_size
 from clay_publish.producer.sources.selection import Considered, Selection, select
 from clay_publish.progress import Progress, Report
 from clay_publish.release.directory import Release
-from clay_publish.release.fingerprint import Fingerprint, canonical_json
+from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, canonical_json, composite_rule, mask_rule
 from clay_publish.release.manifest import UNITS, dump_json, libraries
 from clay_publish.release.semver import check_previous
 from clay_publish.spec.models import Spec
@@ -103,6 +103,9 @@ def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder) -> Fingerpr
         layout=spec.chips.layout,
         size=spec.chips.size,
         gsd=layout.gsd,
+        scale=SCALE_RULE,
+        mask=mask_rule(instrument, spec.imagery[0].mask),
+        composite=composite_rule(spec.chips.layout),
         resampling=layout.resampling,
         nodata="pixels without data in any band are 0, the mean, in all bands after normalisation",
         padding=encoder.padding,
