@@ -116,10 +116,10 @@ def read_scene(
         ImageryError: the image cannot be opened or read, or is not what its item says.
     """
     files = [next(f for f in item.bands if f.band == band.name) for band in reading.bands]
-    wanted = [*files, *([item.mask.file] if item.mask is not None else [])]
+    wanted = [*files, *(item.mask.files if item.mask is not None else ())]
     with open_bands(wanted, reading.sensor.nodata, zero_is_nodata=reading.sensor.zero_is_nodata) as opened:
-        if item.mask is not None:
-            opened[-1].nodata = None  # what its values mean is the mask's own business
+        for band in opened[len(files) :]:
+            band.nodata = None  # what its values mean is the mask's own business
         fine = fine_grid(opened[: len(files)], item.grid)
         scene = SceneChips(item, fine, reading.rules.size)
         for left, right in _panels(opened, scene):
@@ -193,9 +193,10 @@ def _block(
 
 def _cloud(strip: Strip, mask: ItemMask | None, place: int, size: int) -> npt.NDArray[np.float32]:
     count = strip.values[0].shape[1] // size
-    if mask is None or len(strip.values) <= place:
+    if mask is None:
         return np.full(count, np.nan, dtype=np.float32)
-    under = cloudy(strip.values[place], mask.values) & strip.valid[place]
+    layers = zip(strip.values[place:], strip.valid[place:], strict=True)
+    under = np.logical_or.reduce([cloudy(values, mask.values) & valid for values, valid in layers])
     return _share(cut(under, size))
 
 

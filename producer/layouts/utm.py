@@ -215,17 +215,20 @@ class _Piece:
         masked = False
         for item in acquisition.items:
             try:
-                band = self.opened.mask(item)
-                if band is None or item.mask is None:
+                bands = self.opened.masks(item)
+                if item.mask is None:
                     continue
-                ((values, valid),) = self.opened.warp([band], self.canvas, Resampling.nearest)
+                layers = self.opened.warp(bands, self.canvas, Resampling.nearest)
             except ImageryError as error:
                 self._blame(item, error)
                 continue
             masked = True
-            fresh = valid & ~np.isin(values, list(item.mask.values.nodata)) & ~seen
-            under |= fresh & cloudy(values, item.mask.values)
-            seen |= fresh
+            told = np.zeros_like(seen)
+            for values, valid in layers:
+                data = valid & ~np.isin(values, list(item.mask.values.nodata))
+                under |= data & ~seen & cloudy(values, item.mask.values)
+                told |= data
+            seen |= told
         if masked:
             for n in np.flatnonzero(touches).tolist():
                 shares[n] = self._cut(under, n).mean()

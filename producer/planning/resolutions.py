@@ -65,7 +65,7 @@ def _key(item: SourceItem, sensor: Sensor) -> _Key:
             for band in item.resolved
         )
     )
-    mask = None if item.mask is None else item.mask.file.asset
+    mask = None if item.mask is None else item.mask.asset
     return bands, values, mask, None if item.level is None else item.level.partition(" ")[0]
 
 
