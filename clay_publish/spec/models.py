@@ -320,6 +320,8 @@ class Spec(_SpecBlock):
         document = self.model_dump(mode="json", exclude_none=True, exclude={"run"})
         if self.released is not None:
             document["released"] = self.released
+        if "max_cloud" not in self.chips.model_fields_set:
+            del document["chips"]["max_cloud"]  # stated, it would ask for masks that the images need not have
         for block in document["imagery"]:
             block["stac"] = [_public(source) for source in block["stac"]]
             block["exclude"] = [_public(entry) for entry in block["exclude"]]
