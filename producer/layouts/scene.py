@@ -3,18 +3,19 @@
 import hashlib
 import math
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
+from clay_publish.errors import ImageryError
 from clay_publish.geo.footprints import centres, footprints
 from clay_publish.geo.utm_zones import Square, squares_of
 from clay_publish.producer.imagery.chips import ChipBlock, Reading, cut, judge, normalise
 from clay_publish.producer.imagery.raster import OpenBand, grid_of, open_bands
-from clay_publish.producer.imagery.strips import Strip, fine_grid, strips
+from clay_publish.producer.imagery.strips import Strip, check_axes, fine_grid, strips
 from clay_publish.producer.layouts.base import Floats, Places
 from clay_publish.producer.sources.item import ItemMask, RasterGrid, SourceItem, ground_size
 from clay_publish.spec.sensors import CloudMask
@@ -118,9 +119,10 @@ def read_scene(
     files = [next(f for f in item.bands if f.band == band.name) for band in reading.bands]
     wanted = [*files, *(item.mask.files if item.mask is not None else ())]
     with open_bands(wanted, reading.sensor.nodata, zero_is_nodata=reading.sensor.zero_is_nodata) as opened:
+        fine = fine_grid(opened[: len(files)], item.grid)
         for band in opened[len(files) :]:
             band.nodata = None  # what its values mean is the mask's own business
-        fine = fine_grid(opened[: len(files)], item.grid)
+            check_axes(band, fine.crs)
         scene = SceneChips(item, fine, reading.rules.size)
         for left, right in _panels(opened, scene):
             for strip in strips(opened, fine, left=left, right=right, rows=scene.size, threads=reading.threads):
@@ -192,12 +194,14 @@ def _block(
 
 
 def _cloud(strip: Strip, mask: ItemMask | None, place: int, size: int) -> npt.NDArray[np.float32]:
+    """Share of each chip under cloud; NaN where no mask tells."""
     count = strip.values[0].shape[1] // size
     if mask is None:
         return np.full(count, np.nan, dtype=np.float32)
-    layers = zip(strip.values[place:], strip.valid[place:], strict=True)
-    under = np.logical_or.reduce([cloudy(values, mask.values) & valid for values, valid in layers])
-    return _share(cut(under, size))
+    told, under = under_cloud(list(zip(strip.values[place:], strip.valid[place:], strict=True)), mask.values)
+    share = _share(cut(under, size))
+    share[~cut(told, size).any(axis=(1, 2))] = np.nan
+    return share
 
 
 def _share(chips: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -205,13 +209,38 @@ def _share(chips: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     return np.asarray(np.count_nonzero(chips, axis=(1, 2)) / chips[0].size, dtype=np.float32)
 
 
-def cloudy(values: npt.NDArray[np.generic], mask: CloudMask) -> npt.NDArray[np.bool_]:
-    """Which values of a mask mean cloud or cloud shadow."""
+def under_cloud(
+    layers: Sequence[tuple[npt.NDArray[np.generic], npt.NDArray[np.bool_]]], mask: CloudMask
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Where a mask says anything, and where it says cloud or cloud shadow.
+
+    Args:
+        layers: values of each band of the mask, and where they are data.
+        mask: what they mean.
+
+    Raises:
+        ImageryError: real numbers: a probability may be a share or a percentage.
+    """
+    told, under = [], []
+    for values, valid in layers:
+        if values.dtype.kind == "f":
+            raise ImageryError(
+                f"mask {mask.assets[0]}",
+                f"has {values.dtype} pixels",
+                "integers, probabilities in percent",
+                "Name another mask in `imagery.mask`, or `none`.",
+            )
+        data = valid & ~np.isin(values, list(mask.nodata))
+        told.append(data)
+        under.append(data & _is_cloud(values, mask))
+    return np.logical_or.reduce(told), np.logical_or.reduce(under)
+
+
+def _is_cloud(values: npt.NDArray[np.generic], mask: CloudMask) -> npt.NDArray[np.bool_]:
     if mask.format == "bits":
         bits = sum(1 << bit for bit in mask.cloudy)
-        fill = np.isin(values, list(mask.nodata)) if mask.nodata else values == 1  # QA_PIXEL: bit 0 alone is no data
+        fill = values == 1 if not mask.nodata else np.zeros(values.shape, dtype=bool)  # QA_PIXEL: bit 0 is no data
         return np.asarray((np.bitwise_and(values.astype(np.int64), bits) != 0) & ~fill, dtype=bool)
     if mask.format == "probability":
-        cloud: npt.NDArray[np.bool_] = values.astype(np.int64) >= min(mask.cloudy)
-        return cloud & ~np.isin(values, list(mask.nodata))
+        return np.asarray(values.astype(np.int64) >= min(mask.cloudy), dtype=bool)
     return np.isin(values, list(mask.cloudy))

@@ -17,7 +17,7 @@ from clay_publish.geo.utm_zones import SQUARE, Square
 from clay_publish.producer.imagery.chips import ChipBlock, Reading, judge, normalise
 from clay_publish.producer.imagery.remote import SourceChangedError
 from clay_publish.producer.imagery.warp import Canvas, Images, Layer, images
-from clay_publish.producer.layouts.scene import cloudy
+from clay_publish.producer.layouts.scene import under_cloud
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.spec.models import ChipSpec
 from clay_publish.windows import Window
@@ -151,6 +151,8 @@ class _Piece:
     refused: tuple[SourceItem, ...] = ()
     """Images left out for their pixel values."""
     found: list[_Cell] = field(default_factory=list)
+    unchecked: set[str] = field(default_factory=set)
+    """Images whose cloud mask cannot be read: they are not used."""
 
     def __post_init__(self) -> None:
         self.rows, self.cols = self.cells.rows[self.members], self.cells.cols[self.members]
@@ -206,31 +208,26 @@ class _Piece:
             cell.reason, cell.tried = "excluded", left_out
 
     def _clouds(self, acquisition: _Acquisition, touches: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        """Share of each cell under cloud; NaN where no image of the acquisition has a mask there."""
+        """Share of each cell under cloud; NaN where no mask of the acquisition tells."""
         shares = np.full(len(self.rows), np.nan)
         if not touches.any():
             return shares
         seen = np.zeros((self.canvas.height, self.canvas.width), dtype=bool)
         under = np.zeros_like(seen)
-        masked = False
         for item in acquisition.items:
+            if item.mask is None:
+                continue
             try:
-                bands = self.opened.masks(item)
-                if item.mask is None:
-                    continue
-                layers = self.opened.warp(bands, self.canvas, Resampling.nearest)
+                layers = self.opened.warp(self.opened.masks(item), self.canvas, Resampling.nearest)
+                told, cloud = under_cloud(layers, item.mask.values)
             except ImageryError as error:
                 self._blame(item, error)
+                self.unchecked.add(item.id)
                 continue
-            masked = True
-            told = np.zeros_like(seen)
-            for values, valid in layers:
-                data = valid & ~np.isin(values, list(item.mask.values.nodata))
-                under |= data & ~seen & cloudy(values, item.mask.values)
-                told |= data
+            under |= cloud & ~seen
             seen |= told
-        if masked:
-            for n in np.flatnonzero(touches).tolist():
+        for n in np.flatnonzero(touches).tolist():
+            if self._cut(seen, n).any():
                 shares[n] = self._cut(under, n).mean()
         return shares
 
@@ -252,6 +249,8 @@ class _Piece:
             return
         owner = np.full((self.canvas.height, self.canvas.width), -1, dtype=np.int16)
         for place, item in enumerate(acquisition.items):
+            if item.id in self.unchecked:
+                continue
             try:
                 read = self.opened.warp(self.opened.bands(item), self.canvas, Resampling.bilinear)
             except ImageryError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clay_publish.errors import SourceError
-from clay_publish.producer.sources.asset_bands import Values, number
+from clay_publish.producer.sources.asset_bands import Values
 from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import Sensor
 
