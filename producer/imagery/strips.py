@@ -136,7 +136,10 @@ def check_axes(band: OpenBand, crs: str) -> None:
         )
     if grid.crs != crs:
         raise ImageryError(
-            band.where, f"is in {grid.crs[:60]}", f"{crs[:60]} like the other bands", "The utm layout takes it as it is."
+            band.where,
+            f"is in {grid.crs[:60]}",
+            f"{crs[:60]} like the other bands",
+            "The utm layout takes it as it is.",
         )
 
 
@@ -153,6 +156,16 @@ def _same(stated: RasterGrid, found: RasterGrid) -> bool:
 def _words(grid: RasterGrid) -> str:
     a, _, c, _, e, f = grid.transform
     return f"{grid.width} × {grid.height} pixels of {a:g} × {-e:g} from {c:.10g}, {f:.10g}"
+
+
+def read_window(bands: list[OpenBand], fine: RasterGrid, *, top: int, left: int, rows: int, columns: int) -> Strip:
+    """A window of the fine grid, all bands brought to it by nearest neighbour.
+
+    Raises:
+        ImageryError: a file is truncated or corrupt there.
+    """
+    read = [_BandRows(band, fine, left, left + columns).strip(top, top + rows) for band in bands]
+    return Strip(top, left, [values for values, _ in read], [valid for _, valid in read])
 
 
 def strips(

@@ -3,22 +3,20 @@
 import hashlib
 import math
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
-from clay_publish.errors import ImageryError
 from clay_publish.geo.footprints import centres, footprints
 from clay_publish.geo.utm_zones import Square, squares_of
-from clay_publish.producer.imagery.chips import ChipBlock, Reading, cut, judge, normalise
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, cut, judge, normalise, under_cloud
 from clay_publish.producer.imagery.raster import OpenBand, grid_of, open_bands
 from clay_publish.producer.imagery.strips import Strip, check_axes, fine_grid, strips
 from clay_publish.producer.layouts.base import Floats, Places
 from clay_publish.producer.sources.item import ItemMask, RasterGrid, SourceItem, ground_size
-from clay_publish.spec.sensors import CloudMask
 
 MEMORY = 1 << 27
 """Bytes a reader may hold, whatever the size of the scene; two of them are at work at a time."""
@@ -207,40 +205,3 @@ def _cloud(strip: Strip, mask: ItemMask | None, place: int, size: int) -> npt.ND
 def _share(chips: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     """[n, size, size] of truth values → the share of true ones, [n]."""
     return np.asarray(np.count_nonzero(chips, axis=(1, 2)) / chips[0].size, dtype=np.float32)
-
-
-def under_cloud(
-    layers: Sequence[tuple[npt.NDArray[np.generic], npt.NDArray[np.bool_]]], mask: CloudMask
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Where a mask says anything, and where it says cloud or cloud shadow.
-
-    Args:
-        layers: values of each band of the mask, and where they are data.
-        mask: what they mean.
-
-    Raises:
-        ImageryError: real numbers: a probability may be a share or a percentage.
-    """
-    told, under = [], []
-    for values, valid in layers:
-        if values.dtype.kind == "f":
-            raise ImageryError(
-                f"mask {mask.assets[0]}",
-                f"has {values.dtype} pixels",
-                "integers, probabilities in percent",
-                "Name another mask in `imagery.mask`, or `none`.",
-            )
-        data = valid & ~np.isin(values, list(mask.nodata))
-        told.append(data)
-        under.append(data & _is_cloud(values, mask))
-    return np.logical_or.reduce(told), np.logical_or.reduce(under)
-
-
-def _is_cloud(values: npt.NDArray[np.generic], mask: CloudMask) -> npt.NDArray[np.bool_]:
-    if mask.format == "bits":
-        bits = sum(1 << bit for bit in mask.cloudy)
-        fill = values == 1 if not mask.nodata else np.zeros(values.shape, dtype=bool)  # QA_PIXEL: bit 0 is no data
-        return np.asarray((np.bitwise_and(values.astype(np.int64), bits) != 0) & ~fill, dtype=bool)
-    if mask.format == "probability":
-        return np.asarray(values.astype(np.int64) >= min(mask.cloudy), dtype=bool)
-    return np.isin(values, list(mask.cloudy))

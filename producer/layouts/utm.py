@@ -14,10 +14,9 @@ from rasterio.enums import Resampling
 from clay_publish.errors import ImageryError
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
-from clay_publish.producer.imagery.chips import ChipBlock, Reading, judge, normalise
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, judge, normalise, under_cloud
 from clay_publish.producer.imagery.remote import SourceChangedError
 from clay_publish.producer.imagery.warp import Canvas, Images, Layer, images
-from clay_publish.producer.layouts.scene import under_cloud
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.spec.models import ChipSpec
 from clay_publish.windows import Window

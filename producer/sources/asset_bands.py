@@ -134,7 +134,12 @@ def values_of(asset: Mapping[str, Any], index: int | None, properties: Mapping[s
             own.append(bands[place])
     of_item = {key: value for key, value in (properties or {}).items() if key.startswith("raster:")}
     listed = of_item.get("raster:bands")
-    if isinstance(listed, list) and listed and all(band == listed[0] for band in listed) and isinstance(listed[0], dict):
+    if (
+        isinstance(listed, list)
+        and listed
+        and all(band == listed[0] for band in listed)
+        and isinstance(listed[0], dict)
+    ):
         of_item = {**listed[0], **of_item}
     levels = (own, [asset], [of_item])
     stated = [_stated(holder) for holder in own]

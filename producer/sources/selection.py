@@ -10,6 +10,7 @@ import numpy as np
 import shapely
 
 from clay_publish.errors import LicenseError, SourceError
+from clay_publish.geo.area import read_area
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.query import Search
 from clay_publish.producer.sources.reader import Found, read_items
@@ -127,6 +128,18 @@ def select(
     if not any(each.status == "used" for each in selection.considered):
         _refuse(spec, selection)
     return selection
+
+
+def sample_of(spec: Spec, count: int) -> list[SourceItem]:
+    """Up to `count` of the images that a spec uses, spread evenly over all in the order of their ids.
+
+    Raises:
+        SpecError, SourceError, LicenseError: the sources cannot be read, or hold nothing to use.
+    """
+    areas = [None if block.area is None else read_area(block.area).geometry for block in spec.imagery]
+    found = [each.item for each in select(spec, spec.instrument, areas).considered if each.status == "used"]
+    places = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
+    return [found[place] for place in places.tolist()]
 
 
 def _items(block: Imagery, search: Search) -> Iterator[Found]:

@@ -128,9 +128,7 @@ def _resolved(band: MappedBand, scaling: Scaling) -> ResolvedBand:
 
 def _mask(assets: Mapping[str, Any], key: str, values: CloudMask, base: str | None) -> ItemMask:
     indexes: tuple[int | None, ...] = (None,) if values.bands == (1,) else values.bands
-    return ItemMask(
-        tuple(_file(assets, MappedBand("mask", key, index, None, ""), base) for index in indexes), values
-    )
+    return ItemMask(tuple(_file(assets, MappedBand("mask", key, index, None, ""), base) for index in indexes), values)
 
 
 def _file(assets: Mapping[str, Any], band: MappedBand, base: str | None) -> BandFile:

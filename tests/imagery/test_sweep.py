@@ -53,7 +53,9 @@ def test_a_real_item_is_taken_by_its_sensor_alone(name: str) -> None:
 
 def real_items() -> list[str]:
     """Files with items, below `SHARED`."""
-    found = (path for folder in FOLDERS for path in (SHARED / folder).rglob("*") if path.suffix in {".json", ".parquet"})
+    found = (
+        path for folder in FOLDERS for path in (SHARED / folder).rglob("*") if path.suffix in {".json", ".parquet"}
+    )
     return sorted(str(path.relative_to(SHARED)) for path in found)
 
 
