@@ -23,7 +23,7 @@ _FACTOR = 12
 def sensor_made_images(context: ReleaseContext) -> Iterator[Outcome]:
     """Platform and collection of the used sources against the fingerprint's sensor; names nobody knows say nothing."""
     sensor = context.fingerprint.sensor
-    own = set(_instrument(context).missions)
+    own = set(instrument(context).missions)
     if not own:
         yield NotChecked(f"sensor {sensor!r} is not bound to a mission")
         return
@@ -38,7 +38,7 @@ def sensor_made_images(context: ReleaseContext) -> Iterator[Outcome]:
         )
 
 
-def _instrument(context: ReleaseContext) -> Sensor:
+def instrument(context: ReleaseContext) -> Sensor:
     """The sensor that the files were made for, as the package or the release's own spec defines it.
 
     Raises:
@@ -73,7 +73,7 @@ def pixel_values_agree(context: ReleaseContext) -> Iterator[Outcome]:
 @rule("PRV013")
 def pixels_fit_sensor(context: ReleaseContext) -> Iterator[Outcome]:
     """Ground size of the used sources' pixels against the sensor's; more than twelve times larger or smaller."""
-    sensor, gsd = context.fingerprint.sensor, _instrument(context).gsd
+    sensor, gsd = context.fingerprint.sensor, instrument(context).gsd
     sizes = {source.id: _pixel(source) for source in context.sources.used}
     off = {name: size for name, size in sizes.items() if size is not None and not 1 / _FACTOR < size / gsd < _FACTOR}
     for name, size in list(off.items())[:1]:
