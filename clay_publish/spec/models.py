@@ -159,9 +159,11 @@ class Imagery(_SpecBlock):
             west, south, east, north = self.area
             if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90 and west != east):
                 msg = (
-                    f"area {self.area} is no bbox; expected west, south, east, north in degrees"
-                    " (west > east where it crosses the antimeridian)"
+                    "expected as area west, south, east, north in degrees"
+                    f" (west > east where it crosses the antimeridian), not {self.area}"
                 )
+                if -180 <= south < north <= 180 and -90 <= west < east <= 90:
+                    msg += f". Latitude and longitude look swapped: write {[south, west, north, east]}"
                 raise ValueError(msg)
         return self
 

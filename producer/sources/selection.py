@@ -126,7 +126,7 @@ def select(
     )
     selection.broken.sort(key=lambda each: (each.block, each.id))
     if not any(each.status == "used" for each in selection.considered):
-        _refuse(spec, selection)
+        _refuse(spec, selection, areas)
     return selection
 
 
@@ -198,7 +198,7 @@ def _decide(item: SourceItem, document: Mapping[str, object], block: Imagery, se
     if search.windows and not any(item.acquired in window for window in search.windows):
         return "unused", f"lies in no window ({item.acquired.isoformat()})"
     if search.area is not None and item.geometry is not None and not shapely.intersects(search.area, item.geometry):
-        return "unused", "lies outside the area"
+        return "unused", _OUTSIDE
     reason = search.fails(document)
     return ("used", None) if reason is None else ("unused", reason)
 
@@ -253,10 +253,11 @@ def _same_place(one: shapely.Geometry, other: shapely.Geometry) -> bool:
     return bool(smaller == 0 or shapely.intersection(one, other).area >= _SAME_PLACE * smaller)
 
 
+_OUTSIDE = "lies outside the area"
 _REPEAT = "another item of the same id is newer, or came first"
 
 
-def _refuse(spec: Spec, selection: Selection) -> None:
+def _refuse(spec: Spec, selection: Selection, areas: Sequence[shapely.Geometry | None]) -> None:
     sources = ", ".join(source for block in spec.imagery for source in block.stac)
     reasons = sorted({each.reason or each.status for each in selection.considered})
     alike: dict[str, list[str]] = {}
@@ -270,4 +271,17 @@ def _refuse(spec: Spec, selection: Selection) -> None:
         f"has {len(selection.considered) + len(selection.broken)} items and none to use"
         f" ({'; '.join(reasons[:3]) or 'it is empty'})",
         "at least one item that passes windows, area, query and exclude",
+        _swapped(selection, areas),
     )
+
+
+def _swapped(selection: Selection, areas: Sequence[shapely.Geometry | None]) -> str:
+    """What to say where images lie outside the area, and inside it once latitude and longitude are swapped."""
+    inside = 0
+    for each in selection.considered:
+        area, shape = areas[each.item.block], each.item.geometry
+        if each.reason == _OUTSIDE and area is not None and shape is not None:
+            inside += bool(shapely.intersects(shapely.transform(area, lambda xy: xy[:, ::-1]), shape))
+    if not inside:
+        return ""
+    return f"Latitude and longitude look swapped, in the area or in the items: swapped, {inside:,} items lie in it."
