@@ -141,7 +141,7 @@ def values_of(asset: Mapping[str, Any], index: int | None, properties: Mapping[s
         and isinstance(listed[0], dict)
     ):
         of_item = {**listed[0], **of_item}
-    levels = (own, [asset], [of_item])
+    levels: tuple[list[Mapping[str, Any]], ...] = (own, [asset], [of_item])
     stated = [_stated(holder) for holder in own]
     known = [pair for pair in stated if pair != (None, None)]
     conflict = None

@@ -27,8 +27,8 @@ _PRODUCT = re.compile(
 )
 _OTHER_MAKERS = re.compile(
     r"maxar|worldview|geoeye|quickbird|vantor|skysat|pleiades|spot-?[567]|airbus|blacksky|capella|umbra|iceye"
-    r"|rapideye|planetscope|planet labs|satellogic|aster\b|viirs|noaa|\bsnpp\b|suomi|jpss|prisma\b|enmap|spot-?[1-5]\b|kompsat"
-    r"|formosat|deimos|\bpneo|gaofen|sentinel-?3|cbers|alos\b|palsar|radarsat|terrasar|tandem|cosmo-?skymed"
+    r"|rapideye|planetscope|planet labs|satellogic|aster\b|viirs|noaa|\bsnpp\b|suomi|jpss|prisma\b|enmap|spot-?[1-5]\b"
+    r"|kompsat|formosat|deimos|\bpneo|gaofen|sentinel-?3|cbers|palsar|radarsat|terrasar|tandem|cosmo-?skymed"
 )
 """Makers of images that no sensor of the package covers, or another one does."""
 _FACTOR = 4.0

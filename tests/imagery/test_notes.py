@@ -48,7 +48,9 @@ def test_swapped_latitude_and_longitude_are_suspected(scene: Path, run: Run, com
     said = run(command, "release.yaml", "--quiet", *swapped, cwd=scene, code=2).stderr
     assert "lies outside the area" in said
     assert "Latitude and longitude look swapped" in said
-    elsewhere = run(command, "release.yaml", "--quiet", "--set", "imagery.area=[5, 40, 6, 41]", cwd=scene, code=2).stderr
+    elsewhere = run(
+        command, "release.yaml", "--quiet", "--set", "imagery.area=[5, 40, 6, 41]", cwd=scene, code=2
+    ).stderr
     assert "lies outside the area" in elsewhere
     assert "Latitude" not in elsewhere
 
