@@ -13,7 +13,7 @@ import shapely
 from clay_publish.producer.imagery.pixel_evidence import FOLDER as EVIDENCE
 from clay_publish.producer.imagery.pixel_evidence import evidence_path, examine
 from clay_publish.producer.sources.item import BandFile, ResolvedBand, SourceItem
-from clay_publish.producer.sources.selection import UnreadableItem, Considered
+from clay_publish.producer.sources.selection import Considered, UnreadItem
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
@@ -26,7 +26,7 @@ _AT_ONCE = 16
 """Kept evidence that is read at a time: on a server most of the time is spent waiting."""
 
 
-def write_sources(release: Release, considered: Sequence[Considered], broken: Sequence[UnreadableItem], spec: Spec) -> None:
+def write_sources(release: Release, considered: Sequence[Considered], broken: Sequence[UnreadItem], spec: Spec) -> None:
     """Write the table, with what is known so far of the pixels of its images.
 
     Of images that are not read, as their chips are reused, the version before knows.
@@ -104,7 +104,7 @@ def planned_sources(considered: Sequence[Considered]) -> list[dict[str, Any]]:
     return rows
 
 
-def sources_table(looked: Sequence[_Looked], broken: Sequence[UnreadableItem]) -> pa.Table:
+def sources_table(looked: Sequence[_Looked], broken: Sequence[UnreadItem]) -> pa.Table:
     """The table; no local path and no signature goes into it."""
     geometries = np.array([each.considered.item.geometry for each in looked], dtype=object)
     known = np.array([geometry is not None for geometry in geometries], dtype=bool)
@@ -140,7 +140,7 @@ def _row(looked: _Looked, bbox: dict[str, float] | None) -> dict[str, Any]:
         "proj_shape": [item.grid.height, item.grid.width] if item.grid else None,
         "proj_transform": list(item.grid.transform) if item.grid else None,
         "bands": [asdict(band) for band in item.resolved],
-        "mask": None if item.mask is None else {"asset": item.mask.file.asset, **_values(item.mask.values)},
+        "mask": None if item.mask is None else {"asset": item.mask.asset, **_values(item.mask.values)},
         "level": item.level,
         "evidence": looked.evidence,
         "license": item.license,
