@@ -9,15 +9,10 @@ from clay_publish.errors import ClayPublishError
 from clay_publish.producer.execution.context import StoppedError, Work
 from clay_publish.producer.execution.unit import run_unit, set_aside
 from clay_publish.producer.layouts.base import Unit
-from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import dump_json
-from clay_publish.release.unit_receipts import UnitReceipt
+from clay_publish.release.unit_receipts import ATTEMPTS, FAILURES, UnitReceipt
 
-ATTEMPTS = f"{paths.RUN}/attempts"
-"""One file a unit at work: those that are there when a run begins are of units in which a process died."""
-FAILURES = f"{paths.RUN}/failures"
-"""What went wrong, for a person."""
 TRIES = 3
 """After so many failures of its own a unit is set aside."""
 
