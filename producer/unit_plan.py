@@ -18,7 +18,7 @@ from clay_publish.progress import Progress, Report
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint, canonical_json
 from clay_publish.release.manifest import UNITS, dump_json, libraries
-from clay_publish.release.semver import check_previous
+from clay_publish.release.versions import check_previous
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor
 

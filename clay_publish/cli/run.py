@@ -177,13 +177,13 @@ def _asked(
     means = spec.run.model_copy(update={key: value for key, value in said.items() if value is not None})
     if workers is not None and means.engine == "local":
         raise SpecError("--workers", f"is {workers}", "nothing, for the local engine", "Say `--engine ray` as well.")
-    return _Asked(spec.model_copy(update={"run": means}), Release(out or str(Path(spec.name) / spec.version)))
+    return _Asked(spec.model_copy(update={"run": means}), Release(out or f"./{spec.name}/{spec.version}"))
 
 
 def _embed(asked: _Asked, unit: str | None, report: "Report", then: "Then") -> _Made:
     """Make the embeddings; `then` is called before anybody else may work on the release."""
     from clay_publish.errors import require_extra
-    from clay_publish.release.semver import check_previous
+    from clay_publish.release.versions import check_previous
 
     begun = time.monotonic()
     check_previous(asked.spec)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clay_publish.cli.console import Json, Screen
+from clay_publish.cli.console import Json, Screen, release_at
 from clay_publish.formats import duration
 
 if TYPE_CHECKING:
@@ -25,10 +25,9 @@ def status(
     json: Json = False,
 ) -> None:
     """Show how far a run is. Exit codes: 0 in progress or finished, 1 failed units or findings, 2 nobody works."""
-    from clay_publish.release.directory import Release
     from clay_publish.release.run_status import StatusReader
 
-    reader, screen = StatusReader(Release(where)), Screen(quiet=True, as_json=json)
+    reader, screen = StatusReader(release_at(where)), Screen(quiet=True, as_json=json)
     while True:
         found = reader.read()
         lines = list(_lines(found))
@@ -52,8 +51,9 @@ def _lines(found: "RunStatus") -> Iterator[str]:
     yield f"units     {units['done']:,}{of} done, {units['working']:,} working, {units['failed']:,} failed"
     embedded = chips["done"] - sum(found.missing.values())
     expected = f" of {chips['expected']:,} expected" if chips["expected"] else ""
-    yield f"chips     {embedded:,}{expected} embedded, in {found.files:,} files; {chips['computed']:,} computed" + "".join(
-        f", {count:,} {reason}" for reason, count in found.missing.items()
+    yield (
+        f"chips     {embedded:,}{expected} embedded, in {found.files:,} files; {chips['computed']:,} computed"
+        + "".join(f", {count:,} {reason}" for reason, count in found.missing.items())
     )
     if found.chips_per_second is not None:
         left = f"; about {duration(found.seconds_left)} left" if found.seconds_left is not None else ""

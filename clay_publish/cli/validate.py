@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clay_publish.cli.console import Json, Quiet, Screen, Where
+from clay_publish.cli.console import Json, Quiet, Screen, Where, release_at
 
 if TYPE_CHECKING:
     from clay_publish.progress import Report
@@ -45,13 +45,14 @@ def validate(
     from clay_publish.errors import ReleaseError
     from clay_publish.release.directory import Release
     from clay_publish.release.findings import Severity
+    from clay_publish.storage.address import readable
     from clay_publish.storage.store import OneFile
 
     if fail_on not in set(Severity):
         raise typer.BadParameter(f"{fail_on!r} is no severity: info, warning or error", param_hint="--fail-on")
     screen = Screen(quiet=quiet, as_json=json)
     with screen.progress() as report:
-        release = Release(OneFile(where)) if where.endswith(".parquet") else Release(where)
+        release = Release(OneFile(readable(where))) if where.endswith(".parquet") else Release(where)
         validation = run_validation(
             release, report, only=only or (), skip=skip or (), sample=sample, quick=quick, previous=previous
         )
@@ -94,7 +95,6 @@ def run_validation(
     previous: str | None = None,
 ) -> "ValidationReport":
     """Validate a release with the options of the command line."""
-    from clay_publish.release.directory import Release
     from clay_publish.validate import SAMPLE
     from clay_publish.validate import validate as validate_release
 
@@ -104,7 +104,7 @@ def run_validation(
         skip=skip,
         sample=SAMPLE if sample is None else sample,
         quick=quick,
-        previous=None if previous is None else Release(previous),
+        previous=None if previous is None else release_at(previous),
         report=report,
     )
 

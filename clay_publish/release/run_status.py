@@ -113,7 +113,9 @@ class StatusReader:
             published = store.exists(paths.MANIFEST)
             found = "is a release without a record of its run" if published else "has no run"
             fix = "A published release has no `.run`." if published else "Begin with `clay-publish run`."
-            raise ReleaseError(store.where, found, "the directory or s3:// address that `clay-publish run` writes to", fix)
+            raise ReleaseError(
+                store.where, found, "the directory or s3:// address that `clay-publish run` writes to", fix
+            )
         receipts = self._read_receipts(set(planned.get("units", [])))
         alive = any(each.alive for each in held)
         done = {receipt.unit for receipt in receipts}
@@ -126,7 +128,8 @@ class StatusReader:
         for receipt in receipts:
             counts.update(receipt.counts)
         chips = {
-            **{"expected": 0, "to_compute": 0},
+            "expected": 0,
+            "to_compute": 0,
             **planned.get("chips", {}),
             "done": counts.total(),
             "computed": sum(receipt.computed for receipt in receipts),

@@ -19,6 +19,7 @@ from clay_publish.geo.utm_grid import parse_chip_id
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.public_urls import embeddings_path, rebase
+from clay_publish.release.versions import refuse_root, version_address
 from clay_publish.search.arrow import dequantized, readable_schema, stored_columns, with_geo
 from clay_publish.search.codes import Encoding
 from clay_publish.search.likes import Like, direction_of
@@ -38,6 +39,7 @@ from clay_publish.search.row_groups import (
 )
 from clay_publish.search.similar import exact_chips, likely_chips
 from clay_publish.search.status import inside, status_of
+from clay_publish.storage.address import readable
 from clay_publish.storage.store import Store
 from clay_publish.windows import Window
 
@@ -464,15 +466,24 @@ class ReleaseReader:
         return [path for path, window in zip(files, windows, strict=True) if chip.endswith(window)] or files
 
 
-def open_release(where: str | os.PathLike[str], **options: Any) -> ReleaseReader:
+def open_release(where: str | os.PathLike[str], version: str | None = None, **options: Any) -> ReleaseReader:
     """Open a release in a directory, or at an `http(s)://`, `s3://` or `hf://` address.
 
     Args:
-        where: the folder of one version, which holds `collection.json`.
+        where: the folder of one version; with `version`, the root of a product. `huggingface/OWNER/NAME/1.0.0` and
+            `source.coop/ACCOUNT/PRODUCT/1.0.0` are addresses, too.
+        version: which version of the product: `1.0.0`, or `latest`, the newest that is not yanked.
         options: passed to fsspec, such as `anon=True` for a public bucket.
 
     Raises:
+        ReleaseError: the root of a product without `version`; its versions are named. Or it has no such version.
         StoreError: no such kind of place.
         MissingExtraError: reading from there needs an extra.
     """
-    return ReleaseReader(Release(Store(where, **options)))
+    address = readable(os.fspath(where))
+    if version is not None:
+        address = version_address(Release(Store(address, **options)), version)
+    release = Release(Store(address, **options))
+    if not release.store.exists(paths.ITEMS):
+        refuse_root(release)
+    return ReleaseReader(release)

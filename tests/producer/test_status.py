@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from s3_servers import S3View
 
 from clay_publish.release.directory import Release
@@ -64,7 +63,7 @@ def test_running_killed_and_finished(spec: Path, tmp_path: Path, run: Run) -> No
 
 def test_units_that_failed_and_why(spec: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "release"
-    image = sorted((spec.parent).rglob("*.tif"))[0]
+    image = min(spec.parent.rglob("*.tif"))
     image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
     start(spec, out).finish(code=1)
     found = asked(run, out, 1)
@@ -97,9 +96,7 @@ def test_the_verdict_of_the_run(tmp_path: Path, run: Run) -> None:
     assert (judged["findings"], judged["invalid_files"]) == ({"error": 1}, [data])
 
 
-def test_on_an_object_store_the_holder_and_its_heartbeat(
-    spec: Path, bucket: S3View, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_an_object_store_the_holder_and_its_heartbeat(spec: Path, bucket: S3View, run: Run) -> None:
     where = f"s3://{bucket.bucket}/release"
     release = reached(bucket.address, where)
     program = start(spec, where, f"{HASTY}\n{SLOW}")

@@ -22,7 +22,6 @@ from clay_publish.release.lease.base import (
     this_process,
 )
 
-
 _TRIES = 5
 """Whoever reads the status of a release holds each lock for an instant: a lock is asked for this often."""
 _PAUSE = 0.02
