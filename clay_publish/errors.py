@@ -1,10 +1,12 @@
 """The errors of this package: one root, one line per kind.
 
-Every message has the form `PLACE: WHAT IS WRONG (expected WHAT IS VALID). HOW TO FIX IT.`
+Every message has the form `PLACE: WHAT IS WRONG (expected WHAT IS VALID). HOW TO FIX IT.` None holds a secret.
 """
 
 from importlib.util import find_spec
 from typing import Any
+
+from clay_publish.redaction import redact
 
 
 class ClayPublishError(Exception):
@@ -20,6 +22,7 @@ class ClayPublishError(Exception):
     exit_code = 2
 
     def __init__(self, where: str, found: str, expected: str = "", fix: str = "") -> None:
+        where, found, expected, fix = redact(where), redact(found), redact(expected), redact(fix)
         self.where, self.found, self.expected, self.fix = where, found, expected, fix
         more = f" (expected {expected})" if expected else ""
         super().__init__(f"{where}: {found}{more}. {fix}".rstrip())

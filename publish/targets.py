@@ -12,7 +12,7 @@ from clay_publish.publish.bucket import Bucket
 from clay_publish.publish.local_bucket import LocalBucket
 from clay_publish.publish.package import Package
 from clay_publish.release import directory as paths
-from clay_publish.storage.address import HUB, S3_ENDPOINT, SOURCE_COOP, SOURCE_COOP_DATA, coop_name, hub_name
+from clay_publish.storage.address import HUB, S3_ENDPOINT, SOURCE_COOP, SOURCE_COOP_DATA, coop_name, hub_name, readable
 from clay_publish.storage.store import is_url
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def bucket_at(target: str, package: Package | None = None) -> Bucket:
     if coop_name(target) is not None:
         return _s3(*_product(target, package), package)
     if target.startswith("s3://"):
+        readable(target)
         bucket, _, prefix = target.removeprefix("s3://").rstrip("/").partition("/")
         return _s3(bucket, prefix, os.environ.get(S3_ENDPOINT), target.rstrip("/"), package)
     if is_url(target):

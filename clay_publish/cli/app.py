@@ -8,6 +8,7 @@ import typer
 
 from clay_publish.cli import describe, explore, plan, publish, run, search, sensors, spec, status, validate
 from clay_publish.errors import ClayPublishError
+from clay_publish.redaction import redact_output
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,6 +66,7 @@ for _group, _command, _example in (
 
 def main() -> None:
     """Run the program: exit code 0, 1 for findings, 2 where something stands in the way."""
+    redact_output()
     try:
         app(prog_name="clay-publish")
     except ClayPublishError as error:

@@ -68,6 +68,7 @@ def _write(
     validation: "ValidationReport", threshold: "Severity", *, html: Path | None, junit: Path | None, sarif: Path | None
 ) -> None:
     from clay_publish.errors import StoreError
+    from clay_publish.redaction import redact
     from clay_publish.validate import all_rules, reports
 
     rules = all_rules()
@@ -79,7 +80,7 @@ def _write(
     for path, make in texts:
         if path is not None:
             try:
-                path.write_text(make(), encoding="utf-8")
+                path.write_text(redact(make()), encoding="utf-8")
             except OSError as error:
                 raise StoreError(str(path), f"cannot be written ({error.strerror})") from error
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.redaction import redact
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import Severity, ValidationReport
@@ -88,7 +89,7 @@ class RunStatus(BaseModel):
 
 def keep_verdict(release: Release, validation: ValidationReport) -> None:
     """Keep what a run found when it validated the release, for `status`."""
-    release.store.write(VERDICT, dump_json(validation.model_dump(mode="json", exclude={"measures"})))
+    release.store.write(VERDICT, redact(dump_json(validation.model_dump(mode="json", exclude={"measures"}))))
 
 
 @dataclass

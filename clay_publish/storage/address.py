@@ -4,6 +4,7 @@ import os
 import re
 
 from clay_publish.errors import StoreError
+from clay_publish.redaction import without_secrets
 
 SOURCE_COOP = "source.coop"
 SOURCE_COOP_DATA = "https://data.source.coop"
@@ -44,8 +45,11 @@ def readable(where: str) -> str:
     root; `source.coop/ACCOUNT/PRODUCT/1.0.0` to the product's files. Every other text stays as it is.
 
     Raises:
-        StoreError: the host is named, and nothing of it.
+        StoreError: the host is named, and nothing of it; or the address holds credentials.
     """
+    if where.startswith("s3://") and "@" in where.removeprefix("s3://").partition("/")[0]:
+        fix = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+        raise StoreError(without_secrets(where), "has credentials in its address", "s3://BUCKET/PREFIX", fix)
     if where.startswith(tuple(f"{HUB_SCHEME}{kind}" for kind in _HUB_KINDS[1:])):
         return where
     hub = hub_name(where)

@@ -9,6 +9,7 @@ from clay_publish.errors import ClayPublishError
 from clay_publish.producer.execution.context import StoppedError, Work
 from clay_publish.producer.execution.unit import run_unit, set_aside
 from clay_publish.producer.layouts.base import Unit
+from clay_publish.redaction import redact
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import dump_json
 from clay_publish.release.unit_receipts import ATTEMPTS, FAILURES, UnitReceipt
@@ -63,6 +64,6 @@ def attempt(unit: Unit, work: Work) -> UnitReceipt:
         except Exception as problem:  # noqa: BLE001 - whatever it is, the other units are not to suffer
             kind = type(problem).__name__
             path = f"{FAILURES}/{unit.id}.txt"
-            work.release.store.write(path, traceback.format_exc())
+            work.release.store.write(path, redact(traceback.format_exc()))
     # The message may name paths of this machine; what is published is its kind.
     return set_aside(unit, work, f"failed {TRIES} times ({kind})", f"{kind}; {work.release.store.path(path)} has more")

@@ -10,11 +10,12 @@ import shapely
 
 from clay_publish.producer.sources.item import BandFile, SourceItem
 from clay_publish.producer.sources.selection import Broken, Considered
+from clay_publish.redaction import without_secrets
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
 from clay_publish.release.tables import sources_schema
-from clay_publish.storage.store import is_url, without_secrets
+from clay_publish.storage.store import is_url
 
 
 def write_sources(release: Release, considered: Sequence[Considered], broken: Sequence[Broken]) -> None:
