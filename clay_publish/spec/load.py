@@ -130,7 +130,7 @@ def _overridden(document: Document, override: str) -> Document:
     *path, last = (int(part) if part.isdigit() else part for part in key.split("."))
     values = copy.deepcopy(document.values)
     holder: Any = values
-    for part, following in zip(path, [*path[1:], last], strict=True):
+    for part, following in zip(path, [*path, last][1:], strict=True):
         if isinstance(holder, dict) and isinstance(part, str):
             holder = holder.setdefault(part, {})
         elif isinstance(holder, list) and isinstance(part, int) and part < len(holder):

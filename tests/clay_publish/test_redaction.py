@@ -29,7 +29,7 @@ def test_what_is_hidden_and_what_is_not(text: str, kept: str) -> None:
 
 
 def test_values_of_secret_variables_in_errors_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    secret = 'pass"wörd\n/+1'
+    secret = 'pass"wörd\n/+1'  # noqa: S105
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
     monkeypatch.setenv("HF_TOKEN_PATH", "/home/someone/token")
     monkeypatch.setenv("MY_TOKEN", "short")
