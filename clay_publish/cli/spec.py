@@ -97,10 +97,10 @@ def _changed(text: str, changes: Mapping[str, str | None]) -> str:
         starts[next(number for number, line in enumerate(lines) if line.startswith(begins))] = key
     made, dropping = [], False
     for number, line in enumerate(lines):
-        key = starts.get(number)
-        dropping = key is not None or (dropping and line.startswith(" " * 8))
-        if key is not None and (value := changes[key]) is not None:
-            made.append(f"  {key}: {value}")
+        begun = starts.get(number)
+        dropping = begun is not None or (dropping and line.startswith(" " * 8))
+        if begun is not None and (value := changes[begun]) is not None:
+            made.append(f"  {begun}: {value}")
         elif not dropping:
             made.append(line)
     return "\n".join(made) + "\n"

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.formats import metres
 from clay_publish.geo.utm_grid import parse_chip_id
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
@@ -46,6 +47,8 @@ from clay_publish.windows import Window
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
+_DEGREE = 111_000.0
+"""Meters of a degree of latitude."""
 LIGHT = (
     "id",
     "geometry",
@@ -87,7 +90,7 @@ class ReleaseReader:
 
         Args:
             bbox: west, south, east, north in degrees; west > east across the antimeridian.
-            datetime: RFC 3339 date, time, or interval: `2023-01-01/2023-02-01`, `../2023-06-30`.
+            datetime: year, month, date, time, or interval: `2023`, `2023-01-01/2023-02-01`, `../2023-06-30`.
             columns: of `items.parquet`; default: all.
 
         Returns:
@@ -244,6 +247,7 @@ class ReleaseReader:
         unlike: Like | Sequence[Like] = (),
         exact: bool = False,
         every_window: bool = False,
+        max_distance: float | None = None,
     ) -> pa.Table:
         """The `k` chips whose embeddings have the largest cosine with what is asked for, the most similar first.
 
@@ -259,17 +263,17 @@ class ReleaseReader:
             unlike: the same, for what the result is not to be like.
             exact: compare every vector.
             every_window: whether a chip of several windows is given for each; otherwise for the most similar alone.
+            max_distance: meters from a place that is named to the center of its chip; default: three chip sides.
 
         Returns:
             These columns and `similarity`, the cosine (float64), computed from the published vectors.
 
         Raises:
-            QueryError: an unknown chip, a vector of another length, or one without direction.
+            QueryError: an unknown chip, a place far from any, a vector of another length or without direction.
             ReleaseError: as for `items`.
         """
-        table = self.similar_each(
-            [self._direction(like, unlike)], k, bbox, datetime, columns, exact=exact, every_window=every_window
-        )
+        asked = [self._direction(like, unlike, max_distance)]
+        table = self.similar_each(asked, k, bbox, datetime, columns, exact=exact, every_window=every_window)
         return table.drop_columns("query")
 
     def similar_each(
@@ -293,7 +297,7 @@ class ReleaseReader:
         """
         extent = Extent.of(bbox, datetime)
         shelf = self.shelf(extent)
-        directions = np.stack([self._direction(like, ()) for like in likes]) if len(likes) else np.empty((0, 0))
+        directions = np.stack([self._direction(like, (), None) for like in likes]) if len(likes) else np.empty((0, 0))
         more = 1 if every_window else shelf.windows
         found = None
         if self.encoding is not None and not exact and shelf.paths:
@@ -311,9 +315,43 @@ class ReleaseReader:
             parts.append(table.append_column("similarity", pa.array(one.cosine[chosen])))
         return pa.concat_tables(parts)
 
-    def _direction(self, like: Like | Sequence[Like], unlike: Like | Sequence[Like]) -> npt.NDArray[np.float64]:
+    @cached_property
+    def chip_side(self) -> float:
+        """Meters of a chip's side: as the release states it, else as its first chip measures from south to north."""
+        try:
+            made = self.release.fingerprint()
+            if made.gsd is not None:
+                return made.size * made.gsd
+        except ReleaseError:
+            pass  # made by another program
+        path = self.shelf(Extent()).paths[0]
+        box = read(self.release.parquet(path), [0], ["bbox"], self.release.store.path(path))["bbox"][0].as_py()
+        return float(box["ymax"] - box["ymin"]) * _DEGREE
+
+    def near_enough(self, place: str, found: pa.Table, max_distance: float | None) -> pa.Table:
+        """The rows of `nearest` within a distance, meters; default: three chip sides.
+
+        Raises:
+            QueryError: there is none; the distance of the nearest is stated.
+        """
+        limit = 3 * self.chip_side if max_distance is None else max_distance
+        close = found.filter(pc.less_equal(found["distance"], limit))
+        if found.num_rows and not close.num_rows:
+            raise QueryError(
+                place,
+                f"is {metres(found['distance'][0].as_py())} from the center of the nearest chip",
+                f"at most {metres(limit)}" + (", three chip sides" if max_distance is None else ""),
+                "Ask for another place, or pass --max-distance METERS (max_distance=).",
+            )
+        return close
+
+    def _direction(
+        self, like: Like | Sequence[Like], unlike: Like | Sequence[Like], max_distance: float | None
+    ) -> npt.NDArray[np.float64]:
         def of_place(lon: float, lat: float) -> npt.ArrayLike:
-            found = self.nearest(lon, lat, 1, columns=["embedding"])
+            found = self.near_enough(f"{lon:g},{lat:g}", self.nearest(lon, lat, 1, columns=["embedding"]), max_distance)
+            if not found.num_rows:
+                raise QueryError(f"{lon:g},{lat:g}", "has no chip near it: the release is empty", "a place with chips")
             values: Vectors = vectors(found)[0]
             return values
 
