@@ -44,8 +44,8 @@ SECRETS = {
     "AWS_SESSION_TOKEN": "planted-session-token==",
     "HF_TOKEN": "hf_planted_token",
 }
-AREA = (3.0, 36.99, 3.03, 37.02)
-GROWN = (3.0, 36.97, 3.05, 37.02)
+AREA = (2.985, 36.995, 3.02, 37.02)
+GROWN = (2.985, 36.995, 3.04, 37.02)
 
 
 @dataclass

@@ -114,7 +114,7 @@ def test_places_get_the_nearest_embedding(
 ) -> None:
     stations = shared_data / "labels_latlon" / "satclip_stationDataAll.csv"
     out = tmp_path / "joined.parquet"
-    command("sample-points", reader.release.store.where, stations, "--out", out)
+    command("sample-points", reader.release.store.where, stations, "--out", out, "--max-distance", "20000000")
     joined = pq.read_table(out)
     chips = reader.chips().read_all()
     assert joined.num_rows == pyarrow.csv.read_csv(stations).num_rows
