@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from clay_publish.errors import LockedError, SpecError
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.execution.local import in_threads
-from clay_publish.producer.execution.run import Run, finish, is_finished, run_units
+from clay_publish.producer.execution.run import Run, finish, run_units
 from clay_publish.producer.produce import Then, begin
 from clay_publish.progress import Report, silent
 from clay_publish.release.directory import Release
 from clay_publish.release.lease import lease
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RunRecord
-from clay_publish.release.unit_receipts import read_receipts
+from clay_publish.release.unit_receipts import is_finished, read_receipts
 from clay_publish.spec.models import Spec
 from clay_publish.storage.retry import Patience, retrying
 

@@ -19,8 +19,9 @@ from pydantic import (
 )
 
 from clay_publish.errors import SpecError
+from clay_publish.redaction import without_secrets
 from clay_publish.spec.sensors import SENSORS, Sensor, parse_sensor, sensor
-from clay_publish.storage.store import is_url, without_secrets
+from clay_publish.storage.store import is_url
 from clay_publish.windows import Window
 
 SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?")

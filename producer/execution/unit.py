@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
@@ -142,6 +143,7 @@ def _finish(
         parts=parts,
         counts=dict(sorted(counts.items())),
         seconds=work.pace.lap(),
+        finished=round(time.time(), 3),
         device=work.model.encoder.device,
         machine=this_machine(),
         error=error,

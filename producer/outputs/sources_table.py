@@ -14,13 +14,14 @@ from clay_publish.producer.imagery.pixel_evidence import FOLDER as EVIDENCE
 from clay_publish.producer.imagery.pixel_evidence import evidence_path, examine
 from clay_publish.producer.sources.item import BandFile, ResolvedBand, SourceItem
 from clay_publish.producer.sources.selection import Considered, UnreadItem
+from clay_publish.redaction import without_secrets
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
 from clay_publish.release.tables import sources_schema
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import CloudMask
-from clay_publish.storage.store import is_url, without_secrets
+from clay_publish.storage.store import is_url
 
 _AT_ONCE = 16
 """Kept evidence that is read at a time: on a server most of the time is spent waiting."""
