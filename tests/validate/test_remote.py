@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -20,7 +21,7 @@ from clay_publish.search.reader import open_release
 from clay_publish.validate import validate
 
 Run = Callable[..., "CompletedProcess[str]"]
-LOCAL_ONLY = {"SCH011", "RDR001", "RDR002", "RDR003", "RDR004", "RDR005", "RDR007", "SCH020"}
+LOCAL_ONLY = {"SCH011", "RDR001", "RDR002", "RDR003", "RDR004", "RDR005", "RDR007"}
 """Rules whose readers open files by themselves."""
 
 
@@ -45,15 +46,19 @@ def faulty(broken: Callable[..., Broken]) -> Broken:
     return release
 
 
+def states(report: ValidationReport) -> dict[str, str]:
+    """Return how each rule ended; SCH020 reads page headers on a directory only, and so sees fewer files elsewhere."""
+    told = {code: state.partition(":")[0] for code, state in report.checked.items() if code not in LOCAL_ONLY}
+    return told | {"SCH020": re.sub(r" on \d+ of \d+ files$", "", told["SCH020"])}
+
+
 def same_but_local(remote: ValidationReport, local: ValidationReport) -> None:
     assert [f for f in remote.findings if f.code not in LOCAL_ONLY] == [
         f.model_copy(update={"where": f.where.replace(local.where, remote.where)})
         for f in local.findings
         if f.code not in LOCAL_ONLY
     ]
-    state = {code: told.partition(":")[0] for code, told in local.checked.items() if code not in LOCAL_ONLY}
-    elsewhere = {code: told.partition(":")[0] for code, told in remote.checked.items() if code not in LOCAL_ONLY}
-    assert elsewhere == state
+    assert states(remote) == states(local)
     assert remote.measures == local.measures
     assert remote.fetched > 0
 
