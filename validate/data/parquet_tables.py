@@ -200,7 +200,9 @@ class ParquetTables:
         dictionaries = options.pop("read_dictionary", None)
         try:
             with pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=dictionaries) as file:
-                yield from file.iter_batches(min(most, cost.rows), **options)
+                for batch in file.iter_batches(min(most, cost.rows), **options):
+                    batch.validate(full=True)  # text is UTF-8, indices are those of dictionaries
+                    yield batch
         except (pa.ArrowException, OSError) as error:
             raise ReleaseError(path, f"cannot be read ({short(error)})") from error
 

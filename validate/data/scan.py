@@ -219,6 +219,7 @@ class Pass:
         with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False, buffer_size=buffer) as file:
             batches = file.iter_batches(min(most, rows), use_threads=False, row_groups=groups)
             for batch in islice(batches, 1 if quick else None):
+                batch.validate(full=True)
                 chips = ChipRows(seen.path, seen.rows, batch)
                 seen.rows += len(chips)
                 for code, check in self.checks.items():
