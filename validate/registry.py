@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.resources import files
 
 import yaml
@@ -132,6 +133,7 @@ def row_rule(code: str, *, sampled: bool = False) -> Callable[[RowCheck], RowChe
 
 def all_rules() -> list[Rule]:
     """Every rule, by group and number."""
+    import_module("clay_publish.validate.checks")  # its rules register themselves
     order = list(GROUPS)
     return sorted(_RULES.values(), key=lambda r: (order.index(r.code[:3]), r.code))
 
@@ -142,14 +144,14 @@ def select(only: Iterable[str], skip: Iterable[str]) -> list[Rule]:
     Raises:
         ReleaseError: a name that no rule and no group has.
     """
-    only, skip = list(only), list(skip)
+    only, skip, rules = list(only), list(skip), all_rules()
     known = {*_RULES, *GROUPS}
     for name in (*only, *skip):
         if name not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]}? " if near else ""
             raise ReleaseError(f"rule {name!r}", "is unknown", fix=f"{hint}`clay-publish rules` lists them.")
-    return [r for r in all_rules() if (not only or _named(r, only)) and not _named(r, skip)]
+    return [r for r in rules if (not only or _named(r, only)) and not _named(r, skip)]
 
 
 def _named(rule: Rule, names: Sequence[str]) -> bool:

@@ -2,6 +2,8 @@
 
 import hashlib
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -14,6 +16,7 @@ from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.storage.store import Store
 from clay_publish.validate.outcomes import SkippedError
+from clay_publish.validate.sandbox.marks import marked
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -79,6 +82,16 @@ class ReleaseFiles:
         """
         if self.quick:
             raise SkippedError(where, "would have to be read whole, which a quick look does not")
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[None]:
+        """Mark a file while the block reads it, so that it is known if reading it ends this process."""
+        try:
+            size = self.store.size(path)
+        except StoreError:
+            size = 0
+        with marked("reading", getattr(self.store, "prefix", "") + path, size):
+            yield
 
     def afford(self, path: str) -> None:
         """Check that a file may be fetched.

@@ -48,8 +48,9 @@ class ParquetTables:
             size = store.size(path)
             with store.ranges(path) as file:
                 parquet_limits.check_tail(file, size, path)
-            opened = self.files.release.parquet(path)
-            parquet_limits.check_footer(opened.metadata, size, path)
+            with self.files.reading(path):
+                opened = self.files.release.parquet(path)
+                parquet_limits.check_footer(opened.metadata, size, path)
         except NoRangesError:
             raise  # so it is with every file: one error instead of a finding for each
         except StoreError as error:
@@ -199,7 +200,10 @@ class ParquetTables:
         cost = self.cost(path, source)
         dictionaries = options.pop("read_dictionary", None)
         try:
-            with pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=dictionaries) as file:
+            with (
+                self.files.reading(path),
+                pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=dictionaries) as file,
+            ):
                 for batch in file.iter_batches(min(most, cost.rows), **options):
                     batch.validate(full=True)  # text is UTF-8, indices are those of dictionaries
                     yield batch

@@ -139,6 +139,8 @@ class Pass:
     report: Report
     sampled: AbstractSet[str] = frozenset()
     """Codes of the rules that check a sample."""
+    threads: int | None = None
+    """Files that are read at a time, at most."""
 
     def run(self) -> Scan:
         """Read every embeddings file once."""
@@ -148,12 +150,12 @@ class Pass:
             chosen = chosen[:: max(1, -(-len(chosen) // QUICK_FILES))]
         files: dict[str, FileScan] = {}
         digests: dict[str, str] = {}
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        with ThreadPoolExecutor(self.threads or min(os.cpu_count() or 1, 8)) as pool:
             waiting = [
                 (
                     path,
                     pool.submit(digest, store, path) if self._is_hashed_apart(path) else None,
-                    pool.submit(self._file, path),
+                    pool.submit(self._marked, path),
                 )
                 for path in chosen
             ]
@@ -177,6 +179,10 @@ class Pass:
         """Whether a file is too large to be hashed and decoded from one piece."""
         store = self.tables.files.store
         return store.local and not self.tables.files.quick and store.size(path) > WHOLE
+
+    def _marked(self, path: str) -> tuple[str | None, FileScan]:
+        with self.tables.files.reading(path):
+            return self._file(path)
 
     def _file(self, path: str) -> tuple[str | None, FileScan]:
         """Read one file; its SHA-256, where it is known on the way, and what was seen."""

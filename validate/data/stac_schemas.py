@@ -9,6 +9,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,13 @@ def _cache_folder() -> Path:
     return Path(base) / "clay-publish" / "schemas"
 
 
+def folders() -> list[str]:
+    """Return where schemas lie on this machine."""
+    return [folder for folder in (os.environ.get(FOLDER), str(_cache_folder())) if folder]
+
+
 @cache
-def _fetched(uri: str) -> dict[str, Any]:
+def fetched_schema(uri: str) -> dict[str, Any]:
     """Fetch a schema, once, and keep it.
 
     Raises:
@@ -72,6 +78,10 @@ def _fetched(uri: str) -> dict[str, Any]:
     return document
 
 
+fetch: Callable[[str], dict[str, Any]] = fetched_schema
+"""A process without a network asks another one."""
+
+
 def schema_of(uri: str) -> dict[str, Any]:
     """The schema at an address.
 
@@ -79,7 +89,7 @@ def schema_of(uri: str) -> dict[str, Any]:
         ReleaseError: it is not to be had.
     """
     plain = uri.rstrip("#")
-    return _known()[plain] if plain in _known() else _fetched(plain)
+    return _known()[plain] if plain in _known() else fetch(plain)
 
 
 def core_schema(kind: str, version: str) -> dict[str, Any]:
