@@ -15,7 +15,6 @@ from clay_publish.release.findings import ValidationReport
 from clay_publish.storage.http import NoRangesError
 from clay_publish.storage.store import Store
 from clay_publish.validate.sandbox.child import Child, CrashedError
-from clay_publish.validate.sandbox.limits import Culprit
 from clay_publish.validate.sandbox.stores import Server, describe, neighbour
 
 SAMPLE = 20_000
@@ -90,18 +89,13 @@ def _answer(job: dict[str, Any], store: Store, server: Server, report: Report) -
         try:
             return _children.run({**job, "refused": refused}, server, store, report)
         except CrashedError as error:
-            new = [each for each in error.culprits if _name(each) not in refused]
+            new = [each for each in error.culprits if each.name not in refused]
             if error.machine or not new or len(refused) >= _MOST:
                 raise ReleaseError(store.where, error.why) from error
             if len(new) > 1 and new[0].is_file and job["threads"] is None:
                 job["threads"] = 1  # which of the files is seen when they are read one after the other
                 continue
-            refused[_name(new[0])] = error.why
-
-
-def _name(culprit: Culprit) -> str:
-    """Files as a release names them; a path cannot begin with what rules begin with."""
-    return culprit.name if culprit.is_file else f":{culprit.name}"
+            refused[new[0].name] = error.why
 
 
 class _Children:

@@ -84,10 +84,13 @@ class ReleaseFiles:
             raise SkippedError(where, "would have to be read whole, which a quick look does not")
 
     @contextmanager
-    def reading(self, path: str) -> Iterator[None]:
-        """Mark a file while the block reads it, so that it is known if reading it ends this process."""
+    def reading(self, path: str, *, whole: bool = True) -> Iterator[None]:
+        """Mark a file while the block reads it, so that it is known if reading it ends this process.
+
+        With `whole`, the block may take memory and time by the file's size.
+        """
         try:
-            size = self.store.size(path)
+            size = self.store.size(path) if whole else 0
         except StoreError:
             size = 0
         with marked("reading", getattr(self.store, "prefix", "") + path, size):

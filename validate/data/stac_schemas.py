@@ -35,25 +35,21 @@ _CORE = "https://schemas.stacspec.org/v{version}/{kind}-spec/json-schema/{kind}.
 
 
 @cache
-def _known() -> dict[str, dict[str, Any]]:
-    known = {uri.rstrip("#"): document for uri, document in get_local_schema_cache().items()}
-    known[SCHEMA_URI] = schema()
+def known() -> dict[str, dict[str, Any]]:
+    """Return the schemas that lie on this machine, by address."""
+    found = {uri.rstrip("#"): document for uri, document in get_local_schema_cache().items()}
+    found[SCHEMA_URI] = schema()
     for folder in (os.environ.get(FOLDER), _cache_folder()):
         for file in sorted(Path(folder).glob("*.json")) if folder else []:
             document = json.loads(file.read_text(encoding="utf-8"))
             if isinstance(document.get("$id"), str):
-                known.setdefault(document["$id"].rstrip("#"), document)
-    return known
+                found.setdefault(document["$id"].rstrip("#"), document)
+    return found
 
 
 def _cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "clay-publish" / "schemas"
-
-
-def folders() -> list[str]:
-    """Return where schemas lie on this machine."""
-    return [folder for folder in (os.environ.get(FOLDER), str(_cache_folder())) if folder]
 
 
 @cache
@@ -89,7 +85,7 @@ def schema_of(uri: str) -> dict[str, Any]:
         ReleaseError: it is not to be had.
     """
     plain = uri.rstrip("#")
-    return _known()[plain] if plain in _known() else fetch(plain)
+    return known()[plain] if plain in known() else fetch(plain)
 
 
 def core_schema(kind: str, version: str) -> dict[str, Any]:
@@ -135,5 +131,5 @@ def _registry() -> Any:
         except ReleaseError as error:
             raise NoSuchResource(uri) from error
 
-    resources = [(uri, Resource.from_contents(document)) for uri, document in _known().items()]
+    resources = [(uri, Resource.from_contents(document)) for uri, document in known().items()]
     return Registry(retrieve=retrieve).with_resources(resources).crawl()  # type: ignore[call-arg]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from clay_publish.errors import MissingExtraError, ReleaseError
+from clay_publish.errors import MissingExtraError
 from clay_publish.release.tables import hugging_face_features
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.outcomes import Broken, Fault, Outcome, Sampled, SkippedError
+from clay_publish.validate.outcomes import Fault, Outcome, Sampled, SkippedError
 from clay_publish.validate.registry import rule
 
 _MOST_ROWS = 16_384
@@ -80,12 +80,8 @@ def geoparquet_conforms(context: ReleaseContext) -> Iterator[Outcome]:
         raise SkippedError(context.files.store.where, "is not local; the validator opens files by itself")
     chosen = context.tables.embeddings[:: max(1, -(-len(context.tables.embeddings) // _FILES))]
     for path in chosen:
-        try:
-            context.tables.cost(path)
-        except ReleaseError as error:
-            yield Broken(path, f"{path} {error.found}")
-            continue
-        report = geoparquet_validator.check(context.files.store.path(path), _MOST_ROWS)
+        with context.files.reading(path):
+            report = geoparquet_validator.check(context.files.store.path(path), _MOST_ROWS)
         for outcome in report["outcomes"]:
             # The order of rows is checked for the hosts' sake, not for correctness.
             if outcome["status"] == "fail" and not outcome["id"].startswith("/conf/distribution"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,11 +47,12 @@ class Child:
 
     def __init__(self) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
+        self._scratch = tempfile.mkdtemp(prefix="clay-publish-")
         with tempfile.TemporaryFile() as shared:
             shared.truncate(SIZE)
             self._marks = Marks(shared.fileno())
             theirs, mine = self._pipes()
-            arguments = (*theirs[0], shared.fileno(), theirs[1:])
+            arguments = (self._scratch, *theirs[0], shared.fileno(), theirs[1:])
             handed = [shared.fileno(), *(end for pair in theirs for end in pair)]
             own = {k: v for k, v in os.environ.items() if k in _KEPT or k.startswith(("LC_", "CLAY_PUBLISH_"))}
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, with this package
@@ -162,3 +164,4 @@ class Child:
         self._answers.close()
         self._errors.close()
         self._marks.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)

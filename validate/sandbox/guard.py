@@ -52,12 +52,11 @@ class RefusedError(PermissionError):
 class Guard:
     """The folders that may be read, and the one that may be written into."""
 
-    def __init__(self, scratch: str, folders: list[str]) -> None:
+    def __init__(self, scratch: str) -> None:
         own = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *(path for path in sys.path if path)}
         self._writable = os.path.realpath(scratch)
-        self._own = {os.path.realpath(path) for path in (*own, *_packages(), *folders)} | {self._writable, *_SYSTEM}
+        self._own = {os.path.realpath(path) for path in (*own, *_packages())} | {self._writable, *_SYSTEM}
         self._releases: list[str] = []
-        self._busy = False
 
     def install(self) -> None:
         """Refuse what is not allowed from now on; it cannot be undone."""
@@ -78,7 +77,7 @@ class Guard:
             writes = (isinstance(flags, int) and flags & _WRITES) or (isinstance(mode, str) and set(mode) & set("wax+"))
             self._check(path, writes=bool(writes))
         elif event in _CHANGES:
-            for path in arguments[:2]:
+            for path in arguments[1:2] if event == "os.symlink" else arguments[:2]:
                 self._check(path, writes=True)
         elif event in _LOOKS:
             self._check(arguments[0], writes=False)

@@ -10,7 +10,7 @@ import psutil
 
 from clay_publish.validate.sandbox.marks import Mark
 
-MEMORY, MEMORY_PER_BYTE = 768 << 20, 4
+MEMORY, MEMORY_PER_BYTE = 512 << 20, 4
 """Bytes by which the child may grow while it reads a file, and so many more for each byte of it."""
 SECONDS, BYTES_PER_SECOND = 120, 500_000
 """Processor time of the thread that reads a file, and one second more for so many bytes of it."""
@@ -24,10 +24,15 @@ LEFT = 0.03
 
 @dataclass(frozen=True)
 class Culprit:
-    """What may have ended the child: a file, or a rule."""
+    """What may have ended the child."""
 
     name: str
-    is_file: bool
+    """A file, or a rule after a colon, with which no path begins."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        return not self.name.startswith(":")
 
 
 class ExceededError(Exception):
@@ -70,12 +75,12 @@ class Watch:
         memory = told.rss - getattr(told, "shared", 0)
         threads = {thread.id: thread.user_time + thread.system_time for thread in self._process.threads()}
         self._begun = {mark: self._begun.get(mark) or _Begin(memory, threads.get(mark.thread, 0.0)) for mark in reading}
-        blamed = [Culprit(mark.name, is_file=True) for mark in reading]
+        blamed = [Culprit(mark.name) for mark in reading]
         for mark, begun in self._begun.items():
             allowed = SECONDS + mark.size / BYTES_PER_SECOND
             if threads.get(mark.thread, 0.0) - begun.seconds > allowed:
                 why = f"takes more than {allowed:,.0f} s of processor time to read"
-                raise ExceededError(why, [Culprit(mark.name, is_file=True)])
+                raise ExceededError(why, [Culprit(mark.name)])
         if reading:
             allowed = MEMORY + MEMORY_PER_BYTE * sum(mark.size for mark in reading)
             if memory - min(begun.memory for begun in self._begun.values()) > allowed:
@@ -120,13 +125,11 @@ def suspects(marks: Sequence[Mark], thread: int | None) -> list[Culprit]:
     known = {mark.ident for mark in marks}
     mine = [mark for mark in marks if thread not in known or mark.ident == thread]
     rule = next((mark for mark in marks if mark.kind == "rule"), None)
-    reading = [Culprit(mark.name, is_file=True) for mark in _latest(mine)]
+    reading = [Culprit(mark.name) for mark in _latest(mine)]
     touched = [
-        Culprit(mark.name, is_file=True)
-        for mark in mine
-        if mark.kind == "touched" and rule is not None and mark.start >= rule.start
+        Culprit(mark.name) for mark in mine if mark.kind == "touched" and rule is not None and mark.start >= rule.start
     ]
-    rules = [Culprit(rule.name, is_file=False)] if rule is not None else []
+    rules = [Culprit(f":{rule.name}")] if rule is not None else []
     return reading or [*touched, *rules]
 
 

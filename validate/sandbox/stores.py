@@ -95,6 +95,7 @@ class ParentStore(_Watched):
 
     def __init__(self, parent: Parent, number: int, where: str, refused: Mapping[str, str], prefix: str) -> None:
         self.where, self.local = where, False
+        self.fetched = 0
         self.refused, self.prefix = refused, prefix
         self._parent, self._number = parent, number
 

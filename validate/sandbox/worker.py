@@ -19,31 +19,38 @@ from clay_publish.validate.sandbox.marks import Marks, watch
 from clay_publish.validate.sandbox.stores import Parent, ParentStore, WatchedFile, WatchedFolder
 
 
-def main(control_in: int, control_out: int, marks: int, channels: list[tuple[int, int]]) -> None:
-    """Work on jobs; the arguments are file descriptors."""
+def main(scratch: str, control_in: int, control_out: int, marks: int, channels: list[tuple[int, int]]) -> None:
+    """Work on jobs.
+
+    Args:
+        scratch: the folder that this process may write into.
+        control_in: file descriptor that jobs come from.
+        control_out: file descriptor that answers go to.
+        marks: file descriptor of the shared marks.
+        channels: pairs of file descriptors for requests to the parent.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     sys.dont_write_bytecode = True
     jobs, answers = Connection(control_in, writable=False), Connection(control_out, readable=False)
     parent = Parent([(Connection(a, writable=False), Connection(b, readable=False)) for a, b in channels])
     shared = Marks(marks)
-    with tempfile.TemporaryDirectory(prefix="clay-publish-") as scratch:
-        faulthandler.enable(sys.stderr, all_threads=False)
-        os.chdir(scratch)
-        tempfile.tempdir = scratch
-        folders = stac_schemas.folders()
-        for name in ("TMPDIR", "HOME", "HF_HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
-            os.environ[name] = scratch
-        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
-        stac_schemas.fetch = lambda uri: parent.ask("schema", uri)
-        guard = Guard(scratch, folders)
-        guard.install()
-        while True:
-            try:
-                job = json.loads(jobs.recv_bytes())
-            except EOFError:
-                return
-            watch(shared)
-            answers.send_bytes(json.dumps(_answer(job, answers, parent, guard)).encode())
+    faulthandler.enable(sys.stderr, all_threads=False)
+    os.chdir(scratch)
+    tempfile.tempdir = scratch
+    stac_schemas.known()  # before the folders that they lie in are out of reach
+    for name in ("TMPDIR", "HOME", "HF_HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        os.environ[name] = scratch
+    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    stac_schemas.fetch = lambda uri: parent.ask("schema", uri)
+    guard = Guard(scratch)
+    guard.install()
+    while True:
+        try:
+            job = json.loads(jobs.recv_bytes())
+        except EOFError:
+            return
+        watch(shared)
+        answers.send_bytes(json.dumps(_answer(job, answers, parent, guard)).encode())
 
 
 def _answer(job: dict[str, Any], answers: Connection, parent: Parent, guard: Guard) -> dict[str, Any]:
