@@ -23,7 +23,6 @@ from clay_publish.search.reader import ReleaseReader
 from clay_publish.search.row_groups import read
 from clay_publish.stac_api.cql2_arrow import geometry, matches, parse_filter, parse_json, properties
 
-
 SECONDS = 20.0
 """Time that one question may take."""
 

@@ -273,6 +273,30 @@ NODES = st.recursive(
 )  # fmt: skip
 
 
+TYPES: list[dict[str, Any]] = [
+    {"op": "t_intersects", "args": [{"property": "datetime"}, {"interval": []}]},
+    {"op": "t_intersects", "args": [{"property": "datetime"}, {"interval": [1, 2]}]},
+    {"op": "like", "args": ["a", "b"]},
+    {"op": "like", "args": [{"property": "datetime"}, "a"]},
+    {"op": "=", "args": [1, 1]},
+    {"op": "isNull", "args": [1]},
+    {"op": "in", "args": [1, [1]]},
+    {"op": "=", "args": [{"property": "id"}, {"date": "2023-01-01"}]},
+    {"op": "=", "args": [{"property": "datetime"}, {"date": "0000-01-01"}]},
+    {"op": "=", "args": [{"property": "geometry"}, 1]},
+    {"op": "=", "args": [{"property": "assets"}, None]},
+    {"op": "<", "args": [{"property": "embrel:coverage"}, 1]},
+    {"op": "s_intersects", "args": [{"property": "geometry"}, {"bbox": []}]},
+]
+
+
+@pytest.mark.parametrize("node", TYPES, ids=str)
+def test_values_of_any_type_are_compared_or_a_400(answers: TestClient, node: dict[str, Any]) -> None:
+    answer = answers.post("/search", json={"filter": node})
+    assert answer.status_code in {200, 400}, answer.text
+    assert answer.status_code == 200 or "description" in answer.json()
+
+
 @pytest.fixture(scope="module")
 def answers(tiny: Release) -> TestClient:
     """The same client, to which a fault of the server is an answer too."""
