@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import geopandas as gpd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -51,12 +52,15 @@ def blocks(*languages: str, workflow: bool = False) -> list[object]:
 
 @pytest.fixture(scope="module")
 def folder(sample_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the sample; beside its own files, what the pages assume to be there."""
+    """A copy of the sample, and what the pages assume to be there: aggregates, points, polygons."""
     made = Path(shutil.copytree(sample_release, tmp_path_factory.mktemp("documents") / "release"))
     chips = pq.read_table(made / "embeddings", columns=["lon", "lat", "embedding"])
     columns = zip(chips["lon"].to_pylist(), chips["lat"].to_pylist(), chips["embedding"].to_pylist(), strict=True)
     rows = "".join(f"{lon},{lat},{vector[0]}\n" for lon, lat, vector in columns)
     (made / "stations.csv").write_text(f"lon,lat,meanT\n{rows}")
+    shapes = gpd.read_parquet(next(made.glob("embeddings/*/*.parquet")), columns=["id", "geometry"]).head(2)
+    shapes.rename(columns={"id": "field"}).to_file(made / "fields.geojson")
+    shutil.copytree(made / "embeddings", made / "aggregates" / "2x2")
     _add_patches(made)
     return made
 
@@ -79,6 +83,8 @@ def stands_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "https://data.source.coop/clay/sentinel-2-annual/1.0.0": str(folder),
         "utm-1280m_32618_3262_345_2023-01-01_2023-02-01": chip,
         "utm-1280m_…": chip,
+        "2023-01 2023-07": "2016-01 2016-01",  # the sample has one window
+        '"2023-01", "2023-07"': '"2016-01", "2016-01"',
         "RELEASE": str(folder),
         "OLD": str(folder),
         "NEW": str(folder),

@@ -57,6 +57,8 @@ for _group, _command, _example in (
     (_PUBLISH, publish.audit, "clay-publish audit source.coop/ACCOUNT/PRODUCT"),
     (_USE, search.search, "clay-publish search my-release/1.0.0 --bbox -75.7,37.6,-75.6,37.7 --out chips.parquet"),
     (_USE, search.sample_points, "clay-publish sample-points my-release/1.0.0 stations.csv --out joined.parquet"),
+    (_USE, search.aggregate, "clay-publish aggregate my-release/1.0.0 fields.geojson --out means.parquet"),
+    (_USE, search.change, "clay-publish change my-release/1.0.0 2023-01 2023-07 --out change.parquet --map change.png"),
     (_USE, search.serve, "clay-publish serve my-release/1.0.0"),
 ):
     app.command(rich_help_panel=_group, epilog=f"Example: {_example}")(_command)

@@ -122,6 +122,57 @@ def sample_points(
     Screen(quiet=True, as_json=json).result(line, {"out": str(out), "rows": joined.num_rows, "farthest_m": farthest})
 
 
+def aggregate(
+    where: Where,
+    polygons: Annotated[Path, typer.Argument(metavar="POLYGONS", help="GeoJSON, GeoParquet, or what GDAL reads.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="GeoParquet file to write.")],
+    datetime: Datetime = None,
+    json: Json = False,
+) -> None:
+    """Compute the mean embedding of the ground of each polygon and window, weighted by shared ground."""
+    from clay_publish.search.output import write_zonal
+    from clay_publish.search.reader import open_release
+
+    rows = write_zonal(out, open_release(where), polygons, datetime)
+    line = f"{out}: {rows:,} {'row' if rows == 1 else 'rows'}, one per polygon and window"
+    Screen(quiet=True, as_json=json).result(line, {"out": str(out), "rows": rows})
+
+
+def change(
+    where: Where,
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help="A window: START/END, or its start: 2023-01.")],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="Another window.")],
+    bbox: Annotated[str | None, typer.Option(metavar="W,S,E,N", help="Degrees; W > E across the antimeridian.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to FILE.parquet or FILE.geojson.")] = None,
+    drawn: Annotated[Path | None, typer.Option("--map", metavar="FILE.png", help="Write a map.")] = None,
+    json: Json = False,
+) -> None:
+    """Compute the cosine distance between the embeddings that each chip has in two windows."""
+    from clay_publish.search.change_map import change_map
+    from clay_publish.search.output import check_output, write_chips
+    from clay_publish.search.query import QueryError
+    from clay_publish.search.reader import open_release
+    from clay_publish.storage.store import Store
+
+    if out is not None:
+        check_output(out)
+    if drawn is not None and drawn.suffix != ".png":
+        raise QueryError(str(drawn), f"ends with {drawn.suffix or 'nothing'}", ".png")
+    reader = open_release(where)
+    table = reader.change(before, after, numbers(bbox, "--bbox", 4) if bbox else None).read_all()
+    if not table.num_rows:
+        raise QueryError("change", "no chip is in both windows", "windows and a box that share ground")
+    if drawn is not None:
+        with Store(drawn.resolve().parent).writer(drawn.name) as file:
+            file.write(change_map(table, f"{before} to {after}"))
+    if out is not None:
+        write_chips(out, table.schema, table.to_reader())
+    values = table["distance"].to_numpy()
+    line = f"{len(values):,} chips, cosine distance {values.mean():.4f} on average, {values.max():.4f} at most"
+    facts = {"chips": len(values), "mean": float(values.mean()), "max": float(values.max())}
+    Screen(quiet=True, as_json=json).result(line, facts)
+
+
 def numbers(text: str, option: str, count: int) -> list[float]:
     """Numbers with commas between.
 

@@ -182,6 +182,10 @@ def _check_turns(geometry: Any, where: str) -> None:
             )
 
 
+def to_equal_area(geometry: Any) -> Any:
+    """Return geometries in degrees (OGC:CRS84), or an array of them, in equal-area coordinates on WGS 84, meters."""
+    return shapely.transform(shapely.segmentize(geometry, 0.5), _EQUAL_AREA, interleaved=False)
+
+
 def _km2(geometry: Any) -> float:
-    equal_area = shapely.transform(shapely.segmentize(geometry, 0.5), _EQUAL_AREA, interleaved=False)
-    return float(equal_area.area) / 1e6
+    return float(to_equal_area(geometry).area) / 1e6

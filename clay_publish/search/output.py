@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,9 @@ from stac_geoparquet.arrow import stac_table_to_items, to_parquet
 from clay_publish.release.geoparquet import geo_metadata
 from clay_publish.search.query import QueryError
 from clay_publish.storage.store import Store
+
+if TYPE_CHECKING:
+    from clay_publish.search.reader import ReleaseReader
 
 FORMATS = (".parquet", ".geojson")
 
@@ -52,6 +55,36 @@ def write_chips(out: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch])
         return rows
 
 
+def write_zonal(out: Path, reader: "ReleaseReader", polygons: Path, datetime: str | None) -> int:
+    """Write the means of polygons from a file as GeoParquet, with the columns that the polygons have.
+
+    Returns:
+        How many rows.
+
+    Raises:
+        QueryError: the file cannot be read, has no polygons, or has a column of a name that is added.
+    """
+    import geopandas as gpd  # noqa: PLC0415 - half a second that few need
+
+    if out.suffix != ".parquet":
+        raise QueryError(str(out), f"ends with {out.suffix or 'nothing'}", ".parquet")
+    try:
+        frame = gpd.read_parquet(polygons) if polygons.suffix == ".parquet" else gpd.read_file(polygons)
+    except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
+        raise QueryError(str(polygons), f"cannot be read ({error})", "GeoJSON or GeoParquet with polygons") from error
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise QueryError(str(polygons), "has no geometry", "polygons")
+    table = reader.aggregate(frame, datetime)
+    added = table.drop_columns("polygon").to_pandas()
+    taken = [name for name in added if name in frame.columns]
+    if taken:
+        raise QueryError(str(polygons), f"has a column {taken[0]!r} already", "another name for it")
+    joined = frame.iloc[table["polygon"].to_numpy()].reset_index(drop=True).join(added)
+    with Store(out.resolve().parent).writer(out.name) as file:
+        joined.to_parquet(file)
+    return int(table.num_rows)
+
+
 def write_items(out: Path, items: pa.Table) -> None:
     """Write STAC Items as stac-geoparquet, or as an ItemCollection.
 
@@ -84,7 +117,8 @@ def chip_features(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     """Chips as GeoJSON, without their vectors."""
     names = [name for name in batch.schema.names if name not in {"id", "geometry", "embedding", "scale", "thumbnail"}]
     shapes = np.asarray(shapely.to_geojson(shapely.from_wkb(batch["geometry"])))
-    for shape, name, row in zip(shapes, batch["id"].to_pylist(), batch.select(names).to_pylist(), strict=True):
+    ids = batch["id" if "id" in batch.schema.names else "id_after"]
+    for shape, name, row in zip(shapes, ids.to_pylist(), batch.select(names).to_pylist(), strict=True):
         box = row.pop("bbox", None)
         feature = {"type": "Feature", "id": name, "geometry": json.loads(shape), "properties": row}
         yield feature | ({"bbox": list(box.values())} if box else {})

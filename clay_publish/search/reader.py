@@ -19,9 +19,10 @@ from clay_publish.geo.utm_grid import parse_chip_id
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.public_urls import embeddings_path, rebase
+from clay_publish.search import zonal
 from clay_publish.search.arrow import dequantized, readable_schema, stored_columns, with_geo
+from clay_publish.search.change import change_schema, changes, parse_window
 from clay_publish.search.codes import Encoding
-from clay_publish.search.likes import Like, direction_of
 from clay_publish.search.nearest import nearest_chips
 from clay_publish.search.points import coordinates, join
 from clay_publish.search.query import Extent, QueryError
@@ -36,7 +37,7 @@ from clay_publish.search.row_groups import (
     stream,
     vectors,
 )
-from clay_publish.search.similar import exact_chips, likely_chips
+from clay_publish.search.similar import Like, direction_of, exact_chips, likely_chips
 from clay_publish.search.status import inside, status_of
 from clay_publish.storage.store import Store
 from clay_publish.windows import Window
@@ -199,8 +200,8 @@ class ReleaseReader:
         Returns:
             The table with `distance` (meters to the nearest center), `chip_id`, `chip_datetime`, `chip_lon`,
             `chip_lat`, `embedding` (float32), and of the place itself: `status` (`embedded` where it lies in a chip;
-            a reason of the coverage table; `outside` where no chip was expected; `missing` where the coverage does
-            not tell places, in the `scene` layout), `window` (of the chip, or of what the status tells), `detail`.
+            a reason of the coverage table; `outside` where no chip was expected), `window` (of the chip, or of the
+            reason), `detail`.
 
         Raises:
             QueryError: no such columns, or a row that is not a place on Earth.
@@ -230,6 +231,48 @@ class ReleaseReader:
         """
         row: dict[str, Any] = self.sample(pa.table({"lon": [float(lon)], "lat": [float(lat)]}), datetime).to_pylist()[0]
         return row
+
+    def aggregate(self, polygons: Any, datetime: str | None = None) -> pa.Table:
+        """Return the mean embedding of the ground of each polygon and window, weighted by shared ground.
+
+        Args:
+            polygons: a GeoDataFrame or GeoSeries with a CRS, or a sequence of shapely geometries or of GeoJSON
+                geometries, Features or a FeatureCollection in degrees.
+            datetime: as for `items`.
+
+        Returns:
+            One row per polygon and window: `polygon` (place in the sequence), `window` (START/END), `chips`,
+            `coverage` (share of the polygon's ground under chips, 0 to 1) and `embedding` (float32; null where no chip
+            is). In the `utm` layout, ground at the seam of two zones counts once.
+
+        Raises:
+            QueryError: one is not a polygon, or no such time.
+            ReleaseError: as for `items`.
+        """
+        extent = Extent.of(None, datetime)
+        shapes = zonal.parse_polygons(polygons)
+        return zonal.aggregate(self.release, self.shelf(extent), shapes, self.dimensions, extent)
+
+    def change(self, before: str, after: str, bbox: Sequence[float] | None = None) -> pa.RecordBatchReader:
+        """Return the cosine distance between the embeddings that each chip has in two windows, file by file.
+
+        Args:
+            before: a window, as START/END or as its start where that is enough: `2023-01`.
+            after: another one.
+            bbox: as for `items`.
+
+        Returns:
+            A stream with `id_before`, `id_after`, `geometry`, `bbox`, `lon`, `lat` and `distance` (1 − cosine, 0 to 2)
+            of the chips that both windows have, with `geo` metadata.
+
+        Raises:
+            QueryError: no such window or box, or a release in the `scene` layout, which has no common grid.
+            ReleaseError: as for `items`.
+        """
+        extent = Extent.of(bbox, None)
+        earlier, later = (parse_window(text, self.windows) for text in (before, after))
+        batches = changes(self.release, self.shelf(extent), earlier, later, extent)
+        return pa.RecordBatchReader.from_batches(change_schema(self._stored), batches)
 
     def similar(
         self,

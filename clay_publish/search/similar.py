@@ -1,6 +1,6 @@
-"""The chips most like a vector by cosine: by comparing every embedding, or the best candidates by code."""
+"""The chips most similar to a vector by cosine: by comparing every embedding, or the best candidates by code."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,8 @@ from clay_publish.search.query import JUDGED, Extent, QueryError
 from clay_publish.search.row_groups import THREADS, Ints, Rows, Shelf, judge, read, vectors
 
 Floats = npt.NDArray[np.float64]
+Like = str | tuple[float, float] | npt.ArrayLike
+"""A chip's id, a place (longitude, latitude: a tuple of two numbers), or a vector."""
 
 _GROUPS = 16
 """Row groups read by one task."""
@@ -45,6 +47,64 @@ def check_vectors(asked: npt.ArrayLike) -> Floats:
     if whole.ndim != 2 or not np.isfinite(lengths).all() or not (lengths > 0).all():
         raise QueryError("vector", "has no direction", "finite numbers that are not all zero")
     return np.asarray(whole / lengths)
+
+
+def direction_of(
+    like: Like | Sequence[Like],
+    unlike: Like | Sequence[Like],
+    dimensions: int,
+    of_chip: Callable[[str], npt.ArrayLike],
+    of_place: Callable[[float, float], npt.ArrayLike],
+) -> Floats:
+    """Return the direction [D] of one search.
+
+    The mean of the unit vectors of everything to be alike, minus the mean of everything not to be alike.
+
+    Args:
+        like: one or several.
+        unlike: none or several.
+        dimensions: D.
+        of_chip: the vector of an id.
+        of_place: the vector of the chip nearest to a longitude and latitude.
+
+    Raises:
+        QueryError: nothing to be alike, or vectors of another length.
+    """
+
+    def mean(some: Any) -> Floats:
+        found = [_vector(one, dimensions, of_chip, of_place) for one in _several(some)]
+        return np.mean(check_vectors(np.stack(found)), axis=0) if found else np.zeros(dimensions)
+
+    if not _several(like):
+        raise QueryError("like", "names nothing", "a chip's id, a place (lon, lat), a vector, or a list of these")
+    return np.asarray(check_vectors(mean(like) - mean(unlike))[0])
+
+
+def _several(some: Any) -> list[Any]:
+    """A list as it is, rows of a matrix, and one thing as a list of it."""
+    if isinstance(some, str | tuple):
+        return [some] if not isinstance(some, tuple) or len(some) else []
+    if isinstance(some, np.ndarray):
+        return list(np.atleast_2d(some)) if some.size else []
+    if isinstance(some, list) and some and all(isinstance(one, int | float) for one in some):
+        return [some]
+    return list(some)
+
+
+def _vector(
+    like: Any,
+    dimensions: int,
+    of_chip: Callable[[str], npt.ArrayLike],
+    of_place: Callable[[float, float], npt.ArrayLike],
+) -> Floats:
+    if isinstance(like, str):
+        return np.asarray(of_chip(like), dtype=np.float64)
+    if isinstance(like, tuple) and len(like) == 2:
+        return np.asarray(of_place(float(like[0]), float(like[1])), dtype=np.float64)
+    made = np.asarray(like, dtype=np.float64).ravel()
+    if len(made) != dimensions:
+        raise QueryError("vector", f"has {len(made)} numbers", f"{dimensions}, as the embeddings")
+    return made
 
 
 def exact_chips(release: Release, shelf: Shelf, directions: Floats, *, k: int, extent: Extent) -> list[Found]:
