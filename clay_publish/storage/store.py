@@ -79,7 +79,12 @@ class Store:
             if scheme == "s3":
                 options = {**OPTIONS, **options}
             self._fs: Any
-            self._fs, root = (WebFiles(**options), text) if scheme in _WEB else fsspec.core.url_to_fs(text, **options)
+            if scheme in _WEB:
+                self._fs, root = WebFiles(**options), text
+            elif scheme == "file":  # not by fsspec's rules for addresses, of which `::` is a part
+                self._fs, root = LocalFileSystem(), LocalFileSystem._strip_protocol(text)  # noqa: SLF001 - `~`, file://
+            else:
+                self._fs, root = fsspec.core.url_to_fs(text, **options)
         except ImportError as error:
             module, extra = _EXTRAS.get(scheme, (scheme, scheme))
             raise MissingExtraError(

@@ -261,11 +261,14 @@ def test_a_release_whose_only_data_file_is_gone_is_validated(broken: Callable[..
     assert [f.where for f in report.findings if f.code == "INT001"] == [f"manifest.json: {data}"]
 
 
-def test_a_folder_named_like_a_pattern_is_read_by_its_name(broken: Callable[..., Broken]) -> None:
+@pytest.mark.parametrize("name", ["a[1]?*b", "a::b", "~c", "a%20b #d", "zip::memory:e"])
+def test_a_folder_named_like_a_pattern_is_read_by_its_name(broken: Callable[..., Broken], name: str) -> None:
     release = broken("small")
-    odd = release.folder.parent / "a[1]?*b"
+    odd = release.folder.parent / name
     release.folder.rename(odd)
-    assert validate(Release(str(odd)), only=("RDR",)).findings == []
+    report = validate(Release(str(odd)), only=("RDR", "INT", "SCH"))
+    assert report.findings == []
+    assert report.checked["RDR004"] == "passed"
 
 
 @pytest.mark.parametrize("kind", ["address", "path", "eps", "html", "large"])
