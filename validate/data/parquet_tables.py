@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.errors import ClayPublishError, ReleaseError, StoreError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, footer_keys
 from clay_publish.storage.http import NoRangesError
@@ -48,11 +48,10 @@ class ParquetTables:
             rows = sum(footer.row_group(number).num_rows for number in range(footer.num_row_groups))
             if footer.num_rows != rows:
                 return f"claims {footer.num_rows:,} rows and has {rows:,} in its row groups"
-        except NoRangesError:
-            raise  # so it is with every file: one error instead of a finding for each
-        except StoreError as error:
-            return error.found
-        except ReleaseError as error:
+        except (StoreError, ReleaseError) as error:
+            cause = error.__cause__ if isinstance(error, ReleaseError) else error
+            if isinstance(cause, NoRangesError):
+                raise cause from error  # so it is with every file: one error instead of a finding for each
             return below(error, path)
         return opened.metadata, opened.schema_arrow
 
@@ -204,7 +203,7 @@ class ParquetTables:
         return pa.Table.from_batches(parts, parts[0].schema if parts else self.footer(path).schema.to_arrow_schema())
 
 
-def below(error: ReleaseError, path: str) -> str:
+def below(error: ClayPublishError, path: str) -> str:
     """What is wrong with a file, with the part of it that an error names."""
     part = error.where.partition(f"{path}: ")[2]
     return f"{part}: {error.found}" if part else error.found

@@ -3,6 +3,7 @@
 import faulthandler
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -47,7 +48,8 @@ def main(scratch: str, control_in: int, control_out: int, marks: int, channels: 
     while True:
         try:
             job = json.loads(jobs.recv_bytes())
-        except EOFError:
+        except EOFError:  # the parent ended without ending this process
+            shutil.rmtree(scratch, ignore_errors=True)
             return
         watch(shared)
         answers.send_bytes(json.dumps(_answer(job, answers, parent, guard)).encode())
