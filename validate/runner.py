@@ -7,15 +7,13 @@ from contextlib import ExitStack
 from threading import Lock
 from typing import Any
 
-from clay_publish import errors
 from clay_publish.errors import ReleaseError
 from clay_publish.progress import Report, silent
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import ValidationReport
-from clay_publish.storage.http import NoRangesError
 from clay_publish.storage.store import Store
 from clay_publish.validate.sandbox.child import Child, CrashedError
-from clay_publish.validate.sandbox.stores import Server, describe, neighbour
+from clay_publish.validate.sandbox.stores import Server, describe, neighbour, unpacked
 
 SAMPLE = 20_000
 """Chips that costly checks look at, at most, where the caller does not say."""
@@ -66,9 +64,7 @@ def validate(
         server = Server([*stores], lambda named: Store(neighbour(store, named)), _schema)
         answer = _answer(job, store, server, report)
     if "error" in answer:
-        kind, *parts = answer["error"]
-        known = {"NoRangesError": NoRangesError, **vars(errors)}.get(kind, ReleaseError)
-        raise known(*parts)
+        raise unpacked(answer["error"])
     return ValidationReport.model_validate(answer["report"]).model_copy(update={"fetched": store.fetched})
 
 

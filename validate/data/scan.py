@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.errors import AccessError, ClayPublishError, ReleaseError
 from clay_publish.progress import Progress, Report
 from clay_publish.storage.store import Store
 from clay_publish.validate.data.chip_facts import ReleaseFacts, RowFacts, facts_of
@@ -195,6 +195,8 @@ class Pass:
             seen = self._parquet(path, files.source(path))
             files.discard(path)
             return files.hashed.get(path), seen
+        except AccessError:
+            raise
         except ClayPublishError as error:
             return None, FileScan(path, damage=error.found)
 

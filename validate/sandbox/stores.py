@@ -12,14 +12,25 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from clay_publish.errors import ClayPublishError, ReleaseError, StoreError
+from clay_publish import errors
+from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.release.directory import SPEC
-from clay_publish.storage.http import NoRangesError
 from clay_publish.storage.store import OneFile, Store, check_path, is_url
 from clay_publish.validate.outcomes import RefusedFileError, SkippedError
 from clay_publish.validate.sandbox.marks import touch
 
-_ERRORS: dict[str, type[ClayPublishError]] = {"NoRangesError": NoRangesError, "ReleaseError": ReleaseError}
+
+def packed(error: ClayPublishError) -> list[Any]:
+    """Return an error as JSON can say it: the names of its classes, and its parts."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    return [names, error.where, error.found, error.expected, error.fix]
+
+
+def unpacked(told: list[Any]) -> ClayPublishError:
+    """Return the error, of the nearest class of `clay_publish.errors`."""
+    names, *parts = told
+    kind: type[ClayPublishError] = next(getattr(errors, name) for name in names if hasattr(errors, name))
+    return kind(*parts)
 
 
 class _Watched(Store):
@@ -73,7 +84,7 @@ class Parent:
         """Return the parent's answer: bytes, or what JSON can say.
 
         Raises:
-            StoreError: the parent could not read it.
+            ClayPublishError: the parent could not read it.
         """
         channel = self._idle.get()
         try:
@@ -85,8 +96,7 @@ class Parent:
             return answer[1:]
         told = json.loads(answer[1:])
         if answer[:1] == b"e":
-            kind, *parts = told
-            raise _ERRORS.get(kind, StoreError)(*parts)
+            raise unpacked(told)
         return told
 
 
@@ -192,8 +202,7 @@ class Server:
         try:
             found = self._read(files, what, arguments)
         except ClayPublishError as error:
-            kind = "NoRangesError" if isinstance(error, NoRangesError) else type(error).__name__
-            return b"e" + json.dumps([kind, error.where, error.found, error.expected, error.fix]).encode()
+            return b"e" + json.dumps(packed(error)).encode()
         return b"b" + found if isinstance(found, bytes) else b"j" + json.dumps(found).encode()
 
     def _read(self, files: dict[tuple[int, str], IO[bytes]], what: str, arguments: list[Any]) -> Any:

@@ -17,7 +17,7 @@ from clay_publish.validate.checks import check_release
 from clay_publish.validate.data import stac_schemas
 from clay_publish.validate.sandbox.guard import Guard
 from clay_publish.validate.sandbox.marks import Marks, watch
-from clay_publish.validate.sandbox.stores import Parent, ParentStore, WatchedFile, WatchedFolder
+from clay_publish.validate.sandbox.stores import Parent, ParentStore, WatchedFile, WatchedFolder, packed
 
 
 def main(scratch: str, control_in: int, control_out: int, marks: int, channels: list[tuple[int, int]]) -> None:
@@ -87,5 +87,5 @@ def _answer(job: dict[str, Any], answers: Connection, parent: Parent, guard: Gua
             report=report,
         )
     except ClayPublishError as error:
-        return {"error": [type(error).__name__, error.where, error.found, error.expected, error.fix]}
+        return {"error": packed(error)}
     return {"report": found.model_dump(mode="json")}
