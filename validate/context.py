@@ -16,16 +16,14 @@ from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import Said, tally
 from clay_publish.validate.data.documents import Documents
 from clay_publish.validate.data.extra_tables import ExtraTables
-from clay_publish.validate.data.files import ReleaseFiles
-from clay_publish.validate.data.once import once
+from clay_publish.validate.data.files import ReleaseFiles, once
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.scan import Pass, Scan
 from clay_publish.validate.data.single_rows import value
 from clay_publish.validate.data.sources import SourceTable, read_sources
 from clay_publish.validate.expected.cells import Summary
 from clay_publish.validate.expected.grids import ChipGrids
-from clay_publish.validate.expected.scene import count_cells
-from clay_publish.validate.expected.utm import CellInputs
+from clay_publish.validate.expected.layers import CellInputs, count_cells
 from clay_publish.validate.outcomes import BadRows, Broken, SkippedError
 from clay_publish.validate.sandbox.stores import neighbour
 
