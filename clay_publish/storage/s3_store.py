@@ -58,15 +58,17 @@ class Objects:
         with tempfile.TemporaryFile() as file:
             yield cast("IO[bytes]", file)
             size = file.tell()
+            small = size <= part_size(size)
+            tag = None if small else self._tag(path)  # most files are new: a small one is sent without asking first
             for _ in range(_TRIES):
                 file.seek(0)
-                tag = self._tag(path)
-                if size <= part_size(size):
+                if small:
                     done = self._client.put(path, file.read(), tag) is not None
                 else:
                     done = self._send_parts(path, cast("IO[bytes]", file), part_size(size), tag)
                 if done:
                     return
+                tag = self._tag(path)
         raise StoreError(
             self._client.place(path),
             f"was written by somebody else {_TRIES} times meanwhile",
