@@ -1,22 +1,12 @@
 """The errors of this package: one root, one line per kind.
 
-Every message has the form `PLACE: WHAT IS WRONG (expected WHAT IS VALID). HOW TO FIX IT.`
+Every message has the form `PLACE: WHAT IS WRONG (expected WHAT IS VALID). HOW TO FIX IT.` None holds a secret.
 """
 
-import re
 from importlib.util import find_spec
 from typing import Any
 
-_SECRETS = re.compile(
-    r"(?i)(\b[a-z][a-z0-9+.-]*://)[^\s/@]+(?=@)"
-    r"|([?&][^\s=&]*(?:sig|signature|token|credential|secret|password|key)[^\s=&]*=)[^\s&'\")]+"
-)
-"""User and password of an address, and query parameters that sign it."""
-
-
-def redacted(text: str) -> str:
-    """A text without the passwords and signatures of the addresses in it."""
-    return _SECRETS.sub(lambda found: f"{found[1] or found[2]}***", text)
+from clay_publish.redaction import redact
 
 
 class ClayPublishError(Exception):
@@ -32,9 +22,10 @@ class ClayPublishError(Exception):
     exit_code = 2
 
     def __init__(self, where: str, found: str, expected: str = "", fix: str = "") -> None:
-        self.where, self.found, self.expected, self.fix = map(redacted, (where, found, expected, fix))
-        more = f" (expected {self.expected})" if expected else ""
-        super().__init__(f"{self.where}: {self.found}{more}. {self.fix}".rstrip())
+        where, found, expected, fix = redact(where), redact(found), redact(expected), redact(fix)
+        self.where, self.found, self.expected, self.fix = where, found, expected, fix
+        more = f" (expected {expected})" if expected else ""
+        super().__init__(f"{where}: {found}{more}. {fix}".rstrip())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep the four parts when the error crosses a process boundary."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from clay_publish.errors import LockedError, SpecError
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.execution.local import in_threads
-from clay_publish.producer.execution.run import Run, finish, is_finished, run_units
+from clay_publish.producer.execution.run import Run, finish, run_units
 from clay_publish.producer.produce import Then, begin
 from clay_publish.progress import Report, silent
 from clay_publish.release.directory import Release
 from clay_publish.release.lease import lease
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RunRecord
-from clay_publish.release.unit_receipts import read_receipts
+from clay_publish.release.unit_receipts import is_finished, read_receipts
 from clay_publish.spec.models import Spec
 from clay_publish.storage.retry import Patience, retrying
 
@@ -73,7 +73,7 @@ def produce_share(
         return waiting
     try:
         with _patient_lease(release) as held:
-            done = _finish(Run.of(run.plan, run.work, run.gsd, report=report, held=held), waiting)
+            done = _finish(Run.of(run.plan, run.work, run.selection, run.gsd, report=report, held=held), waiting)
             if isinstance(done, RunRecord):
                 then(done)
             return done
@@ -95,7 +95,7 @@ def _finish(run: Run, waiting: ShareDone) -> RunRecord | ShareDone:
     damaged = len(run.plan.units) - len(run.receipts)
     if damaged:  # made again by the share that they are of, or by a whole run
         return ShareDone(waiting.share, waiting.units, damaged)
-    return finish(run, [run.receipts[unit.id] for unit in run.plan.units])
+    return finish(run, [run.receipts[unit.id] for unit in run.plan.units], in_threads)
 
 
 @contextmanager

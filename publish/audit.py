@@ -15,9 +15,10 @@ from clay_publish.progress import Progress, Report, silent
 from clay_publish.publish.bucket import Bucket
 from clay_publish.publish.published_versions import versions
 from clay_publish.publish.targets import bucket_at, hub_repository
-from clay_publish.publish.version_catalog import CATALOG, LATEST, read_versions
+from clay_publish.publish.version_catalog import LATEST, read_versions
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import Manifest
+from clay_publish.release.versions import CATALOG
 
 if TYPE_CHECKING:
     from clay_publish.publish.hub.repository import HubRepository

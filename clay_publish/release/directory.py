@@ -13,6 +13,7 @@ from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.geo.utm_zones import Square
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.spec.models import Spec
+from clay_publish.storage.address import readable
 from clay_publish.storage.safe_parse import parse_json, parse_yaml
 from clay_publish.storage.store import Store, is_safe
 from clay_publish.windows import Window, parse_token
@@ -91,7 +92,7 @@ class Release:
     """A release at some place. Every stage reads it and adds to it through `store`."""
 
     def __init__(self, where: str | Store) -> None:
-        self.store = where if isinstance(where, Store) else Store(where)
+        self.store = where if isinstance(where, Store) else Store(readable(where))
 
     def __repr__(self) -> str:
         return f"Release({self.store.where!r})"

@@ -34,13 +34,6 @@ def is_url(where: str) -> bool:
     return "://" in where and not where.startswith("file://")
 
 
-def without_secrets(address: str) -> str:
-    """An address as it may be published: no credentials, no signature, no fragment."""
-    scheme, _, rest = address.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0].partition('#')[0]}"
-
-
 def check_path(path: str) -> str:
     """Return a path inside a release, refused where it could lead out of it.
 

@@ -77,13 +77,13 @@ class Images:
         files = [next(f for f in item.bands if f.band == band) for band in self._bands]
         return self._get(item, files, mask=False)
 
-    def mask(self, item: SourceItem) -> OpenBand | None:
-        """The cloud mask of an image, where it has one.
+    def masks(self, item: SourceItem) -> list[OpenBand]:
+        """The bands of an image's cloud mask; none where it has none.
 
         Raises:
             ImageryError: it cannot be opened.
         """
-        return None if item.mask is None else self._get(item, [item.mask.file], mask=True)[0]
+        return [] if item.mask is None else self._get(item, list(item.mask.files), mask=True)
 
     def _get(self, item: SourceItem, files: list[BandFile], *, mask: bool) -> list[OpenBand]:
         key = (item.id, mask)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from clay_publish.errors import ClayPublishError, StoreError
-from clay_publish.storage.store import Store, without_secrets
+from clay_publish.redaction import without_secrets
+from clay_publish.storage.store import Store
 
 
 @pytest.mark.parametrize(

@@ -339,7 +339,10 @@ def test_pixels_that_contradict_their_item_are_named(shared_data: Path, tmp_path
     assert "1,000 is taken off its pixels (s2:processing_baseline)" in note
     assert "may have been applied before" in note
     (source,) = made.release.parquet("sources.parquet").read().to_pylist()
-    assert source["offset"] == -1000
+    assert {band["offset"] for band in source["bands"]} == {-0.1}
+    assert {band["source"].rpartition("values: ")[2] for band in source["bands"]} == {"s2:processing_baseline"}
+    assert source["evidence"]["status"] == "ambiguous"
+    assert source["evidence"]["sentences"] == [note]
 
 
 def test_the_offset_is_taken_off_once(shared_data: Path, tmp_path: Path, make: Make) -> None:

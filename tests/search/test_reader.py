@@ -289,6 +289,24 @@ def test_times_that_are_none_are_refused(when: str) -> None:
         Extent.of(None, when)
 
 
+@pytest.mark.parametrize(
+    ("when", "start", "end"),
+    [
+        ("2016", (2016, 1, 1), (2016, 12, 31)),
+        ("2016-02", (2016, 2, 1), (2016, 2, 29)),
+        ("2016/2017-04", (2016, 1, 1), (2017, 4, 30)),
+        ("2016-02/..", (2016, 2, 1), None),
+        ("/2016", None, (2016, 12, 31)),
+    ],
+)
+def test_a_year_and_a_month_are_whole(
+    when: str, start: tuple[int, int, int] | None, end: tuple[int, int, int] | None
+) -> None:
+    extent = Extent.of(None, when)
+    assert extent.start == (None if start is None else datetime(*start, tzinfo=UTC))
+    assert extent.end == (None if end is None else datetime(*end, 23, 59, 59, 999999, tzinfo=UTC))
+
+
 def test_a_date_is_the_whole_day() -> None:
     extent = Extent.of(None, "2023-01-10")
     assert extent.start == datetime(2023, 1, 10, tzinfo=UTC)

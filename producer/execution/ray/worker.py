@@ -36,8 +36,6 @@ class Job:
     """Without its units: they come one by one."""
     sha256: str
     """Of the whole plan."""
-    units: int
-    """Of the whole plan."""
     gsd: float
     """Ground size of a pixel as it is published, metres."""
     cores: int
@@ -96,7 +94,7 @@ class Worker:
                 f"is not the planned one ({'; '.join(differ)})",
                 "the same weights and code on every machine",
             )
-        self._made = make_work(release, spec, encoder, job.plan.fingerprint, job.units, cores=job.cores)
+        self._made = make_work(release, spec, encoder, job.plan.fingerprint, cores=job.cores)
 
     @_told
     def make(self, unit: Unit, runs: int) -> UnitReceipt | None:
@@ -127,7 +125,7 @@ class Worker:
         Raises:
             ClayPublishError: a part is damaged, or nothing can be written.
         """
-        publish_ready(ready, self._work.release, self._job.plan, self._job.gsd)
+        publish_ready(ready, self._work, self._job.plan, self._job.gsd)
 
     def stop(self) -> None:
         """Let the units at work end where they are."""

@@ -74,6 +74,8 @@ class CloudMask(_SensorPart):
     """Classes that mean cloud or cloud shadow; bits of which any is set; or the lowest percentage that counts."""
     nodata: tuple[int, ...] = ()
     """Values that mean no data."""
+    bands: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1,)
+    """Bands of the file, from 1, that are looked at; a pixel is under cloud where any of them says so."""
 
 
 class ProductLevel(_SensorPart):
