@@ -172,12 +172,13 @@ class S3Client:
         except BotoCoreError as error:
             raise self._lost(error, path) from error
 
-    def get(self, path: str) -> tuple[bytes, str] | None:
-        """An object and its ETag, as one request saw them; None where there is none."""
+    def get(self, path: str, limit: int | None = None) -> tuple[bytes, str] | None:
+        """An object, or its first `limit + 1` bytes, and its ETag, as one request saw them; None if there is none."""
 
         def fetch(client: Any) -> tuple[bytes, str]:
-            answer = client.get_object(Bucket=self.address.bucket, Key=self.key(path))
-            return answer["Body"].read(), answer["ETag"]
+            answer = client.get_object(Bucket=self.address.bucket, Key=self.key(path), **_payer())
+            with closing(answer["Body"]) as body:
+                return body.read(None if limit is None else limit + 1), answer["ETag"]
 
         return absent(lambda: self.patiently(fetch, path))
 

@@ -47,10 +47,11 @@ class Objects:
             raise
 
     def whole(self, path: str, limit: int | None) -> bytes:
-        """An object."""
-        size = self.size(path) or 0
-        end = size if limit is None else min(size, limit + 1)
-        return self.part(path, 0, end) if end else b""
+        """An object, or its beginning."""
+        found = self._client.get(path, limit)
+        if found is None:
+            raise FileNotFoundError(path)
+        return found[0]
 
     @contextmanager
     def writer(self, path: str) -> Iterator[IO[bytes]]:
