@@ -211,7 +211,7 @@ def test_a_refusal_is_not_asked_again(tiny: Release, serve: Any, status: int) ->
 
 
 def test_a_server_that_always_fails_is_named(tiny: Release, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "DEFAULT", retry.Patience(first=0.001))
+    monkeypatch.setattr(retry, "DEFAULT", retry.RetryPolicy(first=0.001))
     served = serve(Path(tiny.store.where))
     served.failures += [503] * 100
     with pytest.raises(AccessError, match=f"{served.address}/items.parquet.*503"):

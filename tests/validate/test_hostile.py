@@ -185,7 +185,7 @@ def test_a_server_cannot_send_its_reader_to_a_private_address(
         target = inner.url.replace("127.0.0.1", host) + "/secret"
         for method in ("GET", "HEAD"):
             server.faults.append(Fault(f"redirect:{target}", name="gaps.geojson", method=method))
-        with pytest.raises(AccessError, match=r"gaps\.geojson: sends its readers to http://.* private address"):
+        with pytest.raises(AccessError, match=r"gaps\.geojson: redirects to http://.* private address"):
             validate(Release(f"{server.url}/{release.folder.name}"), only=("COV013",))
         assert inner.requests == []
 
