@@ -134,7 +134,7 @@ def _sizes(
             f"has attention {inner} wide",
             f"one of {widths}: their number of heads is known",
             "State `model.heads`."
-            if token == "cls_token"
+            if known is _ENCODER_HEADS
             else "Set `outputs.loss: false`: it alone needs the decoder.",
         )
     if inner % count or (heads is not None and heads != count):

@@ -71,7 +71,7 @@ def test_headers_are_read_where_items_state_no_grid(folder: Path, run: Run, item
 def test_too_many_headers_are_read_only_when_asked(folder: Path, item: Item, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "HEADERS", 0)
     read: list[str] = []
-    opened = files._opened_grid  # noqa: SLF001 - counted, not replaced
+    opened = files._opened_grid
     monkeypatch.setattr(files, "_opened_grid", lambda item, sensor: read.append(item.id) or opened(item, sensor))
     (folder / "item.json").write_text(json.dumps(without_grid(item)))
     spec, said = load_spec(folder / "release.yaml"), []
