@@ -19,8 +19,9 @@ from pydantic import (
 )
 
 from clay_publish.errors import SpecError
+from clay_publish.redaction import without_secrets
 from clay_publish.spec.sensors import SENSORS, Sensor, parse_sensor, sensor
-from clay_publish.storage.store import is_url, without_secrets
+from clay_publish.storage.store import is_url
 from clay_publish.windows import Window
 
 SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?")
@@ -252,6 +253,10 @@ class Running(_SpecBlock):
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     gpus_per_worker: Annotated[float | None, Field(ge=0)] = None
     """A share of a GPU, such as 0.5, or whole ones; default: one where the cluster has any."""
+    stall_seconds: Annotated[float, Field(gt=0)] = 60
+    """Without progress, after which a request to a server of imagery or items is given up."""
+    item_seconds: Annotated[float, Field(gt=0)] = 600
+    """In all that the requests for the files of one item may take."""
 
 
 class Publish(_SpecBlock):

@@ -116,7 +116,8 @@ def read_scene(
     """
     files = [next(f for f in item.bands if f.band == band.name) for band in reading.bands]
     wanted = [*files, *(item.mask.files if item.mask is not None else ())]
-    with open_bands(wanted, reading.sensor.nodata, zero_is_nodata=reading.sensor.zero_is_nodata) as opened:
+    zeros = reading.sensor.zero_is_nodata
+    with open_bands(wanted, reading.sensor.nodata, item.etags, zero_is_nodata=zeros) as opened:
         fine = fine_grid(opened[: len(files)], item.grid)
         for band in opened[len(files) :]:
             band.nodata = None  # what its values mean is the mask's own business

@@ -12,8 +12,8 @@ import shapely
 from clay_publish.errors import LicenseError, SourceError
 from clay_publish.geo.area import read_area
 from clay_publish.producer.sources.item import SourceItem
-from clay_publish.producer.sources.query import Search
-from clay_publish.producer.sources.reader import Found, read_items
+from clay_publish.producer.sources.reader import FoundItem, read_items
+from clay_publish.producer.sources.stac_api import Search
 from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.spec.models import Imagery, Spec
 from clay_publish.spec.sensors import Sensor
@@ -74,7 +74,7 @@ class Considered:
 
 
 @dataclass(frozen=True)
-class Broken:
+class UnreadItem:
     """An item that cannot be used for what it is: no time, no such band."""
 
     id: str
@@ -89,7 +89,7 @@ class Selection:
 
     considered: list[Considered] = field(default_factory=list)
     """Ordered by block and id."""
-    broken: list[Broken] = field(default_factory=list)
+    broken: list[UnreadItem] = field(default_factory=list)
 
 
 def select(
@@ -142,7 +142,7 @@ def sample_of(spec: Spec, count: int) -> list[SourceItem]:
     return [found[place] for place in places.tolist()]
 
 
-def _items(block: Imagery, search: Search) -> Iterator[Found]:
+def _items(block: Imagery, search: Search) -> Iterator[FoundItem]:
     for source in block.stac:
         for found in read_items(source, search):
             if not block.collections or found.document.get("collection") in block.collections:
@@ -150,7 +150,7 @@ def _items(block: Imagery, search: Search) -> Iterator[Found]:
 
 
 def _take(
-    found: Found,
+    found: FoundItem,
     selection: Selection,
     *,
     number: int,
@@ -167,7 +167,7 @@ def _take(
         )
     except SourceError as error:
         selection.broken.append(
-            Broken(_printable(document.get("id")), _optional(document.get("collection")), number, _printable(error))
+            UnreadItem(_printable(document.get("id")), _optional(document.get("collection")), number, _printable(error))
         )
         return
     described = collection.get("license")

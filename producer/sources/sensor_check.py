@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from clay_publish.errors import SourceError
 from clay_publish.producer.sources.asset_bands import is_image
+from clay_publish.producer.sources.band_mapping import map_bands
 from clay_publish.producer.sources.item import SourceItem, ground_size
 from clay_publish.spec.sensors import SENSORS, Sensor
 
@@ -66,6 +67,25 @@ def check_origin(
         texts = [*(name for _, name in said), *(text for _, text in statements)]
         _check_identity(texts, item, sensor, where, collection)
     return level
+
+
+def sensors_of(item: Mapping[str, Any], collection: Mapping[str, Any] | None = None) -> list[str]:
+    """The sensors of the package that an item can be of: what it says of mission, product and bands fits.
+
+    Those whose mission or product it names come alone; otherwise all whose bands it has.
+    """
+    fitting, named = [], []
+    for sensor in SENSORS.values():
+        try:
+            level = check_origin(item, sensor, "the item", collection)
+            map_bands(item, item.get("assets", {}), sensor, "the item")
+        except SourceError:
+            continue
+        fitting.append(sensor.key)
+        said = {mission for _, name in _said(item.get("properties", {})) for mission in _missions(name)}
+        if level is not None or (sensor.level is None and said & set(sensor.missions)):
+            named.append(sensor.key)
+    return named or fitting
 
 
 def _check_level(

@@ -150,8 +150,11 @@ def _href(asset: Mapping[str, Any]) -> str:
 
 
 def resolve_href(href: str, base: str | None) -> str:
-    """A relative href against the item it stands in; an absolute one as it is."""
-    path = local_path(href)
+    """A relative href against the item it stands in; an absolute one as it is.
+
+    A file URL stays one where the item is on a server, so that it is refused and not taken for a path there.
+    """
+    path = href if base is not None and is_url(base) else local_path(href)
     return path if base is None else make_absolute_href(path, base, start_is_dir=False)
 
 

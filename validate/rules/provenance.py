@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow.compute as pc
 
-from clay_publish.release.directory import CARD, MANIFEST, SOURCES
-from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.errors import ReleaseError
+from clay_publish.release.directory import CARD, MANIFEST, SOURCES, fingerprint_in
 from clay_publish.spec.sensors import BandStatistics
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
@@ -28,9 +28,9 @@ def fingerprints_are_complete(context: ReleaseContext) -> Iterator[Outcome]:
         if emb is None:
             continue  # SCH004
         try:
-            made = Fingerprint.model_validate(emb.get("embrel:decided_by"))
-        except ValueError as error:
-            yield Fault(f"{path}: footer emb", f"no complete fingerprint ({str(error).splitlines()[0]})", "one")
+            made = fingerprint_in(footer, path)
+        except ReleaseError as error:
+            yield Fault(f"{path}: footer emb", error.found, "a complete fingerprint")
             continue
         if emb.get("embrel:fingerprint") != made.digest:
             told = str(emb.get("embrel:fingerprint"))[:16]
@@ -42,10 +42,9 @@ def one_fingerprint(context: ReleaseContext) -> Iterator[Outcome]:
     """Footers, manifest and items against the first file."""
     mine = context.fingerprint
     for path, footer in context.tables.keys.items():
-        emb = footer.get("emb", {})
         try:
-            other = Fingerprint.model_validate(emb.get("embrel:decided_by"))
-        except ValueError:
+            other = fingerprint_in(footer, path)
+        except ReleaseError:
             continue  # PRV001
         if other != mine:
             yield Fault(f"{path}: footer emb", "; ".join(mine.differences(other)[:3]), "the same as in the other files")
