@@ -300,7 +300,7 @@ def _shifts(item: SourceItem, bands: Sequence[_Weighed], sensor: Sensor) -> list
         found = f"{full:,.0f} is taken off its pixels ({stated}), yet {low:.0%} of them are below {full - _NOISE:,.0f}"
         return [f"{found}: the offset may have been applied before."]
     smallest = min(band.sample.minimum for band in bands)
-    if item.shift == 0 and smallest >= full and not stated.endswith("processing_baseline"):
+    if item.shift == 0 and smallest >= full and "baseline" not in stated:
         found = f"nothing is taken off its pixels ({stated}), yet none of any band is below {smallest:,.0f}"
         return [f"{found}: the offset of {full:,.0f} may still be in them."]
     return []

@@ -13,7 +13,11 @@ import pytest
 import rasterio
 import yaml
 from affine import Affine
+from rasterio.enums import ColorInterp, Resampling
 
+from clay_publish.producer.imagery.raster import open_bands, readers
+from clay_publish.producer.imagery.warp import Canvas, Images
+from clay_publish.producer.sources.item import BandFile
 from clay_publish.spec.sensors import SENSORS
 
 Run = Callable[..., CompletedProcess[str]]
@@ -110,3 +114,49 @@ def test_a_mask_that_cannot_be_read_is_not_a_clear_sky(tmp_path: Path, run: Run,
     found = made(tmp_path, run, "sentinel-2-l2a", "cloud", layout, code=2)
     assert Counter(outcome for outcome, _ in found) == {"unreadable": 4}
     assert "mask" in found[0][1] or "cloud" in found[0][1]
+
+
+HALF = np.repeat(np.array([[0] * 32 + [255] * 32], dtype=np.uint8), 64, axis=0)
+GRAY_ALPHA = (ColorInterp.gray, ColorInterp.alpha)
+RGBA = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+
+
+@pytest.mark.parametrize(
+    ("kind", "colors", "read", "valid"),
+    [
+        ("external", None, ("gray",), 0.5),
+        ("internal", None, ("gray",), 0.5),
+        ("none", None, ("gray",), 1.0),
+        ("none", GRAY_ALPHA, ("gray",), 0.5),
+        ("none", RGBA, ("red", "green", "blue"), 0.5),
+        ("external", RGBA[:3], ("red", "green", "blue"), 0.5),
+        ("none", RGBA, ("red", "green", "blue", "nir"), 1.0),  # near infrared that is tagged alpha
+    ],
+)
+def test_masks_in_and_beside_a_file_say_what_is_valid(
+    tmp_path: Path, kind: str, colors: tuple[ColorInterp, ...] | None, read: tuple[str, ...], valid: float
+) -> None:
+    path, count = tmp_path / "a.tif", len(colors or read)
+    profile = {"driver": "GTiff", "height": 64, "width": 64, "count": count, "dtype": "uint8", "crs": "EPSG:32618"}
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == "internal"),
+        rasterio.open(path, "w", transform=GRID, **profile) as file,
+    ):
+        for index in range(1, count + 1):
+            file.write(HALF if colors and colors[index - 1] is ColorInterp.alpha else np.full_like(HALF, 77), index)
+        if colors:
+            file.colorinterp = colors
+        if kind != "none":
+            file.write_mask(HALF)
+    assert (tmp_path / "a.tif.msk").exists() == (kind == "external")
+    files = [
+        BandFile(
+            name, "a", str(path), index if len(read) > 1 else None, None, None, len(read) if len(read) > 1 else None
+        )
+        for index, name in enumerate(read, start=1)
+    ]
+    canvas = Canvas(32618, GRID.c, GRID.f, 10, 64, 64)
+    with open_bands(files, None) as bands, readers(1) as pool:
+        assert {float(band.read(0, 0, 64, 64)[1].mean()) for band in bands} == {valid}
+        warped = Images(read, SENSORS["naip"], pool).warp(bands, canvas, Resampling.bilinear)
+        assert {float(mask.mean()) for _, mask in warped} == {valid}
