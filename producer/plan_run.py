@@ -63,5 +63,5 @@ def plan(
     units = inputs.plan().units if few else ()
     drawn = draw_plan(inputs.areas, inputs.used, units, counts, spec.chips.size * inputs.gsd)
     release.store.write(PICTURE, drawn)
-    report(Progress("plan", 3, 3, f"{made.chips['expected']} chips"))
+    report(Progress("plan", 3, 3, f"{made.chips['expected']:,} chips expected"))
     return made

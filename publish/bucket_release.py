@@ -201,7 +201,7 @@ class _Sending:
             for number, (entry, same) in enumerate(zip(entries, pool.map(compare, entries), strict=True), 1):
                 if not same:
                     raise self._other(entry, "holds other bytes")
-                self.report(Progress("verify", number, len(entries), entry.path))
+                self.report(Progress("verify", number, len(entries), entry.path, unit="files"))
 
     def _other(self, entry: FileEntry, found: str) -> PublishError:
         return PublishError(

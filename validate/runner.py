@@ -96,7 +96,7 @@ def validate(
         for done, rule in enumerate(rules):
             if rule.code == UNCHECKED:
                 continue
-            report(Progress("rules", done, len(rules), rule.code))
+            report(Progress("rules", done, len(rules), rule.title, unit="rules"))
             found, checked[rule.code] = run_rule(rule, context)
             findings += found
         context.broken = [broken for broken in context.broken if not _is_reported(broken, findings)]
@@ -105,7 +105,7 @@ def validate(
             findings += found
             if found or rule in rules:
                 checked[rule.code] = state
-        report(Progress("rules", len(rules), len(rules)))
+        report(Progress("rules", len(rules), len(rules), unit="rules"))
         return ValidationReport(
             where=release.store.where,
             findings=findings,

@@ -90,9 +90,9 @@ def describe(
 
     if items:
         files = write_items(release, json_items=json_items)
-        report(Progress("catalog", files, files, "items"))
+        report(Progress("catalog", files, files, "written", unit="items"))
     if cards:
         write_cards(release, release_at(previous) if previous else None)
-        report(Progress("card", 1, 1))
+        report(Progress("card", 0, 0, "documents and figures written"))
     write_collection(release)
     write_manifest(release, f"clay-publish {__version__}")

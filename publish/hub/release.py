@@ -264,7 +264,7 @@ def _verify(repository: HubRepository, package: Package, commit: str, *, full: b
     for number, entry in enumerate(package.files if full else [], 1):
         if sha256(store_of(repository, commit), entry.path) != entry.sha256:
             raise PublishError(f"{repository.where} {commit}", f"{entry.path} came back as other bytes")
-        report(Progress("verify", number, len(package.files), entry.path))
+        report(Progress("verify", number, len(package.files), entry.path, unit="files"))
 
 
 def _check_limits(package: Package) -> None:
