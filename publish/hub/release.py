@@ -17,6 +17,7 @@ from clay_publish.progress import Progress, Report
 from clay_publish.publish.hub.repository import MAIN, HubRepository, Refs, RefusedError, same, upload
 from clay_publish.publish.hub.root import HOST_OWNED, VERSION_TAG, manifest_at, named_paths, store_of, sync_root
 from clay_publish.publish.package import Package
+from clay_publish.publish.preflight import check_token
 from clay_publish.publish.publish_receipt import PublishReceipt
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import FileEntry, sha256
@@ -95,7 +96,7 @@ def publish_to_hub(
         commit=tagged,
     )
     if dry_run or refs is None:
-        return receipt.model_copy(update={"state": "dry run"})
+        return receipt.model_copy(update={"state": "dry run", "checked": check_token(repository)})
     commit = tagged or _send(repository, package, plan, refs, report)
     _verify(repository, package, commit, full=full, report=report)
     if not tagged:

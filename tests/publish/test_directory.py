@@ -185,7 +185,7 @@ def test_the_catalog_of_versions_is_valid_stac(sample_release: Path, tmp_path: P
 def test_a_catalog_of_somebody_else_is_not_overwritten(sample_release: Path, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "catalog.json").write_text('{"hello": 1}')
-    with pytest.raises(PublishError, match="is no catalog of versions"):
+    with pytest.raises(PublishError, match="is not a catalog of versions"):
         send(sample_release, str(tmp_path / "site"))
     assert os.listdir(tmp_path / "site") == ["catalog.json"]  # noqa: PTH208
 

@@ -67,6 +67,15 @@ class Hub(LoopbackServer):
     faults: list[tuple[Callable[[str, str], bool], str]] = field(default_factory=list)
     """Once each: which request, and `status:503`, `lose the answer`, `reset`."""
     before_commit: Callable[[], None] | None = None
+    user: dict[str, Any] = field(
+        default_factory=lambda: {
+            "type": "user",
+            "name": "publisher",
+            "orgs": [{"name": "clay"}],
+            "auth": {"accessToken": {"role": "write"}},
+        }
+    )
+    """Whose token every request has."""
     _lock: Lock = field(default_factory=Lock)
 
     def received(self) -> int:
@@ -118,6 +127,8 @@ class Hub(LoopbackServer):
             if not repository.log:
                 repository.commit("main", {".gitattributes": File(1, None, b"*")}, "initial commit")
             return _json({"url": f"{self.address}/datasets/{name}"})
+        if path == "/api/whoami-v2":
+            return _json(self.user)
         if path == "/api/validate-yaml":
             return _json({"errors": [], "warnings": []})
         if parts[:2] == ["api", "datasets"]:
