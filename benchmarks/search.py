@@ -51,6 +51,7 @@ def write(folder: Path, count: int) -> None:
         encoder="random-features", encoder_version="1", model_name="benchmark", model_link="https://example.org",
         weights_sha256="0" * 64, dimensions=DIMENSIONS, parameters={}, sensor="sentinel-2-l2a",
         bands=(BandStatistics(name="red", mean=1, std=2, wavelength=0.66),), layout="utm", size=128, gsd=10,
+        scale="none", mask="none", composite="none",
         resampling="nearest", nodata="0", padding="none", metadata="none", precision="float32", dtype="float32",
     )  # fmt: skip
     release, window = Release(str(folder)), Window(datetime(2023, 1, 1, tzinfo=UTC), datetime(2023, 2, 1, tzinfo=UTC))
@@ -80,7 +81,7 @@ def write(folder: Path, count: int) -> None:
         footer = {"geo": json.dumps(geo_metadata({"Polygon"}, box)), "emb": json.dumps(footer_emb(made, 10.0))}
         path = f"embeddings/{DataFile(square, window).name}"
         write_table(release.store, path, table.replace_schema_metadata(footer))
-    source = {**dict.fromkeys(sources_schema().names), "id": "scene", "block": 0, "status": "used", "offset": 0.0,
+    source = {**dict.fromkeys(sources_schema().names), "id": "scene", "block": 0, "status": "used", "bands": [],
               "license": "CC-BY-4.0", "href": "https://example.org/scene.json", "assets": []}  # fmt: skip
     write_table(release.store, "sources.parquet", pa.Table.from_pylist([source], schema=sources_schema()))
     release.store.write("release.yaml", "name: bench\nimagery: {stac: https://example.org, sensor: sentinel-2-l2a}\n")

@@ -4,6 +4,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -120,6 +121,8 @@ def write_items(release: Release, *, json_items: bool = False) -> int:
         summaries = list(pool.map(partial(summarise, release, fingerprint=fingerprint.digest), files))
     gsd = release.footer(files[0])["emb"]["gsd"]
     alternates = alternate_addresses(spec)
+    if not spec.instrument.masks:
+        summaries = [replace(summary, unchecked=0) for summary in summaries]
     columns = _columns(summaries, missing_chips(release, fingerprint), _other_tables(release, files))
     constants = ItemConstants(
         collection=collection_document(release, columns.overview(), assets={}),
@@ -176,6 +179,9 @@ def _coverage(summaries: Sequence[FileSummary], missing: Missing) -> pa.StructAr
     embedded = pa.array([summary.rows for summary in summaries], pa.int64())
     expected = pa.array([s.rows + counts.total() for s, counts in zip(summaries, absent, strict=True)], pa.int64())
     fields, names = [expected, embedded], ["expected", "embedded"]
+    if any(summary.unchecked for summary in summaries):
+        unchecked = pa.array([summary.unchecked for summary in summaries], pa.int64())
+        fields, names = [*fields, unchecked], [*names, "not_cloud_checked"]
     if reasons:
         counts = [pa.array([counts[reason] for counts in absent], pa.int64()) for reason in reasons]
         fields, names = [*fields, pa.StructArray.from_arrays(counts, names=reasons)], [*names, "missing"]

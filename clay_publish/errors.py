@@ -66,6 +66,10 @@ class StoreError(ClayPublishError, OSError):
     """A file of a release cannot be read or written."""
 
 
+class AccessError(ClayPublishError):
+    """A server does not answer, refuses a request, or may not be asked: nothing is known of what it holds."""
+
+
 class MissingExtraError(ClayPublishError, ImportError):
     """An optional dependency is not installed."""
 
@@ -81,7 +85,7 @@ class PublishError(ClayPublishError):
 _EXTRAS: dict[str, tuple[str, ...]] = {
     "produce": ("cql2", "pystac_client", "rasterio", "torch"),
     "ray": ("ray",),
-    "s3": ("boto3", "s3fs"),
+    "s3": ("boto3",),
     "serve": ("cql2", "stac_fastapi", "uvicorn"),
 }
 """Which extra brings which modules."""

@@ -12,11 +12,9 @@ _PLACES = re.compile(r"(FILE|PATH|DIR|URI|URL|ENDPOINT|MODE|PROFILE|DISABLED|ENA
 """Variables that say where a secret is, or how it is used."""
 _SHORTEST = 8
 """Characters; what is shorter is also part of ordinary words."""
-_USER = re.compile(r"(?<=://)[^\s/@'\"]+:[^\s/@'\"]*@")
+_USER = re.compile(r"(?<=://)[^\s/@'\"]+@")
 _PARAMETER = re.compile(
-    r"([?&](?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|sig|signature|token|access_token|api_?key"
-    r"|AWSAccessKeyId)=)[^&\s'\"<>)]+",
-    re.IGNORECASE,
+    r"([?&][^\s=&]*(?:sig|signature|token|credential|secret|password|key)[^\s=&]*=)[^&\s'\"<>)]+", re.IGNORECASE
 )
 _SHAPES = re.compile(r"\b(?:(?:AKIA|ASIA)[0-9A-Z]{16}|hf_[A-Za-z0-9]{30,})\b")
 """Keys of AWS, tokens of the Hub."""

@@ -19,6 +19,7 @@ from clay_publish.producer.planning.estimate import Shares
 from clay_publish.producer.produce import produce
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.unit_plan import Inputs
+from clay_publish.progress import Progress
 from clay_publish.release.directory import Release
 from clay_publish.release.measurements import read_measurements
 from clay_publish.spec.models import Spec
@@ -120,16 +121,26 @@ class _TimedStore(Store):
 def _timed(spec: Spec, encoder: Encoder) -> tuple[Rates, Shares]:
     model = _CoreClock() if encoder.device == "cpu" else _Clock()
     disk = _Clock()
+    at_end = (0.0, 0.0)
+
+    def note(progress: Progress) -> None:
+        """Once the last unit is done: the second pass, which computes a few chips of a release, is most of these."""
+        nonlocal at_end
+        if progress.stage == "produce" and progress.done < progress.total:
+            at_end = (0.0, 0.0)
+        elif progress.stage == "produce" and at_end == (0.0, 0.0):
+            at_end = (model.seconds, disk.seconds)
+
     with tempfile.TemporaryDirectory(prefix="clay-publish-") as folder:
         timed: Any = _TimedEncoder(encoder, model)
         release = Release(_TimedStore(folder, disk))
-        record = produce(spec, release, encoder=timed)
+        record = produce(spec, release, encoder=timed, report=note)
         wall = read_measurements(release).seconds
     rates = Rates(
         chips_per_hour=record.coverage["embedded"] / wall * 3600, usd_per_hour=spec.cost.usd_per_hour, measured=True
     )
-    inference = min(model.seconds / wall, 1.0)
-    writing = min(disk.seconds / wall, 1.0 - inference)
+    inference = min(at_end[0] / wall, 1.0)
+    writing = min(at_end[1] / wall, 1.0 - inference)
     return rates, Shares(reading=1.0 - inference - writing, inference=inference, writing=writing)
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import partial
 
@@ -12,11 +13,10 @@ from clay_publish.producer.execution.local import in_threads
 from clay_publish.producer.execution.reuse import take_over
 from clay_publish.producer.execution.run import Engine, Run, finish, run_units
 from clay_publish.producer.outputs.patches import told_before
+from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.files import as_planned, keep_files
 from clay_publish.producer.planning.previous_version import PreviousVersion, PublishedTables
-from clay_publish.producer.planning.resolutions import check_masks
-from clay_publish.producer.sources.sensor_check import size_note
-from clay_publish.producer.sources.sources_table import write_sources
+from clay_publish.producer.planning.resolutions import notes
 from clay_publish.producer.unit_plan import read_inputs
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths
@@ -74,7 +74,7 @@ def produce(
     with lease(release) as held:
         release.store.remove_orphans()
         run = begin(spec, release, encoder, report=report, held=held)
-        record = finish(run, run_units(run, engine))
+        record = finish(run, run_units(run, engine), engine)
         then(record)
         return record
 
@@ -93,20 +93,21 @@ def begin(
     inputs = read_inputs(spec, encoder=encoder, report=report)
     considered = as_planned(release, inputs.selection.considered, inputs.sensor)
     inputs = inputs.with_images(considered)
+    for note in notes(spec, inputs.sensor, inputs.used, inputs.layout.gsd):  # or refused, before anything is written
+        report(Progress("plan", 0, 0, note))
     plan = inputs.plan()
     if spec.previous is not None:
         plan = PreviousVersion(inputs).split(plan).plan
-    work = make_work(release, spec, encoder, plan.fingerprint, len(plan.units))
+    work = make_work(release, spec, encoder, plan.fingerprint)
     keep_files(release, plan, considered)
     began = plan.adopt(release, _today())
     if encoder.patches:
         report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, spec.outputs.dtype)))
-    for note in (size_note(inputs.used, inputs.sensor), check_masks(inputs.used, spec, inputs.sensor)):
-        if note is not None:
-            report(Progress("plan", 0, 0, note))
     release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint, spec.released or began)))
-    write_sources(release, considered, inputs.selection.broken)
-    run = Run.of(plan, work, inputs.layout.ground_size(plan.units), report=report, held=held, share=share)
+    selection = replace(inputs.selection, considered=considered)
+    write_sources(release, considered, selection.broken, spec)
+    gsd = inputs.layout.ground_size(plan.units)
+    run = Run.of(plan, work, selection, gsd, report=report, held=held, share=share)
     if spec.previous is not None:
         chips = take_over(run.units, work, PublishedTables(Release(spec.previous)))
         report(Progress("plan", 0, 0, f"reused from {spec.previous}: {chips:,} chips"))

@@ -1,7 +1,5 @@
 """A share of a run: one of several workers that make the units of one plan, and the last of which finishes it all."""
 
-import random
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,8 +16,9 @@ from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RunRecord
 from clay_publish.release.unit_receipts import is_finished, read_receipts
 from clay_publish.spec.models import Spec
+from clay_publish.storage.retry import Patience, retrying
 
-_PAUSES = (0.0, 0.5, 1.0, 2.0)
+_PATIENCE = Patience(attempts=4, first=1.0)
 """Seconds before each try to take a lease: workers that end at the same moment step out of each other's way."""
 
 
@@ -74,7 +73,7 @@ def produce_share(
         return waiting
     try:
         with _patient_lease(release) as held:
-            done = _finish(Run.of(run.plan, run.work, run.gsd, report=report, held=held), waiting)
+            done = _finish(Run.of(run.plan, run.work, run.selection, run.gsd, report=report, held=held), waiting)
             if isinstance(done, RunRecord):
                 then(done)
             return done
@@ -96,19 +95,12 @@ def _finish(run: Run, waiting: ShareDone) -> RunRecord | ShareDone:
     damaged = len(run.plan.units) - len(run.receipts)
     if damaged:  # made again by the share that they are of, or by a whole run
         return ShareDone(waiting.share, waiting.units, damaged)
-    return finish(run, [run.receipts[unit.id] for unit in run.plan.units])
+    return finish(run, [run.receipts[unit.id] for unit in run.plan.units], in_threads)
 
 
 @contextmanager
 def _patient_lease(release: Release, share: Share | None = None) -> Iterator[Lease]:
     """A lease, asked for several times: one that is just looking whether all is done holds it for a moment."""
     with ExitStack() as stack:
-        for pause in _PAUSES:
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-            try:
-                held = stack.enter_context(lease(release, share))
-                break
-            except LockedError:
-                if pause == _PAUSES[-1]:
-                    raise
-        yield held
+        locked = retrying(lambda error: isinstance(error, LockedError), _PATIENCE)
+        yield locked(lambda: stack.enter_context(lease(release, share)))

@@ -16,11 +16,12 @@ from clay_publish.producer.sources.item import SourceItem, ground_size
 from clay_publish.producer.sources.selection import Considered, Selection, select
 from clay_publish.progress import Progress, Report
 from clay_publish.release.directory import Release
-from clay_publish.release.fingerprint import Fingerprint, canonical_json
+from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, canonical_json, composite_rule, mask_rule
 from clay_publish.release.manifest import UNITS, dump_json, libraries
 from clay_publish.release.versions import check_previous
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor
+from clay_publish.storage.retry import Limits, set_limits
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,9 @@ def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder) -> Fingerpr
         layout=spec.chips.layout,
         size=spec.chips.size,
         gsd=layout.gsd,
+        scale=SCALE_RULE,
+        mask=mask_rule(instrument, spec.imagery[0].mask),
+        composite=composite_rule(spec.chips.layout),
         resampling=layout.resampling,
         nodata="pixels without data in any band are 0, the mean, in all bands after normalisation",
         padding=encoder.padding,
@@ -167,6 +171,7 @@ def read_inputs(spec: Spec, *, encoder: Encoder | None = None, report: Report) -
         SpecError, SourceError, LicenseError, EncoderError: the spec cannot be followed.
         ReleaseError: the release that the spec names as the one before cannot be read.
     """
+    set_limits(Limits(spec.run.stall_seconds, spec.run.item_seconds))
     instrument = spec.instrument
     encoder = encoder or load_encoder(spec, instrument)
     areas = [None if block.area is None else read_area(block.area) for block in spec.imagery]

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from clay_publish.errors import PublishError
 from clay_publish.formats import size
-from clay_publish.publish.bucket import Bucket
-from clay_publish.publish.local_bucket import LocalBucket
+from clay_publish.publish.bucket import Bucket, LocalBucket
 
 if TYPE_CHECKING:
     from clay_publish.publish.hub.repository import HubRepository

@@ -5,8 +5,7 @@ from contextlib import closing
 from clay_publish.errors import PublishError
 from clay_publish.progress import Report, silent
 from clay_publish.publish.bucket_release import publish_version
-from clay_publish.publish.package import pack
-from clay_publish.publish.publish_receipt import PublishReceipt
+from clay_publish.publish.package import PublishReceipt, pack
 from clay_publish.publish.targets import bucket_at, hub_repository
 from clay_publish.publish.version_catalog import change, read_versions
 from clay_publish.release.directory import Release

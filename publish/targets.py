@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from clay_publish.errors import PublishError, require_extra
-from clay_publish.publish.bucket import Bucket
-from clay_publish.publish.local_bucket import LocalBucket
+from clay_publish.publish.bucket import Bucket, LocalBucket
 from clay_publish.publish.package import Package
 from clay_publish.release import directory as paths
 from clay_publish.storage.address import HUB, S3_ENDPOINT, SOURCE_COOP, SOURCE_COOP_DATA, coop_name, hub_name, readable
@@ -88,11 +87,10 @@ def _product(target: str, package: Package | None) -> tuple[str, str, str | None
 
 def _s3(bucket: str, prefix: str, endpoint: str | None, where: str, package: Package | None) -> Bucket:
     require_extra("s3", f"Publishing to {where}")
-    from clay_publish.publish.s3.bucket import S3Bucket  # noqa: PLC0415
-    from clay_publish.publish.s3.client import Address  # noqa: PLC0415
-    from clay_publish.publish.s3.upload_journal import Journal  # noqa: PLC0415 - boto3 comes with an extra
+    from clay_publish.publish.s3 import Journal, S3Bucket  # noqa: PLC0415
+    from clay_publish.storage.s3 import Address  # noqa: PLC0415 - boto3 comes with an extra
 
-    return S3Bucket(Address(bucket, prefix, endpoint, where), Journal(_journal_path(where, package)))
+    return S3Bucket(Address(bucket, prefix, where, endpoint), Journal(_journal_path(where, package)))
 
 
 def _journal_path(where: str, package: Package | None) -> Path:

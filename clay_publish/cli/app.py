@@ -64,6 +64,7 @@ for _group, _command, _example in (
     (_MAKE, spec.init, "clay-publish init release.yaml --sensor sentinel-2-l2a --bbox -75.72,37.62,-75.54,37.77"),
     (_MAKE, spec.schema, "clay-publish schema > release.schema.json"),
     (_MAKE, sensors.sensors, "clay-publish sensors sentinel-2-l2a > my-sensor.yaml"),
+    (_MAKE, sensors.sensor_stats, "clay-publish sensor-stats release.yaml --out my-sensor.yaml"),
     (_MAKE, plan.plan, "clay-publish plan release.yaml --calibrate 200"),
     (_MAKE, run.run, "clay-publish run release.yaml --set chips.size=256"),
     (_MAKE, run.produce, "clay-publish produce release.yaml --unit 3/16"),

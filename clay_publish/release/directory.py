@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.geo.utm_zones import Square
@@ -193,10 +194,17 @@ def fingerprint_in(footer: Mapping[str, Any], where: str) -> Fingerprint:
     Raises:
         ReleaseError: they do not say.
     """
+    emb = footer.get("emb")
+    stated = emb.get("embrel:decided_by") if isinstance(emb, dict) else None
+    if stated is None:
+        raise ReleaseError(where, "has no fingerprint in its footer", "a file written by clay-publish")
     try:
-        return Fingerprint.model_validate(footer["emb"]["embrel:decided_by"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ReleaseError(where, "has no fingerprint in its footer", "a file written by clay-publish") from error
+        return Fingerprint.model_validate(stated)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        found = f"has no complete fingerprint in its footer ({field}: {first['msg']})"
+        raise ReleaseError(where, found, "a file written by clay-publish") from error
 
 
 def footer_keys(schema: pa.Schema, where: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import shown
-from clay_publish.spec.sensors import BandStatistics
+from clay_publish.spec.sensors import BandStatistics, Sensor
 
 
 class Fingerprint(BaseModel):
@@ -34,6 +34,12 @@ class Fingerprint(BaseModel):
     """Chip side in pixels."""
     gsd: float | None
     """Metres a pixel in the `utm` layout; None where chips keep the image's own pixels."""
+    scale: str
+    """Rule by which digital numbers become those that `bands` are for; `sources.parquet` states what it gave."""
+    mask: str
+    """Rule by which pixels are cloud: asset, format, values; `none` where no mask is read."""
+    composite: str
+    """Rule by which the images of a chip are chosen, or combined."""
     resampling: str
     """How bands are brought to the chip's grid."""
     nodata: str
@@ -54,6 +60,32 @@ class Fingerprint(BaseModel):
         """`field: mine → other's` for each field that differs."""
         mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
         return [f"{key}: {shown(mine[key])} → {shown(theirs[key])}" for key in mine if mine[key] != theirs[key]]
+
+
+SCALE_RULE = "scale-1: (value × scale + offset − sensor.offset) / sensor.scale, by band and item"
+"""Changes when the same statements of an item come to mean another scale or offset."""
+
+
+def mask_rule(sensor: Sensor, asked: str | None) -> str:
+    """Identifier of the rule for clouds, for imagery of a sensor whose spec asks for this mask."""
+    if asked == "none" or not sensor.masks:
+        return "none"
+    masks = [
+        f"{'|'.join(mask.assets)} {mask.format} {_listed(mask.cloudy)} nodata {_listed(mask.nodata)}"
+        for mask in sensor.masks
+    ]
+    return f"mask-1: {'found' if asked is None else asked} of {'; '.join(masks)}"
+
+
+def composite_rule(layout: str) -> str:
+    """Identifier of the rule by which the images of a chip are chosen."""
+    if layout == "scene":
+        return "none"
+    return "best-1: one acquisition per cell and window: least cloud, nearest to the window's middle, then id"
+
+
+def _listed(values: tuple[int, ...]) -> str:
+    return ",".join(map(str, values)) or "none"
 
 
 def canonical_json(value: Any) -> bytes:

@@ -14,6 +14,7 @@ from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release, fingerprint_in, footer_keys
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.format_version import FORMAT, check_format
+from clay_publish.release.reference import expected_chips
 from clay_publish.release.unit_receipts import read_receipts
 from clay_publish.storage.store import Store
 
@@ -126,11 +127,11 @@ def derive_run_record(release: Release) -> RunRecord:
     for receipt in receipts:
         counts.update(receipt.counts)
     fingerprint = Fingerprint.model_validate(plan["fingerprint"])
-    rows = sum(_rows(release, path, fingerprint) or 0 for path in release.data_files())
-    if rows != counts["embedded"]:
+    rows = [_rows(release, path, fingerprint) or 0 for path in release.data_files()]
+    if sum(rows) != counts["embedded"]:
         raise ReleaseError(
             release.store.where,
-            f"has {rows} rows in its embeddings files",
+            f"has {sum(rows)} rows in its embeddings files",
             f"{counts['embedded']}, as the receipts of its units say",
             "Run `clay-publish produce` again.",
         )
@@ -139,8 +140,17 @@ def derive_run_record(release: Release) -> RunRecord:
         plan_sha256=plan["sha256"],
         libraries=plan.get("libraries", {}),
         coverage={"expected": sum(counts.values()), **dict(sorted(counts.items()))},
-        notes=sorted({note for receipt in receipts for note in receipt.notes}),
+        notes=sorted({note for receipt in receipts for note in receipt.notes}) + _omitted(release, rows),
     )
+
+
+def _omitted(release: Release, rows: list[int]) -> list[str]:
+    """A note where `reference.parquet` lacks chips of embeddings files of so many rows."""
+    expected = expected_chips(rows)
+    missing = expected - release.parquet(paths.REFERENCE).metadata.num_rows
+    if not missing:
+        return []
+    return [f"{missing:,} of {expected:,} reference vectors are left out, as their imagery cannot be read any more."]
 
 
 def write_manifest(release: Release, software: str) -> Manifest:

@@ -3,12 +3,57 @@
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 Dtype = Literal["float32", "float16", "int8"]
 
 ARROW_DTYPES: dict[str, pa.DataType] = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8()}
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 BBOX = pa.struct([pa.field(side, pa.float64(), nullable=False) for side in ("xmin", "ymin", "xmax", "ymax")])
+SOURCE_BAND = pa.struct(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("asset", pa.string(), nullable=False),
+        pa.field("band", pa.int32(), nullable=False),  # 1-based, of the file
+        pa.field("scale", pa.float64(), nullable=False),  # physical value = digital number × scale + offset
+        pa.field("offset", pa.float64(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),  # which statements decided
+    ]
+)
+"""How a band of an image is read."""
+SOURCE_MASK = pa.struct(
+    [
+        pa.field("asset", pa.string(), nullable=False),
+        pa.field("format", pa.string(), nullable=False),
+        pa.field("cloudy", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
+        pa.field("nodata", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
+    ]
+)
+"""The cloud mask of an image, and which of its values mean cloud and no data."""
+_SAMPLE = ("valid", "minimum", "p1", "p50", "p99", "maximum")
+SOURCE_EVIDENCE = pa.struct(
+    [
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("sentences", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False),
+        pa.field(
+            "bands",
+            pa.list_(
+                pa.field(
+                    "element",
+                    pa.struct(
+                        [
+                            pa.field("name", pa.string(), nullable=False),
+                            *(pa.field(name, pa.float64(), nullable=False) for name in _SAMPLE),
+                        ]
+                    ),
+                    nullable=False,
+                )
+            ),
+            nullable=False,
+        ),
+    ]
+)
+"""What a sample of an image's pixels says: `plausible`, `ambiguous` or `implausible`, why, and quantiles as stored."""
 THUMBNAIL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 STATUSES = ("embedded", "missing")
@@ -55,6 +100,17 @@ COLUMNS: dict[str, str] = {
 }
 
 
+NOT_CLOUD_CHECKED = "not cloud-checked"
+"""Detail in the coverage table of an embedded chip whose image has no cloud mask, of a sensor that has masks."""
+
+
+def without_cloud_fraction(footer: pq.FileMetaData) -> int:
+    """Rows of an embeddings file whose image has no cloud mask, as its footer counts them."""
+    groups = [footer.row_group(n) for n in range(footer.num_row_groups)]
+    places = [n for n in range(footer.num_columns) if footer.schema.column(n).path == "cloud_fraction"]
+    return sum(group.column(n).statistics.null_count for group in groups for n in places)
+
+
 def embeddings_schema(dimensions: int, dtype: Dtype = "float32", *, thumbnails: bool = False) -> pa.Schema:
     """The table of embeddings; `embedding` is a fixed-size list of `dimensions` values."""
     return _schema(
@@ -94,14 +150,6 @@ def patches_schema(dimensions: int, dtype: Dtype = "float32", *, layers: bool = 
             ("embedding", vector_type(dimensions, dtype)),
             *([("scale", pa.float32())] if dtype == "int8" else []),
         ],
-        nullable=set(),
-    )
-
-
-def reference_schema(dimensions: int) -> pa.Schema:
-    """Some vectors before quantization, so that any reader can prove that it reads the others right."""
-    return _schema(
-        [("id", pa.string()), ("embedding", vector_type(dimensions, "float32")), ("tolerance", pa.float32())],
         nullable=set(),
     )
 
@@ -158,7 +206,10 @@ def sources_schema() -> pa.Schema:
             ("proj_code", pa.string()),
             ("proj_shape", pa.list_(pa.field("element", pa.int64(), nullable=False))),
             ("proj_transform", pa.list_(pa.field("element", pa.float64(), nullable=False))),
-            ("offset", pa.float64()),  # added to every raw value before normalisation
+            ("bands", pa.list_(pa.field("element", SOURCE_BAND, nullable=False))),
+            ("mask", SOURCE_MASK),
+            ("level", pa.string()),  # what says that it is the sensor's product
+            ("evidence", SOURCE_EVIDENCE),  # of a sample of its pixels; null where none was read
             ("license", pa.string()),
             ("attribution", pa.string()),
             ("href", pa.string()),
@@ -174,6 +225,9 @@ def sources_schema() -> pa.Schema:
             "proj_code",
             "proj_shape",
             "proj_transform",
+            "mask",
+            "level",
+            "evidence",
             "license",
             "attribution",
             "href",

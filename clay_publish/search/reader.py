@@ -554,7 +554,7 @@ def open_release(where: str | os.PathLike[str], version: str | None = None, **op
         where: the folder of one version; with `version`, the root of a product. `huggingface/OWNER/NAME/1.0.0` and
             `source.coop/ACCOUNT/PRODUCT/1.0.0` are addresses, too.
         version: which version of the product: `1.0.0`, or `latest`, the newest that is not yanked.
-        options: passed to fsspec, such as `anon=True` for a public bucket.
+        options: of `s3://`: `anon=True` for a public bucket, `endpoint_url`, `key`, `secret`, `token`.
 
     Raises:
         ReleaseError: the root of a product without `version`; its versions are named. Or it has no such version.

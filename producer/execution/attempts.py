@@ -55,15 +55,16 @@ def attempt(unit: Unit, work: Work) -> UnitReceipt:
         ClayPublishError: what is wrong is not with this unit: the disk is full, the model is another.
         StoppedError: the run ends.
     """
-    kind = ""
-    for _ in range(TRIES):
-        try:
-            return run_unit(unit, work)
-        except (ClayPublishError, StoppedError):
-            raise
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the other units are not to suffer
-            kind = type(problem).__name__
-            path = f"{FAILURES}/{unit.id}.txt"
-            work.release.store.write(path, redact(traceback.format_exc()))
-    # The message may name paths of this machine; what is published is its kind.
-    return set_aside(unit, work, f"failed {TRIES} times ({kind})", f"{kind}; {work.release.store.path(path)} has more")
+    kind, path = "", f"{FAILURES}/{unit.id}.txt"
+    with work.pace.at_work():
+        for _ in range(TRIES):
+            try:
+                return run_unit(unit, work)
+            except (ClayPublishError, StoppedError):
+                raise
+            except Exception as problem:  # noqa: BLE001 - whatever it is, the other units are not to suffer
+                kind = type(problem).__name__
+                work.release.store.write(path, redact(traceback.format_exc()))
+        # The message may name paths of this machine; what is published is its kind.
+        detail = f"failed {TRIES} times ({kind})"
+        return set_aside(unit, work, detail, f"{kind}; {work.release.store.path(path)} has more")

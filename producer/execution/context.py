@@ -5,7 +5,9 @@ import os
 import platform
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +17,6 @@ import torch
 from clay_publish.errors import EncoderError
 from clay_publish.producer.encoders import ChipBatch, Encoded, Encoder
 from clay_publish.producer.encoders.base import Floats
-from clay_publish.producer.outputs.reference import rows_per_unit
 from clay_publish.producer.outputs.thumbnails import Thumbnails
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
@@ -48,13 +49,32 @@ class Pace:
         self._room = threading.BoundedSemaphore(BLOCKS)
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._lap = time.perf_counter()
+        self._units, self._since, self._untold = 0, 0.0, 0.0
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """A unit is at work inside the block. Time during which none is, as in the second pass, is not counted."""
+        with self._lock:
+            self._count()
+            self._units += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count()
+                self._units -= 1
 
     def lap(self) -> float:
-        """Seconds since any unit last asked: what all of them ask for adds up to the time that went by."""
+        """Seconds of work since any unit last asked: what all of them ask for adds up to the time that went by."""
         with self._lock:
-            before, self._lap = self._lap, time.perf_counter()
-            return self._lap - before
+            self._count()
+            told, self._untold = self._untold, 0.0
+            return told
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        self._untold += now - self._since if self._units else 0.0
+        self._since = now
 
     def stop(self) -> None:
         """Ask all units to end where they are."""
@@ -146,16 +166,12 @@ class Work:
     model: EncoderPool
     fingerprint: Fingerprint
     schema: pa.Schema
-    units: int
-    """Of the whole run."""
     thumbnails: Thumbnails | None = None
-    references: int = 0
-    """Vectors that each unit keeps in float32."""
     pace: Pace = field(default_factory=Pace)
 
 
 def make_work(
-    release: Release, spec: Spec, encoder: Encoder, fingerprint: Fingerprint, units: int, *, cores: int | None = None
+    release: Release, spec: Spec, encoder: Encoder, fingerprint: Fingerprint, *, cores: int | None = None
 ) -> Work:
     """What the units of a run need.
 
@@ -164,7 +180,6 @@ def make_work(
         spec: what to make.
         encoder: as the spec names it.
         fingerprint: of the plan.
-        units: of the whole run.
         cores: that the model may use; default: all of this machine.
 
     Raises:
@@ -179,7 +194,5 @@ def make_work(
         model=EncoderPool(encoder, cores),
         fingerprint=fingerprint,
         schema=embeddings_schema(encoder.dimensions, outputs.dtype, thumbnails=thumbnails is not None),
-        units=units,
         thumbnails=thumbnails,
-        references=0 if outputs.dtype == "float32" else rows_per_unit(units),
     )

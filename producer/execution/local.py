@@ -33,7 +33,6 @@ class _Job:
     spec: Spec
     where: str
     fingerprint: Fingerprint
-    units: int
 
 
 def run_isolated(unit: Unit, work: Work) -> UnitReceipt:
@@ -44,15 +43,17 @@ def run_isolated(unit: Unit, work: Work) -> UnitReceipt:
     Raises:
         ClayPublishError: as `attempt`.
     """
-    job = pickle.dumps(_Job(unit, work.spec, work.release.store.where, work.fingerprint, work.units))
-    ended = _run(job)
-    if isinstance(ended, ClayPublishError):
-        raise ended
-    if isinstance(ended, UnitReceipt):
-        end(work.release, unit.id)
-        return ended
-    said = f"ended its process {TRIES} times (at last by {ended}); perhaps it needs more memory than there is"
-    return set_aside(unit, work, said, said)
+    job = pickle.dumps(_Job(unit, work.spec, work.release.store.where, work.fingerprint))
+    with work.pace.at_work():
+        ended = _run(job)
+        if isinstance(ended, ClayPublishError):
+            raise ended
+        if isinstance(ended, UnitReceipt):
+            work.pace.lap()  # its receipt has the time of its own process
+            end(work.release, unit.id)
+            return ended
+        said = f"ended its process {TRIES} times (at last by {ended}); perhaps it needs more memory than there is"
+        return set_aside(unit, work, said, said)
 
 
 def _run(job: bytes) -> UnitReceipt | ClayPublishError | str:
@@ -94,7 +95,7 @@ def main() -> None:
     job: _Job = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301 - our own words
     threading.Thread(target=_end_with_parent, daemon=True).start()
     encoder = load_encoder(job.spec, job.spec.instrument)
-    work = make_work(Release(job.where), job.spec, encoder, job.fingerprint, job.units)
+    work = make_work(Release(job.where), job.spec, encoder, job.fingerprint)
     answers.write(_BEGUN)
     answers.flush()
     result: UnitReceipt | ClayPublishError
@@ -153,4 +154,4 @@ def _one(run: Run, unit: Unit) -> UnitReceipt:
 
 def _publish(run: Run, ready: Sequence[Ready]) -> None:
     for each in ready:
-        publish_ready(each, run.work.release, run.plan, run.gsd)
+        publish_ready(each, run.work, run.plan, run.gsd)

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from clay_publish.errors import ReleaseError
 from clay_publish.producer.execution.context import Work
+from clay_publish.producer.execution.second_pass import REFERENCE
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.missing import lost_rows
 from clay_publish.producer.outputs.parts import COVERAGE, PART_COVERAGE, write_part, write_receipt
-from clay_publish.producer.outputs.reference import REFERENCE
 from clay_publish.producer.planning.previous_version import PublishedTables
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import run_record
@@ -62,7 +62,7 @@ class _Previous:
                 "a row for each, with the columns of this version",
                 "Restore the version before, or leave out `previous`.",
             )
-        if work.references and self.release.store.exists(paths.REFERENCE):
+        if self.release.store.exists(paths.REFERENCE):
             rows = self._rows(paths.REFERENCE, wanted)
             if rows.num_rows:
                 parts[REFERENCE] = write_part(work.release, unit.id, REFERENCE, [rows])

@@ -9,6 +9,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.producer.execution.attempts import TRIES, died_in, end
 from clay_publish.producer.execution.budget import Books
 from clay_publish.producer.execution.context import Work
+from clay_publish.producer.execution.second_pass import References, keep_reference
 from clay_publish.producer.execution.unit import set_aside
 from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.base import Unit
@@ -18,15 +19,18 @@ from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.producer.outputs.missing import write_gaps
 from clay_publish.producer.outputs.parts import COVERAGE, file_of, is_there, read_parts, standing
 from clay_publish.producer.outputs.patches import publish_patches
-from clay_publish.producer.outputs.reference import publish_reference
+from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.files import planned_rates
 from clay_publish.producer.planning.share import units_of
+from clay_publish.producer.sources.selection import Selection
 from clay_publish.producer.unit_plan import Plan
 from clay_publish.progress import Progress, Report
+from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, derive_run_record, dump_json
 from clay_publish.release.measurements import measured, write_measurements
+from clay_publish.release.reference import OMITTED, PER_FILE, PER_RELEASE, chips_per_file
 from clay_publish.release.unit_receipts import FINISHED, UnitReceipt, read_receipts, receipts_digest
 
 
@@ -35,7 +39,11 @@ class Ready:
     """A published file whose units are all done."""
 
     file: DataFile
+    units: tuple[Unit, ...]
     receipts: tuple[UnitReceipt, ...]
+    """Of these units."""
+    reference: int
+    """Chips of it that are computed a second time."""
 
 
 class Engine(Protocol):
@@ -67,11 +75,15 @@ def run_units(run: "Run", engine: Engine) -> list[UnitReceipt]:
     return [run.receipts[unit.id] for unit in run.units]
 
 
-def publish_ready(ready: Ready, release: Release, plan: Plan, gsd: float) -> None:
-    """Make parts into the published file; again after a death in the middle of it, it comes to the same."""
-    mine = list(ready.receipts)
-    if publish_file(release, ready.file, mine, plan, gsd):
+def publish_ready(ready: Ready, work: Work, plan: Plan, gsd: float) -> None:
+    """Make parts into the published file, and compute its reference vectors; rerun after an interruption."""
+    release, mine = work.release, list(ready.receipts)
+    made = publish_file(release, ready.file, mine, plan, gsd)
+    if made:
         publish_patches(release, ready.file, mine, plan, gsd)
+    if made or release.store.exists(f"{paths.EMBEDDINGS}/{ready.file.name}"):
+        keep_reference(ready.file, ready.units, mine, count=ready.reference, work=work)
+    if made:
         remove_parts(release, ready.file, mine)
 
 
@@ -81,6 +93,8 @@ class Run:
 
     plan: Plan
     work: Work
+    selection: Selection
+    """The images."""
     gsd: float
     """Ground size of a pixel as it is published, metres."""
     report: Report
@@ -95,18 +109,32 @@ class Run:
     """The units that each published file waits for; of a share only files that are of no other."""
     died: dict[str, int] = field(default_factory=dict)
     """How many runs ended while a unit was at work."""
+    reference: int = PER_FILE
+    """Chips of each file that are computed a second time, as far as the plan tells: it knows the files, not their rows.
+    What is missing then is added at the end."""
+    _by_id: dict[str, Unit] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, plan: Plan, work: Work, gsd: float, *, report: Report, held: Lease, share: Share | None = None
+        cls,
+        plan: Plan,
+        work: Work,
+        selection: Selection,
+        gsd: float,
+        *,
+        report: Report,
+        held: Lease,
+        share: Share | None = None,
     ) -> "Run":
         """A run of a plan, or of a share of it."""
         units = plan.units if share is None else units_of(share, plan.units)
         books = Books.of(work.spec, units, planned_rates(work.release, work.spec), share)
-        run = cls(plan, work, gsd, report, held, share, units, books)
+        run = cls(plan, work, selection, gsd, report, held, share, units, books)
         for unit in plan.units:
             for file in unit.files:
                 run.files.setdefault(file, set()).add(unit.id)
+        run.reference = chips_per_file([PER_RELEASE] * len(run.files)) if run.files else PER_FILE
+        run._by_id = {unit.id: unit for unit in plan.units}
         own = {unit.id for unit in units}
         run.files = {file: names for file, names in run.files.items() if names <= own}
         return run
@@ -160,11 +188,21 @@ class Run:
         self.books.enter(receipt)
 
     def _ready(self, files: Iterable[DataFile]) -> list[Ready]:
-        return [
-            Ready(file, tuple(self.receipts[name] for name in sorted(self.files[file])))
-            for file in files
-            if file in self.files and self.files[file] <= self.receipts.keys()
-        ]
+        done = [file for file in files if file in self.files and self.files[file] <= self.receipts.keys()]
+        return [self._waiting(file, self.files[file], self.reference) for file in done]
+
+    def _waiting(self, file: DataFile, names: Iterable[str], count: int) -> Ready:
+        units = tuple(self._by_id[name] for name in sorted(names))
+        return Ready(file, units, tuple(self.receipts[unit.id] for unit in units), count)
+
+    def without_reference(self, references: References) -> list[Ready]:
+        """Files whose reference vectors are not all there, now that the rows of all files are known."""
+        names: dict[str, list[str]] = {}
+        for receipt in self.receipts.values():
+            for token in receipt.parts:
+                names.setdefault(token, []).append(receipt.unit)
+        files = references.incomplete()
+        return [self._waiting(file, names.get(file.token, ()), references.count) for file in files]
 
     def _tell(self) -> None:
         self.say(self.books.line())
@@ -175,8 +213,10 @@ class Run:
         self.report(Progress("produce", done, total if total >= done else 0, message, unit="chips"))
 
 
-def finish(run: Run, receipts: Sequence[UnitReceipt]) -> RunRecord:
-    """Write coverage, gaps, reference vectors, aggregates and codes, and the record of the run.
+def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunRecord:
+    """Write sources, coverage, gaps, reference vectors, aggregates and codes, and the record of the run.
+
+    The engine computes the reference vectors that are still missing, on the same kind of machine as the others.
 
     Raises:
         LockedError: another run has taken this one's place.
@@ -188,13 +228,14 @@ def finish(run: Run, receipts: Sequence[UnitReceipt]) -> RunRecord:
     counts: Counter[str] = Counter()
     for receipt in receipts:
         counts.update(receipt.counts)
+    write_sources(release, run.selection.considered, run.selection.broken, spec)
     write_gaps(release, publish_coverage(release, receipts))
     expected = sum(counts.values())
     if not counts["embedded"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "no whole chip"
         first = next((receipt.error for receipt in receipts if receipt.error), None) or _first_detail(release, receipts)
         raise ReleaseError(release.store.where, f"has no embedded chip of {expected} ({reasons})", fix=first)
-    publish_reference(release, receipts)
+    _publish_reference(run, engine)
     write_aggregates(release, plan, layout_of(spec, run.work.sensor), spec.outputs.aggregate, run.gsd)
     write_codes(release, plan.fingerprint, wanted=spec.outputs.codes)
     record = derive_run_record(release)
@@ -202,6 +243,17 @@ def finish(run: Run, receipts: Sequence[UnitReceipt]) -> RunRecord:
     release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
     release.store.write(FINISHED, dump_json({"receipts": receipts_digest(receipts)}))
     return record
+
+
+def _publish_reference(run: Run, engine: Engine) -> None:
+    references = References.of(run.work.release)
+    waiting = run.without_reference(references)
+    if waiting:
+        engine(run, [], waiting)
+    expected, omitted = references.publish(run.plan.fingerprint.dimensions)
+    if omitted > OMITTED * expected:
+        said = f"warning: {omitted:,} of {expected:,} reference vectors are left out, as their imagery cannot be read"
+        run.report(Progress("produce", len(run.receipts), len(run.units), said))
 
 
 def _first_detail(release: Release, receipts: Sequence[UnitReceipt]) -> str:

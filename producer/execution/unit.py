@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -30,14 +30,12 @@ from clay_publish.producer.outputs.parts import (
     write_receipt,
 )
 from clay_publish.producer.outputs.patches import PatchParts
-from clay_publish.producer.outputs.reference import REFERENCE, lowest, reference_rows
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.release.directory import DataFile
+from clay_publish.release.tables import NOT_CLOUD_CHECKED
 from clay_publish.release.unit_receipts import PartEntry, UnitReceipt
 from clay_publish.spec.models import Patches
 
-NOT_CLOUD_CHECKED = "not cloud-checked"
-"""Detail of a chip whose image has no cloud mask, where the sensor has one."""
 _BATCH_BYTES = 64 << 20
 
 
@@ -46,7 +44,6 @@ class _Rows:
     """Rows of a unit, by published file."""
 
     embeddings: dict[str, list[pa.Table]] = field(default_factory=dict)
-    references: list[pa.Table] = field(default_factory=list)
     coverage: list[pa.Table] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -62,11 +59,11 @@ def run_unit(unit: Unit, work: Work) -> UnitReceipt:
         StoppedError: the run ends.
     """
     rows = _Rows()
-    unit, refused, notes = _examined(unit, work)
-    reading = Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS, refused)
+    unit, refused, notes = examined(unit, work)
+    reading = reading_of(work, refused)
     try:
         with _patch_parts(unit, work) as patches:
-            for block in _ahead(unit.read(reading), work.pace):
+            for block in ahead(unit.read(reading), work.pace):
                 work.pace.check()
                 _embed(block, unit, work, rows, patches)
     except ImageryError as problem:
@@ -78,8 +75,6 @@ def run_unit(unit: Unit, work: Work) -> UnitReceipt:
     parts = patches.entries()
     for token, tables in sorted(rows.embeddings.items()):
         parts[token] = write_part(work.release, unit.id, token, tables)
-    if rows.references:
-        parts[REFERENCE] = write_part(work.release, unit.id, REFERENCE, rows.references)
     if rows.coverage:
         parts[COVERAGE] = write_part(work.release, unit.id, COVERAGE, rows.coverage)
     return _finish(unit, work, parts, rows.counts, notes=notes)
@@ -98,7 +93,12 @@ def set_aside(unit: Unit, work: Work, detail: str, error: str, reason: Reason = 
     return _lose(unit, work, reason, detail=detail, error=error)
 
 
-def _examined(unit: Unit, work: Work) -> tuple[Unit, dict[str, str], list[str]]:
+def reading_of(work: Work, refused: Mapping[str, str]) -> Reading:
+    """What images are read for; `refused` says, by id, why some cannot be used."""
+    return Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS, refused)
+
+
+def examined(unit: Unit, work: Work) -> tuple[Unit, dict[str, str], list[str]]:
     """Look at a sample of each image's pixels, before candidates are ranked.
 
     Returns:
@@ -152,7 +152,7 @@ def _finish(
     return write_receipt(work.release, receipt)
 
 
-def _ahead(blocks: Generator[ChipBlock], pace: Pace) -> Iterator[ChipBlock]:
+def ahead(blocks: Generator[ChipBlock], pace: Pace) -> Iterator[ChipBlock]:
     """Read in a thread of its own, as far ahead of whoever takes the blocks as there is room."""
     waiting: queue.SimpleQueue[ChipBlock | BaseException | None] = queue.SimpleQueue()
     stop = threading.Event()
@@ -220,7 +220,7 @@ def _embed(block: ChipBlock, unit: Unit, work: Work, rows: _Rows, patches: Patch
     for start in range(0, len(keep), batch):
         chosen = keep[start : start + batch]
         pixels = block.pixels[start : start + batch]
-        encoded = _encode(block, pixels, chosen, work)
+        encoded = encode(block, pixels, chosen, work)
         good = sound(encoded.embeddings, work.spec.outputs.dtype)
         for n in chosen[~good]:
             block.reasons[n] = "invalid_vector"
@@ -254,9 +254,6 @@ def _add(
         for token in dict.fromkeys(tokens.tolist()):
             mine = np.flatnonzero(tokens == token)
             patches.add(token, [ids[n] for n in mine], kept.encoded.patches[mine])
-    if work.references:
-        added = reference_rows(ids, kept.encoded, dtype)
-        rows.references = [lowest([*rows.references, added], work.references)]
 
 
 def _cover(block: ChipBlock, unit: Unit, rows: _Rows, work: Work) -> None:
@@ -274,7 +271,8 @@ def _split(table: pa.Table, tokens: npt.NDArray[np.str_], rows: _Rows) -> None:
         rows.embeddings.setdefault(token, []).append(part)
 
 
-def _encode(block: ChipBlock, pixels: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64], work: Work) -> Encoded:
+def encode(block: ChipBlock, pixels: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64], work: Work) -> Encoded:
+    """What the model gives for the chips `chosen` of a block, whose pixels these are."""
     sources = (block.source[n] for n in chosen)
     chips = ChipBatch(
         pixels=pixels,

@@ -91,7 +91,7 @@ def examine(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release 
     Raises:
         ImageryError: a file cannot be opened or read.
     """
-    path = f"{FOLDER}/{_key(item)}.json"
+    path = evidence_path(item)
     if release is not None and release.store.exists(path):
         samples = [BandSample.model_validate(each) for each in release.json(path)["bands"]]
     else:
@@ -106,9 +106,10 @@ def examine(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release 
     return Examined(tagged, weigh(tagged, samples, sensor, accept=accept))
 
 
-def _key(item: SourceItem) -> str:
+def evidence_path(item: SourceItem) -> str:
+    """Where the evidence of an image is kept."""
     said = [item.id, item.block, [file.href for file in item.bands], sorted(item.etags.items())]
-    return hashlib.sha256(canonical_json(said)).hexdigest()[:32]
+    return f"{FOLDER}/{hashlib.sha256(canonical_json(said)).hexdigest()[:32]}.json"
 
 
 def take_samples(item: SourceItem, sensor: Sensor) -> list[BandSample]:

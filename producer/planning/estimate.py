@@ -9,9 +9,8 @@ from clay_publish.errors import SourceError
 from clay_publish.formats import size as shown_size
 from clay_publish.producer.layouts.base import Areas, Counts, SquareCount
 from clay_publish.producer.planning.cost import Alternative, Rates, alternatives, bytes_to_read, stored_bytes
-from clay_publish.producer.planning.resolutions import Resolution, check_masks, doubts, resolutions
+from clay_publish.producer.planning.resolutions import Resolution, doubts, notes, resolutions
 from clay_publish.producer.sources.selection import Selection
-from clay_publish.producer.sources.sensor_check import size_note
 from clay_publish.producer.unit_plan import Inputs
 from clay_publish.spec.models import Spec
 
@@ -273,10 +272,7 @@ def _means(spec: Spec, device: str, free: int | None, needed: int) -> list[str]:
 
 def _warnings(inputs: Inputs, counts: Counts) -> list[str]:
     said = inputs.layout.beyond(inputs.areas)
-    if (note := size_note(inputs.used, inputs.sensor)) is not None:
-        said.append(note)
-    if (note := check_masks(inputs.used, inputs.spec, inputs.sensor)) is not None:
-        said.append(note)
+    said += notes(inputs.spec, inputs.sensor, inputs.used, inputs.layout.gsd)
     said += doubts(inputs.used, inputs.spec, inputs.sensor)
     unknown = [item.id for item in inputs.used if item.license is None]
     if unknown:

@@ -21,8 +21,8 @@ import shapely
 from clay_publish.errors import ReleaseError
 from clay_publish.producer.layouts.base import Chosen, Unit
 from clay_publish.producer.outputs.missing import LASTING
+from clay_publish.producer.outputs.sources_table import decides, planned_sources
 from clay_publish.producer.planning.estimate import Comparison
-from clay_publish.producer.sources.sources_table import decides, sources_table
 from clay_publish.producer.unit_plan import Inputs, Plan
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
@@ -133,7 +133,7 @@ class PreviousVersion:
         self._tables = PublishedTables(self._release)
         self._spec = self._release.spec()
         self._before = self._tables.read(paths.SOURCES).to_pylist()
-        self._now = sources_table(inputs.selection.considered, []).to_pylist()
+        self._now = planned_sources(inputs.selection.considered)
         self._same_model = not self._release.fingerprint().differences(inputs.fingerprint)
         self._zones = frozenset(self._release.data_files(paths.COVERAGE))
         if not self._zones:

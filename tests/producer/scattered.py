@@ -95,7 +95,7 @@ def assert_same(release: Path, undisturbed: Path, chips: int) -> None:
     """That a finished release is, but for its clocks, an undisturbed one of so many chips, and left nothing behind."""
     assert embeddings(release) == embeddings(undisturbed) != {}
     covered = sorted(path.relative_to(undisturbed) for path in (undisturbed / "coverage").rglob("*.parquet"))
-    for name in ("sources.parquet", "gaps.geojson", "release.yaml", *covered):
+    for name in ("sources.parquet", "gaps.geojson", "release.yaml", "reference.parquet", *covered):
         assert (release / name).read_bytes() == (undisturbed / name).read_bytes(), name
     assert not list(release.rglob(".tmp-*"))
     assert not list((release / ".run" / "attempts").glob("*"))

@@ -145,7 +145,7 @@ def test_naip_is_taken_by_the_same_checkpoint_in_the_utm_layout(factory: _Factor
     _check_blocks(made, 2)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_quantized_values_are_within_the_tolerance_and_the_reference_proves_it(
     factory: _Factory, everything: Path, dtype: str
 ) -> None:
@@ -153,26 +153,23 @@ def test_quantized_values_are_within_the_tolerance_and_the_reference_proves_it(
     exact, table = rows_of(everything).sort_by("id"), rows_of(made).sort_by("id")
     truth, found = vectors_of(exact), vectors_of(table)
     cosine = (truth * found).sum(1) / np.linalg.norm(truth, axis=1) / np.linalg.norm(found, axis=1)
-    assert cosine.min() > {"float16": 0.999_999, "int8": 0.9999}[dtype]
+    assert cosine.min() > {"float32": 0.999_999, "float16": 0.999_999, "int8": 0.9999}[dtype]
 
     reference = pq.read_table(made / "reference.parquet")
     places = {chip: n for n, chip in enumerate(table["id"].to_pylist())}
     wanted = [places[chip] for chip in reference["id"].to_pylist()]
-    assert len(set(wanted)) == min(256, table.num_rows)
+    assert len(set(wanted)) == min(64, table.num_rows)
     assert np.array_equal(vectors_of(reference), truth[wanted])
     away = np.abs(vectors_of(reference) - found[wanted]).max(axis=1)
     assert (away <= reference["tolerance"].to_numpy()).all()
-    assert (away > reference["tolerance"].to_numpy() / 50).all(), "a tolerance that never binds proves nothing"
+    if dtype != "float32":  # of which both passes give the same bits here
+        assert (away > reference["tolerance"].to_numpy() / 50).all(), "a tolerance that never binds proves nothing"
     if dtype == "int8":
         unsigned = found * np.where(found < 0, -1, 1)  # what a reader of unsigned bytes might make of it
         wrong = np.abs(vectors_of(reference) - unsigned[wanted]).max(axis=1)
         assert (wrong > reference["tolerance"].to_numpy()).all()
     patches = vectors_of(rows_of(made, "patches"))
     assert np.abs(patches - vectors_of(rows_of(everything, "patches"))).max() < 0.05
-
-
-def test_a_float32_release_needs_no_reference(everything: Path) -> None:
-    assert not (everything / "reference.parquet").exists()
 
 
 def test_patches_follow_the_chips_of_the_embeddings_file(everything: Path) -> None:

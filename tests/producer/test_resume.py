@@ -29,7 +29,7 @@ def coverage(release: Path) -> list[dict[str, object]]:
 def assert_same(release: Path, undisturbed: Path) -> None:
     assert embeddings(release) == embeddings(undisturbed)
     assert len(embeddings(release)) == 3
-    for name in ("sources.parquet", "gaps.geojson", "release.yaml", "coverage/zone=18.parquet"):
+    for name in ("sources.parquet", "gaps.geojson", "release.yaml", "coverage/zone=18.parquet", "reference.parquet"):
         assert (release / name).read_bytes() == (undisturbed / name).read_bytes(), name
     assert not list(release.rglob(".tmp-*"))
     assert not list((release / ".run" / "attempts").iterdir())
@@ -77,6 +77,8 @@ def test_killed_when(event: str, spec: Path, begun: tuple[Path, Path], tmp_path:
     [
         "unit.write_receipt",  # parts without a receipt
         "run.publish_file",  # receipts without a published file
+        "run.keep_reference",  # a published file without its reference vectors
+        "second_pass.encode",  # in the middle of computing them
         "run.remove_parts",  # a published file whose parts are still there
         "run.publish_coverage",  # all files, no coverage
         "run.dump_json",  # all but the record of the run

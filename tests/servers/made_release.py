@@ -19,13 +19,14 @@ from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
-from clay_publish.release.fingerprint import BandStatistics, Fingerprint
+from clay_publish.release.fingerprint import SCALE_RULE, BandStatistics, Fingerprint, composite_rule, mask_rule
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
 from clay_publish.release.manifest import RUN_RECORD, RunRecord
 from clay_publish.release.metadata import footer_emb
 from clay_publish.release.tables import coverage_schema, embeddings_schema, hugging_face_features, sources_schema
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import sensor
 from clay_publish.windows import Window
 
 ITEM = "image"
@@ -201,6 +202,9 @@ def _fingerprint(made: Made) -> Fingerprint:
         layout="utm",
         size=made.size,
         gsd=made.gsd,
+        scale=SCALE_RULE,
+        mask=mask_rule(sensor("sentinel-2-l2a"), None),
+        composite=composite_rule("utm"),
         resampling="none",
         nodata="none",
         padding="none",
@@ -234,9 +238,9 @@ def _documents(release: Release, made: Made, decided: Fingerprint, counts: dict[
         "status": "used",
         "geometry": shapely.to_wkb(area.buffer(0.1)),
         "datetime": Window.parse(made.windows[0]).middle,
-        "offset": 0.0,
+        "bands": [{"name": "red", "asset": "red", "band": 1, "scale": 1e-4, "offset": 0.0, "source": "sensor"}],
         "license": "CC0-1.0",
-        "assets": [],
+        "assets": [{"key": "red"}],
     }
     write_table(release.store, paths.SOURCES, pa.Table.from_pylist([source], schema=sources_schema()))
     record = RunRecord(

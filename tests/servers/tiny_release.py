@@ -23,12 +23,12 @@ from clay_publish.geo.utm_zones import Square
 from clay_publish.release import directory as paths
 from clay_publish.release import metadata
 from clay_publish.release.directory import DataFile, Release
-from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, composite_rule, mask_rule
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
 from clay_publish.release.manifest import RUN_RECORD, RunRecord
 from clay_publish.release.stac_extension import SCHEMA_URI, schema
 from clay_publish.release.tables import ARROW_DTYPES, coverage_schema, embeddings_schema, sources_schema
-from clay_publish.spec.sensors import BandStatistics
+from clay_publish.spec.sensors import BandStatistics, sensor
 from clay_publish.windows import Window
 
 WINDOW = Window(datetime(2023, 1, 1, tzinfo=UTC), datetime(2023, 2, 1, tzinfo=UTC))
@@ -73,6 +73,9 @@ def fingerprint(dtype: str) -> Fingerprint:
         layout="utm",
         size=128,
         gsd=10,
+        scale=SCALE_RULE,
+        mask=mask_rule(sensor("sentinel-2-l1c"), None),
+        composite=composite_rule("utm"),
         resampling="nearest",
         nodata="0",
         padding="none",
@@ -167,11 +170,11 @@ def write_release(folder: Path, recipe: Recipe) -> Release:
             "id": name,
             "block": 0,
             "status": "used",
-            "offset": 0.0,
+            "bands": [{"name": "red", "asset": "red", "band": 1, "scale": 1e-4, "offset": 0.0, "source": "sensor"}],
             "license": "CC-BY-4.0",
             "attribution": "Contains modified Copernicus Sentinel data.",
             "href": recipe.hrefs.get(name, f"https://example.org/stac/{name}.json"),
-            "assets": [],
+            "assets": [{"key": "red"}],
         }
         for name in names
     ]

@@ -18,6 +18,7 @@ from clay_publish.errors import ClayPublishError
 from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import bbox_array, total_bbox, write_table
+from clay_publish.release.reference import chips_per_file, reference_chips, reference_schema, tolerance
 
 Rows = list[dict[str, Any]]
 
@@ -55,6 +56,8 @@ class Broken:
         self.release = Release(str(folder))
         self.codes_follow = True
         """Whether codes are made again from the vectors, so that a fault in these is the only one."""
+        self.reference_follows = True
+        """Whether `reference.parquet` is made again from the rows, for the same reason."""
 
     @property
     def data(self) -> str:
@@ -238,11 +241,14 @@ class Broken:
         self.text("README.md", f"{before:,}", f"{total:,}")
 
     def settle(self) -> None:
-        """Codes, sizes and checksums of items, collection, manifest and SHA256SUMS follow the bytes."""
+        """Codes, reference vectors, sizes and checksums follow the bytes."""
+        # What is broken may have no codes, and no vectors.
+        broken = (ClayPublishError, AttributeError, LookupError, TypeError, ValueError, pa.ArrowException)
+        if self.reference_follows and (self.folder / "reference.parquet").exists():
+            with suppress(*broken):
+                self._settle_reference()
         if self.codes_follow and (self.folder / "codes").exists():
-            with suppress(
-                ClayPublishError, AttributeError, LookupError, TypeError, ValueError
-            ):  # what is broken may have no codes
+            with suppress(*broken):
                 write_codes(self.release, self.release.fingerprint(), wanted=True)
         if (self.folder / "items.parquet").exists():
             self._settle_items()
@@ -258,6 +264,22 @@ class Broken:
             entries.append(entry)
         (self.folder / "manifest.json").write_text(json.dumps({**old, "files": entries}, indent=2))
         (self.folder / "SHA256SUMS").write_text("".join(f"{e['sha256']}  {e['path']}\n" for e in entries))
+
+    def _settle_reference(self) -> None:
+        tables = [self.table(path) for path in self.release.data_files()]
+        count, rows = chips_per_file([len(table) for table in tables]), []
+        dtype = self.release.fingerprint().dtype
+        for table in tables:
+            scales = table["scale"].to_pylist() if "scale" in table.column_names else [1] * len(table)
+            places = {name: place for place, name in enumerate(table["id"].to_pylist())}
+            for name in reference_chips(table["id"].to_pylist(), count):
+                stored = np.array(table["embedding"][places[name]].as_py(), dtype=np.float32)
+                vector = (stored * np.float32(scales[places[name]])).astype(np.float32)
+                rows.append({"id": name, "embedding": vector, "tolerance": tolerance(vector[None], dtype)[0]})
+        schema = reference_schema(len(rows[0]["embedding"]))
+        made = pa.Table.from_pylist(sorted(rows, key=lambda row: row["id"]), schema=schema)
+        if not made.equals(self.table("reference.parquet").replace_schema_metadata(None)):
+            self.put("reference.parquet", made)
 
     def _settle_items(self) -> None:
         def size(item: dict[str, Any]) -> None:

@@ -45,6 +45,16 @@ def another_encoder_in_the_spec(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["model"].update(encoder="clay"))
 
 
+@mutation("PRV017", "clouds by another rule than the spec's", base="clouds")
+def another_mask_in_the_fingerprint(broken: Broken) -> None:
+    _decide(broken, mask="none")
+
+
+@mutation("PRV017", "a composite that nobody asked for")
+def another_composite_in_the_fingerprint(broken: Broken) -> None:
+    _decide(broken, composite="median of 16")
+
+
 @mutation("PRV006", "a chip of an item that the sources do not list", also="COV GEO")
 def an_unlisted_item(broken: Broken) -> None:
     broken.value("item_id", 2, "S2B_NOBODY_KNOWS")
@@ -77,18 +87,44 @@ def nameless_software(broken: Broken) -> None:
     broken.json("manifest.json", lambda m: m.update(software=" "))
 
 
-@mutation("PRV012", "Sentinel-2 images under the statistics of another sensor", also="")
+@mutation("PRV012", "Sentinel-2 images under the statistics of another sensor", also="PRV015 PRV017")
 def another_sensors_statistics(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(sensor="landsat-c2l2-sr"))
     _decide(broken, sensor="landsat-c2l2-sr")
 
 
-@mutation("PRV014", "samples of pixels contradict an item", settle=False, also="DOC INT")
+@mutation("PRV014", "samples of pixels contradict an item")
 def pixels_contradict_an_item(broken: Broken) -> None:
-    broken.json("manifest.json", lambda m: m["run"].update(notes=["item a: the offset may have been applied before."]))
+    sentence = "item a: the offset may have been applied before."
+    broken.sources(lambda row: row["evidence"].update(status="ambiguous", sentences=[sentence]))
 
 
-@mutation("PRV013", "pixels of 10 m under a sensor of 500 m", also="")
+@mutation("PRV016", "chips of an image that was left out as implausible")
+def chips_of_an_implausible_image(broken: Broken) -> None:
+    broken.sources(lambda row: row["evidence"].update(status="implausible", sentences=["values look multiplied"]))
+
+
+@mutation("PRV015", "an offset that the sensor does not know, and nobody stated")
+def an_unknown_offset(broken: Broken) -> None:
+    broken.sources(lambda row: row["bands"][0].update(offset=-0.7))
+
+
+@mutation("PRV015", "a band of an asset that the item does not have")
+def a_band_of_no_asset(broken: Broken) -> None:
+    broken.sources(lambda row: row["bands"][0].update(asset="ultraviolet"))
+
+
+@mutation("PRV015", "sources do not say how a band was read")
+def an_unresolved_band(broken: Broken) -> None:
+    broken.sources(lambda row: row["bands"].pop(3))
+
+
+@mutation("PRV015", "a mask whose classes are not those of the sensor", base="clouds")
+def another_rule_of_cloud(broken: Broken) -> None:
+    broken.sources(lambda row: row["mask"].update(cloudy=[4]))
+
+
+@mutation("PRV013", "pixels of 10 m under a sensor of 500 m", also="PRV015 PRV017")
 def pixels_of_another_size(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(sensor="modis"))
     broken.sources(lambda row: row.update(platform=None, collection=None))

@@ -1,6 +1,7 @@
 """Ways to break vectors."""
 
 import numpy as np
+import pyarrow as pa
 from breakage import Broken, mutation
 
 # Vectors
@@ -63,13 +64,46 @@ def a_scale_of_zero(broken: Broken) -> None:
 
 @mutation("VEC014", "scales are inverted: the reference vectors do not come out", base="int8", also="VEC012")
 def inverted_scales(broken: Broken) -> None:
+    broken.reference_follows = False
     broken.column("scale", lambda scales: [1 / s for s in scales])
 
 
-@mutation("VEC014", "an int8 release without its reference vectors", base="int8", also="INT010")
+@mutation("VEC014", "vectors are those of the rows before: they no longer belong to their ids")
+def vectors_of_other_rows(broken: Broken) -> None:
+    broken.reference_follows = False
+    broken.vectors(lambda v: np.roll(v, 1, axis=0))
+
+
+@mutation("VEC014", "vectors are one part in 2,000 too long")
+def vectors_slightly_off(broken: Broken) -> None:
+    broken.reference_follows = False
+    broken.vectors(lambda v: v * np.float32(1.0005))
+
+
+@mutation("VEC014", "a release without its reference vectors", also="INT010 STC")
 def no_reference_vectors(broken: Broken) -> None:
     (broken.folder / "reference.parquet").unlink()
     broken.json("collection.json", lambda c: _drop_asset(c, "reference.parquet"))
+
+
+@mutation("VEC014", "reference vectors state a tolerance that never binds", base="float16")
+def a_wide_tolerance(broken: Broken) -> None:
+    broken.reference_follows = False
+    broken.column("tolerance", lambda values: [1000 * v for v in values], "reference.parquet")
+
+
+@mutation("VEC014", "reference vectors are of chips that somebody chose")
+def chosen_reference_chips(broken: Broken) -> None:
+    broken.reference_follows = False
+    ids = broken.table("reference.parquet")["id"].to_pylist()
+    other = next(name for name in broken.table(broken.data)["id"].to_pylist() if name not in ids)
+    broken.value("id", 0, other, "reference.parquet")
+
+
+@mutation("VEC019", "every other reference vector is left out")
+def few_reference_vectors(broken: Broken) -> None:
+    broken.reference_follows = False
+    broken.change("reference.parquet", lambda table: table.take(pa.array(range(0, len(table), 2))))
 
 
 @mutation("VEC015", "vectors moved since the version before, with the same fingerprint", base="next", also="VEC012")

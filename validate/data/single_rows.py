@@ -57,18 +57,31 @@ def vectors_at(
     """Rows of the release, sorted, and their dequantized vectors; only the row groups that hold them are decoded."""
     for path, mine in facts.slices().items():
         wanted = rows[(rows >= mine.start) & (rows < mine.stop)] - mine.start
-        if not wanted.size:
-            continue
-        file = tables.open(path)
-        columns = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
-        starts = np.cumsum([0, *(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups))])
-        group = np.searchsorted(starts, wanted, side="right") - 1
-        for number in np.unique(group).tolist():
-            places = wanted[group == number]
-            taken = _read(path, file, number, columns).take(pa.array(places - starts[number])).combine_chunks()
-            chips = ChipRows(path, 0, taken.to_batches()[0])
-            vectors = chips.values(slice(None)).astype(np.float64)
-            yield from zip((places + mine.start).tolist(), vectors, strict=True)
+        for place, vector in rows_of(tables, path, wanted):
+            yield place + mine.start, vector
+
+
+def rows_of(
+    tables: ParquetTables, path: str, rows: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    """Rows of a file, sorted, and their dequantized vectors; only the row groups that hold them are decoded."""
+    if not rows.size:
+        return
+    file = tables.open(path)
+    columns = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
+    starts = np.cumsum([0, *(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups))])
+    group = np.searchsorted(starts, rows, side="right") - 1
+    for number in np.unique(group).tolist():
+        places = rows[group == number]
+        taken = _read(path, file, number, columns).take(pa.array(places - starts[number])).combine_chunks()
+        chips = ChipRows(path, 0, taken.to_batches()[0])
+        yield from zip(places.tolist(), chips.values(slice(None)).astype(np.float64), strict=True)
+
+
+def column_of(tables: ParquetTables, path: str, name: str) -> list[Any]:
+    """One column of a file."""
+    file = tables.open(path)
+    return [value for n in range(file.num_row_groups) for value in _read(path, file, n, [name])[name].to_pylist()]
 
 
 def some_vectors(tables: ParquetTables, most: int) -> Iterator[tuple[str, str, npt.NDArray[np.float64]]]:

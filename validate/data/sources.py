@@ -41,6 +41,16 @@ class Source:
     license: str | None
     attribution: str | None
     wkb: bytes | None
+    bands: tuple[dict[str, Any], ...]
+    """How each band is read: name, asset, band, scale, offset, source."""
+    mask: dict[str, Any] | None
+    """Asset, format, cloudy and nodata of its cloud mask."""
+    level: str | None
+    """What says that it is the sensor's product."""
+    evidence: dict[str, Any] | None
+    """Status, sentences and bands of a sample of its pixels."""
+    assets: tuple[str, ...]
+    """Keys."""
 
     @property
     def window(self) -> Window | None:
@@ -126,7 +136,7 @@ def read_sources(table: pa.Table) -> SourceTable:
     Raises:
         ReleaseError: columns are missing.
     """
-    wanted = [name for name in sources_schema().names if name not in {"assets", "bbox"}]
+    wanted = [name for name in sources_schema().names if name != "bbox"]
     missing = [name for name in wanted if name not in table.column_names]
     if missing:
         raise ReleaseError(SOURCES, f"has no column {', '.join(missing)}")
@@ -151,4 +161,9 @@ def _source(row: dict[str, Any]) -> Source:
         license=row["license"],
         attribution=row["attribution"],
         wkb=row["geometry"],
+        bands=tuple(row["bands"] or ()),
+        mask=row["mask"],
+        level=row["level"],
+        evidence=row["evidence"],
+        assets=tuple(asset["key"] for asset in row["assets"] or ()),
     )

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from clay_publish.errors import ReleaseError, SpecError
-from clay_publish.release.directory import MANIFEST, SOURCES, SPEC
+from clay_publish.errors import ReleaseError, SpecError, shown
+from clay_publish.release.directory import SOURCES, SPEC
+from clay_publish.release.fingerprint import SCALE_RULE, composite_rule, mask_rule
 from clay_publish.spec.sensors import SENSORS, Sensor
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.footprints import metres_per_degree
@@ -15,6 +17,8 @@ from clay_publish.validate.expected.grids import scene_grid
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, and_more
 from clay_publish.validate.registry import rule
 
+_DECIDED = frozenset({"spec", "item", "sensor", "assumed", "file"})
+"""What scale and offset may follow from, beside properties that state Sentinel-2's baseline or that it was applied."""
 _FACTOR = 12
 """Images that were made coarser, or finer, by less are common."""
 
@@ -23,7 +27,7 @@ _FACTOR = 12
 def sensor_made_images(context: ReleaseContext) -> Iterator[Outcome]:
     """Platform and collection of the used sources against the fingerprint's sensor; names nobody knows say nothing."""
     sensor = context.fingerprint.sensor
-    own = set(_instrument(context).missions)
+    own = set(instrument(context).missions)
     if not own:
         yield NotChecked(f"sensor {sensor!r} is not bound to a mission")
         return
@@ -38,7 +42,7 @@ def sensor_made_images(context: ReleaseContext) -> Iterator[Outcome]:
         )
 
 
-def _instrument(context: ReleaseContext) -> Sensor:
+def instrument(context: ReleaseContext) -> Sensor:
     """The sensor that the files were made for, as the package or the release's own spec defines it.
 
     Raises:
@@ -65,15 +69,84 @@ def _missions(name: str) -> set[str]:
 
 @rule("PRV014")
 def pixel_values_agree(context: ReleaseContext) -> Iterator[Outcome]:
-    """What samples of the pixels said when the run read them, from the notes of the manifest."""
-    for note in context.documents.manifest.run.notes:
-        yield Fault(MANIFEST, note, "values as the item describes them")
+    """What samples of the pixels said when the run read them: `evidence` of the used sources."""
+    for source in context.sources.used:
+        if source.evidence is not None and source.evidence["status"] == "ambiguous":
+            for sentence in source.evidence["sentences"]:
+                yield Fault(f"{SOURCES}: {source.id}", sentence, "values as the item describes them")
+
+
+@rule("PRV015")
+def bands_are_resolved(context: ReleaseContext) -> Iterator[Outcome]:
+    """`bands` and `mask` of the used sources, against the bands that the fingerprint and the sensor have."""
+    wanted = {band.name for band in context.fingerprint.bands}
+    sensor = instrument(context)
+    masks = {(mask.format, mask.cloudy, mask.nodata) for mask in sensor.masks}
+    for source in context.sources.used:
+        where = f"{SOURCES}: {source.id}"
+        missing = sorted(wanted - {band["name"] for band in source.bands})
+        if missing:
+            yield Fault(f"{where}: bands", f"does not say how {', '.join(missing)} is read", "an entry for each band")
+        for band in source.bands:
+            yield from _band_faults(f"{where}: bands: {band['name']}", band, source, sensor)
+        if source.mask is not None:
+            mask = source.mask
+            if mask["asset"] not in source.assets:
+                yield Fault(f"{where}: mask", f"is asset {mask['asset']!r}", f"one of {', '.join(source.assets)}")
+            if masks and (mask["format"], tuple(mask["cloudy"]), tuple(mask["nodata"])) not in masks:
+                yield Fault(f"{where}: mask", f"reads {mask['format']} {mask['cloudy']} as cloud", "the sensor's rule")
+
+
+def _band_faults(where: str, band: dict[str, Any], source: Source, sensor: Sensor) -> Iterator[Fault]:
+    if band["asset"] not in source.assets or band["band"] < 1:
+        found = f"is band {band['band']} of asset {band['asset']!r}"
+        yield Fault(where, found, f"a band of {', '.join(source.assets)}")
+    by = band["source"].rpartition("values: ")[2]
+    if by not in _DECIDED and "baseline" not in by and "applied" not in by:
+        yield Fault(where, f"scale and offset follow from {by!r}", "a statement of the spec, the item or the sensor")
+    known = any(np.isclose(band["offset"], each) for each in (sensor.offset, *sensor.other_offsets))
+    if by != "spec" and not (np.isclose(band["scale"], sensor.scale) and known):
+        found = f"scale {band['scale']:g} and offset {band['offset']:g} by {by!r}"
+        yield Fault(where, found, f"those of sensor {sensor.key}, or the spec's")
+
+
+@rule("PRV017")
+def pixel_rules_are_the_spec_s(context: ReleaseContext) -> Iterator[Outcome]:
+    """`scale`, `mask` and `composite` of the fingerprint; masks of the spec's imagery, and of the used sources."""
+    made, blocks = context.fingerprint, context.documents.spec.imagery
+    asked = sorted({block.mask or "" for block in blocks})
+    if len(asked) > 1:
+        yield Fault(f"{SPEC}: imagery", f"names the masks {', '.join(map(shown, asked))}", "one for all blocks")
+        return
+    for name, found, expected in (
+        ("scale", made.scale, SCALE_RULE),
+        ("mask", made.mask, mask_rule(instrument(context), blocks[0].mask)),
+        ("composite", made.composite, composite_rule(made.layout)),
+    ):
+        if found != expected:
+            yield Fault(f"fingerprint: {name}", shown(found), f"{expected}, as {SPEC} asks for")
+    masked = [source.id for source in context.sources.used if source.mask is not None]
+    if made.mask == "none" and masked:
+        yield Fault(
+            and_more(f"{SOURCES}: {masked[0]}", len(masked)), "was read with a mask", "none, as the fingerprint"
+        )
+
+
+@rule("PRV016")
+def implausible_are_left_out(context: ReleaseContext) -> Iterator[Outcome]:
+    """Items of the chips, against sources whose `evidence` is `implausible`."""
+    sources, places = context.sources, context.scan.facts["items"]
+    used = set(np.unique(places[places >= 0]).tolist())
+    for place, source in enumerate(sources.items):
+        if place in used and source.evidence is not None and source.evidence["status"] == "implausible":
+            said = " ".join(source.evidence["sentences"])
+            yield Fault(f"{SOURCES}: {source.id}", f"gave chips, and is implausible ({said})", "chips of other images")
 
 
 @rule("PRV013")
 def pixels_fit_sensor(context: ReleaseContext) -> Iterator[Outcome]:
     """Ground size of the used sources' pixels against the sensor's; more than twelve times larger or smaller."""
-    sensor, gsd = context.fingerprint.sensor, _instrument(context).gsd
+    sensor, gsd = context.fingerprint.sensor, instrument(context).gsd
     sizes = {source.id: _pixel(source) for source in context.sources.used}
     off = {name: size for name, size in sizes.items() if size is not None and not 1 / _FACTOR < size / gsd < _FACTOR}
     for name, size in list(off.items())[:1]:

@@ -1,14 +1,17 @@
 """Rules on all vectors together: collapse, dead dimensions, outliers, shifted runs, reference values, drift."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from clay_publish.errors import ReleaseError, shown
 from clay_publish.release.directory import EMBEDDINGS, REFERENCE
+from clay_publish.release.reference import ALLOWED, OMITTED, chips_per_file
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.data.single_rows import some_vectors, vectors_of
+from clay_publish.validate.data.single_rows import column_of, rows_of, some_vectors, vectors_of
 from clay_publish.validate.data.vector_sums import RUN
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled, SkippedError
 from clay_publish.validate.registry import rule
@@ -117,33 +120,79 @@ def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
                 return
 
 
+_COLUMNS = ("id", "embedding", "tolerance")
+
+
 @rule("VEC014")
 def references_agree(context: ReleaseContext) -> Iterator[Outcome]:
-    """`reference.parquet`: id, float32 vector, tolerance."""
-    quantized = context.fingerprint.dtype != "float32"
-    if REFERENCE not in context.files.paths:
-        if quantized:
-            yield Fault(REFERENCE, "does not exist", f"reference vectors, as the dtype is {context.fingerprint.dtype}")
+    """Chips of the lowest SHA-256 of each file; half a quantization step and 1e-4 of the vector's largest value."""
+    rows = _reference(context)
+    if rows is None:
+        yield Fault(REFERENCE, "does not exist", "vectors of some chips of each file, computed a second time")
         return
-    reference = context.tables.table(REFERENCE)
-    for name in ("id", "embedding", "tolerance"):
-        if name not in reference.column_names:
-            yield Fault(REFERENCE, f"has no column {name}", "id, embedding, tolerance")
-            return
-    wanted = {row["id"]: row for row in reference.to_pylist()}
-    seen = 0
-    for path, row, stored in vectors_of(context.tables, set(wanted)):
-        seen += 1
-        told = wanted[row]
-        truth = np.asarray(told["embedding"], dtype=np.float64)
-        if truth.shape != stored.shape:
-            yield Fault(f"{REFERENCE}: {row}", f"{truth.size} values", f"{stored.size} as in {path}")
+    if any(not row[name] and row[name] != 0 for row in rows.values() for name in _COLUMNS):
+        yield Fault(REFERENCE, "has nulls", "an id, a vector and a tolerance in each row")
+        return
+    seen = set()
+    for path, name, stored in _chosen(context):
+        if name not in rows:
             continue
+        seen.add(name)
+        truth = np.asarray(rows[name]["embedding"], dtype=np.float64)
+        if truth.shape != stored.shape:
+            yield Fault(f"{REFERENCE}: {name}", f"has {truth.size} values", f"{stored.size}, as in {path}")
+            continue
+        limit, stated = _allowed(truth, context.fingerprint.dtype), rows[name]["tolerance"]
         away = float(np.abs(truth - stored).max())
-        if not away <= told["tolerance"]:
-            yield Fault(f"{path}: {row}", f"is {away:.3g} away from its reference", f"at most {told['tolerance']:.3g}")
-    if seen < len(wanted):
-        yield Fault(REFERENCE, f"{len(wanted) - seen} of its chips are not in the table", "chips of the release")
+        if not away <= 1.001 * limit:
+            yield Fault(f"{path}: {name}", f"differs by {away:.3g} from the second pass", f"at most {limit:.3g}")
+        if not abs(stated - limit) <= 0.01 * limit:
+            yield Fault(f"{REFERENCE}: {name}", f"states a tolerance of {stated:.3g}", f"{limit:.3g}")
+    foreign = sorted(rows.keys() - seen)
+    if foreign:
+        where = f"{REFERENCE}: {shown(foreign[0])}"
+        yield Fault(where, f"{len(foreign)} rows are not of chosen chips", "chips of the lowest SHA-256 of their file")
+
+
+@rule("VEC019")
+def references_are_there(context: ReleaseContext) -> Iterator[Outcome]:
+    """Rows, against those that the files give."""
+    rows = _reference(context)
+    if rows is None:
+        return  # VEC014 reports it
+    files = [context.tables.footer(path).num_rows for path in context.tables.embeddings]
+    expected = sum(min(chips_per_file(files), each) for each in files)
+    if len(rows) < (1 - OMITTED) * expected:
+        yield Fault(REFERENCE, f"has {len(rows):,} rows", f"{expected:,}, of which at most {OMITTED:.0%} may lack")
+
+
+def _reference(context: ReleaseContext) -> dict[str, dict[str, Any]] | None:
+    """Rows of the table by id; None where there is none."""
+    if REFERENCE not in context.files.paths:
+        return None
+    table = context.tables.table(REFERENCE)
+    lacking = [name for name in _COLUMNS if name not in table.column_names]
+    if lacking:
+        raise ReleaseError(REFERENCE, f"has no column {lacking[0]}", ", ".join(_COLUMNS))
+    return {row["id"]: row for row in table.select(_COLUMNS).to_pylist()}
+
+
+def _chosen(context: ReleaseContext) -> Iterator[tuple[str, str, npt.NDArray[np.float64]]]:
+    """File, id and vector of the chips that the definition chooses."""
+    tables = context.tables
+    count = chips_per_file([tables.footer(path).num_rows for path in tables.embeddings])
+    for path in tables.embeddings:
+        ids = column_of(tables, path, "id")
+        hashes = [hashlib.sha256(name.encode()).digest() if name else b"" for name in ids]
+        places = np.sort(sorted(range(len(ids)), key=hashes.__getitem__)[:count])
+        for place, vector in rows_of(tables, path, places):
+            yield path, ids[place], vector
+
+
+def _allowed(vector: npt.NDArray[np.float64], dtype: str) -> float:
+    largest = float(np.abs(vector).max(initial=0))
+    half_step = {"float16": largest / 2**11 + 2**-25, "int8": largest / 254}.get(dtype, 0.0)
+    return half_step + ALLOWED * largest
 
 
 @rule("VEC015")

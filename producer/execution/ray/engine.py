@@ -212,7 +212,6 @@ class _Driver:
             spec=run.work.spec,
             plan=replace(run.plan, units=()),
             sha256=run.plan.sha256,
-            units=run.work.units,
             gsd=run.gsd,
             cores=max(1, int(self.means.cpus)),
             libraries=libraries(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from clay_publish.errors import ClayPublishError, EncoderError, ReleaseError, StoreError, shown
+from clay_publish.errors import AccessError, ClayPublishError, EncoderError, ReleaseError, StoreError, shown
 from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.execution.attempts import at_work, attempt
 from clay_publish.producer.execution.context import StoppedError, Work, make_work
@@ -19,6 +19,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.manifest import UNITS
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
+from clay_publish.storage.retry import Limits, set_limits
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -34,8 +35,6 @@ class Job:
     plan: Plan
     """Without its units: they come one by one."""
     sha256: str
-    """Of the whole plan."""
-    units: int
     """Of the whole plan."""
     gsd: float
     """Ground size of a pixel as it is published, metres."""
@@ -80,6 +79,7 @@ class Worker:
             EncoderError: the model cannot be loaded, or is another.
         """
         job, release = self._job, Release(self._job.where)
+        set_limits(Limits(job.spec.run.stall_seconds, job.spec.run.item_seconds))
         self._check_plan(release)
         self._check_libraries()
         # What the driver found `auto` to mean holds for all.
@@ -94,7 +94,7 @@ class Worker:
                 f"is not the planned one ({'; '.join(differ)})",
                 "the same weights and code on every machine",
             )
-        self._made = make_work(release, spec, encoder, job.plan.fingerprint, job.units, cores=job.cores)
+        self._made = make_work(release, spec, encoder, job.plan.fingerprint, cores=job.cores)
 
     @_told
     def make(self, unit: Unit, runs: int) -> UnitReceipt | None:
@@ -125,7 +125,7 @@ class Worker:
         Raises:
             ClayPublishError: a part is damaged, or nothing can be written.
         """
-        publish_ready(ready, self._work.release, self._job.plan, self._job.gsd)
+        publish_ready(ready, self._work, self._job.plan, self._job.gsd)
 
     def stop(self) -> None:
         """Let the units at work end where they are."""
@@ -143,7 +143,7 @@ class Worker:
         where = f"{release.store.where} on {platform.node()}"
         try:
             found = release.json(UNITS).get("sha256") if release.store.exists(UNITS) else None
-        except StoreError as error:
+        except (StoreError, AccessError) as error:
             raise ReleaseError(where, f"cannot be read ({error})", expected, fix) from error
         if found != self._job.sha256:
             said = "no plan" if found is None else f"another plan ({shown(found)})"

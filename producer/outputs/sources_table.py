@@ -1,0 +1,174 @@
+"""`sources.parquet`: every item considered, how it was read, and what became of it."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from clay_publish.producer.imagery.pixel_evidence import FOLDER as EVIDENCE
+from clay_publish.producer.imagery.pixel_evidence import evidence_path, examine
+from clay_publish.producer.sources.item import BandFile, ResolvedBand, SourceItem
+from clay_publish.producer.sources.selection import Considered, UnreadItem
+from clay_publish.redaction import without_secrets
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import Release
+from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
+from clay_publish.release.tables import sources_schema
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import CloudMask
+from clay_publish.storage.store import is_url
+
+_AT_ONCE = 16
+"""Kept evidence that is read at a time: on a server most of the time is spent waiting."""
+
+
+def write_sources(release: Release, considered: Sequence[Considered], broken: Sequence[UnreadItem], spec: Spec) -> None:
+    """Write the table, with what is known so far of the pixels of its images.
+
+    Of images that are not read, as their chips are reused, the version before knows.
+    """
+    known = _Known(release, spec)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = list(pool.map(known.look, considered))
+    write_table(release.store, paths.SOURCES, sources_table(found, broken))
+
+
+class _Known:
+    """What samples of pixels said when units read them."""
+
+    def __init__(self, release: Release, spec: Spec) -> None:
+        self._release, self._spec, self._sensor = release, spec, spec.instrument
+        self._there = frozenset(release.store.files(EVIDENCE))
+        self._before: dict[str, dict[str, Any]] = {}
+        if spec.previous is not None:
+            rows = Release(spec.previous).parquet(paths.SOURCES).read().to_pylist()
+            self._before = {key: row for row in rows if (key := decides(row)) is not None and row["evidence"]}
+
+    def look(self, each: Considered) -> "_Looked":
+        if each.status != "used":
+            return _Looked(each)
+        if evidence_path(each.item) in self._there:
+            accept = self._spec.imagery[each.item.block].accept_values
+            found = examine(each.item, self._sensor, accept=accept, release=self._release)
+            return _Looked(replace(each, item=found.item), found.evidence.model_dump(mode="json"))
+        before = self._before.get(decides(_row(_Looked(each), None)) or "")
+        if before is None:
+            return _Looked(each)
+        item = replace(each.item, resolved=tuple(ResolvedBand(**band) for band in before["bands"]))
+        return _Looked(replace(each, item=item), before["evidence"])
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """An item, with scale and offset of its files, and what its pixels say."""
+
+    considered: Considered
+    evidence: dict[str, Any] | None = None
+
+
+def decides(row: dict[str, Any]) -> str | None:
+    """Return what decides the chips of an image, from its row of the table, as text; None where its content is unknown.
+
+    Left out are its terms, its addresses, and what became of it. Two rows with the same text give the same chips.
+    """
+    if any(asset["etag"] is None for asset in row["assets"]):
+        return None
+    kept = {name: value for name, value in row.items() if name not in _NOT_DECISIVE}
+    kept["assets"] = [(asset["key"], asset["etag"]) for asset in row["assets"]]
+    kept["bands"] = [_stated(band) for band in row["bands"]]
+    return repr(sorted(kept.items()))
+
+
+_NOT_DECISIVE = frozenset(
+    {"collection", "block", "status", "reason", "bbox", "platform", "level", "evidence", "license", "attribution"}
+    | {"href"}
+)
+_BY_FILE = frozenset({"assumed", "sensor", "file"})
+"""Where scale and offset follow from these, the content of the file decides, or what is the same in all items."""
+
+
+def _stated(band: dict[str, Any]) -> tuple[Any, ...]:
+    """What the item states of a band."""
+    place = (band["name"], band["asset"], band["band"])
+    by = band["source"].rpartition("values: ")[2]
+    return place if by in _BY_FILE else (*place, band["scale"], band["offset"])
+
+
+def planned_sources(considered: Sequence[Considered]) -> list[dict[str, Any]]:
+    """Rows of the table for these items before any of their pixels are looked at."""
+    rows: list[dict[str, Any]] = sources_table([_Looked(each) for each in considered], []).to_pylist()
+    return rows
+
+
+def sources_table(looked: Sequence[_Looked], broken: Sequence[UnreadItem]) -> pa.Table:
+    """The table; no local path and no signature goes into it."""
+    geometries = np.array([each.considered.item.geometry for each in looked], dtype=object)
+    known = np.array([geometry is not None for geometry in geometries], dtype=bool)
+    boxes = bbox_array(geometries[known])
+    place = iter(boxes.to_pylist())
+    rows = [_row(each, next(place) if has else None) for each, has in zip(looked, known, strict=True)]
+    rows += [{**vars(each), "status": "unused", "bands": [], "assets": []} for each in broken]
+    table = pa.Table.from_pylist(rows, schema=sources_schema())
+    bounds = np.array([list(box.values()) for box in boxes.to_pylist()]).reshape(-1, 4)
+    kinds = {geometry.geom_type for geometry in geometries[known]}
+    footer = {"geo": json.dumps(geo_metadata(kinds, total_bbox(bounds)))}
+    return table.replace_schema_metadata(footer)
+
+
+def _row(looked: _Looked, bbox: dict[str, float] | None) -> dict[str, Any]:
+    each = looked.considered
+    item = each.item
+    return {
+        "id": item.id,
+        "collection": item.collection,
+        "block": item.block,
+        "status": each.status,
+        "reason": each.reason,
+        "geometry": None if item.geometry is None else shapely.to_wkb(item.geometry),
+        "bbox": bbox,
+        "datetime": item.acquired,
+        "start_datetime": item.start,
+        "end_datetime": item.end,
+        "platform": item.platform,
+        "acquisition": item.acquisition,
+        "cloud_cover": item.cloud_cover,
+        "proj_code": item.grid.crs if item.grid else item.proj_code,
+        "proj_shape": [item.grid.height, item.grid.width] if item.grid else None,
+        "proj_transform": list(item.grid.transform) if item.grid else None,
+        "bands": [asdict(band) for band in item.resolved],
+        "mask": None if item.mask is None else {"asset": item.mask.asset, **_values(item.mask.values)},
+        "level": item.level,
+        "evidence": looked.evidence,
+        "license": item.license,
+        "attribution": item.attribution,
+        "href": _public(item.href),
+        "assets": [_asset(file, item) for file in _files(item)],
+    }
+
+
+def _values(mask: CloudMask) -> dict[str, Any]:
+    return {"format": mask.format, "cloudy": list(mask.cloudy), "nodata": list(mask.nodata)}
+
+
+def _files(item: SourceItem) -> list[BandFile]:
+    """One entry an asset."""
+    return list({file.asset: file for file in item.files}.values())
+
+
+def _asset(file: BandFile, item: SourceItem) -> dict[str, Any]:
+    return {
+        "key": file.asset,
+        "href": _public(file.href),
+        "etag": item.contents.get(file.href) if is_url(file.href) or file.href in item.digests else None,
+        "size": None,
+    }
+
+
+def _public(href: str | None) -> str | None:
+    """An address without its secrets; None for a local path."""
+    return None if href is None or not is_url(href) else without_secrets(href)
