@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from clay_publish.cli import describe, explore, plan, publish, run, search, sensors, spec, status, validate
+from clay_publish.cli import describe, plan, publish, run, search, sensors, spec, status, validate
 from clay_publish.errors import ClayPublishError
 from clay_publish.redaction import redact_output
 
@@ -73,7 +73,7 @@ for _group, _command, _example in (
     (_INSPECT, status.status, "clay-publish status s3://BUCKET/my-release/1.0.0 --watch"),
     (_INSPECT, validate.validate, "clay-publish validate https://data.source.coop/ACCOUNT/PRODUCT/1.0.0"),
     (_INSPECT, validate.rules, "clay-publish rules --json"),
-    (_INSPECT, explore.explore, "clay-publish explore my-release/1.0.0"),
+    (_INSPECT, describe.explore, "clay-publish explore my-release/1.0.0"),
     (_INSPECT, describe.diff, "clay-publish diff my-release/1.0.0 my-release/1.1.0"),
     (_PUBLISH, publish.publish, "clay-publish publish my-release/1.0.0 --to source.coop --dry-run"),
     (_PUBLISH, publish.mirror, "clay-publish mirror https://data.source.coop/ACCOUNT/PRODUCT/1.0.0 --to huggingface"),
