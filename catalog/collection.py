@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 
 from clay_publish import __version__
 from clay_publish.catalog.item_table import PARQUET, STAC_VERSION, asset_key, table_title
-from clay_publish.catalog.json_items import FOLDER
 from clay_publish.catalog.model_item import model_item
 from clay_publish.catalog.overview import Overview, rfc3339
 from clay_publish.release import directory as paths
@@ -266,7 +265,9 @@ def _citation(spec: Spec) -> dict[str, Any]:
 
 
 def _links(spec: Spec) -> list[dict[str, str]]:
+    # The release is a catalog of its own, wherever a copy of it lies; `catalog.json` beside it lists all versions.
     links = [
+        {"rel": "root", "href": f"./{paths.COLLECTION}", "type": "application/json", "title": spec.title or spec.name},
         {"rel": "emb:model", "href": f"./{paths.MODEL}", "type": "application/geo+json", "title": "The model"},
         {
             "rel": "emb:source-data",
@@ -281,12 +282,11 @@ def _links(spec: Spec) -> list[dict[str, str]]:
     if spec.doi:
         links.append({"rel": "cite-as", "href": f"https://doi.org/{spec.doi}", "title": f"doi:{spec.doi}"})
     if spec.publish.base_url:
-        base = spec.publish.base_url.rstrip("/")
-        address = f"{base}/{spec.version}/{paths.COLLECTION}"
-        links.append({"rel": "canonical", "href": address, "type": "application/json", "title": "This document"})
+        address = f"{release_address(spec)}/{paths.COLLECTION}"
+        links.insert(0, {"rel": "self", "href": address, "type": "application/json"})
         # A published version never changes; the catalog of all versions, beside them, tells the newest.
-        latest = {"rel": "latest-version", "href": f"{base}/catalog.json", "type": "application/json"}
-        links.append({**latest, "title": "All versions, the newest marked"})
+        versions = {"href": "../catalog.json", "type": "application/json", "title": "All versions, the newest marked"}
+        links += [{"rel": "parent", **versions}, {"rel": "latest-version", **versions}]
     previous = spec.published().get("previous")
     if previous:
         base = previous.rstrip("/") if is_url(previous) else f"../{previous}"
@@ -298,9 +298,13 @@ def _links(spec: Spec) -> list[dict[str, str]]:
 
 def _items(release: Release) -> list[dict[str, str]]:
     """Links to the items that are also JSON files."""
-    return [
-        {"rel": "item", "href": f"./{path}", "type": "application/geo+json"} for path in release.store.files(FOLDER)
-    ]
+    there = release.store.files(paths.JSON_ITEMS)
+    if not there:
+        return []
+    table = release.parquet(paths.ITEMS).read(columns=["id", "title"])
+    titles = dict(zip(table["id"].to_pylist(), table["title"].to_pylist(), strict=True))
+    named = [(path, titles[path.rpartition("/")[2].removesuffix(".json")]) for path in there]
+    return [{"rel": "item", "href": f"./{path}", "type": _GEOJSON, "title": title} for path, title in named]
 
 
 def _sources(spec: Spec) -> list[dict[str, str]]:
