@@ -175,6 +175,8 @@ def _document(item: dict[str, Any], path: str, address: str | None) -> dict[str,
     for place in (*item["assets"].values(), *item["links"]):
         if not is_url(place["href"]):
             place["href"] = f"../../{place['href']}"
+    (collection,) = (link for link in item["links"] if link["rel"] == "collection")
+    item["links"].insert(0, {**collection, "rel": "root"})
     if address is not None:
         item["links"].insert(0, {"rel": "self", "href": f"{address}/{path}", "type": "application/geo+json"})
     return item

@@ -208,7 +208,7 @@ def _same(value: Any, rows: int) -> pa.Array:
 def _links(columns: ItemColumns, constants: ItemConstants) -> pa.ListArray:
     """The Collection, then a link for each source item whose address is known; else one to the table of sources.
 
-    The Collection is root and parent too. There is no `self`: hrefs are relative to the table.
+    There is no `self`, since hrefs are relative to the table, and no `root`: pystac would read it for every row.
     """
     rows = len(columns)
     known = pa.array(constants.source_hrefs.keys(), pa.string())
@@ -236,13 +236,13 @@ def _links(columns: ItemColumns, constants: ItemConstants) -> pa.ListArray:
         [
             *(
                 constant(rel, paths.COLLECTION, "application/json", constants.collection["title"], rows)
-                for rel in ("root", "parent", "collection")
+                for rel in ("parent", "collection")
             ),
             sources,
             constant("emb:source-data", paths.SOURCES, PARQUET, "All source items", len(without)),
         ]
     )
-    owners = np.concatenate([*([np.arange(rows)] * 3), owner, without])
+    owners = np.concatenate([*([np.arange(rows)] * 2), owner, without])
     order = np.argsort(owners, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=rows))]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values.take(pa.array(order)))

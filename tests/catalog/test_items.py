@@ -83,11 +83,12 @@ def test_addresses_are_relative_to_the_table(make_release: MakeRelease) -> None:
     other = f"https://huggingface.co/datasets/made-with-clay/tiny/resolve/v1.0.0/{name}"
     assert asset["alternate"] == {"hugging-face": {"href": other, "alternate:name": "hugging-face"}}
     assert {link["rel"]: link["href"] for link in row["links"] if link["rel"] != "emb:source-data"} == dict.fromkeys(
-        ("root", "parent", "collection"), "collection.json"
+        ("parent", "collection"), "collection.json"
     )
     assert row["properties"]["title"] == "18SVG, 2023-01-01/2023-02-01"
     for where in (release.store.path(ITEMS), "https://mirror.example.org/tiny/1.0.0/items.parquet"):
         item = pystac.Item.from_dict(row, href=where)
+        assert item.to_dict()["id"] == row["id"]  # nothing is fetched for it
         assert item.get_assets()["embeddings"].get_absolute_href() == f"{where.removesuffix(ITEMS)}{name}"
 
 
