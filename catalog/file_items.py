@@ -37,7 +37,7 @@ Missing = dict[DataFile, Counter[str]]
 """Square and window → reason → chips."""
 
 
-def missing_chips(release: Release, fingerprint: Fingerprint) -> Missing:
+def missing_chips(release: Release, fingerprint: Fingerprint, across: int) -> Missing:
     """Count the chips that were expected and are not there, by the file they would lie in.
 
     Chips of an image that could not even be counted have no cell, and are not here.
@@ -55,6 +55,7 @@ def missing_chips(release: Release, fingerprint: Fingerprint) -> Missing:
             if table.num_rows:
                 scene = fingerprint.layout == "scene"
                 squares = _scene_squares(table, grids, fingerprint) if scene else _utm_squares(table, fingerprint)
+                squares[:, 1:] -= squares[:, 1:] % across
                 _count(table, squares, found)
     return dict(found)
 
@@ -112,10 +113,6 @@ ALTERNATE = "https://stac-extensions.github.io/alternate-assets/v1.2.0/schema.js
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
-MAX_JSON_ITEMS = 1_000
-"""Items up to which each is a JSON file too, unless somebody asks for it."""
-
-
 def write_items(release: Release, *, json_items: bool | None = None) -> int:
     """Write `items.parquet`, and each row as a JSON file too; returns the number of items.
 
@@ -132,7 +129,8 @@ def write_items(release: Release, *, json_items: bool | None = None) -> int:
         summaries = list(pool.map(partial(summarise, release, fingerprint=fingerprint.digest), files))
     gsd = release.footer(files[0])["emb"]["gsd"]
     alternates = alternate_addresses(spec)
-    columns = _columns(summaries, missing_chips(release, fingerprint), _other_tables(release, files))
+    missing = missing_chips(release, fingerprint, spec.outputs.across)
+    columns = _columns(summaries, missing, _other_tables(release, files), spec.outputs.across)
     constants = ItemConstants(
         collection=collection_document(release, columns.overview(), assets={}),
         alternates=alternates,
@@ -141,7 +139,7 @@ def write_items(release: Release, *, json_items: bool | None = None) -> int:
         source_hrefs=_source_hrefs(release),
     )
     write_item_table(release.store, paths.ITEMS, columns, constants)
-    wanted = len(columns) <= MAX_JSON_ITEMS if json_items is None else json_items
+    wanted = len(columns) <= paths.MAX_JSON_ITEMS if json_items is None else json_items
     _write_json_items(release, release_address(spec) if wanted else None, wanted=wanted)
     return len(columns)
 
@@ -192,12 +190,14 @@ def _other_tables(release: Release, files: Sequence[str]) -> dict[str, pa.Int64A
     return {folder: pa.array([sizes.get(path) for path in files], pa.int64()) for folder, sizes in found.items()}
 
 
-def _columns(summaries: Sequence[FileSummary], missing: Missing, others: dict[str, pa.Int64Array]) -> ItemColumns:
+def _columns(
+    summaries: Sequence[FileSummary], missing: Missing, others: dict[str, pa.Int64Array], across: int
+) -> ItemColumns:
     parts = [summary.part for summary in summaries]
-    squares = [part.square.mgrs() for part in parts]
+    squares = [part.square.mgrs() if across == 1 else None for part in parts]
     return ItemColumns(
         id=pa.array([part.token for part in parts], pa.string()),
-        title=pa.array([_title(part) for part in parts], pa.string()),
+        title=pa.array([_title(part, name) for part, name in zip(parts, squares, strict=True)], pa.string()),
         path=pa.array([summary.path for summary in summaries], pa.string()),
         geometry=pa.array([summary.geometry for summary in summaries], pa.binary()),
         bbox=pa.array([dict(zip(_SIDES, summary.bbox, strict=True)) for summary in summaries], BBOX),
@@ -215,9 +215,9 @@ def _columns(summaries: Sequence[FileSummary], missing: Missing, others: dict[st
     )
 
 
-def _title(part: DataFile) -> str:
+def _title(part: DataFile, name: str | None) -> str:
     square = part.square
-    place = square.mgrs() or f"UTM zone {square.zone}, column {square.column}, row {square.row}"
+    place = name or f"UTM zone {square.zone}, column {square.column}, row {square.row}"
     return f"{place}, {part.window}"
 
 

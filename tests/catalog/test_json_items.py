@@ -9,10 +9,11 @@ from urllib.parse import urljoin
 import pystac
 import pytest
 
-from clay_publish.catalog import file_items, write_collection, write_items
+from clay_publish.catalog import write_collection, write_items
 from clay_publish.catalog.file_items import items_of, json_path
 from clay_publish.publish.local_bucket import LocalBucket
 from clay_publish.publish.version_catalog import PublishedVersion, Versions, change
+from clay_publish.release import directory
 from clay_publish.release.directory import Release
 
 MakeRelease = Callable[..., Release]
@@ -81,7 +82,7 @@ def test_many_items_are_json_only_where_somebody_asks(
     release = make_release()
     write_items(release, json_items=False)
     assert release.store.files("items") == []
-    monkeypatch.setattr(file_items, "MAX_JSON_ITEMS", 2)
+    monkeypatch.setattr(directory, "MAX_JSON_ITEMS", 2)
     write_items(release, json_items=True)
     assert len(release.store.files("items")) == 3
     write_items(release)
