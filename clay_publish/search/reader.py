@@ -18,6 +18,7 @@ from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.geo.utm_grid import parse_chip_id
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.format_version import check_release
 from clay_publish.release.public_urls import embeddings_path, rebase
 from clay_publish.search import zonal
 from clay_publish.search.arrow import dequantized, readable_schema, stored_columns, with_geo
@@ -517,5 +518,8 @@ def open_release(where: str | os.PathLike[str], **options: Any) -> ReleaseReader
     Raises:
         StoreError: no such kind of place.
         MissingExtraError: reading from there needs an extra.
+        ReleaseError: it is of another format than this version reads.
     """
-    return ReleaseReader(Release(Store(where, **options)))
+    release = Release(Store(where, **options))
+    check_release(release)
+    return ReleaseReader(release)
