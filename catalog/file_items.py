@@ -140,12 +140,18 @@ def write_items(release: Release, *, json_items: bool | None = None) -> int:
     )
     write_item_table(release.store, paths.ITEMS, columns, constants)
     wanted = len(columns) <= paths.MAX_JSON_ITEMS if json_items is None else json_items
-    _write_json_items(release, release_address(spec) if wanted else None, wanted=wanted)
+    write_json_items(release, release_address(spec), wanted=wanted)
     return len(columns)
 
 
-def _write_json_items(release: Release, address: str | None, *, wanted: bool) -> None:
-    """Write `items/zone=ZZ/ID.json` for each row of `items.parquet`, and remove those of an earlier run."""
+def write_json_items(release: Release, address: str | None, *, wanted: bool = True) -> None:
+    """Write `items/zone=ZZ/ID.json` for each row of `items.parquet`, and remove those of an earlier run.
+
+    Args:
+        release: with its item table.
+        address: where it is published; None: nobody knows.
+        wanted: False: only remove.
+    """
     written = set()
     for item in items_of(release) if wanted else ():
         path = json_path(item["id"])
@@ -177,7 +183,13 @@ def _document(item: dict[str, Any], path: str, address: str | None) -> dict[str,
     item["links"].insert(0, {**collection, "rel": "root"})
     if address is not None:
         item["links"].insert(0, {"rel": "self", "href": f"{address}/{path}", "type": "application/geo+json"})
-    return item
+    # stac-geoparquet gives keys in another order each time.
+    return {key: item[key] for key in (*_FIRST, *sorted(item.keys() - {*_FIRST}))} | {
+        "properties": dict(sorted(item["properties"].items()))
+    }
+
+
+_FIRST = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "properties", "links", "assets")
 
 
 def _other_tables(release: Release, files: Sequence[str]) -> dict[str, pa.Int64Array]:

@@ -88,12 +88,14 @@ def a_dead_link(broken: Broken) -> None:
 
 @mutation("STC013", "a JSON Item leads to another file than its row of the table", also="")
 def a_json_item_that_leads_elsewhere(broken: Broken) -> None:
+    broken.json_items_follow = False
     (path,) = broken.release.store.files("items")
     broken.json(path, lambda item: item["assets"]["embeddings"].update(href="../../coverage/zone=18.parquet"))
 
 
 @mutation("STC013", "a JSON Item of an earlier run is left over", also="")
 def a_json_item_too_many(broken: Broken) -> None:
+    broken.json_items_follow = False
     (path,) = broken.release.store.files("items")
     broken.release.store.write(path.replace("2016-01-12", "2015-01-12"), broken.release.store.read(path))
 
