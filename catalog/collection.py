@@ -32,7 +32,7 @@ _SHA256 = "1220"
 _SINGLE = (
     ("items", paths.ITEMS, PARQUET, "Items (stac-geoparquet)", ["collection-mirror"]),
     ("sources", paths.SOURCES, _SOURCES, "Source items: used, unused, excluded and why", ["metadata"]),
-    ("reference", paths.REFERENCE, _REFERENCE, "Some vectors before quantization", ["metadata"]),
+    ("reference", paths.REFERENCE, _REFERENCE, "Vectors of some chips, computed a second time", ["metadata"]),
     ("gaps", paths.GAPS, _GEOJSON, "Ground without embeddings, by reason", ["metadata"]),
     ("card", paths.CARD, "text/markdown", "Dataset card", ["metadata", "overview"]),
     ("citation", paths.CITATION, "application/yaml", "How to cite (CITATION.cff)", ["metadata"]),
