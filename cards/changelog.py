@@ -8,7 +8,7 @@ from clay_publish.cards.diff import compare
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import MAX_DOCUMENT, Release
-from clay_publish.release.semver import check_version
+from clay_publish.release.versions import check_version
 from clay_publish.spec.models import Spec
 
 _TITLE = "# Changelog\n\n"

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
+from clay_publish.release.tables import NOT_CLOUD_CHECKED
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class CoverageCounts:
     """Chips by reason, the most frequent first."""
     windows: dict[tuple[datetime, datetime], tuple[int, int]]
     """Window → expected and embedded chips."""
+
+    unchecked: int
+    """Embedded chips whose images have no cloud mask, of a sensor that has masks."""
 
     @property
     def share(self) -> float:
@@ -62,8 +66,10 @@ def read_coverage(release: Release) -> CoverageCounts:
     expected: Counter[tuple[datetime, datetime]] = Counter()
     embedded: Counter[tuple[datetime, datetime]] = Counter()
     missing: Counter[str] = Counter()
+    unchecked = 0
     for path in release.data_files(paths.COVERAGE):
-        table = release.parquet(path).read(columns=["window_start", "window_end", "status", "reason"])
+        table = release.parquet(path).read(columns=["window_start", "window_end", "status", "reason", "detail"])
+        unchecked += pc.sum(pc.equal(table["detail"], NOT_CLOUD_CHECKED)).as_py() or 0
         counts = table.group_by(["window_start", "window_end", "status", "reason"]).aggregate([([], "count_all")])
         for row in counts.to_pylist():
             window = (row["window_start"], row["window_end"])
@@ -77,6 +83,7 @@ def read_coverage(release: Release) -> CoverageCounts:
         embedded=embedded.total(),
         missing=dict(missing.most_common()),
         windows={window: (expected[window], embedded[window]) for window in sorted(expected)},
+        unchecked=unchecked,
     )
 
 

@@ -17,7 +17,7 @@ from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json, run_record, sha256
 from clay_publish.release.public_urls import release_address
 from clay_publish.release.stac_extension import SCHEMA_FILE, SCHEMA_URI, schema_text
-from clay_publish.release.tables import COLUMNS
+from clay_publish.release.tables import COLUMNS, without_cloud_fraction
 from clay_publish.spec.models import Creator, Spec
 from clay_publish.storage.store import is_url
 
@@ -178,7 +178,7 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
         "version": spec.version,
         **fields,
         **metadata.release_fields(fingerprint, loss=_has_loss(release, first)),
-        "embrel:coverage": metadata.coverage_fields(run.coverage),
+        "embrel:coverage": metadata.coverage_fields(run.coverage, _not_cloud_checked(release, spec)),
         "table:columns": columns,
         "table:primary_geometry": "geometry",
         "table:row_count": overview.chips,
@@ -209,6 +209,13 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
         "links": _links(spec),
     }
     return document
+
+
+def _not_cloud_checked(release: Release, spec: Spec) -> int:
+    """Chips whose images have no cloud mask; none of a sensor without masks."""
+    if not spec.instrument.masks:
+        return 0
+    return sum(without_cloud_fraction(release.parquet(path).metadata) for path in release.data_files())
 
 
 def _has_loss(release: Release, path: str) -> bool:

@@ -5,6 +5,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -129,6 +130,8 @@ def write_items(release: Release, *, json_items: bool | None = None) -> int:
         summaries = list(pool.map(partial(summarise, release, fingerprint=fingerprint.digest), files))
     gsd = release.footer(files[0])["emb"]["gsd"]
     alternates = alternate_addresses(spec)
+    if not spec.instrument.masks:
+        summaries = [replace(summary, unchecked=0) for summary in summaries]
     missing = missing_chips(release, fingerprint, spec.outputs.across)
     columns = _columns(summaries, missing, _other_tables(release, files), spec.outputs.across)
     constants = ItemConstants(
@@ -240,6 +243,9 @@ def _coverage(summaries: Sequence[FileSummary], missing: Missing) -> pa.StructAr
     embedded = pa.array([summary.rows for summary in summaries], pa.int64())
     expected = pa.array([s.rows + counts.total() for s, counts in zip(summaries, absent, strict=True)], pa.int64())
     fields, names = [expected, embedded], ["expected", "embedded"]
+    if any(summary.unchecked for summary in summaries):
+        unchecked = pa.array([summary.unchecked for summary in summaries], pa.int64())
+        fields, names = [*fields, unchecked], [*names, "not_cloud_checked"]
     if reasons:
         counts = [pa.array([counts[reason] for counts in absent], pa.int64()) for reason in reasons]
         fields, names = [*fields, pa.StructArray.from_arrays(counts, names=reasons)], [*names, "missing"]

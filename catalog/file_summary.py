@@ -14,6 +14,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.geo.footprints import to_lonlat
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.geoparquet import bbox_array, total_bbox
+from clay_publish.release.tables import without_cloud_fraction
 
 MAX_POINTS = 512
 """Of an outline. Beyond, it is drawn around blocks of 2 × 2 chips, 4 × 4, …"""
@@ -154,6 +155,8 @@ class FileSummary:
     """Of the chips' pixel grid, where they share one."""
     sources: tuple[str, ...]
     """Ids of the STAC items that gave pixels, sorted."""
+    unchecked: int
+    """Chips whose image has no cloud mask."""
 
     @property
     def part(self) -> DataFile:
@@ -205,6 +208,7 @@ def summarise(release: Release, path: str, fingerprint: str) -> FileSummary:
         end=times["end_datetime"]["max"].as_py(),
         epsg=_shared(table["epsg"]),
         sources=tuple(sorted({name for name in pc.list_flatten(table["item_ids"]).unique().to_pylist() if name})),
+        unchecked=without_cloud_fraction(release.parquet(path).metadata),
     )
 
 

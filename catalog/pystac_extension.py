@@ -23,6 +23,8 @@ class Coverage:
     embedded: int
     missing: dict[str, int] = field(default_factory=dict)
     """Reason → chips."""
+    not_cloud_checked: int = 0
+    """Embedded chips whose images have no cloud mask, of a sensor that has masks."""
 
     @property
     def share(self) -> float:

@@ -1,10 +1,12 @@
 """The errors of this package: one root, one line per kind.
 
-Every message has the form `PLACE: WHAT IS WRONG (expected WHAT IS VALID). HOW TO FIX IT.`
+Every message has the form `PLACE: WHAT IS WRONG (expected WHAT IS VALID). HOW TO FIX IT.` None holds a secret.
 """
 
 from importlib.util import find_spec
 from typing import Any
+
+from clay_publish.redaction import redact
 
 
 class ClayPublishError(Exception):
@@ -20,6 +22,7 @@ class ClayPublishError(Exception):
     exit_code = 2
 
     def __init__(self, where: str, found: str, expected: str = "", fix: str = "") -> None:
+        where, found, expected, fix = redact(where), redact(found), redact(expected), redact(fix)
         self.where, self.found, self.expected, self.fix = where, found, expected, fix
         more = f" (expected {expected})" if expected else ""
         super().__init__(f"{where}: {found}{more}. {fix}".rstrip())
@@ -63,6 +66,10 @@ class StoreError(ClayPublishError, OSError):
     """A file of a release cannot be read or written."""
 
 
+class AccessError(ClayPublishError):
+    """A server does not answer, refuses a request, or may not be asked: nothing is known of what it holds."""
+
+
 class MissingExtraError(ClayPublishError, ImportError):
     """An optional dependency is not installed."""
 
@@ -78,7 +85,7 @@ class PublishError(ClayPublishError):
 _EXTRAS: dict[str, tuple[str, ...]] = {
     "produce": ("cql2", "pystac_client", "rasterio", "torch"),
     "ray": ("ray",),
-    "s3": ("boto3", "s3fs"),
+    "s3": ("boto3",),
     "serve": ("cql2", "stac_fastapi", "uvicorn"),
 }
 """Which extra brings which modules."""

@@ -27,7 +27,7 @@ class EmbeddingsDataset:
         where: a release, as for `open_release`, or a reader.
         bbox: west, south, east, north in degrees.
         datetime: RFC 3339 date, time, or interval.
-        options: passed to fsspec.
+        options: as for `open_release`.
 
     Raises:
         MissingExtraError: PyTorch is not installed.

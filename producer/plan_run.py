@@ -2,7 +2,7 @@
 
 from clay_publish.producer.calibrate import calibrate as time_chips
 from clay_publish.producer.planning.estimate import Estimate, estimate, stated_rates
-from clay_publish.producer.planning.files import as_planned, with_grids, write_estimate
+from clay_publish.producer.planning.files import as_planned, with_grids, with_some_grids, write_estimate
 from clay_publish.producer.planning.map import CELLS, draw_plan
 from clay_publish.producer.planning.previous_version import PreviousVersion
 from clay_publish.producer.unit_plan import read_inputs
@@ -41,6 +41,8 @@ def plan(
         inputs = inputs.with_images(considered)
         if unread:
             report(Progress("plan", 0, 3, f"{unread:,} headers are not read: chips are estimated; use --read-headers"))
+    else:
+        inputs = inputs.with_images(with_some_grids(inputs.selection.considered, inputs.sensor))
     comparison = split = None
     if spec.previous is not None:
         inputs = inputs.with_images(as_planned(release, inputs.selection.considered, inputs.sensor))

@@ -16,8 +16,7 @@ from clay_publish.producer.outputs.patches import told_before
 from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.files import as_planned, keep_files
 from clay_publish.producer.planning.previous_version import PreviousVersion, PublishedTables
-from clay_publish.producer.planning.resolutions import check_masks
-from clay_publish.producer.sources.sensor_check import size_note
+from clay_publish.producer.planning.resolutions import notes
 from clay_publish.producer.unit_plan import read_inputs
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths
@@ -94,6 +93,8 @@ def begin(
     inputs = read_inputs(spec, encoder=encoder, report=report)
     considered = as_planned(release, inputs.selection.considered, inputs.sensor)
     inputs = inputs.with_images(considered)
+    for note in notes(spec, inputs.sensor, inputs.used, inputs.layout.gsd):  # or refused, before anything is written
+        report(Progress("plan", 0, 0, note))
     plan = inputs.plan()
     if spec.previous is not None:
         plan = PreviousVersion(inputs).split(plan).plan
@@ -102,9 +103,6 @@ def begin(
     began = plan.adopt(release, _today())
     if encoder.patches:
         report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, spec.outputs.dtype)))
-    for note in (size_note(inputs.used, inputs.sensor), check_masks(inputs.used, spec, inputs.sensor)):
-        if note is not None:
-            report(Progress("plan", 0, 0, note))
     release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint, spec.released or began)))
     selection = replace(inputs.selection, considered=considered)
     write_sources(release, considered, selection.broken, spec)

@@ -1,7 +1,5 @@
 """A share of a run: one of several workers that make the units of one plan, and the last of which finishes it all."""
 
-import random
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,17 +7,18 @@ from dataclasses import dataclass
 from clay_publish.errors import LockedError, SpecError
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.execution.local import in_threads
-from clay_publish.producer.execution.run import Run, finish, is_finished, run_units
+from clay_publish.producer.execution.run import Run, finish, run_units
 from clay_publish.producer.produce import Then, begin
 from clay_publish.progress import Report, silent
 from clay_publish.release.directory import Release
 from clay_publish.release.lease import lease
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RunRecord
-from clay_publish.release.unit_receipts import read_receipts
+from clay_publish.release.unit_receipts import is_finished, read_receipts
 from clay_publish.spec.models import Spec
+from clay_publish.storage.retry import Patience, retrying
 
-_PAUSES = (0.0, 0.5, 1.0, 2.0)
+_PATIENCE = Patience(attempts=4, first=1.0)
 """Seconds before each try to take a lease: workers that end at the same moment step out of each other's way."""
 
 
@@ -103,12 +102,5 @@ def _finish(run: Run, waiting: ShareDone) -> RunRecord | ShareDone:
 def _patient_lease(release: Release, share: Share | None = None) -> Iterator[Lease]:
     """A lease, asked for several times: one that is just looking whether all is done holds it for a moment."""
     with ExitStack() as stack:
-        for pause in _PAUSES:
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-            try:
-                held = stack.enter_context(lease(release, share))
-                break
-            except LockedError:
-                if pause == _PAUSES[-1]:
-                    raise
-        yield held
+        locked = retrying(lambda error: isinstance(error, LockedError), _PATIENCE)
+        yield locked(lambda: stack.enter_context(lease(release, share)))

@@ -18,9 +18,10 @@ from clay_publish.progress import Progress, Report
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, canonical_json, composite_rule, mask_rule
 from clay_publish.release.manifest import UNITS, dump_json, libraries
-from clay_publish.release.semver import check_previous
+from clay_publish.release.versions import check_previous
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor
+from clay_publish.storage.retry import Limits, set_limits
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Plan:
         """Of everything that decides the embeddings files."""
         return hashlib.sha256(canonical_json(self.document(units=True))).hexdigest()
 
+    def chips(self) -> dict[str, int]:
+        """Chips that the units are asked for, and of these the ones to compute; 0 for those known only once read."""
+        computed = sum(unit.chips for unit in self.units if unit.items and not unit.reused)
+        return {"expected": sum(unit.chips for unit in self.units), "to_compute": computed}
+
     def document(self, *, units: bool) -> dict[str, Any]:
         """The plan as JSON."""
         document = {"fingerprint": self.fingerprint.model_dump(mode="json"), "decided": self.decided}
@@ -52,7 +58,7 @@ class Plan:
         """
         if not release.store.exists(UNITS):
             began = {"sha256": self.sha256, "began": today.isoformat()}
-            document = {**began, **self.document(units=True), "libraries": libraries()}
+            document = {**began, **self.document(units=True), "libraries": libraries(), "chips": self.chips()}
             if release.store.create(UNITS, dump_json(document).encode()):
                 return today
         other = release.json(UNITS)
@@ -165,6 +171,7 @@ def read_inputs(spec: Spec, *, encoder: Encoder | None = None, report: Report) -
         SpecError, SourceError, LicenseError, EncoderError: the spec cannot be followed.
         ReleaseError: the release that the spec names as the one before cannot be read.
     """
+    set_limits(Limits(spec.run.stall_seconds, spec.run.item_seconds))
     instrument = spec.instrument
     encoder = encoder or load_encoder(spec, instrument)
     areas = [None if block.area is None else read_area(block.area) for block in spec.imagery]

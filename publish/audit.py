@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,10 +16,14 @@ from clay_publish.progress import Progress, Report, silent
 from clay_publish.publish.bucket import Bucket
 from clay_publish.publish.published_versions import versions
 from clay_publish.publish.targets import bucket_at, hub_repository
-from clay_publish.publish.version_catalog import CATALOG, LATEST, read_versions
+from clay_publish.publish.version_catalog import LATEST, read_versions
 from clay_publish.release import directory as paths
 from clay_publish.release.format_version import check_format
 from clay_publish.release.manifest import Manifest
+from clay_publish.release.versions import CATALOG
+
+if TYPE_CHECKING:
+    from clay_publish.publish.hub.repository import HubRepository
 
 
 class AuditFault(BaseModel):
@@ -62,10 +67,8 @@ def audit(where: str, *, quick: bool = False, report: Report = silent) -> AuditR
     files = 0
     repository = hub_repository(where)
     if repository is not None:
-        from clay_publish.publish.hub.audit import audit_tag  # noqa: PLC0415 - slow to import
-
         for number, name in enumerate(names, 1):
-            count, found = audit_tag(repository, name, quick=quick)
+            count, found = _tag(repository, name, quick=quick)
             files, faults = files + count, faults + found
             report(Progress("audit", number, len(names), name))
         return AuditReport(place=where, versions=names, files=files, faults=faults)
@@ -78,7 +81,7 @@ def audit(where: str, *, quick: bool = False, report: Report = silent) -> AuditR
     return AuditReport(place=where, versions=names, files=files, faults=faults)
 
 
-def parse_manifest(data: bytes, place: str) -> Manifest | AuditFault:
+def _parse_manifest(data: bytes, place: str) -> Manifest | AuditFault:
     """A manifest, or what is wrong with it."""
     try:
         document = json.loads(data)
@@ -119,7 +122,7 @@ def _version(bucket: Bucket, version: str, manifest_sha256: str | None, *, quick
         faults.append(
             AuditFault(place=f"{version}/{paths.MANIFEST}", fault="changed", detail=f"{CATALOG} has another SHA-256")
         )
-    manifest = parse_manifest(document[0], f"{version}/{paths.MANIFEST}")
+    manifest = _parse_manifest(document[0], f"{version}/{paths.MANIFEST}")
     if isinstance(manifest, AuditFault):
         return 0, [*faults, manifest]
     for entry in manifest.files:
@@ -132,10 +135,42 @@ def _version(bucket: Bucket, version: str, manifest_sha256: str | None, *, quick
             )
         elif not quick and not bucket.same(version, None, entry, stored, full=False):
             faults.append(AuditFault(place=place, fault="changed", detail="another SHA-256"))
-    return len(manifest.files), [*faults, *unexpected(version, manifest, set(listed))]
+    return len(manifest.files), [*faults, *_unexpected(version, manifest, set(listed))]
 
 
-def unexpected(version: str, manifest: Manifest, listed: set[str]) -> list[AuditFault]:
+def _tag(repository: "HubRepository", version: str, *, quick: bool) -> tuple[int, list[AuditFault]]:
+    """Number of files compared, and the differences. The Hub keeps a SHA-256 of large files; small ones are read."""
+    from clay_publish.publish.hub.root import HOST_OWNED, store_of  # noqa: PLC0415 - slow to import
+
+    tag = f"v{version}"
+    there = repository.files(tag)
+    place = f"{version}/{paths.MANIFEST}"
+    if paths.MANIFEST not in there:
+        return 0, [AuditFault(place=place, fault="missing")]
+    store = store_of(repository, tag)
+    manifest = _parse_manifest(store.read(paths.MANIFEST, paths.MAX_DOCUMENT), place)
+    if isinstance(manifest, AuditFault):
+        return 0, [manifest]
+    faults = []
+    for entry in manifest.files:
+        where, file = f"{version}/{entry.path}", there.get(entry.path)
+        if file is None:
+            faults.append(AuditFault(place=where, fault="missing"))
+            continue
+        if file.size != entry.size:
+            detail = f"{file.size:,} bytes (expected {entry.size:,})"
+            faults.append(AuditFault(place=where, fault="changed", detail=detail))
+            continue
+        if file.lfs is not None:
+            digest = file.lfs.sha256
+        else:
+            digest = entry.sha256 if quick else hashlib.sha256(store.read(entry.path)).hexdigest()
+        if digest != entry.sha256:
+            faults.append(AuditFault(place=where, fault="changed", detail="another SHA-256"))
+    return len(manifest.files), [*faults, *_unexpected(version, manifest, set(there) - HOST_OWNED)]
+
+
+def _unexpected(version: str, manifest: Manifest, listed: set[str]) -> list[AuditFault]:
     """Files that no manifest names, and a list of checksums that is not there."""
     expected = {entry.path for entry in manifest.files} | {paths.MANIFEST, paths.SHA256SUMS}
     faults = [AuditFault(place=f"{version}/{path}", fault="surplus") for path in sorted(listed - expected)]

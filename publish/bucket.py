@@ -1,11 +1,20 @@
-"""What a place has to be able to do so that versions can be published there safely."""
+"""A place that versions are published to: what it has to be able to do, and a directory as one."""
 
-from collections.abc import Callable
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from clay_publish.errors import PublishError, StoreError
 from clay_publish.publish.package import Package
 from clay_publish.release.manifest import FileEntry
+from clay_publish.storage.local import Directory
+from clay_publish.storage.place import TEMPORARY
+from clay_publish.storage.store import check_path
 
 Sent = Callable[[int], None]
 """Told how many more bytes have arrived."""
@@ -60,3 +69,87 @@ class Bucket(Protocol):
     def close(self) -> None:
         """Close connections."""
         ...
+
+
+_PIECE = 1 << 22
+
+
+class LocalBucket:
+    """A `Bucket` on a file system that knows hard links."""
+
+    def __init__(self, root: Path) -> None:
+        self._files = Directory(str(root))
+        self._root = Path(self._files.where)
+        self.where = self._files.where
+
+    def listing(self, folder: str) -> dict[str, Stored]:
+        """All files below a folder, keys relative to it."""
+        base = self._root / folder
+        files = (p for p in base.rglob("*") if p.is_file() and not p.name.startswith(TEMPORARY))
+        return {p.relative_to(base).as_posix(): Stored(p.stat().st_size, str(p.stat().st_mtime_ns)) for p in files}
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        """A document and its SHA-256."""
+        return self._files.read(check_path(key))
+
+    def write(self, key: str, data: bytes, tag: str | None) -> bool:
+        """Replace the document that has this SHA-256, or create it."""
+        with self._alone(), self._errors(key):
+            there = self.read(key)
+            if (there[1] if there else None) != tag:
+                return False
+            with self._files.writer(check_path(key)) as file:
+                file.write(data)
+            return True
+
+    def send(self, folder: str, package: Package, entry: FileEntry, sent: Sent) -> bool:
+        """Copy one file; it appears whole, and only where there is none."""
+        key = f"{folder}/{entry.path}"
+        with self._errors(key):
+            created = self._files.create(check_path(key), package.pieces(entry, _PIECE))
+        sent(entry.size)
+        return created
+
+    def copy(self, source: str, folder: str, entry: FileEntry) -> bool:
+        """Link one file to another: the bytes of a published version never change."""
+        key = f"{folder}/{entry.path}"
+        with self._errors(key):
+            self._files.link(self._root / check_path(source), check_path(key))
+        return True
+
+    def same(self, folder: str, package: Package | None, entry: FileEntry, stored: Stored, *, full: bool) -> bool:  # noqa: ARG002
+        """Whether the file has these bytes; a disk has no checksum of its own, so it is always read."""
+        digest = hashlib.sha256()
+        with self._files.path(check_path(f"{folder}/{entry.path}")).open("rb") as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+        return stored.size == entry.size and digest.hexdigest() == entry.sha256
+
+    def forget(self) -> None:
+        """Remove what killed writers left behind, but not what another one is writing now."""
+        self._files.remove_orphans()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except StoreError:
+            raise
+        except OSError as error:
+            where = f"{self.where}/{key}" if key else self.where
+            raise PublishError(where, f"cannot be written ({error.strerror or error})") from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One writer of documents at a time; the lock lies on the folder and goes with the process."""
+        with self._errors(""):
+            self._root.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self._root, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)

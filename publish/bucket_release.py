@@ -17,13 +17,13 @@ from clay_publish.errors import PublishError
 from clay_publish.formats import size
 from clay_publish.progress import Progress, Report
 from clay_publish.publish.bucket import Bucket, Stored
-from clay_publish.publish.package import Package
-from clay_publish.publish.publish_receipt import PublishReceipt
+from clay_publish.publish.package import Package, PublishReceipt
 from clay_publish.publish.targets import web_page
-from clay_publish.publish.version_catalog import PublishedVersion, beginning, change, read_versions
+from clay_publish.publish.version_catalog import beginning, change, read_versions
 from clay_publish.release import directory as paths
 from clay_publish.release.format_version import FORMAT
 from clay_publish.release.manifest import FileEntry, Manifest
+from clay_publish.release.versions import PublishedVersion
 
 _FILES_AT_ONCE = 8
 _USUAL_RATE = 20e6

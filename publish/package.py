@@ -1,13 +1,15 @@
-"""What may be published, and exactly which files that is."""
+"""What may be published, which files that is, and the record of having done it."""
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Literal
 
 import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import LicenseError, PublishError
+from clay_publish.formats import size
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import Severity, ValidationReport
@@ -21,7 +23,7 @@ _NEEDED = ("INT", "COV", "DOC006", "DOC009", "PRV008", "PRV009", "PRV010")
 """Rules of integrity, coverage and licence, by the beginning of their codes: all have to be checked."""
 
 
-class ChangedError(PublishError):
+class OutdatedManifestError(PublishError):
     """A file is not the one that the manifest names."""
 
 
@@ -67,7 +69,7 @@ class Package:
         """A whole file, refused if it is not the one in the manifest.
 
         Raises:
-            ChangedError: it changed since the manifest was written.
+            OutdatedManifestError: it changed since the manifest was written.
         """
         data = self.release.store.read(entry.path)
         if hashlib.sha256(data).hexdigest() != entry.sha256:
@@ -78,7 +80,7 @@ class Package:
         """A file in pieces of `size` bytes.
 
         Raises:
-            ChangedError: it changed since the manifest was written; known when the last piece was read.
+            OutdatedManifestError: it changed since the manifest was written; known when the last piece was read.
         """
         digest = hashlib.sha256()
         with self.open(entry) as file:
@@ -88,9 +90,9 @@ class Package:
         if digest.hexdigest() != entry.sha256:
             raise self.changed(entry)
 
-    def changed(self, entry: FileEntry) -> ChangedError:
+    def changed(self, entry: FileEntry) -> OutdatedManifestError:
         """The error for a file that is not the one in the manifest."""
-        return ChangedError(
+        return OutdatedManifestError(
             self.release.store.path(entry.path),
             "is not the file that the manifest names",
             f"SHA-256 {entry.sha256}",
@@ -200,3 +202,58 @@ def _unknown_terms(release: Release, force: str | None) -> str | None:
             'Or publish with --force "why this is allowed"; the reason is published too.',
         )
     return f"Published although the terms of use of {named} are not known: {(force or '').strip()}"
+
+
+State = Literal["published", "unchanged", "dry run"]
+
+
+class PublishReceipt(BaseModel):
+    """What was sent where, and how it was checked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    target: str
+    """The place, as the maintainer named it."""
+    where: str
+    """Where readers find this version."""
+    name: str
+    version: str
+    state: State
+    files: int
+    """Files of the version."""
+    size: int
+    """Bytes of the version."""
+    sent: list[str]
+    """Paths that were sent, or would be."""
+    sent_bytes: int
+    copied: list[str] = []
+    """Paths whose bytes the host copied from an earlier version."""
+    verified: Literal["no", "checksums", "full"] = "no"
+    """`checksums`: sizes and the host's checksums; `full`: every byte was read back."""
+    unknown: list[str] = []
+    """What lies there and is not in the manifest."""
+    seconds: float = 0.0
+    """Measured; of a dry run, estimated."""
+    commit: str | None = None
+    """On the Hub."""
+    web: str | None = None
+    """Page that shows this version to people; None where the host has none."""
+
+    @property
+    def line(self) -> str:
+        """For a person."""
+        whole = f"{self.where}: {self.files} files, {size(self.size)}"
+        if self.state == "unchanged":
+            line = f"{whole}, there already, verified"
+        elif self.state == "dry run":
+            line = f"{whole}, of which {len(self.sent)} files, {size(self.sent_bytes)} would be sent"
+            line += f" (about {self.seconds:.0f} s)"
+        else:
+            line = f"{whole}, {len(self.sent)} sent ({size(self.sent_bytes)}) in {self.seconds:.0f} s, verified"
+        if self.copied:
+            line += f"; {len(self.copied)} copied from an earlier version"
+        if self.web and self.state != "dry run":
+            line += f"; see {self.web}"
+        if self.unknown:
+            line += f"; NOT in the manifest: {', '.join(self.unknown)}"
+        return line

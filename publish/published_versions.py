@@ -5,12 +5,13 @@ from contextlib import closing
 from clay_publish.errors import PublishError
 from clay_publish.progress import Report, silent
 from clay_publish.publish.bucket_release import publish_version
-from clay_publish.publish.package import pack
-from clay_publish.publish.publish_receipt import PublishReceipt
+from clay_publish.publish.package import PublishReceipt, pack
 from clay_publish.publish.targets import bucket_at, hub_repository
-from clay_publish.publish.version_catalog import CATALOG, Mirror, Versions, change, read_versions
+from clay_publish.publish.version_catalog import change, read_versions
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import ValidationReport
+from clay_publish.release.versions import CATALOG, Mirror, Versions, root_versions
+from clay_publish.storage.address import coop_name
 
 
 def publish_release(
@@ -64,11 +65,15 @@ def versions(where: str) -> Versions:
         from clay_publish.publish.hub.root import hub_versions  # noqa: PLC0415 - slow to import
 
         return hub_versions(repository)
-    with closing(bucket_at(where)) as bucket:
-        found = read_versions(bucket)
+    if where.startswith(("http://", "https://")) and coop_name(where) is None:
+        found = root_versions(Release(where))  # a web server, which can only be read
+    else:
+        with closing(bucket_at(where)) as bucket:
+            there = read_versions(bucket)
+            found = None if there is None else there[0]
     if found is None:
         raise PublishError(where, f"has no {CATALOG}", "a place that clay-publish published to")
-    return found[0]
+    return found
 
 
 def yank(where: str, version: str, reason: str | None) -> Versions:

@@ -8,21 +8,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from clay_publish.errors import PublishError, require_extra
-from clay_publish.publish.bucket import Bucket
-from clay_publish.publish.local_bucket import LocalBucket
+from clay_publish.publish.bucket import Bucket, LocalBucket
 from clay_publish.publish.package import Package
 from clay_publish.release import directory as paths
+from clay_publish.storage.address import HUB, S3_ENDPOINT, SOURCE_COOP, SOURCE_COOP_DATA, coop_name, hub_name, readable
 from clay_publish.storage.store import is_url
 
 if TYPE_CHECKING:
     from clay_publish.publish.hub.repository import HubRepository
 
-SOURCE_COOP = "source.coop"
-HUB = "huggingface"
-_HUB_SHORT = "hf"
-HUB_SCHEME = "hf://datasets/"
-_ENDPOINT = "AWS_ENDPOINT_URL_S3"
-_PROXY = "https://data.source.coop"
 KNOWN = "source.coop, huggingface (or hf), s3://BUCKET/PREFIX, ./DIRECTORY, /DIRECTORY or file:///DIRECTORY"
 
 
@@ -36,14 +30,11 @@ def hub_repository(target: str, package: Package | None = None) -> "HubRepositor
     Raises:
         PublishError: no repository is named.
     """
-    head, _, rest = target.partition("/")
-    if target.startswith("hf://"):
-        name = target.removeprefix(HUB_SCHEME).removeprefix("hf://").strip("/")
-    elif head in {HUB, _HUB_SHORT}:
-        named = package.spec.publish.hugging_face if package else None
-        name = rest.strip("/") or named or ""
-    else:
+    found = hub_name(target)
+    if found is None:
         return None
+    named = package.spec.publish.hugging_face if package else None
+    name = found or named or ""
     if name.count("/") != 1:
         raise PublishError(target, "names no repository", f"{HUB}/OWNER/NAME, or `publish.hugging_face` in the spec")
     from clay_publish.publish.hub.repository import HubRepository  # noqa: PLC0415 - slow to import
@@ -64,11 +55,12 @@ def bucket_at(target: str, package: Package | None = None) -> Bucket:
     """
     if target.startswith("file://"):
         return LocalBucket(Path(unquote(urlsplit(target).path)))
-    if target == SOURCE_COOP or target.startswith(f"{SOURCE_COOP}/"):
+    if coop_name(target) is not None:
         return _s3(*_product(target, package), package)
     if target.startswith("s3://"):
+        readable(target)
         bucket, _, prefix = target.removeprefix("s3://").rstrip("/").partition("/")
-        return _s3(bucket, prefix, os.environ.get(_ENDPOINT), target.rstrip("/"), package)
+        return _s3(bucket, prefix, os.environ.get(S3_ENDPOINT), target.rstrip("/"), package)
     if is_url(target):
         raise PublishError(target, "is not a supported publish target", KNOWN)
     if not target.startswith(("/", "./", "../", "~/")) and target not in {".", ".."}:
@@ -80,22 +72,21 @@ def bucket_at(target: str, package: Package | None = None) -> Bucket:
 
 def _product(target: str, package: Package | None) -> tuple[str, str, str | None, str]:
     """Account, product, endpoint and public address of a product on source.coop."""
-    product = target.removeprefix(SOURCE_COOP).strip("/") or (package.spec.publish.source_coop if package else None)
+    product = coop_name(target) or (package.spec.publish.source_coop if package else None)
     account, slash, name = (product or "").partition("/")
     if not slash or "/" in name:
         raise PublishError(
             target, "names no product", "source.coop/ACCOUNT/PRODUCT, or `publish.source_coop` in the spec"
         )
-    return account, name, os.environ.get(_ENDPOINT) or _PROXY, f"{_PROXY}/{product}"
+    return account, name, os.environ.get(S3_ENDPOINT) or SOURCE_COOP_DATA, f"{SOURCE_COOP_DATA}/{product}"
 
 
 def _s3(bucket: str, prefix: str, endpoint: str | None, where: str, package: Package | None) -> Bucket:
     require_extra("s3", f"Publishing to {where}")
-    from clay_publish.publish.s3.bucket import S3Bucket  # noqa: PLC0415
-    from clay_publish.publish.s3.client import Address  # noqa: PLC0415
-    from clay_publish.publish.s3.upload_journal import Journal  # noqa: PLC0415 - boto3 comes with an extra
+    from clay_publish.publish.s3 import Journal, S3Bucket  # noqa: PLC0415
+    from clay_publish.storage.s3 import Address  # noqa: PLC0415 - boto3 comes with an extra
 
-    return S3Bucket(Address(bucket, prefix, endpoint, where), Journal(_journal_path(where, package)))
+    return S3Bucket(Address(bucket, prefix, where, endpoint), Journal(_journal_path(where, package)))
 
 
 def _journal_path(where: str, package: Package | None) -> Path:
@@ -109,6 +100,6 @@ def _journal_path(where: str, package: Package | None) -> Path:
 
 def web_page(where: str, version: str) -> str | None:
     """The page that shows a version of a bucket to people."""
-    if where.startswith(f"{_PROXY}/"):
-        return f"https://source.coop/{where.removeprefix(f'{_PROXY}/')}/{version}"
+    if where.startswith(f"{SOURCE_COOP_DATA}/"):
+        return f"https://source.coop/{where.removeprefix(f'{SOURCE_COOP_DATA}/')}/{version}"
     return None

@@ -1,75 +1,20 @@
 """The documents at the root of a bucket: which versions there are, and which is the newest.
 
-They are the only ones that change. Source for the way of versioning: Overture Maps' release catalog.
+They are the only ones that change.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from clay_publish.errors import PublishError
+from clay_publish.errors import PublishError, ReleaseError
 from clay_publish.publish.bucket import Bucket
 from clay_publish.publish.package import Package
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import dump_json
-from clay_publish.release.semver import Version
+from clay_publish.release.versions import CATALOG, PublishedVersion, Versions, parse_catalog
 
-CATALOG = "catalog.json"
 LATEST = "latest.json"
 _ATTEMPTS = 20
-
-
-class Mirror(BaseModel):
-    """The same version on the Hub."""
-
-    model_config = ConfigDict(frozen=True)
-
-    repository: str
-    commit: str
-
-
-class PublishedVersion(BaseModel):
-    """One published version."""
-
-    model_config = ConfigDict(frozen=True)
-
-    version: str
-    manifest_sha256: str | None = None
-    published: str | None = None
-    """RFC 3339."""
-    notes: str | None = None
-    yanked: str | None = None
-    """Why it should not be used any more."""
-    hugging_face: Mirror | None = None
-
-
-class Versions(BaseModel):
-    """The catalog at the root."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    title: str
-    versions: list[PublishedVersion]
-
-    @property
-    def latest(self) -> str | None:
-        """The highest version that was not yanked; one before a final release only where there is no other."""
-        usable = [Version.parse(v.version) for v in self.versions if v.yanked is None]
-        newest = max(usable, key=lambda version: (not version.before, version), default=None)
-        return None if newest is None else str(newest)
-
-    def find(self, version: str) -> PublishedVersion | None:
-        """One version."""
-        return next((v for v in self.versions if v.version == version), None)
-
-    def with_version(self, changed: PublishedVersion) -> "Versions":
-        """The catalog with one version added or replaced, in order."""
-        others = [v for v in self.versions if v.version != changed.version]
-        ordered = sorted([*others, changed], key=lambda v: Version.parse(v.version))
-        return self.model_copy(update={"versions": ordered})
 
 
 def read_versions(bucket: Bucket) -> tuple[Versions, str] | None:
@@ -83,16 +28,10 @@ def read_versions(bucket: Bucket) -> tuple[Versions, str] | None:
         return None
     data, tag = there
     try:
-        document = json.loads(data)
-        versions = [PublishedVersion.model_validate(link) for link in document["links"] if link.get("rel") == "child"]
-        return Versions(name=document["id"], title=document["title"], versions=versions), tag
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError) as error:
-        raise PublishError(
-            f"{bucket.where}/{CATALOG}",
-            f"is no catalog of versions ({' '.join(str(error).split())})",
-            "one that clay-publish wrote",
-            "Move it away, or publish below another prefix.",
-        ) from error
+        return parse_catalog(data, f"{bucket.where}/{CATALOG}"), tag
+    except ReleaseError as error:
+        fix = "Move it away, or publish below another prefix."
+        raise PublishError(error.where, error.found, "one that clay-publish wrote", fix) from error
 
 
 def change(bucket: Bucket, new: Versions, edit: Callable[[Versions], Versions]) -> Versions:

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 from filelock import FileLock
 from program import run_forked, run_script
@@ -17,6 +18,10 @@ pytest_plugins = ["tiny_release"]
 # Programs that tests start must import the installed package (or the linked tree on PYTHONPATH), never the folder
 # `clay_publish/` of the checkout they happen to be started in: the stages are not below it.
 os.environ["PYTHONSAFEPATH"] = "1"
+
+# A busy machine is no fault of the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Once = Callable[[str, Callable[[Path], object]], Path]

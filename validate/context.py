@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from clay_publish.errors import ReleaseError
 from clay_publish.progress import Report, silent
-from clay_publish.release.directory import EMBEDDINGS, SOURCES, SPEC, Release
+from clay_publish.release.directory import EMBEDDINGS, SOURCES, SPEC, Release, fingerprint_in
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.storage.store import Store, is_url
 from clay_publish.validate.data.chips import ChipRows
@@ -65,12 +65,8 @@ class ReleaseContext:
     def fingerprint(self) -> Fingerprint:
         """What decided the vectors, from the first embeddings file that says so."""
         for path, footer in self.tables.keys.items():
-            decided = footer.get("emb", {}).get("embrel:decided_by")
-            if decided is not None:
-                try:
-                    return Fingerprint.model_validate(decided)
-                except ValueError as error:
-                    raise ReleaseError(path, "has no complete fingerprint in its footer") from error
+            if "embrel:decided_by" in footer.get("emb", {}):
+                return fingerprint_in(footer, path)
         raise ReleaseError(EMBEDDINGS, "holds no file whose footer says what decided the vectors")
 
     @once

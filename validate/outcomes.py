@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from clay_publish.errors import ClayPublishError, MissingExtraError, ReleaseError, StoreError
+from clay_publish.errors import AccessError, ClayPublishError, MissingExtraError, ReleaseError, StoreError
 from clay_publish.storage.store import Store
 
 UNFORESEEN = (
@@ -99,6 +99,9 @@ def unchecked(error: ClayPublishError, store: Store) -> Broken | NotChecked:
     """Return why an error kept a rule from being checked: for what the release holds, or for want of tool or access.
 
     Files that are missing are NotChecked: INT001 and INT010 report them.
+
+    Raises:
+        AccessError: the server of the release does not answer or refuses; no rule can say anything about the release.
     """
     place = error.where.removeprefix(f"{store.where}/")
     why = f"{place} {error.found}"
@@ -107,6 +110,8 @@ def unchecked(error: ClayPublishError, store: Store) -> Broken | NotChecked:
         causes.append(cause)
     no_access = (SkippedError, MissingExtraError, PermissionError, FileNotFoundError)
     elsewhere = (place.startswith("/") or "://" in place) and place != store.where
+    if isinstance(error, AccessError) and not elsewhere:
+        raise error
     asked_server = not store.local and any(isinstance(cause, StoreError) for cause in causes)
     if elsewhere or asked_server or error.found == "does not exist":
         return NotChecked(why)

@@ -7,6 +7,8 @@ from clay_publish.progress import Progress, Report, silent
 from clay_publish.release.directory import COLLECTION, EMBEDDINGS, MANIFEST, SPEC, Release
 from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.release.format_version import check_format
+from clay_publish.release.versions import refuse_root
+from clay_publish.storage.store import OneFile
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.outcomes import UNFORESEEN, Broken, Fault, NotChecked, Outcome, Sampled, unchecked
 from clay_publish.validate.registry import GEOPARQUET, OURS, UNCHECKED, Rule, select
@@ -80,6 +82,8 @@ def validate(
         report=report,
     )
     with release.store.remembering(), context.files:
+        if not isinstance(release.store, OneFile):
+            refuse_root(release)
         if not context.files.paths:
             raise ReleaseError(release.store.where, "holds no files", "a release directory")
         known = {SPEC, COLLECTION, MANIFEST}.intersection(context.files.paths)

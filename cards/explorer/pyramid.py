@@ -60,7 +60,7 @@ def write_pyramids(
     with ExitStack() as stack:
         spools = [_Spool(stack.enter_context(tempfile.TemporaryFile())) for _ in layers]
         pool = stack.enter_context(ThreadPoolExecutor(_THREADS))
-        drawing = _Drawing(chips, layers, spools, side, pool)
+        drawing = _Pyramid(chips, layers, spools, side, pool)
         drawing.draw(Tile(0, 0, 0), sections)
         drawn = [(layer, spool, path) for layer, spool, path in zip(layers, spools, paths, strict=True) if spool.where]
         for layer, spool, path in drawn:
@@ -69,7 +69,7 @@ def write_pyramids(
 
 
 @dataclass
-class _Drawing:
+class _Pyramid:
     chips: Chips
     layers: Sequence[Layer]
     spools: Sequence[_Spool]

@@ -21,7 +21,7 @@ _BESIDE = re.compile(r"catalog\.json|[0-9A-Za-z.+-]+\.validation\.json")
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Resource:
     """A file that is served."""
 
     store: Store
@@ -66,12 +66,12 @@ class _Server(ThreadingHTTPServer):
     root: Store
     name: str
 
-    def find(self, path: str) -> _Place | None:
+    def find(self, path: str) -> _Resource | None:
         """What lies at a path of the address; None where nothing is served."""
         first, _, rest = path.lstrip("/").partition("/")
         if first == self.name and rest and is_safe(rest) and not rest.startswith(f"{RUN}/"):
-            return _Place(self.release, rest)
-        return _Place(self.root, first) if not rest and _BESIDE.fullmatch(first) else None
+            return _Resource(self.release, rest)
+        return _Resource(self.root, first) if not rest and _BESIDE.fullmatch(first) else None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         except ClayPublishError:
             self._refuse(502)
 
-    def _send(self, place: _Place, size: int, *, body: bool) -> None:
+    def _send(self, place: _Resource, size: int, *, body: bool) -> None:
         asked = _RANGE.fullmatch(self.headers.get("Range", ""))
         start, stop = (int(asked[1]), min(int(asked[2] or size) + 1, size)) if asked else (0, size)
         if asked and start >= stop:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from clay_publish.cli import describe, explore, plan, publish, run, search, sensors, spec, validate
+from clay_publish.cli import describe, explore, plan, publish, run, search, sensors, spec, status, validate
 from clay_publish.errors import ClayPublishError
+from clay_publish.redaction import redact_output
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,11 +42,13 @@ for _group, _command, _example in (
     (_MAKE, spec.init, "clay-publish init release.yaml --sensor sentinel-2-l2a --bbox -75.72,37.62,-75.54,37.77"),
     (_MAKE, spec.schema, "clay-publish schema > release.schema.json"),
     (_MAKE, sensors.sensors, "clay-publish sensors sentinel-2-l2a > my-sensor.yaml"),
+    (_MAKE, sensors.sensor_stats, "clay-publish sensor-stats release.yaml --out my-sensor.yaml"),
     (_MAKE, plan.plan, "clay-publish plan release.yaml --calibrate 200"),
     (_MAKE, run.run, "clay-publish run release.yaml --set chips.size=256"),
     (_MAKE, run.produce, "clay-publish produce release.yaml --unit 3/16"),
     (_MAKE, describe.catalog, "clay-publish catalog my-release/1.0.0"),
     (_MAKE, describe.card, "clay-publish card my-release/1.1.0 --previous my-release/1.0.0"),
+    (_INSPECT, status.status, "clay-publish status s3://BUCKET/my-release/1.0.0 --watch"),
     (_INSPECT, validate.validate, "clay-publish validate https://data.source.coop/ACCOUNT/PRODUCT/1.0.0"),
     (_INSPECT, validate.rules, "clay-publish rules --json"),
     (_INSPECT, explore.explore, "clay-publish explore my-release/1.0.0"),
@@ -66,6 +69,7 @@ for _group, _command, _example in (
 
 def main() -> None:
     """Run the program: exit code 0, 1 for findings, 2 where something stands in the way."""
+    redact_output()
     try:
         app(prog_name="clay-publish")
     except ClayPublishError as error:

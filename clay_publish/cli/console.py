@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from clay_publish.progress import Progress, Report, silent
+
+if TYPE_CHECKING:
+    from clay_publish.release.directory import Release
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, progress as JSON lines on stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
@@ -68,13 +71,27 @@ class Screen:
             yield _json_line
         elif console.is_terminal:
             with _bars(console) as bars:
-                yield _Drawing(bars)
+                yield _Bars(bars)
         else:
             yield _PlainLines()
 
     def result(self, line: str, document: dict[str, Any]) -> None:
         """Print what came of it: a line for a person, or the document."""
         typer.echo(json.dumps(document, ensure_ascii=False) if self.as_json else line)
+
+
+def release_at(where: str) -> "Release":
+    """The release at an address.
+
+    Raises:
+        ReleaseError: it is the root of a product; its versions are named.
+    """
+    from clay_publish.release.directory import Release
+    from clay_publish.release.versions import refuse_root
+
+    release = Release(where)
+    refuse_root(release)
+    return release
 
 
 def _json_line(step: Progress) -> None:
@@ -104,7 +121,7 @@ class _Amount(ProgressColumn):
         return Text(f"{decimal(done)}/{decimal(int(task.total or 0))}{rate}")
 
 
-class _Drawing:
+class _Bars:
     """One bar a stage."""
 
     def __init__(self, bars: Bars) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clay_publish.cli.console import Json, Previous, Quiet, Screen, Where
+from clay_publish.cli.console import Json, Previous, Quiet, Screen, Where, release_at
 
 if TYPE_CHECKING:
     from clay_publish.progress import Report
@@ -22,10 +22,9 @@ def diff(
     """Compare two versions of a release, and state which step of the version number the difference requires."""
     from clay_publish.cards.diff import compare
     from clay_publish.cli.console import Screen
-    from clay_publish.release.directory import Release
     from clay_publish.release.semver import Version
 
-    found = compare(Release(old), Release(new), tolerance)
+    found = compare(release_at(old), release_at(new), tolerance)
     enough = Version.parse(found.old).smallest_after(found.step)
     lines = [f"{found.old} → {found.new}", *(f"  {line}" for line in found.lines())]
     if not found.identical:
@@ -59,10 +58,10 @@ def card(where: Where, previous: Previous = None, json: Json = False, quiet: Qui
 def _write(
     where: str, *, again: str, screen: Screen, previous: str | None = None, json_items: bool | None = None
 ) -> None:
-    from clay_publish.release.directory import CARD, ITEMS, Release
+    from clay_publish.release.directory import CARD, ITEMS
     from clay_publish.release.lease import lease_if_run
 
-    release = Release(where)
+    release = release_at(where)
     with screen.progress() as report, lease_if_run(release):
         describe(
             release,
@@ -93,14 +92,13 @@ def describe(
     from clay_publish.cards import write_cards
     from clay_publish.catalog import write_collection, write_items
     from clay_publish.progress import Progress
-    from clay_publish.release.directory import Release
     from clay_publish.release.manifest import write_manifest
 
     if items:
         files = write_items(release, json_items=json_items)
         report(Progress("catalog", files, files, "items"))
     if cards:
-        write_cards(release, Release(previous) if previous else None)
+        write_cards(release, release_at(previous) if previous else None)
         report(Progress("card", 1, 1))
     write_collection(release)
     write_manifest(release, f"clay-publish {__version__}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clay_publish.cli.console import Where
+from clay_publish.cli.console import Where, release_at
 
 
 def explore(
@@ -16,7 +16,6 @@ def explore(
 ) -> None:
     """Show a release in a browser: serve its page on 127.0.0.1 until interrupted."""
     from clay_publish.cards.explorer.server import serve_release
-    from clay_publish.release.directory import Release
 
     def opened(address: str) -> None:
         typer.echo(address)
@@ -24,4 +23,4 @@ def explore(
             webbrowser.open(address)
 
     with contextlib.suppress(KeyboardInterrupt):
-        serve_release(Release(where), port, opened)
+        serve_release(release_at(where), port, opened)

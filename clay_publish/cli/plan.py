@@ -39,7 +39,7 @@ def plan(
     require_extra("produce", "Planning")
     from clay_publish.producer.plan_run import plan as make
 
-    release = Release(out or str(Path(asked.name) / asked.version))
+    release = Release(out or f"./{asked.name}/{asked.version}")
     with screen.progress() as report:
         made = make(asked, release, calibrate=calibrate, read_headers=read_headers, report=report)
     screen.result("\n".join(_lines(made, release.store.where)), made.model_dump(mode="json"))

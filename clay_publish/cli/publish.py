@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clay_publish.cli.console import Json, Quiet, Screen, Where
+from clay_publish.cli.console import Json, Quiet, Screen, Where, release_at
 from clay_publish.cli.validate import run_validation
 from clay_publish.errors import PublishError
 
 if TYPE_CHECKING:
-    from clay_publish.publish.version_catalog import Versions
     from clay_publish.release.directory import Release
+    from clay_publish.release.versions import Versions
 
 
 class Verify(StrEnum):
@@ -57,9 +57,7 @@ def publish(
     quiet: Quiet = False,
 ) -> None:
     """Publish a version atomically. A published version is immutable."""
-    from clay_publish.release.directory import Release
-
-    before = _before(Release(where))
+    before = _before(release_at(where))
     _send(
         where,
         to,
@@ -88,11 +86,10 @@ def _send(
     quiet: bool,
 ) -> None:
     from clay_publish.publish import publish_release, record_hub
-    from clay_publish.publish.version_catalog import Mirror
-    from clay_publish.release.directory import Release
     from clay_publish.release.lease import lease_if_run
+    from clay_publish.release.versions import Mirror
 
-    screen, release = Screen(quiet=quiet, as_json=json), Release(where)
+    screen, release = Screen(quiet=quiet, as_json=json), release_at(where)
     targets = to or _of_spec(release)
     full = verify is Verify.full
     with screen.progress() as report, lease_if_run(release):
@@ -189,12 +186,8 @@ def audit(
 
 
 def _show(found: "Versions", as_json: bool) -> None:
-    lines = [
-        f"{v.version}" + (" latest" if v.version == found.latest else "") + (f" YANKED: {v.yanked}" if v.yanked else "")
-        for v in reversed(found.versions)
-    ]
     document = {**found.model_dump(mode="json", exclude_none=True), "latest": found.latest}
-    Screen(quiet=False, as_json=as_json).result("\n".join(lines) or "no versions", document)
+    Screen(quiet=False, as_json=as_json).result("\n".join(found.lines()) or "no versions", document)
 
 
 def _of_spec(release: "Release") -> list[str]:

@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from clay_publish.spec.models import Spec
 
 
-_DAMAGE = ("unreadable", "source_changed", "failed", "implausible")
-"""Reasons that are no property of the ground or the sky."""
-
-
 def run(
     spec: SpecFile = Path("release.yaml"),
     out: Out = None,
@@ -49,6 +45,8 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Do everything, from the spec to a validated release directory."""
+    from clay_publish.release.run_status import keep_verdict
+
     screen = Screen(quiet=quiet, as_json=json)
     asked = _asked(spec, overrides, out, engine, workers)
     verdicts: list[dict[str, int]] = []
@@ -56,7 +54,9 @@ def run(
 
         def check(_: "RunRecord") -> None:
             describe(asked.release, report, previous=asked.spec.previous)
-            verdicts.append(_count(run_validation(asked.release, report, previous=asked.spec.previous).findings))
+            validation = run_validation(asked.release, report, previous=asked.spec.previous)
+            keep_verdict(asked.release, validation)
+            verdicts.append(_count(validation.findings))
 
         made = _embed(asked, unit, report, check)
     _tell(made, asked.release, screen, verdicts[0] if verdicts else None)
@@ -135,9 +135,11 @@ def _leave_if_unfinished(record: "RunRecord", *, json: bool) -> None:
 
     The release may be valid all the same: the reader has to decide whether it is what was wanted.
     """
+    from clay_publish.release.run_status import DAMAGE
+
     for note in record.notes:
         typer.echo(f"note: {note}", err=True)
-    lost = {reason: record.coverage[reason] for reason in _DAMAGE if record.coverage.get(reason)}
+    lost = {reason: record.coverage[reason] for reason in DAMAGE if record.coverage.get(reason)}
     unpaid = record.coverage.get("over_budget", 0)
     if not lost and not unpaid:
         return
@@ -175,13 +177,13 @@ def _asked(
     means = spec.run.model_copy(update={key: value for key, value in said.items() if value is not None})
     if workers is not None and means.engine == "local":
         raise SpecError("--workers", f"is {workers}", "nothing, for the local engine", "Say `--engine ray` as well.")
-    return _Asked(spec.model_copy(update={"run": means}), Release(out or str(Path(spec.name) / spec.version)))
+    return _Asked(spec.model_copy(update={"run": means}), Release(out or f"./{spec.name}/{spec.version}"))
 
 
 def _embed(asked: _Asked, unit: str | None, report: "Report", then: "Then") -> _Made:
     """Make the embeddings; `then` is called before anybody else may work on the release."""
     from clay_publish.errors import require_extra
-    from clay_publish.release.semver import check_previous
+    from clay_publish.release.versions import check_previous
 
     begun = time.monotonic()
     check_previous(asked.spec)

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clay_publish.cli.console import Json, Screen, Where
+from clay_publish.formats import metres
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
     from clay_publish.search.reader import ReleaseReader
@@ -47,7 +50,11 @@ def serve(
 
 Datetime = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="A date, a time, or an interval: 2023-01-01/2023-02-01, ../2023-06-30."),
+    typer.Option(metavar="TIME", help="A year, month, date or time, or an interval: 2023-01/2023-03, ../2023-06-30."),
+]
+MaxDistance = Annotated[
+    float | None,
+    typer.Option(metavar="METERS", min=0, help="How far the center of a chip may be; default: three chip sides."),
 ]
 
 
@@ -66,6 +73,7 @@ def search(
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="With --like: compare every vector.")] = False,
     top: Annotated[int, typer.Option(metavar="K", min=1, help="How many chips, with --near or --like.")] = 10,
+    max_distance: MaxDistance = None,
     chips: Annotated[bool, typer.Option("--chips", help="Chips instead of items.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to FILE.parquet or FILE.geojson.")] = None,
     json: Json = False,
@@ -85,15 +93,42 @@ def search(
         columns = _columns(reader, out)
         if near:
             lon, lat = numbers(near, "--near", 2)
-            table = reader.nearest(lon, lat, top, datetime, columns)
+            table = reader.near_enough(f"--near {near}", reader.nearest(lon, lat, top, datetime, columns), max_distance)
         else:
             likes, others = [_like(one) for one in like or ()], [_like(one) for one in unlike or ()]
-            table = reader.similar(likes, top, box, datetime, columns, unlike=others, exact=exact)
-        _chips(table.to_reader(), out, screen)
+            _say_distances(reader, [*likes, *others])
+            table = reader.similar(
+                likes, top, box, datetime, columns, unlike=others, exact=exact, max_distance=max_distance
+            )
+        found = _chips(table.to_reader(), out, screen)
     elif chips:
-        _chips(reader.chips(box, datetime, _columns(reader, out)), out, screen)
+        found = _chips(reader.chips(box, datetime, _columns(reader, out)), out, screen)
     else:
-        _items(reader.items(box, datetime), out, screen)
+        found = _items(reader.items(box, datetime), out, screen)
+    if not found:
+        typer.echo(f"nothing found: {_extent(reader)}", err=True)
+
+
+def _say_distances(reader: "ReleaseReader", likes: "Sequence[str | tuple[float, float]]") -> None:
+    """Which chips stand for places, and how far they are."""
+    for place in likes:
+        if not isinstance(place, str):
+            row = reader.nearest(*place, columns=["id"]).to_pylist()
+            said = [f"{each['id']}, {metres(each['distance'])} away" for each in row]
+            typer.echo(f"{place[0]:g},{place[1]:g}: {''.join(said) or 'no chip'}", err=True)
+
+
+def _extent(reader: "ReleaseReader") -> str:
+    """Where and when a release has chips."""
+    from clay_publish.search.query import Extent
+
+    boxes, windows = reader.shelf(Extent()).boxes, reader.windows
+    if not len(boxes):
+        return "the release has no chips"
+    crossing = " across the antimeridian" if (boxes[:, 0] > boxes[:, 2]).any() else ""
+    sides = [boxes[:, 0].min(), boxes[:, 1].min(), boxes[:, 2].max(), boxes[:, 3].max()]
+    ground = "" if crossing else " " + ", ".join(f"{side:.2f}" for side in sides)
+    return f"the release has chips in{crossing or ground}, {windows[0].start:%Y-%m-%d} to {windows[-1].end:%Y-%m-%d}"
 
 
 def sample_points(
@@ -101,6 +136,7 @@ def sample_points(
     points: Annotated[Path, typer.Argument(metavar="POINTS", help="CSV or Parquet with columns lon and lat.")],
     out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="Where the joined table goes.")],
     datetime: Datetime = None,
+    max_distance: MaxDistance = None,
     json: Json = False,
 ) -> None:
     """Join the embedding of the nearest chip, and its distance, to each row of a table of places."""
@@ -114,12 +150,23 @@ def sample_points(
 
     if out.suffix != ".parquet":
         raise QueryError(str(out), f"ends with {out.suffix or 'nothing'}", ".parquet, which keeps vectors whole")
-    joined = open_release(where).sample(read_points(str(points)), datetime)
+    reader, table = open_release(where), read_points(str(points))
+    limit = 3 * reader.chip_side if max_distance is None else max_distance
+    joined = reader.sample(table, datetime, max_distance=limit)
+    beyond = joined["distance"].null_count
+    if beyond and beyond == joined.num_rows:
+        first = reader.sample(table.slice(0, 1), datetime)["distance"][0].as_py()
+        nearest = "no chip" if first is None else f"the nearest chip of the first is {metres(first)} away"
+        fix = "Sample another release, or pass --max-distance METERS."
+        raise QueryError(str(points), f"has no place near a chip ({nearest})", f"at most {metres(limit)}", fix)
     with Store(out.resolve().parent).writer(out.name) as file:
         pq.write_table(joined, file, compression="zstd")
     farthest = pc.max(joined["distance"]).as_py()
-    line = f"{out}: {joined.num_rows} places, the farthest {farthest or 0:.0f} m from its chip"
-    Screen(quiet=True, as_json=json).result(line, {"out": str(out), "rows": joined.num_rows, "farthest_m": farthest})
+    line = f"{out}: {joined.num_rows:,} places, the farthest {metres(farthest or 0)} from the center of its chip"
+    if beyond:
+        line += f"; {beyond:,} without an embedding, since no chip is within {metres(limit)}"
+    document = {"out": str(out), "rows": joined.num_rows, "farthest_m": farthest, "beyond": beyond}
+    Screen(quiet=True, as_json=json).result(line, document)
 
 
 def aggregate(
@@ -215,24 +262,30 @@ def _columns(reader: "ReleaseReader", out: Path | None) -> list[str]:
     return reader.schema().names if out is not None and out.suffix == ".parquet" else list(LIGHT)
 
 
-def _chips(found: "pa.RecordBatchReader", out: Path | None, screen: Screen) -> None:
+def _chips(found: "pa.RecordBatchReader", out: Path | None, screen: Screen) -> int:
+    """Write or print chips; how many there are."""
     from clay_publish.search.output import chip_features, write_chips
 
     if out is not None:
         rows = write_chips(out, found.schema, found)
-        screen.result(f"{out}: {rows} chips", {"out": str(out), "chips": rows})
+        screen.result(f"{out}: {rows:,} chips", {"out": str(out), "chips": rows})
     elif screen.as_json:
         features = [feature for batch in found for feature in chip_features(batch)]
         _print({"type": "FeatureCollection", "features": features})
+        rows = len(features)
     else:
+        rows = 0
         for batch in found:
+            rows += batch.num_rows
             for row in batch.to_pylist():
-                score = [f"{row['distance']:.0f} m"] if "distance" in row else []
+                score = [metres(row["distance"])] if "distance" in row else []
                 score += [f"{row['similarity']:.4f}"] if "similarity" in row else []
                 typer.echo("  ".join([row["id"], f"{row['lon']:.5f},{row['lat']:.5f}", *score]))
+    return rows
 
 
-def _items(found: "pa.Table", out: Path | None, screen: Screen) -> None:
+def _items(found: "pa.Table", out: Path | None, screen: Screen) -> int:
+    """Write or print items; how many there are."""
     import pyarrow.compute as pc
 
     from clay_publish.search.output import write_items
@@ -248,7 +301,8 @@ def _items(found: "pa.Table", out: Path | None, screen: Screen) -> None:
         hrefs = pc.struct_field(found["assets"], ["embeddings", "href"]).to_pylist()
         rows = found["table:row_count"].to_pylist()
         for name, number, href in zip(found["id"].to_pylist(), rows, hrefs, strict=True):
-            typer.echo(f"{name}  {number} chips  {href}")
+            typer.echo(f"{name}  {number:,} chips  {href}")
+    return int(found.num_rows)
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """`sample`, `init` and `schema`: begin a release."""
 
 import json as jsons
+from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
@@ -29,30 +30,54 @@ def init(
     sensor: Annotated[str | None, typer.Option(metavar="KEY", help="Key of a sensor.")] = None,
     bbox: Annotated[str | None, typer.Option(metavar="W,S,E,N", help="Area, in degrees.")] = None,
     from_item: Annotated[
-        str | None, typer.Option(metavar="ITEM", help="File or address of a STAC Item: its imagery, nothing else.")
+        str | None,
+        typer.Option(metavar="ITEM", help="File or address of a STAC Item, for its imagery and sensor."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write a spec with every key and its meaning."""
+    """Write a spec with every key and its meaning; `--from-item` also finds the sensor."""
     text = (files("clay_publish.spec") / "template.yaml").read_text(encoding="utf-8")
+    changes: dict[str, str | None] = {}
     if from_item is not None:
         source = str(Path(from_item).resolve()) if Path(from_item).exists() else from_item
-        text = _replaced(text, "stac", jsons.dumps(source, ensure_ascii=False))
-        for key in ("collections", "area", "windows"):
-            text = _removed(text, key)
+        changes = {"stac": jsons.dumps(source, ensure_ascii=False), **dict.fromkeys(("collections", "area", "windows"))}
+        sensor = sensor or _sensor_of(source)
     if sensor is not None:
         from clay_publish.spec.sensors import sensor as find
 
-        text = _replaced(text, "sensor", find(sensor).key)
-        if from_item is None and sensor != "sentinel-2-l2a":
-            text = _removed(text, "collections")
+        changes["sensor"] = find(sensor).key
+        if sensor != "sentinel-2-l2a":
+            changes["collections"] = None
     if bbox is not None:
         west, south, east, north = numbers(bbox, "--bbox", 4)
         if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
             raise SpecError("--bbox", f"found {bbox}", "west,south,east,north in degrees")
-        text = _replaced(text, "area", f"[{west:g}, {south:g}, {east:g}, {north:g}]")
-    _put(path, text.encode())
-    Screen(quiet=False, as_json=json).result(f"{path}: edit it, then `clay-publish plan {path}`", {"spec": str(path)})
+        changes["area"] = f"[{west:g}, {south:g}, {east:g}, {north:g}]"
+    _put(path, _changed(text, changes).encode())
+    said = f"{path}: edit it, then `clay-publish plan {path}`"
+    found = changes.get("sensor") if from_item is not None else None
+    Screen(quiet=False, as_json=json).result(
+        f"{said} (sensor {found})" if found else said, {"spec": str(path), **({"sensor": found} if found else {})}
+    )
+
+
+def _sensor_of(source: str) -> str:
+    """The one sensor of the package that the item's statements, bands and product fit."""
+    from clay_publish.errors import require_extra
+
+    require_extra("produce", "Finding the sensor of an item")
+    from clay_publish.producer.sources.reader import read_items
+    from clay_publish.producer.sources.sensor_check import sensors_of
+
+    first = next(iter(read_items(source)), None)
+    if first is None:
+        raise SpecError("--from-item", f"{source} holds no item", "a STAC Item")
+    found = sensors_of(first.document, first.collection)
+    if len(found) != 1:
+        named = f"fits the sensors {', '.join(found)}" if found else "fits no sensor of the package"
+        fix = "Name one with --sensor; `clay-publish sensors` lists them."
+        raise SpecError("--from-item", f"{source} {named}", "an item of one sensor", fix)
+    return found[0]
 
 
 def schema() -> None:
@@ -63,24 +88,22 @@ def schema() -> None:
     typer.echo(jsons.dumps(document, indent=2, ensure_ascii=False))
 
 
-def _lines_of(text: str, key: str) -> tuple[int, int, list[str]]:
-    """First and last line of a key of the imagery block, with its comment lines, and all lines."""
+def _changed(text: str, changes: Mapping[str, str | None]) -> str:
+    """The template with other values of keys of the imagery block; None removes a key, and the comment below it."""
     lines = text.splitlines()
-    start = next(n for n, line in enumerate(lines) if line.lstrip("# ").startswith(f"{key}:") and line[:2] == "  ")
-    end = start + 1
-    while end < len(lines) and lines[end].startswith("        ") and lines[end].lstrip().startswith(("#", "stac-")):
-        end += 1
-    return start, end, lines
-
-
-def _replaced(text: str, key: str, value: str) -> str:
-    start, end, lines = _lines_of(text, key)
-    return "\n".join([*lines[:start], f"  {key}: {value}", *lines[end:]]) + "\n"
-
-
-def _removed(text: str, key: str) -> str:
-    start, end, lines = _lines_of(text, key)
-    return "\n".join([*lines[:start], *lines[end:]]) + "\n"
+    starts = {}
+    for key in changes:
+        begins = (f"  {key}:", f"  # {key}:")
+        starts[next(number for number, line in enumerate(lines) if line.startswith(begins))] = key
+    made, dropping = [], False
+    for number, line in enumerate(lines):
+        begun = starts.get(number)
+        dropping = begun is not None or (dropping and line.startswith(" " * 8))
+        if begun is not None and (value := changes[begun]) is not None:
+            made.append(f"  {begun}: {value}")
+        elif not dropping:
+            made.append(line)
+    return "\n".join(made) + "\n"
 
 
 def _put(path: Path, data: bytes) -> None:

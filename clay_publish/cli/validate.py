@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clay_publish.cli.console import Json, Quiet, Screen, Where
+from clay_publish.cli.console import Json, Quiet, Screen, Where, release_at
 
 if TYPE_CHECKING:
     from clay_publish.progress import Report
@@ -45,13 +45,14 @@ def validate(
     from clay_publish.errors import ReleaseError
     from clay_publish.release.directory import Release
     from clay_publish.release.findings import Severity
+    from clay_publish.storage.address import readable
     from clay_publish.storage.store import OneFile
 
     if fail_on not in set(Severity):
         raise typer.BadParameter(f"{fail_on!r} is no severity: info, warning or error", param_hint="--fail-on")
     screen = Screen(quiet=quiet, as_json=json)
     with screen.progress() as report:
-        release = Release(OneFile(where)) if where.endswith(".parquet") else Release(where)
+        release = Release(OneFile(readable(where))) if where.endswith(".parquet") else Release(where)
         validation = run_validation(
             release, report, only=only or (), skip=skip or (), sample=sample, quick=quick, previous=previous
         )
@@ -67,6 +68,7 @@ def _write(
     validation: "ValidationReport", threshold: "Severity", *, html: Path | None, junit: Path | None, sarif: Path | None
 ) -> None:
     from clay_publish.errors import StoreError
+    from clay_publish.redaction import redact
     from clay_publish.validate import all_rules, reports
 
     rules = all_rules()
@@ -78,7 +80,7 @@ def _write(
     for path, make in texts:
         if path is not None:
             try:
-                path.write_text(make(), encoding="utf-8")
+                path.write_text(redact(make()), encoding="utf-8")
             except OSError as error:
                 raise StoreError(str(path), f"cannot be written ({error.strerror})") from error
 
@@ -94,7 +96,6 @@ def run_validation(
     previous: str | None = None,
 ) -> "ValidationReport":
     """Validate a release with the options of the command line."""
-    from clay_publish.release.directory import Release
     from clay_publish.validate import SAMPLE
     from clay_publish.validate import validate as validate_release
 
@@ -104,7 +105,7 @@ def run_validation(
         skip=skip,
         sample=SAMPLE if sample is None else sample,
         quick=quick,
-        previous=None if previous is None else Release(previous),
+        previous=None if previous is None else release_at(previous),
         report=report,
     )
 

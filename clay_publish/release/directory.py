@@ -7,11 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.geo.utm_zones import Square
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.spec.models import Spec
+from clay_publish.storage.address import readable
 from clay_publish.storage.safe_parse import parse_json, parse_yaml
 from clay_publish.storage.store import Store, is_safe
 from clay_publish.windows import Window, parse_token
@@ -94,7 +96,7 @@ class Release:
     """A release at some place. Every stage reads it and adds to it through `store`."""
 
     def __init__(self, where: str | Store) -> None:
-        self.store = where if isinstance(where, Store) else Store(where)
+        self.store = where if isinstance(where, Store) else Store(readable(where))
 
     def __repr__(self) -> str:
         return f"Release({self.store.where!r})"
@@ -196,10 +198,17 @@ def fingerprint_in(footer: Mapping[str, Any], where: str) -> Fingerprint:
     Raises:
         ReleaseError: they do not say.
     """
+    emb = footer.get("emb")
+    stated = emb.get("embrel:decided_by") if isinstance(emb, dict) else None
+    if stated is None:
+        raise ReleaseError(where, "has no fingerprint in its footer", "a file written by clay-publish")
     try:
-        return Fingerprint.model_validate(footer["emb"]["embrel:decided_by"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ReleaseError(where, "has no fingerprint in its footer", "a file written by clay-publish") from error
+        return Fingerprint.model_validate(stated)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        found = f"has no complete fingerprint in its footer ({field}: {first['msg']})"
+        raise ReleaseError(where, found, "a file written by clay-publish") from error
 
 
 def footer_keys(schema: pa.Schema, where: str) -> dict[str, Any]:

@@ -141,10 +141,11 @@ def temporal_resolution(spec: Spec) -> str:
     return f"one embedding per chip and window: {listed}"
 
 
-def coverage_fields(counts: Mapping[str, int]) -> dict[str, Any]:
-    """`embrel:coverage`: chips expected and embedded, and the missing ones by reason."""
+def coverage_fields(counts: Mapping[str, int], unchecked: int) -> dict[str, Any]:
+    """`embrel:coverage`: chips expected and embedded, those not cloud-checked, and the missing ones by reason."""
     missing = {key: count for key, count in counts.items() if key not in {"expected", "embedded"} and count}
-    return {"expected": counts["expected"], "embedded": counts["embedded"], "missing": missing}
+    fields = {"expected": counts["expected"], "embedded": counts["embedded"], "missing": missing}
+    return {**fields, "not_cloud_checked": unchecked} if unchecked else fields
 
 
 def item_fields(fingerprint: Fingerprint) -> dict[str, Any]:

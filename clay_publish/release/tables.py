@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 Dtype = Literal["float32", "float16", "int8"]
 
@@ -23,12 +24,13 @@ SOURCE_BAND = pa.struct(
 SOURCE_MASK = pa.struct(
     [
         pa.field("asset", pa.string(), nullable=False),
+        pa.field("bands", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
         pa.field("format", pa.string(), nullable=False),
         pa.field("cloudy", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
         pa.field("nodata", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
     ]
 )
-"""The cloud mask of an image, and which of its values mean cloud and no data."""
+"""The cloud mask of an image: bands of its asset, and which of their values mean cloud and no data."""
 _SAMPLE = ("valid", "minimum", "p1", "p50", "p99", "maximum")
 SOURCE_EVIDENCE = pa.struct(
     [
@@ -97,6 +99,17 @@ COLUMNS: dict[str, str] = {
     "patch_col": "Column of the patch in its chip, from the left.",
     "tolerance": "How far a stored value, read rightly, may be from the one here.",
 }
+
+
+NOT_CLOUD_CHECKED = "not cloud-checked"
+"""Detail in the coverage table of an embedded chip whose image has no cloud mask, of a sensor that has masks."""
+
+
+def without_cloud_fraction(footer: pq.FileMetaData) -> int:
+    """Rows of an embeddings file whose image has no cloud mask, as its footer counts them."""
+    groups = [footer.row_group(n) for n in range(footer.num_row_groups)]
+    places = [n for n in range(footer.num_columns) if footer.schema.column(n).path == "cloud_fraction"]
+    return sum(group.column(n).statistics.null_count for group in groups for n in places)
 
 
 def embeddings_schema(dimensions: int, dtype: Dtype = "float32", *, thumbnails: bool = False) -> pa.Schema:

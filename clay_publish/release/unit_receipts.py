@@ -1,5 +1,7 @@
-"""What the units of a run leave in `.run/receipts`: enough to make the record of the run again."""
+"""What the units of a run leave in `.run`: receipts, from which the record of the run can be derived again."""
 
+import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import BaseModel, ConfigDict
@@ -7,8 +9,15 @@ from pydantic import BaseModel, ConfigDict
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
+from clay_publish.release.fingerprint import canonical_json
 
 RECEIPTS = f"{paths.RUN}/receipts"
+ATTEMPTS = f"{paths.RUN}/attempts"
+"""One file per unit at work; those that are there when a run begins are of units in which a process ended."""
+FAILURES = f"{paths.RUN}/failures"
+"""Tracebacks of units that failed."""
+FINISHED = f"{paths.RUN}/finished.json"
+"""From which receipts the release was finished."""
 _READ_AT_ONCE = 16
 _NOT_READ = frozenset({"no_imagery", "excluded", "over_budget"})
 
@@ -34,6 +43,8 @@ class UnitReceipt(BaseModel):
     counts: dict[str, int]
     """Chips by `embedded` or by reason."""
     seconds: float
+    finished: float = 0.0
+    """When: seconds since 1970 by the clock of its machine."""
     device: str
     machine: str = ""
     """What is known of the machine that made it; nothing where its chips were taken over."""
@@ -46,6 +57,17 @@ class UnitReceipt(BaseModel):
     def computed(self) -> int:
         """Chips whose images were read for it, whatever became of them; none where they were reused."""
         return sum(count for reason, count in self.counts.items() if reason not in _NOT_READ) if self.seconds else 0
+
+
+def receipts_digest(receipts: Sequence[UnitReceipt]) -> str:
+    """SHA-256 of the receipts of a run, in any order."""
+    ordered = sorted(receipts, key=lambda receipt: receipt.unit)
+    return hashlib.sha256(canonical_json([receipt.model_dump(mode="json") for receipt in ordered])).hexdigest()
+
+
+def is_finished(release: Release, receipts: Sequence[UnitReceipt]) -> bool:
+    """Whether the release was finished from these receipts."""
+    return release.store.exists(FINISHED) and release.json(FINISHED).get("receipts") == receipts_digest(receipts)
 
 
 def read_receipts(release: Release) -> dict[str, UnitReceipt]:

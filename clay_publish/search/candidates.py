@@ -70,7 +70,7 @@ def best_codes(
     files = [CodeFile(release, path, encoding) for path in code_files(shelf.paths)]
     if not all(_within(file, extent) for file in files):
         return None
-    search = _Search(files, shelf, extent, encoding.query(direction.astype(np.float32)[None]), encoding.bits)
+    search = _CodeSearch(files, shelf, extent, encoding.query(direction.astype(np.float32)[None]), encoding.bits)
     with ThreadPoolExecutor(THREADS) as pool:
         return search.run(pool, count)
 
@@ -82,7 +82,7 @@ def _within(file: CodeFile, extent: Extent) -> bool:
 
 
 @dataclass(frozen=True)
-class _Search:
+class _CodeSearch:
     files: list[CodeFile]
     shelf: Shelf
     extent: Extent

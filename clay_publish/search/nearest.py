@@ -113,12 +113,12 @@ def nearest_chips(
     shape = (len(lon), k)
     best = _Best(np.full(shape, np.inf), np.full(shape, -1), np.full(shape, -1))
     if shelf.paths and len(lon):
-        _Search(release, shelf, extent, lon, lat, best).run()
+        _NearestSearch(release, shelf, extent, lon, lat, best).run()
     return Rows(best.file.ravel(), best.row.ravel()), best.metres.ravel()
 
 
 @dataclass(frozen=True)
-class _Search:
+class _NearestSearch:
     """Places, the files to look in, and the best so far."""
 
     release: Release

@@ -1,5 +1,7 @@
 """A place and a time to look for, and which rows of a table meet them."""
 
+import re
+from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +23,8 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 JUDGED = ("bbox", "start_datetime", "end_datetime")
 """What a row is judged by."""
 _DAY = timedelta(days=1) - timedelta(microseconds=1)
+_PERIOD = re.compile(r"(\d{4})(?:-(\d{2}))?")
+"""A year, or a month."""
 
 
 class QueryError(ClayPublishError, ValueError):
@@ -38,9 +42,9 @@ class Extent:
 
     @classmethod
     def of(cls, bbox: Sequence[float] | None = None, when: str | None = None) -> "Extent":
-        """From a bbox and an RFC 3339 date, time or interval such as `2023-01-01/2023-02-01` or `../2023-06-30`.
+        """From a bbox and a date, time or interval such as `2023`, `2023-01-01/2023-02-01` or `../2023-06`.
 
-        A date without a time is the whole day, as start and as end.
+        A year, month or day is the whole of it, as start and as end.
 
         Raises:
             QueryError: four numbers that are no box, or no such interval.
@@ -135,17 +139,27 @@ def _interval(text: str) -> tuple[datetime | None, datetime | None]:
         start = None if first in {"", ".."} else _moment(first)
         end = None if last in {"", ".."} else _moment(last, end=True)
     except ValueError as error:
-        raise QueryError("datetime", f"{text!r} is no date or time", "such as 2023-01-01/2023-02-01") from error
+        raise QueryError(
+            "datetime", f"{text!r} is not a date or time", "such as 2023, 2023-01 or 2023-01-01/.."
+        ) from error
     if start is None and end is None:
-        raise QueryError("datetime", f"{text!r} has no end at all", "such as 2023-01-01/..")
+        raise QueryError("datetime", f"{text!r} is open at both ends", "such as 2023-01-01/..")
     if start is not None and end is not None and end < start:
         raise QueryError("datetime", f"{text!r} ends before it starts", "the earlier time first")
     return start, end
 
 
 def _moment(text: str, *, end: bool = False) -> datetime:
-    moment = parse_time(text.upper()).astimezone(UTC)  # RFC 3339 allows t and z
-    return moment + _DAY if end and len(text.strip()) == len("2023-01-01") else moment
+    """The first moment of a year, month, day or time; with `end`, the last."""
+    text = text.strip().upper()  # RFC 3339 allows t and z
+    period = _PERIOD.fullmatch(text)
+    if period is None:
+        moment = parse_time(text).astimezone(UTC)
+        return moment + _DAY if end and len(text) == len("2023-01-01") else moment
+    year, month = int(period[1]), int(period[2] or (12 if end else 1))
+    if not end:
+        return datetime(year, month, 1, tzinfo=UTC)
+    return datetime(year, month, monthrange(year, month)[1], tzinfo=UTC) + _DAY
 
 
 def _sides(bbox: pa.ChunkedArray | pa.StructArray) -> list[Floats]:

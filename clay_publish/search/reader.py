@@ -15,11 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.formats import metres
 from clay_publish.geo.utm_grid import parse_chip_id
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.format_version import check_release
 from clay_publish.release.public_urls import embeddings_path, rebase
+from clay_publish.release.versions import refuse_root, version_address
 from clay_publish.search import zonal
 from clay_publish.search.arrow import dequantized, readable_schema, stored_columns, with_geo
 from clay_publish.search.change import change_schema, changes, parse_window
@@ -40,12 +42,15 @@ from clay_publish.search.row_groups import (
 )
 from clay_publish.search.similar import Like, direction_of, exact_chips, likely_chips
 from clay_publish.search.status import inside, status_of
+from clay_publish.storage.address import readable
 from clay_publish.storage.store import Store
 from clay_publish.windows import Window
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
+_DEGREE = 111_000.0
+"""Meters of a degree of latitude."""
 LIGHT = (
     "id",
     "geometry",
@@ -87,7 +92,7 @@ class ReleaseReader:
 
         Args:
             bbox: west, south, east, north in degrees; west > east across the antimeridian.
-            datetime: RFC 3339 date, time, or interval: `2023-01-01/2023-02-01`, `../2023-06-30`.
+            datetime: year, month, date, time, or interval: `2023`, `2023-01-01/2023-02-01`, `../2023-06-30`.
             columns: of `items.parquet`; default: all.
 
         Returns:
@@ -286,6 +291,7 @@ class ReleaseReader:
         unlike: Like | Sequence[Like] = (),
         exact: bool = False,
         every_window: bool = False,
+        max_distance: float | None = None,
     ) -> pa.Table:
         """The `k` chips whose embeddings have the largest cosine with what is asked for, the most similar first.
 
@@ -301,17 +307,17 @@ class ReleaseReader:
             unlike: the same, for what the result is not to be like.
             exact: compare every vector.
             every_window: whether a chip of several windows is given for each; otherwise for the most similar alone.
+            max_distance: meters from a place that is named to the center of its chip; default: three chip sides.
 
         Returns:
             These columns and `similarity`, the cosine (float64), computed from the published vectors.
 
         Raises:
-            QueryError: an unknown chip, a vector of another length, or one without direction.
+            QueryError: an unknown chip, a place far from any, a vector of another length or without direction.
             ReleaseError: as for `items`.
         """
-        table = self.similar_each(
-            [self._direction(like, unlike)], k, bbox, datetime, columns, exact=exact, every_window=every_window
-        )
+        asked = [self._direction(like, unlike, max_distance)]
+        table = self.similar_each(asked, k, bbox, datetime, columns, exact=exact, every_window=every_window)
         return table.drop_columns("query")
 
     def similar_each(
@@ -335,7 +341,7 @@ class ReleaseReader:
         """
         extent = Extent.of(bbox, datetime)
         shelf = self.shelf(extent)
-        directions = np.stack([self._direction(like, ()) for like in likes]) if len(likes) else np.empty((0, 0))
+        directions = np.stack([self._direction(like, (), None) for like in likes]) if len(likes) else np.empty((0, 0))
         more = 1 if every_window else shelf.windows
         found = None
         if self.encoding is not None and not exact and shelf.paths:
@@ -353,9 +359,43 @@ class ReleaseReader:
             parts.append(table.append_column("similarity", pa.array(one.cosine[chosen])))
         return pa.concat_tables(parts)
 
-    def _direction(self, like: Like | Sequence[Like], unlike: Like | Sequence[Like]) -> npt.NDArray[np.float64]:
+    @cached_property
+    def chip_side(self) -> float:
+        """Meters of a chip's side: as the release states it, else as its first chip measures from south to north."""
+        try:
+            made = self.release.fingerprint()
+            if made.gsd is not None:
+                return made.size * made.gsd
+        except ReleaseError:
+            pass  # made by another program
+        path = self.shelf(Extent()).paths[0]
+        box = read(self.release.parquet(path), [0], ["bbox"], self.release.store.path(path))["bbox"][0].as_py()
+        return float(box["ymax"] - box["ymin"]) * _DEGREE
+
+    def near_enough(self, place: str, found: pa.Table, max_distance: float | None) -> pa.Table:
+        """The rows of `nearest` within a distance, meters; default: three chip sides.
+
+        Raises:
+            QueryError: there is none; the distance of the nearest is stated.
+        """
+        limit = 3 * self.chip_side if max_distance is None else max_distance
+        close = found.filter(pc.less_equal(found["distance"], limit))
+        if found.num_rows and not close.num_rows:
+            raise QueryError(
+                place,
+                f"is {metres(found['distance'][0].as_py())} from the center of the nearest chip",
+                f"at most {metres(limit)}" + (", three chip sides" if max_distance is None else ""),
+                "Ask for another place, or pass --max-distance METERS (max_distance=).",
+            )
+        return close
+
+    def _direction(
+        self, like: Like | Sequence[Like], unlike: Like | Sequence[Like], max_distance: float | None
+    ) -> npt.NDArray[np.float64]:
         def of_place(lon: float, lat: float) -> npt.ArrayLike:
-            found = self.nearest(lon, lat, 1, columns=["embedding"])
+            found = self.near_enough(f"{lon:g},{lat:g}", self.nearest(lon, lat, 1, columns=["embedding"]), max_distance)
+            if not found.num_rows:
+                raise QueryError(f"{lon:g},{lat:g}", "has no chip near it: the release is empty", "a place with chips")
             values: Vectors = vectors(found)[0]
             return values
 
@@ -508,18 +548,26 @@ class ReleaseReader:
         return [path for path, window in zip(files, windows, strict=True) if chip.endswith(window)] or files
 
 
-def open_release(where: str | os.PathLike[str], **options: Any) -> ReleaseReader:
+def open_release(where: str | os.PathLike[str], version: str | None = None, **options: Any) -> ReleaseReader:
     """Open a release in a directory, or at an `http(s)://`, `s3://` or `hf://` address.
 
     Args:
-        where: the folder of one version, which holds `collection.json`.
-        options: passed to fsspec, such as `anon=True` for a public bucket.
+        where: the folder of one version; with `version`, the root of a product. `huggingface/OWNER/NAME/1.0.0` and
+            `source.coop/ACCOUNT/PRODUCT/1.0.0` are addresses, too.
+        version: which version of the product: `1.0.0`, or `latest`, the newest that is not yanked.
+        options: of `s3://`: `anon=True` for a public bucket, `endpoint_url`, `key`, `secret`, `token`.
 
     Raises:
+        ReleaseError: the root of a product without `version`; its versions are named. Or it has no such version.
         StoreError: no such kind of place.
         MissingExtraError: reading from there needs an extra.
         ReleaseError: it is of another format than this version reads.
     """
-    release = Release(Store(where, **options))
+    address = readable(os.fspath(where))
+    if version is not None:
+        address = version_address(Release(Store(address, **options)), version)
+    release = Release(Store(address, **options))
+    if not release.store.exists(paths.ITEMS):
+        refuse_root(release)
     check_release(release)
     return ReleaseReader(release)

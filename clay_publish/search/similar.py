@@ -29,7 +29,7 @@ _MISFIT = 0.15
 
 
 @dataclass(frozen=True)
-class Found:
+class Ranked:
     """The chips most like one query, the most similar first."""
 
     rows: Rows
@@ -107,7 +107,7 @@ def _vector(
     return made
 
 
-def exact_chips(release: Release, shelf: Shelf, directions: Floats, *, k: int, extent: Extent) -> list[Found]:
+def exact_chips(release: Release, shelf: Shelf, directions: Floats, *, k: int, extent: Extent) -> list[Ranked]:
     """The `k` chips whose embeddings have the largest cosine with each vector; every embedding is compared.
 
     Args:
@@ -126,9 +126,9 @@ def exact_chips(release: Release, shelf: Shelf, directions: Floats, *, k: int, e
     """
     if k < 1:
         raise QueryError("k", f"{k} chips were asked for", "one or more")
-    best = [Found(Rows(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)) for _ in directions]
+    best = [Ranked(Rows(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)) for _ in directions]
 
-    def compare(task: tuple[int, range]) -> list[Found]:
+    def compare(task: tuple[int, range]) -> list[Ranked]:
         return _compare(release, shelf, task, directions, k=k, extent=extent)
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -146,13 +146,13 @@ def _tasks(release: Release, shelf: Shelf) -> Iterator[tuple[int, range]]:
 
 def _compare(
     release: Release, shelf: Shelf, task: tuple[int, range], directions: Floats, *, k: int, extent: Extent
-) -> list[Found]:
+) -> list[Ranked]:
     number, groups = task
     path = shelf.paths[number]
     file, where = release.parquet(path), release.store.path(path)
     starts = np.cumsum([0, *(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))])
     names = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
-    best = [Found(Rows(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)) for _ in directions]
+    best = [Ranked(Rows(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)) for _ in directions]
     light = directions.astype(np.float32)
     for group, mask in judge(file, extent, where, groups):
         values = vectors(read(file, [group], names, where, threads=False))
@@ -162,7 +162,7 @@ def _compare(
             cosines = (light @ values.T) / np.sqrt(np.einsum("nd,nd->n", values, values))
         for place, cosine in enumerate(cosines):
             few = _largest(np.where(mask, cosine, np.nan), 2 * k + 10)  # float32 may swap neighbors
-            found = Found(
+            found = Ranked(
                 Rows(np.full(len(few), number), few + starts[group]), _cosines(values[few], directions[place])
             )
             best[place] = _merge(best[place], found, k)
@@ -171,7 +171,7 @@ def _compare(
 
 def likely_chips(
     release: Release, encoding: Encoding, shelf: Shelf, directions: Floats, *, k: int, extent: Extent
-) -> list[Found] | None:
+) -> list[Ranked] | None:
     """As `exact_chips`, from the codes: only the vectors of the best codes are compared.
 
     Returns:
@@ -204,7 +204,7 @@ def likely_chips(
         mask = np.ones(len(cosine), bool) if extent.everything else extent.meets(table)
         kept = np.flatnonzero(mask)
         kept = kept[np.lexsort((rows.row[kept], rows.file[kept], -cosine[kept]))[:k]]
-        made.append(Found(Rows(rows.file[kept], rows.row[kept]), cosine[kept]))
+        made.append(Ranked(Rows(rows.file[kept], rows.row[kept]), cosine[kept]))
     return made
 
 
@@ -228,8 +228,8 @@ def _cosines(values: npt.NDArray[Any], direction: Floats) -> Floats:
         return np.asarray(exact @ direction / np.linalg.norm(exact, axis=1))
 
 
-def _merge(best: Found, more: Found, k: int) -> Found:
+def _merge(best: Ranked, more: Ranked, k: int) -> Ranked:
     cosine = np.concatenate([best.cosine, more.cosine])
     order = np.argsort(-cosine, kind="stable")[:k]
     file, row = (np.concatenate([getattr(best.rows, name), getattr(more.rows, name)]) for name in ("file", "row"))
-    return Found(Rows(file[order], row[order]), cosine[order])
+    return Ranked(Rows(file[order], row[order]), cosine[order])

@@ -16,6 +16,7 @@ from clay_publish.errors import SpecError, shown
 from clay_publish.geo.area import parse_area
 from clay_publish.spec.models import Imagery, Spec
 from clay_publish.spec.sensors import read_sensor
+from clay_publish.storage.address import is_hosted, readable
 from clay_publish.storage.store import is_url
 
 _MAX_SPEC = 10_000_000
@@ -129,7 +130,7 @@ def _overridden(document: Document, override: str) -> Document:
     *path, last = (int(part) if part.isdigit() else part for part in key.split("."))
     values = copy.deepcopy(document.values)
     holder: Any = values
-    for part, following in zip(path, [*path[1:], last], strict=True):
+    for part, following in zip(path, [*path, last][1:], strict=True):
         if isinstance(holder, dict) and isinstance(part, str):
             holder = holder.setdefault(part, {})
         elif isinstance(holder, list) and isinstance(part, int) and part < len(holder):
@@ -159,7 +160,7 @@ def resolve_spec(values: Mapping[str, Any], *, where: str, folder: Path, documen
         raise _explain(error, where, document or Document(dict(values))) from error
     blocks = [_resolve_imagery(block, f"{where}: imagery", folder) for block in spec.imagery]
     model = spec.model.model_copy(update={"weights": _local(spec.model.weights, folder)})
-    resolved = {"imagery": blocks, "model": model, "previous": _local(spec.previous, folder)}
+    resolved = {"imagery": blocks, "model": model, "previous": _previous(spec.previous, folder)}
     return spec.model_copy(update=resolved)
 
 
@@ -206,6 +207,10 @@ def _local(source: str | None, folder: Path) -> str | None:
     if source is None or is_url(source):
         return source
     return str((folder / source.removeprefix("file://")).resolve())
+
+
+def _previous(where: str | None, folder: Path) -> str | None:
+    return readable(where) if where is not None and is_hosted(where) else _local(where, folder)
 
 
 def _excluded(entry: str, where: str, folder: Path) -> list[str]:

@@ -19,8 +19,9 @@ from pydantic import (
 )
 
 from clay_publish.errors import SpecError
+from clay_publish.redaction import without_secrets
 from clay_publish.spec.sensors import SENSORS, Sensor, parse_sensor, sensor
-from clay_publish.storage.store import is_url, without_secrets
+from clay_publish.storage.store import is_url
 from clay_publish.windows import Window
 
 SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?")
@@ -159,9 +160,11 @@ class Imagery(_SpecBlock):
             west, south, east, north = self.area
             if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90 and west != east):
                 msg = (
-                    f"area {self.area} is no bbox; expected west, south, east, north in degrees"
-                    " (west > east where it crosses the antimeridian)"
+                    "expected as area west, south, east, north in degrees"
+                    f" (west > east where it crosses the antimeridian), not {self.area}"
                 )
+                if -180 <= south < north <= 180 and -90 <= west < east <= 90:
+                    msg += f". Latitude and longitude look swapped: write {[south, west, north, east]}"
                 raise ValueError(msg)
         return self
 
@@ -257,6 +260,10 @@ class Running(_SpecBlock):
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     gpus_per_worker: Annotated[float | None, Field(ge=0)] = None
     """A share of a GPU, such as 0.5, or whole ones; default: one where the cluster has any."""
+    stall_seconds: Annotated[float, Field(gt=0)] = 60
+    """Without progress, after which a request to a server of imagery or items is given up."""
+    item_seconds: Annotated[float, Field(gt=0)] = 600
+    """In all that the requests for the files of one item may take."""
 
 
 class Publish(_SpecBlock):
@@ -327,6 +334,8 @@ class Spec(_SpecBlock):
         document = self.model_dump(mode="json", exclude_none=True, exclude={"run"})
         if self.released is not None:
             document["released"] = self.released
+        if "max_cloud" not in self.chips.model_fields_set:
+            del document["chips"]["max_cloud"]  # stated, it would ask for masks that the images need not have
         for block in document["imagery"]:
             block["stac"] = [_public(source) for source in block["stac"]]
             block["exclude"] = [_public(entry) for entry in block["exclude"]]

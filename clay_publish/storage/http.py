@@ -1,81 +1,28 @@
-"""Files on a web server: errors that say what happened, and redirects that stay out of the network behind our door."""
+"""The one HTTP client: guarded addresses, bounded sizes, bounded waiting, one retry policy."""
 
-import asyncio
-import ipaddress
-import random
-import socket
+import email.utils
+import functools
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
-from types import SimpleNamespace
-from typing import IO, Any, Self, cast
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import IO, Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-import aiohttp
-from aiohttp.abc import ResolveResult
-from fsspec.asyn import sync
-from fsspec.implementations.http import HTTPFileSystem
-from fsspec.spec import AbstractBufferedFile
-from yarl import URL
+from urllib3.exceptions import HTTPError, LocationValueError
+from urllib3.util import Retry, Timeout
 
-from clay_publish.errors import StoreError
+from clay_publish.errors import AccessError, StoreError
+from clay_publish.storage.connections import CONNECT_SECONDS, ForbiddenAddressError, pool
+from clay_publish.storage.retry import Budget, Patience, is_transient, limits, retrying
 
-TRIES = 4
-_PAUSE = 0.2
-"""Seconds before the second try; twice as long before each further one."""
+T = TypeVar("T")
 
-NETWORK_ERRORS: tuple[type[Exception], ...] = (OSError, aiohttp.ClientError, TimeoutError)
-with suppress(ImportError):
-    from botocore.exceptions import BotoCoreError
-
-    NETWORK_ERRORS = (*NETWORK_ERRORS, BotoCoreError)
-
-
-class RangeFile:
-    """A seekable file of fsspec, each read of which is one request."""
-
-    def __init__(self, file: IO[bytes], where: str, count: Callable[[int], None]) -> None:
-        self._file, self._where, self._count = file, where, count
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def read(self, size: int = -1) -> bytes:
-        """Bytes from here on.
-
-        Raises:
-            StoreError: the server refuses, or fails again and again.
-        """
-        start = self._file.tell()
-        for again in range(TRIES):
-            try:
-                data = self._file.read(size)
-            except StoreError:
-                raise
-            except NETWORK_ERRORS as error:
-                if again == TRIES - 1 or not _passing(error):
-                    raise StoreError(self._where, f"cannot be read at byte {start} ({error})") from error
-                self._file.seek(start)
-                time.sleep(_PAUSE * 2**again * random.uniform(0.5, 1.5))  # noqa: S311 - so that clients don't march in step
-            else:
-                self._count(len(data))
-                return data
-        raise AssertionError
-
-    def __getattr__(self, name: str) -> Any:
-        """All else as the file itself: `seek`, `tell`, `close`, `closed`."""
-        return getattr(self._file, name)
-
-
-def _passing(error: Exception) -> bool:
-    """Whether trying again may help: not after a refusal."""
-    status = getattr(error, "status", None)
-    return not isinstance(error, FileNotFoundError | PermissionError) and (
-        status is None or status >= 500 or status == 429
-    )
+_READ = 1 << 18
+_REDIRECTS = Retry(total=None, connect=0, read=0, redirect=5, status=0, other=0, raise_on_status=False)
+_PARTIAL = 206
 
 
 WHOLE_FILES = (
@@ -84,100 +31,242 @@ WHOLE_FILES = (
 )
 """What is expected of a server, and the way out where it only sends whole files."""
 
-_GONE = {404, 410}
-_PARTIAL = 206
-_PIECE = 1 << 20
+
+class ServerError(AccessError):
+    """A server answers with an error, or not at all."""
+
+    def __init__(self, where: str, found: str, expected: str = "", fix: str = "", *, status: int = 0) -> None:
+        super().__init__(where, found, expected, fix)
+        self.status = status
+        """HTTP status; 0 where no answer arrived."""
+        self.retry_after: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the status across processes."""
+        return (functools.partial(type(self), status=self.status), (self.where, self.found, self.expected, self.fix))
 
 
-class NoRangesError(StoreError):
-    """A server sends files as a whole only."""
+class NoRangesError(AccessError):
+    """A server sends whole files only."""
 
 
-class WebFiles(HTTPFileSystem):  # type: ignore[misc]  # fsspec ships no types
-    """As fsspec's, which calls every failure a missing file and takes as many bytes as a server sends."""
+class ChangedError(StoreError):
+    """A file is another one than it was when it was opened or planned."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(get_client=_guarded_client, **options)
 
-    async def _info(self, url: str, **options: Any) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = await super()._info(url, **options)
-        except FileNotFoundError as error:
-            cause = error.__cause__
-            if cause is None or getattr(cause, "status", None) in _GONE:
-                raise
-            raise cause from None
-        return found
+def _host_and_port(url: str) -> tuple[str, int]:
+    """Where a request goes.
 
-    def _open(self, path: str, mode: str = "rb", *, size: int | None = None, **options: Any) -> Any:
-        size = self.info(path)["size"] if size is None else size
-        if size is None:  # can only be read from its beginning to its end
-            return super()._open(path, mode, **options)
-        return _WebFile(self, path, mode, size=size, **options)
+    Raises:
+        ForbiddenAddressError: no http(s) address.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
+        if "@" in parts.netloc:
+            raise ForbiddenAddressError(url, "holds a user name or password", "an address without credentials")
+    except (ValueError, KeyError):
+        host, port = None, 0
+    if not host:
+        raise ForbiddenAddressError(url[:200], "is no address of a file on a web server", "http:// or https://")
+    return host, port
 
-    async def part(self, path: str, start: int, end: int) -> bytes:
-        """Bytes `start` to `end` (exclusive) of a file, and never more.
+
+@dataclass(frozen=True)
+class Head:
+    """What a server says of a file."""
+
+    size: int | None
+    tag: str | None
+    """ETag or Last-Modified: changes when the bytes change."""
+
+
+@dataclass(frozen=True)
+class HttpClient:
+    """Requests on behalf of the user or a document: whom it trusts, and how long it waits."""
+
+    origin: str | None = None
+    """Address of the document that named what is fetched; None: the user did."""
+    patience: Patience | None = None
+    budget: Budget | None = None
+
+    def head(self, url: str) -> Head:
+        """Size and tag of a file.
 
         Raises:
-            NoRangesError: the server only sends the whole.
+            ServerError: the server does not answer, or with an error.
+            ForbiddenAddressError: the address, or one it redirects to, is in a private network.
         """
-        options = {**self.kwargs, "headers": {**self.kwargs.get("headers", {}), "Range": f"bytes={start}-{end - 1}"}}
-        session, data = await self.set_session(), bytearray()
-        async with session.get(self.encode_url(path), **options) as answer:
-            answer.raise_for_status()
-            if answer.status != _PARTIAL and start > 0:
-                raise NoRangesError(path, "comes from a server that sends whole files only", *WHOLE_FILES)
-            while len(data) < end - start and (piece := await answer.content.read(_PIECE)):
-                data += piece
-        return bytes(data[: end - start])
+
+        def ask() -> Head:
+            with self._answer("HEAD", url) as answer:
+                length = answer.headers.get("Content-Length", "")
+                return Head(int(length) if length.isdigit() else None, _tag(answer.headers))
+
+        return self._patiently(ask)
+
+    def read(
+        self, url: str, limit: int, *, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> bytes:
+        """A whole document, decompressed. Errors as `head`.
+
+        Args:
+            url: http or https address.
+            limit: most bytes, before and after decompression.
+            method: of a request that changes nothing, and so may be repeated.
+            body: JSON of a POST.
+            headers: of the request.
+
+        Raises:
+            StoreError: it is larger than `limit`.
+        """
+
+        def fetch() -> bytes:
+            with self._answer(method, url, {"Accept-Encoding": "gzip", **(headers or {})}, body) as answer:
+                return b"".join(decoded(answer, url, limit))
+
+        return self._patiently(fetch)
+
+    def download(self, url: str, file: IO[bytes], limit: int) -> None:
+        """Write a whole document to a file, decompressed. Errors as `read`."""
+
+        def fetch() -> None:
+            file.seek(0)
+            file.truncate()
+            with self._answer("GET", url, {"Accept-Encoding": "gzip"}) as answer:
+                for piece in decoded(answer, url, limit):
+                    file.write(piece)
+
+        self._patiently(fetch)
+
+    def part(self, url: str, start: int, end: int, tag: str | None = None) -> tuple[bytes, Head]:
+        """Bytes `start` to `end` (exclusive) of a file, never more, and what it is by now. Errors as `head`.
+
+        Raises:
+            NoRangesError: the server sends whole files only, and `start` is not 0.
+            ChangedError: the file no longer has the tag `tag`.
+        """
+
+        def fetch() -> tuple[bytes, Head]:
+            headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+            with self._answer("GET", url, headers) as answer:
+                found = _head_of_part(answer)
+                if tag is not None and found.tag is not None and found.tag != tag:
+                    raise ChangedError(url, f"changed while it was read (ETag {found.tag})", tag)
+                if answer.status != _PARTIAL and start > 0:
+                    raise NoRangesError(url, "comes from a server that sends whole files only", *WHOLE_FILES)
+                return self._body(answer, end - start), found
+
+        return self._patiently(fetch)
+
+    @contextmanager
+    def _answer(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: Any = None
+    ) -> Iterator[Any]:
+        """One request, whose answer is a success. A connection with bytes left is closed, else kept."""
+        there = _host_and_port(url)
+        named = self.origin is None or urlsplit(self.origin).hostname == there[0]
+        try:
+            answer = pool(there if named else None).request(
+                method,
+                url,
+                headers=headers,
+                **({} if body is None else {"json": body}),
+                preload_content=False,
+                retries=_REDIRECTS,
+                timeout=Timeout(connect=CONNECT_SECONDS, read=limits().stall),
+            )
+            try:
+                if answer.status >= 300:
+                    raise _refused(url, answer)
+                yield answer
+            finally:
+                if answer.length_remaining == 0:
+                    answer.drain_conn()  # closes what reads from the connection, where the server ends it
+                    answer.release_conn()
+                else:
+                    answer.close()
+        except ForbiddenAddressError as error:
+            says = (
+                "" if error.where == f"{there[0]}:{there[1]}" else f"sends its readers to http://{error.where}, which "
+            )
+            where = url.partition("?")[0]
+            raise ForbiddenAddressError(where, f"{says}{error.found}", error.expected) from error
+        except LocationValueError as error:
+            found = f"sends its readers to another kind of address ({error})"
+            raise ForbiddenAddressError(url.partition("?")[0], found, "http:// or https://") from error
+        except (HTTPError, TimeoutError) as error:
+            fix = "HTTP proxies of the environment are not used." if getproxies() else ""
+            raise ServerError(url, f"does not answer ({_reason(error)})", "", fix) from error
+
+    def _body(self, answer: Any, most: int) -> bytes:
+        data = bytearray()
+        while len(data) < most and (piece := answer.read1(min(_READ, most - len(data)), decode_content=False)):
+            data += piece
+            if self.budget is not None:
+                self.budget.check()
+        return bytes(data)
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        with self.budget.spending() if self.budget is not None else nullcontext():
+            return retrying(passing, self.patience)(work)
 
 
-class _WebFile(AbstractBufferedFile):  # type: ignore[misc]  # as above
-    def _fetch_range(self, start: int, end: int) -> bytes:
-        return cast("bytes", sync(self.fs.loop, self.fs.part, self.path, start, end))
+def passing(error: BaseException) -> bool:
+    """Whether the same request can succeed later."""
+    return isinstance(error, ServerError) and (error.status == 0 or is_transient(error.status))
 
 
-class _Names(aiohttp.ThreadedResolver):
-    """Names that were looked at before they were followed: a second answer to the same question does not count."""
+def decoded(answer: Any, where: str, limit: int) -> Iterator[bytes]:
+    """The body of an answer of urllib3, piece by piece, gunzipped; at most `limit` bytes before and after.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.public: dict[tuple[str, int], list[ResolveResult]] = {}
+    Raises:
+        StoreError: it is larger, or no gzip although it says so.
+    """
+    kind = answer.headers.get("Content-Encoding", "identity").lower()
+    if kind not in {"identity", "", "gzip", "x-gzip", "deflate"}:
+        raise StoreError(where, f"is compressed as {kind}", "gzip, or no compression")
+    unpack = zlib.decompressobj(47) if kind not in {"identity", ""} else None
+    raw = made = 0
+    while piece := answer.read1(_READ, decode_content=False):
+        raw += len(piece)
+        while piece:
+            try:
+                data = unpack.decompress(piece, _READ) if unpack else piece
+            except zlib.error as error:
+                raise StoreError(where, f"cannot be unpacked ({error})", "gzip, as the server says") from error
+            made += len(data)
+            if max(made, raw) > limit:
+                raise StoreError(where, f"is larger than {limit} bytes", "a document of ordinary size")
+            yield data
+            piece = unpack.unconsumed_tail if unpack else b""
+    if unpack is not None and raw:
+        yield unpack.flush()
+        if not unpack.eof or unpack.unused_data:
+            raise StoreError(where, "does not end where its gzip ends", "one gzip stream, as the server says")
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return self.public.get((host, port)) or await super().resolve(host, port, family)
 
-    async def are_public(self, host: str, port: int) -> bool:
-        """Whether a name, or an address, is one of the open internet in all its meanings."""
-        found = await super().resolve(host, port, socket.AF_UNSPEC)
-        public = all(ipaddress.ip_address(each["host"].partition("%")[0]).is_global for each in found)
-        if public and found:
-            self.public[host, port] = found
-        return public and bool(found)
+def _head_of_part(answer: Any) -> Head:
+    total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    length = total if answer.status == _PARTIAL else answer.headers.get("Content-Length", "")
+    return Head(int(length) if length.isdigit() else None, _tag(answer.headers))
 
 
-async def _guarded_client(loop: asyncio.AbstractEventLoop, **options: Any) -> aiohttp.ClientSession:
-    """A session that follows a redirect to its own server or to a public address, and to nowhere else."""
-    names, trace = _Names(), aiohttp.TraceConfig()
-    trace.on_request_redirect.append(partial(_check, names))
-    options["connector"] = aiohttp.TCPConnector(loop=loop, resolver=names)
-    return aiohttp.ClientSession(loop=loop, trace_configs=[trace], **options)
+def _tag(headers: Mapping[str, str]) -> str | None:
+    tag = headers.get("ETag") or headers.get("Last-Modified")
+    return tag.removeprefix("W/").strip('"') if tag else None
 
 
-async def _check(
-    names: _Names, _: aiohttp.ClientSession, __: SimpleNamespace, step: aiohttp.TraceRequestRedirectParams
-) -> None:
-    target = step.url.join(URL(step.response.headers.get("Location", "")))
-    if target.origin() == step.url.origin():
-        return
-    expected = "a public address, or the same server"
-    if target.scheme not in {"http", "https"} or target.host is None or target.port is None:
-        raise StoreError(str(step.url), f"sends its readers to {target}", expected)
-    try:
-        public = await names.are_public(target.host, target.port)
-    except OSError as error:
-        raise StoreError(str(step.url), f"sends its readers to {target}, which cannot be found ({error})") from error
-    if not public:
-        raise StoreError(str(step.url), f"sends its readers to {target}", expected)
+def _refused(url: str, answer: Any) -> ServerError:
+    error = ServerError(url, f"the server answers {answer.status} {answer.reason or ''}".rstrip(), status=answer.status)
+    asked = answer.headers.get("Retry-After", "")
+    if asked.isdigit():
+        error.retry_after = float(asked)
+    elif asked and (date := email.utils.parsedate_tz(asked)) is not None:
+        error.retry_after = max(0.0, email.utils.mktime_tz(date) - time.time())
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    cause = getattr(error, "reason", None) or error
+    return " ".join(str(cause).split())[:300] or type(cause).__name__

@@ -1,185 +1,175 @@
-"""Writing to a directory: beside the place, synchronised, renamed."""
+"""Files in a directory: written beside their place, synchronized, renamed or linked."""
 
 import errno
+import fcntl
 import hashlib
 import os
-import tempfile
+import stat
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO
 
-from clay_publish.errors import StoreError
-
-TEMPORARY = ".tmp-"
-"""How the name of an unfinished file begins."""
-
-
-class Writing(Protocol):
-    """The writing half of a store. Paths are full ones; files appear complete or not at all."""
-
-    def writer(self, path: str) -> AbstractContextManager[IO[bytes]]:
-        """Open for writing, in place of whatever is there once the block ends without an error."""
-        ...
-
-    def read(self, path: str) -> tuple[bytes, str] | None:
-        """A small file and its tag, which is another when the bytes are; None where there is none."""
-        ...
-
-    def put(self, path: str, data: bytes, tag: str | None) -> str | None:
-        """Create a file, or replace the one that has this tag; the new tag, None where it is another by now."""
-        ...
-
-    def remove(self, path: str) -> None:
-        """Remove a file, if there is one."""
-        ...
-
-    def remove_orphans(self, root: str) -> list[str]:
-        """Remove what killed writers left below a folder; their paths."""
-        ...
-
-    def check_conditions(self, folder: str) -> None:
-        """Make sure that conditions are heeded here, or raise a StoreError."""
-        ...
-
-
-class Elsewhere:
-    """Any other place of fsspec: whole files, and of conditions only that there be none yet."""
-
-    def __init__(self, files: Any) -> None:
-        self._fs = files
-
-    @contextmanager
-    def writer(self, path: str) -> Iterator[IO[bytes]]:
-        """Sent when it is whole: fsspec has one transaction for all files that are open at a time."""
-        with tempfile.NamedTemporaryFile() as file:
-            yield cast("IO[bytes]", file)
-            file.flush()
-            self._fs.put_file(file.name, path)
-
-    def read(self, path: str) -> tuple[bytes, str] | None:
-        """A file without a tag worth the name."""
-        return (self._fs.cat_file(path), "") if self._fs.isfile(path) else None
-
-    def put(self, path: str, data: bytes, tag: str | None) -> str | None:
-        """Create only.
-
-        Raises:
-            StoreError: a file was to be replaced on a condition.
-        """
-        if tag is not None:
-            raise StoreError(path, "cannot be replaced on a condition", "a directory or s3://")
-        try:
-            self._fs.pipe_file(path, data, mode="create")
-        except FileExistsError:
-            return "" if self._fs.cat_file(path) == data else None
-        return ""
-
-    def remove(self, path: str) -> None:
-        """Remove a file, if there is one."""
-        if self._fs.isfile(path):
-            self._fs.rm_file(path)
-
-    def remove_orphans(self, root: str) -> list[str]:  # noqa: ARG002 - nothing appears before it is whole
-        """None."""
-        return []
-
-    def check_conditions(self, folder: str) -> None:
-        """Refused.
-
-        Raises:
-            StoreError: always.
-        """
-        raise StoreError(
-            folder,
-            "is no place where runs can be kept apart",
-            "a directory or s3://",
-            "Make the release there, and `publish` it.",
-        )
-
+from clay_publish.storage.place import TEMPORARY
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 """What file systems answer that have no links; there, of two writers in the same instant the last wins."""
+_ABANDONED = 86_400.0
+"""Seconds after which an unfinished file is removed on file systems that have no locks."""
 
 
-class LocalWriter:
-    """A `Writing` on a disk, local or shared."""
+class Directory:
+    """A `Place` on a disk, local or shared."""
+
+    lists = True
+
+    def __init__(self, root: str) -> None:
+        self.where = os.path.abspath(root)  # noqa: PTH100 - keep links
+
+    def path(self, path: str) -> Path:
+        """Where a file is."""
+        return Path(f"{self.where}/{path}" if path else self.where)
+
+    def size(self, path: str) -> int:
+        """Bytes of a file."""
+        return self.path(path).stat().st_size
+
+    def files(self, folder: str) -> list[str]:
+        """Paths of ordinary files and of links; linked folders are not entered."""
+        return [path[len(self.where) + 1 :] for path in _walk(str(self.path(folder)))]
+
+    def part(self, path: str, start: int, end: int) -> bytes:
+        """A range of a file."""
+        with self.path(path).open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    def whole(self, path: str, limit: int | None) -> bytes:
+        """A file, or its beginning."""
+        with self.path(path).open("rb") as file:
+            return file.read(-1 if limit is None else limit + 1)
+
+    @contextmanager
+    def _unfinished(self, path: str) -> Iterator[IO[bytes]]:
+        """A file beside its place, locked while its writer lives, and removed when the block ends."""
+        folder = self.path(path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with _new_file(folder) as file:
+            try:
+                yield file
+            finally:
+                Path(file.name).unlink(missing_ok=True)
 
     @contextmanager
     def writer(self, path: str) -> Iterator[IO[bytes]]:
         """A file beside the place, which takes it at the end."""
-        temporary = _temporary(path)
+        with self._unfinished(path) as file:
+            yield file
+            _sync(file)
+            Path(file.name).replace(self.path(path))
+        _sync_folder(self.path(path).parent)
+
+    def create(self, path: str, pieces: Iterable[bytes]) -> bool:
+        """Create a file, whole, by a link, which only the first can make; False where there is one."""
+        with self._unfinished(path) as file:
+            file.writelines(pieces)
+            _sync(file)
+            return self.link(Path(file.name), path)
+
+    def link(self, source: Path, path: str) -> bool:
+        """Give a file another name; False where that is taken."""
+        target = self.path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(Path(path).parent)
+            os.link(source, target)
+        except OSError as error:
+            if target.exists():
+                return False
+            if error.errno not in _NO_LINKS or not source.name.startswith(TEMPORARY):
+                raise
+            source.replace(target)
+        return True
 
     def read(self, path: str) -> tuple[bytes, str] | None:
-        """A small file and the hash of its bytes."""
+        """A small file and the SHA-256 of its bytes."""
         try:
-            data = Path(path).read_bytes()
+            data = self.path(path).read_bytes()
         except FileNotFoundError:
             return None
-        return data, _tag(data)
+        return data, hashlib.sha256(data).hexdigest()
 
     def put(self, path: str, data: bytes, tag: str | None) -> str | None:
-        """Create a file by a link, which only the first can make, or compare and rename.
+        """Create a file, or compare and rename.
 
         Of two that replace a file in the same instant, both may be told that they did, and the last did.
         """
-        if tag is not None:
-            there = self.read(path)
-            if there is None or there[1] not in {tag, _tag(data)}:
-                return None
+        mine = hashlib.sha256(data).hexdigest()
+        if tag is None and self.create(path, [data]):
+            return mine
+        there = self.read(path)
+        if there is None or there[1] not in {tag, mine}:
+            return None
+        if there[1] != mine:
             with self.writer(path) as file:
                 file.write(data)
-            return _tag(data)
-        temporary = _temporary(path)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, path)
-        except OSError as error:
-            if Path(path).exists():
-                return _tag(data) if Path(path).read_bytes() == data else None
-            if error.errno not in _NO_LINKS:
-                raise
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return _tag(data)
+        return mine
 
     def remove(self, path: str) -> None:
         """Remove a file, if there is one."""
-        Path(path).unlink(missing_ok=True)
+        self.path(path).unlink(missing_ok=True)
 
-    def remove_orphans(self, root: str) -> list[str]:
-        """Remove the unfinished files of writers that were killed."""
-        orphans = sorted(Path(root).rglob(f"{TEMPORARY}*"))
-        for orphan in orphans:
-            orphan.unlink(missing_ok=True)
-        return [str(orphan) for orphan in orphans]
+    def remove_orphans(self) -> list[str]:
+        """Remove the unfinished files of killed writers, and none that is being written."""
+        removed = []
+        for orphan in sorted(Path(self.where).rglob(f"{TEMPORARY}*")):
+            with suppress(FileNotFoundError, PermissionError), orphan.open("r+b") as file:
+                free = _lock(file)
+                if free or (free is None and time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED):
+                    orphan.unlink()
+                    removed.append(orphan.relative_to(self.where).as_posix())
+        return removed
 
     def check_conditions(self, folder: str) -> None:
         """Nothing to find out: links and names are the operating system's."""
 
 
-def _temporary(path: str) -> Path:
-    folder = Path(path).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{TEMPORARY}{uuid.uuid4().hex}"
+def _walk(folder: str) -> Iterator[str]:
+    for base, _, names in os.walk(folder):
+        for path in (f"{base}/{name}" for name in names):
+            try:
+                kind = os.stat(path).st_mode  # noqa: PTH116 - a link's end
+            except OSError:
+                if not os.path.islink(path):  # noqa: PTH114 - removed meanwhile, by another share
+                    continue
+                kind = stat.S_IFREG
+            if stat.S_ISREG(kind):
+                yield path
 
 
-def _tag(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _new_file(folder: Path) -> IO[bytes]:
+    while True:
+        file = (folder / f"{TEMPORARY}{uuid.uuid4().hex}").open("wb")
+        if _lock(file) is not False and os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # removed as an orphan before it was locked
+
+
+def _lock(file: IO[bytes]) -> bool | None:
+    """Lock a file until it is closed; False where another writer has it, None on file systems without locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,249 +1,412 @@
-"""Writing to an object store: every file is put on a condition, so that nobody overwrites what they have not seen.
+"""The one S3 client: conditional writes, uploads in parts that can be resumed, one retry policy.
 
 The answer to a put may be lost. It is then put again, refused, and found to be there already, which is as good.
+Written for what source.coop's proxy supports: conditional PutObject and CompleteMultipartUpload, and neither ListParts
+nor UploadPartCopy.
 
-Source: S3 API reference, "Conditional requests" and "Multipart upload".
+Source: S3 API reference, "Conditional requests", "Multipart upload", error responses.
 """
 
+import base64
+import binascii
 import hashlib
-import random
-import tempfile
-import time
-import uuid
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import IO, Any, cast
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from threading import BoundedSemaphore, Event, Lock
+from typing import Any, TypeVar
 
-from fsspec.asyn import sync
+import boto3
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ResponseStreamingError,
+)
+from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import StoreError
-from clay_publish.storage.http import NETWORK_ERRORS
+from clay_publish.storage.http import ChangedError, Head, ServerError
+from clay_publish.storage.retry import Patience, is_transient, retrying
 
-OPTIONS: dict[str, Any] = {
-    # Other machines write here too: what was listed a minute ago is no answer.
-    "use_listings_cache": False,
-    # 5xx, resets and timeouts are tried again, with longer and longer pauses; 403, 404 and 412 never.
-    "config_kwargs": {
-        "connect_timeout": 20,
-        "read_timeout": 60,
-        "retries": {"mode": "standard", "total_max_attempts": 8},
-    },
-}
-"""How s3fs opens its client."""
+T = TypeVar("T")
 
+PATIENCE = Patience(attempts=8)
 MIB = 1 << 20
 PART = 16 * MIB
 """Larger files go in parts."""
-_LARGEST_PART = 512 * MIB
+_LARGER_PARTS = (64 * MIB, 512 * MIB)
 _MOST_PARTS = 10_000
-_PARTS_AT_ONCE = 4
-_TRIES = 5
-_CONFLICT, _CHANGED, _MISSING = 409, 412, 404
-_HOUSEKEEPING_REFUSED = {403, 405, 501}
+_PARTS_AT_ONCE = 8
+NOT_FOUND, CHANGED = 404, 412
+_UNEXPLAINED = (400, 403)
+
+_LOST = (HTTPClientError, IncompleteReadError, ResponseStreamingError)
+_NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
+_AGAIN = frozenset({"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "BadDigest"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
+_FIXES = {
+    "AccessDenied": "Use credentials that have permission for this prefix, or ask its owner for it.",
+    "InvalidAccessKeyId": "The server does not know these credentials; get new ones.",
+    "SignatureDoesNotMatch": "The secret key is wrong; get new credentials.",
+    "RequestTimeTooSkewed": "The clock of this machine is wrong; set it, then rerun the command.",
+    "NoSuchBucket": "Create the bucket first, or correct its name.",
+}
 
 
-class Objects:
-    """A `Writing` on a server that speaks S3."""
+@dataclass(frozen=True)
+class Address:
+    """A prefix of a bucket, and how to get there."""
 
-    def __init__(self, files: Any) -> None:
-        self._fs = files
+    bucket: str
+    prefix: str
+    where: str
+    """Address of the prefix, for messages."""
+    endpoint_url: str | None = None
+    """None: `AWS_ENDPOINT_URL_S3`, what the profile says, or AWS."""
+    key: str | None = None
+    secret: str | None = None
+    token: str | None = None
+    anon: bool = False
+    """Requests are not signed: a public bucket."""
 
-    @contextmanager
-    def writer(self, path: str) -> Iterator[IO[bytes]]:
-        """A file of this machine, sent when it is whole."""
-        with tempfile.TemporaryFile() as file:
-            yield cast("IO[bytes]", file)
-            size = file.tell()
-            file.seek(0)
-            if size <= PART:
-                self._send(path, file.read())
-            else:
-                self._send_parts(path, cast("IO[bytes]", file), size)
+    def __post_init__(self) -> None:
+        """Refuse credentials in the address."""
+        if "@" in self.bucket:
+            fix = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+            raise StoreError(self.where, "holds a user name or password", "s3://BUCKET/PREFIX", fix)
 
-    def read(self, path: str) -> tuple[bytes, str] | None:
-        """An object and its ETag, as one request saw them."""
 
-        async def get() -> tuple[bytes, str]:
-            answer = await self._fs._call_s3("get_object", **self._named(path))  # noqa: SLF001 - fsspec's way to say async
-            async with answer["Body"] as body:
-                return await body.read(), answer["ETag"]
+class Part(BaseModel):
+    """One part of an upload, as the server confirmed it."""
 
-        try:
-            return cast("tuple[bytes, str]", sync(self._fs.loop, get))
-        except FileNotFoundError:
-            return None
+    model_config = ConfigDict(frozen=True)
 
-    def put(self, path: str, data: bytes, tag: str | None) -> str | None:
-        """Create an object, or replace the one with this ETag."""
-        try:
-            return str(self._call("put_object", path, Body=data, **_condition(tag))["ETag"])
-        except OSError as error:
-            if not _is_another(error, tag):
-                raise
-        there = self.read(path)
-        return there[1] if there is not None and there[0] == data else None
+    number: int
+    etag: str
+    checksum: str | None = None
+    """CRC-32, base64, where the server returns it."""
 
-    def remove(self, path: str) -> None:
-        """Remove an object, if there is one."""
-        self._call("delete_object", path)
 
-    def remove_orphans(self, root: str) -> list[str]:
-        """Give up the uploads that writers who were killed began: nobody sees them, and all pay for them.
+def part_size(size: int) -> int:
+    """Bytes of a part of a file: a rule, so that anyone can compute the ETag of a stored file again.
 
-        Where the server or its owner does not let us list them, they stay; a lifecycle rule is another way.
-        """
-        bucket, key, _ = self._fs.split_path(root)
-        prefix = f"{key}/" if key else ""
-        found: list[str] = []
-        more: dict[str, Any] = {}
-        while True:
-            try:
-                page = self._fs.call_s3(
-                    "list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix.rstrip('/')}/", **more
-                )
-            except OSError as error:
-                if _status(error) in _HOUSEKEEPING_REFUSED:
-                    return found
-                raise
-            for upload in page.get("Uploads", []):
-                path = f"{bucket}/{upload['Key']}"
-                self._abort(path, upload["UploadId"])
-                found.append(path)
-            if not page.get("IsTruncated"):
-                return found
-            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+    Raises:
+        StoreError: the file is larger than S3 takes.
+    """
+    for part in (PART, *_LARGER_PARTS):
+        if size <= part * _MOST_PARTS:
+            return part
+    raise StoreError("the file", f"has {size} bytes", f"at most {_LARGER_PARTS[-1] * _MOST_PARTS}")
 
-    def check_conditions(self, folder: str) -> None:
-        """Make sure that the server heeds conditions: without them, nothing keeps two runs apart.
+
+class S3Client:
+    """Requests to one prefix; keys are relative to it. Credentials come from the usual AWS chain, renewed on expiry.
+
+    Args:
+        address: the prefix.
+        patience: default: `PATIENCE`.
+    """
+
+    def __init__(self, address: Address, patience: Patience | None = None) -> None:
+        self.address = address
+        self._patience = patience or PATIENCE
+        self._lock = Lock()
+        self._room = BoundedSemaphore(2 * _PARTS_AT_ONCE)
+        self._client: Any = None
+
+    def key(self, path: str) -> str:
+        """The full key of a relative one."""
+        return "/".join(filter(None, (self.address.prefix, path)))
+
+    def place(self, path: str) -> str:
+        """A key as messages name it."""
+        return "/".join(filter(None, (self.address.where, path)))
+
+    def call(self, operation: str, path: str | None, **parameters: Any) -> Any:
+        """Call an operation of boto3 on a key, or on the bucket where `path` is None.
 
         Raises:
-            StoreError: it does not.
+            ClientError: the server answers 404 or 412, which the caller has to interpret.
+            ServerError: it refuses, or does not answer in time again and again.
         """
-        path = f"{folder}/probe-{uuid.uuid4().hex}"
-        try:
-            tag = self.put(path, b"first", None)
-            heeded = tag is not None and self.put(path, b"second", None) is None
-            heeded = heeded and self.put(path, b"third", '"00000000000000000000000000000000"') is None
-        except OSError as error:
-            if _status(error) != 501:  # what servers answer that know of conditions, and have none
-                raise
-            heeded = False
-        finally:
-            with suppress(*NETWORK_ERRORS):  # what was found out, or went wrong before, is the one to tell
-                self.remove(path)
-        if not heeded:
-            raise StoreError(
-                f"s3://{folder}",
-                "lies on a server that ignores conditions of a put (If-None-Match, If-Match)",
-                "a server that heeds them: AWS S3, Cloudflare R2, MinIO since 2024, Ceph since Squid",
-                "Make the release in a directory, and `publish` it.",
-            )
+        named = {} if path is None else {"Key": self.key(path)}
+        return self.patiently(
+            lambda client: getattr(client, operation)(Bucket=self.address.bucket, **named, **parameters), path or ""
+        )
 
-    def _send(self, path: str, data: bytes) -> None:
-        tag = None
-        for _ in range(_TRIES):
-            if self.put(path, data, tag) is not None:
+    def patiently(self, work: Callable[[Any], T], path: str = "") -> T:
+        """Do something with the client of boto3, again where that can help. Errors as `call`."""
+        renewed: list[bool] = []
+
+        def attempt() -> T:
+            client = self._client or self._renew(None)
+            try:
+                return work(client)
+            except ClientError as error:
+                if _code(error) in _EXPIRED and not renewed:
+                    renewed.append(self._renew(client) is not None)
+                    return attempt()
+                raise
+
+        try:
+            return retrying(_is_transient, self._patience)(attempt)
+        except ClientError as error:
+            if status_of(error) in {NOT_FOUND, CHANGED} and _code(error) != "NoSuchBucket":
+                raise
+            raise (self._lost(error, path) if _is_transient(error) else self._refused(error, path)) from error
+        except _NO_CREDENTIALS as error:
+            # The output of a credential process may hold a secret: only the kind of the error is shown.
+            found = f"no AWS credentials found ({type(error).__name__})"
+            expected = "credentials in the environment, a profile or its credential_process"
+            fix = "For source.coop, get them on the page of the product."
+            raise ServerError(self.address.where, found, expected, fix, status=401) from None
+        except BotoCoreError as error:
+            raise self._lost(error, path) from error
+
+    def get(self, path: str) -> tuple[bytes, str] | None:
+        """An object and its ETag, as one request saw them; None where there is none."""
+
+        def fetch(client: Any) -> tuple[bytes, str]:
+            answer = client.get_object(Bucket=self.address.bucket, Key=self.key(path))
+            return answer["Body"].read(), answer["ETag"]
+
+        return absent(lambda: self.patiently(fetch, path))
+
+    def head(self, path: str) -> Any | None:
+        """Headers of an object; None where there is none."""
+        named = {"Bucket": self.address.bucket, "Key": self.key(path)}
+
+        def ask(client: Any) -> Any:
+            try:
+                return client.head_object(**named)
+            except ClientError as error:
+                if status_of(error) in _UNEXPLAINED:  # the answer to HEAD has no body that names the reason
+                    client.get_object(**named, Range="bytes=0-0")["Body"].close()
+                raise
+
+        return absent(lambda: self.patiently(ask, path))
+
+    def part(self, path: str, start: int, end: int, tag: str | None = None) -> tuple[bytes, Head]:
+        """Bytes `start` to `end` (exclusive) of an object, and what it is by now.
+
+        Raises:
+            ChangedError: the object no longer has the ETag `tag`.
+            ServerError: there is none (`status` 404), or as `call`.
+        """
+
+        def fetch(client: Any) -> tuple[bytes, Head]:
+            answer = client.get_object(
+                Bucket=self.address.bucket, Key=self.key(path), Range=f"bytes={start}-{end - 1}", **_payer()
+            )
+            with closing(answer["Body"]) as body:
+                size = str(answer.get("ContentRange", "")).rpartition("/")[2]
+                found = Head(int(size) if size.isdigit() else None, answer["ETag"].strip('"'))
+                if tag not in {None, found.tag}:
+                    raise ChangedError(self.place(path), f"changed while it was read (ETag {found.tag})", str(tag))
+                return bytes(body.read(end - start)), found
+
+        try:
+            return self.patiently(fetch, path)
+        except ClientError as error:
+            raise self._refused(error, path) from error
+
+    def put(self, path: str, data: bytes, tag: str | None, **headers: str) -> str | None:
+        """Create an object, or replace the one with this ETag; its new ETag, None where it is another by now."""
+        try:
+            return str(self.call("put_object", path, Body=data, **condition(tag), **headers)["ETag"])
+        except ClientError as error:
+            if tag is None and status_of(error) != CHANGED:
+                raise self._refused(error, path) from error
+        there = self.get(path)
+        return there[1] if there is not None and there[0] == data else None
+
+    def listing(self, folder: str) -> Iterator[tuple[str, int, str]]:
+        """Keys below a folder, relative to it, with size and ETag."""
+        prefix = self.key(folder) + "/" if self.key(folder) else ""
+        for page in self._pages("list_objects_v2", prefix, {"ContinuationToken": "NextContinuationToken"}):
+            for item in page.get("Contents", []):
+                yield item["Key"].removeprefix(prefix), item["Size"], item["ETag"].strip('"')
+
+    def uploads(self) -> Iterator[tuple[str, str]]:
+        """Unfinished uploads below the prefix: relative key and upload id."""
+        prefix = f"{self.address.prefix}/" if self.address.prefix else ""
+        more = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+        for page in self._pages("list_multipart_uploads", prefix, more):
+            for upload in page.get("Uploads", []):
+                yield upload["Key"].removeprefix(prefix), upload["UploadId"]
+
+    def _pages(self, operation: str, prefix: str, more: Mapping[str, str]) -> Iterator[Any]:
+        markers: dict[str, str] = {}
+        while True:
+            page = self.call(operation, None, Prefix=prefix, **markers)
+            yield page
+            if not page.get("IsTruncated"):
                 return
-            tag = self._tag(path)
-        raise _contested(path)
+            markers = {ours: page[theirs] for ours, theirs in more.items()}
 
-    def _send_parts(self, path: str, file: IO[bytes], size: int) -> None:
-        part = PART
-        while size > part * _MOST_PARTS:
-            part *= 2
-        if part > _LARGEST_PART:
-            raise StoreError(f"s3://{path}", f"would have {size} bytes", f"at most {_LARGEST_PART * _MOST_PARTS}")
-        for _ in range(_TRIES):
-            tag = self._tag(path)
-            upload = self._call("create_multipart_upload", path)["UploadId"]
-            try:
-                file.seek(0)
-                parts, expected = self._parts(path, upload, file, part)
-                if self._complete(path, upload, parts, tag, expected):
-                    return
-            except BaseException:
-                with suppress(*NETWORK_ERRORS):  # the error that led here is the one to tell
-                    self._abort(path, upload)
-                raise
-            self._abort(path, upload)
-        raise _contested(path)
+    def send_parts(
+        self,
+        path: str,
+        upload: str,
+        pieces: Iterable[bytes],
+        arrived: Mapping[int, Part],
+        note: Callable[[Part, int], None],
+    ) -> tuple[list[dict[str, Any]], str]:
+        """Send the parts that have not arrived, some at a time.
 
-    def _parts(self, path: str, upload: str, file: IO[bytes], size: int) -> tuple[list[dict[str, Any]], str]:
-        """Send the parts, a few at a time; what completes them, and the ETag the whole should get."""
+        Args:
+            path: the object.
+            upload: id of the upload.
+            pieces: the bytes of all parts, in order.
+            arrived: parts that have arrived; `note` adds to it.
+            note: told of each part, and its size, once the server has confirmed it.
 
-        def send(number: int, piece: bytes) -> dict[str, Any]:
-            answer = self._call("upload_part", path, UploadId=upload, PartNumber=number, Body=piece)
-            sums = {key: value for key, value in answer.items() if key.startswith("Checksum") and key != "ChecksumType"}
-            return {"PartNumber": number, "ETag": answer["ETag"], **sums}
+        Returns:
+            what completes the upload, and the ETag that the object should get.
+        """
+        digests, failed = b"", Event()
 
-        sent: list[dict[str, Any]] = []
-        digests, number = b"", 0
+        def send(number: int, piece: bytes) -> None:
+            answer = self.call("upload_part", path, UploadId=upload, PartNumber=number, Body=piece)
+            checksum = answer.get("ChecksumCRC32")
+            expected = base64.b64encode(binascii.crc32(piece).to_bytes(4, "big")).decode()
+            if checksum is not None and checksum != expected:
+                raise ServerError(
+                    self.place(path), f"checksum mismatch of part {number} ({checksum})", expected, "Rerun the command."
+                )
+            note(Part(number=number, etag=answer["ETag"], checksum=checksum), len(piece))
+
+        def ended(part: Future[None]) -> None:
+            self._room.release()
+            if part.exception() is not None:
+                failed.set()
+
+        futures = []
         with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
-            while pieces := [piece for _ in range(_PARTS_AT_ONCE) if (piece := file.read(size))]:
-                digests += b"".join(hashlib.md5(piece, usedforsecurity=False).digest() for piece in pieces)
-                numbers = range(number + 1, number + 1 + len(pieces))
-                sent += pool.map(send, numbers, pieces)
-                number += len(pieces)
-        return sent, f'"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{number}"'
+            for number, piece in enumerate(pieces, 1):
+                digests += md5(piece).digest()
+                if number not in arrived and not failed.is_set():
+                    self._room.acquire()
+                    futures.append(pool.submit(send, number, piece))
+                    futures[-1].add_done_callback(ended)
+        # Leaving the block waited for all parts, also where one has failed: what has arrived is noted.
+        for future in futures:
+            future.result()
+        parts = [
+            {"PartNumber": p.number, "ETag": p.etag, **({"ChecksumCRC32": p.checksum} if p.checksum else {})}
+            for p in (arrived[number] for number in sorted(arrived))
+        ]
+        return parts, combined(digests)
 
-    def _complete(self, path: str, upload: str, parts: list[dict[str, Any]], tag: str | None, expected: str) -> bool:
-        try:
-            self._call(
-                "complete_multipart_upload",
-                path,
-                UploadId=upload,
-                MultipartUpload={"Parts": parts},
-                **_condition(tag),
-            )
-        except OSError as error:
-            if _status(error) not in {_CHANGED, _MISSING}:
-                raise
-            return self._tag(path) == expected  # completed, and the answer was lost
-        return True
+    def begin(self, path: str, **headers: str) -> str:
+        """Begin an upload in parts; its id."""
+        return str(self.call("create_multipart_upload", path, **headers)["UploadId"])
 
-    def _abort(self, path: str, upload: str) -> None:
-        with suppress(FileNotFoundError):
-            self._call("abort_multipart_upload", path, UploadId=upload)
+    def complete(self, path: str, upload: str, parts: list[dict[str, Any]], tag: str | None) -> str:
+        """Make the parts an object, on the condition of `put`; its ETag. Errors as `call`."""
+        done = {"Parts": parts}
+        answer = self.call("complete_multipart_upload", path, UploadId=upload, MultipartUpload=done, **condition(tag))
+        return str(answer.get("ETag", ""))
 
-    def _tag(self, path: str) -> str | None:
-        try:
-            return str(self._call("head_object", path)["ETag"])
-        except FileNotFoundError:
-            return None
+    def abort(self, path: str, upload: str) -> None:
+        """Give an upload up, if there is one."""
+        absent(lambda: self.call("abort_multipart_upload", path, UploadId=upload))
 
-    def _call(self, operation: str, path: str, **parameters: Any) -> Any:
-        """Call the server; again where somebody else was changing the same object."""
-        for again in range(_TRIES):
-            try:
-                return self._fs.call_s3(operation, **self._named(path), **parameters)
-            except OSError as error:
-                if _status(error) != _CONFLICT or again == _TRIES - 1:
-                    raise
-            time.sleep(0.1 * 2**again * random.uniform(0.5, 1.5))  # noqa: S311 - so that clients don't march in step
-        raise AssertionError
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
 
-    def _named(self, path: str) -> dict[str, str]:
-        bucket, key, _ = self._fs.split_path(path)
-        return {"Bucket": bucket, "Key": key}
+    def _renew(self, expired: Any) -> Any:
+        """Ask the chain for credentials, once for all threads; that can take requests."""
+        with self._lock:
+            if self._client is expired:
+                self._client = self._connect()
+            return self._client
+
+    def _connect(self) -> Any:
+        at = self.address
+        session = boto3.session.Session(
+            aws_access_key_id=at.key, aws_secret_access_key=at.secret, aws_session_token=at.token
+        )
+        elsewhere = at.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        config = Config(
+            retries={"total_max_attempts": 1},  # one mechanism retries: `patiently`
+            connect_timeout=20,
+            read_timeout=60,
+            max_pool_connections=32,
+            s3={"addressing_style": "path"} if elsewhere else {},
+            **({"signature_version": UNSIGNED} if at.anon else {}),
+        )
+        region = session.region_name or "us-west-2"
+        return session.client("s3", endpoint_url=at.endpoint_url, region_name=region, config=config)
+
+    def _lost(self, error: Exception, path: str) -> ServerError:
+        found = f"the server did not answer {self._patience.attempts} times ({error})"
+        return ServerError(self.place(path), found, "", "Rerun the command later: it resumes where it stopped.")
+
+    def _refused(self, error: ClientError, path: str) -> ServerError:
+        code, status = _code(error), status_of(error)
+        message = error.response.get("Error", {}).get("Message", "")
+        if code in _EXPIRED:
+            fix = "Get new ones, then rerun the command: it resumes where it stopped."
+            return ServerError(self.address.where, "the AWS credentials have expired", "", fix, status=status)
+        found = f"the server refused {error.operation_name} ({code} {status}: {message})"
+        fix = _FIXES.get("AccessDenied" if status == 403 and code not in _FIXES else code, "")
+        return ServerError(self.place(path), found, "", fix, status=status)
 
 
-def _condition(tag: str | None) -> dict[str, str]:
+def _payer() -> dict[str, str]:
+    """Who pays for reading: as GDAL's and other tools' `AWS_REQUEST_PAYER` says."""
+    payer = os.environ.get("AWS_REQUEST_PAYER")
+    return {"RequestPayer": payer} if payer else {}
+
+
+def absent(work: Callable[[], T]) -> T | None:
+    """What `work` gives; None where the server answers 404."""
+    try:
+        return work()
+    except ClientError as error:
+        if status_of(error) != NOT_FOUND:
+            raise
+        return None
+
+
+def condition(tag: str | None) -> dict[str, str]:
+    """The condition of a write: that there is no object, or one with this ETag."""
     return {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
 
 
-def _status(error: OSError) -> int:
-    """What the server answered; 0 where it did not."""
-    answer = getattr(error.__cause__, "response", None) or {}
-    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+def md5(data: bytes = b"") -> Any:
+    """The hash that ETags are made of."""
+    return hashlib.md5(data, usedforsecurity=False)
 
 
-def _is_another(error: OSError, tag: str | None) -> bool:
-    """Whether the object is not the one that the condition speaks of; without a condition, 404 is a missing bucket."""
-    return _status(error) == _CHANGED or (tag is not None and _status(error) == _MISSING)
+def combined(digests: bytes) -> str:
+    """The ETag of an object whose parts have these MD5s."""
+    return f"{md5(digests).hexdigest()}-{len(digests) // 16}"
 
 
-def _contested(path: str) -> StoreError:
-    return StoreError(
-        f"s3://{path}", f"was written by somebody else {_TRIES} times meanwhile", fix="Let one of them do it."
-    )
+def status_of(error: ClientError) -> int:
+    """The HTTP status of the server's answer."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, ClientError):
+        code = _code(error)
+        return code in _AGAIN or (code not in {"NotImplemented", *_EXPIRED} and is_transient(status_of(error)))
+    return isinstance(error, _LOST)

@@ -6,7 +6,6 @@ Nothing above this module knows which of them it is.
 import io
 import os
 import posixpath
-import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,34 +13,25 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, Any, cast
 
-import fsspec
 import pyarrow as pa
-from fsspec.implementations.local import LocalFileSystem
 
-from clay_publish.errors import MissingExtraError, StoreError
-from clay_publish.storage.http import NETWORK_ERRORS, WHOLE_FILES, RangeFile, WebFiles
-from clay_publish.storage.local import TEMPORARY, Elsewhere, LocalWriter, Writing
-from clay_publish.storage.s3 import OPTIONS, Objects
+from clay_publish.errors import ClayPublishError, StoreError, require_extra
+from clay_publish.storage.http import WHOLE_FILES
+from clay_publish.storage.local import Directory
+from clay_publish.storage.place import TEMPORARY, Place, RangeFile
+from clay_publish.storage.web import HubFiles, Website
 
 _SMALL = 1 << 20
 _PIECE = 16 << 20
 """Bytes fetched in one request."""
 _KEPT = 32_000_000
 """Bytes of documents that are remembered."""
-_EXTRAS = {"s3": ("s3fs", "s3")}
-_WEB = {"http", "https"}
+_KNOWN = "a directory, http(s)://, s3:// or hf://"
 
 
 def is_url(where: str) -> bool:
     """Whether this names something on a server rather than a local path."""
     return "://" in where and not where.startswith("file://")
-
-
-def without_secrets(address: str) -> str:
-    """An address as it may be published: no credentials, no signature, no fragment."""
-    scheme, _, rest = address.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0].partition('#')[0]}"
 
 
 def check_path(path: str) -> str:
@@ -74,36 +64,14 @@ class Store:
 
     def __init__(self, where: str | os.PathLike[str], **options: Any) -> None:
         text = os.fspath(where)
-        scheme = text.partition("://")[0] if "://" in text else "file"
-        try:
-            if scheme == "s3":
-                options = {**OPTIONS, **options}
-            self._fs: Any
-            self._fs, root = (WebFiles(**options), text) if scheme in _WEB else fsspec.core.url_to_fs(text, **options)
-        except ImportError as error:
-            module, extra = _EXTRAS.get(scheme, (scheme, scheme))
-            raise MissingExtraError(
-                text, f"needs {module}, which is not installed", fix=f"pip install 'clay-publish[{extra}]'"
-            ) from error
-        except ValueError as error:
-            raise StoreError(text, str(error), "a directory, http(s)://, s3:// or hf://") from error
-        self.local = isinstance(self._fs, LocalFileSystem)
-        self._root = os.path.abspath(root) if self.local else root.rstrip("/")  # noqa: PTH100 - keep links
-        self.where = self._root if self.local else text.rstrip("/")
+        self._place = _place(text, options)
+        self.local = isinstance(self._place, Directory)
+        self.where = self._place.where
         """The place as a person would name it."""
         self.fetched = 0
         """Bytes that came from the server; 0 for a directory."""
-        self._lists = not isinstance(self._fs, WebFiles)
-        self._writing = self._way_to_write(scheme)
         self._lock = Lock()
         self._kept: dict[str, Any] | None = None
-
-    def _way_to_write(self, scheme: str) -> Writing:
-        if self.local:
-            return LocalWriter()
-        if scheme == "s3":
-            return Objects(self._fs)
-        return Elsewhere(self._fs)
 
     def __repr__(self) -> str:
         return f"Store({self.where!r})"
@@ -112,11 +80,11 @@ class Store:
         """The full path or address of a file, for messages and for readers that open it themselves."""
         return posixpath.join(self.where, check_path(path))
 
-    def _full(self, path: str) -> str:
-        full = posixpath.join(self._root, check_path(path))
-        if self.local and not Path(full).resolve().is_relative_to(Path(self._root).resolve()):
+    def _checked(self, path: str) -> str:
+        check_path(path)
+        if self.local and not Path(self.where, path).resolve().is_relative_to(Path(self.where).resolve()):
             raise StoreError(path, "is a link that leads out of the release", "a file inside it")
-        return full
+        return path
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
@@ -139,11 +107,11 @@ class Store:
     def _errors(self, path: str, doing: str) -> Iterator[None]:
         try:
             yield
-        except StoreError:
+        except ClayPublishError:
             raise
         except FileNotFoundError as error:
             raise StoreError(self._named(path), "does not exist", fix=f"It was needed {doing}.") from error
-        except NETWORK_ERRORS as error:
+        except OSError as error:
             raise StoreError(self._named(path), f"cannot be used {doing} ({error})") from error
 
     def _named(self, path: str) -> str:
@@ -156,14 +124,16 @@ class Store:
             StoreError: the place does not say.
         """
         with self._errors(path, "to look for it"):
-            return bool(self._once(f"exists {path}", lambda: self._is_file(self._full(path))))
+            return bool(self._once(f"exists {path}", lambda: self._is_file(self._checked(path))))
 
-    def _is_file(self, full: str) -> bool:
-        # fsspec's own isfile takes every failure for a no.
+    def _is_file(self, path: str) -> bool:
+        if self.local:
+            return Path(self.where, path).is_file()
         try:
-            return Path(full).is_file() if self.local else self._fs.info(full)["type"] == "file"
+            self._place.size(path)
         except FileNotFoundError:
             return False
+        return True
 
     def size(self, path: str) -> int:
         """The file's size in bytes.
@@ -172,7 +142,7 @@ class Store:
             StoreError: missing, or its server does not tell.
         """
         with self._errors(path, "to tell its size"):
-            size = self._once(f"size {path}", lambda: self._fs.size(self._full(path)))
+            size = self._once(f"size {path}", lambda: self._place.size(self._checked(path)))
         if size is None:
             raise StoreError(self.path(path), "comes from a server that does not tell its size", *WHOLE_FILES)
         return int(size)
@@ -182,29 +152,22 @@ class Store:
 
         Linked folders are not entered, and what is no ordinary file (a pipe, a device) is left out.
         """
-        base = self._full(prefix) if prefix else self._root
-        if not self._lists:
-            return []
+        folder = self._checked(prefix) if prefix else ""
         with self._errors(prefix, "to list it"):
-            if not self._fs.exists(base):
-                return []
-            found = _walk(base) if self.local else self._fs.find(base)
-        start = len(self._root) + 1
-        paths = (p[start:] for p in found)
-        return sorted(p for p in paths if not posixpath.basename(p).startswith(TEMPORARY))
+            found = self._place.files(folder)
+        return sorted(path for path in found if not posixpath.basename(path).startswith(TEMPORARY))
 
     def links(self) -> list[str]:
         """Links to files and folders, sorted; only a directory has any."""
         if not self.local:
             return []
-        found = [f"{base}/{name}" for base, folders, names in os.walk(self._root) for name in (*folders, *names)]
-        return sorted(path[len(self._root) + 1 :] for path in found if os.path.islink(path))  # noqa: PTH114 - as above
+        found = [f"{base}/{name}" for base, folders, names in os.walk(self.where) for name in (*folders, *names)]
+        return sorted(path[len(self.where) + 1 :] for path in found if os.path.islink(path))  # noqa: PTH114 - as above
 
     def open(self, path: str) -> IO[bytes]:
-        """Open for reading, seekable, in binary."""
-        with self._errors(path, "for reading"):
-            full = self._full(path)
-            return Path(full).open("rb") if self.local else self._remote(path, self._fs.open(full, "rb"))
+        """Open for reading, seekable, in binary; from a server in pieces of 1 MiB at least."""
+        file = self.ranges(path)
+        return file if self.local else cast("IO[bytes]", io.BufferedReader(cast("io.RawIOBase", file), _SMALL))
 
     def arrow(self, path: str) -> Any:
         """Open as an Arrow input: each range that is read is one call of the system, or one request.
@@ -212,9 +175,8 @@ class Store:
         Not mapped: what is decoded is copied anyway, and taking a mapping's pages in costs more than reading them.
         """
         with self._errors(path, "for reading"):
-            full = self._full(path)
             if self.local:
-                return pa.OSFile(full)
+                return pa.OSFile(f"{self.where}/{self._checked(path)}")
             return pa.PythonFile(self.ranges(path), mode="r")
 
     def mapped(self, path: str) -> pa.NativeFile:
@@ -227,7 +189,7 @@ class Store:
             if len(data) < _SMALL:
                 return pa.BufferReader(data)
             if self.local:
-                return pa.memory_map(self._full(path))
+                return pa.memory_map(f"{self.where}/{path}")
             with tempfile.NamedTemporaryFile() as file:
                 while data:
                     file.write(data)
@@ -238,21 +200,20 @@ class Store:
     def ranges(self, path: str) -> IO[bytes]:
         """Open for reading here and there: on a server, each read is one request for just these bytes."""
         with self._errors(path, "for reading"):
-            full = self._full(path)
+            checked = self._checked(path)
             if self.local:
-                return Path(full).open("rb")
-            size = self.size(path)
-            if not size:
-                return io.BytesIO()
-            known = {} if self._lists else {"size": size}
-            return self._remote(path, self._fs.open(full, "rb", cache_type="none", **known))
+                return Path(self.where, checked).open("rb")
+        return cast("IO[bytes]", RangeFile(lambda start, end: self._part(path, start, end), self.size(path)))
 
-    def _remote(self, path: str, file: IO[bytes]) -> IO[bytes]:
-        return cast("IO[bytes]", RangeFile(file, self.path(path), self._count))
+    def _part(self, path: str, start: int, end: int) -> bytes:
+        with self._errors(path, f"at byte {start}"):
+            return self._counted(self._place.part(path, start, end))
 
-    def _count(self, size: int) -> None:
-        with self._lock:
-            self.fetched += size
+    def _counted(self, data: bytes) -> bytes:
+        if not self.local:
+            with self._lock:
+                self.fetched += len(data)
+        return data
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         """Read a whole file.
@@ -262,8 +223,8 @@ class Store:
         """
         if self._kept is not None and (kept := self._kept.get(f"data {path}")) is not None:
             return cast("bytes", kept)
-        with self._errors(path, "for reading"), self.open(path) as file:
-            data = file.read() if limit is None else _up_to(file, limit + 1)
+        with self._errors(path, "for reading"):
+            data = self._counted(self._place.whole(self._checked(path), limit))
         if limit is not None and len(data) > limit:
             raise StoreError(self.path(path), f"is larger than {limit} bytes", "a document of ordinary size")
         if self._kept is not None and self._room >= len(data):
@@ -279,7 +240,7 @@ class Store:
     @contextmanager
     def writer(self, path: str) -> Iterator[IO[bytes]]:
         """Open for writing. On success the file appears at once and whole; on an error it does not appear."""
-        with self._errors(path, "for writing"), self._writing.writer(self._full(path)) as file:
+        with self._errors(path, "for writing"), self._place.writer(self._checked(path)) as file:
             yield file
 
     def create(self, path: str, data: bytes) -> bool:
@@ -292,23 +253,22 @@ class Store:
     def put(self, path: str, data: bytes, tag: str | None) -> str | None:
         """Create a small file, or replace the one that has this tag; its new tag, None where it is another by now."""
         with self._errors(path, "for writing"):
-            return self._writing.put(self._full(path), data, tag)
+            return self._place.put(self._checked(path), data, tag)
 
     def read_tagged(self, path: str) -> tuple[bytes, str] | None:
         """A small file and its tag, which is another when the bytes are; None where there is none."""
         with self._errors(path, "for reading"):
-            return self._writing.read(self._full(path))
+            return self._place.read(self._checked(path))
 
     def remove(self, path: str) -> None:
         """Remove a file; nothing happens where there is none."""
         with self._errors(path, "for removal"):
-            self._writing.remove(self._full(path))
+            self._place.remove(self._checked(path))
 
     def remove_orphans(self) -> list[str]:
         """Remove the unfinished files and uploads that killed writers left behind; their paths."""
         with self._errors("", "to tidy it"):
-            found = self._writing.remove_orphans(self._root)
-        return [path[len(self._root) + 1 :] for path in found]
+            return self._place.remove_orphans()
 
     def check_conditions(self, folder: str) -> None:
         """Make sure that files can be put here on a condition, which keeps two runs apart.
@@ -317,27 +277,32 @@ class Store:
             StoreError: they cannot.
         """
         with self._errors(folder, "for writing"):
-            self._writing.check_conditions(self._full(folder))
+            self._place.check_conditions(self._checked(folder))
 
 
-def _up_to(file: IO[bytes], most: int) -> bytes:
-    data = b""
-    while len(data) < most and (piece := file.read(most - len(data))):
-        data += piece
-    return data
+def _place(where: str, options: dict[str, Any]) -> Place:
+    scheme = where.partition("://")[0].lower() if "://" in where else "file"
+    if scheme == "file":
+        return Directory(where.removeprefix("file://"))
+    if scheme in {"http", "https"}:
+        return Website(where)
+    if scheme == "hf":
+        return HubFiles(where, **options)
+    if scheme != "s3":
+        raise StoreError(
+            where, f"is a {scheme}:// address, which is not supported", _KNOWN, "Copy the files to one of these."
+        )
+    require_extra("s3", where)
+    from clay_publish.storage.s3 import Address, S3Client  # noqa: PLC0415
+    from clay_publish.storage.s3_store import Objects  # noqa: PLC0415 - boto3 comes with an extra
 
-
-def _walk(folder: str) -> Iterator[str]:
-    for base, _, names in os.walk(folder):
-        for path in (f"{base}/{name}" for name in names):
-            try:
-                kind = os.stat(path).st_mode  # noqa: PTH116 - a link's end
-            except OSError:
-                if not os.path.islink(path):  # noqa: PTH114 - removed meanwhile, by another share
-                    continue
-                kind = stat.S_IFREG
-            if stat.S_ISREG(kind):
-                yield path
+    bucket, _, prefix = where.removeprefix("s3://").rstrip("/").partition("/")
+    try:
+        address = Address(bucket, prefix, where.rstrip("/"), **options)
+    except TypeError as error:
+        known = "anon, endpoint_url, key, secret and token"
+        raise StoreError(where, f"cannot be opened with the options {', '.join(options)}", known) from error
+    return Objects(S3Client(address))
 
 
 class OneFile(Store):

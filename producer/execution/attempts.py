@@ -9,15 +9,11 @@ from clay_publish.errors import ClayPublishError
 from clay_publish.producer.execution.context import StoppedError, Work
 from clay_publish.producer.execution.unit import run_unit, set_aside
 from clay_publish.producer.layouts.base import Unit
-from clay_publish.release import directory as paths
+from clay_publish.redaction import redact
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import dump_json
-from clay_publish.release.unit_receipts import UnitReceipt
+from clay_publish.release.unit_receipts import ATTEMPTS, FAILURES, UnitReceipt
 
-ATTEMPTS = f"{paths.RUN}/attempts"
-"""One file a unit at work: those that are there when a run begins are of units in which a process died."""
-FAILURES = f"{paths.RUN}/failures"
-"""What went wrong, for a person."""
 TRIES = 3
 """After so many failures of its own a unit is set aside."""
 
@@ -68,7 +64,7 @@ def attempt(unit: Unit, work: Work) -> UnitReceipt:
                 raise
             except Exception as problem:  # noqa: BLE001 - whatever it is, the other units are not to suffer
                 kind = type(problem).__name__
-                work.release.store.write(path, traceback.format_exc())
+                work.release.store.write(path, redact(traceback.format_exc()))
         # The message may name paths of this machine; what is published is its kind.
         detail = f"failed {TRIES} times ({kind})"
         return set_aside(unit, work, detail, f"{kind}; {work.release.store.path(path)} has more")

@@ -1,6 +1,5 @@
 """What every engine does alike: find what is done, keep the books, and say which files can be published."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,12 +27,11 @@ from clay_publish.producer.unit_plan import Plan
 from clay_publish.progress import Progress, Report
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
-from clay_publish.release.fingerprint import canonical_json
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, derive_run_record, dump_json
 from clay_publish.release.measurements import measured, write_measurements
 from clay_publish.release.reference import OMITTED, PER_FILE, PER_RELEASE, chips_per_file
-from clay_publish.release.unit_receipts import UnitReceipt, read_receipts
+from clay_publish.release.unit_receipts import FINISHED, UnitReceipt, read_receipts, receipts_digest
 
 
 @dataclass(frozen=True)
@@ -210,10 +208,6 @@ class Run:
         self.report(Progress("produce", len(self.receipts), len(self.units), self.books.line()))
 
 
-FINISHED = f"{paths.RUN}/finished.json"
-"""Of which receipts the release is made."""
-
-
 def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunRecord:
     """Write sources, coverage, gaps, reference vectors, aggregates and codes, and the record of the run.
 
@@ -242,7 +236,7 @@ def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunReco
     record = derive_run_record(release)
     write_measurements(release, measured(receipts, spec.cost.usd_per_hour, record.libraries))
     release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
-    release.store.write(FINISHED, dump_json({"receipts": _digest(receipts)}))
+    release.store.write(FINISHED, dump_json({"receipts": receipts_digest(receipts)}))
     return record
 
 
@@ -255,16 +249,6 @@ def _publish_reference(run: Run, engine: Engine) -> None:
     if omitted > OMITTED * expected:
         said = f"warning: {omitted:,} of {expected:,} reference vectors are left out, as their imagery cannot be read"
         run.report(Progress("produce", len(run.receipts), len(run.units), said))
-
-
-def is_finished(release: Release, receipts: Sequence[UnitReceipt]) -> bool:
-    """Whether the release was finished from these receipts."""
-    return release.store.exists(FINISHED) and release.json(FINISHED).get("receipts") == _digest(receipts)
-
-
-def _digest(receipts: Sequence[UnitReceipt]) -> str:
-    ordered = sorted(receipts, key=lambda receipt: receipt.unit)
-    return hashlib.sha256(canonical_json([receipt.model_dump(mode="json") for receipt in ordered])).hexdigest()
 
 
 def _first_detail(release: Release, receipts: Sequence[UnitReceipt]) -> str:

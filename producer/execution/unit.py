@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
@@ -31,11 +32,10 @@ from clay_publish.producer.outputs.parts import (
 from clay_publish.producer.outputs.patches import PatchParts
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.release.directory import DataFile
+from clay_publish.release.tables import NOT_CLOUD_CHECKED
 from clay_publish.release.unit_receipts import PartEntry, UnitReceipt
 from clay_publish.spec.models import Patches
 
-NOT_CLOUD_CHECKED = "not cloud-checked"
-"""Detail of a chip whose image has no cloud mask, where the sensor has one."""
 _BATCH_BYTES = 64 << 20
 
 
@@ -143,6 +143,7 @@ def _finish(
         parts=parts,
         counts=dict(sorted(counts.items())),
         seconds=work.pace.lap(),
+        finished=round(time.time(), 3),
         device=work.model.encoder.device,
         machine=this_machine(),
         error=error,

@@ -1,6 +1,6 @@
 """Chips on their way from pixels to rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ from clay_publish.errors import ImageryError
 from clay_publish.geo.utm_zones import Square
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.spec.models import ChipSpec
-from clay_publish.spec.sensors import BandStatistics, Sensor
+from clay_publish.spec.sensors import BandStatistics, CloudMask, Sensor
 
 _ROUNDING = 1e-6
 _FLOOR = 1e-10
@@ -78,19 +78,26 @@ def normalise(
 
     With `decibels`, linear power becomes 10·log10, what is ≤ 0 counting as 1e-10.
     """
-    raw = values.astype(np.float32)
-    factor, summand = linear
-    if factor != 1:
-        raw *= np.float32(factor)
-    if decibels:
-        raw = 10 * np.log10(np.where(valid & (raw > _FLOOR), raw, np.float32(_FLOOR)))
-    else:
-        raw += np.float32(summand)
+    raw = to_input(np.where(valid, values, 0) if decibels else values, linear, decibels=decibels)
     raw -= np.float32(statistics.mean)
     raw /= np.float32(statistics.std)
     raw[~valid] = 0
     if not np.isfinite(raw).all():
         raise ImageryError(f"band {statistics.name}", "has values that overflow", "finite numbers")
+    return raw
+
+
+def to_input(
+    values: npt.NDArray[np.generic], linear: tuple[float, float], *, decibels: bool
+) -> npt.NDArray[np.float32]:
+    """Digital numbers of a file as those of the sensor's statistics: value · factor + summand, or decibels."""
+    raw = values.astype(np.float32)
+    factor, summand = linear
+    if factor != 1:
+        raw *= np.float32(factor)
+    if decibels:
+        return np.asarray(10 * np.log10(np.where(raw > _FLOOR, raw, np.float32(_FLOOR))), dtype=np.float32)
+    raw += np.float32(summand)
     return raw
 
 
@@ -112,3 +119,40 @@ def judge(valid: float, cloud: float, rules: ChipSpec) -> tuple[str, str] | tupl
 def cut(strip: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.generic]:
     """[rows = size, n·size] → [n, size, size] without copying."""
     return strip.reshape(size, -1, size).swapaxes(0, 1)
+
+
+def under_cloud(
+    layers: Sequence[tuple[npt.NDArray[np.generic], npt.NDArray[np.bool_]]], mask: CloudMask
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Where a mask says anything, and where it says cloud or cloud shadow.
+
+    Args:
+        layers: values of each band of the mask, and where they are data.
+        mask: what they mean.
+
+    Raises:
+        ImageryError: real numbers: a probability may be a share or a percentage.
+    """
+    told, under = [], []
+    for values, valid in layers:
+        if values.dtype.kind == "f":
+            raise ImageryError(
+                f"mask {mask.assets[0]}",
+                f"has {values.dtype} pixels",
+                "integers, probabilities in percent",
+                "Name another mask in `imagery.mask`, or `none`.",
+            )
+        data = valid & ~np.isin(values, list(mask.nodata))
+        told.append(data)
+        under.append(data & _is_cloud(values, mask))
+    return np.logical_or.reduce(told), np.logical_or.reduce(under)
+
+
+def _is_cloud(values: npt.NDArray[np.generic], mask: CloudMask) -> npt.NDArray[np.bool_]:
+    if mask.format == "bits":
+        bits = sum(1 << bit for bit in mask.cloudy)
+        fill = values == 1 if not mask.nodata else np.zeros(values.shape, dtype=bool)  # QA_PIXEL: bit 0 is no data
+        return np.asarray((np.bitwise_and(values.astype(np.int64), bits) != 0) & ~fill, dtype=bool)
+    if mask.format == "probability":
+        return np.asarray(values.astype(np.int64) >= min(mask.cloudy), dtype=bool)
+    return np.isin(values, list(mask.cloudy))

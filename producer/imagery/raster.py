@@ -1,35 +1,41 @@
 """Opening images safely and reading their bands, each byte once."""
 
+import contextvars
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import set_gdal_config
-from rasterio.errors import RasterioError
+from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.windows import Window as Block
 
-from clay_publish.errors import ImageryError
-from clay_publish.producer.imagery.remote import Refusal, look, patiently, public_name, refusal, signed
+from clay_publish.errors import AccessError, ImageryError, StoreError
+from clay_publish.producer.imagery.remote import (
+    IMAGE,
+    PATIENCE,
+    RemoteImage,
+    SourceChangedError,
+    is_final,
+    public_name,
+)
 from clay_publish.producer.sources.item import BandFile, RasterGrid
+from clay_publish.storage.http import ChangedError
+from clay_publish.storage.retry import Budget, limits, retrying
 
 GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MULTIPLEX": "YES",
-    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    "GDAL_HTTP_CONNECTTIMEOUT": 10,
-    "GDAL_HTTP_TIMEOUT": 60,
-    "GDAL_HTTP_LOW_SPEED_TIME": 30,
-    "GDAL_HTTP_LOW_SPEED_LIMIT": 1000,
     "GDAL_NUM_THREADS": 1,  # files are read in parallel instead
-    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/",  # a damaged answer must not outlive the handle that got it
 }
 BLOCK_CACHE = 64 << 20
 """Bytes of decoded blocks that GDAL keeps, for the whole process: a warp reads around its edges."""
@@ -39,7 +45,9 @@ MAX_PIXELS = 4_000_000_000
 MAX_BLOCK_BYTES = 256 << 20
 """A block decodes whole; a larger one would not fit the memory that is promised."""
 
-_FAILURES = (RasterioError, OSError)
+_FAILURES = (RasterioError, OSError, AccessError)
+_CONTEXT = contextvars.copy_context()
+"""rasterio keeps what its openers have open in variables that only the thread that imported it sees."""
 T = TypeVar("T")
 
 
@@ -56,8 +64,8 @@ def readers(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="reader", initializer=lambda: session().__enter__())
 
 
-def gdal_path(file: BandFile) -> str:
-    """What GDAL opens: a local file, or a file on a server; never a virtual chain.
+def image_address(file: BandFile) -> str:
+    """A local file, or the address of a file on a server; never a virtual chain of GDAL or fsspec.
 
     Raises:
         ImageryError: the href is of another kind, or one that a remote catalog may not name.
@@ -65,29 +73,34 @@ def gdal_path(file: BandFile) -> str:
     href = file.href
     if href.startswith(("/vsicurl/http", "/vsis3/")):
         href = href.removeprefix("/vsicurl/").replace("/vsis3/", "s3://", 1)
-    if href.startswith(("http://", "https://")):
-        return f"/vsicurl/{look(signed(href), file.origin).url}"
-    if href.startswith("s3://"):
-        return href.replace("s3://", "/vsis3/", 1)
+    if _is_remote(href):
+        return href
     path = href.removeprefix("file://")
     if "://" in path or path.startswith(("/vsi", "<")) or "\0" in path or re.match(r"[A-Za-z0-9_]{2,}:", path):
         raise ImageryError(_name(file), "has no address an image may have", "a local path, http(s):// or s3://")
     if file.origin is not None:
         raise ImageryError(_name(file), "is a local file, named by a remote catalog", "an http(s):// or s3:// address")
     if not os.path.isfile(path):  # noqa: PTH113 - the href may be no path at all
-        raise ImageryError(_name(file), "does not exist", "an image file")
+        found = "is not a regular file" if os.path.exists(path) else "does not exist"  # noqa: PTH110
+        raise ImageryError(_name(file), found, "an image file")
     return path
+
+
+def _is_remote(address: str) -> bool:
+    return address.startswith(("http://", "https://", "s3://"))
 
 
 class ImageFile:
     """One open file; opened anew where a server lets a read down."""
 
-    def __init__(self, file: BandFile) -> None:
-        self._file, self._path = file, gdal_path(file)
+    def __init__(self, file: BandFile, planned: str | None = None, budget: Budget | None = None) -> None:
+        self._file, self._path, self._planned = file, image_address(file), planned
         self.where = _name(file)
         """What messages call it; they are published, so no path and no signature is in it."""
-        self.remote = self._path.startswith(("/vsicurl/", "/vsis3/"))
-        self._refusal: Refusal | None = None
+        self.remote = _is_remote(self._path)
+        self._budget = budget or Budget(self.where, limits().item)
+        self._served: RemoteImage | None = None
+        self._context, self._lock = _CONTEXT.copy(), Lock()  # after a failure, other reads may be under way still
         self.dataset: Any = None
         self._alphas: list[int] = []
         self.data: set[int] = set()
@@ -106,21 +119,36 @@ class ImageFile:
         """
 
         def whole() -> T:
-            if self.dataset is None:
-                self.dataset = rasterio.DatasetReader(self._path, driver=list(DRIVERS))
-                # Asked at once: after a read that failed, GDAL answers with that failure, were it another file's.
-                kinds = enumerate(self.dataset.colorinterp, start=1)
-                self._alphas = [index for index, kind in kinds if kind is ColorInterp.alpha]
-            return do()
+            try:
+                if self.dataset is None:
+                    self._open()
+                done = do()
+            except _FAILURES:
+                self._check_served()
+                raise
+            self._check_served()
+            return done
+
+        def in_context() -> T:
+            try:
+                with self._lock:
+                    return self._context.run(whole)
+            except _FAILURES:
+                if self.remote:
+                    self.close()
+                raise
 
         try:
-            return patiently(whole, self.close, _FAILURES, self._hopeless) if self.remote else whole()
+            return retrying(self._may_pass, PATIENCE)(in_context)
+        except ChangedError as error:
+            raise SourceChangedError(self.where, "changed after the run was planned", "the planned content") from error
+        except (StoreError, AccessError) as error:
+            raise ImageryError(self.where, f"cannot be {doing} ({self._words(error.found)})", error.expected) from error
         except _FAILURES as error:
-            if self._refusal is not None:
-                found = f"cannot be {doing} (the server answers {self._refusal.words})"
-                raise ImageryError(self.where, found) from error
             expected = "a GeoTIFF or JPEG 2000 image" if self.dataset is None else "a whole, undamaged image"
-            raise ImageryError(self.where, f"cannot be {doing} ({self._words(error)})", expected) from error
+            raise ImageryError(
+                self.where, f"cannot be {doing} ({self._words(str(error.__cause__ or error))})", expected
+            ) from error
 
     @property
     def alphas(self) -> list[int]:
@@ -130,29 +158,47 @@ class ImageFile:
     @property
     def path(self) -> str:
         """What GDAL opens."""
-        return self._path
+        return str(self.dataset.name) if self.remote else self._path
 
     @property
     def mistaken_alpha(self) -> bool:
         """Whether GDAL would take a band that is read as data for an alpha band."""
         return len(self._alphas) > len(self.alphas)
 
-    def _hopeless(self) -> bool:
-        if self._path.startswith("/vsicurl/"):
-            self._refusal = refusal(self._path.removeprefix("/vsicurl/"))
-        return self._refusal is not None and self._refusal.final
+    def _open(self) -> None:
+        if self.remote:
+            self._served = RemoteImage(self._path, self._file.origin, self._planned, self._budget)
+            if self._served.driver is None:
+                raise RasterioIOError("not recognized as being in a supported file format")
+            name = f"{uuid.uuid4().hex}/{IMAGE}"
+            self.dataset = rasterio.open(name, driver=self._served.driver, opener=self._served)
+        else:
+            self.dataset = rasterio.DatasetReader(self._path, driver=list(DRIVERS))
+        # Asked at once: after a read that failed, GDAL answers with that failure, were it another file's.
+        kinds = enumerate(self.dataset.colorinterp, start=1)
+        self._alphas = [index for index, kind in kinds if kind is ColorInterp.alpha]
 
-    def _words(self, error: Exception) -> str:
-        text = " ".join(str(error.__cause__ or error).split())
-        for form in (self._path, self._path.removeprefix("/vsicurl/"), self._file.href):
+    def _check_served(self) -> None:
+        """GDAL does not say why a read failed, or that it did: the server's file does."""
+        if self._served is not None and self._served.error is not None:
+            raise self._served.error
+
+    def _may_pass(self, error: BaseException) -> bool:
+        return self.remote and isinstance(error, _FAILURES) and not is_final(error)
+
+    def _words(self, text: str) -> str:
+        text = " ".join(text.split())
+        host = urlsplit(self._path).hostname if self.remote else None
+        for form in (self._path, self._file.href, *([host] if host else [])):
             text = text.replace(form, public_name(self._file.href))
         return text
 
     def close(self) -> None:
         """Close it; the next attempt opens it again."""
-        if self.dataset is not None:
-            self.dataset.close()
-            self.dataset = None
+        with self._lock:
+            if self.dataset is not None:
+                self._context.run(self.dataset.close)
+            self.dataset = self._served = None
 
 
 @dataclass
@@ -243,25 +289,32 @@ class OpenBand:
 
 @contextmanager
 def open_bands(
-    files: Sequence[BandFile], nodata: float | None, *, zero_is_nodata: bool = False
+    files: Sequence[BandFile],
+    nodata: float | None,
+    planned: Mapping[str, str] | None = None,
+    *,
+    zero_is_nodata: bool = False,
 ) -> Iterator[list[OpenBand]]:
     """Open every band, each file once.
 
     Args:
         files: the bands to open.
         nodata: the sensor's nodata value, used where neither the file nor the item states one.
+        planned: what identified the content of each href when the run was planned.
         zero_is_nodata: whether 0 is never a measurement of the sensor.
 
     Raises:
+        SourceChangedError: a file is another one than planned.
         ImageryError: an href of a forbidden kind, a file that is missing, of another format, without georeference,
             with too few bands, or too large to be true.
     """
     with session(), ExitStack() as stack:
         opening: dict[str, Future[ImageFile]] = {}
+        budget = Budget("the item's files", limits().item)
         with readers(max(1, len(files))) as pool:  # each waits for a server a few times
             for file in files:
                 if file.href not in opening:
-                    opening[file.href] = pool.submit(ImageFile, file)
+                    opening[file.href] = pool.submit(ImageFile, file, (planned or {}).get(file.href), budget)
         for opened in opening.values():
             if opened.exception() is None:
                 stack.callback(opened.result().close)

@@ -1,27 +1,31 @@
-"""Files on servers: whether they may be read at all, what identifies their content, and how long to be patient."""
+"""Images on servers: read by ranges through one client, and refused when they change meanwhile."""
 
 import functools
 import hashlib
 import importlib.util
-import ipaddress
 import os
-import random
-import re
-import socket
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import Protocol
 
-import requests
+from rasterio.abc import MultiByteRangeResourceContainer
 
-from clay_publish.errors import ImageryError
-from clay_publish.producer.sources.http import TIMEOUT, http
+from clay_publish.errors import AccessError, ClayPublishError, ImageryError, require_extra
 from clay_publish.producer.sources.item import BandFile, SourceItem
+from clay_publish.storage.connections import ForbiddenAddressError
+from clay_publish.storage.http import ChangedError, Head, HttpClient, ServerError
+from clay_publish.storage.place import RangeFile
+from clay_publish.storage.retry import Budget, Patience, TooSlowError, is_transient
 
 _AT_ONCE = 8
+PATIENCE = Patience(attempts=4, first=1.0)
+"""Of reading an image: what fails is opened anew."""
+_ONCE = Patience(attempts=1)
+_HEADER = 1 << 14
+"""Bytes that are fetched when a file is opened, and of each piece that is read for a few bytes only."""
+_PIECES = 64
+_GAP = 1 << 14
+"""Bytes between two ranges that are rather fetched than asked for apart."""
 
 
 class SourceChangedError(ImageryError):
@@ -70,8 +74,8 @@ def check_unchanged(item: SourceItem) -> None:
 def _etag(file: BandFile) -> str | None:
     if file.href.startswith(("http://", "https://")):
         try:
-            return look(signed(file.href), file.origin).etag
-        except ImageryError:
+            return HttpClient(file.origin).head(signed(file.href)).tag
+        except AccessError:
             return None  # opening it meets the same refusal, and records it
     path = _local_path(file)
     if path is None:
@@ -86,80 +90,6 @@ def _local_path(file: BandFile) -> str | None:
     return path if there and os.access(path, os.R_OK) else None
 
 
-TRIES = 4
-"""Times in all that a read is tried, a second apart, then two, then four."""
-
-_MAX_REDIRECTS = 5
-_FINAL = (401, 403, 404, 410)
-"""Answers that another try does not change."""
-_FINAL_WORDS = re.compile(r"response code:? ?(401|403|404|410)|NoSuchKey|NoSuchBucket|AccessDenied")
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file on a server."""
-
-    url: str
-    """Where it really lies, after redirects."""
-    etag: str | None
-    """What identifies its content; None where the server does not say."""
-
-
-def look(url: str, origin: str | None) -> Remote:
-    """Ask for a file's headers, following redirects one by one.
-
-    Args:
-        url: http or https address.
-        origin: address of the remote catalog that named it; None for a local one, which is trusted.
-
-    Raises:
-        ImageryError: it lies, or is redirected to, in a private network that is not the catalog's own host.
-    """
-    for _ in range(_MAX_REDIRECTS):
-        check_host(url, origin)
-        try:
-            answer = http().head(url, timeout=TIMEOUT, allow_redirects=False)
-        except requests.RequestException:
-            return Remote(url, None)  # opening it says what is wrong
-        if not answer.is_redirect:
-            tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-            return Remote(url, tag.strip('"') if answer.ok and tag else None)
-        url = urljoin(url, answer.headers["Location"])
-    raise ImageryError(_host(url), "redirects again and again", f"at most {_MAX_REDIRECTS} redirects")
-
-
-def check_host(url: str, origin: str | None) -> None:
-    """Refuse private addresses to a remote catalog, other than on its own host.
-
-    Raises:
-        ImageryError: the address is loopback, link-local (cloud metadata), private or reserved; or no http address.
-    """
-    if urlsplit(url).scheme not in {"http", "https"}:
-        raise ImageryError(_host(url), "is redirected to another kind of address", "http or https")
-    if origin is None or _host(url) == _host(origin):
-        return
-    for address in _addresses(_host(url)):
-        if not address.is_global:
-            raise ImageryError(
-                _host(url), f"is the private address {address}, named by a remote catalog", "a public server"
-            )
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or ""
-
-
-@functools.lru_cache(maxsize=1024)
-def _addresses(host: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...]:
-    try:
-        found = socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError):
-        return ()  # a host without address cannot be reached either
-    return tuple({ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found})
-
-
 def signed(href: str) -> str:
     """An address with the signature that Planetary Computer's storage asks for, where its library is installed."""
     if ".blob.core.windows.net/" not in href or importlib.util.find_spec("planetary_computer") is None:
@@ -169,49 +99,154 @@ def signed(href: str) -> str:
     return str(planetary_computer.sign_url(href))
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """An answer of a server that is no file."""
-
-    words: str
-    """Such as `404 Not Found`."""
-    final: bool
-    """Another try does not change it."""
+class _RangeServer(Protocol):
+    def part(self, name: str, start: int, end: int, tag: str | None = None) -> tuple[bytes, Head]:
+        """Bytes of a file, and what it is by now."""
+        ...
 
 
-def refusal(url: str) -> Refusal | None:
-    """Ask for one byte; None where the server gives it, or nothing at all.
+@functools.cache
+def _bucket(name: str) -> _RangeServer:
+    require_extra("s3", f"s3://{name}")
+    from clay_publish.storage.s3 import Address, S3Client  # noqa: PLC0415 - boto3 comes with an extra
 
-    GDAL does not say: whatever the answer, it calls the file not recognized.
+    unsigned = os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in {"YES", "TRUE", "ON", "1"}
+    return S3Client(Address(name, "", f"s3://{name}", anon=unsigned), _ONCE)
+
+
+class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio ships no types
+    """A file on a server, for rasterio to open; nothing else exists beside it.
+
+    GDAL swallows what its callbacks raise. An error is kept in `error`, zeros stand for what was not read, and
+    whoever called GDAL has to look.
     """
-    try:
-        with requests.get(url, headers={"Range": "bytes=0-0"}, timeout=TIMEOUT, stream=True) as answer:
-            code = answer.status_code
-            return None if answer.ok else Refusal(f"{code} {answer.reason}", code in _FINAL)
-    except requests.RequestException:
-        return None
 
+    def __init__(self, address: str, origin: str | None, planned: str | None, budget: Budget) -> None:
+        self.error: ClayPublishError | None = None
+        bucket, _, key = address.removeprefix("s3://").partition("/")
+        if address.startswith("s3://"):
+            self._server, self._name = _bucket(bucket), key
+        else:
+            self._server, self._name = HttpClient(origin, _ONCE, budget), signed(address)
+        self._pieces: dict[int, bytes] = {}
+        self._budget = budget
+        self._start, found = self._ask(0, _HEADER, planned)
+        self._tag, self._size = found.tag, found.size or len(self._start)
 
-def patiently(
-    do: Callable[[], T],
-    again: Callable[[], None],
-    failures: tuple[type[Exception], ...],
-    hopeless: Callable[[], bool],
-) -> T:
-    """Call `do`, a few times if need be, and `again` before each further try.
+    @property
+    def driver(self) -> str | None:
+        """Of GDAL, by the first bytes; None for what is no image of a kind that is read."""
+        if self._start[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+            return "GTiff"
+        return "JP2OpenJPEG" if self._start[4:8] == b"jP  " or self._start[:4] == b"\xff\x4f\xff\x51" else None
 
-    Raises:
-        the last failure; at once where it is hopeless, or the server's answer final.
-    """
-    for attempt in range(1, TRIES):
+    def part(self, start: int, end: int) -> bytes:
+        """Bytes `start` to `end`; zeros where they cannot be had, and then `error` says why."""
+        end = min(end, self._size)
+        if self.error is not None or end <= start:
+            return bytes(max(0, end - start))
         try:
-            return do()
-        except failures as error:
-            if _FINAL_WORDS.search(str(error.__cause__ or error)) or (attempt == 1 and hopeless()):
-                raise
-            time.sleep((2 ** (attempt - 1)) * random.uniform(0.5, 1.0))  # noqa: S311 - spreads workers out
-            again()
-    return do()
+            if end - start < _HEADER:
+                return self._piecewise(start, end)
+            begun = self._start[start:end]
+            return begun + (self._fetch(start + len(begun), end) if start + len(begun) < end else b"")
+        except ClayPublishError as error:
+            self.error = error
+            return bytes(end - start)
+
+    def parts(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        """Several ranges; those that lie beside each other are fetched together."""
+        runs: list[list[int]] = []
+        for offset, size in sorted(zip(offsets, sizes, strict=True)):
+            if runs and offset - runs[-1][1] <= _GAP:
+                runs[-1][1] = max(runs[-1][1], offset + size)
+            else:
+                runs.append([offset, offset + size])
+        fetched = [(start, self.part(start, end)) for start, end in runs]
+        found = []
+        for offset, size in zip(offsets, sizes, strict=True):
+            start, data = next((start, data) for start, data in reversed(fetched) if start <= offset)
+            found.append(data[offset - start : offset - start + size].ljust(size, b"\0"))
+        return found
+
+    def _piecewise(self, start: int, end: int) -> bytes:
+        first = start // _HEADER * _HEADER
+        data = b"".join(self._piece(at) for at in range(first, end, _HEADER))
+        return data[start - first : end - first]
+
+    def _piece(self, at: int) -> bytes:
+        if at == 0:
+            return self._start
+        if at not in self._pieces:
+            if len(self._pieces) >= _PIECES:
+                self._pieces.pop(next(iter(self._pieces)))
+            self._pieces[at] = self._fetch(at, min(at + _HEADER, self._size))
+        return self._pieces[at]
+
+    def _fetch(self, start: int, end: int) -> bytes:
+        data = self._ask(start, end, self._tag)[0]
+        if len(data) != end - start:
+            raise ServerError(self._name, f"sent {len(data)} bytes of {end - start}")
+        return data
+
+    def _ask(self, start: int, end: int, tag: str | None) -> tuple[bytes, Head]:
+        with self._budget.spending():
+            return self._server.part(self._name, start, end, tag)
+
+    def open(self, path: str, mode: str = "r", **_: object) -> "_Handle":  # noqa: ARG002 - rasterio's interface
+        """A handle with a place of its own."""
+        if not self.isfile(path):
+            raise FileNotFoundError(path)
+        return _Handle(self)
+
+    def isfile(self, path: str) -> bool:
+        """Whether this is the image, and not one of the files that GDAL looks for beside it."""
+        return path.rpartition("/")[2] == IMAGE
+
+    def isdir(self, path: str) -> bool:  # noqa: ARG002 - as above
+        """Never."""
+        return False
+
+    def ls(self, path: str) -> list[str]:  # noqa: ARG002 - as above
+        """Nothing."""
+        return []
+
+    def mtime(self, path: str) -> int:  # noqa: ARG002 - as above
+        """Unknown."""
+        return 0
+
+    def rm(self, path: str) -> None:
+        """Refused."""
+        raise PermissionError(path)
+
+    def size(self, path: str) -> int:
+        """Bytes of the image."""
+        if not self.isfile(path):
+            raise FileNotFoundError(path)
+        return self._size
+
+
+IMAGE = "image"
+"""What GDAL calls a file on a server."""
+
+
+class _Handle(RangeFile):
+    """A file as rasterio's callbacks use it."""
+
+    def __init__(self, image: RemoteImage) -> None:
+        super().__init__(image.part, image.size(IMAGE))
+        self._image = image
+
+    def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        """Several ranges at once."""
+        return self._image.parts(offsets, sizes)
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether another try does not change it."""
+    status = getattr(error, "status", 0)  # of a server of either kind
+    refused = bool(status) and not is_transient(status)
+    return refused or isinstance(error, ForbiddenAddressError | TooSlowError | ChangedError)
 
 
 def public_name(href: str) -> str:

@@ -109,14 +109,8 @@ def fine_grid(bands: list[OpenBand], stated: RasterGrid | None) -> RasterGrid:
             one the item states.
     """
     grids = [grid_of(band) for band in bands]
-    for band, grid in zip(bands, grids, strict=True):
-        _, b, _, d, e, _ = grid.transform
-        if b or d or e >= 0:
-            raise ImageryError(
-                band.where, "is rotated or upside down", "a north-up image", "The utm layout takes it as it is."
-            )
-        if grid.crs != grids[0].crs:
-            raise ImageryError(band.where, f"is in {grid.crs[:60]}", f"{grids[0].crs[:60]} like {bands[0].where}")
+    for band in bands:
+        check_axes(band, grids[0].crs)
     finest = min(range(len(grids)), key=lambda place: grids[place].pixel)
     if stated is not None and not _same(stated, grids[finest]):
         raise ImageryError(
@@ -126,6 +120,27 @@ def fine_grid(bands: list[OpenBand], stated: RasterGrid | None) -> RasterGrid:
             "Mend the item's proj:shape and proj:transform, or exclude it.",
         )
     return grids[finest]
+
+
+def check_axes(band: OpenBand, crs: str) -> None:
+    """Make sure that rows and columns of a band lie like those of other bands in `crs`.
+
+    Raises:
+        ImageryError: another reference system, or a rotated or upside-down image.
+    """
+    grid = grid_of(band)
+    _, b, _, d, e, _ = grid.transform
+    if b or d or e >= 0:
+        raise ImageryError(
+            band.where, "is rotated or upside down", "a north-up image", "The utm layout takes it as it is."
+        )
+    if grid.crs != crs:
+        raise ImageryError(
+            band.where,
+            f"is in {grid.crs[:60]}",
+            f"{crs[:60]} like the other bands",
+            "The utm layout takes it as it is.",
+        )
 
 
 def _same(stated: RasterGrid, found: RasterGrid) -> bool:
@@ -141,6 +156,16 @@ def _same(stated: RasterGrid, found: RasterGrid) -> bool:
 def _words(grid: RasterGrid) -> str:
     a, _, c, _, e, f = grid.transform
     return f"{grid.width} × {grid.height} pixels of {a:g} × {-e:g} from {c:.10g}, {f:.10g}"
+
+
+def read_window(bands: list[OpenBand], fine: RasterGrid, *, top: int, left: int, rows: int, columns: int) -> Strip:
+    """A window of the fine grid, all bands brought to it by nearest neighbour.
+
+    Raises:
+        ImageryError: a file is truncated or corrupt there.
+    """
+    read = [_BandRows(band, fine, left, left + columns).strip(top, top + rows) for band in bands]
+    return Strip(top, left, [values for values, _ in read], [valid for _, valid in read])
 
 
 def strips(

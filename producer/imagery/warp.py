@@ -77,13 +77,13 @@ class Images:
         files = [next(f for f in item.bands if f.band == band) for band in self._bands]
         return self._get(item, files, mask=False)
 
-    def mask(self, item: SourceItem) -> OpenBand | None:
-        """The cloud mask of an image, where it has one.
+    def masks(self, item: SourceItem) -> list[OpenBand]:
+        """The bands of an image's cloud mask; none where it has none.
 
         Raises:
             ImageryError: it cannot be opened.
         """
-        return None if item.mask is None else self._get(item, [item.mask.file], mask=True)[0]
+        return [] if item.mask is None else self._get(item, list(item.mask.files), mask=True)
 
     def _get(self, item: SourceItem, files: list[BandFile], *, mask: bool) -> list[OpenBand]:
         key = (item.id, mask)
@@ -91,17 +91,17 @@ class Images:
             if len(self._open) >= 2 * _OPEN_ITEMS:
                 self._open.popitem(last=False)[1][0].close()
             with ExitStack() as stack:
-                opened = stack.enter_context(self._opened(files, mask=mask))
+                opened = stack.enter_context(self._opened(item, files, mask=mask))
                 for band in opened:
                     grid_of(band)
                 self._open[key] = (stack.pop_all(), opened)
         self._open.move_to_end(key)
         return self._open[key][1]
 
-    def _opened(self, files: list[BandFile], *, mask: bool) -> AbstractContextManager[list[OpenBand]]:
+    def _opened(self, item: SourceItem, files: list[BandFile], *, mask: bool) -> AbstractContextManager[list[OpenBand]]:
         if mask:
-            return open_bands(files, None)
-        return open_bands(files, self._sensor.nodata, zero_is_nodata=self._sensor.zero_is_nodata)
+            return open_bands(files, None, item.etags)
+        return open_bands(files, self._sensor.nodata, item.etags, zero_is_nodata=self._sensor.zero_is_nodata)
 
     def warp(self, bands: list[OpenBand], canvas: Canvas, resampling: Resampling) -> list[Layer]:
         """Each band on the canvas; a file is read by one thread at a time.

@@ -12,12 +12,11 @@ import shapely
 
 from clay_publish.geo.footprints import centres, footprints
 from clay_publish.geo.utm_zones import Square, squares_of
-from clay_publish.producer.imagery.chips import ChipBlock, Reading, cut, judge, normalise
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, cut, judge, normalise, under_cloud
 from clay_publish.producer.imagery.raster import OpenBand, grid_of, open_bands
-from clay_publish.producer.imagery.strips import Strip, fine_grid, strips
+from clay_publish.producer.imagery.strips import Strip, check_axes, fine_grid, strips
 from clay_publish.producer.layouts.base import Floats, Places
 from clay_publish.producer.sources.item import ItemMask, RasterGrid, SourceItem, ground_size
-from clay_publish.spec.sensors import CloudMask
 
 MEMORY = 1 << 27
 """Bytes a reader may hold, whatever the size of the scene; two of them are at work at a time."""
@@ -125,11 +124,13 @@ def read_scene(
         ImageryError: the image cannot be opened or read, or is not what its item says.
     """
     files = [next(f for f in item.bands if f.band == band.name) for band in reading.bands]
-    wanted = [*files, *([item.mask.file] if item.mask is not None else [])]
-    with open_bands(wanted, reading.sensor.nodata, zero_is_nodata=reading.sensor.zero_is_nodata) as opened:
-        if item.mask is not None:
-            opened[-1].nodata = None  # what its values mean is the mask's own business
+    wanted = [*files, *(item.mask.files if item.mask is not None else ())]
+    zeros = reading.sensor.zero_is_nodata
+    with open_bands(wanted, reading.sensor.nodata, item.etags, zero_is_nodata=zeros) as opened:
         fine = fine_grid(opened[: len(files)], item.grid)
+        for band in opened[len(files) :]:
+            band.nodata = None  # what its values mean is the mask's own business
+            check_axes(band, fine.crs)
         scene = SceneChips(item, fine, reading.rules.size, across)
         for left, right in _panels(opened, scene):
             for strip in strips(opened, fine, left=left, right=right, rows=scene.size, threads=reading.threads):
@@ -201,25 +202,16 @@ def _block(
 
 
 def _cloud(strip: Strip, mask: ItemMask | None, place: int, size: int) -> npt.NDArray[np.float32]:
+    """Share of each chip under cloud; NaN where no mask tells."""
     count = strip.values[0].shape[1] // size
-    if mask is None or len(strip.values) <= place:
+    if mask is None:
         return np.full(count, np.nan, dtype=np.float32)
-    under = cloudy(strip.values[place], mask.values) & strip.valid[place]
-    return _share(cut(under, size))
+    told, under = under_cloud(list(zip(strip.values[place:], strip.valid[place:], strict=True)), mask.values)
+    share = _share(cut(under, size))
+    share[~cut(told, size).any(axis=(1, 2))] = np.nan
+    return share
 
 
 def _share(chips: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     """[n, size, size] of truth values → the share of true ones, [n]."""
     return np.asarray(np.count_nonzero(chips, axis=(1, 2)) / chips[0].size, dtype=np.float32)
-
-
-def cloudy(values: npt.NDArray[np.generic], mask: CloudMask) -> npt.NDArray[np.bool_]:
-    """Which values of a mask mean cloud or cloud shadow."""
-    if mask.format == "bits":
-        bits = sum(1 << bit for bit in mask.cloudy)
-        fill = np.isin(values, list(mask.nodata)) if mask.nodata else values == 1  # QA_PIXEL: bit 0 alone is no data
-        return np.asarray((np.bitwise_and(values.astype(np.int64), bits) != 0) & ~fill, dtype=bool)
-    if mask.format == "probability":
-        cloud: npt.NDArray[np.bool_] = values.astype(np.int64) >= min(mask.cloudy)
-        return cloud & ~np.isin(values, list(mask.nodata))
-    return np.isin(values, list(mask.cloudy))

@@ -14,10 +14,9 @@ from rasterio.enums import Resampling
 from clay_publish.errors import ImageryError
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
-from clay_publish.producer.imagery.chips import ChipBlock, Reading, judge, normalise
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, judge, normalise, under_cloud
 from clay_publish.producer.imagery.remote import SourceChangedError
 from clay_publish.producer.imagery.warp import Canvas, Images, Layer, images
-from clay_publish.producer.layouts.scene import cloudy
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.spec.models import ChipSpec
 from clay_publish.windows import Window
@@ -158,6 +157,8 @@ class _Piece:
     refused: tuple[SourceItem, ...] = ()
     """Images left out for their pixel values."""
     found: list[_Cell] = field(default_factory=list)
+    unchecked: set[str] = field(default_factory=set)
+    """Images whose cloud mask cannot be read: they are not used."""
 
     def __post_init__(self) -> None:
         self.rows, self.cols = self.cells.rows[self.members], self.cells.cols[self.members]
@@ -213,28 +214,26 @@ class _Piece:
             cell.reason, cell.tried = "excluded", left_out
 
     def _clouds(self, acquisition: _Acquisition, touches: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        """Share of each cell under cloud; NaN where no image of the acquisition has a mask there."""
+        """Share of each cell under cloud; NaN where no mask of the acquisition tells."""
         shares = np.full(len(self.rows), np.nan)
         if not touches.any():
             return shares
         seen = np.zeros((self.canvas.height, self.canvas.width), dtype=bool)
         under = np.zeros_like(seen)
-        masked = False
         for item in acquisition.items:
+            if item.mask is None:
+                continue
             try:
-                band = self.opened.mask(item)
-                if band is None or item.mask is None:
-                    continue
-                ((values, valid),) = self.opened.warp([band], self.canvas, Resampling.nearest)
+                layers = self.opened.warp(self.opened.masks(item), self.canvas, Resampling.nearest)
+                told, cloud = under_cloud(layers, item.mask.values)
             except ImageryError as error:
                 self._blame(item, error)
+                self.unchecked.add(item.id)
                 continue
-            masked = True
-            fresh = valid & ~np.isin(values, list(item.mask.values.nodata)) & ~seen
-            under |= fresh & cloudy(values, item.mask.values)
-            seen |= fresh
-        if masked:
-            for n in np.flatnonzero(touches).tolist():
+            under |= cloud & ~seen
+            seen |= told
+        for n in np.flatnonzero(touches).tolist():
+            if self._cut(seen, n).any():
                 shares[n] = self._cut(under, n).mean()
         return shares
 
@@ -256,6 +255,8 @@ class _Piece:
             return
         owner = np.full((self.canvas.height, self.canvas.width), -1, dtype=np.int16)
         for place, item in enumerate(acquisition.items):
+            if item.id in self.unchecked:
+                continue
             try:
                 read = self.opened.warp(self.opened.bands(item), self.canvas, Resampling.bilinear)
             except ImageryError as error:

@@ -13,20 +13,21 @@ import shapely
 from clay_publish.producer.imagery.pixel_evidence import FOLDER as EVIDENCE
 from clay_publish.producer.imagery.pixel_evidence import evidence_path, examine
 from clay_publish.producer.sources.item import BandFile, ResolvedBand, SourceItem
-from clay_publish.producer.sources.selection import Broken, Considered
+from clay_publish.producer.sources.selection import Considered, UnreadItem
+from clay_publish.redaction import without_secrets
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
 from clay_publish.release.tables import sources_schema
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import CloudMask
-from clay_publish.storage.store import is_url, without_secrets
+from clay_publish.storage.store import is_url
 
 _AT_ONCE = 16
 """Kept evidence that is read at a time: on a server most of the time is spent waiting."""
 
 
-def write_sources(release: Release, considered: Sequence[Considered], broken: Sequence[Broken], spec: Spec) -> None:
+def write_sources(release: Release, considered: Sequence[Considered], broken: Sequence[UnreadItem], spec: Spec) -> None:
     """Write the table, with what is known so far of the pixels of its images.
 
     Of images that are not read, as their chips are reused, the version before knows.
@@ -104,7 +105,7 @@ def planned_sources(considered: Sequence[Considered]) -> list[dict[str, Any]]:
     return rows
 
 
-def sources_table(looked: Sequence[_Looked], broken: Sequence[Broken]) -> pa.Table:
+def sources_table(looked: Sequence[_Looked], broken: Sequence[UnreadItem]) -> pa.Table:
     """The table; no local path and no signature goes into it."""
     geometries = np.array([each.considered.item.geometry for each in looked], dtype=object)
     known = np.array([geometry is not None for geometry in geometries], dtype=bool)
@@ -140,7 +141,7 @@ def _row(looked: _Looked, bbox: dict[str, float] | None) -> dict[str, Any]:
         "proj_shape": [item.grid.height, item.grid.width] if item.grid else None,
         "proj_transform": list(item.grid.transform) if item.grid else None,
         "bands": [asdict(band) for band in item.resolved],
-        "mask": None if item.mask is None else {"asset": item.mask.file.asset, **_values(item.mask.values)},
+        "mask": None if item.mask is None else {"asset": item.mask.asset, **_values(item.mask.values)},
         "level": item.level,
         "evidence": looked.evidence,
         "license": item.license,
@@ -151,7 +152,8 @@ def _row(looked: _Looked, bbox: dict[str, float] | None) -> dict[str, Any]:
 
 
 def _values(mask: CloudMask) -> dict[str, Any]:
-    return {"format": mask.format, "cloudy": list(mask.cloudy), "nodata": list(mask.nodata)}
+    names = ("bands", "cloudy", "nodata")
+    return {"format": mask.format, **{name: list(getattr(mask, name)) for name in names}}
 
 
 def _files(item: SourceItem) -> list[BandFile]:

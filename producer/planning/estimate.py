@@ -7,9 +7,8 @@ from pydantic import BaseModel, ConfigDict
 from clay_publish.errors import SourceError, SpecError
 from clay_publish.producer.layouts.base import Areas, Counts, SquareCount
 from clay_publish.producer.planning.cost import Alternative, Rates, alternatives, bytes_to_read, stored_bytes
-from clay_publish.producer.planning.resolutions import Resolution, check_masks, doubts, resolutions
+from clay_publish.producer.planning.resolutions import Resolution, doubts, notes, resolutions
 from clay_publish.producer.sources.selection import Selection
-from clay_publish.producer.sources.sensor_check import size_note
 from clay_publish.producer.unit_plan import Inputs
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import MAX_JSON_ITEMS
@@ -298,10 +297,7 @@ def _km2(areas: Areas, counts: Counts, ground: float) -> dict[str, float]:
 
 def _warnings(inputs: Inputs, counts: Counts) -> list[str]:
     said = inputs.layout.beyond(inputs.areas)
-    if (note := size_note(inputs.used, inputs.sensor)) is not None:
-        said.append(note)
-    if (note := check_masks(inputs.used, inputs.spec, inputs.sensor)) is not None:
-        said.append(note)
+    said += notes(inputs.spec, inputs.sensor, inputs.used, inputs.layout.gsd)
     said += doubts(inputs.used, inputs.spec, inputs.sensor)
     unknown = [item.id for item in inputs.used if item.license is None]
     if unknown:

@@ -77,6 +77,7 @@ def keep_files(release: Release, plan: Plan, considered: Sequence[Considered]) -
 
 HEADERS = 10_000
 """Images whose headers a plan reads without being asked to."""
+_SAMPLED = 4
 
 
 def with_grids(considered: Sequence[Considered], instrument: Sensor, *, every: bool) -> tuple[list[Considered], int]:
@@ -85,15 +86,28 @@ def with_grids(considered: Sequence[Considered], instrument: Sensor, *, every: b
     Returns:
         The items, and how many headers were not read since there are too many.
     """
-    without = [n for n, each in enumerate(considered) if each.status == "used" and each.item.grid is None]
+    without = _without_grid(considered)
     if len(without) > HEADERS and not every:
         return list(considered), len(without)
+    return _read_grids(considered, without, instrument), 0
+
+
+def with_some_grids(considered: Sequence[Considered], instrument: Sensor) -> list[Considered]:
+    """The used items with the pixel grids of a few files, where the items do not state them: enough for a warning."""
+    return _read_grids(considered, _without_grid(considered)[:_SAMPLED], instrument)
+
+
+def _without_grid(considered: Sequence[Considered]) -> list[int]:
+    return [n for n, each in enumerate(considered) if each.status == "used" and each.item.grid is None]
+
+
+def _read_grids(considered: Sequence[Considered], without: Sequence[int], instrument: Sensor) -> list[Considered]:
     made = list(considered)
     with ThreadPoolExecutor(2 * _ITEMS_AT_ONCE) as pool:
         grids = pool.map(lambda n: _opened_grid(considered[n].item, instrument), without)
         for n, grid in zip(without, grids, strict=True):
             made[n] = replace(considered[n], item=replace(considered[n].item, grid=grid))
-    return made, 0
+    return made
 
 
 def _opened_grid(item: SourceItem, instrument: Sensor) -> RasterGrid | None:

@@ -1,14 +1,15 @@
 """How images are read, as the plan shows it: groups of items of one mapping, scale, offset, mask and product."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import ImageryError, SpecError
 from clay_publish.producer.imagery.pixel_evidence import examine
 from clay_publish.producer.sources.cloud_mask import NO_MASK
-from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.item import SourceItem, ground_size
+from clay_publish.producer.sources.sensor_check import size_note
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor
 
@@ -65,7 +66,7 @@ def _key(item: SourceItem, sensor: Sensor) -> _Key:
             for band in item.resolved
         )
     )
-    mask = None if item.mask is None else item.mask.file.asset
+    mask = None if item.mask is None else f"{item.mask.asset} (read as {item.mask.values.assets[0]})"
     return bands, values, mask, None if item.level is None else item.level.partition(" ")[0]
 
 
@@ -99,6 +100,42 @@ def doubts(items: Iterable[SourceItem], spec: Spec, sensor: Sensor) -> list[str]
     return said
 
 
+def notes(spec: Spec, sensor: Sensor, used: Sequence[SourceItem], gsd: float | None) -> list[str]:
+    """What the reader of a plan or a run should know of area, pixels and masks. No pixel is read.
+
+    Args:
+        spec: the release spec.
+        sensor: of the imagery.
+        used: the images.
+        gsd: meters a pixel that images are brought to; None where chips keep the pixels of their image.
+
+    Raises:
+        SpecError: as `check_masks`.
+    """
+    said = [
+        f"imagery.area {block.area} crosses the antimeridian: from {west:g}° eastward to {east:g}°,"
+        f" {east - west + 360:g}° wide"
+        for block in spec.imagery
+        if isinstance(block.area, list)
+        for west, _, east, _ in [block.area]
+        if west > east
+    ]
+    found = (_oversampled(used, gsd), size_note(used, sensor), check_masks(used, spec, sensor))
+    return said + [note for note in found if note is not None]
+
+
+def _oversampled(used: Sequence[SourceItem], gsd: float | None) -> str | None:
+    """What to say where chips have more than four pixels for each one of their images."""
+    sizes = [] if gsd is None else [ground_size(i.grid, i.grid.height / 2) for i in used if i.grid is not None]
+    coarse = [size for size in sizes if gsd is not None and gsd < size / 2]
+    if not coarse:
+        return None
+    return (
+        f"chips.gsd {gsd:g} m is less than half the pixel size of {len(coarse):,} of {len(used):,} images"
+        f" ({min(coarse):g} m): chips would hold interpolated pixels, and cover less ground for the same price"
+    )
+
+
 def check_masks(items: Iterable[SourceItem], spec: Spec, sensor: Sensor) -> str | None:
     """What to say where images of a sensor with cloud masks have none.
 
@@ -111,6 +148,7 @@ def check_masks(items: Iterable[SourceItem], spec: Spec, sensor: Sensor) -> str 
         return None
     said = (
         f"{len(without):,} of {len(used):,} images have no cloud mask ({without[0]}{', …' if len(without) > 1 else ''})"
+        + next((f"; {item.mask_note}" for item in used if item.mask_note and item.id in set(without)), "")
     )
     if "max_cloud" in spec.chips.model_fields_set and spec.chips.max_cloud < 1:
         raise SpecError(

@@ -12,6 +12,14 @@ _PICTURE_TITLE = re.compile(r"true[ -]?colou?r|natural[ -]?colou?r|visual image|
 _OTHER_TYPES = re.compile(r"json|html|xml|text/|pdf|jpeg|png|hdf|netcdf|zip|gpkg|geopackage|parquet|vrt|zarr")
 _METERS = re.compile(r"(?:^|[_ -])(\d{1,3}(?:\.\d+)?) ?m(?:$|[^A-Za-z])", re.IGNORECASE)
 _COUNT = re.compile(r"(\d{1,2})[- ]?bands?\b", re.IGNORECASE)
+_KEY_COUNT = re.compile(r"(?:^|_)(\d{1,2})b(?:_|$)", re.IGNORECASE)
+_PRODUCT_PREFIX = re.compile(
+    r"^(?:T?\d{2}[A-Z]{3}_\d{8}(?:T\d{6})?_|S2[A-D]_\w+?_(?=(?:B\d|SCL|CLD|MSK))|R\d{2}m[/_]|HLS\.[\w.]+?\.v\d\.\d\."
+    r"|L[COTEM]\d{2}_\w+?_(?:T[12]|RT)_)",
+    re.IGNORECASE,
+)
+"""The name of the product in front of the name of a band: `T18SVG_20230103T155221_B02`, `R10m/B02`."""
+_FILE_SUFFIX = re.compile(r"([-_ ](\d{1,3}m|jp2|cog|tiff?))+$|\.(tiff?|jp2)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,13 @@ class Values:
     scale: float | None
     offset: float | None
     nodata: float | None
+    conflict: str | None = None
+    """Statements about scale or offset that contradict each other."""
+
+
+def asset_name(key: str) -> str:
+    """The key of an asset without the name of its product, ground size and file type: `SCL` of `T18SVG_…_SCL_20m`."""
+    return _FILE_SUFFIX.sub("", _PRODUCT_PREFIX.sub("", _FILE_SUFFIX.sub("", key)))
 
 
 def asset_bands(item: Mapping[str, Any], assets: Mapping[str, Any]) -> list[AssetBand]:
@@ -94,32 +109,58 @@ def band_list(item: Mapping[str, Any], asset: Mapping[str, Any]) -> list[Mapping
     return [b if isinstance(b, Mapping) else {} for b in resolved]
 
 
-def band_count(asset: Mapping[str, Any]) -> int | None:
-    """How many bands an asset says that its file holds; None where it does not say."""
-    for key in ("bands", "eo:bands", "raster:bands"):
-        stated = asset.get(key)
+def band_count(key: str, asset: Mapping[str, Any]) -> int | None:
+    """How many bands an asset says that its file holds: in a list, its title or its key; None where it does not say."""
+    for name in ("bands", "eo:bands", "raster:bands"):
+        stated = asset.get(name)
         if isinstance(stated, list) and stated:
             return len(stated)
-    found = _COUNT.search(re.sub(r"(?<=\d)(?=[Bb]and)", " ", str(asset.get("title") or "")))
+    found = _COUNT.search(re.sub(r"(?<=\d)(?=[Bb]and)", " ", str(asset.get("title") or ""))) or _KEY_COUNT.search(key)
     return int(found[1]) if found else None
 
 
-def values_of(asset: Mapping[str, Any], index: int | None) -> Values:
-    """What an asset states about the values of one of its bands, else of all of them.
+def values_of(asset: Mapping[str, Any], index: int | None, properties: Mapping[str, Any] | None = None) -> Values:
+    """What an item states about the values of one band of an asset.
 
-    Scale 1 with offset 0 is what GDAL and rio-stac write where nothing is known; it counts as not stated.
+    The band itself counts before its asset, and the asset before the item's properties. `raster:bands`, `bands` and
+    `eo:bands` speak of the same band: they must agree. Scale 1 with offset 0 is what GDAL and rio-stac write where
+    nothing is known; it counts as not stated.
     """
     place = (index or 1) - 1
-    holders: list[Mapping[str, Any]] = []
+    own: list[Mapping[str, Any]] = []
     for key in ("raster:bands", "bands", "eo:bands"):
         bands = asset.get(key)
         if isinstance(bands, list) and place < len(bands) and isinstance(bands[place], Mapping):
-            holders.append(bands[place])
-    holders.append(asset)
-    scale, offset, nodata = (_first(holders, name) for name in ("scale", "offset", "nodata"))
-    if scale in {None, 1.0} and offset in {None, 0.0}:
-        scale = offset = None
-    return Values(scale, offset, nodata)
+            own.append(bands[place])
+    of_item = {key: value for key, value in (properties or {}).items() if key.startswith("raster:")}
+    listed = of_item.get("raster:bands")
+    if (
+        isinstance(listed, list)
+        and listed
+        and all(band == listed[0] for band in listed)
+        and isinstance(listed[0], dict)
+    ):
+        of_item = {**listed[0], **of_item}
+    levels: tuple[list[Mapping[str, Any]], ...] = (own, [asset], [of_item])
+    stated = [_stated(holder) for holder in own]
+    known = [pair for pair in stated if pair != (None, None)]
+    conflict = None
+    if any(_differ(one, other) for one in known for other in known):
+        conflict = " and ".join(f"scale {scale} and offset {offset}" for scale, offset in known)
+    pairs = [*known, _stated(asset), _stated(of_item)]
+    scale, offset = (next((pair[n] for pair in pairs if pair[n] is not None), None) for n in (0, 1))
+    nodata = next((found for level in levels if (found := _first(level, "nodata")) is not None), None)
+    return Values(scale, offset, nodata, conflict)
+
+
+def _stated(holder: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Scale and offset; neither where they are GDAL's default."""
+    scale, offset = _first([holder], "scale"), _first([holder], "offset")
+    return (None, None) if scale in {None, 1.0} and offset in {None, 0.0} else (scale, offset)
+
+
+def _differ(one: tuple[float | None, float | None], other: tuple[float | None, float | None]) -> bool:
+    return any(a is not None and b is not None and a != b for a, b in zip(one, other, strict=True))
 
 
 def _first(holders: list[Mapping[str, Any]], name: str) -> float | None:

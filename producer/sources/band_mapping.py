@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from clay_publish.errors import SourceError
-from clay_publish.producer.sources.asset_bands import AssetBand, asset_bands, band_count, band_list, is_image
+from clay_publish.producer.sources.asset_bands import (
+    AssetBand,
+    asset_bands,
+    asset_name,
+    band_count,
+    band_list,
+    is_image,
+)
 from clay_publish.spec.sensors import Band, Sensor
 
 _COMMON = frozenset(
@@ -18,7 +25,6 @@ _COMMON = frozenset(
     | {"nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12", "pan"}
 )
 """Values of `common_name` that name a part of the spectrum."""
-_SUFFIX = re.compile(r"([-_ ](\d{1,3}m|jp2|cog|tiff?))+$|\.(tiff?|jp2)$", re.IGNORECASE)
 _TOKEN = re.compile(r"\b(?:sr_)?(b(?:and)?)[ _-]?0*(\d{1,2}a?)\b(?!\.\d)", re.IGNORECASE)
 _GENERIC = re.compile(r"^(?:b|band|layer|channel)?[ _-]?0*(\d{1,2})$", re.IGNORECASE)
 _WORDS: tuple[tuple[str, frozenset[str]], ...] = (
@@ -270,7 +276,8 @@ class _Described:
         return any(re.fullmatch(r"b\d{1,2}a?", name) for names in self.names.values() for name in names)
 
     def _key(self, band: AssetBand) -> frozenset[str] | None:
-        return self._named(_SUFFIX.sub("", band.asset)) or None
+        name = re.sub(r"^band[ _-]?(?=\d)", "b", asset_name(band.asset), flags=re.IGNORECASE)
+        return self._named(name) or None
 
     def statements(self) -> list[tuple[AssetBand, frozenset[str]]]:
         """The asset bands that say which band they are, and the bands of the sensor that this fits; none may."""
@@ -324,10 +331,10 @@ def _whole(assets: Mapping[str, Any], sensor: Sensor, described: _Described) -> 
         return None
     size, order = len(sensor.bands), [name.lower() for name in sensor.images]
     images = sorted(key for key in assets if is_image(assets[key]))
-    known = [key for key in images if _SUFFIX.sub("", key).lower() in order]
-    known.sort(key=lambda key: order.index(_SUFFIX.sub("", key).lower()))
+    known = [key for key in images if asset_name(key).lower() in order]
+    known.sort(key=lambda key: order.index(asset_name(key).lower()))
     chosen = known[:1] or (images if len(images) == 1 and size > 1 else [])
-    if not chosen or band_count(assets[chosen[0]]) not in {None, size}:
+    if not chosen or band_count(chosen[0], assets[chosen[0]]) not in {None, size}:
         return None
     names = [band.name for band in sensor.bands]
     for band, said in described.statements():

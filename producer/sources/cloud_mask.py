@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from clay_publish.errors import SourceError
-from clay_publish.producer.sources.asset_bands import is_image, number
+from clay_publish.producer.sources.asset_bands import asset_name, is_image, number
 from clay_publish.spec.sensors import CloudMask, Sensor
 
-_SUFFIX = re.compile(r"([-_ ](\d{1,3}m|jp2|cog|tiff?))+$|\.(tiff?|jp2)$", re.IGNORECASE)
 _METERS = re.compile(r"(\d{1,3}) ?m(?:$|[^a-z])", re.IGNORECASE)
+_OUTLINES = re.compile(r"^msk_?clouds|gml")
+"""Cloud masks of Sentinel-2 before baseline 04.00 are outlines in GML."""
 NO_MASK = "none"
 """What a spec states for imagery that shall not be checked for cloud."""
 
@@ -20,7 +21,8 @@ def find_mask(
     """Key of the mask's asset, and what its values mean; None where the item has none, or the spec wants none.
 
     Raises:
-        SourceError: the spec names an asset that the item lacks, or one for a sensor without masks.
+        SourceError: the spec names an asset that the item lacks, that is not an image, or one for a sensor without
+            masks.
     """
     if stated == NO_MASK:
         return None
@@ -28,8 +30,7 @@ def find_mask(
         return _stated(assets, sensor, stated, where)
     images = {key: asset for key, asset in assets.items() if is_image(asset)}
     for mask in sensor.masks:
-        known = {_plain(name) for name in mask.assets}
-        keys = [key for key in images if _plain(key) in known]
+        keys = [key for key in images if _has_name(key, mask)]
         if not keys and mask.title is not None:
             keys = [key for key in images if re.search(mask.title, _words(images[key]))]
         if keys:
@@ -37,10 +38,29 @@ def find_mask(
     return None
 
 
+def unread_mask(assets: Mapping[str, Any], sensor: Sensor) -> str | None:
+    """Why a cloud mask that an item has, but not as an image, is not used; None where there is none."""
+    for key, asset in sorted(assets.items()) if sensor.masks else ():
+        if not isinstance(asset, Mapping) or is_image(asset):
+            continue
+        named = _OUTLINES.match(asset_name(key).lower()) or any(_has_name(key, mask) for mask in sensor.masks)
+        if named and re.search(r"gml|json|xml|shp|gpkg|\bvector", f"{asset.get('type')} {asset.get('href')}".lower()):
+            return f"its mask {key!r} holds outlines (GML or another vector format), which are not read"
+    return None
+
+
 def _stated(assets: Mapping[str, Any], sensor: Sensor, stated: str, where: str) -> tuple[str, CloudMask]:
     if stated not in assets:
         raise SourceError(
             where, f"has no asset {stated!r}, which imagery.mask names", f"one of {', '.join(sorted(assets))}, or none"
+        )
+    if not is_image(assets[stated]):
+        kind = assets[stated].get("type") if isinstance(assets[stated], Mapping) else None
+        raise SourceError(
+            where,
+            f"has no image in asset {stated!r}, which imagery.mask names (type {kind})",
+            "a raster; outlines such as GML are not read",
+            "Name a raster mask, or state `imagery.mask: none`.",
         )
     if not sensor.masks:
         raise SourceError(
@@ -50,14 +70,17 @@ def _stated(assets: Mapping[str, Any], sensor: Sensor, stated: str, where: str) 
     fitting = (
         mask
         for mask in sensor.masks
-        if _plain(stated) in {_plain(name) for name in mask.assets}
-        or (mask.title is not None and re.search(mask.title, _words(assets[stated])))
+        if _has_name(stated, mask) or (mask.title is not None and re.search(mask.title, _words(assets[stated])))
     )
     return stated, next(fitting, sensor.masks[0])
 
 
+def _has_name(key: str, mask: CloudMask) -> bool:
+    return _plain(asset_name(key)) in {_plain(name) for name in mask.assets}
+
+
 def _plain(key: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", _SUFFIX.sub("", key).lower())
+    return re.sub(r"[^a-z0-9]", "", key.lower())
 
 
 def _words(asset: Mapping[str, Any]) -> str:

@@ -81,9 +81,15 @@ class ResolvedBand:
 class ItemMask:
     """The cloud mask of an image."""
 
-    file: BandFile
+    files: tuple[BandFile, ...]
+    """One for each band of the file that tells of cloud."""
     values: CloudMask
     """What its values mean."""
+
+    @property
+    def asset(self) -> str:
+        """Key of its asset."""
+        return self.files[0].asset
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,8 @@ class SourceItem:
     bands: tuple[BandFile, ...]
     """In the sensor's order."""
     mask: ItemMask | None
+    mask_note: str | None
+    """Why a cloud mask that the item has is not used."""
     grid: RasterGrid | None
     """Of the finest band, where the item states it."""
     proj_code: str | None
@@ -136,7 +144,7 @@ class SourceItem:
     @property
     def files(self) -> tuple[BandFile, ...]:
         """The bands, and the mask."""
-        return self.bands if self.mask is None else (*self.bands, self.mask.file)
+        return self.bands if self.mask is None else (*self.bands, *self.mask.files)
 
     def scaling(self, band: str) -> ResolvedBand:
         """How a band is read."""

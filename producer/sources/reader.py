@@ -3,19 +3,86 @@
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, cast
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 from stac_geoparquet.arrow import stac_table_to_items
 
-from clay_publish.errors import SourceError
-from clay_publish.producer.sources.http import open_source, read_document
-from clay_publish.producer.sources.query import Search
-from clay_publish.producer.sources.stac_api import Api
-from clay_publish.producer.sources.stac_item import resolve_href
+from clay_publish.errors import AccessError, MissingExtraError, SourceError, StoreError
+from clay_publish.producer.sources.stac_api import MAX_DOCUMENT, Api, Search
+from clay_publish.producer.sources.stac_item import local_path, resolve_href
+from clay_publish.storage.http import HttpClient
+from clay_publish.storage.store import Store, is_url
+
+MAX_TABLE = 8_000_000_000
+"""Bytes of a stac-geoparquet file: 100 million items."""
+_IN_MEMORY = 64 << 20
+"""Bytes of a remote file held in memory; a larger one goes to the disk."""
+
+
+def read_document(where: str, origin: str | None = None) -> bytes:
+    """A whole document. Arguments and errors as `open_source`.
+
+    Raises:
+        SourceError: it is larger than `MAX_DOCUMENT`.
+    """
+    with open_source(where, origin, MAX_DOCUMENT) as file:
+        data = file.read(MAX_DOCUMENT + 1)
+    if len(data) > MAX_DOCUMENT:
+        raise SourceError(where, f"is larger than {MAX_DOCUMENT} bytes", "a STAC document, or stac-geoparquet")
+    return data
+
+
+@contextmanager
+def open_source(where: str, origin: str | None = None, limit: int = MAX_TABLE) -> Iterator[IO[bytes]]:
+    """A file of STAC, seekable; one from a web server is fetched whole, since all of it will be read.
+
+    Args:
+        where: path or address.
+        origin: address of the remote document that named it, which may not name local files or private servers.
+        limit: most bytes that are fetched.
+
+    Raises:
+        SourceError: it cannot be read, or may not be.
+        MissingExtraError: its kind of address needs a library that is not installed.
+    """
+    try:
+        scheme = urlsplit(where).scheme.lower()
+        if scheme in {"http", "https"}:
+            with SpooledTemporaryFile(_IN_MEMORY) as file:
+                HttpClient(origin).download(where, cast("IO[bytes]", file), limit)
+                file.seek(0)
+                yield cast("IO[bytes]", file)
+        elif "://" in where and scheme != "file":
+            folder, _, name = where.rpartition("/")
+            with Store(folder).ranges(name) as remote:
+                yield remote
+        else:
+            with _local(where, origin).open("rb") as local:
+                yield local
+    except MissingExtraError:
+        raise
+    except (StoreError, AccessError) as error:
+        raise SourceError(where, f"cannot be read ({error.found})", error.expected or "a file of STAC") from error
+    except OSError as error:
+        raise SourceError(where, f"cannot be read ({error})", "a file of STAC") from error
+
+
+def _local(where: str, origin: str | None) -> Path:
+    path = Path(local_path(where))
+    if origin is not None:
+        raise SourceError(where, f"is a local file, named by the remote document {origin}", "an http(s):// address")
+    if path.exists() and not path.is_file():
+        raise SourceError(where, "is not a regular file", "a file of STAC")
+    return path
+
 
 _MAX_DEPTH = 32
 _AT_ONCE = 8
@@ -24,7 +91,7 @@ _BATCH = 1024
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundItem:
     """An item, and what its source says around it."""
 
     document: dict[str, Any]
@@ -34,7 +101,7 @@ class Found:
     """Its Collection, where the source leads to it."""
 
 
-def read_items(where: str, search: Search | None = None) -> Iterator[Found]:
+def read_items(where: str, search: Search | None = None) -> Iterator[FoundItem]:
     """Items of a STAC API, a static catalog or collection, an Item, an ItemCollection, a list or stac-geoparquet.
 
     An API is asked `search`; other sources give all they have.
@@ -49,22 +116,24 @@ def read_items(where: str, search: Search | None = None) -> Iterator[Found]:
         yield from _walk(where, (), None, search or Search())
 
 
-def _walk(where: str, above: tuple[str, ...], collection: Mapping[str, Any] | None, search: Search) -> Iterator[Found]:
+def _walk(
+    where: str, above: tuple[str, ...], collection: Mapping[str, Any] | None, search: Search
+) -> Iterator[FoundItem]:
     if where in above or len(above) > _MAX_DEPTH:
         raise SourceError(where, "links back to itself or lies deeper than 32 catalogs", "a tree of STAC documents")
-    yield from _expand(_read_json(where), where, above, collection, search)
+    yield from _expand(_read_json(where, _remote(above)), where, above, collection, search)
 
 
 def _expand(
     document: Any, where: str, above: tuple[str, ...], collection: Mapping[str, Any] | None, search: Search
-) -> Iterator[Found]:
+) -> Iterator[FoundItem]:
     kind = document.get("type") if isinstance(document, dict) else None
     if isinstance(document, list) or kind == "FeatureCollection":
         items = document if isinstance(document, list) else document.get("features", [])
         for item in items if isinstance(items, list) else [items]:
-            yield Found(_item(item, where), where, collection)
+            yield FoundItem(_item(item, where), where, collection)
     elif kind == "Feature":
-        yield Found(document, where, collection)
+        yield FoundItem(document, where, collection)
     elif kind in {"Catalog", "Collection"} and isinstance(document.get("conformsTo"), list):
         yield from _searched(where, search)
     elif kind in {"Catalog", "Collection"}:
@@ -77,15 +146,30 @@ def _expand(
         )
 
 
-def _searched(where: str, search: Search) -> Iterator[Found]:
+def _searched(where: str, search: Search) -> Iterator[FoundItem]:
     api = Api(where)
     known: dict[str, Mapping[str, Any] | None] = {}
     for item in api.items(search):
         name = _item(item, where).get("collection")
         if isinstance(name, str) and name not in known:
             known[name] = api.collection(name)
-        address = next((link["href"] for link in item.get("links", []) if link.get("rel") == "self"), where)
-        yield Found(item, address, known[name] if isinstance(name, str) else None)
+        yield FoundItem(_absolute(item, where), where, known[name] if isinstance(name, str) else None)
+
+
+def _absolute(item: dict[str, Any], where: str) -> dict[str, Any]:
+    """An item whose hrefs no longer depend on the address that it claims for itself, which decides no trust."""
+    links = item.get("links", [])
+    own = next((str(link["href"]) for link in links if isinstance(link, dict) and link.get("rel") == "self"), where)
+    base = resolve_href(own, where)
+    for asset in item.get("assets", {}).values():
+        if isinstance(asset, dict) and isinstance(asset.get("href"), str):
+            asset["href"] = resolve_href(asset["href"], base)
+    return item
+
+
+def _remote(above: tuple[str, ...]) -> str | None:
+    """The remote document that leads to the one that is read next; None where a local one or the user does."""
+    return above[-1] if above and is_url(above[-1]) else None
 
 
 def _linked(
@@ -94,7 +178,7 @@ def _linked(
     above: tuple[str, ...],
     collection: Mapping[str, Any] | None,
     search: Search,
-) -> Iterator[Found]:
+) -> Iterator[FoundItem]:
     """Items and children, in the order of their links; the documents of items are fetched side by side."""
     links = [link for link in document.get("links", []) if isinstance(link, dict) and isinstance(link.get("href"), str)]
     below = (*above, where)
@@ -102,14 +186,14 @@ def _linked(
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for start in range(0, len(items), 16 * _AT_ONCE):
             some = items[start : start + 16 * _AT_ONCE]
-            for address, read in zip(some, pool.map(_read_json, some), strict=True):
+            for address, read in zip(some, pool.map(lambda one: _read_json(one, _remote(below)), some), strict=True):
                 yield from _expand(read, address, below, collection, search)
     for link in links:
         if link.get("rel") == "child":
             yield from _walk(resolve_href(link["href"], where), below, collection, search)
 
 
-def _parquet(where: str) -> Iterator[Found]:
+def _parquet(where: str) -> Iterator[FoundItem]:
     """Items of a stac-geoparquet file, a batch at a time."""
     try:
         with open_source(where) as stream:
@@ -117,7 +201,7 @@ def _parquet(where: str) -> Iterator[Found]:
             collections = _collections(file.schema_arrow.metadata or {})
             for batch in file.iter_batches(_BATCH):
                 for item in _items_of(pa.Table.from_batches([batch])):
-                    yield Found(_present(item), where, collections.get(str(item.get("collection"))))
+                    yield FoundItem(_present(item), where, collections.get(str(item.get("collection"))))
     except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise SourceError(
             where, f"is no stac-geoparquet ({' '.join(str(error).split())})", "a table of STAC Items"
@@ -163,8 +247,8 @@ def _item(document: Any, where: str) -> dict[str, Any]:
     return document
 
 
-def _read_json(where: str) -> Any:
+def _read_json(where: str, origin: str | None = None) -> Any:
     try:
-        return json.loads(read_document(where))
+        return json.loads(read_document(where, origin))
     except (ValueError, RecursionError) as error:
         raise SourceError(where, f"is no JSON ({error})", "a STAC document") from error

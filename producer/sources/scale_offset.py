@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from clay_publish.errors import SourceError
-from clay_publish.producer.sources.asset_bands import Values, number
+from clay_publish.producer.sources.asset_bands import Values
 from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import Sensor
 
 _CLOSE = 1e-3
-_BASELINE = re.compile(r"^\s*(\d{1,2})\.(\d{2})\s*$")
-_PRODUCT = re.compile(r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_N(\d{2})(\d{2})_")
+_BASELINE = re.compile(r"^[NV]?(\d{1,2})\.(\d{1,2})$|^[NV]?(\d{2})(\d{2})$", re.IGNORECASE)
+_PRODUCT = re.compile(
+    r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_N(\d{2})(\d{2})_|S2[A-D]_OPER_MSI_L2A_TL_\w+_N(\d{2})\.(\d{2})"
+)
+_PRODUCT_KEYS = ("s2:product_uri", "s2:product_id", "sentinel:product_id", "sentinel2:product_id", "s2:granule_id")
+_SAID = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _FIX = "State `imagery.scale` and `imagery.offset` in the spec, or exclude the item."
 
 
@@ -35,7 +39,7 @@ def decide(
     """Scale and offset of one band of an item.
 
     Args:
-        properties: of the item.
+        properties: of the item, and its id.
         values: what the item states about the band.
         sensor: of the imagery.
         where: item and asset, for messages.
@@ -46,6 +50,8 @@ def decide(
     """
     if block is not None and (block.scale is not None or block.offset is not None):
         return Scaling(block.scale or sensor.scale, sensor.offset if block.offset is None else block.offset, "spec")
+    if values.conflict is not None:
+        raise SourceError(where, f"states {values.conflict}", "statements that agree", _FIX)
     _check_known(values, sensor, where)
     stated = None if values.offset is None else _known(values.offset, sensor)
     if sensor.offset_from_baseline is not None:
@@ -126,11 +132,16 @@ def _applied(properties: Mapping[str, Any], where: str) -> tuple[str, bool] | No
     Raises:
         SourceError: two properties contradict each other.
     """
-    flags = {key: value for key, value in properties.items() if key.endswith("boa_offset_applied")}
-    known = {key: value for key, value in sorted(flags.items()) if isinstance(value, bool)}
+    known: dict[str, bool] = {}
+    for key, value in sorted(properties.items()):
+        if key.endswith("boa_offset_applied") and value is not None:
+            said = _SAID.get(str(value).strip().lower())
+            if said is None:
+                raise SourceError(where, f"says {key} {value!r}", "true or false", _FIX)
+            known[key] = said
     if len(set(known.values())) > 1:
-        said = ", ".join(f"{key} {str(value).lower()}" for key, value in known.items())
-        raise SourceError(where, f"says {said}", "statements that agree", _FIX)
+        texts = ", ".join(f"{key} {str(value).lower()}" for key, value in known.items())
+        raise SourceError(where, f"says {texts}", "statements that agree", _FIX)
     return next(iter(known.items()), None)
 
 
@@ -138,25 +149,40 @@ def baseline_of(properties: Mapping[str, Any], where: str) -> tuple[str, float] 
     """Sentinel-2's processing baseline, and the property that states it.
 
     Raises:
-        SourceError: properties state baselines from before and after the offset was introduced.
+        SourceError: a property states one that cannot be read, or properties state baselines from before and after the
+            offset was introduced.
     """
-    found = list(_baselines(properties))
+    found = list(_baselines(properties, where))
     if len({value >= 4 for _, value in found}) > 1:
         said = ", ".join(f"{key} {value:05.2f}" for key, value in found)
         raise SourceError(where, f"says {said}", "baselines that agree", _FIX)
     return found[0] if found else None
 
 
-def _baselines(properties: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _baselines(properties: Mapping[str, Any], where: str) -> Iterator[tuple[str, float]]:
     for key in sorted(properties):
-        if key.endswith("processing_baseline"):
-            value = number(properties[key])
-            if value is not None:
-                yield key, value
-    version = _BASELINE.match(str(properties.get("processing:version") or ""))
-    if version:
-        yield "processing:version", float(f"{version[1]}.{version[2]}")
-    for key in ("s2:product_uri", "sentinel:product_id", "sentinel2:product_id", "s2:granule_id", "title"):
+        if key.endswith("processing_baseline") and properties[key] is not None:
+            value = _baseline(properties[key])
+            if value is None:
+                raise SourceError(where, f"says {key} {properties[key]!r}", "a baseline such as 05.09", _FIX)
+            yield key, value
+    version = _baseline(properties.get("processing:version"))
+    if version is not None:
+        yield "processing:version", version
+    for key in (*_PRODUCT_KEYS, "title", "id"):
         product = _PRODUCT.search(str(properties.get(key) or ""))
         if product:
-            yield key, float(f"{product[1]}.{product[2]}")
+            yield key, _number(product)
+
+
+def _baseline(value: Any) -> float | None:
+    """A baseline as catalogs write it: `05.09`, `5.09`, `N0509`, 5.09; None where it is something else."""
+    if isinstance(value, float) and 0 < value < 100:
+        return value
+    found = _BASELINE.match(str(value).strip())
+    return None if found is None else _number(found)
+
+
+def _number(found: re.Match[str]) -> float:
+    major, minor = (part for part in found.groups() if part is not None)
+    return float(f"{major}.{minor:0>2}")

@@ -10,9 +10,10 @@ import numpy as np
 import shapely
 
 from clay_publish.errors import LicenseError, SourceError
+from clay_publish.geo.area import read_area
 from clay_publish.producer.sources.item import SourceItem
-from clay_publish.producer.sources.query import Search
-from clay_publish.producer.sources.reader import Found, read_items
+from clay_publish.producer.sources.reader import FoundItem, read_items
+from clay_publish.producer.sources.stac_api import Search
 from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.spec.models import Imagery, Spec
 from clay_publish.spec.sensors import Sensor
@@ -73,7 +74,7 @@ class Considered:
 
 
 @dataclass(frozen=True)
-class Broken:
+class UnreadItem:
     """An item that cannot be used for what it is: no time, no such band."""
 
     id: str
@@ -88,7 +89,7 @@ class Selection:
 
     considered: list[Considered] = field(default_factory=list)
     """Ordered by block and id."""
-    broken: list[Broken] = field(default_factory=list)
+    broken: list[UnreadItem] = field(default_factory=list)
 
 
 def select(
@@ -125,11 +126,23 @@ def select(
     )
     selection.broken.sort(key=lambda each: (each.block, each.id))
     if not any(each.status == "used" for each in selection.considered):
-        _refuse(spec, selection)
+        _refuse(spec, selection, areas)
     return selection
 
 
-def _items(block: Imagery, search: Search) -> Iterator[Found]:
+def sample_of(spec: Spec, count: int) -> list[SourceItem]:
+    """Up to `count` of the images that a spec uses, spread evenly over all in the order of their ids.
+
+    Raises:
+        SpecError, SourceError, LicenseError: the sources cannot be read, or hold nothing to use.
+    """
+    areas = [None if block.area is None else read_area(block.area).geometry for block in spec.imagery]
+    found = [each.item for each in select(spec, spec.instrument, areas).considered if each.status == "used"]
+    places = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
+    return [found[place] for place in places.tolist()]
+
+
+def _items(block: Imagery, search: Search) -> Iterator[FoundItem]:
     for source in block.stac:
         for found in read_items(source, search):
             if not block.collections or found.document.get("collection") in block.collections:
@@ -137,7 +150,7 @@ def _items(block: Imagery, search: Search) -> Iterator[Found]:
 
 
 def _take(
-    found: Found,
+    found: FoundItem,
     selection: Selection,
     *,
     number: int,
@@ -154,7 +167,7 @@ def _take(
         )
     except SourceError as error:
         selection.broken.append(
-            Broken(_printable(document.get("id")), _optional(document.get("collection")), number, _printable(error))
+            UnreadItem(_printable(document.get("id")), _optional(document.get("collection")), number, _printable(error))
         )
         return
     described = collection.get("license")
@@ -185,7 +198,7 @@ def _decide(item: SourceItem, document: Mapping[str, object], block: Imagery, se
     if search.windows and not any(item.acquired in window for window in search.windows):
         return "unused", f"lies in no window ({item.acquired.isoformat()})"
     if search.area is not None and item.geometry is not None and not shapely.intersects(search.area, item.geometry):
-        return "unused", "lies outside the area"
+        return "unused", _OUTSIDE
     reason = search.fails(document)
     return ("used", None) if reason is None else ("unused", reason)
 
@@ -240,10 +253,11 @@ def _same_place(one: shapely.Geometry, other: shapely.Geometry) -> bool:
     return bool(smaller == 0 or shapely.intersection(one, other).area >= _SAME_PLACE * smaller)
 
 
+_OUTSIDE = "lies outside the area"
 _REPEAT = "another item of the same id is newer, or came first"
 
 
-def _refuse(spec: Spec, selection: Selection) -> None:
+def _refuse(spec: Spec, selection: Selection, areas: Sequence[shapely.Geometry | None]) -> None:
     sources = ", ".join(source for block in spec.imagery for source in block.stac)
     reasons = sorted({each.reason or each.status for each in selection.considered})
     alike: dict[str, list[str]] = {}
@@ -257,4 +271,17 @@ def _refuse(spec: Spec, selection: Selection) -> None:
         f"has {len(selection.considered) + len(selection.broken)} items and none to use"
         f" ({'; '.join(reasons[:3]) or 'it is empty'})",
         "at least one item that passes windows, area, query and exclude",
+        _swapped(selection, areas),
     )
+
+
+def _swapped(selection: Selection, areas: Sequence[shapely.Geometry | None]) -> str:
+    """What to say where images lie outside the area, and inside it once latitude and longitude are swapped."""
+    inside = 0
+    for each in selection.considered:
+        area, shape = areas[each.item.block], each.item.geometry
+        if each.reason == _OUTSIDE and area is not None and shape is not None:
+            inside += bool(shapely.intersects(shapely.transform(area, lambda xy: xy[:, ::-1]), shape))
+    if not inside:
+        return ""
+    return f"Latitude and longitude look swapped, in the area or in the items: swapped, {inside:,} items lie in it."

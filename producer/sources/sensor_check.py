@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from clay_publish.errors import SourceError
 from clay_publish.producer.sources.asset_bands import is_image
+from clay_publish.producer.sources.band_mapping import map_bands
 from clay_publish.producer.sources.item import SourceItem, ground_size
 from clay_publish.spec.sensors import SENSORS, Sensor
 
@@ -21,10 +22,14 @@ _SAID = (
     "eo:platform",
     "eo:instrument",
 )
-_PRODUCT = re.compile(r"(product_type|product:type|processing:level|processing_level|landsat:correction|product_uri)$")
+_PRODUCT = re.compile(
+    r"(product[_:]?type|processing[_:]?level|landsat:correction|product_uri|product_id|product_name|collection_number)$",
+    re.IGNORECASE,
+)
 _OTHER_MAKERS = re.compile(
     r"maxar|worldview|geoeye|quickbird|vantor|skysat|pleiades|spot-?[567]|airbus|blacksky|capella|umbra|iceye"
-    r"|rapideye|planetscope|planet labs|satellogic|aster\b|viirs|noaa"
+    r"|rapideye|planetscope|planet labs|satellogic|aster\b|viirs|noaa|\bsnpp\b|suomi|jpss|prisma\b|enmap|spot-?[1-5]\b"
+    r"|kompsat|formosat|deimos|\bpneo|gaofen|sentinel-?3|cbers|palsar|radarsat|terrasar|tandem|cosmo-?skymed"
 )
 """Makers of images that no sensor of the package covers, or another one does."""
 _FACTOR = 4.0
@@ -59,8 +64,28 @@ def check_origin(
     statements = list(_statements(item))
     level = _check_level(statements, sensor, where, item)
     if not known:
-        _check_identity([text for _, text in statements], item, sensor, where, collection)
+        texts = [*(name for _, name in said), *(text for _, text in statements)]
+        _check_identity(texts, item, sensor, where, collection)
     return level
+
+
+def sensors_of(item: Mapping[str, Any], collection: Mapping[str, Any] | None = None) -> list[str]:
+    """The sensors of the package that an item can be of: what it says of mission, product and bands fits.
+
+    Those whose mission or product it names come alone; otherwise all whose bands it has.
+    """
+    fitting, named = [], []
+    for sensor in SENSORS.values():
+        try:
+            level = check_origin(item, sensor, "the item", collection)
+            map_bands(item, item.get("assets", {}), sensor, "the item")
+        except SourceError:
+            continue
+        fitting.append(sensor.key)
+        said = {mission for _, name in _said(item.get("properties", {})) for mission in _missions(name)}
+        if level is not None or (sensor.level is None and said & set(sensor.missions)):
+            named.append(sensor.key)
+    return named or fitting
 
 
 def _check_level(
@@ -158,6 +183,9 @@ def _statements(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in sorted(properties):
         if _PRODUCT.search(key) and isinstance(properties[key], str):
             yield key, properties[key].lower()
+    title = properties.get("title")
+    if isinstance(title, str) and " " not in title.strip():  # the name of a product, not a sentence
+        yield "title", title.lower()
     for key in ("collection", "id"):
         if isinstance(item.get(key), str):
             yield key, item[key].lower()

@@ -15,12 +15,12 @@ from clay_publish.errors import SourceError
 from clay_publish.geo.footprints import normalize_footprint, to_lonlat
 from clay_publish.producer.sources.asset_bands import number, values_of
 from clay_publish.producer.sources.band_mapping import MappedBand, map_bands
-from clay_publish.producer.sources.cloud_mask import find_mask
+from clay_publish.producer.sources.cloud_mask import find_mask, unread_mask
 from clay_publish.producer.sources.item import BandFile, ItemMask, RasterGrid, ResolvedBand, SourceItem
 from clay_publish.producer.sources.scale_offset import Scaling, decide
 from clay_publish.producer.sources.sensor_check import check_origin
 from clay_publish.spec.models import Imagery
-from clay_publish.spec.sensors import Sensor
+from clay_publish.spec.sensors import CloudMask, Sensor
 from clay_publish.storage.store import is_url
 from clay_publish.windows import parse_time
 
@@ -85,10 +85,11 @@ def _read(
     moment, start, end = _times(properties, where)
     mapped = map_bands(item, assets, sensor, where, stated=asked.bands if asked else None, needed=needed)
     mask = find_mask(assets, sensor, asked.mask if asked else None, where)
+    masked = None if mask is None else _mask(assets, *mask, base)
     grid_asset, grid = _finest_grid(item, assets, [band.asset for band in mapped], where)
-    values = [values_of(assets[band.asset], band.index) for band in mapped]
+    values = [values_of(assets[band.asset], band.index, properties) for band in mapped]
     scalings = [
-        decide(properties, stated, sensor, f"{where}, asset {band.asset}", asked)
+        decide({"id": item["id"], **properties}, stated, sensor, f"{where}, asset {band.asset}", asked)
         for band, stated in zip(mapped, values, strict=True)
     ]
     resolved = tuple(_resolved(band, scaling) for band, scaling in zip(mapped, scalings, strict=True))
@@ -101,9 +102,8 @@ def _read(
         start=start,
         end=end,
         bands=tuple(_file(assets, band, base) for band in mapped),
-        mask=None
-        if mask is None
-        else ItemMask(_file(assets, MappedBand("mask", mask[0], None, None, ""), base), mask[1]),
+        mask=masked,
+        mask_note=None if masked else unread_mask(assets, sensor),
         grid=grid,
         proj_code=_proj_code(properties, assets.get(grid_asset, {})),
         resolved=resolved,
@@ -126,6 +126,11 @@ def _resolved(band: MappedBand, scaling: Scaling) -> ResolvedBand:
     return ResolvedBand(band.name, band.asset, band.index or 1, scaling.scale, scaling.offset, source)
 
 
+def _mask(assets: Mapping[str, Any], key: str, values: CloudMask, base: str | None) -> ItemMask:
+    indexes: tuple[int | None, ...] = (None,) if values.bands == (1,) else values.bands
+    return ItemMask(tuple(_file(assets, MappedBand("mask", key, index, None, ""), base) for index in indexes), values)
+
+
 def _file(assets: Mapping[str, Any], band: MappedBand, base: str | None) -> BandFile:
     asset = assets[band.asset]
     href = resolve_href(_href(asset), base)
@@ -145,8 +150,11 @@ def _href(asset: Mapping[str, Any]) -> str:
 
 
 def resolve_href(href: str, base: str | None) -> str:
-    """A relative href against the item it stands in; an absolute one as it is."""
-    path = local_path(href)
+    """A relative href against the item it stands in; an absolute one as it is.
+
+    A file URL stays one where the item is on a server, so that it is refused and not taken for a path there.
+    """
+    path = href if base is not None and is_url(base) else local_path(href)
     return path if base is None else make_absolute_href(path, base, start_is_dir=False)
 
 

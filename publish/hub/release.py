@@ -16,8 +16,7 @@ from clay_publish.errors import PublishError
 from clay_publish.progress import Progress, Report
 from clay_publish.publish.hub.repository import MAIN, HubRepository, Refs, RefusedError, same, upload
 from clay_publish.publish.hub.root import HOST_OWNED, VERSION_TAG, manifest_at, named_paths, store_of, sync_root
-from clay_publish.publish.package import Package
-from clay_publish.publish.publish_receipt import PublishReceipt
+from clay_publish.publish.package import Package, PublishReceipt
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import FileEntry, sha256
 from clay_publish.release.semver import Version

@@ -5,7 +5,6 @@ Source: huggingface_hub 2.4. The limits are those the Hub documents.
 
 import hashlib
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from clay_publish.errors import PublishError
 from clay_publish.progress import Progress, Report
 from clay_publish.publish.package import Package
 from clay_publish.release.manifest import FileEntry
+from clay_publish.storage.retry import Patience, retrying
 
 T = TypeVar("T")
 MAIN = "main"
@@ -243,20 +243,16 @@ def upload(
 
 
 def _patiently(repository: HubRepository, additions: Sequence[CommitOperationAdd], revision: str) -> None:
-    for attempt in range(_ATTEMPTS):
-        try:
-            repository.upload(additions, revision)
-        except (RefusedError, RuntimeError) as error:
-            # huggingface_hub wraps what goes wrong while sending into a RuntimeError.
-            if attempt + 1 == _ATTEMPTS:
-                raise PublishError(
-                    repository.where,
-                    f"did not take {additions[0].path_in_repo} and {len(additions) - 1} more ({error})",
-                    fix="Run the command again later: what has arrived is not sent again.",
-                ) from error
-            time.sleep(2**attempt)
-        else:
-            return
+    # huggingface_hub wraps what goes wrong while sending into a RuntimeError.
+    again = retrying(lambda error: isinstance(error, RefusedError | RuntimeError), Patience(_ATTEMPTS, 1.0))
+    try:
+        again(lambda: repository.upload(additions, revision))
+    except (RefusedError, RuntimeError) as error:
+        raise PublishError(
+            repository.where,
+            f"did not take {additions[0].path_in_repo} and {len(additions) - 1} more ({error})",
+            fix="Run the command again later: what has arrived is not sent again.",
+        ) from error
 
 
 def _addition(package: Package, entry: FileEntry, spare: Path) -> CommitOperationAdd:

@@ -13,16 +13,17 @@ from huggingface_hub.hf_api import RepoFile
 
 from clay_publish.errors import PublishError
 from clay_publish.publish.hub.repository import MAIN, HubRepository, Refs
-from clay_publish.publish.version_catalog import PublishedVersion, Versions
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import Manifest, dump_json
 from clay_publish.release.semver import Version
+from clay_publish.release.versions import PublishedVersion, Versions
+from clay_publish.spec.models import SEMVER
 from clay_publish.storage.store import Store
 
 YANKED = "yanked.json"
 HOST_OWNED = frozenset({".gitattributes", YANKED})
 """Files at the root that belong to no version."""
-VERSION_TAG = re.compile(r"v(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)")
+VERSION_TAG = re.compile(f"v({SEMVER.pattern})")
 _YANKED_TAG = "-yanked"
 _NOTICE = re.compile(r"<!-- yanked -->\n.*?<!-- /yanked -->\n\n?", re.DOTALL)
 

@@ -1,16 +1,26 @@
 """Writing to a real object store: on conditions, in parts, with answers that get lost."""
 
 import os
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 from fault_proxy import FaultProxy, Request
 from s3_servers import KEY, SECRET, SMALL_PART, S3View, start_ministack, with_client
 
-from clay_publish.errors import StoreError
+from clay_publish import windows
+from clay_publish.errors import ImageryError
+from clay_publish.producer.imagery.raster import open_bands
+from clay_publish.producer.imagery.remote import SourceChangedError
+from clay_publish.producer.sources.item import BandFile
 from clay_publish.storage import s3
+from clay_publish.storage.http import ServerError
+from clay_publish.storage.retry import Patience
 from clay_publish.storage.store import Store
 
+IMAGERY = Path(windows.__file__).parent / "sample" / "imagery"
 LARGE = os.urandom(2 * SMALL_PART + 7)
 
 
@@ -92,6 +102,20 @@ def test_a_file_takes_the_place_of_another(data: bytes, store: Store, view: S3Vi
     assert store.mapped("a").read() == data
 
 
+def test_several_files_may_be_open_at_a_time(store: Store) -> None:
+    with store.writer("a") as first:
+        first.write(b"one, ")
+        with pytest.raises(RuntimeError), store.writer("lost") as lost:  # noqa: PT012 - the second context is the point
+            lost.write(b"half")
+            raise RuntimeError
+        with store.writer("b") as second:
+            second.write(b"two")
+        first.write(b"three")
+    assert store.files() == ["a", "b"]
+    assert store.read("a") == b"one, three"
+    assert store.read("b") == b"two"
+
+
 LOST: dict[str, Callable[[Request], bool]] = {
     "put": lambda request: request.method == "PUT" and not request.is_part,
     "part": lambda request: request.is_part,
@@ -129,7 +153,7 @@ def test_a_refusal_is_no_reason_to_try_again(status: int, view: S3View, proxy: F
     store = opened(proxy.address, view)
     code = {403: "AccessDenied", 404: "NoSuchBucket"}[status]
     proxy.fail(lambda request: request.method == "PUT", f"error:{status}:{code}", times=9)
-    with pytest.raises(StoreError, match=r"p/a: "):
+    with pytest.raises(ServerError, match=r"p/a: "):
         store.create("a", b"1")
     assert len([request for request in proxy.requests if request.method == "PUT"]) == 1
 
@@ -144,9 +168,30 @@ def test_uploads_of_writers_that_died_are_given_up_below_the_release_alone(store
     assert sorted(view.uploads()) == ["pp/c", "q/d"]
 
 
+def test_images_are_read_from_a_bucket(view: S3View, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", view.address)
+    path = min(IMAGERY.glob("*.tif"))
+    view.put("a.tif", path.read_bytes())
+    address = f"s3://{view.bucket}/a.tif"
+
+    def band(href: str) -> BandFile:
+        return BandFile("red", "red", href, 1, None)
+
+    with open_bands([band(address)], None) as (there,), open_bands([band(str(path))], None) as (here,):
+        whole = (0, 0, here.height, here.width)
+        np.testing.assert_array_equal(there.read(*whole)[0], here.read(*whole)[0])
+    with open_bands([band(address)], None) as (there,):
+        view.put("a.tif", path.read_bytes()[::-1])
+        with pytest.raises(SourceChangedError):
+            there.read(*whole)
+    refused = r"b.tif\): cannot be opened \(the server refused GetObject \(NoSuchKey 404"
+    with pytest.raises(ImageryError, match=refused), open_bands([band(f"s3://{view.bucket}/b.tif")], None):
+        pass
+
+
 def test_a_server_that_is_not_there_is_named(view: S3View, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(s3.OPTIONS["config_kwargs"], "retries", {"mode": "standard", "total_max_attempts": 1})
-    with pytest.raises(StoreError, match=r"s3://.*/p/a: cannot be used for writing \(Could not connect"):
+    monkeypatch.setattr(s3, "PATIENCE", Patience(attempts=1))
+    with pytest.raises(ServerError, match=r"s3://.*/p/a: the server did not answer 1 times \(Could not connect"):
         opened("http://127.0.0.1:9", view).create("a", b"1")
 
 
@@ -156,5 +201,19 @@ def test_without_credentials_the_place_is_named(view: S3View, monkeypatch: pytes
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
-    with pytest.raises(StoreError, match=r"^s3://o\w+/p: cannot be used to list it \(Unable to locate credentials\)"):
+    with pytest.raises(ServerError, match=r"^s3://o\w+/p: no AWS credentials found"):
         Store(f"s3://{view.bucket}/p", endpoint_url=view.address).files()
+
+
+def test_output_of_a_failing_credential_process_is_not_shown(
+    view: S3View, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text("[default]\ncredential_process = sh -c 'echo planted-secret >&2; exit 1'\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    with pytest.raises(ServerError, match="no AWS credentials found") as caught:
+        Store(f"s3://{view.bucket}/p", endpoint_url=view.address).files()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "planted-secret" not in shown + "".join(capfd.readouterr())

@@ -48,7 +48,10 @@ def test_five_lines_are_enough(tmp_path: Path, smallest: dict[str, Any]) -> None
         ({"imagery": {"stac": "no.json", "sensor": "s"}}, r"no\.json not found"),
         ({"imagery": {"sensor": "s"}}, r"imagery.*stac: is missing\. Add it"),
         ({"imagery": {"stac": "item.json", "sensor": "s", "area": "no.geojson"}}, r"no\.geojson not found"),
-        ({"imagery": {"stac": "item.json", "sensor": "s", "area": [1, 2, 3, -4]}}, "is no bbox"),
+        (
+            {"imagery": {"stac": "item.json", "sensor": "s", "area": [1, 2, 3, -4]}},
+            "west, south, east, north in degrees",
+        ),
         (
             {
                 "imagery": {

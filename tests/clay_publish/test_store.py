@@ -1,10 +1,12 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from clay_publish.errors import StoreError
-from clay_publish.storage.store import Store, without_secrets
+from clay_publish.errors import ClayPublishError, StoreError
+from clay_publish.redaction import without_secrets
+from clay_publish.storage.store import Store
 
 
 @pytest.mark.parametrize(
@@ -41,30 +43,11 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert store.files() == ["a/b"]
 
 
-def test_several_files_of_an_object_store_may_be_open_at_a_time() -> None:
-    store = Store("memory://several")
-    with store.writer("a") as first:
-        first.write(b"one, ")
-        with pytest.raises(RuntimeError), store.writer("lost") as lost:  # noqa: PT012 - the second context is the point
-            lost.write(b"half")
-            raise RuntimeError
-        with store.writer("b") as second:
-            second.write(b"two")
-        first.write(b"three")
-    assert store.files() == ["a", "b"]
-    assert store.read("a") == b"one, three"
-    assert store.read("b") == b"two"
-
-
 def test_only_the_first_creates(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.create("lock", b"mine")
     assert not store.create("lock", b"yours")
     assert store.read("lock") == b"mine"
-    memory = Store("memory://created")
-    assert memory.create("lock", b"mine")
-    assert not memory.create("lock", b"yours")
-    assert memory.read("lock") == b"mine"
 
 
 def test_what_killed_writers_left_is_not_listed_and_can_be_removed(tmp_path: Path) -> None:
@@ -74,6 +57,31 @@ def test_what_killed_writers_left_is_not_listed_and_can_be_removed(tmp_path: Pat
     assert store.files() == ["a/kept"]
     assert store.remove_orphans() == ["a/.tmp-123"]
     assert sorted(os.listdir(tmp_path / "a")) == ["kept"]  # noqa: PTH208
+
+
+def test_a_file_that_is_being_written_is_not_removed(tmp_path: Path) -> None:
+    with Store(tmp_path).writer("a/b") as file:
+        file.write(b"new")
+        file.flush()
+        assert Store(tmp_path).remove_orphans() == []
+    assert Store(tmp_path).read("a/b") == b"new"
+
+
+def test_writers_and_their_removal_side_by_side(tmp_path: Path) -> None:
+    store, names = Store(tmp_path), [f"folder/{number}" for number in range(200)]
+    with ThreadPoolExecutor(4) as pool:
+        writing = [pool.submit(store.write, name, name) for name in names]
+        while not all(each.done() for each in writing):
+            store.remove_orphans()  # may meet a file that is not locked yet: its writer then takes another
+    assert [each.result() for each in writing] == [None] * len(names)
+    assert all(store.read(name) == name.encode() for name in names)
+
+
+@pytest.mark.parametrize("where", ["s3://user:planted@bucket/x", "https://user:planted@127.0.0.1:9/x"])
+def test_credentials_in_an_address_are_refused_and_not_repeated(where: str) -> None:
+    with pytest.raises(ClayPublishError, match=r"holds a user name or password") as caught:
+        Store(where).read("a")
+    assert "planted" not in str(caught.value) + repr(caught.value.args)
 
 
 def test_a_document_of_unusual_size_is_not_read(tmp_path: Path) -> None:
@@ -87,8 +95,13 @@ def test_a_document_of_unusual_size_is_not_read(tmp_path: Path) -> None:
 def test_missing_files_and_unknown_places_are_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"nothing: does not exist\. It was needed for reading"):
         Store(tmp_path).read("nothing")
-    with pytest.raises(StoreError, match="expected a directory, http"):
-        Store("gopher://host/release")
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az", "abfs", "gopher", "memory", "blockcache::http", "simplecache::file"])
+def test_places_that_are_not_supported_are_named(scheme: str) -> None:
+    said = rf"is a {scheme}:// address, which is not supported \(expected a directory, http\(s\)://, s3:// or hf://\)"
+    with pytest.raises(StoreError, match=said):
+        Store(f"{scheme}://host/release")
 
 
 @pytest.mark.parametrize(

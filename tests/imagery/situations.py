@@ -36,6 +36,11 @@ def ten(key: str = "{}", **said: Any) -> dict[str, Any]:
     return {key.format(band): {"href": f"{band}.tif", **said} for band in TEN}
 
 
+def ten_keys(key: str) -> dict[str, Any]:
+    """One asset a band, with keys that hold the number alone: `band_02`."""
+    return {key.format(band.removeprefix("B")): {"href": f"{band}.tif"} for band in TEN}
+
+
 def described(names: str, *, key: str = "name", **said: Any) -> dict[str, Any]:
     """A multi-band asset whose bands have these names."""
     return {"href": "a.tif", "eo:bands": [{key: name} for name in names.split()], **said}
@@ -53,6 +58,8 @@ def _common(names: dict[str, str]) -> list[dict[str, str]]:
 L7 = {"SR_B1": "blue", "SR_B2": "green", "SR_B3": "red", "SR_B4": "nir08", "SR_B5": "swir16", "SR_B7": "swir22"}
 LATE, EARLY = {"s2:processing_baseline": "05.09"}, {"s2:processing_baseline": "02.14"}
 RASTER = {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]}
+NIR12 = "blue green red red_edge1 red_edge2 red_edge3 nir_1 nir_2 swir_1 swir_2"
+PRODUCT = "S2B_MSIL2A_20230103T155629_N0509_R054_T18SVG_20230103T202345"
 TEN_TEXT = " ".join(TEN)
 RGBN = "red green blue nir"
 RTC = {"vv": {"href": "vv.tif"}, "vh": {"href": "vh.tif"}}
@@ -87,6 +94,14 @@ BANDS = [
     Situation("Landsat 5 by number", SR, {f"SR_B{n}": {"href": "a.tif"} for n in (1, 2, 3, 4, 5, 7)}, {"platform": "landsat-5", "instruments": ["tm"]}, mapping="SR_B3 SR_B2 SR_B1 SR_B4 SR_B5 SR_B7"),
     Situation("Landsat of no platform by number", SR, {f"SR_B{n}": {"href": "a.tif"} for n in range(1, 8)}, refused="does not say which asset is"),
     Situation("Landsat 7 of STAC 0.7", SR, _landsat_index(*L7), {"eo:platform": "LANDSAT_7", "eo:bands": _common(L7)}, mapping="SR_B3.TIF SR_B2.TIF SR_B1.TIF SR_B4.TIF SR_B5.TIF SR_B7.TIF"),
+    Situation("keys with `band`", S2, ten_keys("band_{}"), mapping=" ".join(ten_keys("band_{}"))),
+    Situation("keys with the product's name", S2, ten("T18SVG_20230103T155221_{}_10m"), mapping=" ".join(ten("T18SVG_20230103T155221_{}_10m"))),
+    Situation("keys of an HLS product", "hls-s30", ten("HLS.S30.T19LDD.2022166T144741.v2.0.{}"), mapping=" ".join(ten("HLS.S30.T19LDD.2022166T144741.v2.0.{}"))),
+    Situation("keys below a resolution", S2, ten("R10m/{}"), mapping=" ".join(ten("R10m/{}"))),
+    Situation("masks of single bands are no bands", S2, {**ten(), **ten("MSK_DETFOO_{}"), **ten("{}_std")}, mapping=TEN_TEXT),
+    Situation("nir 1 and nir 2", S2, {k: {"href": "a.tif"} for k in NIR12.split()}, mapping=NIR12),
+    Situation("count in the key", "planetscope-4b-sr", {"ortho_analytic_8b_sr": {"href": "a.tif"}}, refused="has no band"),
+    Situation("analysis ready data of another scale", SR, {k: {"href": "a.tif"} for k in ("nbart_red", "nbart_green", "nbart_blue", "nbart_nir", "nbart_swir_1", "nbart_swir_2")}, {"platform": "landsat-8"}, refused="has no band"),
     Situation("HLS names", "hls-l30", {f"B0{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "landsat-8"}, {"collection": "HLSL30.v2.0"}, mapping="B04 B03 B02 B05 B06 B07"),
 ]  # fmt: skip
 
@@ -112,6 +127,26 @@ VALUES = [
     Situation("two baselines", S2, ten(), {**LATE, "sentinel:processing_baseline": "02.14"}, refused="baselines that agree"),
     Situation("contradiction, stated in the spec", S2, ten(**{"raster:bands": [{"scale": 0.0001, "offset": -0.7}]}), LATE, asked={"offset": -0.1}, shift=-1000),
     Situation("scale in the spec", S2, ten(), asked={"scale": 0.001}, shift=0),
+    Situation("baseline N0509", S2, ten(), {"s2:processing_baseline": "N0509"}, shift=-1000),
+    Situation("baseline 0214", S2, ten(), {"s2:processing_baseline": "0214"}, shift=0),
+    Situation("baseline as a number", S2, ten(), {"sentinel2:processing_baseline": 5.09}, shift=-1000),
+    Situation("baseline of no number", S2, ten(), {"s2:processing_baseline": "latest"}, refused="imagery.offset"),
+    Situation("product name as id", S2, ten(), item={"id": PRODUCT}, shift=-1000),
+    Situation("product name as title", S2, ten(), {"title": f"{PRODUCT}.SAFE"}, shift=-1000),
+    Situation("granule id", S2, ten(), {"s2:granule_id": "S2B_OPER_MSI_L2A_TL_2BPS_20230103T202345_A030448_T18SVG_N05.09"}, shift=-1000),
+    Situation("flag as text", S2, ten(), {"earthsearch:boa_offset_applied": "True", **LATE}, shift=0),
+    Situation("flag as a number", S2, ten(), {"earthsearch:boa_offset_applied": 0, **LATE}, shift=-1000),
+    Situation("flag null", S2, ten(), {"earthsearch:boa_offset_applied": None, **LATE}, shift=-1000),
+    Situation("flag of no meaning", S2, ten(), {"earthsearch:boa_offset_applied": "partly", **LATE}, refused="true or false"),
+    Situation("numbers as text", S2, ten(**{"raster:bands": [{"scale": "0.0001", "offset": "-0.1"}]}), shift=-1000),
+    Situation("offset in digital numbers", S2, ten(**{"raster:bands": [{"scale": 0.0001, "offset": -1000}]}), refused="imagery.offset"),
+    Situation("scale 10,000", S2, ten(**{"raster:bands": [{"scale": 10_000}]}), refused="imagery.scale"),
+    Situation("scale not a number", S2, ten(**{"raster:bands": [{"scale": "NaN", "offset": "NaN"}]}), refused="imagery.scale"),
+    Situation("offset of all bands of the item", S2, ten(), {"raster:bands": [{"scale": 0.0001, "offset": -0.1}] * 10}, shift=-1000),
+    Situation("offset of the item", S2, ten(), {"raster:scale": 0.0001, "raster:offset": -0.1}, shift=-1000),
+    Situation("band before asset", S2, {b: {"href": "a.tif", "raster:offset": 0, "bands": [{"name": b, "raster:scale": 0.0001, "raster:offset": -0.1}]} for b in TEN}, shift=-1000),
+    Situation("raster:bands against bands", S2, {b: {"href": "a.tif", "raster:bands": [{"scale": 0.0001, "offset": 0}], "bands": [{"name": b, "raster:scale": 0.0001, "raster:offset": -0.1}]} for b in TEN}, refused="statements that agree"),
+    Situation("HLS, another scale", "hls-s30", ten(**{"raster:bands": [{"scale": 0.001}]}), refused="has the scale 0.001"),
     Situation("Landsat as published", SR, {k: {"href": "a.tif", "eo:bands": [{"common_name": c}], "raster:bands": [{"scale": 2.75e-05, "offset": -0.2}]} for k, c in L7.items()}, {"platform": "landsat-7"}, shift=0),
     Situation("Landsat, another scale", SR, {k: {"href": "a.tif", "raster:bands": [{"scale": 0.0001}]} for k in L7}, {"platform": "landsat-7"}, refused="has the scale 0.0001"),
     Situation("NAIP with a scale", "naip", {"image": described(RGBN, **{"raster:bands": [{"scale": 0.1}] * 4})}, refused="has the scale 0.1"),
@@ -131,12 +166,28 @@ MASKS = [
     Situation("QA_PIXEL.TIF", SR, {**{f"SR_B{n}.TIF": {"href": "a.tif"} for n in range(1, 8)}, "QA_PIXEL.TIF": {"href": "q.tif"}}, {"platform": "landsat-8"}, mask="QA_PIXEL.TIF"),
     Situation("qa_pixel", SR, {**{f"SR_B{n}": {"href": "a.tif"} for n in range(1, 8)}, "qa_pixel": {"href": "q.tif"}}, {"platform": "landsat-8"}, mask="qa_pixel"),
     Situation("Fmask", "hls-s30", {**ten(), "Fmask": {"href": "f.tif"}}, {"platform": "sentinel-2a"}, {"collection": "HLSS30.v2.0"}, mask="Fmask"),
+    Situation("SCL with the product's name", S2, {**ten(), "T18SVG_20230103T155221_SCL_20m": {"href": "s.tif"}}, mask="T18SVG_20230103T155221_SCL_20m"),
+    Situation("scene_classification_map", S2, {**ten(), "scene_classification_map": {"href": "s.tif"}}, mask="scene_classification_map"),
+    Situation("MSK_CLDPRB_20m", S2, {**ten(), "MSK_CLDPRB_20m": {"href": "s.jp2"}}, mask="MSK_CLDPRB_20m"),
+    Situation("CLDPRB", S2, {**ten(), "CLDPRB_20m": {"href": "s.tif"}}, mask="CLDPRB_20m"),
+    Situation("pixel_quality", SR, {**{f"SR_B{n}": {"href": "a.tif"} for n in range(1, 8)}, "pixel_quality": {"href": "q.tif"}}, {"platform": "landsat-8"}, mask="pixel_quality"),
+    Situation("pixel_qa of Collection 1 has other bits", SR, {**{f"SR_B{n}": {"href": "a.tif"} for n in range(1, 8)}, "pixel_qa": {"href": "q.tif"}}, {"platform": "landsat-8"}, mask="-"),
+    Situation("HLS.….Fmask", "hls-s30", {**ten(), "HLS.S30.T19LDD.2022166T144741.v2.0.Fmask": {"href": "f.tif"}}, {"platform": "sentinel-2a"}, {"collection": "HLSS30.v2.0"}, mask="HLS.S30.T19LDD.2022166T144741.v2.0.Fmask"),
+    Situation("MSK_CLASSI of Level-1C", L1C, {**ten(), "MSK_CLASSI_B00": {"href": "c.jp2"}}, mask="MSK_CLASSI_B00"),
+    Situation("MSK_CLOUDS of Level-1C is GML", L1C, {**ten(), "MSK_CLOUDS_B00": {"href": "c.gml", "type": "application/gml+xml"}}, mask="-"),
+    Situation("MSK_CLOUDS stated", L1C, {**ten(), "MSK_CLOUDS_B00": {"href": "c.gml", "type": "application/gml+xml"}}, asked={"mask": "MSK_CLOUDS_B00"}, refused="mask: none"),
+    Situation("udm2 of PlanetScope", "planetscope-4b-sr", {"ortho_analytic_4b_sr": {"href": "a.tif"}, "ortho_udm2": {"href": "u.tif"}}, {"constellation": "planetscope"}, mask="ortho_udm2"),
+    Situation("udm of PlanetScope", "planetscope-4b-sr", {"analytic_sr": described("blue green red nir"), "udm": {"href": "u.tif"}}, {"constellation": "planetscope"}, mask="udm"),
     Situation("a sensor without masks", "naip", {"image": described(RGBN), "cloud": {"href": "c.tif"}}, mask="-"),
 ]  # fmt: skip
 
 LEVELS = [
     Situation("L1C as L2A", S2, ten(), {"s2:product_type": "S2MSI1C"}, refused="sentinel-2-l1c"),
     Situation("L1C by collection", S2, ten(), item={"collection": "sentinel-2-l1c"}, refused="sentinel-2-l1c"),
+    Situation("L1C by its level in words", S2, ten(), {"processing:level": "Level-1C"}, refused="sentinel-2-l1c"),
+    Situation("L1C by level L1", S2, ten(), {"processing:level": "L1"}, refused="Level-1C"),
+    Situation("L1C by productType", S2, ten(), {"productType": "S2MSI1C"}, refused="sentinel-2-l1c"),
+    Situation("L1C by its title", S2, ten(), {"title": PRODUCT.replace("L2A", "L1C")}, refused="sentinel-2-l1c"),
     Situation("L2A as L1C", L1C, ten(), {"processing:level": "L2A"}, refused="sentinel-2-l2a"),
     Situation("L1C as composite", "sentinel-2-rgbnir", {"data": {"href": "a.tif"}}, {"s2:product_type": "S2MSI1C"}, refused="sentinel-2-l1c"),
     Situation("HLS as L2A", S2, ten(), {"platform": "sentinel-2a"}, {"collection": "hls", "id": "HLS.S30.T19LDD.2022166T144741.v2.0"}, refused="hls-s30"),
@@ -145,6 +196,15 @@ LEVELS = [
     Situation("Landsat L1 as L2", SR, {f"B{n}": {"href": "a.tif"} for n in range(1, 8)}, {"landsat:correction": "L1TP", "platform": "landsat-8"}, refused="landsat-c2l1"),
     Situation("Landsat L2 as L1 by assets", "landsat-c2l1", {f"SR_B{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "landsat-8"}, refused="landsat-c2l2-sr"),
     Situation("Landsat L2 as L1 by id", "landsat-c2l1", {f"B{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "landsat-8"}, {"id": "LC08_L2SP_001062_20201031_20201106_02_T2"}, refused="landsat-c2l2-sr"),
+    Situation("Landsat L1 by level L1", SR, {f"B{n}": {"href": "a.tif"} for n in range(1, 8)}, {"processing:level": "L1", "platform": "landsat-8"}, refused="Level-1"),
+    Situation("Landsat of Collection 1", "landsat-c2l1", {f"B{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "landsat-8"}, {"id": "LC08_L1TP_047027_20201204_20201210_01_T1"}, refused="Collection 1"),
+    Situation("Landsat of Collection 1 by number", SR, {f"SR_B{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "landsat-8", "landsat:collection_number": "01"}, refused="Collection 1"),
+    Situation("VIIRS as MODIS", "modis", {f"sur_refl_b0{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "SNPP"}, refused="snpp"),
+    Situation("RapidEye as PlanetScope", "planetscope-4b-sr", {"analytic_sr": described("blue green red nir")}, {"constellation": "RapidEye"}, refused="rapideye"),
+    Situation("Pleiades as NAIP", "naip", {"data": described(RGBN)}, {"platform": "PNEO3"}, refused="pneo"),
+    Situation("GRD by product:type", "sentinel-1-rtc", RTC, {"product:type": "IW_GRDH_1S"}, refused="GRD"),
+    Situation("GRD by id", "sentinel-1-rtc", RTC, item={"id": "S1A_IW_GRDH_1SDV_20210809T173953_20210809T174018_039156_049F13"}, refused="GRD"),
+    Situation("sigma nought as RTC", "sentinel-1-rtc", {"sigma0_vv": {"href": "a.tif"}, "sigma0_vh": {"href": "b.tif"}}, {"platform": "sentinel-1a"}, refused="has no band"),
     Situation("GRD as RTC", "sentinel-1-rtc", RTC, {"sar:product_type": "GRD"}, refused="GRD"),
     Situation("SLC as RTC", "sentinel-1-rtc", RTC, {"sar:product_type": "SLC"}, refused="SLC"),
     Situation("GRD by collection", "sentinel-1-rtc", RTC, item={"collection": "sentinel-1-grd"}, refused="GRD"),

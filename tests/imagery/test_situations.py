@@ -39,7 +39,7 @@ def test_an_item_is_read_as_its_situation_says(case: Situation) -> None:
     if case.shift is not None:
         assert {band.to_input(SENSORS[case.sensor])[1] for band in item.resolved} == {case.shift}
     if case.mask is not None:
-        assert (item.mask.file.asset if item.mask else "-") == case.mask
+        assert (item.mask.asset if item.mask else "-") == case.mask
 
 
 def test_an_offset_counts_for_its_own_band() -> None:

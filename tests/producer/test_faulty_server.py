@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from image_server import Fault, ImageServer
 
-from clay_publish.producer.imagery.remote import TRIES
+from clay_publish.producer.imagery.remote import PATIENCE
 
 from .processes import start
 from .scattered import embeddings
@@ -67,7 +67,7 @@ def test_what_stays_is_recorded_after_some_tries_and_tried_again_by_the_next_run
     assert "B02.tif" in detail
     assert "127.0.0.1" not in detail
     asked = len(server.of("across_B02"))
-    assert TRIES <= asked <= 2 * 5 * TRIES  # planned and read; GDAL asks up to five times a try
+    assert PATIENCE.attempts <= asked <= 2 * 2 * PATIENCE.attempts  # planned and read; a header, and a range
     assert len(embeddings(out)) == 3
     server.faults.clear()
     assert run(spec, out) == {}
@@ -83,7 +83,7 @@ def test_a_final_answer_is_not_asked_for_again(
     missing = run(spec, tmp_path / "release", code=1)
     (detail,) = {str(row["detail"]) for row in missing["unreadable"]}
     assert re.search(rf"server answers {status} |HTTP response code: {status}\b", detail)
-    assert len(server.of("east_B04")) <= 2 * 3  # planned and read: by GDAL, and once to see what it is
+    assert len(server.of("east_B04")) <= 3  # planned, looked at for its offset, and read
 
 
 def test_a_redirect_is_followed(server: ImageServer, spec: Path, begun: tuple[Path, Path], tmp_path: Path) -> None:
@@ -119,6 +119,26 @@ produce.run_units = run_units
     (server.folder / "across_B8A.tif").write_bytes(planned)
     assert run(spec, out) == {}
     assert embeddings(out) == embeddings(begun[1])
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_used(server: ImageServer, spec: Path, tmp_path: Path) -> None:
+    """HEAD says what was planned; the GET of the pixels comes from another file."""
+    out = tmp_path / "release"
+    change = f"""
+{IMPATIENT}
+from clay_publish.producer.imagery import remote
+real = remote.HttpClient.part
+def part(client, url, start, end, tag=None):
+    data, head = real(client, url, start, end)
+    if "across_B8A" in url and start and tag is not None:
+        return real(client, url + "?changed", start, end, tag)
+    return real(client, url, start, end, tag)
+remote.HttpClient.part = part
+"""
+    server.faults.append(Fault("changed", "?changed"))
+    start(spec, out, change).finish(code=1)
+    missing = [row for row in pq.read_table(out / "coverage").to_pylist() if row["reason"] is not None]
+    assert {(row["reason"], *row["item_ids"]) for row in missing} == {("source_changed", "across")}
 
 
 def test_each_byte_is_fetched_once(server: ImageServer, spec: Path, tmp_path: Path) -> None:

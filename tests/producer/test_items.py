@@ -100,9 +100,9 @@ def test_the_real_items_of_old_baselines_have_no_offset(shared_data: Path) -> No
 def test_clouds_are_marked_by_the_item_s_own_mask(shared_data: Path) -> None:
     (mini,) = read(shared_data / "s2_l2a_mini_29RKH_20200219" / "item.json", S2)
     assert mini.mask is not None
-    assert mini.mask.file.asset == "scl"
+    assert mini.mask.asset == "scl"
     landsat = read(shared_data / "stac_items" / "planetary_computer/landsat-c2-l2-pc.itemlist.json", "landsat-c2l2-sr")
-    assert {item.mask.file.asset for item in landsat if item.mask} == {"qa_pixel"}
+    assert {item.mask.asset for item in landsat if item.mask} == {"qa_pixel"}
 
 
 def test_landsat_of_stac_0_7_names_bands_by_index(shared_data: Path) -> None:

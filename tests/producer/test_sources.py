@@ -17,15 +17,14 @@ from stac_server import Memory, collection, stac_server
 
 from clay_publish.errors import LicenseError, SourceError, SpecError
 from clay_publish.producer.produce import produce
-from clay_publish.producer.sources import http as fetch
-from clay_publish.producer.sources import stac_api
-from clay_publish.producer.sources.query import Search
 from clay_publish.producer.sources.reader import read_items
 from clay_publish.producer.sources.selection import select, terms
+from clay_publish.producer.sources.stac_api import Search
 from clay_publish.release.directory import Release
 from clay_publish.spec.load import resolve_spec
 from clay_publish.spec.models import ChipSpec, Spec
 from clay_publish.spec.sensors import sensor
+from clay_publish.storage import retry
 from clay_publish.windows import Window
 
 FILES = {
@@ -58,14 +57,9 @@ CQL2 = {
 
 
 @pytest.fixture(autouse=True)
-def _patient_but_quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _patient_but_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many tries as ever, no waiting between them."""
-    quick = fetch.RETRY.new(backoff_factor=0)
-    monkeypatch.setattr(fetch, "RETRY", quick)
-    monkeypatch.setattr(stac_api, "RETRY", quick)
-    fetch.http.cache_clear()
-    yield
-    fetch.http.cache_clear()
+    monkeypatch.setattr(retry, "DEFAULT", retry.Patience(first=0.001))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from clay_publish.producer.plan_run import plan
 from clay_publish.producer.produce import produce
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import write_manifest
-from clay_publish.release.semver import check_previous
+from clay_publish.release.versions import check_previous
 from clay_publish.spec.load import dump_spec, load_spec
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import sensor

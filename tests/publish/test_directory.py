@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def test_a_directory_gets_what_a_bucket_gets(sample_release: Path, tmp_path: Pat
     assert (receipt.state, receipt.where) == ("published", str(site / "1.0.0"))
     subprocess.run(["/usr/bin/sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=site / "1.0.0", check=True)
     assert {p.name for p in site.iterdir()} == {"1.0.0", "catalog.json", "latest.json", "README.md"}
-    assert not list(site.rglob(".unfinished-*"))
+    assert not list(site.rglob(".tmp-*"))
     assert not (site / "1.0.0" / ".run").exists()
     assert send(sample_release, str(site)).state == "unchanged"
 
@@ -85,8 +86,28 @@ def test_no_room_on_the_disk_leaves_nothing_half_written(sample_release: Path, t
     )
     assert "cannot be written (File too large)" in made.stdout
     assert not (site / "catalog.json").exists()
-    assert not list(site.rglob(".unfinished-*"))
+    assert not list(site.rglob(".tmp-*"))
     assert send(sample_release, str(site)).state == "published"
+
+
+def test_what_a_killed_publisher_left_is_removed_by_the_next(sample_release: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    program = (
+        "import os, signal, sys; sys.path.insert(0, sys.argv[1]); from s3_servers import send\n"
+        "from clay_publish.publish.package import Package\n"
+        "pieces = Package.pieces\n"
+        "def killed(self, entry, size):\n"
+        "    yield next(pieces(self, entry, 100))\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Package.pieces = killed\n"
+        "send(sys.argv[2], sys.argv[3])\n"
+    )
+    servers = Path(__file__).parents[1] / "servers"
+    made = subprocess.run([sys.executable, "-c", program, servers, sample_release, site], check=False)
+    assert made.returncode == -signal.SIGKILL
+    assert list(site.rglob(".tmp-*"))
+    assert send(sample_release, str(site)).state == "published"
+    assert not list(site.rglob(".tmp-*"))
 
 
 def test_what_does_not_validate_is_not_published(sample_release: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from s3_servers import KEY, SECRET, send
 
-from clay_publish.errors import PublishError
+from clay_publish.storage.http import ServerError
 
 
 def rclone(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -42,6 +42,6 @@ def test_wrong_credentials_are_refused_with_the_way_out_and_without_the_secret(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", rclone_s3)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-secret")
-    with pytest.raises(PublishError, match=r"get new credentials|permission") as caught:
+    with pytest.raises(ServerError, match=r"get new credentials|permission") as caught:
         send(sample_release, "s3://clay/other")
     assert "a-wrong-secret" not in str(caught.value)

@@ -79,7 +79,7 @@ def test_search_writes_chips_with_their_embeddings(command: Any, reader: Release
 
 def test_search_near_and_like(command: Any, reader: ReleaseReader) -> None:
     where = reader.release.store.where
-    near = command("search", where, "--near", "-76,37.5", "--top", "2", "--json")
+    near = command("search", where, "--near", "-76,37.5", "--top", "2", "--max-distance", "50000", "--json")
     first, second = json.loads(near)["features"]
     assert first["properties"]["distance"] <= second["properties"]["distance"]
     like = json.loads(command("search", where, "--like", first["id"], "--top", "3", "--json"))["features"]
@@ -114,7 +114,7 @@ def test_places_get_the_nearest_embedding(
 ) -> None:
     stations = shared_data / "labels_latlon" / "satclip_stationDataAll.csv"
     out = tmp_path / "joined.parquet"
-    command("sample-points", reader.release.store.where, stations, "--out", out)
+    command("sample-points", reader.release.store.where, stations, "--out", out, "--max-distance", "20000000")
     joined = pq.read_table(out)
     chips = reader.chips().read_all()
     assert joined.num_rows == pyarrow.csv.read_csv(stations).num_rows
@@ -235,3 +235,34 @@ def test_chips_open_in_other_libraries(make_release: Any, tmp_path: Path) -> Non
     assert reader.coverage().read_all().num_rows == 29
     with pytest.raises(ReleaseError, match="patches"):
         reader.patches()
+
+
+def test_places_far_from_any_chip_are_refused_with_their_distance(
+    run: Any, reader: ReleaseReader, tmp_path: Path
+) -> None:
+    where = reader.release.store.where
+    for option in ("--near", "--like"):
+        refused = run("search", where, option, "-76,37.5", code=2).stderr
+        assert "is 11.44 km from the center of the nearest chip (expected at most 3.84 km, three chip sides)" in refused
+        assert run("search", where, option, "-76,37.5", "--max-distance", "12000").stdout
+    with pytest.raises(QueryError, match="max_distance="):
+        reader.similar((-76, 37.5))
+    inside = reader.chips().read_next_batch().to_pylist()[0]
+    said = run("search", where, "--like", f"{inside['lon']},{inside['lat']}").stderr
+    assert f"{inside['id']}, 0 m away" in said or " m away" in said
+    points = tmp_path / "points.csv"
+    points.write_text(f"lon,lat\n-76,37.5\n{inside['lon']},{inside['lat']}\n")
+    line = run("sample-points", where, points, "--out", tmp_path / "joined.parquet").stdout
+    assert "1 without an embedding, since no chip is within 3.84 km" in line
+    points.write_text("lon,lat\n-76,37.5\n")
+    refused = run("sample-points", where, points, "--out", tmp_path / "none.parquet", code=2).stderr
+    assert "the nearest chip of the first is 11.44 km away" in refused
+    assert not (tmp_path / "none.parquet").exists()
+
+
+def test_an_empty_result_says_what_the_release_has(run: Any, reader: ReleaseReader) -> None:
+    for options in (("--bbox", "1,2,3,4"), ("--datetime", "2016"), ("--bbox", "1,2,3,4", "--chips")):
+        made = run("search", reader.release.store.where, *options)
+        assert made.stdout == ""
+        assert made.stderr.startswith("nothing found: the release has chips in -")
+        assert "2023-" in made.stderr

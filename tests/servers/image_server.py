@@ -33,7 +33,8 @@ class Fault:
     """What to do with the requests that match, so many times."""
 
     action: str
-    """`status:503`, `reset`, `truncate`, `slow`, `html`, `redirect:ADDRESS`, `whole` (no ranges), `endless`."""
+    """`status:503`, `reset`, `truncate`, `slow`, `html`, `redirect:ADDRESS`, `whole` (no ranges), `endless`,
+    `changed` (another ETag)."""
     name: str = ""
     """Part of the path; any path where empty."""
     method: str = "GET"
@@ -52,15 +53,17 @@ class ImageServer(LoopbackServer):
     """Seconds before each answer."""
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Condition = field(default_factory=threading.Condition)
+    _answering: int = 0
 
     @property
     def url(self) -> str:
         return self.address
 
     def of(self, name: str, method: str = "GET") -> list[Request]:
-        """The requests for a file."""
+        """The requests for a file, those included whose answers have just been sent."""
         with self._lock:
+            self._lock.wait_for(lambda: not self._answering, 10)
             return [r for r in self.requests if r.method == method and name in r.name]
 
     def handle(self, client: BaseHTTPRequestHandler) -> None:
@@ -68,12 +71,18 @@ class ImageServer(LoopbackServer):
         if self.latency:
             time.sleep(self.latency)
         with self._lock:
-            fault = next((f for f in self.faults if f.takes(client.command, name)), None)
+            self._answering += 1
+            fault = next((f for f in self.faults if f.takes(client.command, client.path)), None)
             if fault is not None:
                 fault.times -= 1
-        start, sent = self._treat(client, name, fault.action if fault else "")
-        with self._lock:
-            self.requests.append(Request(client.command, name, start, sent))
+        start = sent = 0
+        try:
+            start, sent = self._treat(client, name, fault.action if fault else "")
+        finally:
+            with self._lock:
+                self.requests.append(Request(client.command, name, start, sent))
+                self._answering -= 1
+                self._lock.notify_all()
 
     def _treat(self, client: BaseHTTPRequestHandler, name: str, action: str) -> tuple[int, int]:
         kind, _, value = action.partition(":")
@@ -94,6 +103,8 @@ class ImageServer(LoopbackServer):
             return 0, self._send(client, 404, b"no such file", {})
         data = path.read_bytes()
         headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:16]}"', "Accept-Ranges": "bytes"}
+        if kind == "changed":
+            headers["ETag"] = '"another"'
         if kind == "whole":
             del headers["Accept-Ranges"]
         asked = _RANGE.fullmatch(client.headers.get("Range", ""))

@@ -87,7 +87,8 @@ def start_rclone(folder: Path) -> Iterator[str]:
 
 def with_client(address: str, work: Callable[[Any], Any]) -> Any:
     config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 2})
-    client = boto3.client("s3", endpoint_url=address, region_name="us-west-2", config=config)
+    keys = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
+    client = boto3.client("s3", endpoint_url=address, region_name="us-west-2", config=config, **keys)
     try:
         return work(client)
     finally:

@@ -6,18 +6,23 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import hub_server
 import pytest
 from breakage import Broken
+from fault_proxy import FaultProxy
 from huggingface_hub import CommitOperationAdd, HfApi
 from image_server import Fault, ImageServer
 from s3_servers import KEY, SECRET, start_ministack, with_client
 
-from clay_publish.errors import ReleaseError
+from clay_publish.errors import AccessError
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import ValidationReport
 from clay_publish.search.reader import open_release
+from clay_publish.storage import s3
+from clay_publish.storage.http import ServerError
+from clay_publish.storage.retry import Patience
 from clay_publish.validate import validate
 
 Run = Callable[..., "CompletedProcess[str]"]
@@ -74,19 +79,26 @@ def test_over_http(faulty: Broken) -> None:
     assert remote.fetched < 1.5 * sum(f.stat().st_size for f in faulty.folder.rglob("*") if f.is_file())
 
 
-@pytest.mark.slow
-def test_over_s3(faulty: Broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    local = validate(Release(str(faulty.folder)))
-    for address in start_ministack(tmp_path):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
-        with_client(
-            address,
-            lambda c: c.create_bucket(Bucket="judged", CreateBucketConfiguration={"LocationConstraint": "us-west-2"}),
-        )
-        for file in sorted(p for p in faulty.folder.rglob("*") if p.is_file()):
-            key = f"shore/1.0.0/{file.relative_to(faulty.folder)}"
-            with_client(address, lambda c, k=key, f=file: c.put_object(Bucket="judged", Key=k, Body=f.read_bytes()))
-        same_but_local(validate(Release("s3://judged/shore/1.0.0")), local)
+@pytest.fixture(scope="module")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from start_ministack(tmp_path_factory.mktemp("ministack"))
+
+
+def upload(folder: Path, address: str, bucket: str) -> str:
+    """Put a release into a new bucket; where it is then."""
+
+    def put(client: Any) -> None:
+        client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+            client.put_object(Bucket=bucket, Key=f"shore/1.0.0/{file.relative_to(folder)}", Body=file.read_bytes())
+
+    with_client(address, put)
+    return f"s3://{bucket}/shore/1.0.0"
+
+
+def test_over_s3(faulty: Broken, ministack: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", ministack)
+    same_but_local(validate(Release(upload(faulty.folder, ministack, "faulty"))), validate(Release(str(faulty.folder))))
 
 
 @pytest.fixture
@@ -158,14 +170,60 @@ def test_a_server_without_ranges_is_one_clear_error(command: list[str], good: Ca
 def test_open_release_says_so_too(good: Callable[[str], Path]) -> None:
     with (
         ImageServer(good("small"), faults=[Fault("whole", name=".parquet")]) as server,
-        pytest.raises(ReleaseError, match="sends whole files only"),
+        pytest.raises(AccessError, match="sends whole files only"),
     ):
         open_release(server.url).items()
 
 
-def test_a_server_that_refuses_a_file_is_one_finding(good: Callable[[str], Path]) -> None:
+def test_a_server_that_refuses_one_file_is_not_a_finding(good: Callable[[str], Path], run: Run) -> None:
     folder = good("small")
     with ImageServer(folder.parent, faults=[Fault("status:403", name="embeddings/")]) as server:
-        report = validate(Release(f"{server.url}/{folder.name}"))
-    assert "INT006" in {f.code for f in report.findings}
-    assert "passed" not in report.checked["VEC001"]
+        said = run("validate", f"{server.url}/{folder.name}", code=2).stderr
+    assert f"{server.url}/{folder.name}/embeddings/" in said
+    assert "the server answers 403" in said
+
+
+@pytest.fixture(scope="module")
+def stored(good: Callable[[str], Path], ministack: str) -> str:
+    return upload(good("small"), ministack, "stored")
+
+
+@pytest.fixture
+def proxy(ministack: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """Between the release and whoever reads it."""
+    monkeypatch.setattr(s3, "PATIENCE", Patience(attempts=3, first=0.01))
+    with FaultProxy(ministack) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.address)
+        yield proxy
+
+
+_ROOT = r"s3://stored/shore/1\.0\.0"
+
+
+@pytest.mark.parametrize(
+    ("action", "path", "message"),
+    [
+        ("status:403", "/embeddings/", rf"^{_ROOT}/embeddings/.*: the server refused .*403.*Use credentials that have"),
+        ("status:403", "/README.md", rf"^{_ROOT}/README\.md: the server refused .*403.*Use credentials that have"),
+        ("status:503", "", rf"^{_ROOT}/.*: the server did not answer 3 times .*503"),
+        ("status:503", "/coverage/", rf"^{_ROOT}/coverage/.*: the server did not answer 3 times .*503"),
+        ("error:400:ExpiredToken", "", rf"^{_ROOT}: the AWS credentials have expired"),
+        ("error:400:ExpiredToken", "/embeddings/", rf"^{_ROOT}: the AWS credentials have expired"),
+        ("error:403:InvalidAccessKeyId", "", r"does not know these credentials"),
+    ],
+)
+def test_a_release_without_access_is_not_validated(
+    proxy: FaultProxy, stored: str, action: str, path: str, message: str
+) -> None:
+    proxy.fail(lambda request: path in request.path and "list-type" not in request.path, action, times=10_000)
+    with pytest.raises(ServerError, match=message) as caught:
+        validate(Release(stored))
+    assert caught.value.exit_code == 2
+
+
+def test_keys_that_expire_while_reading_are_renewed(
+    proxy: FaultProxy, stored: str, good: Callable[[str], Path]
+) -> None:
+    proxy.fail(lambda request: request.path.endswith(".parquet"), "error:400:ExpiredToken", times=3)
+    same_but_local(validate(Release(stored)), validate(Release(str(good("small")))))
+    assert proxy.faults[0].times <= 0

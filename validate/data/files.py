@@ -37,6 +37,7 @@ class ReleaseFiles:
         """SHA-256 of the files that were fetched."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._making = Lock()
+        self._fetching: dict[str, Lock] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -100,16 +101,19 @@ class ReleaseFiles:
             if self.store.local:
                 return self.store.arrow(path)
             copy = self.scratch / _name(path)
-            if not copy.exists():
-                with copy.open("wb") as target:
-                    self.hashed[path] = digest(self.store, path, target)
-            return pa.memory_map(str(copy))
+            # Rules and the pass over the files may ask for one at the same time.
+            with self._fetching.setdefault(path, Lock()):
+                if not copy.exists():
+                    with copy.open("wb") as target:
+                        self.hashed[path] = digest(self.store, path, target)
+                return pa.memory_map(str(copy))
         except StoreError as error:
             raise ReleaseError(path, error.found) from error
 
     def discard(self, path: str) -> None:
         """Remove the copy of a remote file that is not read again."""
-        (self.scratch / _name(path)).unlink(missing_ok=True)
+        with self._fetching.setdefault(path, Lock()):
+            (self.scratch / _name(path)).unlink(missing_ok=True)
 
     def text(self, path: str) -> str:
         """Return a text document.

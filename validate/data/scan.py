@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.errors import AccessError, ClayPublishError, ReleaseError
 from clay_publish.progress import Progress, Report
 from clay_publish.storage.store import Store
 from clay_publish.validate.data import parquet_limits
@@ -192,6 +192,8 @@ class Pass:
             seen = self._parquet(path, files.source(path))
             files.discard(path)
             return files.hashed.get(path), seen
+        except AccessError:
+            raise
         except ClayPublishError as error:
             return None, FileScan(path, damage=error.found)
 

@@ -6,9 +6,7 @@ this machine, or, once, from the extension's own address; with CLAY_PUBLISH_SCHE
 
 import json
 import os
-import urllib.error
 import urllib.parse
-import urllib.request
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,10 @@ from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 from referencing.exceptions import NoSuchResource, Unresolvable
 
-from clay_publish.errors import ReleaseError
+from clay_publish.errors import AccessError, ReleaseError, StoreError
 from clay_publish.release.stac_extension import SCHEMA_URI, schema
+from clay_publish.storage.http import HttpClient
+from clay_publish.storage.retry import Patience
 
 FOLDER = "CLAY_PUBLISH_SCHEMAS"
 """Environment variable: a folder of JSON Schemas to use instead of the network."""
@@ -28,7 +28,6 @@ FOLDER = "CLAY_PUBLISH_SCHEMAS"
 _FIX = f"Put it into the folder that {FOLDER} names."
 _HOSTS = {"stac-extensions.github.io", "schemas.stacspec.org", "proj.org"}
 """Where schemas are fetched from. A release may name any address; it is not asked."""
-_SECONDS = 5
 _MAX_BYTES = 2_000_000
 _CORE = "https://schemas.stacspec.org/v{version}/{kind}-spec/json-schema/{kind}.json"
 
@@ -61,10 +60,8 @@ def _fetched(uri: str) -> dict[str, Any]:
     if os.environ.get(FOLDER) or parts.scheme != "https" or parts.hostname not in _HOSTS:
         raise ReleaseError(uri, "is not among the schemas of this machine", fix=_FIX)
     try:
-        with urllib.request.urlopen(uri, timeout=_SECONDS) as answer:  # noqa: S310 - https, known hosts only
-            text = answer.read(_MAX_BYTES)
-        document: dict[str, Any] = json.loads(text)
-    except (OSError, ValueError) as error:
+        document: dict[str, Any] = json.loads(HttpClient(patience=Patience(attempts=1)).read(uri, _MAX_BYTES))
+    except (StoreError, AccessError, ValueError) as error:
         raise ReleaseError(uri, f"cannot be fetched ({error})", fix=_FIX) from error
     folder = _cache_folder()
     folder.mkdir(parents=True, exist_ok=True)

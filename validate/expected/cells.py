@@ -32,7 +32,7 @@ def empty(name: str, rows: int, cols: int) -> npt.NDArray[np.uint8]:
 
 
 @dataclass
-class Layer:
+class CellRaster:
     """The cells of one image, or of one zone and window: a rectangle of rows and columns."""
 
     name: str

@@ -19,7 +19,7 @@ from clay_publish.validate.expected.cells import (
     PRESENT,
     SAID_EMBEDDED,
     SAID_MISSING,
-    Layer,
+    CellRaster,
     Summary,
     empty,
 )
@@ -51,18 +51,18 @@ def count_cells(inputs: CellInputs, counted: Counter[Said]) -> Iterator[Summary]
     yield from (layer.summary() for layer in found if layer is not None)
 
 
-def _expected(inputs: CellInputs) -> list[Layer | None]:
+def _expected(inputs: CellInputs) -> list[CellRaster | None]:
     """A layer for each source item by its place; None for those that give no chips."""
     size = inputs.fingerprint.size
     areas = [None if block.area is None else read_area(block.area).geometry for block in inputs.spec.imagery]
-    made: list[Layer | None] = []
+    made: list[CellRaster | None] = []
     for source in inputs.sources.items:
         if source.status != "used" or source.shape is None:
             made.append(None)
             continue
         rows, cols = source.shape[0] // size, source.shape[1] // size
         name = f"item {source.id}"
-        layer = Layer(name, 0, 0, empty(name, rows, cols))
+        layer = CellRaster(name, 0, 0, empty(name, rows, cols))
         area = areas[source.block] if 0 <= source.block < len(areas) else None
         if area is None:
             layer.flags[:] = EXPECTED
@@ -75,7 +75,7 @@ def _expected(inputs: CellInputs) -> list[Layer | None]:
 
 
 def _mark_by_layer(
-    found: list[Layer | None],
+    found: list[CellRaster | None],
     items: npt.NDArray[np.integer],
     rows: npt.NDArray[np.integer],
     cols: npt.NDArray[np.integer],
@@ -86,6 +86,6 @@ def _mark_by_layer(
     for place, layer in enumerate(found):
         mine = order[ends[place + 1] : ends[place + 2]]
         if mine.size:
-            marked = layer or Layer("an unused item", 0, 0, np.zeros((0, 0), np.uint8))
+            marked = layer or CellRaster("an unused item", 0, 0, np.zeros((0, 0), np.uint8))
             marked.mark(rows[mine], cols[mine], flag)
             found[place] = marked

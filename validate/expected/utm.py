@@ -32,7 +32,15 @@ from clay_publish.validate.data.coverage_table import (
 )
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.sources import Source, SourceTable
-from clay_publish.validate.expected.cells import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Layer, Summary, empty
+from clay_publish.validate.expected.cells import (
+    EXPECTED,
+    PRESENT,
+    SAID_EMBEDDED,
+    SAID_MISSING,
+    CellRaster,
+    Summary,
+    empty,
+)
 from clay_publish.windows import Window
 
 _ZONE = re.compile(r"zone=(\d{2})\.parquet$")
@@ -122,7 +130,7 @@ def utm_layers(inputs: CellInputs, counted: Counter[Said]) -> Iterator[Summary]:
     waiting: list[ZoneCells | None] = [next(stream, None) for stream in streams]
     coverage, files = _coverage_by_zone(inputs.tables), _files_by_zone(inputs.tables)
     for zone in range(1, 61):
-        found: dict[Window, Layer] = {}
+        found: dict[Window, CellRaster] = {}
         for number, step in enumerate(asked):
             cells = waiting[number]
             if cells is not None and cells.zone == zone:
@@ -136,25 +144,25 @@ def utm_layers(inputs: CellInputs, counted: Counter[Said]) -> Iterator[Summary]:
         yield from (layer.summary() for layer in found.values())
 
 
-def expected_layer(cells: ZoneCells, name: str) -> Layer:
+def expected_layer(cells: ZoneCells, name: str) -> CellRaster:
     """A layer that just holds the expected cells of a zone."""
     row, first, stop = cells.runs
     low, left = int(row.min()), int(first.min())
     shape = (int(row.max()) + 1 - low, int(stop.max()) - left)
     title = f"zone {cells.zone}, {name}"
-    layer = Layer(title, low, left, empty(title, *shape))
+    layer = CellRaster(title, low, left, empty(title, *shape))
     layer.mark_runs(row, first, stop, EXPECTED)
     return layer
 
 
-def _layer(found: dict[Window, Layer], zone: int, window: Window) -> Layer:
+def _layer(found: dict[Window, CellRaster], zone: int, window: Window) -> CellRaster:
     if window not in found:
-        found[window] = Layer(f"zone {zone}, {window} (not asked for)", 0, 0, np.zeros((0, 0), np.uint8))
+        found[window] = CellRaster(f"zone {zone}, {window} (not asked for)", 0, 0, np.zeros((0, 0), np.uint8))
     return found[window]
 
 
 def _mark_table(
-    tables: ParquetTables, zone: int, paths: list[str], found: dict[Window, Layer], counted: Counter[Said]
+    tables: ParquetTables, zone: int, paths: list[str], found: dict[Window, CellRaster], counted: Counter[Said]
 ) -> None:
     by_start = {micros(window.start): window for window in found}
     for batch in coverage_batches(tables, ["col", "epsg", *COUNTED], paths):

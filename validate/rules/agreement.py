@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from clay_publish.release.directory import CARD, CITATION, COLLECTION, ITEMS, MANIFEST, MODEL, SPEC
+from clay_publish.release.tables import without_cloud_fraction
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.documents import Documents
 from clay_publish.validate.outcomes import Fault, Outcome
@@ -144,6 +145,14 @@ def _expected(context: ReleaseContext) -> int | None:
     return context.documents.manifest.run.coverage.get("expected")
 
 
+def _unchecked(context: ReleaseContext) -> int | None:
+    """Chips without a share of cloud, where the sensor has masks; None where there are none to speak of."""
+    if not context.documents.spec.instrument.masks:
+        return None
+    return sum(without_cloud_fraction(context.tables.footer(path)) for path in context.tables.embeddings) or None
+
+
+_UNCHECKED = {COLLECTION: "embrel:coverage.not_cloud_checked!"}
 _DIMENSIONS = {COLLECTION: "emb:dimensions!", CARD: "embedding_dimension", MANIFEST: "run.fingerprint.dimensions"}
 _VERSIONS = {MANIFEST: "version", COLLECTION: "version!", CARD: "version", CITATION: "version!"}
 _FINGERPRINTS = {COLLECTION: "embrel:fingerprint!", ITEMS: "embrel:fingerprint"}
@@ -166,6 +175,7 @@ AGREEMENTS: dict[str, tuple[Fact, ...]] = {
         Fact("number of chips", _rows, {COLLECTION: "embrel:coverage.embedded"}, in_card=_numbers),
         Fact("number of chips", _rows, {COLLECTION: "table:row_count"}),
         Fact("number of expected chips", _expected, {COLLECTION: "embrel:coverage.expected"}),
+        Fact("number of chips not cloud-checked", _unchecked, _UNCHECKED, in_card=_numbers),
     ),
     "DOC012": (
         Fact("model", _fingerprint("model_name"), {CARD: "model_name"}),

@@ -6,60 +6,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow.compute as pc
 
-from clay_publish.release.directory import CARD, MANIFEST, SOURCES
-from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.errors import ReleaseError
+from clay_publish.release.directory import CARD, MANIFEST, SOURCES, fingerprint_in
+from clay_publish.spec.sensors import BandStatistics
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, Sampled, and_more, bad_rows
 from clay_publish.validate.registry import row_rule, rule
-
-Statistics = dict[str, tuple[float, float, float]]
-
-_OPTICAL = ("red", "green", "blue", "nir08", "swir16", "swir22")
-_LANDSAT_WAVES = (0.65, 0.56, 0.48, 0.86, 1.6, 2.2)
-_LANDSAT_L1 = ((10678, 6025), (10563, 5411), (11083, 5468), (14792, 6746), (12276, 5897), (10114, 4850))
-_LANDSAT_L2 = ((13705, 9578), (13310, 9408), (12474, 10144), (17801, 8277), (14615, 5300), (12701, 4522))
-
-
-def _landsat(values: tuple[tuple[float, float], ...]) -> Statistics:
-    rows = zip(_OPTICAL, values, _LANDSAT_WAVES, strict=True)
-    return {name: (mean, std, wave) for name, (mean, std), wave in rows}
-
-
-CLAY_STATISTICS: dict[str, Statistics] = {
-    "sentinel-2-l2a": {
-        "blue": (1105, 1809, 0.493),
-        "green": (1355, 1757, 0.56),
-        "red": (1552, 1888, 0.665),
-        "rededge1": (1887, 1870, 0.704),
-        "rededge2": (2422, 1732, 0.74),
-        "rededge3": (2630, 1697, 0.783),
-        "nir": (2743, 1742, 0.842),
-        "nir08": (2785, 1648, 0.865),
-        "swir16": (2388, 1470, 1.61),
-        "swir22": (1835, 1379, 2.19),
-    },
-    "landsat-c2l1": _landsat(_LANDSAT_L1),
-    "landsat-c2l2-sr": _landsat(_LANDSAT_L2),
-    "naip": {
-        "red": (110.16, 47.23, 0.65),
-        "green": (115.41, 39.82, 0.56),
-        "blue": (98.15, 35.43, 0.48),
-        "nir": (139.04, 49.86, 0.842),
-    },
-    "linz": {"red": (89.96, 41.83, 0.635), "green": (99.46, 36.96, 0.555), "blue": (89.51, 31.45, 0.465)},
-    "sentinel-1-rtc": {"vv": (-12.113, 8.314, 3.5), "vh": (-18.673, 8.017, 4.0)},
-    "modis": {
-        "sur_refl_b01": (1072, 1643, 0.645),
-        "sur_refl_b02": (1624, 1878, 0.858),
-        "sur_refl_b03": (931, 1449, 0.469),
-        "sur_refl_b04": (1023, 1538, 0.555),
-        "sur_refl_b05": (1599, 1763, 1.24),
-        "sur_refl_b06": (1404, 1618, 1.64),
-        "sur_refl_b07": (1051, 1396, 2.13),
-    },
-}
-
+from clay_publish.validate.rules.sensors import instrument
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ATTRIBUTIONS = 1000
@@ -74,9 +28,9 @@ def fingerprints_are_complete(context: ReleaseContext) -> Iterator[Outcome]:
         if emb is None:
             continue  # SCH004
         try:
-            made = Fingerprint.model_validate(emb.get("embrel:decided_by"))
-        except ValueError as error:
-            yield Fault(f"{path}: footer emb", f"no complete fingerprint ({str(error).splitlines()[0]})", "one")
+            made = fingerprint_in(footer, path)
+        except ReleaseError as error:
+            yield Fault(f"{path}: footer emb", error.found, "a complete fingerprint")
             continue
         if emb.get("embrel:fingerprint") != made.digest:
             told = str(emb.get("embrel:fingerprint"))[:16]
@@ -88,10 +42,9 @@ def one_fingerprint(context: ReleaseContext) -> Iterator[Outcome]:
     """Footers, manifest and items against the first file."""
     mine = context.fingerprint
     for path, footer in context.tables.keys.items():
-        emb = footer.get("emb", {})
         try:
-            other = Fingerprint.model_validate(emb.get("embrel:decided_by"))
-        except ValueError:
+            other = fingerprint_in(footer, path)
+        except ReleaseError:
             continue  # PRV001
         if other != mine:
             yield Fault(f"{path}: footer emb", "; ".join(mine.differences(other)[:3]), "the same as in the other files")
@@ -113,7 +66,7 @@ def weights_are_named(context: ReleaseContext) -> Iterator[Outcome]:
 
 @rule("PRV004")
 def statistics_are_sound(context: ReleaseContext) -> Iterator[Outcome]:
-    """Ranges for every model; for Clay's, the statistics it was trained with."""
+    """Ranges for every model; for Clay's, the statistics of the sensor, which it was trained with."""
     fingerprint = context.fingerprint
     where = "fingerprint: bands"
     names = [band.name for band in fingerprint.bands]
@@ -124,12 +77,16 @@ def statistics_are_sound(context: ReleaseContext) -> Iterator[Outcome]:
             yield Fault(f"{where}.{band.name}", f"mean {band.mean:g}, std {band.std:g}", "finite, std above 0")
         if not 0.3 <= band.wavelength <= 15:
             yield Fault(f"{where}.{band.name}", f"wavelength {band.wavelength:g}", "micrometres, 0.3 to 15")
-    known = CLAY_STATISTICS.get(fingerprint.sensor)
-    if fingerprint.encoder == "clay" and known is not None:
+    if fingerprint.encoder == "clay":
+        known = {band.name: band.statistics for band in instrument(context).bands}
         for band in fingerprint.bands:
-            told = (band.mean, band.std, band.wavelength)
-            if told != known.get(band.name):
-                yield Fault(f"{where}.{band.name}", f"{told}", f"{known.get(band.name)}, as Clay was trained")
+            if band != known.get(band.name):
+                told, expected = _statistics(band), _statistics(known.get(band.name))
+                yield Fault(f"{where}.{band.name}", told, f"{expected}, as sensor {fingerprint.sensor} has")
+
+
+def _statistics(band: BandStatistics | None) -> str:
+    return "no such band" if band is None else f"mean {band.mean:g}, std {band.std:g}, wavelength {band.wavelength:g}"
 
 
 @row_rule("PRV006")

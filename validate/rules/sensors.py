@@ -27,7 +27,7 @@ _FACTOR = 12
 def sensor_made_images(context: ReleaseContext) -> Iterator[Outcome]:
     """Platform and collection of the used sources against the fingerprint's sensor; names nobody knows say nothing."""
     sensor = context.fingerprint.sensor
-    own = set(_instrument(context).missions)
+    own = set(instrument(context).missions)
     if not own:
         yield NotChecked(f"sensor {sensor!r} is not bound to a mission")
         return
@@ -42,7 +42,7 @@ def sensor_made_images(context: ReleaseContext) -> Iterator[Outcome]:
         )
 
 
-def _instrument(context: ReleaseContext) -> Sensor:
+def instrument(context: ReleaseContext) -> Sensor:
     """The sensor that the files were made for, as the package or the release's own spec defines it.
 
     Raises:
@@ -80,8 +80,8 @@ def pixel_values_agree(context: ReleaseContext) -> Iterator[Outcome]:
 def bands_are_resolved(context: ReleaseContext) -> Iterator[Outcome]:
     """`bands` and `mask` of the used sources, against the bands that the fingerprint and the sensor have."""
     wanted = {band.name for band in context.fingerprint.bands}
-    sensor = _instrument(context)
-    masks = {(mask.format, mask.cloudy, mask.nodata) for mask in sensor.masks}
+    sensor = instrument(context)
+    masks = {(mask.format, mask.bands, mask.cloudy, mask.nodata) for mask in sensor.masks}
     for source in context.sources.used:
         where = f"{SOURCES}: {source.id}"
         missing = sorted(wanted - {band["name"] for band in source.bands})
@@ -93,7 +93,8 @@ def bands_are_resolved(context: ReleaseContext) -> Iterator[Outcome]:
             mask = source.mask
             if mask["asset"] not in source.assets:
                 yield Fault(f"{where}: mask", f"is asset {mask['asset']!r}", f"one of {', '.join(source.assets)}")
-            if masks and (mask["format"], tuple(mask["cloudy"]), tuple(mask["nodata"])) not in masks:
+            rule_of = (mask["format"], *(tuple(mask[name]) for name in ("bands", "cloudy", "nodata")))
+            if masks and rule_of not in masks:
                 yield Fault(f"{where}: mask", f"reads {mask['format']} {mask['cloudy']} as cloud", "the sensor's rule")
 
 
@@ -120,7 +121,7 @@ def pixel_rules_are_the_spec_s(context: ReleaseContext) -> Iterator[Outcome]:
         return
     for name, found, expected in (
         ("scale", made.scale, SCALE_RULE),
-        ("mask", made.mask, mask_rule(_instrument(context), blocks[0].mask)),
+        ("mask", made.mask, mask_rule(instrument(context), blocks[0].mask)),
         ("composite", made.composite, composite_rule(made.layout)),
     ):
         if found != expected:
@@ -146,7 +147,7 @@ def implausible_are_left_out(context: ReleaseContext) -> Iterator[Outcome]:
 @rule("PRV013")
 def pixels_fit_sensor(context: ReleaseContext) -> Iterator[Outcome]:
     """Ground size of the used sources' pixels against the sensor's; more than twelve times larger or smaller."""
-    sensor, gsd = context.fingerprint.sensor, _instrument(context).gsd
+    sensor, gsd = context.fingerprint.sensor, instrument(context).gsd
     sizes = {source.id: _pixel(source) for source in context.sources.used}
     off = {name: size for name, size in sizes.items() if size is not None and not 1 / _FACTOR < size / gsd < _FACTOR}
     for name, size in list(off.items())[:1]:

@@ -5,11 +5,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from clay_publish.release.directory import Release
-from clay_publish.release.lease.base import LEASES, Lease, Share
-from clay_publish.release.lease.local import hold_directory
-from clay_publish.release.lease.s3 import hold_objects
+from clay_publish.release.lease.base import LEASES, Holder, Lease, Share
+from clay_publish.release.lease.local import directory_holders, hold_directory
+from clay_publish.release.lease.s3 import hold_objects, object_holders
 
-__all__ = ["lease", "lease_if_run"]
+__all__ = ["holders", "lease", "lease_if_run"]
+
+
+def holders(release: Release) -> list[Holder]:
+    """Return who holds a release, and who ended without giving it back. Nothing is written.
+
+    Raises:
+        StoreError: the release cannot be read.
+    """
+    return directory_holders(release) if release.store.local else object_holders(release)
 
 
 @contextmanager

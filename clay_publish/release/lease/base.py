@@ -62,6 +62,26 @@ class Lease(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who was found to hold a lease, or to have held it until it ended without giving it back."""
+
+    share: str | None
+    """`2/4`; None: the whole run."""
+    name: str
+    """Process, machine and since when."""
+    alive: bool
+    """Whether it holds its lock, or its heartbeat is recent."""
+    heartbeat: float | None = None
+    """Age of its last heartbeat in seconds; None where the operating system answers for it."""
+
+
+def share_of(path: str) -> str | None:
+    """The share that a lease is of, `2/4`; None: the whole run."""
+    name = path.rpartition("/")[2].removesuffix(".json")
+    return None if name == _WHOLE else name.replace("-of-", "/")
+
+
 def lease_path(share: Share | None) -> str:
     """The file that stands for a lease."""
     return f"{LEASES}/{_name(share)}"

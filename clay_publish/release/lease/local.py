@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -9,7 +10,21 @@ from typing import IO
 
 from clay_publish.errors import StoreError
 from clay_publish.release.directory import Release
-from clay_publish.release.lease.base import LEASES, Lease, Share, excludes, lease_path, locked, this_process
+from clay_publish.release.lease.base import (
+    LEASES,
+    Holder,
+    Lease,
+    Share,
+    excludes,
+    lease_path,
+    locked,
+    share_of,
+    this_process,
+)
+
+_TRIES = 5
+"""Whoever reads the status of a release holds each lock for an instant: a lock is asked for this often."""
+_PAUSE = 0.02
 
 
 class _Held:
@@ -47,11 +62,25 @@ def hold_directory(release: Release, share: Share | None) -> Iterator[Lease]:
         yield _Held()
 
 
+def directory_holders(release: Release) -> list[Holder]:
+    """Return who holds leases in a directory, and who ended without giving theirs back."""
+    found = []
+    for path in release.store.files(LEASES):
+        if path.endswith(".json"):
+            continue  # of a bucket that was copied here
+        with suppress(FileNotFoundError), Path(release.store.path(path)).open() as file:
+            alive = not _lock(file, fcntl.LOCK_SH)
+            name = file.read().strip()
+            if alive or name:
+                found.append(Holder(share_of(path), name or "a process that has only just begun", alive))
+    return found
+
+
 def _take(release: Release, path: str, stack: ExitStack) -> IO[str]:
     """Open and lock a lease; again where its last holder has removed it meanwhile."""
     while True:
         file = _open(release, path)
-        if not _lock(file, fcntl.LOCK_EX):
+        if not any(_lock(file, fcntl.LOCK_EX, pause) for pause in (0.0, *[_PAUSE] * _TRIES)):
             holder = _holder(file)
             file.close()
             raise locked(release, path, holder)
@@ -78,7 +107,9 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _lock(file: IO[str], kind: int) -> bool:
+def _lock(file: IO[str], kind: int, pause: float = 0.0) -> bool:
+    """Lock a file, after a pause; False where somebody else has."""
+    time.sleep(pause)
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -21,7 +21,17 @@ from pydantic import BaseModel, ConfigDict
 from clay_publish.errors import ClayPublishError, LockedError, StoreError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
-from clay_publish.release.lease.base import LEASES, Lease, Share, excludes, lease_path, locked, this_process
+from clay_publish.release.lease.base import (
+    LEASES,
+    Holder,
+    Lease,
+    Share,
+    excludes,
+    lease_path,
+    locked,
+    share_of,
+    this_process,
+)
 from clay_publish.release.manifest import dump_json
 
 _ENDING = ".json"
@@ -54,6 +64,8 @@ class _State(BaseModel):
     process: str | None
     """Which process it is, for those that see the same processes."""
     beat: int = 0
+    at: float = 0.0
+    """When it was put: seconds since 1970 by the holder's clock."""
     free: bool = False
 
 
@@ -87,6 +99,28 @@ def hold_objects(release: Release, share: Share | None) -> Iterator[Lease]:
         yield mine
     finally:
         mine.give_back()
+
+
+def object_holders(release: Release) -> list[Holder]:
+    """Return who holds leases on an object store, and who ended without giving theirs back.
+
+    A heartbeat that looks old by the clocks of two machines is watched for as long as the next one takes.
+    """
+    paths_there = [path for path in release.store.files(LEASES) if path.endswith(_ENDING)]
+    seen = {path: _read(release, path) for path in paths_there}
+    taken = {path: found for path, found in seen.items() if found is not None and not found.state.free}
+    alive = {path: not found.free and _age(found) <= TIMES.patience for path, found in taken.items()}
+    doubtful = [path for path, found in taken.items() if not alive[path] and not found.free]
+    if doubtful:
+        time.sleep(1.5 * TIMES.beat)
+        for path in doubtful:
+            again = _read(release, path)
+            alive[path] = again is not None and again.tag != taken[path].tag and not again.state.free
+    return [Holder(share_of(path), each.state.holder, alive[path], _age(each)) for path, each in taken.items()]
+
+
+def _age(seen: _SeenLease) -> float:
+    return max(0.0, time.time() - seen.state.at)
 
 
 class _Mine:
@@ -148,7 +182,7 @@ class _Mine:
         return seen.tag if seen is not None and seen.state.run == self._state.run and not seen.state.free else None
 
     def _put(self, state: _State, tag: str | None) -> str | None:
-        return self._release.store.put(self.path, _bytes(state), tag)
+        return self._release.store.put(self.path, _bytes(state.model_copy(update={"at": round(time.time(), 1)})), tag)
 
 
 def _watch(release: Release, leases: Iterable[str], times: Times) -> dict[str, _SeenLease]:

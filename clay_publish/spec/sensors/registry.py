@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from clay_publish.errors import SpecError, shown
-from clay_publish.spec.sensors.model import Sensor
+from clay_publish.spec.sensors.definition import Sensor
 
 _MAX_BYTES = 1_000_000
 

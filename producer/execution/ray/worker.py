@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from clay_publish.errors import ClayPublishError, EncoderError, ReleaseError, StoreError, shown
+from clay_publish.errors import AccessError, ClayPublishError, EncoderError, ReleaseError, StoreError, shown
 from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.execution.attempts import at_work, attempt
 from clay_publish.producer.execution.context import StoppedError, Work, make_work
@@ -19,6 +19,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.manifest import UNITS
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
+from clay_publish.storage.retry import Limits, set_limits
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -78,6 +79,7 @@ class Worker:
             EncoderError: the model cannot be loaded, or is another.
         """
         job, release = self._job, Release(self._job.where)
+        set_limits(Limits(job.spec.run.stall_seconds, job.spec.run.item_seconds))
         self._check_plan(release)
         self._check_libraries()
         # What the driver found `auto` to mean holds for all.
@@ -141,7 +143,7 @@ class Worker:
         where = f"{release.store.where} on {platform.node()}"
         try:
             found = release.json(UNITS).get("sha256") if release.store.exists(UNITS) else None
-        except StoreError as error:
+        except (StoreError, AccessError) as error:
             raise ReleaseError(where, f"cannot be read ({error})", expected, fix) from error
         if found != self._job.sha256:
             said = "no plan" if found is None else f"another plan ({shown(found)})"

@@ -1,0 +1,153 @@
+"""A release on an object store: every file is put on a condition, so that nobody overwrites what they have not seen."""
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, cast
+
+from botocore.exceptions import ClientError
+
+from clay_publish.errors import StoreError
+from clay_publish.storage.http import ServerError
+from clay_publish.storage.s3 import CHANGED, NOT_FOUND, Part, S3Client, part_size, status_of
+
+_TRIES = 5
+_HOUSEKEEPING_REFUSED = {403, 405, 501}
+
+
+class Objects:
+    """A `Place` on a server that speaks S3."""
+
+    lists = True
+
+    def __init__(self, client: S3Client) -> None:
+        self._client = client
+        self.where = client.address.where
+
+    def size(self, path: str) -> int | None:
+        """Bytes of an object."""
+        found = self._client.head(path)
+        if found is None:
+            raise FileNotFoundError(path)
+        return int(found["ContentLength"])
+
+    def files(self, folder: str) -> list[str]:
+        """Keys below a folder."""
+        above = f"{folder}/" if folder else ""
+        return [f"{above}{path}" for path, _, _ in self._client.listing(folder)]
+
+    def part(self, path: str, start: int, end: int) -> bytes:
+        """A range of an object."""
+        try:
+            return self._client.part(path, start, end)[0]
+        except ServerError as error:
+            if error.status == NOT_FOUND:
+                raise FileNotFoundError(path) from error
+            raise
+
+    def whole(self, path: str, limit: int | None) -> bytes:
+        """An object."""
+        size = self.size(path) or 0
+        end = size if limit is None else min(size, limit + 1)
+        return self.part(path, 0, end) if end else b""
+
+    @contextmanager
+    def writer(self, path: str) -> Iterator[IO[bytes]]:
+        """A file of this machine, sent when it is whole."""
+        with tempfile.TemporaryFile() as file:
+            yield cast("IO[bytes]", file)
+            size = file.tell()
+            for _ in range(_TRIES):
+                file.seek(0)
+                tag = self._tag(path)
+                if size <= part_size(size):
+                    done = self._client.put(path, file.read(), tag) is not None
+                else:
+                    done = self._send_parts(path, cast("IO[bytes]", file), part_size(size), tag)
+                if done:
+                    return
+        raise StoreError(
+            self._client.place(path),
+            f"was written by somebody else {_TRIES} times meanwhile",
+            fix="Let one of them do it.",
+        )
+
+    def _send_parts(self, path: str, file: IO[bytes], size: int, tag: str | None) -> bool:
+        """Create or replace an object in parts; False where it is another by now."""
+        client, upload = self._client, self._client.begin(path)
+        arrived: dict[int, Part] = {}
+        expected = ""
+        try:
+            pieces = iter(lambda: file.read(size), b"")
+            parts, expected = client.send_parts(
+                path, upload, pieces, arrived, lambda part, _: arrived.update({part.number: part})
+            )
+            client.complete(path, upload, parts, tag)
+        except ClientError as error:
+            client.abort(path, upload)
+            if status_of(error) not in {CHANGED, NOT_FOUND}:
+                raise
+            return self._tag(path) == f'"{expected}"'  # completed, and the answer was lost
+        except BaseException:
+            with suppress(ServerError, ClientError):  # the error that led here is the one to tell
+                client.abort(path, upload)
+            raise
+        return True
+
+    def read(self, path: str) -> tuple[bytes, str] | None:
+        """An object and its ETag."""
+        return self._client.get(path)
+
+    def put(self, path: str, data: bytes, tag: str | None) -> str | None:
+        """Create an object, or replace the one with this ETag."""
+        return self._client.put(path, data, tag)
+
+    def remove(self, path: str) -> None:
+        """Remove an object, if there is one."""
+        self._client.call("delete_object", path)
+
+    def remove_orphans(self) -> list[str]:
+        """Give up the uploads that writers who were killed began: nobody sees them, and all pay for them.
+
+        Where the server or its owner does not let us list them, they stay; a lifecycle rule is another way.
+        """
+        try:
+            found = list(self._client.uploads())
+        except ServerError as error:
+            if error.status in _HOUSEKEEPING_REFUSED:
+                return []
+            raise
+        for path, upload in found:
+            self._client.abort(path, upload)
+        return [path for path, _ in found]
+
+    def check_conditions(self, folder: str) -> None:
+        """Make sure that the server heeds conditions: without them, nothing keeps two runs apart.
+
+        Raises:
+            StoreError: it does not.
+        """
+        path = f"{folder}/probe-{uuid.uuid4().hex}"
+        try:
+            tag = self.put(path, b"first", None)
+            heeded = tag is not None and self.put(path, b"second", None) is None
+            heeded = heeded and self.put(path, b"third", '"00000000000000000000000000000000"') is None
+        except ServerError as error:
+            if error.status != 501:  # what servers answer that know of conditions, and have none
+                raise
+            heeded = False
+        finally:
+            with suppress(ServerError):  # what was found out, or went wrong before, is the one to tell
+                self.remove(path)
+        if not heeded:
+            raise StoreError(
+                self._client.place(folder),
+                "lies on a server that ignores conditions of a put (If-None-Match, If-Match)",
+                "a server that heeds them: AWS S3, Cloudflare R2, MinIO since 2024, Ceph since Squid",
+                "Make the release in a directory, and `publish` it.",
+            )
+
+    def _tag(self, path: str) -> str | None:
+        found = self._client.head(path)
+        return None if found is None else str(found["ETag"])

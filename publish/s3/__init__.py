@@ -1,1 +1,0 @@
-"""Publish to S3-compatible object stores."""
