@@ -15,8 +15,8 @@ from clay_publish.release import metadata
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json, run_record, sha256
+from clay_publish.release.metadata import SCHEMA_FILE, SCHEMA_URI, schema_text
 from clay_publish.release.public_urls import release_address
-from clay_publish.release.stac_extension import SCHEMA_FILE, SCHEMA_URI, schema_text
 from clay_publish.release.tables import COLUMNS, without_cloud_fraction
 from clay_publish.spec.models import Creator, Spec
 from clay_publish.storage.store import is_url

@@ -25,8 +25,8 @@ from clay_publish.release import metadata
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json
+from clay_publish.release.metadata import SCHEMA_URI
 from clay_publish.release.public_urls import alternate_addresses, release_address
-from clay_publish.release.stac_extension import SCHEMA_URI
 from clay_publish.release.tables import BBOX, REASONS, TIMESTAMP
 from clay_publish.storage.store import is_url
 from clay_publish.windows import Window

@@ -14,7 +14,7 @@ from clay_publish.catalog import write_collection, write_items
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import COLLECTION, MODEL, SPEC, Release
 from clay_publish.release.fingerprint import Fingerprint
-from clay_publish.release.stac_extension import SCHEMA_FILE, SCHEMA_URI, schema_text
+from clay_publish.release.metadata import SCHEMA_FILE, SCHEMA_URI, schema_text
 
 MakeRelease = Callable[..., Release]
 PARQUET = "application/vnd.apache.parquet"
