@@ -11,7 +11,7 @@ import pytest
 
 from clay_publish.catalog import write_collection, write_items
 from clay_publish.catalog.file_items import items_of, json_path
-from clay_publish.publish.local_bucket import LocalBucket
+from clay_publish.publish.bucket import LocalBucket
 from clay_publish.publish.version_catalog import PublishedVersion, Versions, change
 from clay_publish.release import directory
 from clay_publish.release.directory import Release
