@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import shapely
 import yaml
 
+from clay_publish.catalog.file_items import write_json_items
 from clay_publish.errors import ClayPublishError
 from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.release.directory import Release
@@ -22,6 +23,7 @@ from clay_publish.release.reference import chips_per_file, reference_chips, refe
 
 Rows = list[dict[str, Any]]
 
+JSON = "application/geo+json"
 SHORE = "imagery/item.json"
 MOROCCO = "s2_l2a_mini_29RKH_20200219/item.json"
 NAIP = "naip/va_m_3607824_se_17_1_20160620_crop.json"
@@ -58,6 +60,8 @@ class Broken:
         """Whether codes are made again from the vectors, so that a fault in these is the only one."""
         self.reference_follows = True
         """Whether `reference.parquet` is made again from the rows, for the same reason."""
+        self.json_items_follow = True
+        """Whether `items/` is made again from the table of items."""
 
     @property
     def data(self) -> str:
@@ -252,6 +256,9 @@ class Broken:
                 write_codes(self.release, self.release.fingerprint(), wanted=True)
         if (self.folder / "items.parquet").exists():
             self._settle_items()
+            if self.json_items_follow:
+                with suppress(*broken):
+                    self._settle_json_items()
         if (self.folder / "collection.json").exists():
             self.json("collection.json", self._settle_assets)
         entries = []
@@ -264,6 +271,12 @@ class Broken:
             entries.append(entry)
         (self.folder / "manifest.json").write_text(json.dumps({**old, "files": entries}, indent=2))
         (self.folder / "SHA256SUMS").write_text("".join(f"{e['sha256']}  {e['path']}\n" for e in entries))
+
+    def _settle_json_items(self) -> None:
+        write_json_items(self.release, None)
+        links = [{"rel": "item", "href": f"./{path}", "type": JSON} for path in self.release.store.files("items")]
+        others = [link for link in self.release.json("collection.json")["links"] if link["rel"] != "item"]
+        self.json("collection.json", lambda c: c.update(links=others + links))
 
     def _settle_reference(self) -> None:
         tables = [self.table(path) for path in self.release.data_files()]
