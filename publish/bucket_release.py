@@ -18,6 +18,7 @@ from clay_publish.formats import size
 from clay_publish.progress import Progress, Report
 from clay_publish.publish.bucket import Bucket, Stored
 from clay_publish.publish.package import Package, PublishReceipt
+from clay_publish.publish.preflight import check_bucket
 from clay_publish.publish.targets import web_page
 from clay_publish.publish.version_catalog import beginning, change, read_versions
 from clay_publish.release import directory as paths
@@ -60,7 +61,7 @@ def publish_version(
         seconds=sum(entry.size for entry in to_send) / _USUAL_RATE,
     )
     if dry_run:
-        return receipt
+        return receipt.model_copy(update={"checked": check_bucket(bucket, receipt.sent_bytes)})
     sending.claim()
     absent = {entry.path for entry in missing}
     sending.total = sum(entry.size for entry in missing if entry != package.sums)
@@ -200,7 +201,7 @@ class _Sending:
             for number, (entry, same) in enumerate(zip(entries, pool.map(compare, entries), strict=True), 1):
                 if not same:
                     raise self._other(entry, "holds other bytes")
-                self.report(Progress("verify", number, len(entries), entry.path))
+                self.report(Progress("verify", number, len(entries), entry.path, unit="files"))
 
     def _other(self, entry: FileEntry, found: str) -> PublishError:
         return PublishError(

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import LicenseError, PublishError
-from clay_publish.formats import size
+from clay_publish.formats import duration, size
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import Severity, ValidationReport
@@ -230,6 +230,8 @@ class PublishReceipt(BaseModel):
     """Paths whose bytes the host copied from an earlier version."""
     verified: Literal["no", "checksums", "full"] = "no"
     """`checksums`: sizes and the host's checksums; `full`: every byte was read back."""
+    checked: list[str] = []
+    """What a dry run made sure of."""
     unknown: list[str] = []
     """What lies there and is not in the manifest."""
     seconds: float = 0.0
@@ -247,7 +249,8 @@ class PublishReceipt(BaseModel):
             line = f"{whole}, there already, verified"
         elif self.state == "dry run":
             line = f"{whole}, of which {len(self.sent)} files, {size(self.sent_bytes)} would be sent"
-            line += f" (about {self.seconds:.0f} s)"
+            line += f" (about {duration(self.seconds)})"
+            line += f"; checked: {', '.join(self.checked)}" if self.checked else ""
         else:
             line = f"{whole}, {len(self.sent)} sent ({size(self.sent_bytes)}) in {self.seconds:.0f} s, verified"
         if self.copied:

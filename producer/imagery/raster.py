@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeVar
@@ -173,7 +173,12 @@ class ImageFile:
             name = f"{uuid.uuid4().hex}/{IMAGE}"
             self.dataset = rasterio.open(name, driver=self._served.driver, opener=self._served)
         else:
-            self.dataset = rasterio.DatasetReader(self._path, driver=list(DRIVERS))
+            # Only with the names of the files beside it does GDAL see an external mask.
+            beside = os.path.isfile(f"{self._path}.msk")  # noqa: PTH113 - it is text
+            listed = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE") if beside else nullcontext()
+            with listed:
+                self.dataset = rasterio.DatasetReader(self._path, driver=list(DRIVERS))
+                _ = self.dataset.mask_flag_enums  # found now or never
         # Asked at once: after a read that failed, GDAL answers with that failure, were it another file's.
         kinds = enumerate(self.dataset.colorinterp, start=1)
         self._alphas = [index for index, kind in kinds if kind is ColorInterp.alpha]

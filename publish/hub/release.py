@@ -17,6 +17,7 @@ from clay_publish.progress import Progress, Report
 from clay_publish.publish.hub.repository import MAIN, HubRepository, Refs, RefusedError, same, upload
 from clay_publish.publish.hub.root import HOST_OWNED, VERSION_TAG, manifest_at, named_paths, store_of, sync_root
 from clay_publish.publish.package import Package, PublishReceipt
+from clay_publish.publish.preflight import check_token
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import FileEntry, sha256
 from clay_publish.release.semver import Version
@@ -94,7 +95,7 @@ def publish_to_hub(
         commit=tagged,
     )
     if dry_run or refs is None:
-        return receipt.model_copy(update={"state": "dry run"})
+        return receipt.model_copy(update={"state": "dry run", "checked": check_token(repository)})
     commit = tagged or _send(repository, package, plan, refs, report)
     _verify(repository, package, commit, full=full, report=report)
     if not tagged:
@@ -263,7 +264,7 @@ def _verify(repository: HubRepository, package: Package, commit: str, *, full: b
     for number, entry in enumerate(package.files if full else [], 1):
         if sha256(store_of(repository, commit), entry.path) != entry.sha256:
             raise PublishError(f"{repository.where} {commit}", f"{entry.path} came back as other bytes")
-        report(Progress("verify", number, len(package.files), entry.path))
+        report(Progress("verify", number, len(package.files), entry.path, unit="files"))
 
 
 def _check_limits(package: Package) -> None:

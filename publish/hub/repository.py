@@ -12,7 +12,12 @@ from typing import Any, TypeVar
 
 from httpx2 import TransportError
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -57,6 +62,19 @@ class HubRepository:
             return None
         head = next(b.target_commit for b in refs.branches if b.name == MAIN)
         return Refs(head, {tag.name: tag.target_commit for tag in refs.tags})
+
+    def whoami(self) -> dict[str, Any]:
+        """Whose token this is, and what it may do, in the words of the Hub.
+
+        Raises:
+            PublishError: there is no token, or it is not valid.
+        """
+        try:
+            found: dict[str, Any] = self._ask(self._api.whoami)
+        except LocalTokenNotFoundError:
+            fix = "`hf auth login`, or the variable HF_TOKEN."
+            raise PublishError(self.where, "needs a token, and there is none", "a token that may write", fix) from None
+        return found
 
     def create(self, *, private: bool = False) -> Refs:
         """Create the repository."""

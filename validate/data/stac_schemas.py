@@ -7,6 +7,7 @@ this machine, or, once, from the extension's own address; with CLAY_PUBLISH_SCHE
 import json
 import os
 import urllib.parse
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,16 @@ _CORE = "https://schemas.stacspec.org/v{version}/{kind}-spec/json-schema/{kind}.
 
 
 @cache
-def _known() -> dict[str, dict[str, Any]]:
-    known = {uri.rstrip("#"): document for uri, document in get_local_schema_cache().items()}
-    known[SCHEMA_URI] = schema()
+def known() -> dict[str, dict[str, Any]]:
+    """Return the schemas that lie on this machine, by address."""
+    found = {uri.rstrip("#"): document for uri, document in get_local_schema_cache().items()}
+    found[SCHEMA_URI] = schema()
     for folder in (os.environ.get(FOLDER), _cache_folder()):
         for file in sorted(Path(folder).glob("*.json")) if folder else []:
             document = json.loads(file.read_text(encoding="utf-8"))
             if isinstance(document.get("$id"), str):
-                known.setdefault(document["$id"].rstrip("#"), document)
-    return known
+                found.setdefault(document["$id"].rstrip("#"), document)
+    return found
 
 
 def _cache_folder() -> Path:
@@ -50,7 +52,7 @@ def _cache_folder() -> Path:
 
 
 @cache
-def _fetched(uri: str) -> dict[str, Any]:
+def fetched_schema(uri: str) -> dict[str, Any]:
     """Fetch a schema, once, and keep it.
 
     Raises:
@@ -69,6 +71,10 @@ def _fetched(uri: str) -> dict[str, Any]:
     return document
 
 
+fetch: Callable[[str], dict[str, Any]] = fetched_schema
+"""A process without a network asks another one."""
+
+
 def schema_of(uri: str) -> dict[str, Any]:
     """The schema at an address.
 
@@ -76,7 +82,7 @@ def schema_of(uri: str) -> dict[str, Any]:
         ReleaseError: it is not to be had.
     """
     plain = uri.rstrip("#")
-    return _known()[plain] if plain in _known() else _fetched(plain)
+    return known()[plain] if plain in known() else fetch(plain)
 
 
 def core_schema(kind: str, version: str) -> dict[str, Any]:
@@ -122,5 +128,5 @@ def _registry() -> Any:
         except ReleaseError as error:
             raise NoSuchResource(uri) from error
 
-    resources = [(uri, Resource.from_contents(document)) for uri, document in _known().items()]
+    resources = [(uri, Resource.from_contents(document)) for uri, document in known().items()]
     return Registry(retrieve=retrieve).with_resources(resources).crawl()  # type: ignore[call-arg]
