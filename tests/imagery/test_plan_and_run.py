@@ -223,9 +223,7 @@ def test_one_bad_row_of_a_table_is_one_bad_item(
     table = pa.concat_tables([table.slice(0, 1)] * 2)
     place = table.column_names.index(column)
     values = [value, table[column][1].as_py()]
-    changed = table.set_column(
-        place, table.schema.field(place).with_nullable(True), pa.array(values, table[column].type)
-    )
+    changed = table.set_column(place, pa.field(column, table[column].type), pa.array(values, table[column].type))
     pq.write_table(changed, tmp_path / "items.parquet")
     read = []
     for found in read_items(str(tmp_path / "items.parquet")):
