@@ -204,7 +204,12 @@ class Run:
         return [self._waiting(file, names.get(file.token, ()), references.count) for file in files]
 
     def _tell(self) -> None:
-        self.report(Progress("produce", len(self.receipts), len(self.units), self.books.line()))
+        self.say(self.books.line())
+
+    def say(self, message: str) -> None:
+        """Report how many chips are computed, with a message."""
+        done, total = self.books.chips, self.books.total
+        self.report(Progress("produce", done, total if total >= done else 0, message, unit="chips"))
 
 
 def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunRecord:

@@ -23,7 +23,7 @@ from rasterio.windows import Window as Block
 from clay_publish.errors import AccessError, ImageryError, StoreError
 from clay_publish.producer.imagery.remote import (
     IMAGE,
-    PATIENCE,
+    RETRIES,
     RemoteImage,
     SourceChangedError,
     is_final,
@@ -139,7 +139,7 @@ class ImageFile:
                 raise
 
         try:
-            return retrying(self._may_pass, PATIENCE)(in_context)
+            return retrying(self._may_pass, RETRIES)(in_context)
         except ChangedError as error:
             raise SourceChangedError(self.where, "changed after the run was planned", "the planned content") from error
         except (StoreError, AccessError) as error:
