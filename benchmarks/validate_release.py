@@ -11,6 +11,7 @@ the same bytes, each in a process of its own, on as many threads as there are co
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import shapely
 
@@ -86,7 +88,12 @@ def timed(way: str, where: Path) -> dict[str, float]:
     begun, cpu = time.perf_counter(), time.process_time()
     WAYS[way](Release(str(where)))
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    return {"seconds": seconds, "cpu": cpu, "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    for child in psutil.Process().children():  # that of a validation reads everything
+        times = child.cpu_times()
+        cpu += times.user + times.system
+        mib += int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{child.pid}/status").read_text())[1]) / 1024
+    return {"seconds": seconds, "cpu": cpu, "mib": mib}
 
 
 def hash_all(release: Release) -> None:
@@ -107,7 +114,7 @@ def read_all(release: Release) -> None:
 
 def validate_all(release: Release) -> None:
     report = validate(release, skip=("DOC", "STC", "RDR"))
-    wrong = {finding.code for finding in report.findings} - {"INT010"}  # it has no documents
+    wrong = {finding.code for finding in report.findings} - {"INT010", "SCH016"}  # it has no documents and no codes
     assert not wrong, [finding for finding in report.findings if finding.code in wrong][:3]
 
 
@@ -150,9 +157,6 @@ def fingerprint(dimensions: int) -> Fingerprint:
         layout="utm",
         size=SIZE,
         gsd=GSD,
-        scale="none",
-        mask="none",
-        composite="none",
         resampling="none",
         nodata="none",
         padding="none",

@@ -21,9 +21,8 @@ from clay_publish.producer.outputs.parts import COVERAGE, file_of, is_there, rea
 from clay_publish.producer.outputs.patches import publish_patches
 from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.files import planned_rates
-from clay_publish.producer.planning.share import units_of
 from clay_publish.producer.sources.selection import Selection
-from clay_publish.producer.unit_plan import Plan
+from clay_publish.producer.unit_plan import Plan, units_of
 from clay_publish.progress import Progress, Report
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release

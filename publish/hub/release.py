@@ -166,7 +166,7 @@ def _check_product(repository: HubRepository, package: Package, revision: str, p
     """Refuse a repository that holds something else.
 
     Raises:
-        PublishError: its root is another release, or files of this release would replace files of somebody else.
+        PublishError: its root is another release, or files of this release would replace files of another publisher.
     """
     there = repository.files(revision)
     if paths.MANIFEST in there:
@@ -200,7 +200,7 @@ def _send_in_pieces(repository: HubRepository, package: Package, refs: Refs, rep
     _expect(repository, package, branch)
     moved = repository.refs()
     if moved is None or moved.head != refs.head:
-        raise PublishError(repository.where, "was changed meanwhile by somebody else", fix="Run the command again.")
+        raise PublishError(repository.where, "was changed by another publisher meanwhile", fix="Rerun the command.")
     repository.merge(number)
     merged = repository.refs()
     if merged is None:
@@ -229,7 +229,7 @@ def _commit(
             return head.head
         raise PublishError(
             repository.where,
-            f"was changed by somebody else, or did not answer ({error.found})",
+            f"was changed by another publisher, or did not answer ({error.found})",
             f"{parent} as the newest commit",
             "Look at what is there now, then run the command again: what has arrived is not sent again.",
         ) from error
@@ -244,7 +244,7 @@ def _tag(repository: HubRepository, package: Package, tag: str, commit: str) -> 
         there = refs.tags.get(tag) if refs else None
         plan = _plan(repository, package, there) if there else None
         if plan is None or plan.add or plan.delete:
-            raise PublishError(f"{repository.where} {tag}", error.found, "a version that nobody else tags") from error
+            raise PublishError(f"{repository.where} {tag}", error.found, "a version tagged only here") from error
 
 
 def _expect(repository: HubRepository, package: Package, revision: str) -> None:

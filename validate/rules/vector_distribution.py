@@ -11,8 +11,8 @@ from clay_publish.errors import ReleaseError, shown
 from clay_publish.release.directory import EMBEDDINGS, REFERENCE
 from clay_publish.release.reference import ALLOWED, OMITTED, chips_per_file
 from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.data.chips import RUN
 from clay_publish.validate.data.single_rows import column_of, rows_of, some_vectors, vectors_of
-from clay_publish.validate.data.vector_sums import RUN
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled, SkippedError
 from clay_publish.validate.registry import rule
 
