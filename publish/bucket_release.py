@@ -146,7 +146,7 @@ class _Sending:
         if sums.path in self._there:
             return
         if self.bucket.write(f"{self.folder}/{sums.path}", self.package.read(sums), None):
-            self._count(sums, new=True)
+            self._count(sums, sums.size)
             return
         found = self.bucket.read(f"{self.folder}/{sums.path}")
         if found is None or found[0] != self.package.read(sums):
@@ -169,14 +169,14 @@ class _Sending:
                 self.copied.append(entry.path)
             self._arrived(entry.size, entry.path)
             return
-        new = self.bucket.send(self.folder, self.package, entry, lambda size: self._arrived(size, entry.path))
-        self._count(entry, new=new)
+        sent = self.bucket.send(self.folder, self.package, entry, lambda size: self._arrived(size, entry.path))
+        if sent is not None:
+            self._count(entry, sent)
 
-    def _count(self, entry: FileEntry, *, new: bool) -> None:
-        if new:
-            with self._lock:
-                self.sent.append(entry.path)
-                self.sent_bytes += entry.size
+    def _count(self, entry: FileEntry, sent: int) -> None:
+        with self._lock:
+            self.sent.append(entry.path)
+            self.sent_bytes += sent
 
     def _arrived(self, size: int, path: str) -> None:
         with self._lock:
