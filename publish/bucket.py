@@ -44,7 +44,7 @@ class Bucket(Protocol):
         ...
 
     def write(self, key: str, data: bytes, tag: str | None) -> bool:
-        """Replace the document that has this tag, or create it where `tag` is None; False: somebody was quicker."""
+        """Replace the document that has this tag, or create it where `tag` is None; False if it has changed since."""
         ...
 
     def send(self, folder: str, package: Package, entry: FileEntry, sent: Sent) -> bool:

@@ -1,6 +1,6 @@
 """One version into a bucket: `PREFIX/VERSION/…`, and then the pointers to it.
 
-SHA256SUMS is created first, and only where there is none: whoever comes second with other bytes stops before sending
+SHA256SUMS is created first, and only where there is none: a second publisher with other bytes stops before sending
 any. Data follows, then documents, then everything is compared with the manifest; the manifest itself completes the
 version, and the documents at the root make it known.
 """
@@ -18,6 +18,7 @@ from clay_publish.formats import size
 from clay_publish.progress import Progress, Report
 from clay_publish.publish.bucket import Bucket, Stored
 from clay_publish.publish.package import Package, PublishReceipt
+from clay_publish.publish.preflight import check_bucket
 from clay_publish.publish.targets import web_page
 from clay_publish.publish.version_catalog import beginning, change, read_versions
 from clay_publish.release import directory as paths
@@ -60,7 +61,7 @@ def publish_version(
         seconds=sum(entry.size for entry in to_send) / _USUAL_RATE,
     )
     if dry_run:
-        return receipt
+        return receipt.model_copy(update={"checked": check_bucket(bucket, receipt.sent_bytes)})
     sending.claim()
     absent = {entry.path for entry in missing}
     sending.total = sum(entry.size for entry in missing if entry != package.sums)
@@ -105,7 +106,7 @@ class _Sending:
         return self.package.version
 
     def look(self) -> dict[str, Stored]:
-        """What lies there by now; refused at once where it is not ours."""
+        """Files of this version that exist already; refused at once if they differ."""
         self._there = self.bucket.listing(self.folder)
         for entry in (self.package.sums, self.package.closing):
             found = self.bucket.read(f"{self.folder}/{entry.path}") if entry.path in self._there else None
@@ -121,7 +122,7 @@ class _Sending:
         return self._there
 
     def origins(self, missing: Iterable[FileEntry]) -> dict[str, str]:
-        """Which missing files lie in the newest version that is out: path → key there, by SHA-256."""
+        """Which missing files lie in the newest published version: path → key there, by SHA-256."""
         found = read_versions(self.bucket)
         latest = found[0].latest if found else None
         document = self.bucket.read(f"{latest}/{paths.MANIFEST}") if latest and latest != self.folder else None
@@ -130,7 +131,7 @@ class _Sending:
         try:
             manifest = Manifest.model_validate(json.loads(document[0]))
         except ValueError as error:
-            raise PublishError(f"{self.bucket.where}/{latest}/{paths.MANIFEST}", "is no manifest") from error
+            raise PublishError(f"{self.bucket.where}/{latest}/{paths.MANIFEST}", "is not a manifest") from error
         known = {entry.sha256: f"{latest}/{entry.path}" for entry in manifest.files}
         return {entry.path: known[entry.sha256] for entry in missing if entry.sha256 in known}
 
@@ -186,7 +187,7 @@ class _Sending:
                 f"{self.bucket.where}/{self.folder}",
                 f"lacks {', '.join(lost[:3])}" + (f" and {len(lost) - 3} more" if len(lost) > 3 else ""),
                 "every file of the manifest",
-                "Run the command again: only what is missing is sent.",
+                "Rerun the command: only what is missing is sent.",
             )
         self._compare(entries, full=full)
         return sorted(set(self._there) - {entry.path for entry in self.package.files})
@@ -200,7 +201,7 @@ class _Sending:
             for number, (entry, same) in enumerate(zip(entries, pool.map(compare, entries), strict=True), 1):
                 if not same:
                     raise self._other(entry, "holds other bytes")
-                self.report(Progress("verify", number, len(entries), entry.path))
+                self.report(Progress("verify", number, len(entries), entry.path, unit="files"))
 
     def _other(self, entry: FileEntry, found: str) -> PublishError:
         return PublishError(
@@ -212,7 +213,7 @@ class _Sending:
 
 
 def _make_known(bucket: Bucket, package: Package) -> None:
-    """Put the version into the catalog at the root; where it is listed already, only the pointers are mended."""
+    """Put the version into the catalog at the root; where it is listed already, only the pointers are corrected."""
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     entry = PublishedVersion(
         version=package.version, manifest_sha256=package.closing.sha256, published=now, notes=package.notes

@@ -117,7 +117,7 @@ class Journal:
             try:
                 line = _Line.model_validate(json.loads(text))
             except (ValueError, ValidationError) as error:
-                raise PublishError(str(self._path), "holds a line that is no record", fix="Remove the file.") from error
+                raise PublishError(str(self._path), "holds an invalid line", fix="Remove the file.") from error
             self._apply(line)
 
     def _apply(self, line: _Line) -> None:
@@ -148,7 +148,7 @@ class Journal:
                     str(self._path),
                     f"cannot be written ({error.strerror})",
                     "room for the journal of the upload",
-                    "Make room and run the command again: it goes on where it stopped.",
+                    "Free space and rerun the command: it resumes where it stopped.",
                 ) from error
             self._apply(line)
 
@@ -326,7 +326,7 @@ class S3Bucket:
                 digest.update(piece)
             return digest.hexdigest()
 
-        return self._client.patiently(read, key)
+        return self._client.retried(read, key)
 
     def _odd(self, key: str, error: ClientError) -> PublishError:
         return PublishError(self._client.place(key), f"was not taken ({error})")

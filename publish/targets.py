@@ -67,7 +67,11 @@ def bucket_at(target: str, package: Package | None = None) -> Bucket:
         near = difflib.get_close_matches(target.partition("/")[0], [SOURCE_COOP, HUB], n=1, cutoff=0.6)
         hint = f"Did you mean {near[0]}? " if near else ""
         raise PublishError(target, "is not a publish target", KNOWN, f"{hint}For a directory, write ./{target}.")
-    return LocalBucket(Path(target).expanduser())
+    folder = Path(target).expanduser()
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise PublishError(str(there), "is not a directory", "a directory, or one that can be created")
+    return LocalBucket(folder)
 
 
 def _product(target: str, package: Package | None) -> tuple[str, str, str | None, str]:

@@ -100,7 +100,7 @@ def check_release(
         for done, rule in enumerate(rules):
             if rule.code == UNCHECKED:
                 continue
-            report(Progress("rules", done, len(rules), rule.code))
+            report(Progress("rules", done, len(rules), rule.title, unit="rules"))
             with marked("rule", rule.code):
                 found, checked[rule.code] = run_rule(rule, context, refused.get(f":{rule.code}"))
             findings += found
@@ -110,7 +110,7 @@ def check_release(
             findings += found
             if found or rule in rules:
                 checked[rule.code] = state
-        report(Progress("rules", len(rules), len(rules)))
+        report(Progress("rules", len(rules), len(rules), unit="rules"))
         return ValidationReport(
             where=release.store.where,
             findings=findings,

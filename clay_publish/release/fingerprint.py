@@ -72,6 +72,7 @@ def mask_rule(sensor: Sensor, asked: str | None) -> str:
         return "none"
     masks = [
         f"{'|'.join(mask.assets)} {mask.format} {_listed(mask.cloudy)} nodata {_listed(mask.nodata)}"
+        f" bands {_listed(mask.bands)}"
         for mask in sensor.masks
     ]
     return f"mask-1: {'found' if asked is None else asked} of {'; '.join(masks)}"

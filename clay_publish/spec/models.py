@@ -284,6 +284,8 @@ class Spec(_SpecBlock):
     """SPDX identifier, or `LicenseRef-NAME` for own terms."""
     released: date | None = None
     """Day in all documents; default: the day of the first run, or SOURCE_DATE_EPOCH."""
+    notes: Annotated[str | None, Field(max_length=100_000)] = None
+    """The maintainer's words for this version's entry in CHANGELOG.md."""
     doi: Annotated[str | None, Field(pattern=r"^10\.\d{4,9}/\S+$")] = None
     creators: list[Creator] = []
     keywords: Annotated[list[str], Field(max_length=20)] = []

@@ -204,7 +204,7 @@ def _parquet(where: str) -> Iterator[FoundItem]:
                     yield FoundItem(_present(item), where, collections.get(str(item.get("collection"))))
     except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise SourceError(
-            where, f"is no stac-geoparquet ({' '.join(str(error).split())})", "a table of STAC Items"
+            where, f"is not stac-geoparquet ({' '.join(str(error).split())})", "a table of STAC Items"
         ) from error
 
 
@@ -251,4 +251,4 @@ def _read_json(where: str, origin: str | None = None) -> Any:
     try:
         return json.loads(read_document(where, origin))
     except (ValueError, RecursionError) as error:
-        raise SourceError(where, f"is no JSON ({error})", "a STAC document") from error
+        raise SourceError(where, f"is not valid JSON ({error})", "a STAC document") from error

@@ -13,7 +13,7 @@ from clay_publish.storage.store import Store
     "path", ["", "/etc/passwd", "../up", "a/../b", "a//b", "./a", "a/", "a\\b", "c:/x", "a\x00b", "a\nb"]
 )
 def test_a_path_that_could_lead_out_is_refused(tmp_path: Path, path: str) -> None:
-    with pytest.raises(StoreError, match="is no safe path"):
+    with pytest.raises(StoreError, match="is not a safe path"):
         Store(tmp_path).read(path)
 
 

@@ -59,7 +59,7 @@ CQL2 = {
 @pytest.fixture(autouse=True)
 def _patient_but_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many tries as ever, no waiting between them."""
-    monkeypatch.setattr(retry, "DEFAULT", retry.Patience(first=0.001))
+    monkeypatch.setattr(retry, "DEFAULT", retry.RetryPolicy(first=0.001))
 
 
 @pytest.fixture(scope="session")
@@ -199,7 +199,7 @@ def test_an_api_that_refuses_is_not_asked_again(memory: Memory) -> None:
 def test_an_api_whose_answers_are_garbage_is_said_to(memory: Memory) -> None:
     with stac_server(memory) as address, FaultProxy(address.rstrip("/")) as proxy:
         proxy.fail(lambda request: request.method == "POST", "error:200:html", times=99)
-        with pytest.raises(SourceError, match="no answer of a STAC API"):
+        with pytest.raises(SourceError, match="not an answer of a STAC API"):
             ids(proxy.address)
 
 

@@ -156,15 +156,15 @@ def another_version_in_the_citation(broken: Broken) -> None:
     broken.yaml("CITATION.cff", lambda cited: cited.update(version="0.9.0"))
 
 
-@mutation("DOC011", "a Collection that hides how many chips were not checked for cloud")
-def fewer_chips_without_a_mask(broken: Broken) -> None:
-    broken.not_cloud_checked_follows = False
-    broken.json("collection.json", lambda c: c["embrel:coverage"].update(not_cloud_checked=1))
-
-
 @mutation("DOC011", "the collection counts other chips")
 def another_count_in_the_collection(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c["embrel:coverage"].update(embedded=9))
+
+
+@mutation("DOC011", "the collection counts fewer chips that are not cloud-checked")
+def fewer_unchecked_in_the_collection(broken: Broken) -> None:
+    broken.not_cloud_checked_follows = False
+    broken.json("collection.json", lambda c: c["embrel:coverage"].update(not_cloud_checked=1))
 
 
 @mutation("DOC012", "the card names another model")

@@ -161,7 +161,7 @@ class Pass:
                 known = hashed.result() if hashed is not None else own
                 if known is not None:
                     digests[path] = known
-                self.report(Progress("validate", done, len(waiting), path))
+                self.report(Progress("validate", done, len(waiting), path, unit="files"))
         facts = ReleaseFacts()
         for path, seen in files.items():
             facts.add(path, seen.rows, seen.facts)

@@ -45,7 +45,7 @@ class Source:
     bands: tuple[dict[str, Any], ...]
     """How each band is read: name, asset, band, scale, offset, source."""
     mask: dict[str, Any] | None
-    """Asset, format, cloudy and nodata of its cloud mask."""
+    """Asset, format, cloudy, nodata and bands of its cloud mask."""
     level: str | None
     """What says that it is the sensor's product."""
     evidence: dict[str, Any] | None

@@ -21,7 +21,7 @@ from referencing.exceptions import NoSuchResource, Unresolvable
 from clay_publish.errors import AccessError, ReleaseError, StoreError
 from clay_publish.release.stac_extension import SCHEMA_URI, schema
 from clay_publish.storage.http import HttpClient
-from clay_publish.storage.retry import Patience
+from clay_publish.storage.retry import RetryPolicy
 
 FOLDER = "CLAY_PUBLISH_SCHEMAS"
 """Environment variable: a folder of JSON Schemas to use instead of the network."""
@@ -62,7 +62,7 @@ def fetched_schema(uri: str) -> dict[str, Any]:
     if os.environ.get(FOLDER) or parts.scheme != "https" or parts.hostname not in _HOSTS:
         raise ReleaseError(uri, "is not among the schemas of this machine", fix=_FIX)
     try:
-        document: dict[str, Any] = json.loads(HttpClient(patience=Patience(attempts=1)).read(uri, _MAX_BYTES))
+        document: dict[str, Any] = json.loads(HttpClient(policy=RetryPolicy(attempts=1)).read(uri, _MAX_BYTES))
     except (StoreError, AccessError, ValueError) as error:
         raise ReleaseError(uri, f"cannot be fetched ({error})", fix=_FIX) from error
     folder = _cache_folder()

@@ -28,7 +28,6 @@ from clay_publish.producer.execution.ray.worker import Job, Worker
 from clay_publish.producer.execution.run import Ready, Run
 from clay_publish.producer.execution.unit import set_aside
 from clay_publish.producer.layouts.base import Unit
-from clay_publish.progress import Progress
 from clay_publish.release.manifest import libraries
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Running
@@ -132,7 +131,7 @@ def on_ray(run: Run, units: Sequence[Unit], ready: Sequence[Ready], *, means: Ru
     # What Ray has to say of a death it prints where results belong.
     with redirect_stdout(sys.stderr), cluster(means) as found:
         report = f"{found.workers} worker{'s' * (found.workers != 1)} on {found.where}"
-        run.report(Progress("produce", len(run.receipts), len(run.units), report))
+        run.say(report)
         driver = _Driver(run, found)
         try:
             driver.drive(units, ready)
@@ -311,7 +310,7 @@ class _Driver:
                 self._wait_for(what)
 
     def _say(self, message: str) -> None:
-        self.run.report(Progress("produce", len(self.run.receipts), len(self.run.units), message))
+        self.run.say(message)
 
     def _wait_for(self, unit: Unit) -> None:
         (self.suspects if self.run.careful(unit) else self.units).append(unit)
