@@ -192,6 +192,7 @@ def another_count_in_the_collection(broken: Broken) -> None:
 
 @mutation("DOC011", "the collection counts fewer chips that are not cloud-checked")
 def fewer_unchecked_in_the_collection(broken: Broken) -> None:
+    broken.not_cloud_checked_follows = False
     broken.json("collection.json", lambda c: c["embrel:coverage"].update(not_cloud_checked=1))
 
 
