@@ -45,7 +45,7 @@ _SYSTEM = (
 _DEVICES = {"/dev/null", "/dev/urandom", "/dev/random", "/etc/localtime", "/etc/timezone", "/etc/mime.types"}
 
 
-class RefusedError(PermissionError):
+class GuardedError(PermissionError):
     """Reading a release asked for something outside of it."""
 
 
@@ -83,7 +83,7 @@ class Guard:
             self._check(arguments[0], writes=False)
         elif event.startswith(_REFUSED):
             msg = f"reading a release may not use {event}"
-            raise RefusedError(msg)
+            raise GuardedError(msg)
 
     def _check(self, path: object, *, writes: bool) -> None:
         if not isinstance(path, str | bytes | os.PathLike):
@@ -93,7 +93,7 @@ class Guard:
             return
         if writes or not (_below(real, self._own) or _below(real, self._releases)):
             msg = f"reading a release may not {'write' if writes else 'open'} {real!r}"
-            raise RefusedError(msg)
+            raise GuardedError(msg)
 
 
 def _below(path: str, folders: Any) -> bool:
