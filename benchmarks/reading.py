@@ -110,7 +110,7 @@ def by_odc(item: SourceItem) -> int:
 
 
 def _warped(item: SourceItem) -> Iterator[Row]:
-    """To the neighbouring UTM zone, so that every pixel is resampled."""
+    """To the neighboring UTM zone, so that every pixel is resampled."""
     grid = UtmGrid(SIZE * 10)
     cells = _cells(grid)
     begun = time.perf_counter()

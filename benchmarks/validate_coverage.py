@@ -40,7 +40,7 @@ Cells = tuple[np.ndarray, np.ndarray]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=2_000_000)
-    parser.add_argument("--cell", type=float, default=1280, help="metres")
+    parser.add_argument("--cell", type=float, default=1280, help="meters")
     parser.add_argument("--tables", action="store_true", help="from tables on disk, by the rules")
     chosen = parser.parse_args()
     grid = UtmGrid(chosen.cell)

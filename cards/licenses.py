@@ -1,4 +1,4 @@
-"""The text of a release's licence."""
+"""The text of a release's license."""
 
 from importlib.resources import files
 
@@ -13,7 +13,7 @@ _NAMES = {
     "ODbL-1.0": "Open Data Commons Open Database License v1.0",
     "PDDL-1.0": "Open Data Commons Public Domain Dedication & License 1.0",
 }
-"""SPDX identifier → name, of every licence whose text lies in `licenses/`, as SPDX records it."""
+"""SPDX identifier → name, of every license whose text lies in `licenses/`, as SPDX records it."""
 
 _ON_THE_HUB = {
     "Apache-2.0": "apache-2.0",
@@ -29,12 +29,12 @@ _ON_THE_HUB = {
 
 
 def name(spdx: str) -> str:
-    """The licence's full name, or its identifier where the name is not known here."""
+    """The license's full name, or its identifier where the name is not known here."""
     return _NAMES.get(spdx, spdx)
 
 
 def address(spdx: str) -> str | None:
-    """Where the licence is recorded; None for a licence that SPDX does not list."""
+    """Where the license is recorded; None for a license that SPDX does not list."""
     return None if spdx.startswith("LicenseRef-") else f"https://spdx.org/licenses/{spdx}.html"
 
 
@@ -44,7 +44,7 @@ def on_the_hub(spdx: str) -> str | None:
 
 
 def text(spdx: str) -> str:
-    """The full text; for a licence that is not shipped here, where it can be read."""
+    """The full text; for a license that is not shipped here, where it can be read."""
     if spdx in _NAMES:
         return files("clay_publish.cards").joinpath("licenses", f"{spdx}.txt").read_text(encoding="utf-8")
     where = address(spdx)

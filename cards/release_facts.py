@@ -90,7 +90,7 @@ class CardFacts:
     fingerprint: Fingerprint
     run: RunRecord
     gsd: float
-    """Metres a pixel."""
+    """Meters a pixel."""
     tables: tuple[Table, ...]
     """The embeddings first."""
     bbox: tuple[float, float, float, float]
@@ -116,7 +116,7 @@ class CardFacts:
 
     @property
     def ground(self) -> float:
-        """Side of a chip in metres."""
+        """Side of a chip in meters."""
         return self.fingerprint.size * self.gsd
 
     @property

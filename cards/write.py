@@ -10,7 +10,7 @@ from clay_publish.cards.figures.charts import (
     gaps_chart,
     loss_chart,
     loss_map,
-    neighbours_picture,
+    neighbors_picture,
     norms_chart,
 )
 from clay_publish.cards.figures.sample import Sample, quality, read_gaps, read_ground, read_sample
@@ -66,7 +66,7 @@ def _write_figures(release: Release, facts: CardFacts, sample: Sample) -> frozen
         "norms.png": norms_chart(sample),
         "loss.png": loss_chart(sample),
         "loss-map.png": loss_map(facts, sample),
-        "neighbours.png": neighbours_picture(release),
+        "neighbors.png": neighbors_picture(release),
     }
     for name, picture in pictures.items():
         path = f"{paths.FIGURES}/{name}"

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from stac_geoparquet.arrow import stac_table_to_items
 
 from clay_publish.catalog.collection import collection_document
-from clay_publish.catalog.file_summary import FileSummary, summarise
+from clay_publish.catalog.file_summary import FileSummary, summarize
 from clay_publish.catalog.item_table import ItemColumns, ItemConstants, write_item_table
-from clay_publish.geo.footprints import centres
+from clay_publish.geo.footprints import centers
 from clay_publish.geo.utm_zones import SQUARE, Square, squares_of
 from clay_publish.release import directory as paths
 from clay_publish.release import metadata
@@ -73,7 +73,7 @@ def _count(table: pa.Table, squares: Ints, found: Missing) -> None:
 
 
 def _utm_squares(table: pa.Table, fingerprint: Fingerprint) -> Ints:
-    """A cell lies in the square of its own zone that holds its centre."""
+    """A cell lies in the square of its own zone that holds its center."""
     side = fingerprint.size * (fingerprint.gsd or 0)
     zone = table["epsg"].to_numpy() % 100
     column, row = (np.floor_divide((table[name].to_numpy() + 0.5) * side, SQUARE) for name in ("col", "row"))
@@ -91,7 +91,7 @@ def _scene_grids(release: Release) -> dict[str, tuple[str, list[float]]]:
 
 
 def _scene_squares(table: pa.Table, grids: dict[str, tuple[str, list[float]]], fingerprint: Fingerprint) -> Ints:
-    """A chip of a scene lies in the square that holds its centre."""
+    """A chip of a scene lies in the square that holds its center."""
     items = np.array([names[0] if names else "" for names in table["item_ids"].to_pylist()], dtype=object)
     row, col = table["row"].to_numpy(), table["col"].to_numpy()
     squares = np.zeros((table.num_rows, 3), dtype=np.int64)
@@ -100,7 +100,7 @@ def _scene_squares(table: pa.Table, grids: dict[str, tuple[str, list[float]]], f
         mine = np.flatnonzero(items == item)
         u, v = (col[mine] + 0.5) * fingerprint.size, (row[mine] + 0.5) * fingerprint.size
         a, b, c, d, e, f = affine[:6]
-        lon, lat = centres(crs, a * u + b * v + c, d * u + e * v + f)
+        lon, lat = centers(crs, a * u + b * v + c, d * u + e * v + f)
         known = np.isfinite(lon) & np.isfinite(lat)
         squares[mine[known]] = [(s.zone, s.column, s.row) for s in squares_of(lon[known], lat[known])]
     return squares
@@ -127,7 +127,7 @@ def write_items(release: Release, *, json_items: bool | None = None) -> int:
     spec, fingerprint = release.spec(), release.fingerprint()
     files = release.data_files()
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        summaries = list(pool.map(partial(summarise, release, fingerprint=fingerprint.digest), files))
+        summaries = list(pool.map(partial(summarize, release, fingerprint=fingerprint.digest), files))
     gsd = release.footer(files[0])["emb"]["gsd"]
     alternates = alternate_addresses(spec)
     if not spec.instrument.masks:

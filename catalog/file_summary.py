@@ -22,7 +22,7 @@ MAX_POINTS = 512
 _TOLERANCE = 1e-5
 """Degrees, about a metre: how far an outline may leave the true one."""
 _GRID = 1e-8
-"""Degrees, about a millimetre: to what corners are snapped where chips share no numbered grid."""
+"""Degrees, about a millimeter: to what corners are snapped where chips share no numbered grid."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -41,11 +41,11 @@ def lattice_union(crs: str, row: Ints, col: Ints, x: Floats, y: Floats) -> shape
         crs: authority code of the grid's projection.
         row: number of each cell's row.
         col: number of each cell's column.
-        x: of the cells' centres, in `crs`.
-        y: of the cells' centres, in `crs`.
+        x: of the cells' centers, in `crs`.
+        y: of the cells' centers, in `crs`.
 
     Returns:
-        A Polygon or MultiPolygon; None where the numbers and the centres tell no regular grid.
+        A Polygon or MultiPolygon; None where the numbers and the centers tell no regular grid.
     """
     affine = _fit(row, col, x, y)
     if affine is None:
@@ -59,9 +59,9 @@ def lattice_union(crs: str, row: Ints, col: Ints, x: Floats, y: Floats) -> shape
     outline = shapely.segmentize(cells, 1.0)
 
     def project(corners: Floats) -> Floats:
-        # The centre of cell (0, 0) is at (0, 0) of the fit, its corners half a cell away.
-        centred = np.column_stack([corners[:, 1] - 0.5, corners[:, 0] - 0.5, np.ones(len(corners))])
-        projected = centred @ affine
+        # The center of cell (0, 0) is at (0, 0) of the fit, its corners half a cell away.
+        centered = np.column_stack([corners[:, 1] - 0.5, corners[:, 0] - 0.5, np.ones(len(corners))])
+        projected = centered @ affine
         lon, lat = to_lonlat(crs).transform(projected[:, 0], projected[:, 1])
         return np.column_stack([lon, lat])
 
@@ -164,7 +164,7 @@ class FileSummary:
         return DataFile.parse(self.path)
 
 
-def summarise(release: Release, path: str, fingerprint: str) -> FileSummary:
+def summarize(release: Release, path: str, fingerprint: str) -> FileSummary:
     """Read what an Item says of a file.
 
     Raises:

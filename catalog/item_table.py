@@ -156,7 +156,7 @@ def write_item_table(store: Store, path: str, columns: ItemColumns, constants: I
 
 
 def hilbert_order(bbox: pa.StructArray) -> Places:
-    """Order of boxes along a Hilbert curve over the Earth, by their centres; equal ones keep their order."""
+    """Order of boxes along a Hilbert curve over the Earth, by their centers; equal ones keep their order."""
     boxes = _boxes(bbox)
     width = np.where(boxes[:, 2] < boxes[:, 0], boxes[:, 2] + 360, boxes[:, 2]) - boxes[:, 0]
     lon = np.mod(boxes[:, 0] + width / 2 + 180, 360) - 180

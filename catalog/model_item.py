@@ -50,7 +50,7 @@ def model_item(release: Release, overview: Overview) -> dict[str, Any]:
 
 
 def _bands(fingerprint: Fingerprint) -> list[dict[str, Any]]:
-    return [{"name": band.name, "description": f"centre at {band.wavelength:g} µm"} for band in fingerprint.bands]
+    return [{"name": band.name, "description": f"center at {band.wavelength:g} µm"} for band in fingerprint.bands]
 
 
 def _mlm(fingerprint: Fingerprint, run: RunRecord) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class MissingExtraError(ClayPublishError, ImportError):
 
 
 class LicenseError(ClayPublishError):
-    """The terms of a source contradict the licence of the release."""
+    """The terms of a source contradict the license of the release."""
 
 
 class PublishError(ClayPublishError):

@@ -24,7 +24,7 @@ def percent(share: float) -> str:
     return f"{share * 100:.1f}".removesuffix(".0") + " %"
 
 
-def metres(value: float) -> str:
+def meters(value: float) -> str:
     """`960 m`, `1.28 km`."""
     return f"{value / 1000:.4g} km" if value >= 1000 else f"{value:.4g} m"
 
@@ -53,7 +53,7 @@ FORMATS: dict[str, Callable[..., str]] = {
     "number": number,
     "figure": figure,
     "percent": percent,
-    "metres": metres,
+    "meters": meters,
     "bytes": size,
 }
 """By the names that the templates of documents know them by."""

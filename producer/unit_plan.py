@@ -114,7 +114,7 @@ def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder) -> Fingerpr
         mask=mask_rule(instrument, spec.imagery[0].mask),
         composite=composite_rule(spec.chips.layout),
         resampling=layout.resampling,
-        nodata="pixels without data in any band are 0, the mean, in all bands after normalisation",
+        nodata="pixels without data in any band are 0, the mean, in all bands after normalization",
         padding=encoder.padding,
         metadata=encoder.metadata,
         precision=encoder.precision,

@@ -65,7 +65,7 @@ def check_release(
         quick: read metadata, footers and a sample of rows only.
         refused: files, and rules after a colon, that ended an earlier child, and how.
         threads: files that are read at a time, at most.
-        previous: the version before, where it is not a neighbour of this one.
+        previous: the version before, where it is not a neighbor of this one.
         open_previous: opens the version before by the name that the release gives it.
         report: hears of the progress.
 

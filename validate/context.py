@@ -25,7 +25,7 @@ from clay_publish.validate.expected.cells import Summary
 from clay_publish.validate.expected.grids import ChipGrids
 from clay_publish.validate.expected.layers import CellInputs, count_cells
 from clay_publish.validate.outcomes import BadRows, Broken, SkippedError
-from clay_publish.validate.sandbox.stores import neighbour
+from clay_publish.validate.sandbox.stores import neighbor
 
 RowCheck = Callable[[ChipRows, "ReleaseContext"], Sequence[BadRows]]
 
@@ -58,7 +58,7 @@ class ReleaseContext:
         """What kept rules from being checked, so far."""
         self._checks, self._sampled, self._sample = checks, sampled, sample
         self._previous, self._report, self._threads = previous, report, threads
-        self._open_previous = open_previous or (lambda named: Release(neighbour(self.files.store, named)))
+        self._open_previous = open_previous or (lambda named: Release(neighbor(self.files.store, named)))
 
     @once
     def fingerprint(self) -> Fingerprint:

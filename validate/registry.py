@@ -26,7 +26,7 @@ GROUPS: dict[str, str] = {
     "COV": "Coverage",
     "STC": "STAC",
     "DOC": "Documents",
-    "PRV": "Provenance and licence",
+    "PRV": "Provenance and license",
     "RDR": "Readers",
     "EXP": "Explorer",
 }

@@ -13,7 +13,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.findings import ValidationReport
 from clay_publish.storage.store import Store
 from clay_publish.validate.sandbox.child import Child, CrashedError
-from clay_publish.validate.sandbox.stores import Server, describe, neighbour, unpacked
+from clay_publish.validate.sandbox.stores import Server, describe, neighbor, unpacked
 
 SAMPLE = 20_000
 """Chips that costly checks look at, at most, where the caller does not say."""
@@ -39,7 +39,7 @@ def validate(
         skip: codes or groups to leave out.
         sample: chips that the costly checks look at, at most; `checked` says where that was fewer than all.
         quick: read metadata, footers and a sample of rows only; what needs more is not checked.
-        previous: the version before, where it is not a neighbour of this one. A release that names another server
+        previous: the version before, where it is not a neighbor of this one. A release that names another server
             is not followed there.
         report: hears of the progress.
 
@@ -61,7 +61,7 @@ def validate(
     with ExitStack() as stack:
         for each in stores:
             stack.enter_context(each.remembering())
-        server = Server([*stores], lambda named: Store(neighbour(store, named)), _schema)
+        server = Server([*stores], lambda named: Store(neighbor(store, named)), _schema)
         answer = _answer(job, store, server, report)
     if "error" in answer:
         raise unpacked(answer["error"])

@@ -103,18 +103,18 @@ def probe(features: Floats, ground: Ground) -> tuple[float, float]:
 
 
 class Ridge:
-    """Ridge regression for any penalty. Features are centred and share one scale: seldom active ones stay small."""
+    """Ridge regression for any penalty. Features are centered and share one scale: seldom active ones stay small."""
 
     def __init__(self, features: Floats, target: Doubles, train: npt.NDArray[np.bool_]) -> None:
         x = features[train].astype(np.float64)
-        self.centre, self.level = x.mean(0), target[train].mean(0)
-        self.scale = (x - self.centre).std()
-        u, self.strength, self.directions = np.linalg.svd((x - self.centre) / self.scale, full_matrices=False)
+        self.center, self.level = x.mean(0), target[train].mean(0)
+        self.scale = (x - self.center).std()
+        u, self.strength, self.directions = np.linalg.svd((x - self.center) / self.scale, full_matrices=False)
         self.along = u.T @ (target[train] - self.level)
 
     def predict(self, features: Floats, penalty: float) -> Doubles:
         """[n, targets]."""
-        seen = (features - self.centre) / self.scale @ self.directions.T
+        seen = (features - self.center) / self.scale @ self.directions.T
         return (seen * (self.strength / (self.strength**2 + penalty))) @ self.along + self.level
 
 
@@ -123,15 +123,15 @@ def _r2(true: Doubles, guessed: Doubles) -> float:
     return float(1 - ((true - guessed) ** 2).sum() / ((true - true.mean(0)) ** 2).sum())
 
 
-def after_int8(vectors: Floats, neighbours: int = 10) -> tuple[float, float]:
-    """Smallest cosine, and mean recall of the nearest neighbours by cosine."""
+def after_int8(vectors: Floats, neighbors: int = 10) -> tuple[float, float]:
+    """Smallest cosine, and mean recall of the nearest neighbors by cosine."""
     stored, scale = quantize(vectors, "int8")
     assert scale is not None
     exact = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     coarse = stored.astype(np.float32) * scale[:, None]
     coarse /= np.linalg.norm(coarse, axis=1, keepdims=True)
-    near = [_nearest(unit @ unit.T, neighbours) for unit in (exact, coarse)]
-    shared = [len(set(a) & set(b)) / neighbours for a, b in zip(*near, strict=True)]
+    near = [_nearest(unit @ unit.T, neighbors) for unit in (exact, coarse)]
+    shared = [len(set(a) & set(b)) / neighbors for a, b in zip(*near, strict=True)]
     return float((exact * coarse).sum(1).min()), float(np.mean(shared))
 
 

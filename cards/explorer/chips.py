@@ -22,7 +22,7 @@ import shapely
 from clay_publish.cards.explorer.basis import Basis
 from clay_publish.cards.explorer.layers import STEPS, VALUES, status_colors
 from clay_publish.cards.explorer.periods import Periods
-from clay_publish.cards.figures.maps import component_colours
+from clay_publish.cards.figures.maps import component_colors
 from clay_publish.cards.figures.sample import vectors
 from clay_publish.geo.footprints import footprints
 from clay_publish.geo.utm_grid import UtmGrid
@@ -194,7 +194,7 @@ def values_of(batch: pa.RecordBatch, basis: Basis, dates: tuple[datetime, dateti
     found = vectors(batch)
     sound = np.asarray(np.isfinite(found).all(axis=1))[:, None]
     shares = basis.shares(np.where(sound, found, 0).astype(np.float32))
-    made["rgb"] = np.round(component_colours(shares) * 255)
+    made["rgb"] = np.round(component_colors(shares) * 255)
     made["status"] = 1
     low, high = basis.loss or (0.0, 1.0)
     made["loss"] = shades(_numbers(batch, "loss"), low, high)

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from clay_publish.cards.figures import maps as colours
+from clay_publish.cards.figures import maps as colors
 from clay_publish.release.tables import REASONS
 
 Bytes = npt.NDArray[np.uint8]
@@ -48,7 +48,7 @@ def _ramp(name: str) -> Bytes:
 
 def _statuses() -> Bytes:
     table = np.zeros((256, 4), dtype=np.uint8)
-    table[:] = [*_rgb(colours.UNKNOWN.colour), 255]
+    table[:] = [*_rgb(colors.UNKNOWN.color), 255]
     table[0] = 0
     for code, color in enumerate(status_colors().values(), start=1):
         table[code] = [*_rgb(color), 255]
@@ -61,8 +61,8 @@ def _rgb(color: str) -> list[int]:
 
 def status_colors() -> dict[str, str]:
     """Color of a chip that is embedded, and of one that is missing, by reason; in the order of their codes from 1."""
-    missing = {reason: colours.REASONS.get(reason, colours.UNKNOWN).colour for reason in REASONS}
-    return {"embedded": colours.EMBEDDED, **missing}
+    missing = {reason: colors.REASONS.get(reason, colors.UNKNOWN).color for reason in REASONS}
+    return {"embedded": colors.EMBEDDED, **missing}
 
 
 LAYERS = (

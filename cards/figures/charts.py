@@ -26,7 +26,7 @@ from clay_publish.release.directory import Release
 
 ROWS, COLUMNS = 4, 6
 LOOKED_AT = 20_000
-"""Chips among which neighbours are looked for."""
+"""Chips among which neighbors are looked for."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class _Chips:
     thumbnails: list[bytes]
 
 
-def neighbours_picture(release: Release) -> bytes | None:
+def neighbors_picture(release: Release) -> bytes | None:
     """Rows of thumbnails: a chip, and the five most similar ones; None where the release has too few thumbnails.
 
     Raises:
-        ReleaseError: a thumbnail is no picture.
+        ReleaseError: a thumbnail is not a picture.
     """
     chips = _read(release)
     if chips is None or len(chips.thumbnails) <= COLUMNS:
@@ -104,7 +104,7 @@ def _picture(release: Release, data: bytes) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP", "JPEG")) as picture:
             return picture.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
-        raise ReleaseError(release.store.where, "has a thumbnail that is no picture", "PNG, WebP or JPEG") from error
+        raise ReleaseError(release.store.where, "has a thumbnail that is not a picture", "PNG, WebP or JPEG") from error
 
 
 def coverage_map(facts: CardFacts, ground: ChipPositions, gaps: list[GapPolygon]) -> bytes:
@@ -120,13 +120,13 @@ def coverage_map(facts: CardFacts, ground: ChipPositions, gaps: list[GapPolygon]
     for axes, part in panels:
         for gap in gaps:
             fill = maps.REASONS.get(gap.reason, maps.UNKNOWN)
-            draw_polygons(axes, part, np.array([gap.geometry], dtype=object), fill.colour, fill.hatch)
+            draw_polygons(axes, part, np.array([gap.geometry], dtype=object), fill.color, fill.hatch)
         draw_chips(axes, part, ground, facts.ground, maps.EMBEDDED)
     handles = [Patch(facecolor=maps.EMBEDDED, label=f"embedded: {facts.coverage.embedded:,}")]
     for reason, number in reasons.items():
         fill = maps.REASONS.get(reason, maps.UNKNOWN)
         handles.append(
-            Patch(facecolor=fill.colour, hatch=fill.hatch, edgecolor="white", label=f"{_words(reason)}: {number:,}")
+            Patch(facecolor=fill.color, hatch=fill.hatch, edgecolor="white", label=f"{_words(reason)}: {number:,}")
         )
     figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=9)
     return png(figure)
@@ -143,7 +143,7 @@ def gaps_chart(facts: CardFacts) -> bytes | None:
     bars = axes.barh(
         [_words(reason) for reason, _ in missing],
         [number for _, number in missing],
-        color=[fill.colour for fill in fills],
+        color=[fill.color for fill in fills],
         hatch=[fill.hatch for fill in fills],
         edgecolor="white",
         height=0.7,
@@ -171,7 +171,7 @@ def loss_chart(sample: Sample) -> bytes | None:
     if not len(known):
         return None
     figure = _chart(2.4)
-    _histogram(figure.subplots(), known, "reconstruction loss (mean absolute error of normalised pixels)")
+    _histogram(figure.subplots(), known, "reconstruction loss (mean absolute error of normalized pixels)")
     return png(figure)
 
 
@@ -230,12 +230,12 @@ def _histogram(axes: Axes, values: Floats, label: str) -> None:
 
 
 def components_map(facts: CardFacts, sample: Sample) -> bytes:
-    """The first three principal components as colour on the map."""
+    """The first three principal components as color on the map."""
     frame = Frame.around(facts.bbox)
     figure, panels = map_figure(
         frame, below=0.55, sites=sites_of(frame, sample.ground.lon, sample.ground.lat, facts.ground)
     )
-    colors = maps.component_colours(maps.stretched(sample.scores))
+    colors = maps.component_colors(maps.stretched(sample.scores))
     for axes, part in panels:
         draw_chips(axes, part, sample.ground, facts.ground, colors)
     for place in range(3):
@@ -245,12 +245,12 @@ def components_map(facts: CardFacts, sample: Sample) -> bytes:
 
 
 def _ramp(figure: Figure, place: int, label: str) -> None:
-    """What one component does to the colour while the others stay in the middle."""
+    """What one component does to the color while the others stay in the middle."""
     height = figure.get_figheight()
     axes: Axes = figure.add_axes((0.09 + 0.305 * place, 0.30 / height, 0.28, 0.16 / height))
     shares = np.full((128, 3), 0.5)
     shares[:, place] = np.linspace(0, 1, 128)
-    axes.imshow(maps.component_colours(shares)[None], aspect="auto")
+    axes.imshow(maps.component_colors(shares)[None], aspect="auto")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_xlabel(label, fontsize=8, labelpad=3)

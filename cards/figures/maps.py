@@ -15,9 +15,9 @@ MARK = "#D55E00"
 
 @dataclass(frozen=True)
 class Fill:
-    """How ground is painted: a colour, and a hatch for who cannot tell the colours apart."""
+    """How ground is painted: a color, and a hatch for who cannot tell the colors apart."""
 
-    colour: str
+    color: str
     hatch: str
 
 
@@ -56,10 +56,10 @@ def stretched(scores: Floats) -> Floats:
     return np.clip(made, 0, 1)
 
 
-def component_colours(shares: Floats) -> npt.NDArray[np.float64]:
+def component_colors(shares: Floats) -> npt.NDArray[np.float64]:
     """[n, 3] of 0…1 as sRGB: the first is lightness, the second blue to yellow, the third green to red.
 
-    Lightness and blue–yellow are what all kinds of colour vision see, so the two strongest components are shown by
+    Lightness and blue–yellow are what all kinds of color vision see, so the two strongest components are shown by
     them.
     """
     lightness = 0.36 + 0.56 * shares[:, 0]
@@ -80,15 +80,15 @@ def draw_chips(
     frame: Frame,
     ground: ChipPositions,
     side: float,
-    colours: npt.NDArray[np.float64] | str,
+    colors: npt.NDArray[np.float64] | str,
 ) -> None:
-    """Paint chips of `side` metres: their footprints, or points where they are many or small."""
-    dots = side / frame.metres * WIDTH * 0.89 * 72
+    """Paint chips of `side` meters: their footprints, or points where they are many or small."""
+    dots = side / frame.meters * WIDTH * 0.89 * 72
     if len(ground.geometry) and dots > 1.5:
-        draw_polygons(axes, frame, ground.geometry, colours)
+        draw_polygons(axes, frame, ground.geometry, colors)
         return
     lon, lat = ground.lon, ground.lat
     step = max(1, len(lon) // POINTS)
-    shown = colours if isinstance(colours, str) else colours[::step]
+    shown = colors if isinstance(colors, str) else colors[::step]
     width = max(dots, 6.0 if len(lon) < 500 else 1.5)
     axes.scatter(frame.unwrapped(lon[::step]), lat[::step], s=width**2, c=shown, marker="s", linewidths=0, zorder=2)

@@ -25,7 +25,7 @@ POLYGONS = 30_000
 
 @dataclass(frozen=True)
 class ChipPositions:
-    """Footprints and centres."""
+    """Footprints and centers."""
 
     geometry: npt.NDArray[np.object_]
     """WKB; empty where the chips are too many to be drawn as polygons."""
@@ -74,7 +74,7 @@ def read_gaps(release: Release) -> list[GapPolygon]:
         ]
     except (KeyError, TypeError, shapely.errors.GEOSException) as error:
         raise ReleaseError(
-            release.store.path(paths.GAPS), f"is no collection of gaps ({error!r})", "polygons with a reason"
+            release.store.path(paths.GAPS), f"is not a collection of gaps ({error!r})", "polygons with a reason"
         ) from error
 
 
@@ -131,7 +131,7 @@ class _RowGroup:
 
 
 def vectors(table: pa.Table | pa.RecordBatch) -> npt.NDArray[np.float32]:
-    """The embeddings of a table as [n, D] float32, dequantised where they are integers."""
+    """The embeddings of a table as [n, D] float32, dequantized where they are integers."""
     column = table.column("embedding")
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     flat = array.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
@@ -201,13 +201,13 @@ def principal_components(data: Floats) -> Components:
     The sign of an axis is arbitrary: its largest entry is made positive, so that pictures are the same every time.
     """
     mean = data.mean(axis=0)
-    centred = data - mean
+    centered = data - mean
     # Eigenvectors of the smaller of the two Gram matrices.
-    if len(centred) < centred.shape[1]:
-        values, left = np.linalg.eigh(centred @ centred.T)
-        axes = _normalised(left.T @ centred)
+    if len(centered) < centered.shape[1]:
+        values, left = np.linalg.eigh(centered @ centered.T)
+        axes = _normalized(left.T @ centered)
     else:
-        values, right = np.linalg.eigh(centred.T @ centred)
+        values, right = np.linalg.eigh(centered.T @ centered)
         axes = right.T
     values, axes = np.maximum(values[::-1], 0), axes[::-1]
     whole = values.sum()
@@ -220,7 +220,7 @@ def principal_components(data: Floats) -> Components:
     return Components(mean, first, shares, float(whole**2 / (values**2).sum()))
 
 
-def _normalised(rows: Floats) -> Floats:
+def _normalized(rows: Floats) -> Floats:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     made: Floats = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
     return made

@@ -26,7 +26,7 @@ def described(facts: CardFacts) -> str:
 
 
 def creators(facts: CardFacts) -> list[dict[str, Any]]:
-    """The creators as schema.org's persons and organisations."""
+    """The creators as schema.org's persons and organizations."""
     made: list[dict[str, Any]] = []
     for creator in facts.spec.creators:
         one: dict[str, Any] = {"@type": "Person" if creator.orcid else "Organization", "name": one_line(creator.name)}

@@ -12,7 +12,7 @@ from rich.table import Table
 from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.validate.registry import Rule
 
-_COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+_COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
 
 def render(validation: ValidationReport) -> str:
@@ -49,10 +49,10 @@ def _findings_lines(found: Sequence[Finding]) -> str:
 
 def _findings_table(found: Sequence[Finding]) -> str:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
-    for title, share in (("rule", None), ("where", 3), ("found", 3), ("expected", 2), ("how to mend it", 3)):
+    for title, share in (("rule", None), ("where", 3), ("found", 3), ("expected", 2), ("how to fix it", 3)):
         table.add_column(title, ratio=share, no_wrap=share is None, overflow="fold")
     for f in found:
-        code = f"[{_COLOURS[f.severity]}]{f.code}\n{f.severity}[/]"
+        code = f"[{_COLORS[f.severity]}]{f.code}\n{f.severity}[/]"
         table.add_row(code, *(escape(text) for text in (f.where, f.found, f.expected, f.fix)))
     return _drawn(table)
 
@@ -67,7 +67,7 @@ def render_rules(rules: Sequence[Rule]) -> str:
     for group, members in groupby(rules, key=lambda r: r.group):
         table.add_row("", f"\n[bold]{group}[/]")
         for r in members:
-            table.add_row(f"[{_COLOURS[r.severity]}]{r.code}[/]", f"{escape(r.title)}\n[dim]{escape(r.reason)}[/]")
+            table.add_row(f"[{_COLORS[r.severity]}]{r.code}[/]", f"{escape(r.title)}\n[dim]{escape(r.reason)}[/]")
     return _drawn(table)
 
 

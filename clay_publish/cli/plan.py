@@ -77,7 +77,7 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
         yield f"reused      {chips['reused']:,} chips from {c.previous}; to compute: {chips['to_make']:,}"
         model = "same model" if c.same_model else "another model: all is made anew"
         yield (
-            f"since       {c.previous}: images {c.stays:,} stay, {c.new:,} new, {c.mended:,} mended, {c.changed:,}"
+            f"since       {c.previous}: images {c.stays:,} stay, {c.new:,} new, {c.fixed:,} fixed, {c.changed:,}"
             f" changed, {c.gone:,} gone; {model}"
         )
     yield ""

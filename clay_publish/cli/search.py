@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clay_publish.cli.console import Json, Screen, Where
-from clay_publish.formats import metres
+from clay_publish.formats import meters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,7 +114,7 @@ def _say_distances(reader: "ReleaseReader", likes: "Sequence[str | tuple[float, 
     for place in likes:
         if not isinstance(place, str):
             row = reader.nearest(*place, columns=["id"]).to_pylist()
-            said = [f"{each['id']}, {metres(each['distance'])} away" for each in row]
+            said = [f"{each['id']}, {meters(each['distance'])} away" for each in row]
             typer.echo(f"{place[0]:g},{place[1]:g}: {''.join(said) or 'no chip'}", err=True)
 
 
@@ -156,15 +156,15 @@ def sample_points(
     beyond = joined["distance"].null_count
     if beyond and beyond == joined.num_rows:
         first = reader.sample(table.slice(0, 1), datetime)["distance"][0].as_py()
-        nearest = "no chip" if first is None else f"the nearest chip of the first is {metres(first)} away"
+        nearest = "no chip" if first is None else f"the nearest chip of the first is {meters(first)} away"
         fix = "Sample another release, or pass --max-distance METERS."
-        raise QueryError(str(points), f"has no place near a chip ({nearest})", f"at most {metres(limit)}", fix)
+        raise QueryError(str(points), f"has no place near a chip ({nearest})", f"at most {meters(limit)}", fix)
     with Store(out.resolve().parent).writer(out.name) as file:
         pq.write_table(joined, file, compression="zstd")
     farthest = pc.max(joined["distance"]).as_py()
-    line = f"{out}: {joined.num_rows:,} places, the farthest {metres(farthest or 0)} from the center of its chip"
+    line = f"{out}: {joined.num_rows:,} places, the farthest {meters(farthest or 0)} from the center of its chip"
     if beyond:
-        line += f"; {beyond:,} without an embedding, since no chip is within {metres(limit)}"
+        line += f"; {beyond:,} without an embedding, since no chip is within {meters(limit)}"
     document = {"out": str(out), "rows": joined.num_rows, "farthest_m": farthest, "beyond": beyond}
     Screen(quiet=True, as_json=json).result(line, document)
 
@@ -278,7 +278,7 @@ def _chips(found: "pa.RecordBatchReader", out: Path | None, screen: Screen) -> i
         for batch in found:
             rows += batch.num_rows
             for row in batch.to_pylist():
-                score = [metres(row["distance"])] if "distance" in row else []
+                score = [meters(row["distance"])] if "distance" in row else []
                 score += [f"{row['similarity']:.4f}"] if "similarity" in row else []
                 typer.echo("  ".join([row["id"], f"{row['lon']:.5f},{row['lat']:.5f}", *score]))
     return rows

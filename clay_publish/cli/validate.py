@@ -49,7 +49,7 @@ def validate(
     from clay_publish.storage.store import OneFile
 
     if fail_on not in set(Severity):
-        raise typer.BadParameter(f"{fail_on!r} is no severity: info, warning or error", param_hint="--fail-on")
+        raise typer.BadParameter(f"{fail_on!r} is not a severity: info, warning or error", param_hint="--fail-on")
     screen = Screen(quiet=quiet, as_json=json)
     with screen.progress() as report:
         release = Release(OneFile(readable(where))) if where.endswith(".parquet") else Release(where)

@@ -84,7 +84,7 @@ def items_area(footprints: npt.NDArray[np.object_]) -> Area:
     """The ground that items cover together; empty where there are none.
 
     Args:
-        footprints: [N] polygons (OGC:CRS84), cut at the antimeridian. Neighbours that miss each other by a centimetre
+        footprints: [N] polygons (OGC:CRS84), cut at the antimeridian. Neighbors that miss each other by a centimeter
             touch.
     """
     whole = shapely.make_valid(shapely.from_wkb(np.unique(shapely.to_wkb(footprints)))) if len(footprints) else []
@@ -121,7 +121,7 @@ def parse_area(area: Any, where: str = "area") -> shapely.Geometry:
             )
         geometry = shapely.union_all([_valid_polygon(polygon, where) for polygon in polygons])
     except shapely.errors.GEOSException as error:
-        raise SpecError(where, f"is no GeoJSON geometry ({error})") from error
+        raise SpecError(where, f"is not a GeoJSON geometry ({error})") from error
     if geometry.is_empty:
         raise SpecError(where, "is empty", "at least one polygon")
     west, south, east, north = geometry.bounds

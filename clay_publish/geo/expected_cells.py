@@ -94,7 +94,7 @@ _TOLERANCE = 1e-4
 
 _EARTH_RADIUS = 6_371_000.0
 _DEGREE = 111_320.0
-"""Metres, at most."""
+"""Meters, at most."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class ZoneCells:
         return inside
 
     def squares(self, across: int = 1) -> list[tuple[Square, int]]:
-        """How many cells lie in each square of `across` × 100 km, by their centres; ordered by square."""
+        """How many cells lie in each square of `across` × 100 km, by their centers; ordered by square."""
         row, first, stop = self.runs
         side, cell = across * SQUARE, self.grid.cell
         north = np.floor_divide((row + 0.5) * cell, side).astype(np.int64)
@@ -175,7 +175,7 @@ def touched_cells(grid: UtmGrid, area: Any, zone: int) -> Runs:
 
 
 def zones_near(west: float, east: float) -> list[int]:
-    """Zones whose cells may reach a range of longitudes: its own, and neighbours on both sides."""
+    """Zones whose cells may reach a range of longitudes: its own, and neighbors on both sides."""
     first, last = math.floor((west + 180) / 6), math.floor((east + 180) / 6)
     reach = 2  # cells stick out of their zone by less than two zones' width
     return sorted({number % 60 + 1 for number in range(first - reach, last + reach + 1)})
@@ -209,8 +209,8 @@ def _piece_in_plane(grid: UtmGrid, area: Any, zone: int) -> Any | None:
 def _longest_piece(grid: UtmGrid, lat: float) -> float:
     """Degrees: how long a straight piece of outline may be at a latitude. It bulges by L² tan(lat) / 8R."""
     bend = max(math.tan(math.radians(min(lat, 85.0))), math.tan(math.radians(5.0)))
-    metres = math.sqrt(8 * _EARTH_RADIUS * _TOLERANCE * grid.cell / bend)
-    return min(metres / _DEGREE, 0.5)
+    meters = math.sqrt(8 * _EARTH_RADIUS * _TOLERANCE * grid.cell / bend)
+    return min(meters / _DEGREE, 0.5)
 
 
 def fill(area: Any, *, rule: Rule) -> Runs:
@@ -264,7 +264,7 @@ def _touched(start: Floats, end: Floats) -> Runs:
 
 
 def _inside(start: Floats, end: Floats) -> Runs:
-    """Runs of squares whose centre lies inside, by the crossings of the lines through the middles of rows."""
+    """Runs of squares whose center lies inside, by the crossings of the lines through the middles of rows."""
     low = np.ceil(start[:, 1] - 0.5).astype(np.int64)
     high = np.ceil(end[:, 1] - 0.5).astype(np.int64)
     edge, row = spread(low, high)

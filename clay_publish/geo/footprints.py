@@ -28,7 +28,7 @@ def to_lonlat(crs: str) -> Transformer:
     return Transformer.from_crs(CRS.from_user_input(crs), CRS("OGC:CRS84"), always_xy=True)
 
 
-def centres(crs: str, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+def centers(crs: str, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Longitude and latitude of points in `crs`."""
     lon, lat = to_lonlat(crs).transform(x, y)
     return np.asarray(lon, dtype=np.float64), np.asarray(lat, dtype=np.float64)
@@ -58,7 +58,7 @@ def footprints(crs: str, corners: Floats) -> Geometries:
 def polygons(lon: Floats, lat: Floats) -> Geometries:
     """Closed rings of shape (n, points), split where they cross the antimeridian, closed over a pole they hold.
 
-    Neighbouring points of a ring are less than 180° apart.
+    Neighboring points of a ring are less than 180° apart.
     """
     unwrapped = np.unwrap(lon, period=360, axis=1)
     turns = np.rint((unwrapped[:, -1] - unwrapped[:, 0]) / 360)
@@ -195,9 +195,9 @@ def _points_an_edge(crs: str, corners: Floats) -> int:
     """How many points an edge needs: a chord of length L at latitude φ leaves its curve by about L²·tan φ / 8R."""
     lon, lat = to_lonlat(crs).transform(corners[:, :, 0], corners[:, :, 1])
     lon, lat = np.asarray(lon), np.asarray(lat)
-    metres = np.pi / 180 * _EARTH_RADIUS
-    dlat = np.abs(np.roll(lat, -1, axis=1) - lat) * metres
-    dlon = np.abs(np.mod(np.roll(lon, -1, axis=1) - lon + 180, 360) - 180) * metres * np.cos(np.radians(lat))
+    meters = np.pi / 180 * _EARTH_RADIUS
+    dlat = np.abs(np.roll(lat, -1, axis=1) - lat) * meters
+    dlon = np.abs(np.mod(np.roll(lon, -1, axis=1) - lon + 180, 360) - 180) * meters * np.cos(np.radians(lat))
     length = float(np.hypot(dlat, dlon).max())
     slope = max(1.0, float(np.tan(np.radians(np.minimum(np.abs(lat), 89))).max()))
     needed = length * np.sqrt(slope / (8 * _EARTH_RADIUS * _TOLERANCE))
@@ -214,7 +214,7 @@ def _stray(crs: str, corners: Floats, points: int) -> float:
     edges = corners[:, :, None] * (1 - share) + np.roll(corners, -1, axis=1)[:, :, None] * share
     lon, lat = (np.asarray(side) for side in to_lonlat(crs).transform(edges[..., 0], edges[..., 1]))
     lon = np.unwrap(lon, period=360, axis=-1)
-    metres = np.pi / 180 * _EARTH_RADIUS
+    meters = np.pi / 180 * _EARTH_RADIUS
     north = lat[..., 1::2] - (lat[..., :-1:2] + lat[..., 2::2]) / 2
     east = (lon[..., 1::2] - (lon[..., :-1:2] + lon[..., 2::2]) / 2) * np.cos(np.radians(lat[..., 1::2]))
-    return float(np.hypot(north, east).max()) * metres
+    return float(np.hypot(north, east).max()) * meters

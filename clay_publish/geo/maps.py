@@ -29,7 +29,7 @@ WIDTH = 8.6
 """Inches; at 110 dots per inch about as wide as the hosts show a card."""
 
 MAX_BYTES = 500_000
-_METRES_A_DEGREE = 111_320.0
+_METERS_A_DEGREE = 111_320.0
 _BINS = 64
 _MOST_SITES = 4
 
@@ -63,9 +63,9 @@ class Frame:
         return float(1 / max(np.cos(np.radians((self.south + self.north) / 2)), 0.05))
 
     @property
-    def metres(self) -> float:
+    def meters(self) -> float:
         """Width of the frame on the ground, at its middle."""
-        return (self.east - self.west) * _METRES_A_DEGREE / self.aspect
+        return (self.east - self.west) * _METERS_A_DEGREE / self.aspect
 
     def unwrapped(self, lon: Floats) -> Floats:
         """Longitudes moved by whole turns into the frame."""
@@ -112,13 +112,13 @@ def sites_of(frame: Frame, lon: Floats, lat: Floats, side: float) -> list[Box]:
             ahead = near
         groups.append(group)
     small = all(np.ptp(np.array(sorted(group)), axis=0).max() < _BINS // 10 for group in groups)
-    if left or not 2 <= len(groups) <= _MOST_SITES or not small or side > frame.metres / _BINS:
+    if left or not 2 <= len(groups) <= _MOST_SITES or not small or side > frame.meters / _BINS:
         return []
     labels = np.full((_BINS, _BINS), -1)
     for number, group in enumerate(sorted(groups, key=lambda cells: min(c for _, c in cells))):
         labels[tuple(zip(*group, strict=True))] = number
     of = labels[row, column]
-    high = side / 2 / _METRES_A_DEGREE
+    high = side / 2 / _METERS_A_DEGREE
     wide = high * frame.aspect
     places = [(x[of == n], y[of == n]) for n in range(len(groups))]
     return [
@@ -154,7 +154,7 @@ def map_figure(
         square = panel.square()
         added = figure.add_axes(place)
         _furnish(added, square)
-        added.tick_params(labelbottom=False, labelleft=False, length=0)
+        added.tick_params(labelbottom=False, labeleft=False, length=0)
         x, y = (square.west + square.east) / 2, (square.south + square.north) / 2
         x = float(frame.unwrapped(np.array([x]))[0])
         at = f"{_degrees(round(y, 2), 'N', 'S')} {_degrees(round((x + 180) % 360 - 180, 2), 'E', 'W')}"
@@ -188,7 +188,7 @@ def draw_polygons(
     axes: Axes,
     frame: Frame,
     geometry: npt.NDArray[np.object_],
-    colours: npt.NDArray[np.float64] | str,
+    colors: npt.NDArray[np.float64] | str,
     hatch: str = "",
 ) -> None:
     """Paint polygons given as WKB or as shapely geometries."""
@@ -198,7 +198,7 @@ def draw_polygons(
     for ring in rings:
         # A ring lies on one side of the antimeridian: it moves as a whole.
         ring[:, 0] += frame.unwrapped(np.array([ring[:, 0].mean()]))[0] - ring[:, 0].mean()
-    faces = colours if isinstance(colours, str) else colours[owner]
+    faces = colors if isinstance(colors, str) else colors[owner]
     edges = "white" if hatch else "face"
     axes.add_collection(
         PolyCollection(rings, facecolors=faces, edgecolors=edges, linewidths=0.3, hatch=hatch or None, zorder=2)
@@ -239,12 +239,12 @@ def _land(axes: Axes, frame: Frame) -> None:
 
 def _scale_bar(axes: Axes, frame: Frame) -> None:
     """A bar of a round length; none on maps of a continent or more, where no length is true everywhere."""
-    if frame.metres > 4_000_000:
+    if frame.meters > 4_000_000:
         return
-    wanted = frame.metres / 5
+    wanted = frame.meters / 5
     power = 10 ** np.floor(np.log10(wanted))
     length = max(step * power for step in (1, 2, 5) if step * power <= wanted)
-    share = length / frame.metres
+    share = length / frame.meters
     text = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
     where = axes.transAxes
     # Above the map: on it, it would hide chips.

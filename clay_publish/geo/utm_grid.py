@@ -27,7 +27,7 @@ SOUTH, NORTH = -80.0, 84.0
 """Latitudes between which the grid lies, degrees."""
 
 MIN_CELL, MAX_CELL = 0.1, 65_000.0
-"""Sides of a cell in metres. At 84°N a zone is 69 km wide: a cell as wide as that could span it, no corner inside."""
+"""Sides of a cell in meters. At 84°N a zone is 69 km wide: a cell as wide as that could span it, no corner inside."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -51,7 +51,7 @@ class UtmChip(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class UtmGrid:
-    """The grid whose cells are `cell` metres wide and high. Two grids with the same name are the same.
+    """The grid whose cells are `cell` meters wide and high. Two grids with the same name are the same.
 
     Raises:
         SpecError: the side is smaller than `MIN_CELL` or larger than `MAX_CELL`.
@@ -97,14 +97,14 @@ class UtmGrid:
         return epsg_of(zones, row), row, col
 
     def bounds(self, epsg: npt.ArrayLike, row: npt.ArrayLike, col: npt.ArrayLike) -> Floats:
-        """[N, 4] xmin, ymin, xmax, ymax of cells in metres, in the projection that `epsg` names."""
+        """[N, 4] xmin, ymin, xmax, ymax of cells in meters, in the projection that `epsg` names."""
         epsg, row, col = np.broadcast_arrays(np.asarray(epsg), np.asarray(row), np.asarray(col))
         base = np.where(epsg >= 32700, float(FALSE_NORTHING), 0.0)
         sides = (col * self.cell, base + row * self.cell, (col + 1) * self.cell, base + (row + 1) * self.cell)
         return np.stack([np.atleast_1d(side) for side in sides], axis=-1)
 
     def centers(self, epsg: npt.ArrayLike, row: npt.ArrayLike, col: npt.ArrayLike) -> tuple[Floats, Floats]:
-        """Longitude and latitude of the centres of cells, degrees, WGS 84; [N] each."""
+        """Longitude and latitude of the centers of cells, degrees, WGS 84; [N] each."""
         zone, row, col = np.broadcast_arrays(_zones(epsg), np.atleast_1d(row), np.atleast_1d(col))
         return self._lonlat(zone, (col + 0.5) * self.cell, (row + 0.5) * self.cell)
 
@@ -166,11 +166,11 @@ def parse_chip_id(chip: str) -> UtmChip:
     """Read what `UtmGrid.chip_id` wrote.
 
     Raises:
-        ValueError: the text is no id of a chip in the `utm` layout.
+        ValueError: the text is not an id of a chip in the `utm` layout.
     """
     match = _CHIP_ID.fullmatch(chip)
     if match is None:
-        msg = f"{chip!r} is no id like utm-1280m_32618_3283_331_2016-01-12_2016-01-13"
+        msg = f"{chip!r} is not an id like utm-1280m_32618_3283_331_2016-01-12_2016-01-13"
         raise ValueError(msg)
     side, epsg, row, col, window = match.groups()
     return UtmChip(UtmGrid(float(side)), int(epsg), int(row), int(col), parse_token(window))

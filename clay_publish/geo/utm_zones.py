@@ -8,10 +8,10 @@ import numpy.typing as npt
 from pyproj import Transformer
 
 SQUARE = 100_000
-"""Side of a square in metres."""
+"""Side of a square in meters."""
 
 FALSE_NORTHING = 10_000_000
-"""What EPSG:327zz adds to northings, in metres."""
+"""What EPSG:327zz adds to northings, in meters."""
 
 _COLUMNS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
 _ROWS = "ABCDEFGHJKLMNPQRSTUV"
@@ -76,7 +76,7 @@ class Square:
     def mgrs(self) -> str | None:
         """The square's MGRS name such as `18SVG`; None outside 80°S to 84°N or the letters' columns.
 
-        The latitude band is the one of the square's centre. Source: NGA.SIG.0012, appendix B.
+        The latitude band is the one of the square's center. Source: NGA.SIG.0012, appendix B.
         """
         northing = (self.row + 0.5) * SQUARE
         easting = (self.column + 0.5) * SQUARE

@@ -111,7 +111,7 @@ class Release:
         try:
             return Spec.model_validate(document)
         except ValueError as error:
-            raise ReleaseError(self.store.path(SPEC), f"is no release spec ({error})") from error
+            raise ReleaseError(self.store.path(SPEC), f"is not a release spec ({error})") from error
 
     def json(self, path: str) -> dict[str, Any]:
         """A JSON document.
@@ -170,7 +170,7 @@ class Release:
         except StoreError as error:
             raise ReleaseError(error.where, error.found, error.expected, error.fix) from error
         except (pa.ArrowException, OSError) as error:
-            raise ReleaseError(self.store.path(path), f"is no readable Parquet file ({error})") from error
+            raise ReleaseError(self.store.path(path), f"is not a readable Parquet file ({error})") from error
 
     def footer(self, path: str) -> dict[str, Any]:
         """The JSON values of a Parquet file's footer keys (`geo`, `emb`, `huggingface`).

@@ -33,7 +33,7 @@ class Fingerprint(BaseModel):
     size: int
     """Chip side in pixels."""
     gsd: float | None
-    """Metres a pixel in the `utm` layout; None where chips keep the image's own pixels."""
+    """Meters a pixel in the `utm` layout; None where chips keep the image's own pixels."""
     scale: str
     """Rule by which digital numbers become those that `bands` are for; `sources.parquet` states what it gave."""
     mask: str

@@ -181,7 +181,7 @@ def _entry(release: Release, path: str, fingerprint: Fingerprint) -> FileEntry:
 
 
 def _rows(release: Release, path: str, fingerprint: Fingerprint) -> int | None:
-    """Rows of a table, whose vectors, where it has any, must be of this fingerprint; None: it is no table."""
+    """Rows of a table, whose vectors, where it has any, must be of this fingerprint; None: it is not a table."""
     if not path.endswith(".parquet"):
         return None
     file = release.parquet(path)

@@ -70,7 +70,7 @@ POOLING = {
 
 ARCHITECTURE = {"random-features": "Random convolutional features", "clay": "Vision Transformer"}
 
-LOSS = "mean absolute error of the reconstructed masked patches, in normalised units; the same patches of every chip"
+LOSS = "mean absolute error of the reconstructed masked patches, in normalized units; the same patches of every chip"
 
 
 def schema_text() -> str:
@@ -128,7 +128,7 @@ def publications(fingerprint: Fingerprint) -> list[dict[str, str]]:
 
 
 def collection_fields(fingerprint: Fingerprint, gsd: float) -> dict[str, Any]:
-    """The fields of the Collection; `gsd` in metres."""
+    """The fields of the Collection; `gsd` in meters."""
     return {
         "emb:type": "chip",
         "emb:dimensions": fingerprint.dimensions,

@@ -60,7 +60,7 @@ def embeddings_path(href: str) -> str:
     """
     path = data_path(href)
     if not path.startswith(f"{paths.EMBEDDINGS}/"):
-        raise ReleaseError(repr(href[:200]), "is no embeddings file", f"…/{paths.EMBEDDINGS}/zone=…")
+        raise ReleaseError(repr(href[:200]), "is not an embeddings file", f"…/{paths.EMBEDDINGS}/zone=…")
     return path
 
 

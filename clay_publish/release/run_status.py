@@ -225,7 +225,7 @@ def _pace(receipts: list[UnitReceipt]) -> float | None:
 
 
 def _gap(receipts: list[UnitReceipt]) -> int:
-    """Where the newest stretch of work begins: after the last pause that is no unit's own time."""
+    """Where the newest stretch of work begins: after the last pause that is not an unit's own time."""
     for place in range(len(receipts) - 1, 0, -1):
         pause = receipts[place].finished - receipts[place - 1].finished
         if pause > 60 + 3 * receipts[place].seconds:

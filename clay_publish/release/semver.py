@@ -15,7 +15,7 @@ class VersionStep(StrEnum):
     """How far a version is from the one before."""
 
     PATCH = "patch"
-    """Mends and documents."""
+    """Fixes and documents."""
     MINOR = "minor"
     """More chips or tables; what was there is there still."""
     MAJOR = "major"
@@ -36,7 +36,7 @@ class Version:
         """Read `1.2.3` or `1.2.3-rc.1`.
 
         Raises:
-            ReleaseError: the text is no version.
+            ReleaseError: the text is not a version.
         """
         found = SEMVER.fullmatch(text)
         if found is None:

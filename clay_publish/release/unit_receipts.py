@@ -91,5 +91,5 @@ def parse_receipt(release: Release, path: str) -> UnitReceipt:
         return UnitReceipt.model_validate_json(release.store.read(path))
     except ValueError as error:
         raise ReleaseError(
-            release.store.path(path), f"is no receipt ({error})", fix="Remove it; the unit is done again."
+            release.store.path(path), f"is not a receipt ({error})", fix="Remove it; the unit is done again."
         ) from error

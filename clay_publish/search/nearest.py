@@ -16,13 +16,13 @@ Floats = npt.NDArray[np.float64]
 
 _WGS84 = Geod(ellps="WGS84")
 _RADIUS = 6_335_000.0
-"""Metres: the smallest radius of curvature of WGS 84, so that distances on this sphere are never too long."""
+"""Meters: the smallest radius of curvature of WGS 84, so that distances on this sphere are never too long."""
 
 
 def distances(lon: Floats, lat: Floats, other_lon: Floats, other_lat: Floats) -> Floats:
-    """Geodesic distances in metres, pair by pair. Degrees, WGS 84."""
-    _, _, metres = _WGS84.inv(lon, lat, other_lon, other_lat)
-    return np.asarray(metres, dtype=np.float64)
+    """Geodesic distances in meters, pair by pair. Degrees, WGS 84."""
+    _, _, meters = _WGS84.inv(lon, lat, other_lon, other_lat)
+    return np.asarray(meters, dtype=np.float64)
 
 
 def unit_vectors(lon: Floats, lat: Floats) -> Floats:
@@ -32,7 +32,7 @@ def unit_vectors(lon: Floats, lat: Floats) -> Floats:
 
 
 def at_least(lon: Floats, lat: Floats, boxes: Floats) -> Floats:
-    """A distance in metres that no place in a box is nearer than, pair by pair.
+    """A distance in meters that no place in a box is nearer than, pair by pair.
 
     Args:
         lon: of the points, degrees.
@@ -60,26 +60,26 @@ def at_least(lon: Floats, lat: Floats, boxes: Floats) -> Floats:
 _PLACES = 65_536
 """Compared with the chips of a row group at once."""
 _DEGREE = 110_000.0
-"""Metres: no degree of latitude is shorter."""
+"""Meters: no degree of latitude is shorter."""
 
 
 @dataclass
 class _Best:
     """The k nearest chips of each place so far."""
 
-    metres: Floats
+    meters: Floats
     """[n, k], ascending; infinite where there is none."""
     file: Ints
     row: Ints
 
-    def offer(self, places: Ints, metres: Floats, file: int, row: Ints) -> None:
-        """Chips of one file for some places: `metres` and `row` are [places, m]."""
-        kept = self.metres.shape[1]
-        all_metres = np.concatenate([self.metres[places], metres], axis=1)
+    def offer(self, places: Ints, meters: Floats, file: int, row: Ints) -> None:
+        """Chips of one file for some places: `meters` and `row` are [places, m]."""
+        kept = self.meters.shape[1]
+        all_meters = np.concatenate([self.meters[places], meters], axis=1)
         all_files = np.concatenate([self.file[places], np.full(row.shape, file)], axis=1)
         all_rows = np.concatenate([self.row[places], row], axis=1)
-        order = np.lexsort((all_rows, all_files, all_metres), axis=1)[:, :kept]
-        self.metres[places] = np.take_along_axis(all_metres, order, axis=1)
+        order = np.lexsort((all_rows, all_files, all_meters), axis=1)[:, :kept]
+        self.meters[places] = np.take_along_axis(all_meters, order, axis=1)
         self.file[places] = np.take_along_axis(all_files, order, axis=1)
         self.row[places] = np.take_along_axis(all_rows, order, axis=1)
 
@@ -87,7 +87,7 @@ class _Best:
 def nearest_chips(
     release: Release, shelf: Shelf, lon: Floats, lat: Floats, *, k: int, extent: Extent
 ) -> tuple[Rows, Floats]:
-    """The `k` chips whose centres are nearest to each place.
+    """The `k` chips whose centers are nearest to each place.
 
     Args:
         release: where they lie.
@@ -98,7 +98,7 @@ def nearest_chips(
         extent: what the chips must meet.
 
     Returns:
-        Rows, [n · k], place by place, the nearest first; and their distances in metres, infinite where there is none.
+        Rows, [n · k], place by place, the nearest first; and their distances in meters, infinite where there is none.
 
     Raises:
         QueryError: a place that is none on Earth, or k below 1.
@@ -107,14 +107,14 @@ def nearest_chips(
     good = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= 90) & (np.abs(lon) <= 360)
     if not good.all():
         wrong = int(np.flatnonzero(~good)[0])
-        raise QueryError(f"place {wrong}", f"{lon[wrong]}, {lat[wrong]} is no place on Earth", "lon, lat in degrees")
+        raise QueryError(f"place {wrong}", f"{lon[wrong]}, {lat[wrong]} is not a place on Earth", "lon, lat in degrees")
     if k < 1:
         raise QueryError("k", f"{k} chips were asked for", "one or more")
     shape = (len(lon), k)
     best = _Best(np.full(shape, np.inf), np.full(shape, -1), np.full(shape, -1))
     if shelf.paths and len(lon):
         _NearestSearch(release, shelf, extent, lon, lat, best).run()
-    return Rows(best.file.ravel(), best.row.ravel()), best.metres.ravel()
+    return Rows(best.file.ravel(), best.row.ravel()), best.meters.ravel()
 
 
 @dataclass(frozen=True)
@@ -134,14 +134,14 @@ class _NearestSearch:
         first = boxes.likely(self.lon, self.lat)
         for file in np.unique(first):
             self.compare(int(file), np.flatnonzero(first == file))
-        places, files = boxes.within(self.lon, self.lat, self.best.metres[:, -1])
+        places, files = boxes.within(self.lon, self.lat, self.best.meters[:, -1])
         fresh = first[places] != files
         places, files = places[fresh], files[fresh]
         bound = at_least(self.lon[places], self.lat[places], self.shelf.boxes[files])
         # What near files give rules out others.
         turns = [(bound[pairs].min(), file, pairs) for file, pairs in _by_file(files)]
         for _, file, pairs in sorted(turns, key=lambda turn: turn[:2]):
-            mine = places[pairs][bound[pairs] < self.best.metres[places[pairs], -1]]
+            mine = places[pairs][bound[pairs] < self.best.meters[places[pairs], -1]]
             if len(mine):
                 self.compare(file, mine)
 
@@ -157,17 +157,17 @@ class _NearestSearch:
             tree = cKDTree(unit_vectors(lon, lat))
             for start in range(0, len(mine), _PLACES):
                 some = mine[start : start + _PLACES]
-                chosen, metres = self._nearest(some, tree, lon, lat)
-                self.best.offer(some, metres, file, kept[chosen] + starts[group])
+                chosen, meters = self._nearest(some, tree, lon, lat)
+                self.best.offer(some, meters, file, kept[chosen] + starts[group])
 
     def _nearest(self, some: Ints, tree: cKDTree, lon: Floats, lat: Floats) -> tuple[Ints, Floats]:
         """On the sphere first: its few nearest hold the nearest on the ellipsoid."""
-        few = min(len(lon), 4 * self.best.metres.shape[1] + 4)
+        few = min(len(lon), 4 * self.best.meters.shape[1] + 4)
         _, chosen = tree.query(unit_vectors(self.lon[some], self.lat[some]), k=range(1, few + 1), workers=-1)
         chosen = np.sort(chosen, axis=1).astype(np.int64)
         here = np.repeat(self.lon[some], few), np.repeat(self.lat[some], few)
-        metres = distances(*here, lon[chosen.ravel()], lat[chosen.ravel()])
-        return chosen, metres.reshape(chosen.shape)
+        meters = distances(*here, lon[chosen.ravel()], lat[chosen.ravel()])
+        return chosen, meters.reshape(chosen.shape)
 
 
 def _by_file(files: Ints) -> list[tuple[int, Ints]]:
@@ -199,10 +199,10 @@ class _Boxes:
         wrapped = np.mod(lon + 180, 360) - 180
         return np.asarray(self.owner[self.tree.nearest(shapely.points(wrapped, lat))], dtype=np.int64)
 
-    def within(self, lon: Floats, lat: Floats, metres: Floats) -> tuple[Ints, Ints]:
+    def within(self, lon: Floats, lat: Floats, meters: Floats) -> tuple[Ints, Ints]:
         """Pairs of place and file that may be nearer than each place's distance."""
         wrapped = np.mod(lon + 180, 360) - 180
-        up = np.minimum(np.nan_to_num(metres, posinf=1e9) / _DEGREE, 180.0)
+        up = np.minimum(np.nan_to_num(meters, posinf=1e9) / _DEGREE, 180.0)
         south, north = np.maximum(lat - up, -90), np.minimum(lat + up, 90)
         narrow = np.cos(np.radians(np.maximum(np.abs(south), np.abs(north))))
         wide = np.where(narrow > 1e-6, np.minimum(up / np.maximum(narrow, 1e-6), 180.0), 180.0)

@@ -41,13 +41,13 @@ def coordinates(points: pa.Table) -> tuple[Floats, Floats]:
     return _numbers(points, LONGITUDE, "longitude"), _numbers(points, LATITUDE, "latitude")
 
 
-def join(points: pa.Table, chips: pa.Table, metres: Floats, more: Mapping[str, Any]) -> pa.Table:
+def join(points: pa.Table, chips: pa.Table, meters: Floats, more: Mapping[str, Any]) -> pa.Table:
     """Join places to chips.
 
     Args:
         points: the places.
         chips: one row for each place that has a chip.
-        metres: [n] to the chip; infinite where a place has none.
+        meters: [n] to the chip; infinite where a place has none.
         more: text columns of the places.
 
     Returns:
@@ -56,9 +56,9 @@ def join(points: pa.Table, chips: pa.Table, metres: Floats, more: Mapping[str, A
     Raises:
         QueryError: the table of places has such a column already.
     """
-    found = np.isfinite(metres)
+    found = np.isfinite(meters)
     places = pa.array(np.cumsum(found) - 1, mask=~found)
-    added: dict[str, Any] = {"distance": pa.array(np.where(found, metres, 0.0), mask=~found)}
+    added: dict[str, Any] = {"distance": pa.array(np.where(found, meters, 0.0), mask=~found)}
     for name in ("id", "datetime", "lon", "lat"):
         added[f"chip_{name}"] = chips[name].take(places)
     added["embedding"] = chips["embedding"].combine_chunks().take(places)

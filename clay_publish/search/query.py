@@ -125,7 +125,7 @@ def _box(bbox: Sequence[float]) -> Bbox:
     if not good or not (-90 <= sides[1] <= sides[3] <= 90) or max(abs(sides[0]), abs(sides[2])) > 180:
         raise QueryError(
             "bbox",
-            f"{list(bbox)} is no box on Earth",
+            f"{list(bbox)} is not a box on Earth",
             "west, south, east, north in degrees; west > east across the antimeridian",
         )
     return (sides[0], sides[1], sides[2], sides[3])

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clay_publish.errors import ClayPublishError, ReleaseError
-from clay_publish.formats import metres
+from clay_publish.formats import meters
 from clay_publish.geo.utm_grid import parse_chip_id
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
@@ -383,8 +383,8 @@ class ReleaseReader:
         if found.num_rows and not close.num_rows:
             raise QueryError(
                 place,
-                f"is {metres(found['distance'][0].as_py())} from the center of the nearest chip",
-                f"at most {metres(limit)}" + (", three chip sides" if max_distance is None else ""),
+                f"is {meters(found['distance'][0].as_py())} from the center of the nearest chip",
+                f"at most {meters(limit)}" + (", three chip sides" if max_distance is None else ""),
                 "Ask for another place, or pass --max-distance METERS (max_distance=).",
             )
         return close
@@ -426,7 +426,7 @@ class ReleaseReader:
                     names = stored_columns(["embedding"], file.schema_arrow.names)
                     found: Vectors = vectors(read(file, [group], names, where).slice(place, 1))[0]
                     return found
-        raise QueryError("id", f"{chip!r} is no chip of {self.release.store.where}", "the id of one")
+        raise QueryError("id", f"{chip!r} is not a chip of {self.release.store.where}", "the id of one")
 
     def shelf(self, extent: Extent) -> Shelf:
         """The embeddings files that may hold chips within an extent.

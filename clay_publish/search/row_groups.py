@@ -155,7 +155,7 @@ def check_columns(wanted: Sequence[str], known: Sequence[str]) -> None:
     """
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise QueryError("columns", f"{unknown[0]!r} is no column", f"some of {', '.join(known)}")
+        raise QueryError("columns", f"{unknown[0]!r} is not a column", f"some of {', '.join(known)}")
 
 
 def groups_with(file: pq.ParquetFile, chip: str) -> Iterator[int]:

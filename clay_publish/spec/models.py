@@ -78,7 +78,7 @@ class _SpecBlock(BaseModel):
 
 
 class Creator(_SpecBlock):
-    """A person or organisation that made the release."""
+    """A person or organization that made the release."""
 
     name: str
     orcid: (
@@ -179,7 +179,7 @@ class ChipSpec(_SpecBlock):
     size: Annotated[int, Field(ge=8, le=2048)] = 128
     """Pixels a side."""
     gsd: Annotated[float | None, Field(gt=0, le=10_000)] = None
-    """Metres a pixel in the `utm` layout; default: the sensor's."""
+    """Meters a pixel in the `utm` layout; default: the sensor's."""
     max_nodata: Annotated[float, Field(ge=0, le=1)] = 0.1
     max_cloud: Annotated[float, Field(ge=0, le=1)] = 0.3
 

@@ -322,5 +322,5 @@ def _geometry(intersects: Any) -> Mapping[str, Any] | None:
         return None
     parsed = parse_json(intersects, "intersects") if isinstance(intersects, str) else intersects
     if not isinstance(parsed, Mapping):
-        raise QueryError("intersects", "is no GeoJSON geometry", "a Polygon, for example")
+        raise QueryError("intersects", "is not a GeoJSON geometry", "a Polygon, for example")
     return parsed

@@ -61,7 +61,7 @@ def parse_filter(text: str | Mapping[str, Any], language: str | None) -> dict[st
         document: dict[str, Any] = parsed.to_json()
     except (cql2.ParseError, cql2.ValidationError, ValueError) as error:
         raise QueryError(
-            "filter", f"is no CQL2 ({str(error)[:300]})", "such as \"proj:code\" = 'EPSG:32618'"
+            "filter", f"is not a CQL2 ({str(error)[:300]})", "such as \"proj:code\" = 'EPSG:32618'"
         ) from error
     return document
 
@@ -165,8 +165,8 @@ def geometry(document: Mapping[str, Any]) -> shapely.Geometry:
             raise QueryError("geometry", "has too many vertices", f"at most {MAX_VERTICES:,}", "Simplify it.")
         shape = shapely.from_geojson(json.dumps(document))
     except (KeyError, TypeError, ValueError, IndexError, shapely.GEOSException) as error:
-        raise QueryError("intersects", f"is no GeoJSON geometry ({error})", "a Polygon, for example") from error
-    if not shape.is_valid:  # mending it takes minutes where some hundred vertices cross each other
+        raise QueryError("intersects", f"is not a GeoJSON geometry ({error})", "a Polygon, for example") from error
+    if not shape.is_valid:  # fixing it takes minutes where some hundred vertices cross each other
         reason = shapely.is_valid_reason(shape)
         raise QueryError("geometry", f"is not valid ({reason})", "rings that do not cross themselves")
     return shape
@@ -245,7 +245,7 @@ def _moment(node: Any) -> datetime:
     try:
         return parse_time(str(text)).astimezone(UTC)
     except ValueError as error:
-        raise QueryError("filter", f"{text!r} is no time", "such as 2023-01-01T00:00:00Z") from error
+        raise QueryError("filter", f"{text!r} is not a time", "such as 2023-01-01T00:00:00Z") from error
 
 
 def _operation(node: Any) -> tuple[str, list[Any]]:
@@ -268,7 +268,7 @@ def parse_json(text: str, what: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise QueryError(what, f"is no JSON ({error})", "JSON") from error
+        raise QueryError(what, f"is not a JSON ({error})", "JSON") from error
 
 
 def _check_size(node: Any) -> None:

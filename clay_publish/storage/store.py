@@ -150,7 +150,7 @@ class Store:
     def files(self, prefix: str = "") -> list[str]:
         """All files below a folder, sorted, without unfinished ones. A web server cannot list: empty.
 
-        Linked folders are not entered, and what is no ordinary file (a pipe, a device) is left out.
+        Linked folders are not entered, and what is not an ordinary file (a pipe, a device) is left out.
         """
         folder = self._checked(prefix) if prefix else ""
         with self._errors(prefix, "to list it"):

@@ -22,15 +22,15 @@ class ChipBatch:
     """A batch of chips of one sensor and one ground size."""
 
     pixels: Floats
-    """[B, C, H, W], normalised as the encoder's `bands` say; 0 where there is no data."""
+    """[B, C, H, W], normalized as the encoder's `bands` say; 0 where there is no data."""
     lon: npt.NDArray[np.float64]
-    """[B], degrees, WGS 84, centre of the pixels."""
+    """[B], degrees, WGS 84, center of the pixels."""
     lat: npt.NDArray[np.float64]
     """[B]."""
     times: list[datetime]
     """[B], UTC."""
     gsd: float
-    """Metres: the real ground size of these pixels."""
+    """Meters: the real ground size of these pixels."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Encoder(Protocol):
     weights_sha256: str | None
     dimensions: int
     bands: tuple[BandStatistics, ...]
-    """The bands it takes, in order, and their normalisation."""
+    """The bands it takes, in order, and their normalization."""
     parameters: dict[str, Any]
     """JSON; whatever else decides its vectors."""
     padding: str

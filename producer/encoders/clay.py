@@ -46,7 +46,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
         EncoderError: no checkpoint, cut short, or one that would run code.
     """
     if not zipfile.is_zipfile(path):
-        raise EncoderError(str(path), "is no PyTorch checkpoint, or is cut short", "the whole file that Clay published")
+        raise EncoderError(str(path), "is not a PyTorch checkpoint, or is truncated", "the file that Clay published")
     try:
         document = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
@@ -235,7 +235,7 @@ class Clay:
 
     @property
     def padding(self) -> str:
-        """What is added to chips whose side is no multiple of a patch."""
+        """What is added to chips whose side is not a multiple of a patch."""
         return f"reflect, {self._missing} px right and below" if self._missing else "none"
 
     @property

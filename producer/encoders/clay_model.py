@@ -20,7 +20,7 @@ _GENERATED_SCALE = 0.02
 
 
 class Attention(nn.Module):
-    """Self-attention over normalised tokens."""
+    """Self-attention over normalized tokens."""
 
     def __init__(self, dim: int, inner: int, heads: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Transformer(nn.Module):
     def forward(self, tokens: Tensor, keep: tuple[int, ...] = ()) -> tuple[Tensor, list[Tensor]]:
         """The output [B, N, D], and the tokens after the layers in `keep` (1 is the first).
 
-        The last layer's are the output itself, which is normalised; those of the layers before are not.
+        The last layer's are the output itself, which is normalized; those of the layers before are not.
         """
         kept = []
         for number, blocks in enumerate(self.layers, start=1):
@@ -151,7 +151,7 @@ def encode_wavelengths(wavelengths: Tensor) -> Tensor:
 
 
 def encode_positions(side: int, dim: int, gsd: float) -> Tensor:
-    """Where each of side × side patches lies, scaled by the ground size of a pixel in metres: [side², dim]."""
+    """Where each of side × side patches lies, scaled by the ground size of a pixel in meters: [side², dim]."""
     quarter = dim // 4
     ramp = torch.arange(quarter) / (quarter - 1)
     frequencies = 1 / 10_000 ** (2 * ramp / dim) * gsd
@@ -213,9 +213,9 @@ class ClayEncoder(nn.Module):
         """Encode chips.
 
         Args:
-            pixels: [B, C, S, S], normalised; S a multiple of PATCH.
+            pixels: [B, C, S, S], normalized; S a multiple of PATCH.
             metadata: [B, METADATA], time and place.
-            gsd: ground size of a pixel in metres.
+            gsd: ground size of a pixel in meters.
             visible: the only patches to look at, [V]; default: all.
             keep: layers whose tokens are wanted.
 
@@ -250,7 +250,7 @@ class ClayDecoder(nn.Module):
         self.register_buffer("matrix", matrix.float(), persistent=False)
 
     def forward(self, tokens: Tensor, visible: Tensor, count: int, metadata: Tensor, gsd: float) -> Tensor:
-        """[B, 1 + V, encoder dim] → normalised pixels [B, count, C × PATCH × PATCH]."""
+        """[B, 1 + V, encoder dim] → normalized pixels [B, count, C × PATCH × PATCH]."""
         tokens = self.enc_to_dec(tokens)
         patches = self.mask_patch.expand(len(tokens), count, -1).clone()
         patches[:, visible] = tokens[:, 1:]

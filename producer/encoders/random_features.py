@@ -53,10 +53,10 @@ def load(spec: Spec, sensor: Sensor) -> "RandomFeatures":
 
 @dataclass
 class RandomFeatures:
-    """ReLU(±(response − bias)) of seeded Gaussian 3×3 filters over normalised bands, averaged over the chip.
+    """ReLU(±(response − bias)) of seeded Gaussian 3×3 filters over normalized bands, averaged over the chip.
 
     Chips go through one by one, in strips whose height depends on nothing but this code: a vector is the same to the
-    bit whatever its batch and neighbours.
+    bit whatever its batch and neighbors.
     """
 
     bands: tuple[BandStatistics, ...]

@@ -95,7 +95,7 @@ class Run:
     selection: Selection
     """The images."""
     gsd: float
-    """Ground size of a pixel as it is published, metres."""
+    """Ground size of a pixel as it is published, meters."""
     report: Report
     held: Lease
     share: Share | None

@@ -48,7 +48,7 @@ class ChipBlock:
     lon: npt.NDArray[np.float64]
     lat: npt.NDArray[np.float64]
     gsd: float
-    """Metres: ground size of the pixels."""
+    """Meters: ground size of the pixels."""
     squares: list[Square]
     """Which published file each belongs to."""
     reasons: list[str | None]
@@ -56,7 +56,7 @@ class ChipBlock:
     details: list[str | None]
     """What the reader of the coverage table should know of it."""
     pixels: npt.NDArray[np.float32]
-    """[k, bands, size, size] of the k chips without a reason, normalised; 0 where there is no data."""
+    """[k, bands, size, size] of the k chips without a reason, normalized; 0 where there is no data."""
     valid_fraction: npt.NDArray[np.float32]
     cloud_fraction: npt.NDArray[np.float32]
     """NaN where there is no mask."""
@@ -66,7 +66,7 @@ class ChipBlock:
     """Images that gave pixels; of a missing chip, those that were tried."""
 
 
-def normalise(
+def normalize(
     values: npt.NDArray[np.generic],
     valid: npt.NDArray[np.bool_],
     statistics: BandStatistics,

@@ -135,7 +135,7 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
 
     @property
     def driver(self) -> str | None:
-        """Of GDAL, by the first bytes; None for what is no image of a kind that is read."""
+        """Of GDAL, by the first bytes; None for what is not an image of a kind that is read."""
         if self._start[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
             return "GTiff"
         return "JP2OpenJPEG" if self._start[4:8] == b"jP  " or self._start[:4] == b"\xff\x4f\xff\x51" else None

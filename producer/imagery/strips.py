@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pyproj import Geod
 
 from clay_publish.errors import ImageryError
-from clay_publish.geo.footprints import centres
+from clay_publish.geo.footprints import centers
 from clay_publish.producer.imagery.raster import OpenBand, grid_of, readers
 from clay_publish.producer.sources.item import RasterGrid, ground_size
 
@@ -51,7 +51,7 @@ class _BandRows:
         self._valid: Bools | None = None
 
     def strip(self, top: int, bottom: int) -> tuple[npt.NDArray[np.generic], Bools]:
-        """Rows `top` to `bottom` of the fine grid, by nearest neighbour; outside the band nothing is valid."""
+        """Rows `top` to `bottom` of the fine grid, by nearest neighbor; outside the band nothing is valid."""
         rows = self._rows[top:bottom]
         inside = rows[(rows >= 0) & (rows < self.band.height)]
         dtype = self.band.dtype
@@ -100,9 +100,9 @@ def _consecutive(index: npt.NDArray[np.int64]) -> bool:
 
 
 def _nearest(origin: float, step: float, count: int, other_origin: float, other_step: float) -> npt.NDArray[np.int64]:
-    """For each of `count` pixels, which pixel of the other axis holds its centre."""
-    centres = origin + (np.arange(count) + 0.5) * step
-    found: npt.NDArray[np.int64] = np.floor((centres - other_origin) / other_step + 1e-9).astype(np.int64)
+    """For each of `count` pixels, which pixel of the other axis holds its center."""
+    centers = origin + (np.arange(count) + 0.5) * step
+    found: npt.NDArray[np.int64] = np.floor((centers - other_origin) / other_step + 1e-9).astype(np.int64)
     return found
 
 
@@ -172,7 +172,7 @@ def _same_place(stated: RasterGrid, found: RasterGrid) -> bool:
     a, b, c, d, e, f = found.transform
     column, row = np.array([0, found.width, 0, found.width]), np.array([0, 0, found.height, found.height])
     x, y = a * column + b * row + c, d * column + e * row + f
-    (lon, lat), (other_lon, other_lat) = (centres(grid.crs, x, y) for grid in (stated, found))
+    (lon, lat), (other_lon, other_lat) = (centers(grid.crs, x, y) for grid in (stated, found))
     if not np.isfinite([lon, lat, other_lon, other_lat]).all():
         return False
     apart = _GEOD.inv(lon, lat, other_lon, other_lat)[2]
@@ -185,7 +185,7 @@ def _words(grid: RasterGrid) -> str:
 
 
 def read_window(bands: list[OpenBand], fine: RasterGrid, *, top: int, left: int, rows: int, columns: int) -> Strip:
-    """A window of the fine grid, all bands brought to it by nearest neighbour.
+    """A window of the fine grid, all bands brought to it by nearest neighbor.
 
     Raises:
         ImageryError: a file is truncated or corrupt there.
@@ -199,7 +199,7 @@ def strips(
 ) -> Iterator[Strip]:
     """Strips of `rows` rows over columns `left` to `right`, top to bottom; what remains at the lower edge is left out.
 
-    Bands that are coarser, or that start elsewhere, are brought to the fine grid by nearest neighbour.
+    Bands that are coarser, or that start elsewhere, are brought to the fine grid by nearest neighbor.
     """
     rows_of = [_BandRows(band, fine, left, right) for band in bands]
     files = list({id(reader.band.file): None for reader in rows_of})

@@ -55,12 +55,12 @@ class Canvas:
 
     @property
     def transform(self) -> Affine:
-        """From pixels to metres."""
+        """From pixels to meters."""
         return Affine(self.gsd, 0, self.west, 0, -self.gsd, self.north)
 
 
 class Images:
-    """Images kept open while neighbouring pieces are read from them, a few at a time."""
+    """Images kept open while neighboring pieces are read from them, a few at a time."""
 
     def __init__(self, bands: tuple[str, ...], sensor: Sensor, pool: Executor) -> None:
         self._bands, self._sensor, self._pool = bands, sensor, pool

@@ -230,7 +230,7 @@ class Layout(Protocol):
 
     @property
     def gsd(self) -> float | None:
-        """Metres a pixel that images are brought to; None where chips keep the pixels of their image."""
+        """Meters a pixel that images are brought to; None where chips keep the pixels of their image."""
         ...
 
     @property
@@ -262,7 +262,7 @@ class Layout(Protocol):
         ...
 
     def ground_size(self, units: Sequence[Unit]) -> float:
-        """Metres a pixel covers on the ground, as the release states it."""
+        """Meters a pixel covers on the ground, as the release states it."""
         ...
 
     def rivals(self, item: ItemTimes, block: Imagery) -> str | None:

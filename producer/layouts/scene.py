@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from clay_publish.geo.footprints import centres, footprints
+from clay_publish.geo.footprints import centers, footprints
 from clay_publish.geo.utm_zones import Square, squares_of
-from clay_publish.producer.imagery.chips import ChipBlock, Reading, cut, judge, normalise, under_cloud
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, cut, judge, normalize, under_cloud
 from clay_publish.producer.imagery.raster import OpenBand, grid_of, open_bands
 from clay_publish.producer.imagery.strips import Strip, check_axes, fine_grid, strips
 from clay_publish.producer.layouts.base import Floats, Places
@@ -62,10 +62,10 @@ class SceneChips:
         row = (rows[:, None] + np.array([0, 1, 1, 0])) * self.size
         return np.stack([a * column + b * row + c, d * column + e * row + f], axis=-1)
 
-    def centres(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> tuple[Floats, Floats]:
+    def centers(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> tuple[Floats, Floats]:
         """Longitude and latitude of the middle of the pixels."""
         middle = self.corners(rows, cols).mean(axis=1)
-        return centres(self.grid.crs, middle[:, 0], middle[:, 1])
+        return centers(self.grid.crs, middle[:, 0], middle[:, 1])
 
     def footprints(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> npt.NDArray[np.object_]:
         """True footprints, OGC:CRS84."""
@@ -73,7 +73,7 @@ class SceneChips:
 
     def places(self, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> Places:
         """Where chips lie."""
-        lon, lat = self.centres(rows, cols)
+        lon, lat = self.centers(rows, cols)
         ids = np.array(self.ids(rows, cols), dtype=object)
         epsg = np.full(len(rows), self.epsg)
         return Places(
@@ -81,14 +81,14 @@ class SceneChips:
         )
 
     def within(self, area: shapely.Geometry | None) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Row and column of every whole chip whose centre lies in the area, row by row."""
+        """Row and column of every whole chip whose center lies in the area, row by row."""
         row, col = np.divmod(np.arange(self.rows * self.columns, dtype=np.int32), np.int32(max(self.columns, 1)))
-        mine = inside(area, *self.centres(row, col))
+        mine = inside(area, *self.centers(row, col))
         return row[mine], col[mine]
 
     def squares(self, area: shapely.Geometry | None) -> list[Square]:
         """Which published file each of these chips belongs to."""
-        return squares_of(*self.centres(*self.within(area)), self.across)
+        return squares_of(*self.centers(*self.within(area)), self.across)
 
 
 def safe_name(text: str) -> str:
@@ -98,7 +98,7 @@ def safe_name(text: str) -> str:
 
 
 def inside(area: shapely.Geometry | None, lon: Floats, lat: Floats) -> npt.NDArray[np.bool_]:
-    """Which centres lie in the area; all of them where there is none."""
+    """Which centers lie in the area; all of them where there is none."""
     if area is None:
         return np.ones(len(lon), dtype=bool)
     return np.asarray(shapely.intersects_xy(area, lon, lat))
@@ -116,7 +116,7 @@ def read_scene(
     Args:
         item: the image.
         reading: what it is read for.
-        area: only chips whose centre lies in it.
+        area: only chips whose center lies in it.
         left_out: [rows, columns], chips that are not asked for.
         across: 100 km squares along a side of the ground of one file.
 
@@ -164,7 +164,7 @@ def _block(
     count = strip.values[0].shape[1] // size
     cols = np.arange(count, dtype=np.int32) + np.int32(strip.left // size)
     rows = np.full(count, strip.top // size, dtype=np.int32)
-    lon, lat = scene.centres(rows, cols)
+    lon, lat = scene.centers(rows, cols)
     asked = inside(area, lon, lat)
     mine = np.flatnonzero(asked if left_out is None else asked & ~left_out[rows, cols])
     if not len(mine):
@@ -178,7 +178,7 @@ def _block(
     if len(kept):
         for place, band in enumerate(bands):
             linear = item.scaling(band.name).to_input(sensor)
-            whole = normalise(strip.values[place], everywhere, band, linear, decibels=sensor.decibels)
+            whole = normalize(strip.values[place], everywhere, band, linear, decibels=sensor.decibels)
             pixels[:, place] = cut(whole, size)[kept]
     rows, cols = rows[mine], cols[mine]
     return ChipBlock(

@@ -39,7 +39,7 @@ class SceneUnit(Unit):
     """One image."""
 
     area: shapely.Geometry | None
-    """Only chips whose centre lies in it, OGC:CRS84."""
+    """Only chips whose center lies in it, OGC:CRS84."""
     size: int
     """Pixels a side of a chip."""
     left_out: Chosen | None = None
@@ -105,12 +105,12 @@ class SceneLayout:
 
     size: int
     nominal: float
-    """Metres a pixel of the sensor: what is taken where no image states its grid."""
+    """Meters a pixel of the sensor: what is taken where no image states its grid."""
     across: int = 1
     """100 km squares along a side of the ground of one file."""
     gsd: None = None
     by_window: bool = False
-    resampling: str = "bands coarser than the finest one are brought to its grid by nearest neighbour"
+    resampling: str = "bands coarser than the finest one are brought to its grid by nearest neighbor"
 
     def units(self, considered: Sequence[Considered], areas: Areas, decided: dict[str, Any]) -> tuple[SceneUnit, ...]:
         """One unit an image."""

@@ -14,7 +14,7 @@ from rasterio.enums import Resampling
 from clay_publish.errors import ImageryError
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
-from clay_publish.producer.imagery.chips import ChipBlock, Reading, judge, normalise, under_cloud
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, judge, normalize, under_cloud
 from clay_publish.producer.imagery.remote import SourceChangedError
 from clay_publish.producer.imagery.warp import Canvas, Images, Layer, images
 from clay_publish.producer.sources.item import SourceItem
@@ -44,7 +44,7 @@ class Cut:
 
     @classmethod
     def of(cls, grid: UtmGrid, square: Square, size: int, across: int = 1) -> "Cut":
-        """Even superblocks of at most `SUPERBLOCK` pixels; a cell belongs to the square that holds its centre.
+        """Even superblocks of at most `SUPERBLOCK` pixels; a cell belongs to the square that holds its center.
 
         Args:
             grid: of the cells.
@@ -273,7 +273,7 @@ class _Piece:
     def _fill(self, places: list[int], item: SourceItem, read: list[Layer], fresh: npt.NDArray[np.bool_]) -> None:
         """Put an image's pixels where no other of its acquisition has any."""
         for band, (statistics, (values, valid)) in enumerate(zip(self.reading.bands, read, strict=True)):
-            made = normalise(
+            made = normalize(
                 values,
                 valid,
                 statistics,

@@ -27,7 +27,7 @@ MAX_FEATURES = 5_000
 
 
 def write_gaps(release: Release, missing: Iterable[pa.Table]) -> None:
-    """Write the missing chips as polygons: neighbours in a row that lack for the same reason are merged."""
+    """Write the missing chips as polygons: neighbors in a row that lack for the same reason are merged."""
     features = [feature for table in missing for feature in _features(table)]
     if len(features) > MAX_FEATURES:
         features = _coarse(features)
@@ -51,7 +51,7 @@ def _kind(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _run(numbered: tuple[int, dict[str, Any]]) -> tuple[Any, ...]:
-    """The same for neighbours: column minus position is constant along a run."""
+    """The same for neighbors: column minus position is constant along a run."""
     place, row = numbered
     return (*_kind(row), row["row"], (row["col"] or 0) - place)
 
@@ -65,8 +65,8 @@ def _coarse(features: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One box for what lacks for the same reason, in the same window, within the same degree."""
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for feature in features:
-        centre = feature["geometry"].centroid
-        key = (feature["reason"], feature["window"], np.floor(centre.x), np.floor(centre.y))
+        center = feature["geometry"].centroid
+        key = (feature["reason"], feature["window"], np.floor(center.x), np.floor(center.y))
         found.setdefault(key, []).append(feature)
     return [
         {

@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """How normalised pixels become a picture: picture = pixels × gain + bias, 0 black and 1 white."""
+    """How normalized pixels become a picture: picture = pixels × gain + bias, 0 black and 1 white."""
 
     size: int
     """Pixels a side."""
@@ -30,7 +30,7 @@ class Thumbnails:
         """The stretch of a sensor: from one standard deviation below the mean to one above.
 
         The three bands of optical imagery share the widest of their ranges, which starts at 0 at the lowest, so that
-        colours are true to each other; radar's bands, in decibels, are stretched each by itself to false colours.
+        colors are true to each other; radar's bands, in decibels, are stretched each by itself to false colors.
 
         Raises:
             SpecError: the encoder does not take the bands that the picture needs.
@@ -53,12 +53,12 @@ class Thumbnails:
         return cls(size, tuple(places), tuple(gain), tuple(bias))
 
     def draw(self, pixels: Floats) -> list[bytes]:
-        """WebP pictures of chips [n, bands, side, side], normalised; black where there is no data."""
+        """WebP pictures of chips [n, bands, side, side], normalized; black where there is no data."""
         return [self._draw(chip) for chip in pixels]
 
     def _draw(self, chip: Floats) -> bytes:
-        colours = chip[list(self.places)].transpose(1, 2, 0)
-        shown = np.clip(colours * np.array(self.gain, np.float32) + np.array(self.bias, np.float32), 0, 1)
+        colors = chip[list(self.places)].transpose(1, 2, 0)
+        shown = np.clip(colors * np.array(self.gain, np.float32) + np.array(self.bias, np.float32), 0, 1)
         # What has no data is exactly 0 in every band.
         shown[~chip.any(axis=0)] = 0
         picture = Image.fromarray(np.rint(shown * 255).astype(np.uint8))

@@ -83,7 +83,7 @@ def alternatives(
     Args:
         chips: counted for the size of the spec; other sizes are scaled by the ground of a chip.
         size: pixels a side in the spec.
-        gsd: metres a pixel.
+        gsd: meters a pixel.
         rates: None where neither spec nor machine says.
         dimensions: of an embedding.
         dtype: of its stored values.

@@ -53,7 +53,7 @@ class Comparison(BaseModel):
 
     previous: str
     new: int
-    mended: int
+    fixed: int
     """Excluded or unusable before, used now."""
     stays: int
     changed: int
@@ -73,7 +73,7 @@ class Estimate(BaseModel):
     layout: str
     size: int
     gsd: float
-    """Metres; of the `scene` layout the sensor's."""
+    """Meters; of the `scene` layout the sensor's."""
     encoder: str
     dimensions: int
     dtype: str

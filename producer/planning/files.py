@@ -177,7 +177,7 @@ def planned_rates(release: Release, spec: Spec) -> Rates | None:
         return None if rates is None else Rates.model_validate(rates)
     except ValueError as error:
         raise ReleaseError(
-            release.store.path(PLAN), f"is no plan ({error})", fix="Plan again, or remove it."
+            release.store.path(PLAN), f"is not a plan ({error})", fix="Plan again, or remove it."
         ) from error
 
 

@@ -166,11 +166,11 @@ class PreviousVersion:
         known = {name for name, row in before.items() if row["status"] == "used" and name not in unreadable}
         kept = used & known
         changed = {name for name in kept if decides(now[name]) is None or decides(now[name]) != decides(before[name])}
-        mended = {name for name in used - known if _was_bad(before.get(name), name in unreadable)}
+        fixed = {name for name in used - known if _was_bad(before.get(name), name in unreadable)}
         return Comparison(
             previous=self._release.store.where,
-            new=len(used - known - mended),
-            mended=len(mended),
+            new=len(used - known - fixed),
+            fixed=len(fixed),
             stays=len(kept) - len(changed),
             changed=len(changed),
             gone=len(known - used),

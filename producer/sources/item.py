@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 from pyproj import CRS, Geod
 
-from clay_publish.geo.footprints import centres
+from clay_publish.geo.footprints import centers
 from clay_publish.spec.sensors import CloudMask, Sensor
 from clay_publish.windows import Window
 
@@ -177,7 +177,7 @@ def ground_sides(grid: RasterGrid, row: float) -> tuple[float, float]:
     column = grid.width / 2
     x = np.array([column, column + 1, column]) * a + np.array([row, row, row + 1]) * b + c
     y = np.array([column, column + 1, column]) * d + np.array([row, row, row + 1]) * e + f
-    lon, lat = centres(grid.crs, x, y)
+    lon, lat = centers(grid.crs, x, y)
     return float(_GEOD.line_length(lon[[0, 1]], lat[[0, 1]])), float(_GEOD.line_length(lon[[0, 2]], lat[[0, 2]]))
 
 

@@ -24,16 +24,16 @@ _OPEN = re.compile(
     r"|copernicus|OGL-UK-\d\.\d|OGL-Canada-\d\.\d|etalab-2\.0|DL-DE-BY-2\.0|DL-DE-ZERO-2\.0|NLOD-\d\.\d|MIT|Apache-2\.0",
     re.IGNORECASE,
 )
-"""Terms that allow a release under any licence that names its sources."""
+"""Terms that allow a release under any license that names its sources."""
 
 _FORBIDS = re.compile(r"(^|[-_ ])(NC|ND)($|[-_ ])", re.IGNORECASE)
 _SHARE_ALIKE = re.compile(r"(^|[-_ ])SA($|[-_ ])|^(ODbL|GPL|AGPL)", re.IGNORECASE)
 
 
 def terms(item: str | None, collection: str | None, sensor: str | None, spec: str | None) -> str | None:
-    """The licence of a source: as the item says, else its collection, else as the sensor usually has, else the spec.
+    """The license of a source: as the item says, else its collection, else as the sensor usually has, else the spec.
 
-    What STAC writes where a licence has no SPDX identifier (`proprietary`, `various`, `other`) says nothing about the
+    What STAC writes where a license has no SPDX identifier (`proprietary`, `various`, `other`) says nothing about the
     terms, and neither does a name that nobody knows: the next one is asked. None is unknown, which stops `publish`.
     """
     for stated in (item, collection, sensor):
@@ -43,7 +43,7 @@ def terms(item: str | None, collection: str | None, sensor: str | None, spec: st
 
 
 def check(stated: str | None, release: str, where: str) -> None:
-    """Refuse terms that contradict the licence of the release. Unknown terms (None) pass here and stop `publish`.
+    """Refuse terms that contradict the license of the release. Unknown terms (None) pass here and stop `publish`.
 
     Raises:
         LicenseError: non-commercial or no-derivatives terms, or share-alike ones other than the release's own.
@@ -111,7 +111,7 @@ def select(
 
     Raises:
         SourceError: a source cannot be read, or nothing is left to use.
-        LicenseError: the terms of an item or its collection contradict the release's licence.
+        LicenseError: the terms of an item or its collection contradict the release's license.
     """
     selection = Selection()
     for number, block in enumerate(spec.imagery):

@@ -1,4 +1,4 @@
-"""The citation and the licence of a release."""
+"""The citation and the license of a release."""
 
 import json
 import shutil
@@ -57,14 +57,14 @@ def test_cffconvert_agrees(sample_release: Path) -> None:
     subprocess.run(["cffconvert", "--validate"], cwd=sample_release, check=True, timeout=60)  # noqa: S607
 
 
-def test_the_licence_is_there_in_full(release_copy: Path) -> None:
+def test_the_license_is_there_in_full(release_copy: Path) -> None:
     assert "Section 8 – Interpretation." in (release_copy / "LICENSE").read_text()
     respecify(release_copy, license="CC0-1.0")
     write_cards(Release(str(release_copy)))
     assert "Affirmer understands and acknowledges" in (release_copy / "LICENSE").read_text()
 
 
-def test_a_licence_that_is_not_known_is_named(release_copy: Path) -> None:
+def test_a_license_that_is_not_known_is_named(release_copy: Path) -> None:
     respecify(release_copy, license="LicenseRef-Own-Terms")
     write_cards(Release(str(release_copy)))
     assert "LicenseRef-Own-Terms" in (release_copy / "LICENSE").read_text()

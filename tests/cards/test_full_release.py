@@ -54,14 +54,14 @@ def test_the_examples_run(full_release: Path, tmp_path: Path, monkeypatch: pytes
     text = Path("README.md").read_text()
     assert [duckdb.sql(code).to_arrow_table().num_rows for code in blocks(text, "sql")] == [5, 5]
     assert 'vectors *= table["scale"]' in text
-    dequantise = [code for code in blocks(text, "python") if "numpy" in code]
-    assert run_python(dequantise, full_release, tmp_path) == [f"({len(ids_of(full_release))}, 96)\n"]
+    dequantize = [code for code in blocks(text, "python") if "numpy" in code]
+    assert run_python(dequantize, full_release, tmp_path) == [f"({len(ids_of(full_release))}, 96)\n"]
 
 
 def test_the_card_shows_what_there_is(full_release: Path) -> None:
     text = (full_release / "README.md").read_text()
     figures = sorted(path.name for path in (full_release / "figures").iterdir())
-    assert figures == ["coverage.png", "embeddings.png", "loss-map.png", "loss.png", "neighbours.png", "norms.png"]
+    assert figures == ["coverage.png", "embeddings.png", "loss-map.png", "loss.png", "neighbors.png", "norms.png"]
     assert all(f"](figures/{name})" in text for name in figures)
     assert "| `embedding` | list of 96 int8 | The embedding of the patch. |" in text
     assert "one a square of 2 × 2 chips" in text

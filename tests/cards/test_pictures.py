@@ -11,7 +11,7 @@ from PIL import Image
 from clay_publish.cards import write_cards
 from clay_publish.cards.figures.charts import coverage_map
 from clay_publish.cards.figures.maps import REASONS as FILLS
-from clay_publish.cards.figures.maps import component_colours
+from clay_publish.cards.figures.maps import component_colors
 from clay_publish.cards.figures.sample import ChipPositions
 from clay_publish.cards.release_facts import read_facts
 from clay_publish.geo.maps import MAX_BYTES, Frame
@@ -90,13 +90,13 @@ def test_a_frame_across_the_antimeridian_holds_both_sides(lon: float) -> None:
 
 def test_every_reason_has_a_look_of_its_own() -> None:
     assert FILLS.keys() == REASONS.keys()
-    assert len({(fill.colour, fill.hatch) for fill in FILLS.values()}) == len(REASONS)
+    assert len({(fill.color, fill.hatch) for fill in FILLS.values()}) == len(REASONS)
 
 
 def test_the_first_component_is_told_by_lightness_alone() -> None:
-    """Whoever sees no colours at all still sees the strongest component."""
+    """Whoever sees no colors at all still sees the strongest component."""
     shares = np.full((64, 3), 0.5)
     shares[:, 0] = np.linspace(0, 1, 64)
-    luminance = component_colours(shares) @ (0.2126, 0.7152, 0.0722)
+    luminance = component_colors(shares) @ (0.2126, 0.7152, 0.0722)
     assert (np.diff(luminance) > 0).all()
     assert luminance[-1] - luminance[0] > 0.5

@@ -183,7 +183,7 @@ def test_quantized_items_say_how_to_undo_it(make_release: MakeRelease) -> None:
 
 
 def test_items_lie_along_a_curve(make_release: MakeRelease, part: Any) -> None:
-    """Neighbours on the ground are neighbours in the table."""
+    """Neighbors on the ground are neighbors in the table."""
     parts = [
         part(Square(zone, 4, 40 + north), [(3160 + 80 * north, 330)], times=(datetime(2023, 1, 5, tzinfo=UTC),))
         for north in range(4)

@@ -39,7 +39,7 @@ def test_chips_around_a_pole_tile_the_ground(crs: str) -> None:
     areas = [GEOD.geometry_area_perimeter(outline)[0] for outline in outlines]
     np.testing.assert_allclose(areas, areas[0], rtol=0.001)
     overlaps = [a.intersection(b).area for n, a in enumerate(outlines) for b in outlines[n + 1 :]]
-    assert max(overlaps) < 0.05  # square degrees at 89.8°: metres on the ground
+    assert max(overlaps) < 0.05  # square degrees at 89.8°: meters on the ground
     bounds = shapely.bounds(outlines)
     assert bounds[:, 0].min() >= -180
     assert bounds[:, 2].max() <= 180

@@ -13,7 +13,7 @@ def test_it_is_the_curve_that_geopandas_draws_however_many_points() -> None:
     np.testing.assert_array_equal(hilbert_distance(lon, lat), whole.to_numpy())
 
 
-def test_neighbours_on_the_ground_are_neighbours_in_the_order() -> None:
+def test_neighbors_on_the_ground_are_neighbors_in_the_order() -> None:
     lon, lat = (axis.ravel() for axis in np.meshgrid(np.arange(-8, 8) + 0.5, np.arange(-8, 8) + 0.5))
     order = np.argsort(hilbert_distance(lon, lat), kind="stable")
     steps = np.hypot(np.diff(lon[order]), np.diff(lat[order]))

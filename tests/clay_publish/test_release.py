@@ -61,7 +61,7 @@ def test_a_broken_table_is_one_clear_error(release_copy: Path, content: bytes) -
     release = Release(str(release_copy))
     path = release.data_files()[0]
     (release_copy / path).write_bytes(content)
-    with pytest.raises(ReleaseError, match="is no readable Parquet file"):
+    with pytest.raises(ReleaseError, match="is not a readable Parquet file"):
         release.fingerprint()
 
 

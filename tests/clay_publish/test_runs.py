@@ -53,12 +53,12 @@ def test_union_difference_and_intersection_are_those_of_sets(
         assert is_tidy(found)
 
 
-def test_cells_are_counted_by_the_square_of_their_centre() -> None:
+def test_cells_are_counted_by_the_square_of_their_center() -> None:
     grid = UtmGrid(1280)
     for zone in expected.expected_cells(grid, box(29.0, -1.3, 31.2, 1.1), rule="intersects"):
         truth = Counter(squares_of(*grid.centers(*zone.cells())))
         by_zone = {square: count for square, count in zone.squares() if square.column not in {0, 9}}
-        # A centre beyond the seam lies in another zone's square; here the cell stays in the zone that owns it.
+        # A center beyond the seam lies in another zone's square; here the cell stays in the zone that owns it.
         same = {square: count for square, count in truth.items() if square.zone == zone.zone}
         assert sum(by_zone.values()) == len(zone)
         assert all(by_zone[square] >= count for square, count in same.items())

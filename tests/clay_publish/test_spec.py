@@ -113,7 +113,7 @@ def test_an_area_file_is_inlined_and_exclusions_are_read(tmp_path: Path, smalles
         ({**SQUARE, "coordinates": [[[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]]}, "is not valid"),
         ({**SQUARE, "coordinates": [[[0, 0], [500, 0], [500, 1], [0, 1], [0, 0]]]}, "degrees"),
         ({"type": "FeatureCollection", "features": []}, "is empty"),
-        ({"type": "Polygon"}, "is no GeoJSON geometry"),
+        ({"type": "Polygon"}, "is not a GeoJSON geometry"),
         ([], "expected a GeoJSON object"),
     ],
 )

@@ -18,7 +18,7 @@ SIDE = 256
 """Pixels of an image: 16 chips of 64."""
 
 PLACES = {
-    # Across the border of two 100 km squares, and with a neighbour in each: three units, two files.
+    # Across the border of two 100 km squares, and with a neighbor in each: three units, two files.
     "across": (500_000 - 1280, "2016-01-12"),
     "west": (500_000 - 4000, "2016-01-12"),
     "east": (500_000 + 2000, "2016-01-12"),

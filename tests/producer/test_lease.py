@@ -126,7 +126,7 @@ def test_a_server_without_conditions_is_refused(without_conditions: str) -> None
 
 def test_what_is_no_lease_is_named(there: Release) -> None:
     there.store.write(f"{LEASES}/whole.json", "{}")
-    with pytest.raises(StoreError, match=r"whole\.json: is no lease"), lease(there):
+    with pytest.raises(StoreError, match=r"whole\.json: is not a lease"), lease(there):
         pass
 
 

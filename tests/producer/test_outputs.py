@@ -213,8 +213,8 @@ def _check_blocks(folder: Path, side: int) -> None:
                 inside["start_datetime"].min(),
                 inside["end_datetime"].max(),
             )
-            centre = geopandas.points_from_xy([block["lon"]], [block["lat"]], crs="OGC:CRS84").to_crs(code)[0]
-            assert centre.distance(block.geometry.centroid) < 0.5
+            center = geopandas.points_from_xy([block["lon"]], [block["lat"]], crs="OGC:CRS84").to_crs(code)[0]
+            assert center.distance(block.geometry.centroid) < 0.5
 
 
 @pytest.mark.parametrize(("side", "count"), [(2, 16), (3, 4)])
@@ -315,7 +315,7 @@ def test_a_checkpoint_that_is_not_one_stops_before_a_pixel_is_read(
     document = factory.spec(model={"weights": str(factory.data / "README.md")})
     (tmp_path / "release.yaml").write_text(yaml.safe_dump(document.model_dump(mode="json", exclude_none=True)))
     said = run("produce", tmp_path / "release.yaml", "--out", tmp_path / "made", cwd=tmp_path, code=2).stderr
-    assert "is no PyTorch checkpoint, or is cut short" in " ".join(said.split())
+    assert "is not a PyTorch checkpoint, or is truncated" in " ".join(said.split())
     assert "Traceback" not in said
     assert not list((tmp_path / "made").rglob("*.parquet"))
 

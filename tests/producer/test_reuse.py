@@ -40,7 +40,7 @@ class Version:
     area: tuple[float, float, float, float] = (0, 0, 1, 1)
     """West, south, east, north as shares of the ground of all images."""
     images: dict[str, tuple[float, float, str, int]] = field(default_factory=dict)
-    """Offset to the east and south in metres, day, and seed of the pixels."""
+    """Offset to the east and south in meters, day, and seed of the pixels."""
     exclude: list[str] = field(default_factory=list)
     windows: list[str] = field(default_factory=lambda: ["2016-01-01/2016-02-01"])
 

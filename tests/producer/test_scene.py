@@ -57,7 +57,7 @@ def test_a_window_read_of_one_chip_gives_the_same_pixels(shared_data: Path) -> N
 
 
 @pytest.mark.parametrize("scene", ["s2_l1c_T18SVG_20160112", "s2_l2a_mini_29RKH_20200219"])
-def test_footprints_agree_with_the_finest_transform_within_a_decimetre(
+def test_footprints_agree_with_the_finest_transform_within_a_decimeter(
     shared_data: Path, make: Make, scene: str
 ) -> None:
     folder = shared_data / scene
@@ -77,8 +77,8 @@ def test_footprints_agree_with_the_finest_transform_within_a_decimetre(
         found = shapely.polygons(np.stack([x, y], axis=-1))
         assert shapely.hausdorff_distance(true, found, densify=0.05) < 0.1
         assert shapely.is_ccw(outline.exterior)
-        centre = back.transform(row["lon"], row["lat"])
-        assert np.hypot(centre[0] - (left + right) / 2, centre[1] - (top + bottom) / 2) < 0.1
+        center = back.transform(row["lon"], row["lat"])
+        assert np.hypot(center[0] - (left + right) / 2, center[1] - (top + bottom) / 2) < 0.1
 
 
 def test_cloudy_chips_are_recorded_with_their_share(shared_data: Path, make: Make) -> None:
@@ -100,7 +100,7 @@ def test_what_remains_at_the_lower_and_right_edge_is_left_out(shared_data: Path,
     assert made.counts == {"expected": 9, "embedded": 9}
 
 
-def test_only_chips_whose_centre_lies_in_the_area_are_expected(shared_data: Path, make: Make) -> None:
+def test_only_chips_whose_center_lies_in_the_area_are_expected(shared_data: Path, make: Make) -> None:
     area = [-75.64, 37.70, -75.60, 37.74]
     made = make(shared_data / "s2_l1c_T18SVG_20160112" / "item.json", imagery={"area": area})
     table = made.embeddings

@@ -178,7 +178,7 @@ def _read(path: Path, case: Case, **chips: Any) -> tuple[SourceItem, Reading, di
 
 
 def _raw(block: ChipBlock, place: int, instrument: Sensor) -> np.ndarray[Any, Any]:
-    """Undo the normalisation of one chip."""
+    """Undo the normalization of one chip."""
     mean = np.array([band.mean for band in instrument.bands])[:, None, None]
     std = np.array([band.std for band in instrument.bands])[:, None, None]
     values = block.pixels[place].astype(float) * std + mean
@@ -192,7 +192,7 @@ def _kept(block: ChipBlock) -> list[int]:
 def _expected(
     item: SourceItem, instrument: Sensor, raw: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], n: int
 ) -> Any:
-    """What the encoder's normalisation makes of the file's values, undone."""
+    """What the encoder's normalization makes of the file's values, undone."""
     mean = 10 ** (instrument.bands[n].mean / 10) if instrument.decibels else instrument.bands[n].mean
     return np.where(valid, raw + item.shift, mean)
 
@@ -284,7 +284,7 @@ def test_utm_pixels_equal_those_of_an_independent_warp(shared_data: Path, tmp_pa
 
 
 def _away_from_edges(valid: np.ndarray[Any, Any], reach: int) -> np.ndarray[Any, Any]:
-    """Pixels whose neighbours, as far as `reach`, are all valid."""
+    """Pixels whose neighbors, as far as `reach`, are all valid."""
     shifts = range(-reach, reach + 1)
     around = [np.roll(valid, (down, right), axis=(0, 1)) for down in shifts for right in shifts]
     sure: np.ndarray[Any, Any] = np.logical_and.reduce(around)

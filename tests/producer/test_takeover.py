@@ -1,4 +1,4 @@
-"""The version after: what has not changed is taken over, what was bad is mended, and nobody can tell from the files."""
+"""The version after: what has not changed is taken over, what was bad is fixed, and nobody can tell from the files."""
 
 import copy
 import json
@@ -112,7 +112,7 @@ def test_a_version_before_on_a_web_server_is_taken_over(three_days: Path) -> Non
         said = plan(then, Release(str(three_days / "1.1.0")))
         after, again = make(then, three_days / "1.1.0")
     assert said.comparison is not None
-    assert (said.comparison.stays, said.comparison.mended) == (2, 1)
+    assert (said.comparison.stays, said.comparison.fixed) == (2, 1)
     assert said.chips["to_make"] == said.chips["with_imagery"] // 3
     assert again == embedded // 2
     assert len(after.data_files()) == 3
@@ -126,7 +126,7 @@ def test_the_plan_says_what_is_new_what_is_mended_and_what_stays(three_days: Pat
     then = a_spec(three_days, "1.1.0", previous="1.0.0")
     said = plan(then, Release(str(three_days / "1.1.0"))).comparison
     assert said is not None
-    assert (said.stays, said.mended, said.new, said.gone, said.changed) == (1, 1, 1, 1, 0)
+    assert (said.stays, said.fixed, said.new, said.gone, said.changed) == (1, 1, 1, 1, 0)
     assert said.same_model
 
 

@@ -141,8 +141,8 @@ def test_a_web_mercator_copy_gives_the_same_cells_and_close_vectors(
     assert cosine.min() > 0.99
 
 
-def test_cells_have_the_stated_metres_on_the_ground_at_60_north(make: Make, tmp_path: Path) -> None:
-    """A web mercator image at 60°N: its pixels of 10 nominal metres are 5 on the ground."""
+def test_cells_have_the_stated_meters_on_the_ground_at_60_north(make: Make, tmp_path: Path) -> None:
+    """A web mercator image at 60°N: its pixels of 10 nominal meters are 5 on the ground."""
     x, y = Transformer.from_crs("OGC:CRS84", "EPSG:3857", always_xy=True).transform(24.0, 60.0)
     generator = np.random.default_rng(1)
     values = generator.integers(500, 4000, (4, 1024, 1024)).astype(np.uint16)
@@ -157,7 +157,7 @@ def test_cells_have_the_stated_metres_on_the_ground_at_60_north(make: Make, tmp_
         assert perimeter == pytest.approx(4 * 640, rel=0.003)
 
 
-def test_neighbours_across_zones_give_each_piece_of_ground_once(shared_data: Path, make: Make) -> None:
+def test_neighbors_across_zones_give_each_piece_of_ground_once(shared_data: Path, make: Make) -> None:
     """Two NAIP images of UTM 17 and 18 that overlap by 7 %: nothing twice but for the seam of the zones."""
     folder = shared_data / "naip"
     items = [folder / "va_m_3607717_sw_18_1_20160620_crop.json", folder / "va_m_3607824_se_17_1_20160620_crop.json"]

@@ -100,15 +100,15 @@ def test_the_nearest_chips_are_the_nearest(opened: Callable[..., ReleaseReader])
     places = [(-75.6, 37.4), (-60.0, 30.0), (20.0, -3.0), (179.9, 0.0), *random.uniform(-80, 80, (6, 2)).tolist()]
     for lon, lat in places:
         size = table.num_rows
-        _, _, metres = Geod(ellps="WGS84").inv(
+        _, _, meters = Geod(ellps="WGS84").inv(
             np.full(size, lon), np.full(size, lat), table["lon"].to_numpy(), table["lat"].to_numpy()
         )
         found = reader.nearest(lon, lat, k=4, every_window=True)
-        np.testing.assert_allclose(found["distance"].to_numpy(), np.sort(metres)[:4])
-        assert found["id"][0].as_py() in {table["id"][i].as_py() for i in np.flatnonzero(metres <= metres.min())}
+        np.testing.assert_allclose(found["distance"].to_numpy(), np.sort(meters)[:4])
+        assert found["id"][0].as_py() in {table["id"][i].as_py() for i in np.flatnonzero(meters <= meters.min())}
 
 
-def test_more_neighbours_than_chips_are_all_there_are(opened: Callable[..., ReleaseReader]) -> None:
+def test_more_neighbors_than_chips_are_all_there_are(opened: Callable[..., ReleaseReader]) -> None:
     assert opened().nearest(0, 0, k=100, every_window=True).num_rows == 26
     assert opened().nearest(0, 0, k=100).num_rows == 16
 
@@ -122,8 +122,8 @@ def test_no_place_in_a_box_is_nearer_than_its_bound() -> None:
         lon, lat = np.array([random.uniform(-180, 180)]), np.array([random.uniform(-90, 90)])
         inside_lon = west + random.uniform(0, width, 200)
         inside_lat = random.uniform(south, north, 200)
-        _, _, metres = Geod(ellps="WGS84").inv(np.full(200, lon[0]), np.full(200, lat[0]), inside_lon, inside_lat)
-        assert at_least(lon, lat, np.array([[west, south, east, north]]))[0] <= metres.min() + 1e-6
+        _, _, meters = Geod(ellps="WGS84").inv(np.full(200, lon[0]), np.full(200, lat[0]), inside_lon, inside_lat)
+        assert at_least(lon, lat, np.array([[west, south, east, north]]))[0] <= meters.min() + 1e-6
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
@@ -317,7 +317,7 @@ def test_questions_without_an_answer_say_why(opened: Callable[..., ReleaseReader
     reader = opened()
     with pytest.raises(QueryError, match="no column"):
         reader.chips(columns=["embeddings"])
-    with pytest.raises(QueryError, match="is no chip"):
+    with pytest.raises(QueryError, match="is not a chip"):
         reader.vector("utm-1280m_32618_1_1_2023-01-01_2023-02-01")
     with pytest.raises(QueryError, match="no direction"):
         reader.similar(np.zeros(8))

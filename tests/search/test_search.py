@@ -98,7 +98,7 @@ def test_search_near_and_like(command: Any, reader: ReleaseReader) -> None:
         (("--bbox", "1,2,3"), "--bbox"),
         (("--near", "1,2", "--like", "3,4"), "--near and --like"),
         (("--out", "found.shp"), ".parquet or .geojson"),
-        (("--like", "no-such-chip"), "is no chip"),
+        (("--like", "no-such-chip"), "is not a chip"),
     ],
 )
 def test_a_search_that_makes_no_sense_says_so(
@@ -123,8 +123,8 @@ def test_places_get_the_nearest_embedding(
     for row in joined.slice(0, 200).to_pylist():
         size = chips.num_rows
         here = np.full(size, row["Lon"]), np.full(size, row["Lat"])
-        _, _, metres = geod.inv(*here, chips["lon"].to_numpy(), chips["lat"].to_numpy())
-        assert row["distance"] == pytest.approx(metres.min())
+        _, _, meters = geod.inv(*here, chips["lon"].to_numpy(), chips["lat"].to_numpy())
+        assert row["distance"] == pytest.approx(meters.min())
         assert row["embedding"] == values[row["chip_id"]]
     assert {"meanT", "chip_datetime"} <= set(joined.column_names)
 

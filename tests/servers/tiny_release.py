@@ -18,7 +18,7 @@ import shapely
 import yaml
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
-from clay_publish.geo.footprints import centres, footprints
+from clay_publish.geo.footprints import centers, footprints
 from clay_publish.geo.utm_zones import Square
 from clay_publish.release import directory as paths
 from clay_publish.release import metadata
@@ -96,7 +96,7 @@ def write_part(release: Release, part: Part, dtype: str, start: int) -> None:
         [np.stack([x0 + dx, y0 + dy], axis=-1) for dx, dy in ((0, 0), (SIDE, 0), (SIDE, SIDE), (0, SIDE))], axis=1
     )
     geometry = footprints(f"EPSG:{epsg}", corners)
-    lon, lat = centres(f"EPSG:{epsg}", x0 + SIDE / 2, y0 + SIDE / 2)
+    lon, lat = centers(f"EPSG:{epsg}", x0 + SIDE / 2, y0 + SIDE / 2)
     count = len(row)
     vectors = np.random.default_rng(start).normal(size=(count, DIMENSIONS)).astype(np.float32)
     values = vectors if dtype != "int8" else np.clip(np.round(vectors * 40), -127, 127)

@@ -62,7 +62,7 @@ def good(once: Callable[..., Path], request: pytest.FixtureRequest) -> Callable[
 
 @pytest.fixture
 def broken(good: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Broken]:
-    """A copy of a good release, with its neighbours, to be broken."""
+    """A copy of a good release, with its neighbors, to be broken."""
 
     def copy(kind: str = "small") -> Broken:
         source = good(kind)

@@ -160,8 +160,8 @@ def a_croissant_without_types(broken: Broken) -> None:
     broken.json("croissant.json", strip)
 
 
-@mutation("DOC006", "an empty licence")
-def an_empty_licence(broken: Broken) -> None:
+@mutation("DOC006", "an empty license")
+def an_empty_license(broken: Broken) -> None:
     (broken.folder / "LICENSE").write_text("\n")
 
 
@@ -175,8 +175,8 @@ def another_dtype_in_the_collection(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c.update(data_type="float16"))
 
 
-@mutation("DOC009", "the collection states another licence")
-def another_licence_in_the_collection(broken: Broken) -> None:
+@mutation("DOC009", "the collection states another license")
+def another_license_in_the_collection(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c.update(license="CC0-1.0"))
 
 

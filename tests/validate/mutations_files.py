@@ -100,11 +100,11 @@ def an_id_twice(broken: Broken) -> None:
 
 @mutation("SCH007", "a spec with an unknown key", also="COV DOC PRV STC TIM VEC")
 def an_invalid_spec(broken: Broken) -> None:
-    broken.yaml("release.yaml", lambda spec: spec.update(licence="CC0-1.0"))
+    broken.yaml("release.yaml", lambda spec: spec.update(license="CC0-1.0"))
 
 
-@mutation("SCH008", "the sources have no column for licences", also="COV GEO PRV TIM")
-def sources_without_licences(broken: Broken) -> None:
+@mutation("SCH008", "the sources have no column for licenses", also="COV GEO PRV TIM")
+def sources_without_licenses(broken: Broken) -> None:
     broken.change("sources.parquet", lambda t: t.drop_columns(["license"]))
 
 

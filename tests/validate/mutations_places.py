@@ -23,7 +23,7 @@ def a_point_for_a_footprint(broken: Broken) -> None:
     broken.footprints(lambda shapes: _set(shapes, 2, shapes[2].centroid), rest=False)
 
 
-@mutation("GEO001", "one geometry is no WKB", also="SCH011 RDR002 RDR003")
+@mutation("GEO001", "one geometry is not a WKB", also="SCH011 RDR002 RDR003")
 def garbage_for_a_geometry(broken: Broken) -> None:
     broken.value("geometry", 2, b"not a geometry")
 
@@ -33,8 +33,8 @@ def clockwise_rings(broken: Broken) -> None:
     broken.footprints(shapely.reverse, rest=False)
 
 
-@mutation("GEO003", "footprints in metres", also="GEO STC006 STC008 SCH011")
-def footprints_in_metres(broken: Broken) -> None:
+@mutation("GEO003", "footprints in meters", also="GEO STC006 STC008 SCH011")
+def footprints_in_meters(broken: Broken) -> None:
     broken.footprints(lambda shapes: shapely.transform(shapes, lambda xy: xy * 111_320), rest=False)
 
 
@@ -44,7 +44,7 @@ def a_wrong_bbox(broken: Broken) -> None:
 
 
 @mutation("GEO005", "lon and lat are the upper left corner", also="GEO011 GEO013 GEO010")
-def centres_at_the_corner(broken: Broken) -> None:
+def centers_at_the_corner(broken: Broken) -> None:
     boxes = broken.table(broken.data)["bbox"].to_pylist()
     broken.column("lon", lambda _: [box["xmin"] for box in boxes])
     broken.column("lat", lambda _: [box["ymax"] for box in boxes])
@@ -79,7 +79,7 @@ def doubled_footprints(broken: Broken) -> None:
     broken.footprints(lambda shapes: np.array([_scaled(s, 2) for s in shapes]))
 
 
-@mutation("GEO009", "web mercator metres taken for metres on the ground", also="GEO012 GEO008")
+@mutation("GEO009", "web mercator meters taken for meters on the ground", also="GEO012 GEO008")
 def unscaled_web_mercator(broken: Broken) -> None:
     broken.footprints(lambda shapes: np.array([_scaled(s, 1 / np.cos(np.radians(s.centroid.y))) for s in shapes]))
 

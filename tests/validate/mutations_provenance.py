@@ -1,4 +1,4 @@
-"""Ways to break what is told of models, sources and licences."""
+"""Ways to break what is told of models, sources and licenses."""
 
 from typing import Any
 
@@ -34,8 +34,8 @@ def unnamed_weights(broken: Broken) -> None:
     _decide(broken, weights_sha256=None)
 
 
-@mutation("PRV004", "wavelengths in nanometres", also="PRV DOC")
-def wavelengths_in_nanometres(broken: Broken) -> None:
+@mutation("PRV004", "wavelengths in nanometers", also="PRV DOC")
+def wavelengths_in_nanometers(broken: Broken) -> None:
     bands = _decided(broken)["bands"]
     _decide(broken, bands=[{**band, "wavelength": band["wavelength"] * 1000} for band in bands])
 
@@ -67,8 +67,8 @@ def an_excluded_item_used(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(exclude=[item]))
 
 
-@mutation("PRV008", "nobody knows the licence of a source")
-def an_unknown_licence(broken: Broken) -> None:
+@mutation("PRV008", "nobody knows the license of a source")
+def an_unknown_license(broken: Broken) -> None:
     broken.sources(lambda row: row.update(license=None))
 
 

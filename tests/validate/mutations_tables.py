@@ -86,8 +86,8 @@ def lists_of_any_length(broken: Broken) -> None:
     broken.retype("embedding", pa.list_(pa.float32()))
 
 
-@mutation("SCH002", "coordinates of the centre as text", also="SCH010")
-def centres_as_text(broken: Broken) -> None:
+@mutation("SCH002", "coordinates of the center as text", also="SCH010")
+def centers_as_text(broken: Broken) -> None:
     broken.retype("lon", pa.string())
 
 

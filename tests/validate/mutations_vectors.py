@@ -47,7 +47,7 @@ def an_outlying_norm(broken: Broken) -> None:
     broken.vectors(lambda v: _set(v, 8, v[8] * 1000))
 
 
-@mutation("VEC013", "a batch of 256 chips is shifted against its neighbours", base="large")
+@mutation("VEC013", "a batch of 256 chips is shifted against its neighbors", base="large")
 def a_shifted_batch(broken: Broken) -> None:
     broken.vectors(lambda v: _set(v, slice(640, 896), v[640:896] + 4 * v.std(axis=0)))
 

@@ -242,7 +242,7 @@ def test_content_that_cannot_be_checked_is_an_error(
     assert {f.code for f in report.at_or_above(Severity.ERROR)} & {"INT015", "STC008", "STC001"}, report.checked
 
 
-def test_a_licence_that_is_a_link_out_of_the_release_is_an_error(broken: Callable[..., Broken]) -> None:
+def test_a_license_that_is_a_link_out_of_the_release_is_an_error(broken: Callable[..., Broken]) -> None:
     release = broken("small")
     elsewhere = release.folder.parent / "LICENSE"
     (release.folder / "LICENSE").rename(elsewhere)

@@ -175,7 +175,7 @@ def _extremes(bounds: npt.NDArray[np.float64]) -> list[int]:
 def hash_strings(column: pa.Array) -> U64:
     """64 bits for each text; 0 where null. Two texts in 10¹⁹ share one."""
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise ReleaseError("id", f"is no text but {column.type}")
+        raise ReleaseError("id", f"is not a text but {column.type}")
     column = pc.cast(column, pa.string())
     hashes = np.zeros(len(column), np.uint64)
     if column.buffers()[2] is None:

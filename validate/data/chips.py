@@ -19,7 +19,7 @@ from clay_publish.validate.data.footprints import Footprints
 Floats32 = npt.NDArray[np.float32]
 
 RUN = 64
-"""Consecutive rows whose mean is kept, to see runs that are shifted against their neighbours."""
+"""Consecutive rows whose mean is kept, to see runs that are shifted against their neighbors."""
 
 PROJECTIONS = 16
 """Directions on which it is kept, at most."""
@@ -50,7 +50,7 @@ class Sums:
 
 @cache
 def _directions(dimensions: int) -> tuple[Floats32, npt.NDArray[np.intp]]:
-    """A fixed random sign for each dimension, and where each group of neighbouring dimensions begins.
+    """A fixed random sign for each dimension, and where each group of neighboring dimensions begins.
 
     The signed sums of the groups are the directions: a shift of any kind shows on some of them.
     """

@@ -72,5 +72,5 @@ class Documents:
         end = [line.strip() for line in lines[1:]].index("---") + 1
         matter = parse_yaml("\n".join(lines[1:end]).encode(), f"{paths.CARD}: front matter")
         if not isinstance(matter, dict):
-            raise ReleaseError(paths.CARD, "has front matter that is no mapping")
+            raise ReleaseError(paths.CARD, "has front matter that is not a mapping")
         return matter

@@ -1,4 +1,4 @@
-"""Many small polygons at once: bounds, validity, direction, centre and ground area from WKB.
+"""Many small polygons at once: bounds, validity, direction, center and ground area from WKB.
 
 Nearly all footprints are one ring of a few points, as many in every row. Those are read as one array, which is a
 hundred times faster than one geometry object each; what looks otherwise goes through shapely.
@@ -46,10 +46,10 @@ class Footprints:
         """Split in two at the antimeridian, as GeoJSON asks for."""
         self.bounds: Floats = np.full((self.count, 4), np.nan)
         """xmin, ymin, xmax, ymax; xmin > xmax where it crosses the antimeridian."""
-        self.centre: Floats = np.full((self.count, 2), np.nan)
+        self.center: Floats = np.full((self.count, 2), np.nan)
         """Centroid: longitude, latitude."""
         self.area: Floats = np.full(self.count, np.nan)
-        """Square metres on the ellipsoid, by the local radii of curvature: right to 1e-4 for chips below 50 km."""
+        """Square meters on the ellipsoid, by the local radii of curvature: right to 1e-4 for chips below 50 km."""
         self._wkb = wkb
         self.rings: list[Ring] = []
         odd = self._read_rings()
@@ -109,9 +109,9 @@ class Footprints:
             y -= middle_y
             cross = x[:-1] * y[1:] - x[1:] * y[:-1]
             twice = cross.sum(axis=0)
-            self.centre[rows, 0] = middle_x + ((x[:-1] + x[1:]) * cross).sum(axis=0) / (3 * twice)
-            self.centre[rows, 1] = middle_y + ((y[:-1] + y[1:]) * cross).sum(axis=0) / (3 * twice)
-            self.area[rows] = np.abs(twice) / 2 * _square_metres(middle_y)
+            self.center[rows, 0] = middle_x + ((x[:-1] + x[1:]) * cross).sum(axis=0) / (3 * twice)
+            self.center[rows, 1] = middle_y + ((y[:-1] + y[1:]) * cross).sum(axis=0) / (3 * twice)
+            self.area[rows] = np.abs(twice) / 2 * _square_meters(middle_y)
         self.counterclockwise[rows] = twice > 0
         # Seen from its middle every edge turns left, once round: the ring cannot cross itself.
         once = ((y[:-1] < 0) & (y[1:] >= 0)).sum(axis=0) == 1
@@ -146,8 +146,8 @@ class Footprints:
                 self.bounds[row] = (boxes[east, 0].min(), whole[1], boxes[west, 2].max(), whole[3])
                 whole_again = shapely.multipolygons([shapely.transform(p, _eastward) for p in parts])
             centroid = shapely.centroid(whole_again)
-            self.centre[row] = ((centroid.x + 180) % 360 - 180, centroid.y)
-            self.area[row] = whole_again.area * _square_metres(np.array([centroid.y]))[0]
+            self.center[row] = ((centroid.x + 180) % 360 - 180, centroid.y)
+            self.area[row] = whole_again.area * _square_meters(np.array([centroid.y]))[0]
 
     def outlines(self, wanted: Bools) -> Iterator[tuple[Ints, Floats]]:
         """Rows among the wanted polygons, and their points (rows, points, 2), grouped by the number of points."""
@@ -164,8 +164,8 @@ def _eastward(points: Floats) -> Floats:
     return np.stack([np.where(points[:, 0] < 0, points[:, 0] + 360, points[:, 0]), points[:, 1]], axis=1)
 
 
-def metres_per_degree(lat: Floats) -> tuple[Floats, Floats]:
-    """Metres in a degree of longitude and of latitude on the WGS 84 ellipsoid, at a latitude in degrees."""
+def meters_per_degree(lat: Floats) -> tuple[Floats, Floats]:
+    """Meters in a degree of longitude and of latitude on the WGS 84 ellipsoid, at a latitude in degrees."""
     phi = np.radians(np.clip(lat, -90, 90))
     bend = 1 - _WGS84_E2 * np.sin(phi) ** 2
     east = np.pi / 180 * _WGS84_A * np.cos(phi) / np.sqrt(bend)
@@ -173,7 +173,7 @@ def metres_per_degree(lat: Floats) -> tuple[Floats, Floats]:
     return east, north
 
 
-def _square_metres(lat: Floats) -> Floats:
-    """Square metres in a square degree."""
-    east, north = metres_per_degree(lat)
+def _square_meters(lat: Floats) -> Floats:
+    """Square meters in a square degree."""
+    east, north = meters_per_degree(lat)
     return east * north

@@ -75,7 +75,7 @@ def page_header(data: bytes, start: int = 0) -> PageHeader:
         msg = "does not end"
         raise ValueError(msg) from None
     if not {1, 2, 3} <= numbers.keys() or numbers[2] < 0 or numbers[3] < 0:
-        msg = "is no page header"
+        msg = "is not a page header"
         raise ValueError(msg)
     return PageHeader(numbers[1], numbers[2], numbers[3], 4 in numbers, end - start)
 

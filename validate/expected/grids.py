@@ -36,7 +36,7 @@ class Grid:
         """Column and row, with fractions, of points in degrees."""
         x, y = _from_lonlat(self.crs).transform(lon, lat)
         inverse = np.linalg.inv(self.matrix[:, :2])
-        with np.errstate(invalid="ignore"):  # what is no place on Earth comes out infinite
+        with np.errstate(invalid="ignore"):  # what is not a place on Earth comes out infinite
             away = inverse @ np.stack([np.asarray(x) - self.matrix[0, 2], np.asarray(y) - self.matrix[1, 2]])
         return away[0], away[1]
 
@@ -48,12 +48,12 @@ class Grid:
 
     @property
     def unit(self) -> float:
-        """Metres in a unit of the CRS; where the CRS is in degrees, about."""
-        return _metres_a_unit(self.crs)
+        """Meters in a unit of the CRS; where the CRS is in degrees, about."""
+        return _meters_a_unit(self.crs)
 
 
 @lru_cache(maxsize=256)
-def _metres_a_unit(crs: str) -> float:
+def _meters_a_unit(crs: str) -> float:
     made = CRS.from_user_input(crs)
     return float(made.axis_info[0].unit_conversion_factor) if made.is_projected else 111_320.0
 
@@ -77,7 +77,7 @@ def scene_grid(source: Source, size: int) -> Grid:
     """The grid of an image, cut in chips of `size` pixels.
 
     Raises:
-        ReleaseError: the sources do not tell its CRS and transform, or it is no CRS.
+        ReleaseError: the sources do not tell its CRS and transform, or it is not a CRS.
     """
     if source.crs is None or source.transform is None:
         raise ReleaseError(f"sources.parquet: {source.id}", "has no CRS and transform")
@@ -98,11 +98,11 @@ def utm_grid(epsg: int, fingerprint: Fingerprint) -> Grid:
     """The cells of a zone: columns from easting 0, rows from the equator, northwards.
 
     Raises:
-        ReleaseError: the code is no UTM zone on WGS 84, or the fingerprint has no ground size.
+        ReleaseError: the code is not an UTM zone on WGS 84, or the fingerprint has no ground size.
     """
     south = 32701 <= epsg <= 32760
     if not (south or 32601 <= epsg <= 32660):
-        raise ReleaseError(f"EPSG:{epsg}", "is no UTM zone on WGS 84")
+        raise ReleaseError(f"EPSG:{epsg}", "is not an UTM zone on WGS 84")
     if fingerprint.gsd is None:
         raise ReleaseError("fingerprint", "has no gsd, which the utm layout needs")
     side = fingerprint.size * fingerprint.gsd

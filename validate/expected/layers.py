@@ -1,6 +1,6 @@
 """Which chips a release should have, computed from its own spec and sources, and which it has and describes.
 
-`scene`: every whole chip of every used image, whose centre lies in the area of its imagery block.
+`scene`: every whole chip of every used image, whose center lies in the area of its imagery block.
 `utm`: in every window, the cells of the grid that meet the areas of the blocks that ask for it; where a block names no
 area, the ground its used images cover.
 """

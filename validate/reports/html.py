@@ -30,7 +30,7 @@ class Map:
     embedded: str
     """SVG path."""
     missing: list[tuple[str, int, str]]
-    """Reason, number of its colour, SVG path."""
+    """Reason, number of its color, SVG path."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def maps(measures: Measures) -> list[Map]:
 
 
 def reasons_of(measures: Measures) -> list[str]:
-    """Every reason that chips lack for, in the order of their colours."""
+    """Every reason that chips lack for, in the order of their colors."""
     return sorted({m.reason for m in measures.missing} | {o.reason for o in measures.outlines})
 
 

@@ -166,9 +166,9 @@ AGREEMENTS: dict[str, tuple[Fact, ...]] = {
         Fact("fingerprint", _fingerprint("digest"), _FINGERPRINTS),
     ),
     "DOC009": (
-        Fact("licence", _spec("license"), {COLLECTION: "license!", CITATION: "license"}),
+        Fact("license", _spec("license"), {COLLECTION: "license!", CITATION: "license"}),
         # The Hub knows a list of identifiers in lower case; others are `other`, and named beside.
-        Fact("licence", _spec("license"), {CARD: "license!"}, plain=_lower, unstated=("other",)),
+        Fact("license", _spec("license"), {CARD: "license!"}, plain=_lower, unstated=("other",)),
     ),
     "DOC010": (Fact("version", _spec("version"), _VERSIONS, plain=str, in_card=lambda version: {version}),),
     "DOC011": (

@@ -1,4 +1,4 @@
-"""Rules on what people and programs read about a release: the card, the citation, the licence."""
+"""Rules on what people and programs read about a release: the card, the citation, the license."""
 
 import json
 import re
@@ -158,11 +158,11 @@ def _refers_elsewhere(document: Any) -> bool:
 
 
 @rule("DOC006")
-def licence_has_text(context: ReleaseContext) -> Iterator[Outcome]:
+def license_has_text(context: ReleaseContext) -> Iterator[Outcome]:
     """Not empty, and of the right kind."""
     text = context.files.text(LICENSE)
     if len(text.strip()) < 20:
-        yield Fault(LICENSE, f"has {len(text.strip())} characters", "the text of the licence, or where it is")
+        yield Fault(LICENSE, f"has {len(text.strip())} characters", "the text of the license, or where it is")
     named = re.fullmatch(r"CC-(BY(?:-[A-Z]{2})*)-(\d\.\d)", context.documents.spec.license)
     if named and f"{named[2]}" not in text:
         yield Fault(LICENSE, f"does not speak of version {named[2]}", context.documents.spec.license)

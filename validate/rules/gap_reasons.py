@@ -15,7 +15,7 @@ from clay_publish.release.tables import REASONS, STATUSES
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import coverage_batches, equals, first_items, micros, whole_numbers
-from clay_publish.validate.data.footprints import metres_per_degree
+from clay_publish.validate.data.footprints import meters_per_degree
 from clay_publish.validate.data.sources import Source
 from clay_publish.validate.expected.layers import expected_windows, window_of
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
@@ -106,7 +106,7 @@ def _inner(context: ReleaseContext, window: Window, cell: float) -> Any:
     shapes = [shape for shape in shapes if shape is not None]
     if not shapes:
         return None
-    east, _ = metres_per_degree(np.array([max(abs(side) for shape in shapes for side in shape.bounds[1::2])]))
+    east, _ = meters_per_degree(np.array([max(abs(side) for shape in shapes for side in shape.bounds[1::2])]))
     return shapely.union_all(shapes).buffer(-1.5 * cell / max(float(east[0]), 1000.0))
 
 

@@ -12,14 +12,14 @@ from clay_publish.geo.utm_zones import SQUARE, squares_of
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import repeated
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.data.footprints import metres_per_degree
+from clay_publish.validate.data.footprints import meters_per_degree
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 
 _METRE = 0.1
 """How far a footprint may be from its pixels."""
 _SAME = 1e-7
-"""Degrees, about a centimetre."""
+"""Degrees, about a centimeter."""
 
 Bools = npt.NDArray[np.bool_]
 
@@ -48,7 +48,7 @@ def counterclockwise(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
 
 @row_rule("GEO003")
 def in_degrees(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
-    """Ranges of footprints and centres."""
+    """Ranges of footprints and centers."""
     box = chips.footprints.bounds
     with np.errstate(invalid="ignore"):
         outside = (np.abs(box[:, [0, 2]]) > 180 + _SAME).any(axis=1) | (np.abs(box[:, [1, 3]]) > 90 + _SAME).any(axis=1)
@@ -65,7 +65,7 @@ def in_degrees(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
 
 @row_rule("GEO004")
 def bbox_is_bounds(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
-    """To a centimetre."""
+    """To a centimeter."""
     bounds, boxes = chips.footprints.bounds, chips.boxes
     known = np.isfinite(bounds).all(axis=1)
     same: Bools = np.all(np.abs(bounds - boxes) <= _SAME, axis=1)
@@ -73,16 +73,16 @@ def bbox_is_bounds(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
 
 
 @row_rule("GEO005")
-def centre_is_centre(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
+def center_is_center(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Within 2 % of the chip's side, as a projected square bends."""
     prints = chips.footprints
     lon, lat = chips.floats("lon"), chips.floats("lat")
-    east, north = metres_per_degree(np.clip(lat, -90, 90))
+    east, north = meters_per_degree(np.clip(lat, -90, 90))
     with np.errstate(invalid="ignore"):
-        along = np.mod(lon - prints.centre[:, 0] + 180, 360) - 180
-        away = np.hypot(along * east, (lat - prints.centre[:, 1]) * north)
+        along = np.mod(lon - prints.center[:, 0] + 180, 360) - 180
+        away = np.hypot(along * east, (lat - prints.center[:, 1]) * north)
         bad = away > np.maximum(0.02 * np.sqrt(prints.area), _METRE)
-    return bad_rows(bad, lambda row: f"{away[row]:,.1f} m from the centre", "the centre of its pixels")
+    return bad_rows(bad, lambda row: f"{away[row]:,.1f} m from the center", "the center of its pixels")
 
 
 @row_rule("GEO006")
@@ -127,19 +127,19 @@ Floats = npt.NDArray[np.float64]
 def axes_in_order(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """A chip that lies in its source's footprint only with its axes swapped."""
     outside, swapped = chips.once("against sources", lambda: _against_sources(chips, context))
-    return bad_rows(outside & swapped, lambda row: _centre(chips, row), "longitude, then latitude")
+    return bad_rows(outside & swapped, lambda row: _center(chips, row), "longitude, then latitude")
 
 
 @row_rule("GEO008")
 def inside_source(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
-    """Centres, within one side of a chip of the item's geometry."""
+    """Centers, within one side of a chip of the item's geometry."""
     outside, swapped = chips.once("against sources", lambda: _against_sources(chips, context))
-    return bad_rows(outside & ~swapped, lambda row: _centre(chips, row), "a place in its item's geometry")
+    return bad_rows(outside & ~swapped, lambda row: _center(chips, row), "a place in its item's geometry")
 
 
-def _centre(chips: ChipRows, row: int) -> str:
-    lon, lat = chips.footprints.centre[row]
-    return f"centre {lon:.5f}, {lat:.5f}; item {chips.value('item_id', row)}"
+def _center(chips: ChipRows, row: int) -> str:
+    lon, lat = chips.footprints.center[row]
+    return f"center {lon:.5f}, {lat:.5f}; item {chips.value('item_id', row)}"
 
 
 def _against_sources(chips: ChipRows, context: ReleaseContext) -> tuple[Bools, Bools]:
@@ -150,24 +150,24 @@ def _against_sources(chips: ChipRows, context: ReleaseContext) -> tuple[Bools, B
         outline = context.sources.outlines[number]
         if outline is None:
             continue
-        known = rows[np.isfinite(prints.centre[rows]).all(axis=1)]
-        lon, lat = prints.centre[known].T
+        known = rows[np.isfinite(prints.center[rows]).all(axis=1)]
+        lon, lat = prints.center[known].T
         reach = float(np.nanmedian(np.sqrt(prints.area[known]))) if known.size else 0.0
         away = known[~_near(outline, lon, lat, reach)]
         outside[away] = True
         if away.size:
-            swapped[away] = _near(outline, prints.centre[away, 1], prints.centre[away, 0], reach)
+            swapped[away] = _near(outline, prints.center[away, 1], prints.center[away, 0], reach)
     return outside, swapped
 
 
 def _near(outline: Any, lon: npt.NDArray[np.float64], lat: npt.NDArray[np.float64], reach: float) -> Bools:
-    """Which points lie within `reach` metres of a geometry, roughly; longitudes are taken round the Earth."""
+    """Which points lie within `reach` meters of a geometry, roughly; longitudes are taken round the Earth."""
     inside: Bools = shapely.intersects_xy(outline, lon, lat)
     rest = np.flatnonzero(~inside & np.isfinite(lon))
     if rest.size:
         middle = outline.centroid.y
-        east, north = metres_per_degree(np.array([min(abs(middle), 85.0)]))
-        # In metres around the outline's own latitude, so that the distance is one.
+        east, north = meters_per_degree(np.array([min(abs(middle), 85.0)]))
+        # In meters around the outline's own latitude, so that the distance is one.
         plane = shapely.transform(outline, lambda xy: xy * [east[0], north[0]])
         for turn in (0.0, 360.0, -360.0):
             points = shapely.points((lon[rest] + turn) * east[0], lat[rest] * north[0])
@@ -177,7 +177,7 @@ def _near(outline: Any, lon: npt.NDArray[np.float64], lat: npt.NDArray[np.float6
 
 @row_rule("GEO009")
 def ground_size(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
-    """Square root of the footprint's area against pixels a side times metres a pixel."""
+    """Square root of the footprint's area against pixels a side times meters a pixel."""
     emb = context.tables.keys[chips.path].get("emb", {})
     layout, gsd = emb.get("emb:chip_layout", {}), emb.get("gsd")
     size = layout.get("chip_size", [None])[0]
@@ -192,7 +192,7 @@ def ground_size(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
 
 @rule("GEO010")
 def ground_once(context: ReleaseContext) -> Iterator[Outcome]:
-    """Chips of one moment whose centres are nearer than half a side: they share more than a quarter of their ground."""
+    """Chips of one moment whose centers are nearer than half a side: they share more than a quarter of their ground."""
     pairs = _shared_ground(context)
     if pairs:
         first, second = pairs[0]
@@ -206,13 +206,13 @@ def _shared_ground(context: ReleaseContext) -> list[tuple[int, int]]:
     day = facts["moments"] // _DAY
     zone = facts["epsg"] % 100 if context.fingerprint.layout == "utm" else None
     step = context.grids.usual_side / 2
-    _, north = metres_per_degree(np.zeros(1))
+    _, north = meters_per_degree(np.zeros(1))
     found: set[tuple[int, int]] = set()
-    # Boxes half a side wide, laid four ways, so that near centres meet in one of them.
+    # Boxes half a side wide, laid four ways, so that near centers meet in one of them.
     for shift_x, shift_y in ((0, 0), (0.5, 0), (0, 0.5), (0.5, 0.5)):
         row = np.floor(np.nan_to_num(lat) * north / step + shift_y).astype(np.int64)
         lines = np.arange(row.min(), row.max() + 1)
-        east, _ = metres_per_degree(np.clip((lines - shift_y) * step / north, -89, 89))
+        east, _ = meters_per_degree(np.clip((lines - shift_y) * step / north, -89, 89))
         column = np.floor(np.nan_to_num(lon) * east[row - lines[0]] / step + shift_x).astype(np.int64)
         for first, second in repeated(_mixed(column, row, day)).examples(100_000):
             if day[first] == day[second] and (zone is None or zone[first] == zone[second]):
@@ -231,7 +231,7 @@ def _mixed(*parts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
 
 
 @row_rule("GEO011")
-def centre_from_grid(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
+def center_from_grid(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """Recomputed with pyproj from the transform in sources.parquet, or from the utm grid; within 0.1 m."""
     away = np.zeros(len(chips))
     lon, lat = chips.floats("lon"), chips.floats("lat")
@@ -270,7 +270,7 @@ def _from_border(x: Floats, y: Floats) -> Floats:
 
 @rule("GEO013")
 def in_its_square(context: ReleaseContext) -> Iterator[Outcome]:
-    """The square of every centre against the file's name."""
+    """The square of every center against the file's name."""
     facts, across = context.scan.facts, context.documents.spec.outputs.across
     for path, rows in facts.slices().items():
         if path not in context.tables.named:
@@ -291,4 +291,4 @@ def in_its_square(context: ReleaseContext) -> Iterator[Outcome]:
             wrong = known[[n for n, other in enumerate(found) if other != square]]
         if wrong.size:
             more = f"; {wrong.size:,} rows in all" if wrong.size > 1 else ""
-            yield Fault(f"{path}: row {wrong[0]}", f"lies in another square{more}", f"a centre in {square.token}")
+            yield Fault(f"{path}: row {wrong[0]}", f"lies in another square{more}", f"a center in {square.token}")

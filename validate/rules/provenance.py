@@ -76,7 +76,7 @@ def statistics_are_sound(context: ReleaseContext) -> Iterator[Outcome]:
         if not (np.isfinite(band.mean) and np.isfinite(band.std) and band.std > 0):
             yield Fault(f"{where}.{band.name}", f"mean {band.mean:g}, std {band.std:g}", "finite, std above 0")
         if not 0.3 <= band.wavelength <= 15:
-            yield Fault(f"{where}.{band.name}", f"wavelength {band.wavelength:g}", "micrometres, 0.3 to 15")
+            yield Fault(f"{where}.{band.name}", f"wavelength {band.wavelength:g}", "micrometers, 0.3 to 15")
     if fingerprint.encoder == "clay":
         known = {band.name: band.statistics for band in instrument(context).bands}
         for band in fingerprint.bands:
@@ -133,19 +133,19 @@ def excluded_are_excluded(context: ReleaseContext) -> Iterator[Outcome]:
 
 
 @rule("PRV008")
-def licences_are_known(context: ReleaseContext) -> Iterator[Outcome]:
+def licenses_are_known(context: ReleaseContext) -> Iterator[Outcome]:
     """`license` of the used sources."""
     unknown = [
         s.id for s in context.sources.used if (s.license or "").lower() in {"", "proprietary", "various", "other"}
     ]
     if unknown:
         where = and_more(f"{SOURCES}: {unknown[0]}", len(unknown))
-        yield Fault(where, "has no known licence", "an SPDX identifier or public-domain")
+        yield Fault(where, "has no known license", "an SPDX identifier or public-domain")
 
 
 @rule("PRV009")
-def licences_are_compatible(context: ReleaseContext) -> Iterator[Outcome]:
-    """Creative Commons' NC, ND and SA terms, and ODbL, against the release's licence."""
+def licenses_are_compatible(context: ReleaseContext) -> Iterator[Outcome]:
+    """Creative Commons' NC, ND and SA terms, and ODbL, against the release's license."""
     release = context.documents.spec.license
     for source in context.sources.used:
         forbidden = _forbids(source.license or "", release)
@@ -155,7 +155,7 @@ def licences_are_compatible(context: ReleaseContext) -> Iterator[Outcome]:
 
 
 def _forbids(source: str, release: str) -> str | None:
-    """Why a source's licence does not allow the release's; None where it does, as far as its name tells."""
+    """Why a source's license does not allow the release's; None where it does, as far as its name tells."""
     parts, own = set(source.upper().split("-")), set(release.upper().split("-"))
     if "ND" in parts:
         return "no derivatives"

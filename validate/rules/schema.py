@@ -142,7 +142,7 @@ def only_parquet(context: ReleaseContext) -> Iterator[Outcome]:
     """The embeddings tree."""
     for path in context.files.paths:
         if path.startswith(f"{EMBEDDINGS}/") and not path.endswith(".parquet"):
-            yield Fault(path, "is no Parquet file", "GeoParquet files only")
+            yield Fault(path, "is not a Parquet file", "GeoParquet files only")
 
 
 @rule("SCH013")
@@ -207,7 +207,7 @@ def footers_are_there(context: ReleaseContext) -> Iterator[Outcome]:
             if text is None:
                 yield Fault(f"{path}: footer {key}", "is missing", "a JSON object")
             elif not _is_object(text):
-                yield Fault(f"{path}: footer {key}", "is no JSON object", "a JSON object")
+                yield Fault(f"{path}: footer {key}", "is not a JSON object", "a JSON object")
 
 
 @rule("SCH005")

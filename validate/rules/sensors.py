@@ -11,7 +11,7 @@ from clay_publish.release.directory import SOURCES, SPEC
 from clay_publish.release.fingerprint import SCALE_RULE, composite_rule, mask_rule
 from clay_publish.spec.sensors import SENSORS, Sensor
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.data.footprints import metres_per_degree
+from clay_publish.validate.data.footprints import meters_per_degree
 from clay_publish.validate.data.sources import Source
 from clay_publish.validate.expected.grids import scene_grid
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, and_more
@@ -156,12 +156,12 @@ def pixels_fit_sensor(context: ReleaseContext) -> Iterator[Outcome]:
 
 
 def _pixel(source: Source) -> float | None:
-    """Metres a pixel of an image; None where its grid is not told, which COV015 speaks of."""
+    """Meters a pixel of an image; None where its grid is not told, which COV015 speaks of."""
     try:
         grid = scene_grid(source, 1)
     except ReleaseError:
         return None
     shape = source.geometry
     lat = 0.0 if shape is None else float(shape.centroid.y)
-    east, north = metres_per_degree(np.array([lat]))
+    east, north = meters_per_degree(np.array([lat]))
     return grid.side * (float(np.sqrt(east[0] * north[0])) if grid.unit > 1000 else grid.unit)

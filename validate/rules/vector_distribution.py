@@ -43,9 +43,9 @@ def not_collapsed(context: ReleaseContext) -> Iterator[Outcome]:
 
 
 def effective_rank(vectors: npt.NDArray[Any]) -> float:
-    """Exponential of the entropy of the normalised singular values of the centred vectors."""
-    centred = (vectors - vectors.mean(axis=0)).astype(np.float64)
-    smaller = centred.T @ centred if centred.shape[1] < len(centred) else centred @ centred.T
+    """Exponential of the entropy of the normalized singular values of the centered vectors."""
+    centered = (vectors - vectors.mean(axis=0)).astype(np.float64)
+    smaller = centered.T @ centered if centered.shape[1] < len(centered) else centered @ centered.T
     values = np.sqrt(np.maximum(np.linalg.eigvalsh(smaller), 0))
     total = values.sum()
     if total <= 0:
@@ -92,7 +92,7 @@ def norms_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
 
 @rule("VEC013")
 def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
-    """Means of 64 rows on 16 fixed directions; a run that leaves both neighbours, who agree with each other."""
+    """Means of 64 rows on 16 fixed directions; a run that leaves both neighbors, who agree with each other."""
     facts = context.scan.facts
     runs = facts["runs"].astype(np.float64)
     if len(runs) < 8:
@@ -115,7 +115,7 @@ def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
                 yield Fault(
                     f"{path}: from about row {row}",
                     f"about {(last - first) * RUN} rows are shifted {step[first] / usual:.0f} times as far as usual",
-                    "rows that differ from their neighbours as others do",
+                    "rows that differ from their neighbors as others do",
                 )
                 return
 

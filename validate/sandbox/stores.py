@@ -234,7 +234,7 @@ def describe(store: Store, number: int) -> dict[str, Any]:
     return {"number": number, "where": store.where, "local": store.local, "name": getattr(store, "name", None)}
 
 
-def neighbour(store: Store, named: str) -> str:
+def neighbor(store: Store, named: str) -> str:
     """Return where the previous version lies, as a release names it: on the same server, or in the folder beside.
 
     Raises:

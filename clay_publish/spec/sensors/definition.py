@@ -26,7 +26,7 @@ class _SensorPart(BaseModel):
 
 
 class BandStatistics(_SensorPart):
-    """How one band is normalised: (value − mean) / std."""
+    """How one band is normalized: (value − mean) / std."""
 
     name: str
     """Common name of the band."""

@@ -37,7 +37,7 @@ class Job:
     sha256: str
     """Of the whole plan."""
     gsd: float
-    """Ground size of a pixel as it is published, metres."""
+    """Ground size of a pixel as it is published, meters."""
     cores: int
     """That the model may use."""
     libraries: Mapping[str, str]

@@ -44,7 +44,7 @@ def make_spec() -> MakeSpec:
 
 @pytest.fixture(scope="session")
 def chips(shared_data: Path, sentinel_2: Sensor, bands_of: Callable[[Path], np.ndarray]) -> ChipBatch:
-    """Twelve chips of 64 pixels, ten bands, normalised: of a winter shore, a desert under clouds, and ice."""
+    """Twelve chips of 64 pixels, ten bands, normalized: of a winter shore, a desert under clouds, and ice."""
     shore = bands_of(shared_data / "s2_l1c_T18SVG_20160112" / "item.json")[:, 128:192, 128:384]
     desert = bands_of(shared_data / "s2_l2a_mini_29RKH_20200219" / "item.json")[:, 64:128, :256]
     with rasterio.open(shared_data / "s2_l2a_satclip_chips_256" / "patch_25630.tif") as image:

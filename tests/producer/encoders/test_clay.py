@@ -105,7 +105,7 @@ def test_metadata_are_encoded_as_upstream_was_given_them(
 
 
 @pytest.mark.parametrize("places", [[5], [5, 0], [11, 5, 3, 8, 2]])
-def test_a_vector_is_the_same_to_the_bit_whatever_batch_and_neighbours(
+def test_a_vector_is_the_same_to_the_bit_whatever_batch_and_neighbors(
     make_clay: MakeClay, chips: ChipBatch, choose: Choose, places: list[int]
 ) -> None:
     clay = make_clay(outputs={"loss": True, "patches": True})

@@ -63,7 +63,7 @@ def test_a_truncated_file_is_refused(load: Load, golden: Path, tmp_path: Path, k
     whole = golden.read_bytes()
     cut = tmp_path / "cut.ckpt"
     cut.write_bytes(whole[: int(kept if kept >= 1 else kept * len(whole))])
-    with pytest.raises(EncoderError, match=r"cut\.ckpt: is no PyTorch checkpoint, or is cut short"):
+    with pytest.raises(EncoderError, match=r"cut\.ckpt: is not a PyTorch checkpoint, or is truncated"):
         load(cut)
 
 

@@ -78,7 +78,7 @@ def load(make_spec: MakeSpec, sentinel_2: Sensor) -> Callable[..., Encoder]:
 
 @pytest.fixture
 def four_bands(chips: ChipBatch, sentinel_2: Sensor) -> ChipBatch:
-    """The chips as this encoder wants them: nir normalised its own way, then red, green, blue as the sensor says."""
+    """The chips as this encoder wants them: nir normalized its own way, then red, green, blue as the sensor says."""
     names = [b.name for b in sentinel_2.bands]
     pixels = chips.pixels[:, [names.index(n) for n in ("nir", "red", "green", "blue")]].copy()
     nir = sentinel_2.band("nir")

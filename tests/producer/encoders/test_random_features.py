@@ -31,7 +31,7 @@ def test_features_are_the_mean_of_rectified_responses(encoder: Encoder, chips: C
         assert vector[256 + k] == pytest.approx(np.maximum(-response, 0).mean(), abs=1e-5)
 
 
-def test_a_vector_is_the_same_to_the_bit_whatever_batch_neighbours_and_threads(
+def test_a_vector_is_the_same_to_the_bit_whatever_batch_neighbors_and_threads(
     encoder: Encoder, chips: ChipBatch, choose: Choose, make_spec: MakeSpec, sentinel_2: Sensor
 ) -> None:
     threads = torch.get_num_threads()

@@ -17,10 +17,10 @@ class ClayEmbeddings:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.table.iloc[index]
-        centre = row["geometry"].centroid
+        center = row["geometry"].centroid
         return {
             "embedding": torch.tensor(row["embedding"]),
-            "x": torch.tensor(centre.x),
-            "y": torch.tensor(centre.y),
+            "x": torch.tensor(center.x),
+            "y": torch.tensor(center.y),
             "t": torch.tensor(row["datetime"].timestamp()),
         }
