@@ -7,7 +7,7 @@ PACKAGE ?= --editable .
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --constraint constraints.txt
 
-.PHONY: sample test lint types docs explorer clean
+.PHONY: sample test test-slow lint types docs explorer clean
 .DELETE_ON_ERROR:
 
 sample: $(VENV)/.produce
@@ -15,7 +15,11 @@ sample: $(VENV)/.produce
 	$(VENV)/bin/clay-publish run my-first-release/release.yaml
 
 test: $(VENV)/.test
-	$(VENV)/bin/pytest --numprocesses 2 --dist worksteal $(PYTEST)
+	$(VENV)/bin/pytest --numprocesses 2 --dist worksteal -m "not slow" $(PYTEST)
+
+# Fuzzing, scale, long kill loops, and what repeats a check of `make test` on more data.
+test-slow: $(VENV)/.test
+	$(VENV)/bin/pytest --numprocesses 2 --dist worksteal -m slow $(PYTEST)
 
 # The stages lie beside `clay_publish/` and are installed below it. Static tools see them where they are installed.
 build/tree: $(wildcard clay_publish/*)

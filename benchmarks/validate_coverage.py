@@ -27,11 +27,11 @@ from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.tables import coverage_schema
+from clay_publish.validate.checks import run_rule
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.expected.cells import EXPECTED, PRESENT, SAID_EMBEDDED, Layer
-from clay_publish.validate.expected.utm import expected_layer
+from clay_publish.validate.expected.layers import expected_layer
 from clay_publish.validate.registry import select
-from clay_publish.validate.runner import run_rule
 
 Counts = dict[str, int]
 Cells = tuple[np.ndarray, np.ndarray]

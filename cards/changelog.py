@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from clay_publish.cards.diff import compare
+from clay_publish.cards.filters import paragraphs
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import MAX_DOCUMENT, Release
@@ -12,6 +13,7 @@ from clay_publish.release.versions import check_version
 from clay_publish.spec.models import Spec
 
 _TITLE = "# Changelog\n\n"
+_FIRST = "First release."
 _HEADING = re.compile(r"^## ", re.MULTILINE)
 
 
@@ -26,7 +28,9 @@ class History:
 
 
 def changelog(release: Release, spec: Spec, released: date, previous: Release | None) -> History:
-    """Tell what changed since `previous`; without it, keep what is told of this version, or call it the first.
+    """Return what changed since `previous`, after the notes of the spec.
+
+    Without `previous`, a later version keeps the entry that it has.
 
     Raises:
         SpecError: the version number is too small for what changed.
@@ -35,9 +39,9 @@ def changelog(release: Release, spec: Spec, released: date, previous: Release | 
     if previous is not None:
         difference = compare(previous, release)
         check_version(spec.version, difference.old, difference.known_before, difference.because)
-        return _history([difference.markdown(released.isoformat()), *_entries(previous)])
+        return _history([_with_notes(difference.markdown(released.isoformat()), spec), *_entries(previous)])
     there = _entries(release)
-    if there and there[0].startswith(f"## {spec.version} "):
+    if there and there[0].startswith(f"## {spec.version} ") and not there[0].rstrip().endswith(_FIRST):
         return _history(there)
     if spec.previous is not None:
         raise ReleaseError(
@@ -46,7 +50,14 @@ def changelog(release: Release, spec: Spec, released: date, previous: Release | 
             "a comparison with the version before",
             "Name that version: `clay-publish card RELEASE --previous WHERE`.",
         )
-    return _history([f"## {spec.version} ({released.isoformat()})\n\nFirst release.\n"])
+    return _history([_with_notes(f"## {spec.version} ({released.isoformat()})\n\n{_FIRST}\n", spec)])
+
+
+def _with_notes(entry: str, spec: Spec) -> str:
+    """An entry that begins with the maintainer's words."""
+    heading, _, rest = entry.partition("\n")
+    words = "" if spec.notes is None else f"\n{paragraphs(spec.notes)}\n"
+    return f"{heading}\n{words}\n{rest.strip()}\n"
 
 
 def _history(entries: list[str]) -> History:

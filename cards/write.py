@@ -16,8 +16,7 @@ from clay_publish.cards.figures.charts import (
 from clay_publish.cards.figures.sample import Sample, quality, read_gaps, read_ground, read_sample
 from clay_publish.cards.metadata import citation
 from clay_publish.cards.metadata.croissant import croissant
-from clay_publish.cards.metadata.datacite import datacite
-from clay_publish.cards.metadata.jsonld import json_ld
+from clay_publish.cards.metadata.registries import datacite, json_ld
 from clay_publish.cards.release_facts import CardFacts, read_facts
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release

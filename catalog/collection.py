@@ -170,7 +170,8 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
         "description": spec.description or f"{overview.chips} embeddings by {fingerprint.model_name}.",
         "keywords": list(dict.fromkeys([*spec.keywords, *_KEYWORDS])),
         "license": spec.license,
-        "providers": _providers(release, spec),
+        "providers": _providers(spec),
+        **_attribution(release),
         "extent": {
             "spatial": {"bbox": [list(overview.bbox)]},
             "temporal": {"interval": [[rfc3339(overview.start), rfc3339(overview.end)]]},
@@ -236,12 +237,16 @@ def _lineage(spec: Spec, fingerprint: Fingerprint) -> str:
     return f"{imagery}; {metadata.preprocessing(fingerprint)}; {fingerprint.model_name}"
 
 
-def _providers(release: Release, spec: Spec) -> list[dict[str, Any]]:
-    providers: list[dict[str, Any]] = [_creator(creator) for creator in spec.creators]
+def _attribution(release: Release) -> dict[str, str]:
+    """Whom to name for the imagery, as OGC API Common has it for collections."""
     table = release.parquet(paths.SOURCES).read(columns=["status", "attribution"])
     used: pa.Table = table.filter(pc.equal(table["status"], "used"))
     stated = sorted(text for text in used["attribution"].unique().to_pylist() if text)
-    providers += [{"name": text, "roles": ["licensor"]} for text in stated]
+    return {"attribution": " ".join(stated)} if stated else {}
+
+
+def _providers(spec: Spec) -> list[dict[str, Any]]:
+    providers: list[dict[str, Any]] = [_creator(creator) for creator in spec.creators]
     if spec.publish.source_coop:
         address = f"https://source.coop/{spec.publish.source_coop}"
         providers.append({"name": "Source Cooperative", "roles": ["host"], "url": address})

@@ -4,7 +4,6 @@ The public API is `__all__`; every other name of the package is internal and may
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from clay_publish.spec.load import load_spec
     from clay_publish.spec.models import Spec
     from clay_publish.validate.runner import validate as validate_release
+
+    __version__: str
 
 __all__ = [
     "ClayPublishError",
@@ -52,8 +53,6 @@ __all__ = [
     "validate_release",
 ]
 
-__version__ = version("clay-publish")
-
 _ERRORS = "clay_publish.errors"
 _HOMES = {
     "Finding": "clay_publish.release.findings",
@@ -70,6 +69,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use: the command line starts faster without Arrow and the validator."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("clay-publish")
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

@@ -10,18 +10,18 @@ class Progress:
     """One step of a stage."""
 
     stage: str
-    """`plan`, `produce`, `catalog`, `card`, `validate`, `publish` or `verify`."""
+    """`plan`, `produce`, `catalog`, `card`, `validate`, `rules`, `publish`, `verify` or `audit`."""
 
     done: int
-    """Units of work finished so far."""
+    """How many of `unit` are finished so far."""
 
     total: int
-    """Units of work in all; 0 where nobody knows yet."""
+    """How many in all; 0 where nobody knows yet."""
 
     message: str = ""
     """What was just finished, or what the reader should know."""
 
-    unit: Literal["units", "bytes"] = "units"
+    unit: Literal["steps", "chips", "files", "items", "rules", "versions", "bytes"] = "steps"
     """What is counted."""
 
 

@@ -1,5 +1,8 @@
 """The planning stage: spec in; `plan.json`, `plan.parquet` and `plan.png` in `.run/` out."""
 
+import shutil
+from pathlib import Path
+
 from clay_publish.producer.calibrate import calibrate as time_chips
 from clay_publish.producer.planning.estimate import Estimate, estimate, stated_rates
 from clay_publish.producer.planning.files import as_planned, with_grids, with_some_grids, write_estimate
@@ -10,6 +13,15 @@ from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.spec.models import Spec
+
+
+def _free(release: Release) -> int | None:
+    """Free bytes where a release in a directory goes."""
+    if not release.store.local:
+        return None
+    where = Path(release.store.where)
+    return shutil.disk_usage(next(each for each in (where, *where.parents) if each.exists())).free
+
 
 PICTURE = f"{paths.RUN}/plan.png"
 
@@ -59,11 +71,12 @@ def plan(
         shares=shares,
         comparison=comparison,
         split=None if split is None else (split.reused, split.to_compute),
+        free_bytes=_free(release),
     )
     write_estimate(release, made, counts)
     few = counts.with_imagery > 0 and counts.expected <= CELLS
     units = inputs.plan().units if few else ()
     drawn = draw_plan(inputs.areas, inputs.used, units, counts, spec.chips.size * inputs.gsd)
     release.store.write(PICTURE, drawn)
-    report(Progress("plan", 3, 3, f"{made.chips['expected']} chips"))
+    report(Progress("plan", 3, 3, f"{made.chips['expected']:,} chips expected"))
     return made

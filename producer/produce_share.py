@@ -16,9 +16,9 @@ from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RunRecord
 from clay_publish.release.unit_receipts import is_finished, read_receipts
 from clay_publish.spec.models import Spec
-from clay_publish.storage.retry import Patience, retrying
+from clay_publish.storage.retry import RetryPolicy, retrying
 
-_PATIENCE = Patience(attempts=4, first=1.0)
+_RETRIES = RetryPolicy(attempts=4, first=1.0)
 """Seconds before each try to take a lease: workers that end at the same moment step out of each other's way."""
 
 
@@ -102,5 +102,5 @@ def _finish(run: Run, waiting: ShareDone) -> RunRecord | ShareDone:
 def _patient_lease(release: Release, share: Share | None = None) -> Iterator[Lease]:
     """A lease, asked for several times: one that is just looking whether all is done holds it for a moment."""
     with ExitStack() as stack:
-        locked = retrying(lambda error: isinstance(error, LockedError), _PATIENCE)
+        locked = retrying(lambda error: isinstance(error, LockedError), _RETRIES)
         yield locked(lambda: stack.enter_context(lease(release, share)))

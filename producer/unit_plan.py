@@ -1,9 +1,10 @@
 """What a run will do, fixed before it starts: its inputs, units of work, and the hash that a resumed run must meet."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import accumulate
 from statistics import median
 from typing import Any
 
@@ -17,6 +18,7 @@ from clay_publish.producer.sources.selection import Considered, Selection, selec
 from clay_publish.progress import Progress, Report
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, canonical_json, composite_rule, mask_rule
+from clay_publish.release.lease.base import Share
 from clay_publish.release.manifest import UNITS, dump_json, libraries
 from clay_publish.release.versions import check_previous
 from clay_publish.spec.models import Spec
@@ -181,3 +183,22 @@ def read_inputs(spec: Spec, *, encoder: Encoder | None = None, report: Report) -
     fingerprint = fingerprint_of(spec, instrument, encoder)
     check_previous(spec, fingerprint)
     return Inputs(spec, instrument, encoder, areas, selection, layout, fingerprint)
+
+
+def units_of(share: Share, units: Sequence[Unit]) -> tuple[Unit, ...]:
+    """The units of one share, in the order of the plan. All shares have about as many expected chips.
+
+    Units are dealt out along the published files, so that most files are of one share alone, which publishes them.
+
+    Args:
+        share: which one.
+        units: of the plan.
+    """
+    order = sorted(range(len(units)), key=lambda n: (units[n].files[:1], n))
+    # A unit of which nobody knows how many chips it has counts as one: it is there, and somebody has to make it.
+    chips = [max(1, units[n].chips) for n in order]
+    total = sum(chips)
+    # A unit is of the share in which its middle lies. Twice the chips: whole numbers have no rounding to differ in.
+    middles = (2 * until - count for until, count in zip(accumulate(chips), chips, strict=True))
+    mine = [n for n, middle in zip(order, middles, strict=True) if middle * share.of // (2 * total) + 1 == share.number]
+    return tuple(units[n] for n in sorted(mine))

@@ -1,4 +1,4 @@
-"""Publish a validated release: all of it or nothing, and never other bytes under a version that is out."""
+"""Publish validated releases atomically; a published version is immutable."""
 
 from clay_publish.publish.audit import AuditReport, audit
 from clay_publish.publish.package import PublishReceipt

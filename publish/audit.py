@@ -70,14 +70,14 @@ def audit(where: str, *, quick: bool = False, report: Report = silent) -> AuditR
         for number, name in enumerate(names, 1):
             count, found = _tag(repository, name, quick=quick)
             files, faults = files + count, faults + found
-            report(Progress("audit", number, len(names), name))
+            report(Progress("audit", number, len(names), name, unit="versions"))
         return AuditReport(place=where, versions=names, files=files, faults=faults)
     with closing(bucket_at(where)) as bucket:
         faults += _pointers(bucket, known.latest)
         for number, version in enumerate(known.versions, 1):
             count, found = _version(bucket, version.version, version.manifest_sha256, quick=quick)
             files, faults = files + count, faults + found
-            report(Progress("audit", number, len(names), version.version))
+            report(Progress("audit", number, len(names), version.version, unit="versions"))
     return AuditReport(place=where, versions=names, files=files, faults=faults)
 
 

@@ -1,6 +1,6 @@
 """One version into a bucket: `PREFIX/VERSION/…`, and then the pointers to it.
 
-SHA256SUMS is created first, and only where there is none: whoever comes second with other bytes stops before sending
+SHA256SUMS is created first, and only where there is none: a second publisher with other bytes stops before sending
 any. Data follows, then documents, then everything is compared with the manifest; the manifest itself completes the
 version, and the documents at the root make it known.
 """
@@ -18,6 +18,7 @@ from clay_publish.formats import size
 from clay_publish.progress import Progress, Report
 from clay_publish.publish.bucket import Bucket, Stored
 from clay_publish.publish.package import Package, PublishReceipt
+from clay_publish.publish.preflight import check_bucket
 from clay_publish.publish.targets import web_page
 from clay_publish.publish.version_catalog import beginning, change, read_versions
 from clay_publish.release import directory as paths
@@ -61,7 +62,7 @@ def publish_version(
         seconds=sum(entry.size for entry in to_send) / _USUAL_RATE,
     )
     if dry_run:
-        return receipt
+        return receipt.model_copy(update={"checked": check_bucket(bucket, receipt.sent_bytes)})
     sending.claim()
     absent = {entry.path for entry in missing}
     sending.total = sum(entry.size for entry in missing if entry != package.sums)
@@ -106,7 +107,7 @@ class _Sending:
         return self.package.version
 
     def look(self) -> dict[str, Stored]:
-        """What lies there by now; refused at once where it is not ours."""
+        """Files of this version that exist already; refused at once if they differ."""
         self._there = self.bucket.listing(self.folder)
         for entry in (self.package.sums, self.package.closing):
             found = self.bucket.read(f"{self.folder}/{entry.path}") if entry.path in self._there else None
@@ -122,7 +123,7 @@ class _Sending:
         return self._there
 
     def origins(self, missing: Iterable[FileEntry]) -> dict[str, str]:
-        """Which missing files lie in the newest version that is out: path → key there, by SHA-256."""
+        """Which missing files lie in the newest published version: path → key there, by SHA-256."""
         found = read_versions(self.bucket)
         latest = found[0].latest if found else None
         document = self.bucket.read(f"{latest}/{paths.MANIFEST}") if latest and latest != self.folder else None
@@ -135,7 +136,7 @@ class _Sending:
                 return {}  # of an earlier format: no file of it is one of ours
             manifest = Manifest.model_validate(stated)
         except (ValueError, AttributeError) as error:
-            raise PublishError(where, "is no manifest") from error
+            raise PublishError(where, "is not a manifest") from error
         known = {entry.sha256: f"{latest}/{entry.path}" for entry in manifest.files}
         return {entry.path: known[entry.sha256] for entry in missing if entry.sha256 in known}
 
@@ -145,7 +146,7 @@ class _Sending:
         if sums.path in self._there:
             return
         if self.bucket.write(f"{self.folder}/{sums.path}", self.package.read(sums), None):
-            self._count(sums, new=True)
+            self._count(sums, sums.size)
             return
         found = self.bucket.read(f"{self.folder}/{sums.path}")
         if found is None or found[0] != self.package.read(sums):
@@ -168,14 +169,14 @@ class _Sending:
                 self.copied.append(entry.path)
             self._arrived(entry.size, entry.path)
             return
-        new = self.bucket.send(self.folder, self.package, entry, lambda size: self._arrived(size, entry.path))
-        self._count(entry, new=new)
+        sent = self.bucket.send(self.folder, self.package, entry, lambda size: self._arrived(size, entry.path))
+        if sent is not None:
+            self._count(entry, sent)
 
-    def _count(self, entry: FileEntry, *, new: bool) -> None:
-        if new:
-            with self._lock:
-                self.sent.append(entry.path)
-                self.sent_bytes += entry.size
+    def _count(self, entry: FileEntry, sent: int) -> None:
+        with self._lock:
+            self.sent.append(entry.path)
+            self.sent_bytes += sent
 
     def _arrived(self, size: int, path: str) -> None:
         with self._lock:
@@ -191,7 +192,7 @@ class _Sending:
                 f"{self.bucket.where}/{self.folder}",
                 f"lacks {', '.join(lost[:3])}" + (f" and {len(lost) - 3} more" if len(lost) > 3 else ""),
                 "every file of the manifest",
-                "Run the command again: only what is missing is sent.",
+                "Rerun the command: only what is missing is sent.",
             )
         self._compare(entries, full=full)
         return sorted(set(self._there) - {entry.path for entry in self.package.files})
@@ -205,7 +206,7 @@ class _Sending:
             for number, (entry, same) in enumerate(zip(entries, pool.map(compare, entries), strict=True), 1):
                 if not same:
                     raise self._other(entry, "holds other bytes")
-                self.report(Progress("verify", number, len(entries), entry.path))
+                self.report(Progress("verify", number, len(entries), entry.path, unit="files"))
 
     def _other(self, entry: FileEntry, found: str) -> PublishError:
         return PublishError(
@@ -217,7 +218,7 @@ class _Sending:
 
 
 def _make_known(bucket: Bucket, package: Package) -> None:
-    """Put the version into the catalog at the root; where it is listed already, only the pointers are mended."""
+    """Put the version into the catalog at the root; where it is listed already, only the pointers are corrected."""
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     entry = PublishedVersion(
         version=package.version, manifest_sha256=package.closing.sha256, published=now, notes=package.notes

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import LicenseError, PublishError
-from clay_publish.formats import size
+from clay_publish.formats import duration, size
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import Severity, ValidationReport
@@ -20,7 +20,7 @@ from clay_publish.storage.store import check_path
 _NOT_TERMS = frozenset({"", "other", "various", "unknown"})
 _DATA = ".parquet"
 _NEEDED = ("INT", "COV", "DOC006", "DOC009", "PRV008", "PRV009", "PRV010")
-"""Rules of integrity, coverage and licence, by the beginning of their codes: all have to be checked."""
+"""Rules of integrity, coverage and license, by the start of their codes: all have to be checked."""
 
 
 class OutdatedManifestError(PublishError):
@@ -96,7 +96,7 @@ class Package:
             self.release.store.path(entry.path),
             "is not the file that the manifest names",
             f"SHA-256 {entry.sha256}",
-            "Write the manifest anew with `clay-publish catalog`, and validate.",
+            "Regenerate the manifest with `clay-publish catalog`, and validate.",
         )
 
 
@@ -110,7 +110,7 @@ def pack(
         validation: the validation report of this very release.
         force: why a release with unknown terms of use is published all the same.
 
-        allow_unchecked: publish although rules of integrity, coverage or licence were not checked.
+        allow_unchecked: publish although rules of integrity, coverage or license were not checked.
 
     Raises:
         PublishError: it does not validate, or its manifest is not about what lies there.
@@ -125,7 +125,7 @@ def pack(
             release.store.path(paths.MANIFEST),
             f"is about {manifest.name} {manifest.version}",
             f"{spec.name} {spec.version}, as in {paths.SPEC}",
-            "Write it anew with `clay-publish catalog`.",
+            "Regenerate it with `clay-publish catalog`.",
         )
     for entry in manifest.files:
         _check_entry(release, entry)
@@ -135,7 +135,7 @@ def pack(
         raise PublishError(
             release.store.path(paths.SHA256SUMS),
             "does not agree with the manifest",
-            fix="Write both anew with `clay-publish catalog`.",
+            fix="Regenerate both with `clay-publish catalog`.",
         )
     notes = _unknown_terms(release, force)
     return Package(release, spec, manifest, sums, _entry(release, paths.MANIFEST), notes)
@@ -167,7 +167,7 @@ def _refuse_unchecked(release: Release, validation: ValidationReport) -> None:
         raise PublishError(
             release.store.where,
             f"is not fully validated ({code} {state}{more})",
-            "a release whose integrity, coverage and licence rules were all checked",
+            "a release whose integrity, coverage and license rules were all checked",
             "Make the release readable and validate it again, or publish with --allow-unchecked.",
         )
 
@@ -198,7 +198,7 @@ def _unknown_terms(release: Release, force: str | None) -> str | None:
         raise LicenseError(
             release.store.path(paths.SOURCES),
             f"{named}: the terms of use are not known",
-            "a licence in the items, in the sensor registry, or as `imagery.license` in the spec",
+            "a license in the items, in the sensor registry, or as `imagery.license` in the spec",
             'Or publish with --force "why this is allowed"; the reason is published too.',
         )
     return f"Published although the terms of use of {named} are not known: {(force or '').strip()}"
@@ -226,10 +226,13 @@ class PublishReceipt(BaseModel):
     sent: list[str]
     """Paths that were sent, or would be."""
     sent_bytes: int
+    """Bytes of these files that this command sent; parts that an earlier one sent are not counted."""
     copied: list[str] = []
     """Paths whose bytes the host copied from an earlier version."""
     verified: Literal["no", "checksums", "full"] = "no"
     """`checksums`: sizes and the host's checksums; `full`: every byte was read back."""
+    checked: list[str] = []
+    """What a dry run made sure of."""
     unknown: list[str] = []
     """What lies there and is not in the manifest."""
     seconds: float = 0.0
@@ -247,7 +250,8 @@ class PublishReceipt(BaseModel):
             line = f"{whole}, there already, verified"
         elif self.state == "dry run":
             line = f"{whole}, of which {len(self.sent)} files, {size(self.sent_bytes)} would be sent"
-            line += f" (about {self.seconds:.0f} s)"
+            line += f" (about {duration(self.seconds)})"
+            line += f"; checked: {', '.join(self.checked)}" if self.checked else ""
         else:
             line = f"{whole}, {len(self.sent)} sent ({size(self.sent_bytes)}) in {self.seconds:.0f} s, verified"
         if self.copied:

@@ -11,7 +11,7 @@ from clay_publish.errors import PublishError, require_extra
 from clay_publish.publish.bucket import Bucket, LocalBucket
 from clay_publish.publish.package import Package
 from clay_publish.release import directory as paths
-from clay_publish.storage.address import HUB, S3_ENDPOINT, SOURCE_COOP, SOURCE_COOP_DATA, coop_name, hub_name, readable
+from clay_publish.storage.address import HUB, S3_ENDPOINT, SOURCE_COOP, SOURCE_COOP_DATA, coop_name, hub_name
 from clay_publish.storage.store import is_url
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ def bucket_at(target: str, package: Package | None = None) -> Bucket:
     if coop_name(target) is not None:
         return _s3(*_product(target, package), package)
     if target.startswith("s3://"):
-        readable(target)
         bucket, _, prefix = target.removeprefix("s3://").rstrip("/").partition("/")
         return _s3(bucket, prefix, os.environ.get(S3_ENDPOINT), target.rstrip("/"), package)
     if is_url(target):
@@ -67,7 +66,11 @@ def bucket_at(target: str, package: Package | None = None) -> Bucket:
         near = difflib.get_close_matches(target.partition("/")[0], [SOURCE_COOP, HUB], n=1, cutoff=0.6)
         hint = f"Did you mean {near[0]}? " if near else ""
         raise PublishError(target, "is not a publish target", KNOWN, f"{hint}For a directory, write ./{target}.")
-    return LocalBucket(Path(target).expanduser())
+    folder = Path(target).expanduser()
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise PublishError(str(there), "is not a directory", "a directory, or one that can be created")
+    return LocalBucket(folder)
 
 
 def _product(target: str, package: Package | None) -> tuple[str, str, str | None, str]:

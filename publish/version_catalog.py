@@ -31,7 +31,7 @@ def read_versions(bucket: Bucket) -> tuple[Versions, str] | None:
         return parse_catalog(data, f"{bucket.where}/{CATALOG}"), tag
     except ReleaseError as error:
         fix = "Move it away, or publish below another prefix."
-        raise PublishError(error.where, error.found, "one that clay-publish wrote", fix) from error
+        raise PublishError(error.where, error.found, "a catalog written by clay-publish", fix) from error
 
 
 def change(bucket: Bucket, new: Versions, edit: Callable[[Versions], Versions]) -> Versions:
@@ -40,7 +40,7 @@ def change(bucket: Bucket, new: Versions, edit: Callable[[Versions], Versions]) 
     Args:
         bucket: where.
         new: what to begin with where there is none.
-        edit: gives the changed catalog; called again when somebody was quicker.
+        edit: gives the changed catalog; called again after a concurrent change.
 
     Raises:
         PublishError: others changed it again and again, or it is about another release.
@@ -54,7 +54,9 @@ def change(bucket: Bucket, new: Versions, edit: Callable[[Versions], Versions]) 
         if (there and after == before) or bucket.write(CATALOG, _dump(after), tag):
             _point(bucket)
             return after
-    raise PublishError(f"{bucket.where}/{CATALOG}", "was changed by others again and again", fix="Try again.")
+    raise PublishError(
+        f"{bucket.where}/{CATALOG}", "was changed by other publishers repeatedly", fix="Rerun the command."
+    )
 
 
 def _point(bucket: Bucket) -> None:
@@ -69,7 +71,9 @@ def _point(bucket: Bucket) -> None:
         documents = [(LATEST, dump_json(pointer).encode())] + ([(paths.CARD, card[0])] if card else [])
         if all(_replace(bucket, key, data) for key, data in documents) and read_versions(bucket) == there:
             return
-    raise PublishError(f"{bucket.where}/{LATEST}", "was changed by others again and again", fix="Try again.")
+    raise PublishError(
+        f"{bucket.where}/{LATEST}", "was changed by other publishers repeatedly", fix="Rerun the command."
+    )
 
 
 def _replace(bucket: Bucket, key: str, data: bytes) -> bool:

@@ -52,7 +52,7 @@ def test_two_commands_make_a_valid_release_and_one_line_says_so(first: Path) -> 
     assert line.startswith(str(first / "my-first-release" / "1.0.0"))
     assert "121 of 121 expected chips (100.0%)" in line
     assert line.rstrip().endswith("s, valid")
-    assert "produce 1/1" in (first / "stderr").read_text()
+    assert "produce: 121 of 121 chips" in (first / "stderr").read_text()
 
 
 def test_run_again_does_no_unit_twice_and_changes_no_vector(first: Path, run: Run) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 READ_NOT_RUN = (
+    "clay_publish/spec/sensors/README.md",
     "clay_publish/catalog/embedding-release/",
     "clay_publish/cards/explorer/README.md",
     "clay_publish/cards/explorer/page/",

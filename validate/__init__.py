@@ -2,6 +2,7 @@
 
 Rules are small functions and tables, grouped in files, over a context that reads each part of the release when it is
 first needed. Rules on rows share one pass over the embeddings. Nothing that could not be checked counts as passed.
+Everything is read in a child process that has limits and no access to anything but the release.
 """
 
 from clay_publish.validate.registry import GROUPS, Rule, all_rules

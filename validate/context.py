@@ -3,33 +3,29 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
 from clay_publish.errors import ReleaseError
 from clay_publish.progress import Report, silent
-from clay_publish.release.directory import EMBEDDINGS, SOURCES, SPEC, Release, fingerprint_in
+from clay_publish.release.directory import EMBEDDINGS, SOURCES, Release, fingerprint_in
 from clay_publish.release.fingerprint import Fingerprint
-from clay_publish.storage.store import Store, is_url
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import Said, tally
 from clay_publish.validate.data.documents import Documents
 from clay_publish.validate.data.extra_tables import ExtraTables
-from clay_publish.validate.data.files import ReleaseFiles
-from clay_publish.validate.data.once import once
+from clay_publish.validate.data.files import ReleaseFiles, once
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.scan import Pass, Scan
 from clay_publish.validate.data.single_rows import value
 from clay_publish.validate.data.sources import SourceTable, read_sources
 from clay_publish.validate.expected.cells import Summary
 from clay_publish.validate.expected.grids import ChipGrids
-from clay_publish.validate.expected.scene import count_cells
-from clay_publish.validate.expected.utm import CellInputs
+from clay_publish.validate.expected.layers import CellInputs, count_cells
 from clay_publish.validate.outcomes import BadRows, Broken, SkippedError
+from clay_publish.validate.sandbox.stores import neighbour
 
 RowCheck = Callable[[ChipRows, "ReleaseContext"], Sequence[BadRows]]
 
@@ -45,7 +41,9 @@ class ReleaseContext:
         sampled: frozenset[str] = frozenset(),
         sample: int = 1,
         quick: bool = False,
+        threads: int | None = None,
         previous: Release | None = None,
+        open_previous: Callable[[str], Release] | None = None,
         report: Report = silent,
     ) -> None:
         self.files = ReleaseFiles(release, quick=quick)
@@ -59,7 +57,8 @@ class ReleaseContext:
         self.broken: list[Broken] = []
         """What kept rules from being checked, so far."""
         self._checks, self._sampled, self._sample = checks, sampled, sample
-        self._previous, self._report = previous, report
+        self._previous, self._report, self._threads = previous, report, threads
+        self._open_previous = open_previous or (lambda named: Release(neighbour(self.files.store, named)))
 
     @once
     def fingerprint(self) -> Fingerprint:
@@ -104,6 +103,7 @@ class ReleaseContext:
             self.step,
             self._report,
             self._sampled,
+            self._threads,
         ).run()
 
     def _places(self, chips: ChipRows) -> npt.NDArray[np.int32]:
@@ -145,7 +145,7 @@ class ReleaseContext:
         elif self.documents.spec.previous is None:
             return None
         else:
-            before = Release(neighbour(self.files.store, self.documents.spec.previous))
+            before = self._open_previous(self.documents.spec.previous)
         context = ReleaseContext(before, quick=self.files.quick)
         if not context.files.data:
             raise SkippedError(before.store.where, "holds no embeddings of the previous version")
@@ -154,21 +154,3 @@ class ReleaseContext:
 
 def _bound(check: RowCheck, context: ReleaseContext, chips: ChipRows) -> Sequence[BadRows]:
     return check(chips, context)
-
-
-def neighbour(store: Store, named: str) -> str:
-    """Return where the previous version lies, as a release names it: on the same server, or in the folder beside.
-
-    Raises:
-        ReleaseError: it is named somewhere else; a release does not decide where this program goes.
-    """
-    fix = "Name it with --previous."
-    if is_url(named):
-        mine, its = urlsplit(store.where), urlsplit(named)
-        if store.local or (mine.scheme, mine.netloc) != (its.scheme, its.netloc):
-            raise SkippedError(SPEC, f"names the previous version {named!r}, which lies elsewhere", fix=fix)
-        return named
-    name = Path(named).name
-    if not store.local or name in {"", ".."}:
-        raise SkippedError(SPEC, f"names the previous version {named!r} without its address", fix=fix)
-    return str(Path(store.where).parent / name)

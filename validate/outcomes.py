@@ -15,6 +15,7 @@ UNFORESEEN = (
     AttributeError,
     LookupError,
     MemoryError,
+    OSError,
     RecursionError,
     TypeError,
     ValueError,
@@ -49,6 +50,10 @@ class Broken:
     where: str
     """File, or an empty text where it is unknown which."""
     why: str
+
+
+class RefusedFileError(StoreError):
+    """A file ended the process that read it, and is not read again."""
 
 
 class SkippedError(ReleaseError):
@@ -109,6 +114,8 @@ def unchecked(error: ClayPublishError, store: Store) -> Broken | NotChecked:
     while (cause := causes[-1].__cause__) is not None:
         causes.append(cause)
     no_access = (SkippedError, MissingExtraError, PermissionError, FileNotFoundError)
+    if any(isinstance(cause, RefusedFileError) for cause in causes):
+        return Broken(place, why)
     elsewhere = (place.startswith("/") or "://" in place) and place != store.where
     if isinstance(error, AccessError) and not elsewhere:
         raise error

@@ -3,14 +3,19 @@
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import yaml
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.findings import Severity
-from clay_publish.validate.context import ReleaseContext, RowCheck
 from clay_publish.validate.outcomes import Outcome
+
+if TYPE_CHECKING:  # whoever starts a child process needs no context
+    from clay_publish.validate.context import ReleaseContext, RowCheck
 
 GROUPS: dict[str, str] = {
     "SCH": "Schema of the tables",
@@ -27,7 +32,7 @@ GROUPS: dict[str, str] = {
 }
 """First three letters of a code, in the order in which rules are listed."""
 
-Check = Callable[[ReleaseContext], Iterable[Outcome]]
+Check = Callable[["ReleaseContext"], Iterable[Outcome]]
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Rule:
     code: str
     """Stable: `COV001`."""
     check: Check = field(repr=False)
-    rows: RowCheck | None = field(repr=False, default=None)
+    rows: "RowCheck | None" = field(repr=False, default=None)
     """For rules on single rows: checks one batch of the one streaming pass."""
     sampled: bool = False
     """Whether it checks a sample of the rows where there are many."""
@@ -45,22 +50,22 @@ class Rule:
     @property
     def title(self) -> str:
         """What has to be true, in one line."""
-        return _TEXTS[self.code]["title"]
+        return _texts()[self.code]["title"]
 
     @property
     def reason(self) -> str:
         """Why it matters to whoever uses the embeddings."""
-        return _TEXTS[self.code]["reason"]
+        return _texts()[self.code]["reason"]
 
     @property
     def fix(self) -> str:
         """What a maintainer does about it."""
-        return _TEXTS[self.code]["fix"]
+        return _texts()[self.code]["fix"]
 
     @property
     def severity(self) -> Severity:
         """How bad it is where it does not hold."""
-        return Severity(_TEXTS[self.code].get("severity", "error"))
+        return Severity(_texts()[self.code].get("severity", "error"))
 
     @property
     def group(self) -> str:
@@ -68,7 +73,11 @@ class Rule:
         return GROUPS[self.code[:3]]
 
 
-_TEXTS: dict[str, dict[str, str]] = yaml.safe_load((files(__package__) / "rules" / "rules.yaml").read_text("utf-8"))
+@cache
+def _texts() -> dict[str, dict[str, str]]:
+    texts: dict[str, dict[str, str]] = yaml.safe_load((files(__package__) / "rules" / "rules.yaml").read_text("utf-8"))
+    return texts
+
 
 OURS = {
     *(
@@ -105,7 +114,7 @@ def register(made: Rule) -> None:
     Raises:
         ReleaseError: its code is taken, or `rules.yaml` does not describe it.
     """
-    if made.code in _RULES or made.code not in _TEXTS:
+    if made.code in _RULES or made.code not in _texts():
         raise ReleaseError(f"rule {made.code}", "is taken, or not in rules.yaml", "a new code")
     _RULES[made.code] = made
 
@@ -120,10 +129,10 @@ def rule(code: str) -> Callable[[Check], Check]:
     return wrap
 
 
-def row_rule(code: str, *, sampled: bool = False) -> Callable[[RowCheck], RowCheck]:
+def row_rule(code: str, *, sampled: bool = False) -> Callable[["RowCheck"], "RowCheck"]:
     """Register a function over one batch of rows; every embeddings file is read once for all of these."""
 
-    def wrap(rows: RowCheck) -> RowCheck:
+    def wrap(rows: "RowCheck") -> "RowCheck":
         register(Rule(code, lambda context: context.scan.outcomes(code), rows, sampled))
         return rows
 
@@ -132,6 +141,7 @@ def row_rule(code: str, *, sampled: bool = False) -> Callable[[RowCheck], RowChe
 
 def all_rules() -> list[Rule]:
     """Every rule, by group and number."""
+    import_module("clay_publish.validate.checks")  # its rules register themselves
     order = list(GROUPS)
     return sorted(_RULES.values(), key=lambda r: (order.index(r.code[:3]), r.code))
 
@@ -142,14 +152,14 @@ def select(only: Iterable[str], skip: Iterable[str]) -> list[Rule]:
     Raises:
         ReleaseError: a name that no rule and no group has.
     """
-    only, skip = list(only), list(skip)
+    only, skip, rules = list(only), list(skip), all_rules()
     known = {*_RULES, *GROUPS}
     for name in (*only, *skip):
         if name not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]}? " if near else ""
             raise ReleaseError(f"rule {name!r}", "is unknown", fix=f"{hint}`clay-publish rules` lists them.")
-    return [r for r in all_rules() if (not only or _named(r, only)) and not _named(r, skip)]
+    return [r for r in rules if (not only or _named(r, only)) and not _named(r, skip)]
 
 
 def _named(rule: Rule, names: Sequence[str]) -> bool:

@@ -1,49 +1,24 @@
-"""Validating a release by all rules."""
+"""Validating a release in a child process, which reads what anyone may have written."""
 
-from collections.abc import Iterable, Iterator
+import atexit
+import os
+from collections.abc import Iterable
+from contextlib import ExitStack
+from threading import Lock
+from typing import Any
 
-from clay_publish.errors import ClayPublishError, ReleaseError
-from clay_publish.progress import Progress, Report, silent
-from clay_publish.release.directory import COLLECTION, EMBEDDINGS, MANIFEST, SPEC, Release
-from clay_publish.release.findings import Finding, Severity, ValidationReport
-from clay_publish.release.format_version import check_format
-from clay_publish.release.versions import refuse_root
-from clay_publish.storage.store import OneFile
-from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.outcomes import UNFORESEEN, Broken, Fault, NotChecked, Outcome, Sampled, unchecked
-from clay_publish.validate.registry import GEOPARQUET, OURS, UNCHECKED, Rule, select
-from clay_publish.validate.reports.measures import measure
-
-# The rules register themselves when their files are read.
-from clay_publish.validate.rules import (  # noqa: F401
-    agreement,
-    coverage,
-    documents,
-    footers,
-    gap_reasons,
-    geometry,
-    integrity,
-    placement,
-    provenance,
-    readers,
-    release_format,
-    schema,
-    sensors,
-    stac,
-    time,
-    vector_distribution,
-    vectors,
-)
-from clay_publish.validate.rules.outputs import codes, explorer, extra_tables  # noqa: F401
+from clay_publish.errors import ReleaseError
+from clay_publish.progress import Report, silent
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import ValidationReport
+from clay_publish.storage.store import Store
+from clay_publish.validate.sandbox.child import Child, CrashedError
+from clay_publish.validate.sandbox.stores import Server, describe, neighbour, unpacked
 
 SAMPLE = 20_000
 """Chips that costly checks look at, at most, where the caller does not say."""
-
-_LONGEST = 1000
-"""Letters of a text that a finding quotes."""
-
-MOST = 20
-"""Findings of one rule that are told one by one."""
+_MOST = 20
+"""Files and rules that may end a child before validating is given up."""
 
 
 def validate(
@@ -56,7 +31,7 @@ def validate(
     previous: Release | None = None,
     report: Report = silent,
 ) -> ValidationReport:
-    """Validate a release.
+    """Validate a release. It is read in a child process; a file that crashes or exhausts that is a finding.
 
     Args:
         release: a release, made by anyone.
@@ -69,120 +44,85 @@ def validate(
         report: hears of the progress.
 
     Raises:
-        ReleaseError: there is nothing to validate, or a rule is unknown.
+        ReleaseError: there is nothing to validate, a rule is unknown, or this machine lacks memory or time.
     """
-    rules = select(only, skip)
-    context = ReleaseContext(
-        release,
-        checks={rule.code: rule.rows for rule in rules if rule.rows is not None},
-        sampled=frozenset(rule.code for rule in rules if rule.sampled),
-        sample=sample,
-        quick=quick,
-        previous=previous,
-        report=report,
-    )
-    with release.store.remembering(), context.files:
-        if not isinstance(release.store, OneFile):
-            refuse_root(release)
-        if not context.files.paths:
-            raise ReleaseError(release.store.where, "holds no files", "a release directory")
-        known = {SPEC, COLLECTION, MANIFEST}.intersection(context.files.paths)
-        if not context.files.data and not known:
-            raise ReleaseError(release.store.where, f"holds no Parquet file below {EMBEDDINGS}/", "a release directory")
-        _check_format(context)
-        _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one a rule
-        findings: list[Finding] = []
-        checked: dict[str, str] = {}
-        for done, rule in enumerate(rules):
-            if rule.code == UNCHECKED:
-                continue
-            report(Progress("rules", done, len(rules), rule.code))
-            found, checked[rule.code] = run_rule(rule, context)
-            findings += found
-        context.broken = [broken for broken in context.broken if not _is_reported(broken, findings)]
-        for rule in select((UNCHECKED,), skip):
-            found, state = run_rule(rule, context)
-            findings += found
-            if found or rule in rules:
-                checked[rule.code] = state
-        report(Progress("rules", len(rules), len(rules)))
-        return ValidationReport(
-            where=release.store.where,
-            findings=findings,
-            checked=checked,
-            quick=quick,
-            fetched=release.store.fetched,
-            measures=measure(context),
-        )
+    store = release.store
+    stores = [store] if previous is None else [store, previous.store]
+    job = {
+        "release": describe(store, 0),
+        "previous": None if previous is None else describe(previous.store, 1),
+        "only": list(only),
+        "skip": list(skip),
+        "sample": sample,
+        "quick": quick,
+        "threads": None,
+        "refused": {},
+    }
+    with ExitStack() as stack:
+        for each in stores:
+            stack.enter_context(each.remembering())
+        server = Server([*stores], lambda named: Store(neighbour(store, named)), _schema)
+        answer = _answer(job, store, server, report)
+    if "error" in answer:
+        raise unpacked(answer["error"])
+    return ValidationReport.model_validate(answer["report"]).model_copy(update={"fetched": store.fetched})
 
 
-def _check_format(context: ReleaseContext) -> None:
-    """Refuse a release of another format: what its documents promise is not what the rules ask for.
+def _schema(uri: str) -> dict[str, Any]:
+    from clay_publish.validate.data.stac_schemas import fetched_schema  # noqa: PLC0415 - rarely needed, slow to import
+
+    return fetched_schema(uri)
+
+
+def _answer(job: dict[str, Any], store: Store, server: Server, report: Report) -> dict[str, Any]:
+    """Return the answer of a child that came to the end, without the files that ended others.
 
     Raises:
-        ReleaseError: the manifest, where it is one of ours, states another format.
+        ReleaseError: none does.
     """
-    if MANIFEST not in context.files.paths:
-        return
-    try:
-        document = context.documents.json(MANIFEST)
-    except ReleaseError:
-        return  # SCH014
-    run = document.get("run")
-    if isinstance(run, dict) and "fingerprint" in run:
-        check_format(document.get("format", 1), context.files.store.path(MANIFEST))
+    refused: dict[str, str] = {}
+    while True:
+        try:
+            return _children.run({**job, "refused": refused}, server, store, report)
+        except CrashedError as error:
+            new = [each for each in error.culprits if each.name not in refused]
+            if error.machine or not new or len(refused) >= _MOST:
+                raise ReleaseError(store.where, error.why) from error
+            if len(new) > 1 and new[0].is_file and job["threads"] is None:
+                job["threads"] = 1  # which of the files is seen when they are read one after the other
+                continue
+            refused[new[0].name] = error.why
 
 
-def run_rule(rule: Rule, context: ReleaseContext) -> tuple[list[Finding], str]:
-    """Return a rule's findings, and whether it passed, failed or was not checked."""
-    outcomes = list(_outcomes(rule, context))
-    faults = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
-    gaps = [outcome.why for outcome in outcomes if isinstance(outcome, NotChecked | Broken)]
-    sampled = next((outcome for outcome in reversed(outcomes) if isinstance(outcome, Sampled)), None)
-    where = context.files.store.where
-    if not context.tables.foreign:
-        context.broken += [outcome for outcome in outcomes if isinstance(outcome, Broken)]
-    if len(faults) > MOST:
-        faults[MOST:] = [Fault(where, f"{len(faults) - MOST:,} more like these")]
-    if faults:
-        return [_finding(rule, fault, context) for fault in faults], "failed"
-    if gaps:
-        more = f" (and {len(gaps) - 1} more)" if len(gaps) > 1 else ""
-        return [], f"not checked: {plain(gaps[0])}{more}"
-    if sampled is not None and sampled.seen < sampled.total:
-        return [], f"passed on {sampled.seen:,} of {sampled.total:,} {sampled.of}"
-    return [], "passed"
+class _Children:
+    """Idle child processes of this process, used again."""
+
+    def __init__(self) -> None:
+        self._idle: list[Child] = []
+        self._lock = Lock()
+
+    def run(self, job: dict[str, Any], server: Server, store: Store, report: Report) -> dict[str, Any]:
+        with self._lock:
+            child = self._idle.pop() if self._idle else None
+        if child is None or not child.alive:
+            child = Child()
+        answer = child.run(job, server, lambda: store.fetched, report)
+        with self._lock:
+            self._idle.append(child)
+        return answer
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def forget(self) -> None:
+        """A forked process has its parent's children, which are not its own."""
+        for child in self._idle:
+            child.forget()
+        self.__init__()  # type: ignore[misc]
 
 
-def _outcomes(rule: Rule, context: ReleaseContext) -> Iterator[Outcome]:
-    try:
-        yield from rule.check(context)
-    except ClayPublishError as error:
-        yield unchecked(error, context.files.store)
-    except UNFORESEEN as error:
-        yield Broken("", f"the release holds what {rule.code} cannot read ({error!r})")
-
-
-def _is_reported(broken: Broken, findings: list[Finding]) -> bool:
-    """Whether an error was found in the same file; where the file is unknown, in any."""
-    file = broken.where.partition(": ")[0].partition(" ")[0]
-    return any(finding.severity is Severity.ERROR and finding.where.startswith(file) for finding in findings)
-
-
-def _finding(rule: Rule, fault: Fault, context: ReleaseContext) -> Finding:
-    geo = any("geo" in footer for footer in context.tables.keys.values())
-    ours = context.tables.foreign and (rule.code in OURS or (rule.code in GEOPARQUET and not geo))
-    return Finding(
-        code=rule.code,
-        severity=Severity.INFO if ours else rule.severity,
-        where=plain(fault.where),
-        found=plain(fault.found),
-        expected=plain(fault.expected),
-        fix=fault.fix or rule.fix,
-    )
-
-
-def plain(text: str) -> str:
-    """A text of a release that may be shown: nothing that moves a cursor, turns the writing, or goes on for ever."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_LONGEST])
-    return shown + ("…" if len(text) > _LONGEST else "")
+_children = _Children()
+atexit.register(_children.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_children.forget)

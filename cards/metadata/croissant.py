@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from clay_publish.cards import licenses
 from clay_publish.cards.filters import one_line
-from clay_publish.cards.metadata.jsonld import creators, described
+from clay_publish.cards.metadata.registries import creators, described
 from clay_publish.cards.release_facts import CardFacts, Table
 
 _CONTEXT: dict[str, Any] = {

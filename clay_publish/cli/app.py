@@ -2,15 +2,53 @@
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from clay_publish.cli import describe, explore, plan, publish, run, search, sensors, spec, status, validate
+from clay_publish.cli import describe, plan, publish, run, search, sensors, spec, status, validate
+from clay_publish.cli.console import resumable
 from clay_publish.errors import ClayPublishError
 from clay_publish.redaction import redact_output
 
+_AGAIN = "Run the same command again"
+_INTERRUPTED = {
+    "publish": f"what has arrived is kept, and no unfinished version is visible. {_AGAIN} to continue.",
+    "mirror": f"what has arrived is kept, and no unfinished version is visible. {_AGAIN} to continue.",
+    "catalog": f"the data is unchanged, and documents may be of both runs. {_AGAIN}.",
+    "card": f"the data is unchanged, and documents may be of both runs. {_AGAIN}.",
+    "yank": f"the version may be marked already. {_AGAIN}.",
+}
+"""What an interrupted command leaves; others change nothing, or say it themselves."""
+
+
+class _Command(TyperCommand):
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; on Ctrl-C and SIGTERM it ends with one line."""
+        with resumable(lambda: _INTERRUPTED.get(str(self.name), f"nothing was changed. {_AGAIN}.")):
+            return super().invoke(ctx)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options, of which flags show no type: they take no value."""
+        return _without_types(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        """As of a command."""
+        return _without_types(super().get_params(ctx))
+
+
+def _without_types(params: list[Any]) -> list[Any]:
+    for param in params:
+        if isinstance(param, TyperOption) and param.metavar is None and (param.is_flag or "--help" in param.opts):
+            param.metavar = ""
+    return params
+
+
 app = typer.Typer(
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # an unexpected error keeps its whole traceback
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,7 +89,7 @@ for _group, _command, _example in (
     (_INSPECT, status.status, "clay-publish status s3://BUCKET/my-release/1.0.0 --watch"),
     (_INSPECT, validate.validate, "clay-publish validate https://data.source.coop/ACCOUNT/PRODUCT/1.0.0"),
     (_INSPECT, validate.rules, "clay-publish rules --json"),
-    (_INSPECT, explore.explore, "clay-publish explore my-release/1.0.0"),
+    (_INSPECT, describe.explore, "clay-publish explore my-release/1.0.0"),
     (_INSPECT, describe.diff, "clay-publish diff my-release/1.0.0 my-release/1.1.0"),
     (_PUBLISH, publish.publish, "clay-publish publish my-release/1.0.0 --to source.coop --dry-run"),
     (_PUBLISH, publish.mirror, "clay-publish mirror https://data.source.coop/ACCOUNT/PRODUCT/1.0.0 --to huggingface"),
@@ -64,7 +102,7 @@ for _group, _command, _example in (
     (_USE, search.change, "clay-publish change my-release/1.0.0 2023-01 2023-07 --out change.parquet --map change.png"),
     (_USE, search.serve, "clay-publish serve my-release/1.0.0"),
 ):
-    app.command(rich_help_panel=_group, epilog=f"Example: {_example}")(_command)
+    app.command(cls=_Command, rich_help_panel=_group, epilog=f"Example: {_example}")(_command)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
-"""`catalog` and `card`: what tells others about the embeddings."""
+"""`catalog`, `card`, `diff` and `explore`: what describes a release, and shows it."""
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,7 +22,6 @@ def diff(
 ) -> None:
     """Compare two versions of a release, and state which step of the version number the difference requires."""
     from clay_publish.cards.diff import compare
-    from clay_publish.cli.console import Screen
     from clay_publish.release.semver import Version
 
     found = compare(release_at(old), release_at(new), tolerance)
@@ -96,9 +96,28 @@ def describe(
 
     if items:
         files = write_items(release, json_items=json_items)
-        report(Progress("catalog", files, files, "items"))
+        report(Progress("catalog", files, files, "written", unit="items"))
     if cards:
         write_cards(release, release_at(previous) if previous else None)
-        report(Progress("card", 1, 1))
+        report(Progress("card", 0, 0, "documents and figures written"))
     write_collection(release)
     write_manifest(release, f"clay-publish {__version__}")
+
+
+def explore(
+    where: Where,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+) -> None:
+    """Show a release in a browser: serve its page on 127.0.0.1 until interrupted."""
+    import webbrowser
+
+    from clay_publish.cards.explorer.server import serve_release
+
+    def opened(address: str) -> None:
+        typer.echo(address)
+        if browser:
+            webbrowser.open(address)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        serve_release(release_at(where), port, opened)

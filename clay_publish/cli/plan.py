@@ -69,6 +69,8 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     yield f"files       {counted}; {made.tiles:,} squares of {made.square_km} km"
     stored = ", ".join(f"{size(count)} as {dtype}" for dtype, count in made.bytes_to_store.items())
     yield f"bytes       {size(made.bytes_to_read)} to read; to store {stored}"
+    room = "" if made.free_bytes is None else f"; {size(made.free_bytes)} free"
+    yield f"machine     {made.device}{room}"
     yield f"cost        {_cost(made)}"
     if made.comparison is not None:
         c = made.comparison

@@ -71,8 +71,8 @@ def mask_rule(sensor: Sensor, asked: str | None) -> str:
     if asked == "none" or not sensor.masks:
         return "none"
     masks = [
-        f"{'|'.join(mask.assets)} bands {_listed(mask.bands)} {mask.format} {_listed(mask.cloudy)}"
-        f" nodata {_listed(mask.nodata)}"
+        f"{'|'.join(mask.assets)} {mask.format} {_listed(mask.cloudy)} nodata {_listed(mask.nodata)}"
+        f" bands {_listed(mask.bands)}"
         for mask in sensor.masks
     ]
     return f"mask-1: {'found' if asked is None else asked} of {'; '.join(masks)}"

@@ -93,7 +93,7 @@ def read_manifest(release: Release) -> Manifest:
     try:
         return Manifest.model_validate(document)
     except ValueError as error:
-        raise ReleaseError(release.store.path(paths.MANIFEST), f"is no manifest ({error})") from error
+        raise ReleaseError(release.store.path(paths.MANIFEST), f"is not a manifest ({error})") from error
 
 
 def run_record(release: Release) -> RunRecord:

@@ -15,7 +15,7 @@ from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.format_version import check_release
 from clay_publish.release.semver import Version, VersionStep
 from clay_publish.spec.models import Spec
-from clay_publish.storage.address import HUB_DATASETS, VERSION
+from clay_publish.storage.address import HUB_DATASETS, SEMVER
 
 CATALOG = "catalog.json"
 LATEST = "latest"
@@ -146,7 +146,7 @@ def version_address(release: Release, version: str) -> str:
 
 
 def _checked(version: str) -> str:
-    if VERSION.fullmatch(version) is None:
+    if SEMVER.fullmatch(version) is None:
         raise ReleaseError("version", f"found {version[:60]!r}", "a semantic version such as 1.0.0, or latest")
     return version
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
-from affine import Affine
 from pyproj import Transformer
 
 from clay_publish.geo.utm_grid import NORTH, SOUTH, UtmGrid
@@ -105,8 +104,8 @@ def _scene_cells(release: Release, lon: Floats, lat: Floats) -> _Cells:
         source = table.slice(number, 1).to_pylist()[0]
         to_image = Transformer.from_crs("OGC:CRS84", source["proj_code"], always_xy=True)
         x, y = to_image.transform(lon[point[mine]], lat[point[mine]])
-        a, b, c, d, e, f, *_ = ~Affine(*source["proj_transform"][:6])
-        row, column = d * x + e * y + f, a * x + b * y + c
+        a, b, c, d, e, f, *_ = source["proj_transform"]
+        column, row = np.linalg.solve([[a, b], [d, e]], [x - c, y - f])
         epsg = source["proj_code"].removeprefix("EPSG:") if source["proj_code"].startswith("EPSG:") else ""
         cells = np.floor_divide([row, column], size).astype(np.int64).T.tolist()
         keys[mine] = [_KEY.join([source["id"], epsg, str(one), str(two)]) for one, two in cells]

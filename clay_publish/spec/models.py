@@ -21,11 +21,10 @@ from pydantic import (
 from clay_publish.errors import SpecError
 from clay_publish.redaction import without_secrets
 from clay_publish.spec.sensors import SENSORS, Sensor, parse_sensor, sensor
+from clay_publish.storage.address import SEMVER
 from clay_publish.storage.store import is_url
 from clay_publish.windows import Window
 
-SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?")
-"""A semantic version without build metadata: major, minor, patch, pre-release."""
 _LICENSE_REF = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 _ORCID = r"^(https://orcid\.org/)?\d{4}-\d{4}-\d{4}-\d{3}[\dX]$"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,94}[a-z0-9])?")
@@ -291,6 +290,8 @@ class Spec(_SpecBlock):
     """SPDX identifier, or `LicenseRef-NAME` for own terms."""
     released: date | None = None
     """Day in all documents; default: the day of the first run, or SOURCE_DATE_EPOCH."""
+    notes: Annotated[str | None, Field(max_length=100_000)] = None
+    """The maintainer's words for this version's entry in CHANGELOG.md."""
     doi: Annotated[str | None, Field(pattern=r"^10\.\d{4,9}/\S+$")] = None
     creators: list[Creator] = []
     keywords: Annotated[list[str], Field(max_length=20)] = []

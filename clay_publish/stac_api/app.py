@@ -35,7 +35,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.search.query import QueryError
 from clay_publish.search.reader import ReleaseReader
-from clay_publish.stac_api.client import DATA, ReleaseClient
+from clay_publish.stac_api.client import DATA, ReleaseClient, TimeLimitError
 
 MAX_BODY = 1_000_000
 """Bytes of the body of a search."""
@@ -110,7 +110,7 @@ def stac_api(reader: ReleaseReader) -> FastAPI:
             reader=reader, document=collection, landing_page_id=collection["id"], base_conformance_classes=_core()
         ),
         extensions=extensions,
-        exceptions={**DEFAULT_STATUS_CODES, QueryError: 400, ReleaseError: 500},
+        exceptions={**DEFAULT_STATUS_CODES, TimeLimitError: 503, QueryError: 400, ReleaseError: 500},
         search_get_request_model=create_get_request_model(extensions),
         search_post_request_model=_with_text(create_post_request_model(extensions)),
         items_get_request_model=_ItemsRequest,

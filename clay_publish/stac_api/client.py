@@ -1,6 +1,7 @@
 """What the STAC API answers: items and the Collection, with addresses its clients can open."""
 
 import copy
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,13 @@ from clay_publish.search.query import JUDGED, Extent, QueryError
 from clay_publish.search.reader import ReleaseReader
 from clay_publish.search.row_groups import read
 from clay_publish.stac_api.cql2_arrow import geometry, matches, parse_filter, parse_json, properties
+
+SECONDS = 20.0
+"""Time that one question may take."""
+
+
+class TimeLimitError(QueryError):
+    """A question takes more time than a client may ask for."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ def find_items(reader: ReleaseReader, question: Question, *, limit: int, start: 
     """The items that answer a question, from row `start` of `items.parquet` on.
 
     Raises:
-        QueryError: a question that makes no sense.
+        QueryError: a question that makes no sense, or takes too long.
         ReleaseError: the table cannot be read.
     """
     release = reader.release
@@ -61,8 +69,10 @@ def find_items(reader: ReleaseReader, question: Question, *, limit: int, start: 
     if unknown:
         raise QueryError("filter", f"asks for {min(unknown)!r}", "a property of the items", "`/queryables` lists them.")
     starts = np.cumsum([0, *(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))])
-    found = []
+    found, end = [], time.monotonic() + SECONDS
     for group in extent.row_groups(file.metadata):
+        if time.monotonic() > end:
+            raise TimeLimitError("search", f"takes more than {SECONDS:g} s", fix="Narrow bbox, datetime or filter.")
         rows = read(file, [group], sorted(needed), where)
         mask = extent.meets(rows)
         if question.ids is not None:

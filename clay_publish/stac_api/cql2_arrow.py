@@ -88,6 +88,8 @@ def matches(node: Mapping[str, Any], rows: pa.Table) -> npt.NDArray[np.bool_]:
         found = _condition(node, rows)
     except pa.ArrowException as error:
         raise QueryError("filter", f"compares what cannot be compared ({error})", "values of one type") from error
+    if isinstance(found, pa.Scalar):  # of literals alone
+        found = pa.repeat(found, rows.num_rows)
     whole = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
     return np.asarray(pc.fill_null(whole, fill_value=False).to_numpy(zero_copy_only=False), dtype=bool)
 
@@ -185,6 +187,8 @@ def _meets(arguments: list[Any], rows: pa.Table) -> Any:
     if {"property": "datetime"} not in arguments or other is None:
         raise QueryError("filter", "t_intersects compares other things", "the property datetime and an interval")
     ends = other["interval"] if isinstance(other, Mapping) and "interval" in other else [other, other]
+    if not isinstance(ends, list) or len(ends) != 2:
+        raise QueryError("filter", f"has the interval {json.dumps(ends)[:100]}", "a start and an end")
     start, end = (None if e == ".." else _moment(e) for e in ends)
     result = pa.repeat(pa.scalar(value=True), rows.num_rows)
     if end is not None:
@@ -227,10 +231,12 @@ def _path(name: str) -> list[str]:
 
 def _alike(left: Any, right: Any) -> tuple[Any, Any]:
     """Text compared with a time is a time."""
-    if pa.types.is_timestamp(left.type) and pa.types.is_string(right.type):
-        return left, pa.scalar(_moment(right.as_py()))
-    if pa.types.is_timestamp(right.type) and pa.types.is_string(left.type):
-        return pa.scalar(_moment(left.as_py())), right
+    for one, other in ((left, right), (right, left)):
+        if pa.types.is_timestamp(one.type) and pa.types.is_string(other.type):
+            if not isinstance(other, pa.Scalar):
+                raise QueryError("filter", "compares a property that is text with a time", "values of one type")
+            moment = pa.scalar(_moment(other.as_py()))
+            return (left, moment) if other is right else (moment, right)
     return left, right
 
 

@@ -16,7 +16,7 @@ from urllib3.util import Retry, Timeout
 
 from clay_publish.errors import AccessError, StoreError
 from clay_publish.storage.connections import CONNECT_SECONDS, ForbiddenAddressError, pool
-from clay_publish.storage.retry import Budget, Patience, is_transient, limits, retrying
+from clay_publish.storage.retry import Budget, RetryPolicy, is_transient, limits, retrying
 
 T = TypeVar("T")
 
@@ -27,9 +27,9 @@ _PARTIAL = 206
 
 WHOLE_FILES = (
     "answers to range requests (HTTP 206)",
-    "Serve it from elsewhere, or download it and name the directory.",
+    "Serve it from another server, or download it and name the directory.",
 )
-"""What is expected of a server, and the way out where it only sends whole files."""
+"""What is expected of a server, and what to do if it only sends whole files."""
 
 
 class ServerError(AccessError):
@@ -64,11 +64,11 @@ def _host_and_port(url: str) -> tuple[str, int]:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
         if "@" in parts.netloc:
-            raise ForbiddenAddressError(url, "holds a user name or password", "an address without credentials")
+            raise ForbiddenAddressError(url, "has credentials in its address", "an address without credentials")
     except (ValueError, KeyError):
         host, port = None, 0
     if not host:
-        raise ForbiddenAddressError(url[:200], "is no address of a file on a web server", "http:// or https://")
+        raise ForbiddenAddressError(url[:200], "is not an address of a web server", "http:// or https://")
     return host, port
 
 
@@ -87,7 +87,7 @@ class HttpClient:
 
     origin: str | None = None
     """Address of the document that named what is fetched; None: the user did."""
-    patience: Patience | None = None
+    policy: RetryPolicy | None = None
     budget: Budget | None = None
 
     def head(self, url: str) -> Head:
@@ -103,7 +103,7 @@ class HttpClient:
                 length = answer.headers.get("Content-Length", "")
                 return Head(int(length) if length.isdigit() else None, _tag(answer.headers))
 
-        return self._patiently(ask)
+        return self._retried(ask)
 
     def read(
         self, url: str, limit: int, *, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None
@@ -125,7 +125,7 @@ class HttpClient:
             with self._answer(method, url, {"Accept-Encoding": "gzip", **(headers or {})}, body) as answer:
                 return b"".join(decoded(answer, url, limit))
 
-        return self._patiently(fetch)
+        return self._retried(fetch)
 
     def download(self, url: str, file: IO[bytes], limit: int) -> None:
         """Write a whole document to a file, decompressed. Errors as `read`."""
@@ -137,7 +137,7 @@ class HttpClient:
                 for piece in decoded(answer, url, limit):
                     file.write(piece)
 
-        self._patiently(fetch)
+        self._retried(fetch)
 
     def part(self, url: str, start: int, end: int, tag: str | None = None) -> tuple[bytes, Head]:
         """Bytes `start` to `end` (exclusive) of a file, never more, and what it is by now. Errors as `head`.
@@ -154,10 +154,10 @@ class HttpClient:
                 if tag is not None and found.tag is not None and found.tag != tag:
                     raise ChangedError(url, f"changed while it was read (ETag {found.tag})", tag)
                 if answer.status != _PARTIAL and start > 0:
-                    raise NoRangesError(url, "comes from a server that sends whole files only", *WHOLE_FILES)
+                    raise NoRangesError(url, "the server sends whole files only", *WHOLE_FILES)
                 return self._body(answer, end - start), found
 
-        return self._patiently(fetch)
+        return self._retried(fetch)
 
     @contextmanager
     def _answer(
@@ -187,13 +187,11 @@ class HttpClient:
                 else:
                     answer.close()
         except ForbiddenAddressError as error:
-            says = (
-                "" if error.where == f"{there[0]}:{there[1]}" else f"sends its readers to http://{error.where}, which "
-            )
+            says = "" if error.where == f"{there[0]}:{there[1]}" else f"redirects to http://{error.where}, which "
             where = url.partition("?")[0]
             raise ForbiddenAddressError(where, f"{says}{error.found}", error.expected) from error
         except LocationValueError as error:
-            found = f"sends its readers to another kind of address ({error})"
+            found = f"redirects to an unsupported kind of address ({error})"
             raise ForbiddenAddressError(url.partition("?")[0], found, "http:// or https://") from error
         except (HTTPError, TimeoutError) as error:
             fix = "HTTP proxies of the environment are not used." if getproxies() else ""
@@ -207,9 +205,9 @@ class HttpClient:
                 self.budget.check()
         return bytes(data)
 
-    def _patiently(self, work: Callable[[], T]) -> T:
+    def _retried(self, work: Callable[[], T]) -> T:
         with self.budget.spending() if self.budget is not None else nullcontext():
-            return retrying(passing, self.patience)(work)
+            return retrying(passing, self.policy)(work)
 
 
 def passing(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ TRANSIENT_STATUS = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How often a request is tried, and the pauses between attempts."""
 
     attempts: int = 5
@@ -27,7 +27,7 @@ class Patience:
     longest: float = 30.0
 
 
-DEFAULT = Patience()
+DEFAULT = RetryPolicy()
 
 
 def is_transient(status: int) -> bool:
@@ -35,13 +35,13 @@ def is_transient(status: int) -> bool:
     return status in TRANSIENT_STATUS or (status >= 500 and status != 501)
 
 
-def retrying(transient: Callable[[BaseException], bool], patience: Patience | None = None) -> Retrying:
+def retrying(transient: Callable[[BaseException], bool], policy: RetryPolicy | None = None) -> Retrying:
     """A callable that runs a function again while its exception is transient; the last exception is raised.
 
     An exception with a numeric `retry_after` (seconds) lengthens the pause before the next attempt.
     """
-    limits = patience or DEFAULT
-    pause = wait_random_exponential(multiplier=limits.first, max=limits.longest)
+    used = policy or DEFAULT
+    pause = wait_random_exponential(multiplier=used.first, max=used.longest)
 
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
@@ -49,7 +49,7 @@ def retrying(transient: Callable[[BaseException], bool], patience: Patience | No
         return max(float(pause(state)), min(float(asked), _LONGEST_RETRY_AFTER))
 
     return Retrying(
-        stop=stop_after_attempt(limits.attempts), wait=wait, retry=retry_if_exception(transient), reraise=True
+        stop=stop_after_attempt(used.attempts), wait=wait, retry=retry_if_exception(transient), reraise=True
     )
 
 

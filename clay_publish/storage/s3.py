@@ -35,11 +35,11 @@ from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import StoreError
 from clay_publish.storage.http import ChangedError, Head, ServerError
-from clay_publish.storage.retry import Patience, is_transient, retrying
+from clay_publish.storage.retry import RetryPolicy, is_transient, retrying
 
 T = TypeVar("T")
 
-PATIENCE = Patience(attempts=8)
+RETRIES = RetryPolicy(attempts=8)
 MIB = 1 << 20
 PART = 16 * MIB
 """Larger files go in parts."""
@@ -82,7 +82,7 @@ class Address:
         """Refuse credentials in the address."""
         if "@" in self.bucket:
             fix = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
-            raise StoreError(self.where, "holds a user name or password", "s3://BUCKET/PREFIX", fix)
+            raise StoreError(self.where, "has credentials in its address", "s3://BUCKET/PREFIX", fix)
 
 
 class Part(BaseModel):
@@ -113,12 +113,12 @@ class S3Client:
 
     Args:
         address: the prefix.
-        patience: default: `PATIENCE`.
+        policy: default: `RETRIES`.
     """
 
-    def __init__(self, address: Address, patience: Patience | None = None) -> None:
+    def __init__(self, address: Address, policy: RetryPolicy | None = None) -> None:
         self.address = address
-        self._patience = patience or PATIENCE
+        self._policy = policy or RETRIES
         self._lock = Lock()
         self._room = BoundedSemaphore(2 * _PARTS_AT_ONCE)
         self._client: Any = None
@@ -139,11 +139,11 @@ class S3Client:
             ServerError: it refuses, or does not answer in time again and again.
         """
         named = {} if path is None else {"Key": self.key(path)}
-        return self.patiently(
+        return self.retried(
             lambda client: getattr(client, operation)(Bucket=self.address.bucket, **named, **parameters), path or ""
         )
 
-    def patiently(self, work: Callable[[Any], T], path: str = "") -> T:
+    def retried(self, work: Callable[[Any], T], path: str = "") -> T:
         """Do something with the client of boto3, again where that can help. Errors as `call`."""
         renewed: list[bool] = []
 
@@ -158,7 +158,7 @@ class S3Client:
                 raise
 
         try:
-            return retrying(_is_transient, self._patience)(attempt)
+            return retrying(_is_transient, self._policy)(attempt)
         except ClientError as error:
             if status_of(error) in {NOT_FOUND, CHANGED} and _code(error) != "NoSuchBucket":
                 raise
@@ -172,14 +172,15 @@ class S3Client:
         except BotoCoreError as error:
             raise self._lost(error, path) from error
 
-    def get(self, path: str) -> tuple[bytes, str] | None:
-        """An object and its ETag, as one request saw them; None where there is none."""
+    def get(self, path: str, limit: int | None = None) -> tuple[bytes, str] | None:
+        """An object, or its first `limit + 1` bytes, and its ETag, as one request saw them; None if there is none."""
 
         def fetch(client: Any) -> tuple[bytes, str]:
-            answer = client.get_object(Bucket=self.address.bucket, Key=self.key(path))
-            return answer["Body"].read(), answer["ETag"]
+            answer = client.get_object(Bucket=self.address.bucket, Key=self.key(path), **_payer())
+            with closing(answer["Body"]) as body:
+                return body.read(None if limit is None else limit + 1), answer["ETag"]
 
-        return absent(lambda: self.patiently(fetch, path))
+        return absent(lambda: self.retried(fetch, path))
 
     def head(self, path: str) -> Any | None:
         """Headers of an object; None where there is none."""
@@ -193,7 +194,7 @@ class S3Client:
                     client.get_object(**named, Range="bytes=0-0")["Body"].close()
                 raise
 
-        return absent(lambda: self.patiently(ask, path))
+        return absent(lambda: self.retried(ask, path))
 
     def part(self, path: str, start: int, end: int, tag: str | None = None) -> tuple[bytes, Head]:
         """Bytes `start` to `end` (exclusive) of an object, and what it is by now.
@@ -215,7 +216,7 @@ class S3Client:
                 return bytes(body.read(end - start)), found
 
         try:
-            return self.patiently(fetch, path)
+            return self.retried(fetch, path)
         except ClientError as error:
             raise self._refused(error, path) from error
 
@@ -340,7 +341,7 @@ class S3Client:
         )
         elsewhere = at.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         config = Config(
-            retries={"total_max_attempts": 1},  # one mechanism retries: `patiently`
+            retries={"total_max_attempts": 1},  # one mechanism retries: `retried`
             connect_timeout=20,
             read_timeout=60,
             max_pool_connections=32,
@@ -351,7 +352,7 @@ class S3Client:
         return session.client("s3", endpoint_url=at.endpoint_url, region_name=region, config=config)
 
     def _lost(self, error: Exception, path: str) -> ServerError:
-        found = f"the server did not answer {self._patience.attempts} times ({error})"
+        found = f"the server did not answer {self._policy.attempts} times ({error})"
         return ServerError(self.place(path), found, "", "Rerun the command later: it resumes where it stopped.")
 
     def _refused(self, error: ClientError, path: str) -> ServerError:

@@ -1,4 +1,4 @@
-"""A release on an object store: every file is put on a condition, so that nobody overwrites what they have not seen."""
+"""A release on an object store. Writes are conditional: no writer overwrites a change that it has not seen."""
 
 import tempfile
 import uuid
@@ -47,10 +47,11 @@ class Objects:
             raise
 
     def whole(self, path: str, limit: int | None) -> bytes:
-        """An object."""
-        size = self.size(path) or 0
-        end = size if limit is None else min(size, limit + 1)
-        return self.part(path, 0, end) if end else b""
+        """An object, or its beginning."""
+        found = self._client.get(path, limit)
+        if found is None:
+            raise FileNotFoundError(path)
+        return found[0]
 
     @contextmanager
     def writer(self, path: str) -> Iterator[IO[bytes]]:
@@ -58,19 +59,21 @@ class Objects:
         with tempfile.TemporaryFile() as file:
             yield cast("IO[bytes]", file)
             size = file.tell()
+            small = size <= part_size(size)
+            tag = None if small else self._tag(path)  # most files are new: a small one is sent without asking first
             for _ in range(_TRIES):
                 file.seek(0)
-                tag = self._tag(path)
-                if size <= part_size(size):
+                if small:
                     done = self._client.put(path, file.read(), tag) is not None
                 else:
                     done = self._send_parts(path, cast("IO[bytes]", file), part_size(size), tag)
                 if done:
                     return
+                tag = self._tag(path)
         raise StoreError(
             self._client.place(path),
-            f"was written by somebody else {_TRIES} times meanwhile",
-            fix="Let one of them do it.",
+            f"was changed by another writer {_TRIES} times meanwhile",
+            fix="Let a single process write it.",
         )
 
     def _send_parts(self, path: str, file: IO[bytes], size: int, tag: str | None) -> bool:
@@ -108,7 +111,7 @@ class Objects:
         self._client.call("delete_object", path)
 
     def remove_orphans(self) -> list[str]:
-        """Give up the uploads that writers who were killed began: nobody sees them, and all pay for them.
+        """Abort the uploads that killed writers began: they are invisible and cost storage.
 
         Where the server or its owner does not let us list them, they stay; a lifecycle rule is another way.
         """
@@ -123,7 +126,7 @@ class Objects:
         return [path for path, _ in found]
 
     def check_conditions(self, folder: str) -> None:
-        """Make sure that the server heeds conditions: without them, nothing keeps two runs apart.
+        """Check that the server supports conditional writes, which keep two runs apart.
 
         Raises:
             StoreError: it does not.
@@ -131,20 +134,20 @@ class Objects:
         path = f"{folder}/probe-{uuid.uuid4().hex}"
         try:
             tag = self.put(path, b"first", None)
-            heeded = tag is not None and self.put(path, b"second", None) is None
-            heeded = heeded and self.put(path, b"third", '"00000000000000000000000000000000"') is None
+            supported = tag is not None and self.put(path, b"second", None) is None
+            supported = supported and self.put(path, b"third", '"00000000000000000000000000000000"') is None
         except ServerError as error:
             if error.status != 501:  # what servers answer that know of conditions, and have none
                 raise
-            heeded = False
+            supported = False
         finally:
             with suppress(ServerError):  # what was found out, or went wrong before, is the one to tell
                 self.remove(path)
-        if not heeded:
+        if not supported:
             raise StoreError(
                 self._client.place(folder),
-                "lies on a server that ignores conditions of a put (If-None-Match, If-Match)",
-                "a server that heeds them: AWS S3, Cloudflare R2, MinIO since 2024, Ceph since Squid",
+                "the server ignores conditional writes (If-None-Match, If-Match)",
+                "a server that supports them: AWS S3, Cloudflare R2, MinIO since 2024, Ceph since Squid",
                 "Make the release in a directory, and `publish` it.",
             )
 

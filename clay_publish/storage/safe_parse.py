@@ -31,7 +31,7 @@ def parse_json(data: bytes, where: str) -> Any:
     """The value of a JSON document.
 
     Raises:
-        ReleaseError: it is no JSON, nested too deeply, or holds too many values.
+        ReleaseError: it is not JSON, nested too deeply, or holds too many values.
     """
     values = data.count(b",") + data.count(b"[") + data.count(b"{")
     if values > MAX_VALUES:
@@ -41,14 +41,14 @@ def parse_json(data: bytes, where: str) -> Any:
     try:
         return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ReleaseError(where, f"is no JSON ({_short(error)})") from error
+        raise ReleaseError(where, f"is not valid JSON ({_short(error)})") from error
 
 
 def parse_yaml(data: bytes, where: str) -> Any:
     """The value of a YAML document: plain values only, no tag makes an object.
 
     Raises:
-        ReleaseError: it is no YAML, asks for objects, or its aliases repeat too much.
+        ReleaseError: it is not YAML, asks for objects, or its aliases repeat too much.
     """
     if len(data) > MAX_YAML:
         raise ReleaseError(where, f"is larger than {MAX_YAML:,} bytes", "a document of ordinary size")
@@ -57,7 +57,7 @@ def parse_yaml(data: bytes, where: str) -> Any:
         _check_size(text, where)
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
     except (ValueError, yaml.YAMLError, RecursionError, TypeError) as error:
-        raise ReleaseError(where, f"is no YAML ({_short(error)})") from error
+        raise ReleaseError(where, f"is not valid YAML ({_short(error)})") from error
 
 
 # libyaml parses release.yaml with an inlined area fifteen times faster; not every build of PyYAML has it.
@@ -76,7 +76,7 @@ def _check_size(text: str, where: str) -> None:  # noqa: C901 - one branch a kin
             starts.append(count)
             count += 1
             if len(open_) > MAX_DEPTH:
-                raise ReleaseError(where, f"is no YAML of a release (nested more than {MAX_DEPTH} deep)", "flat values")
+                raise ReleaseError(where, f"is nested more than {MAX_DEPTH} levels deep", "flat values")
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, start = open_.pop(), starts.pop()
             if anchor is not None:

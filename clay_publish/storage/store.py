@@ -43,7 +43,7 @@ def check_path(path: str) -> str:
     parts = path.split("/")
     bad = not path or any(p in {"", ".", ".."} for p in parts) or "\\" in path or ":" in parts[0]
     if bad or any(ord(c) < 32 or ord(c) == 127 for c in path):
-        raise StoreError(repr(path), "is no safe path", "a relative path below the release")
+        raise StoreError(repr(path), "is not a safe path", "a relative path below the release")
     return path
 
 
@@ -144,7 +144,7 @@ class Store:
         with self._errors(path, "to tell its size"):
             size = self._once(f"size {path}", lambda: self._place.size(self._checked(path)))
         if size is None:
-            raise StoreError(self.path(path), "comes from a server that does not tell its size", *WHOLE_FILES)
+            raise StoreError(self.path(path), "the server does not state its size", *WHOLE_FILES)
         return int(size)
 
     def files(self, prefix: str = "") -> list[str]:

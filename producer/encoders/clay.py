@@ -133,7 +133,9 @@ def _sizes(
             str(path),
             f"has attention {inner} wide",
             f"one of {widths}: their number of heads is known",
-            "State `model.heads`.",
+            "State `model.heads`."
+            if known is _ENCODER_HEADS
+            else "Set `outputs.loss: false`: it alone needs the decoder.",
         )
     if inner % count or (heads is not None and heads != count):
         raise EncoderError("model.heads", f"is {heads}", f"{count}" if inner in known else f"a divisor of {inner}")

@@ -68,15 +68,11 @@ class Books:
         return self.usd is not None and self.budget_usd is not None and self.usd >= self.budget_usd
 
     def line(self) -> str:
-        """What a person watching wants to know."""
-        said = [f"{self.chips} chips"]
-        if self.seconds:
-            said.append(f"{self.chips / self.seconds:.1f} a second")
-        if self.usd is not None:
-            said.append(f"${self.usd:.2f} so far")
+        """Dollars, and warnings, for a person who watches."""
+        said = [] if self.usd is None else [f"${self.usd:,.2f}"]
         if self.projected_usd is not None:
-            said.append(f"${self.projected_usd:.2f} in all")
-        return ", ".join([*said, *self._warnings()])
+            said = [f"{said[0]} of about ${self.projected_usd:,.2f}"]
+        return "; ".join([*said, *self._warnings()])
 
     def _warnings(self) -> list[str]:
         if self.spent:
@@ -86,4 +82,5 @@ class Books:
         pace, planned = self.chips / self.seconds * 3600, self.planned.chips_per_hour
         if abs(pace / planned - 1) <= STRAY:
             return []
-        return [f"{abs(pace / planned - 1):.0%} {'more' if pace > planned else 'less'} than the planned pace"]
+        times = f"{max(pace / planned, planned / pace):.3g}×"
+        return [f"{times} {'faster' if pace > planned else 'slower'} than planned"]

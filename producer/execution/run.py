@@ -21,9 +21,8 @@ from clay_publish.producer.outputs.parts import COVERAGE, file_of, is_there, rea
 from clay_publish.producer.outputs.patches import publish_patches
 from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.files import planned_rates
-from clay_publish.producer.planning.share import units_of
 from clay_publish.producer.sources.selection import Selection
-from clay_publish.producer.unit_plan import Plan
+from clay_publish.producer.unit_plan import Plan, units_of
 from clay_publish.progress import Progress, Report
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
@@ -205,7 +204,12 @@ class Run:
         return [self._waiting(file, names.get(file.token, ()), references.count) for file in files]
 
     def _tell(self) -> None:
-        self.report(Progress("produce", len(self.receipts), len(self.units), self.books.line()))
+        self.say(self.books.line())
+
+    def say(self, message: str) -> None:
+        """Report how many chips are computed, with a message."""
+        done, total = self.books.chips, self.books.total
+        self.report(Progress("produce", done, total if total >= done else 0, message, unit="chips"))
 
 
 def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunRecord:

@@ -34,6 +34,10 @@ _LOW = 0.12
 _NOISE = 100
 """Digital numbers by which noise goes below zero reflectance."""
 _SHARE = 0.01
+_ONE = 2.0
+"""Above any reflectance of 1."""
+_DARK = 0.03
+"""Reflectance below zero that the atmospheric correction of dark water leaves."""
 
 Status = Literal["plausible", "ambiguous", "implausible", "unread"]
 
@@ -227,8 +231,7 @@ def _weighed(item: SourceItem, sample: BandSample, sensor: Sensor) -> _Weighed:
 
 def _optical(bands: Sequence[_Weighed], sensor: Sensor) -> list[str]:
     said = next((sentence for each in bands if (sentence := _outlying(each, sensor)) is not None), None)
-    if said is None:
-        said = _other_unit(bands)
+    said = said or _other_unit(bands) or _below_zero(bands, sensor)
     return [] if said is None else [said]
 
 
@@ -252,8 +255,13 @@ def _other_unit(bands: Sequence[_Weighed]) -> str | None:
     largest = max(band.maximum for band in bands)
     if min(limits) > 1000 and all(band.sample.dtype == "uint8" for band in bands):
         return "its values are 8 bits (0 to 255): they look like a picture for the eye, not like measurements."
-    if min(limits) > 100 and largest <= 10 and any(band.sample.dtype.startswith("float") for band in bands):
+    real = [band for band in bands if band.sample.dtype.startswith("float")]
+    if min(limits) > 100 and largest <= 10 and real:
         return f"its values are real numbers up to {largest:.3g}: they look like reflectance from 0 to 1."
+    single = next((band for band in real if band.limit > 1000 and band.maximum <= _ONE < largest / 100), None)
+    if single is not None:
+        found = f"band {single.band.name} has real numbers up to {single.maximum:.3g}, where other bands reach"
+        return f"{found} {largest:,.6g}: it looks like reflectance from 0 to 1."
     if all(band.p99 < _LOW * band.limit for band in bands) and _is_land(bands):
         ratio = max(band.p99 / band.limit for band in bands)
         found = (
@@ -261,6 +269,17 @@ def _other_unit(bands: Sequence[_Weighed]) -> str | None:
         )
         return f"{found}: the values look like reflectance × 1,000 or another smaller scale."
     return None
+
+
+def _below_zero(bands: Sequence[_Weighed], sensor: Sensor) -> str | None:
+    """What is wrong with an image of which most pixels would reflect less than nothing."""
+    if sensor.scale == 1:
+        return None
+    middles = sorted(band.p50 * sensor.scale + sensor.offset for band in bands)
+    middle = middles[len(middles) // 2]
+    if middle > -_DARK:
+        return None
+    return f"its median reflectance would be {middle:.2g}: the values look like those of another scale and offset."
 
 
 def _is_land(bands: Sequence[_Weighed]) -> bool:
@@ -281,7 +300,7 @@ def _shifts(item: SourceItem, bands: Sequence[_Weighed], sensor: Sensor) -> list
         found = f"{full:,.0f} is taken off its pixels ({stated}), yet {low:.0%} of them are below {full - _NOISE:,.0f}"
         return [f"{found}: the offset may have been applied before."]
     smallest = min(band.sample.minimum for band in bands)
-    if item.shift == 0 and smallest >= full and not stated.endswith("processing_baseline"):
+    if item.shift == 0 and smallest >= full and "baseline" not in stated:
         found = f"nothing is taken off its pixels ({stated}), yet none of any band is below {smallest:,.0f}"
         return [f"{found}: the offset of {full:,.0f} may still be in them."]
     return []

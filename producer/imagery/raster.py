@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from rasterio.windows import Window as Block
 from clay_publish.errors import AccessError, ImageryError, StoreError
 from clay_publish.producer.imagery.remote import (
     IMAGE,
-    PATIENCE,
+    RETRIES,
     RemoteImage,
     SourceChangedError,
     is_final,
@@ -139,7 +139,7 @@ class ImageFile:
                 raise
 
         try:
-            return retrying(self._may_pass, PATIENCE)(in_context)
+            return retrying(self._may_pass, RETRIES)(in_context)
         except ChangedError as error:
             raise SourceChangedError(self.where, "changed after the run was planned", "the planned content") from error
         except (StoreError, AccessError) as error:
@@ -173,7 +173,12 @@ class ImageFile:
             name = f"{uuid.uuid4().hex}/{IMAGE}"
             self.dataset = rasterio.open(name, driver=self._served.driver, opener=self._served)
         else:
-            self.dataset = rasterio.DatasetReader(self._path, driver=list(DRIVERS))
+            # Only with the names of the files beside it does GDAL see an external mask.
+            beside = os.path.isfile(f"{self._path}.msk")  # noqa: PTH113 - it is text
+            listed = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE") if beside else nullcontext()
+            with listed:
+                self.dataset = rasterio.DatasetReader(self._path, driver=list(DRIVERS))
+                _ = self.dataset.mask_flag_enums  # found now or never
         # Asked at once: after a read that failed, GDAL answers with that failure, were it another file's.
         kinds = enumerate(self.dataset.colorinterp, start=1)
         self._alphas = [index for index, kind in kinds if kind is ColorInterp.alpha]

@@ -15,12 +15,12 @@ from clay_publish.producer.sources.item import BandFile, SourceItem
 from clay_publish.storage.connections import ForbiddenAddressError
 from clay_publish.storage.http import ChangedError, Head, HttpClient, ServerError
 from clay_publish.storage.place import RangeFile
-from clay_publish.storage.retry import Budget, Patience, TooSlowError, is_transient
+from clay_publish.storage.retry import Budget, RetryPolicy, TooSlowError, is_transient
 
 _AT_ONCE = 8
-PATIENCE = Patience(attempts=4, first=1.0)
+RETRIES = RetryPolicy(attempts=4, first=1.0)
 """Of reading an image: what fails is opened anew."""
-_ONCE = Patience(attempts=1)
+_ONCE = RetryPolicy(attempts=1)
 _HEADER = 1 << 14
 """Bytes that are fetched when a file is opened, and of each piece that is read for a few bytes only."""
 _PIECES = 64

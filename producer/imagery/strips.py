@@ -5,12 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from pyproj import Geod
 
 from clay_publish.errors import ImageryError
+from clay_publish.geo.footprints import centres
 from clay_publish.producer.imagery.raster import OpenBand, grid_of, readers
-from clay_publish.producer.sources.item import RasterGrid
+from clay_publish.producer.sources.item import RasterGrid, ground_size
 
 Bools = npt.NDArray[np.bool_]
+_GEOD = Geod(ellps="WGS84")
+_APART = 5.0
+"""Meters by which reference systems of one place may differ: realizations of WGS 84 and NAD 83 do."""
 _SAME = 1e-3
 """Pixels by which two statements of the same grid may differ."""
 
@@ -117,7 +122,14 @@ def fine_grid(bands: list[OpenBand], stated: RasterGrid | None) -> RasterGrid:
             bands[finest].where,
             f"has {_words(grids[finest])}",
             f"{_words(stated)}, as the item says",
-            "Mend the item's proj:shape and proj:transform, or exclude it.",
+            "Correct the item's proj:shape and proj:transform, or exclude it.",
+        )
+    if stated is not None and not _same_place(stated, grids[finest]):
+        raise ImageryError(
+            bands[finest].where,
+            f"is in {grids[finest].crs[:60]}",
+            f"{stated.crs[:60]}, as the item says",
+            "Correct the item's proj:code or proj:epsg, or exclude it.",
         )
     return grids[finest]
 
@@ -151,6 +163,20 @@ def _same(stated: RasterGrid, found: RasterGrid) -> bool:
         abs(mine - theirs) <= (tolerance if place in {2, 5} else _SAME * found.pixel / max(found.height, found.width))
         for place, (mine, theirs) in enumerate(zip(stated.transform, found.transform, strict=True))
     )
+
+
+def _same_place(stated: RasterGrid, found: RasterGrid) -> bool:
+    """Whether the corners of a grid are the same ground in both reference systems, within two pixels or 5 m."""
+    if stated.crs == found.crs:
+        return True
+    a, b, c, d, e, f = found.transform
+    column, row = np.array([0, found.width, 0, found.width]), np.array([0, 0, found.height, found.height])
+    x, y = a * column + b * row + c, d * column + e * row + f
+    (lon, lat), (other_lon, other_lat) = (centres(grid.crs, x, y) for grid in (stated, found))
+    if not np.isfinite([lon, lat, other_lon, other_lat]).all():
+        return False
+    apart = _GEOD.inv(lon, lat, other_lon, other_lat)[2]
+    return bool(np.max(apart) <= max(_APART, 2 * ground_size(found, found.height / 2)))
 
 
 def _words(grid: RasterGrid) -> str:

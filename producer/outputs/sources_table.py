@@ -152,8 +152,7 @@ def _row(looked: _Looked, bbox: dict[str, float] | None) -> dict[str, Any]:
 
 
 def _values(mask: CloudMask) -> dict[str, Any]:
-    names = ("bands", "cloudy", "nodata")
-    return {"format": mask.format, **{name: list(getattr(mask, name)) for name in names}}
+    return {"format": mask.format, "cloudy": list(mask.cloudy), "nodata": list(mask.nodata), "bands": list(mask.bands)}
 
 
 def _files(item: SourceItem) -> list[BandFile]:

@@ -1,10 +1,12 @@
 """What a run will be, before it runs."""
 
 from collections import Counter
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import SourceError, SpecError
+from clay_publish.formats import size as shown_size
 from clay_publish.producer.layouts.base import Areas, Counts, SquareCount
 from clay_publish.producer.planning.cost import Alternative, Rates, alternatives, bytes_to_read, stored_bytes
 from clay_publish.producer.planning.resolutions import Resolution, doubts, notes, resolutions
@@ -109,6 +111,10 @@ class Estimate(BaseModel):
     shares: Shares | None = None
     budget_usd: float | None
     over_budget: bool
+    device: str
+    """On which the model runs here."""
+    free_bytes: int | None
+    """Free space where the release goes; None on an object store."""
     warnings: list[str]
     """What the reader should know before spending money."""
     alternatives: list[Alternative]
@@ -122,6 +128,7 @@ def estimate(
     shares: Shares | None = None,
     comparison: Comparison | None = None,
     split: tuple[int, int] | None = None,
+    free_bytes: int | None = None,
 ) -> tuple[Estimate, Counts]:
     """Count and price a run. No pixel is read.
 
@@ -131,6 +138,7 @@ def estimate(
         shares: where the time went, if measured.
         comparison: with the version before.
         split: chips with imagery that are reused from it, and that are to be computed.
+        free_bytes: free space where the release goes; None where that is not known.
 
     Raises:
         SourceError: the spec asks for no chip at all.
@@ -150,6 +158,7 @@ def estimate(
     reused, to_make = split or (0, chips)
     ground = (size * gsd / 1000) ** 2
     usd = None if rates is None else rates.usd(to_make)
+    stored = {d: stored_bytes(chips, encoder.dimensions, d, encoder.patches) for d in ("float32", "float16", "int8")}
     budget = spec.cost.budget_usd
     made = Estimate(
         name=spec.name,
@@ -175,9 +184,7 @@ def estimate(
         bytes_to_read=round(
             bytes_to_read(inputs.used, counts, len(encoder.bands), size * size) * to_make / max(chips, 1)
         ),
-        bytes_to_store={
-            d: stored_bytes(chips, encoder.dimensions, d, encoder.patches) for d in ("float32", "float16", "int8")
-        },
+        bytes_to_store=stored,
         rates=rates,
         hours=None if rates is None else rates.hours(to_make),
         usd=usd,
@@ -185,7 +192,9 @@ def estimate(
         shares=shares,
         budget_usd=budget,
         over_budget=usd is not None and budget is not None and usd > budget,
-        warnings=warnings,
+        device=encoder.device,
+        free_bytes=free_bytes,
+        warnings=[*warnings, *_means(spec, encoder.device, free_bytes, stored[spec.outputs.dtype])],
         alternatives=alternatives(
             chips,
             size,
@@ -293,6 +302,16 @@ def _km2(areas: Areas, counts: Counts, ground: float) -> dict[str, float]:
         "expected": round(counts.expected * ground, 3),
         "with_imagery": round(counts.with_imagery * ground, 3),
     }
+
+
+def _means(spec: Spec, device: str, free: int | None, needed: int) -> list[str]:
+    """Whether this machine has the room, and whether its GPU is used."""
+    said = []
+    if free is not None and free < needed:
+        said.append(f"{shown_size(free)} of disk space are free, and the release takes about {shown_size(needed)}")
+    if spec.run.engine == "local" and device == "cpu" and Path("/dev/nvidia0").exists():
+        said.append("this machine has an NVIDIA GPU that torch cannot use: the model runs on the CPU")
+    return said
 
 
 def _warnings(inputs: Inputs, counts: Counts) -> list[str]:

@@ -168,11 +168,11 @@ def _baselines(properties: Mapping[str, Any], where: str) -> Iterator[tuple[str,
             yield key, value
     version = _baseline(properties.get("processing:version"))
     if version is not None:
-        yield "processing:version", version
+        yield "baseline in processing:version", version
     for key in (*_PRODUCT_KEYS, "title", "id"):
         product = _PRODUCT.search(str(properties.get(key) or ""))
         if product:
-            yield key, _number(product)
+            yield f"baseline in {key}", _number(product)
 
 
 def _baseline(value: Any) -> float | None:

@@ -115,7 +115,7 @@ class Search:
             expression.validate()
         except Exception as error:
             raise SpecError(
-                "imagery.query", f"is no CQL2 filter ({error})", 'such as {"op": "<", "args": […]}'
+                "imagery.query", f"is not a CQL2 filter ({error})", 'such as {"op": "<", "args": […]}'
             ) from error
         return expression
 
@@ -135,7 +135,7 @@ class _Io(StacApiIO):
     def read_text(self, source: HREF, *args: Any, **kwargs: Any) -> str:
         """A document from a web server, never a local file."""
         if not isinstance(source, Link) and not str(source).startswith(("http://", "https://")):
-            raise AccessError(str(source), "is no address of an API", "http:// or https://")
+            raise AccessError(str(source), "is not an address of an API", "http:// or https://")
         return super().read_text(source, *args, **kwargs)
 
     def request(
@@ -223,7 +223,7 @@ class Api:
         except (StoreError, AccessError, APIError, STACError) as error:
             raise self._unusable(error, "Try again later.") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._unusable(error, "This is no answer of a STAC API.") from error
+            raise self._unusable(error, "This is not an answer of a STAC API.") from error
 
     def _unusable(self, error: Exception, fix: str) -> SourceError:
         said = " ".join(str(error).split())[:300]
@@ -231,7 +231,7 @@ class Api:
 
 
 def _ground(area: shapely.Geometry) -> dict[str, Any]:
-    """The outline, or of a long one its bounds; across the antimeridian those are no use, and nothing is sent."""
+    """The outline, or of a long one its bounds; across the antimeridian those are of no use, and nothing is sent."""
     if shapely.get_num_coordinates(area) <= _MAX_POINTS:
         return {"intersects": shapely.geometry.mapping(area)}
     west, south, east, north = area.bounds

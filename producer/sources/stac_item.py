@@ -11,7 +11,7 @@ import pyproj
 import shapely
 from pystac.utils import make_absolute_href
 
-from clay_publish.errors import SourceError
+from clay_publish.errors import SourceError, shown
 from clay_publish.geo.footprints import normalize_footprint, to_lonlat
 from clay_publish.producer.sources.asset_bands import number, values_of
 from clay_publish.producer.sources.band_mapping import MappedBand, map_bands
@@ -188,6 +188,8 @@ def _times(properties: Mapping[str, Any], where: str) -> tuple[datetime, datetim
 
 
 def _geometry(item: Mapping[str, Any], where: str) -> shapely.Geometry | None:
+    if not isinstance(item.get("geometry"), Mapping | None):
+        raise SourceError(f"{where}: geometry", f"found {shown(item['geometry'])}", "a GeoJSON geometry, or null")
     try:
         return normalize_footprint(item.get("geometry"), item.get("bbox"))
     except (shapely.errors.ShapelyError, ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:

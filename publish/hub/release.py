@@ -17,6 +17,7 @@ from clay_publish.progress import Progress, Report
 from clay_publish.publish.hub.repository import MAIN, HubRepository, Refs, RefusedError, same, upload
 from clay_publish.publish.hub.root import HOST_OWNED, VERSION_TAG, manifest_at, named_paths, store_of, sync_root
 from clay_publish.publish.package import Package, PublishReceipt
+from clay_publish.publish.preflight import check_token
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import FileEntry, sha256
 from clay_publish.release.semver import Version
@@ -94,7 +95,7 @@ def publish_to_hub(
         commit=tagged,
     )
     if dry_run or refs is None:
-        return receipt.model_copy(update={"state": "dry run"})
+        return receipt.model_copy(update={"state": "dry run", "checked": check_token(repository)})
     commit = tagged or _send(repository, package, plan, refs, report)
     _verify(repository, package, commit, full=full, report=report)
     if not tagged:
@@ -165,7 +166,7 @@ def _check_product(repository: HubRepository, package: Package, revision: str, p
     """Refuse a repository that holds something else.
 
     Raises:
-        PublishError: its root is another release, or files of this release would replace files of somebody else.
+        PublishError: its root is another release, or files of this release would replace files of another publisher.
     """
     there = repository.files(revision)
     if paths.MANIFEST in there:
@@ -199,7 +200,7 @@ def _send_in_pieces(repository: HubRepository, package: Package, refs: Refs, rep
     _expect(repository, package, branch)
     moved = repository.refs()
     if moved is None or moved.head != refs.head:
-        raise PublishError(repository.where, "was changed meanwhile by somebody else", fix="Run the command again.")
+        raise PublishError(repository.where, "was changed by another publisher meanwhile", fix="Rerun the command.")
     repository.merge(number)
     merged = repository.refs()
     if merged is None:
@@ -228,7 +229,7 @@ def _commit(
             return head.head
         raise PublishError(
             repository.where,
-            f"was changed by somebody else, or did not answer ({error.found})",
+            f"was changed by another publisher, or did not answer ({error.found})",
             f"{parent} as the newest commit",
             "Look at what is there now, then run the command again: what has arrived is not sent again.",
         ) from error
@@ -243,7 +244,7 @@ def _tag(repository: HubRepository, package: Package, tag: str, commit: str) -> 
         there = refs.tags.get(tag) if refs else None
         plan = _plan(repository, package, there) if there else None
         if plan is None or plan.add or plan.delete:
-            raise PublishError(f"{repository.where} {tag}", error.found, "a version that nobody else tags") from error
+            raise PublishError(f"{repository.where} {tag}", error.found, "a version tagged only here") from error
 
 
 def _expect(repository: HubRepository, package: Package, revision: str) -> None:
@@ -263,7 +264,7 @@ def _verify(repository: HubRepository, package: Package, commit: str, *, full: b
     for number, entry in enumerate(package.files if full else [], 1):
         if sha256(store_of(repository, commit), entry.path) != entry.sha256:
             raise PublishError(f"{repository.where} {commit}", f"{entry.path} came back as other bytes")
-        report(Progress("verify", number, len(package.files), entry.path))
+        report(Progress("verify", number, len(package.files), entry.path, unit="files"))
 
 
 def _check_limits(package: Package) -> None:

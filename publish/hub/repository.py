@@ -12,7 +12,12 @@ from typing import Any, TypeVar
 
 from httpx2 import TransportError
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -20,7 +25,7 @@ from clay_publish.errors import PublishError
 from clay_publish.progress import Progress, Report
 from clay_publish.publish.package import Package
 from clay_publish.release.manifest import FileEntry
-from clay_publish.storage.retry import Patience, retrying
+from clay_publish.storage.retry import RetryPolicy, retrying
 
 T = TypeVar("T")
 MAIN = "main"
@@ -37,7 +42,7 @@ class Refs:
 
 
 class RefusedError(PublishError):
-    """The Hub says no in a way that may mean that somebody was quicker."""
+    """The Hub refuses in a way that may mean a concurrent change."""
 
 
 class HubRepository:
@@ -57,6 +62,19 @@ class HubRepository:
             return None
         head = next(b.target_commit for b in refs.branches if b.name == MAIN)
         return Refs(head, {tag.name: tag.target_commit for tag in refs.tags})
+
+    def whoami(self) -> dict[str, Any]:
+        """Whose token this is, and what it may do, in the words of the Hub.
+
+        Raises:
+            PublishError: there is no token, or it is not valid.
+        """
+        try:
+            found: dict[str, Any] = self._ask(self._api.whoami)
+        except LocalTokenNotFoundError:
+            fix = "`hf auth login`, or the variable HF_TOKEN."
+            raise PublishError(self.where, "needs a token, and there is none", "a token that may write", fix) from None
+        return found
 
     def create(self, *, private: bool = False) -> Refs:
         """Create the repository."""
@@ -232,7 +250,7 @@ def upload(
     for batch in _batches(entries):
         with tempfile.TemporaryDirectory() as folder:
             additions = [_addition(package, entry, Path(folder) / str(n)) for n, entry in enumerate(batch)]
-            _patiently(repository, additions, revision)
+            _retried(repository, additions, revision)
         for entry, addition in zip(batch, additions, strict=True):
             if addition.upload_info.sha256.hex() != entry.sha256:
                 raise package.changed(entry)
@@ -242,9 +260,9 @@ def upload(
     return operations
 
 
-def _patiently(repository: HubRepository, additions: Sequence[CommitOperationAdd], revision: str) -> None:
+def _retried(repository: HubRepository, additions: Sequence[CommitOperationAdd], revision: str) -> None:
     # huggingface_hub wraps what goes wrong while sending into a RuntimeError.
-    again = retrying(lambda error: isinstance(error, RefusedError | RuntimeError), Patience(_ATTEMPTS, 1.0))
+    again = retrying(lambda error: isinstance(error, RefusedError | RuntimeError), RetryPolicy(_ATTEMPTS, 1.0))
     try:
         again(lambda: repository.upload(additions, revision))
     except (RefusedError, RuntimeError) as error:

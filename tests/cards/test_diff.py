@@ -129,6 +129,23 @@ def test_the_changelog_grows_version_by_version(pair: tuple[Path, Path]) -> None
     assert (new / "CHANGELOG.md").read_text() == text
 
 
+def test_notes_of_the_spec_begin_the_entry(pair: tuple[Path, Path]) -> None:
+    old, new = pair
+    for notes, shown in (("New offsets.\n\n## Not a <heading>", "New offsets."), ("Other words", "Other words")):
+        respecify(old, notes=notes)
+        write_cards(Release(str(old)))
+        text = (old / "CHANGELOG.md").read_text()
+        assert text.partition(")\n\n")[2].startswith(shown)
+        assert text.endswith("\n\nFirst release.\n")
+        assert text.count("\n## ") == 1
+    respecify(new, notes="More area.")
+    lose(old, ids_of(old)[:3], "cloud")
+    version(new, "1.1.0")
+    write_cards(Release(str(new)), Release(str(old)))
+    text = (new / "CHANGELOG.md").read_text()
+    assert text.index("## 1.1.0") < text.index("More area.") < text.index("3 chips added") < text.index("Other words")
+
+
 def test_a_number_that_says_too_little_is_refused(pair: tuple[Path, Path]) -> None:
     old, new = pair
     lose(old, ids_of(old)[:3], "cloud")

@@ -92,7 +92,7 @@ def redirect(to: str) -> Callable[[BaseHTTPRequestHandler], None]:
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(retry, "DEFAULT", retry.Patience(attempts=2, first=0.001))
+    monkeypatch.setattr(retry, "DEFAULT", retry.RetryPolicy(attempts=2, first=0.001))
     yield
     set_limits(Limits())
 
@@ -123,14 +123,14 @@ def catalog(*links: tuple[str, str]) -> dict[str, Any]:
 
 def test_a_redirected_document_is_not_read_from_a_private_host(server: Scripted, inner: Scripted) -> None:
     server.answers["/catalog.json"] = redirect(private(inner, "/secret"))
-    with pytest.raises(SourceError, match=r"sends its readers to http://localhost.* private address"):
+    with pytest.raises(SourceError, match=r"redirects to http://localhost.* private address"):
         list(read_items(f"{server.address}/catalog.json"))
 
 
 @pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/x"])
 def test_a_redirect_to_another_kind_of_address_is_refused(server: Scripted, to: str) -> None:
     server.answers["/catalog.json"] = redirect(to)
-    with pytest.raises(SourceError, match="another kind of address"):
+    with pytest.raises(SourceError, match="unsupported kind of address"):
         list(read_items(f"{server.address}/catalog.json"))
 
 
@@ -279,7 +279,7 @@ def test_a_server_that_hangs_or_drips_is_given_up(
     set_limits(Limits(stall=0.4))
     server.answers["/x"] = answer
     with pytest.raises(ServerError, match="does not answer"):
-        HttpClient(patience=retry.Patience(attempts=1)).read(f"{server.address}/x", MIB)
+        HttpClient(policy=retry.RetryPolicy(attempts=1)).read(f"{server.address}/x", MIB)
 
 
 def test_what_takes_too_long_in_all_is_given_up(server: Scripted) -> None:
@@ -301,7 +301,7 @@ def a_band(url: str, origin: str) -> BandFile:
 
 @pytest.fixture
 def images(monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageServer]:
-    monkeypatch.setattr("clay_publish.producer.imagery.raster.PATIENCE", retry.Patience(attempts=2, first=0.001))
+    monkeypatch.setattr("clay_publish.producer.imagery.raster.RETRIES", retry.RetryPolicy(attempts=2, first=0.001))
     with ImageServer(IMAGE) as running:
         yield running
 
@@ -320,7 +320,7 @@ def test_pixels_are_not_read_from_where_a_redirect_leads(
         images.faults.append(Fault(f"status:{head}", image, "HEAD"))
     images.faults.append(Fault(f"redirect:{private(inner, '/secret.tif')}", image))
     with (
-        pytest.raises(ImageryError, match=r"sends its readers to .*private address"),
+        pytest.raises(ImageryError, match=r"redirects to .*private address"),
         open_bands([a_band(f"{images.url}/{image}", images.url)], None),
     ):
         pass

@@ -17,7 +17,7 @@ from clay_publish.release.tables import (
     vector_type,
 )
 from clay_publish.storage.store import Store
-from clay_publish.validate.data.parquet_limits import page_headers
+from clay_publish.validate.data.page_headers import page_headers
 
 
 def test_the_bbox_of_what_crosses_the_antimeridian_has_its_west_in_the_east() -> None:

@@ -17,7 +17,7 @@ from clay_publish.producer.imagery.remote import SourceChangedError
 from clay_publish.producer.sources.item import BandFile
 from clay_publish.storage import s3
 from clay_publish.storage.http import ServerError
-from clay_publish.storage.retry import Patience
+from clay_publish.storage.retry import RetryPolicy
 from clay_publish.storage.store import Store
 
 IMAGERY = Path(windows.__file__).parent / "sample" / "imagery"
@@ -190,7 +190,7 @@ def test_images_are_read_from_a_bucket(view: S3View, monkeypatch: pytest.MonkeyP
 
 
 def test_a_server_that_is_not_there_is_named(view: S3View, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "PATIENCE", Patience(attempts=1))
+    monkeypatch.setattr(s3, "RETRIES", RetryPolicy(attempts=1))
     with pytest.raises(ServerError, match=r"s3://.*/p/a: the server did not answer 1 times \(Could not connect"):
         opened("http://127.0.0.1:9", view).create("a", b"1")
 

@@ -74,6 +74,28 @@ def test_clearly_wrong_values_are_left_out(shared_data: Path, tmp_path: Path, na
     assert weigh(tmp_path, "sentinel-2-l2a", bands, accept=True).status == "ambiguous"
 
 
+def test_one_band_in_another_unit_is_left_out(shared_data: Path, tmp_path: Path) -> None:
+    bands = scene(shared_data)
+    bands["red"] = (bands["red"] / 10_000).astype(np.float32)
+    found = weigh(tmp_path, "sentinel-2-l2a", bands)
+    assert found.status == "implausible"
+    assert "band red has real numbers up to" in found.sentences[0]
+
+
+SIX = ("red", "green", "blue", "nir08", "swir16", "swir22")
+
+
+def test_collection_1_is_not_collection_2(shared_data: Path, tmp_path: Path) -> None:
+    bands = {name: scene(shared_data)[name] for name in SIX}  # reflectance × 10,000
+    found = weigh(tmp_path, "landsat-c2l2-sr", bands)
+    assert found.status == "implausible"
+    assert "median reflectance would be -0.1" in found.sentences[0]
+    second = each(lambda v: ((v / 10_000 + 0.2) / 2.75e-5).astype(np.uint16), bands)
+    assert weigh(tmp_path, "landsat-c2l2-sr", second).status == "plausible"
+    dark = each(lambda v: np.full_like(v, 7000) + (v % 90).astype(v.dtype), bands)  # water, slightly below zero
+    assert weigh(tmp_path, "landsat-c2l2-sr", dark).status == "plausible"
+
+
 def test_real_values_are_plausible(shared_data: Path, tmp_path: Path) -> None:
     found = weigh(tmp_path, "sentinel-2-l2a", scene(shared_data), **{"s2:processing_baseline": "02.14"})
     assert (found.status, found.sentences) == ("plausible", [])

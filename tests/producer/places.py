@@ -11,7 +11,7 @@ NAMES = ("sources.parquet", "gaps.geojson", "release.yaml", "coverage/zone=18.pa
 
 HASTY = """
 from clay_publish.release.lease import s3 as lease_objects
-lease_objects.TIMES = lease_objects.Times(beat=0.2, patience=1.5)
+lease_objects.TIMES = lease_objects.Times(beat=0.2, timeout=1.5)
 """
 """Python that makes a run impatient."""
 

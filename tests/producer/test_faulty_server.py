@@ -1,4 +1,4 @@
-"""Images on a server that does not do its best: bounded patience, and a reason for every chip that is missing."""
+"""Images on a server that does not do its best: bounded retries, and a reason for every chip that is missing."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from image_server import Fault, ImageServer
 
-from clay_publish.producer.imagery.remote import PATIENCE
+from clay_publish.producer.imagery.remote import RETRIES
 
 from .processes import start
 from .scattered import embeddings
@@ -67,7 +67,7 @@ def test_what_stays_is_recorded_after_some_tries_and_tried_again_by_the_next_run
     assert "B02.tif" in detail
     assert "127.0.0.1" not in detail
     asked = len(server.of("across_B02"))
-    assert PATIENCE.attempts <= asked <= 2 * 2 * PATIENCE.attempts  # planned and read; a header, and a range
+    assert RETRIES.attempts <= asked <= 2 * 2 * RETRIES.attempts  # planned and read; a header, and a range
     assert len(embeddings(out)) == 3
     server.faults.clear()
     assert run(spec, out) == {}

@@ -21,7 +21,7 @@ from .places import reached
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_objects, "TIMES", Times(beat=0.1, patience=0.5))
+    monkeypatch.setattr(lease_objects, "TIMES", Times(beat=0.1, timeout=0.5))
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_lease_of_a_machine_that_died_is_taken_over(there: Release, name: str)
 def test_whoever_loses_the_lease_is_told_who_has_it(there: Release) -> None:
     with lease(there) as held:
         left(there)
-        with pytest.raises(LockedError, match=r"was taken over by process 7 on far-away"):
+        with pytest.raises(LockedError, match=r"lease lost: process 7 on far-away"):
             list(iter(held.check, "never"))
     assert state(there)["run"] == "theirs"  # not given back by who has it no more
 
@@ -119,7 +119,7 @@ def without_conditions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 def test_a_server_without_conditions_is_refused(without_conditions: str) -> None:
     there = reached(without_conditions, "s3://clay/release")
-    with pytest.raises(StoreError, match="ignores conditions of a put"), lease(there):
+    with pytest.raises(StoreError, match="ignores conditional writes"), lease(there):
         pass
     assert there.store.files() == []
 

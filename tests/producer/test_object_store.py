@@ -127,7 +127,7 @@ def test_a_run_that_was_asleep_while_another_took_its_place_stops(spec: Path, be
     os.kill(pid, signal.SIGCONT)
     assert first.wait() == 2
     said = first.errors.read_text()
-    assert f"was taken over by process {second.process.pid} on " in said
+    assert f"lease lost: process {second.process.pid} on " in said
     assert "Traceback" not in said
     assert embeddings_in(bucket) == embeddings(begun[1])
     assert len(receipts_in(bucket)) == 4

@@ -9,8 +9,7 @@ import pytest
 from s3_servers import S3View
 
 from clay_publish.producer.planning.files import as_planned
-from clay_publish.producer.planning.share import units_of
-from clay_publish.producer.unit_plan import read_inputs
+from clay_publish.producer.unit_plan import read_inputs, units_of
 from clay_publish.progress import silent
 from clay_publish.release.directory import Release
 from clay_publish.release.lease.base import Share

@@ -13,7 +13,7 @@ from s3_servers import KEY, SECRET, SMALL_PART, S3View, start_ministack, start_r
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.manifest import write_manifest
-from clay_publish.storage.retry import Patience
+from clay_publish.storage.retry import RetryPolicy
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def small_and_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts are as small as S3 allows, and retries wait milliseconds."""
     monkeypatch.setattr("clay_publish.storage.s3.PART", SMALL_PART)
-    monkeypatch.setattr("clay_publish.storage.s3.PATIENCE", Patience(attempts=6, first=0.01, longest=0.05))
+    monkeypatch.setattr("clay_publish.storage.s3.RETRIES", RetryPolicy(attempts=6, first=0.01, longest=0.05))
 
 
 @pytest.fixture(scope="session")

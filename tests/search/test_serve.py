@@ -17,6 +17,8 @@ import pytest
 import requests
 import shapely
 from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pystac_client.exceptions import APIError
 
 from clay_publish.catalog import write_collection, write_items
@@ -252,3 +254,64 @@ def test_a_large_body_is_refused_before_it_is_read(client: TestClient) -> None:
     answer = client.post("/search", content=b" " * 80_000_000)
     assert answer.status_code == 413
     assert len(answer.text) < 200
+
+
+NODES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+    | st.sampled_from([{"property": "id"}, {"property": "datetime"}, {"property": "geometry"}, {"property": "gsd"}])
+    | st.sampled_from([{"timestamp": "2023"}, {"interval": ["..", "2023-01-01T00:00:00Z"]}, {"interval": []}])
+    | st.sampled_from([{"type": "Point", "coordinates": []}, {"bbox": [1]}, {"type": "Polygon"}]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.fixed_dictionaries(
+        {
+            "op": st.sampled_from(["=", "<", "in", "like", "between", "isNull", "not", "and", "s_intersects", "+"])
+            | st.sampled_from(["t_intersects", "or", "casei", "<>"]),
+            "args": st.lists(inner, max_size=4),
+        }
+    ),
+    max_leaves=8,
+)  # fmt: skip
+
+
+TYPES: list[dict[str, Any]] = [
+    {"op": "t_intersects", "args": [{"property": "datetime"}, {"interval": []}]},
+    {"op": "t_intersects", "args": [{"property": "datetime"}, {"interval": [1, 2]}]},
+    {"op": "like", "args": ["a", "b"]},
+    {"op": "like", "args": [{"property": "datetime"}, "a"]},
+    {"op": "=", "args": [1, 1]},
+    {"op": "isNull", "args": [1]},
+    {"op": "in", "args": [1, [1]]},
+    {"op": "=", "args": [{"property": "id"}, {"date": "2023-01-01"}]},
+    {"op": "=", "args": [{"property": "datetime"}, {"date": "0000-01-01"}]},
+    {"op": "=", "args": [{"property": "geometry"}, 1]},
+    {"op": "=", "args": [{"property": "assets"}, None]},
+    {"op": "<", "args": [{"property": "embrel:coverage"}, 1]},
+    {"op": "s_intersects", "args": [{"property": "geometry"}, {"bbox": []}]},
+]
+
+
+@pytest.mark.parametrize("node", TYPES, ids=str)
+def test_values_of_any_type_are_compared_or_a_400(answers: TestClient, node: dict[str, Any]) -> None:
+    answer = answers.post("/search", json={"filter": node})
+    assert answer.status_code in {200, 400}, answer.text
+    assert answer.status_code == 200 or "description" in answer.json()
+
+
+@pytest.fixture(scope="module")
+def answers(tiny: Release) -> TestClient:
+    """The same client, to which a fault of the server is an answer too."""
+    return TestClient(stac_api(open_release(tiny.store.where)), raise_server_exceptions=False)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(node=NODES)
+def test_any_filter_is_answered_or_a_400(answers: TestClient, node: object) -> None:
+    answer = answers.post("/search", json={"filter": node})
+    assert answer.status_code in {200, 400}, answer.text
+
+
+def test_a_search_that_takes_long_is_a_503(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clay_publish.stac_api.client.SECONDS", -1.0)
+    answer = client.get("/search")
+    assert answer.status_code == 503
+    assert "Narrow bbox" in answer.text

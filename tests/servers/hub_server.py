@@ -67,6 +67,15 @@ class Hub(LoopbackServer):
     faults: list[tuple[Callable[[str, str], bool], str]] = field(default_factory=list)
     """Once each: which request, and `status:503`, `lose the answer`, `reset`."""
     before_commit: Callable[[], None] | None = None
+    user: dict[str, Any] = field(
+        default_factory=lambda: {
+            "type": "user",
+            "name": "publisher",
+            "orgs": [{"name": "clay"}],
+            "auth": {"accessToken": {"role": "write"}},
+        }
+    )
+    """Whose token every request has."""
     _lock: Lock = field(default_factory=Lock)
 
     def received(self) -> int:
@@ -118,6 +127,8 @@ class Hub(LoopbackServer):
             if not repository.log:
                 repository.commit("main", {".gitattributes": File(1, None, b"*")}, "initial commit")
             return _json({"url": f"{self.address}/datasets/{name}"})
+        if path == "/api/whoami-v2":
+            return _json(self.user)
         if path == "/api/validate-yaml":
             return _json({"errors": [], "warnings": []})
         if parts[:2] == ["api", "datasets"]:
@@ -227,7 +238,8 @@ class Hub(LoopbackServer):
             elif operation["key"] == "lfsFile":
                 if not self._has(value["oid"]):
                     return _json({"error": f"{value['path']} was never sent"}, 400)
-                files[value["path"]] = File(value["size"], value["oid"])
+                size = value.get("size") or _size_of(value["oid"], repository)  # a copy states none
+                files[value["path"]] = File(size, value["oid"])
             else:
                 del files[value["path"]]
         made = repository.commit(branch, files, header["value"]["summary"], header["value"]["description"])
@@ -305,6 +317,11 @@ class Hub(LoopbackServer):
         else:
             data = (self.folder / file.sha256).read_bytes()
         return 200, headers, _ranged(client, data, headers)
+
+
+def _size_of(sha256: str, repository: Repository) -> int:
+    """Size of a large file that some commit has."""
+    return next(file.size for files in repository.commits.values() for file in files.values() if file.sha256 == sha256)
 
 
 def _ranged(client: Any, data: bytes, headers: dict[str, str]) -> bytes:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import bbox_array, total_bbox, write_table
 from clay_publish.release.reference import chips_per_file, reference_chips, reference_schema, tolerance
+from clay_publish.release.tables import without_cloud_fraction
 
 Rows = list[dict[str, Any]]
 
@@ -58,6 +60,8 @@ class Broken:
         self.release = Release(str(folder))
         self.codes_follow = True
         """Whether codes are made again from the vectors, so that a fault in these is the only one."""
+        self.not_cloud_checked_follows = True
+        """Whether the number of chips that were not checked for cloud is counted again, for the same reason."""
         self.reference_follows = True
         """Whether `reference.parquet` is made again from the rows, for the same reason."""
         self.json_items_follow = True
@@ -254,6 +258,9 @@ class Broken:
         if self.codes_follow and (self.folder / "codes").exists():
             with suppress(*broken):
                 write_codes(self.release, self.release.fingerprint(), wanted=True)
+        if self.not_cloud_checked_follows:
+            with suppress(*broken):
+                self._settle_not_cloud_checked()
         if (self.folder / "items.parquet").exists():
             self._settle_items()
             if self.json_items_follow:
@@ -293,6 +300,19 @@ class Broken:
         made = pa.Table.from_pylist(sorted(rows, key=lambda row: row["id"]), schema=schema)
         if not made.equals(self.table("reference.parquet").replace_schema_metadata(None)):
             self.put("reference.parquet", made)
+
+    def _settle_not_cloud_checked(self) -> None:
+        """What collection and card say of chips without a share of cloud follows the rows."""
+        coverage = json.loads((self.folder / "collection.json").read_text())["embrel:coverage"]
+        if "not_cloud_checked" not in coverage:
+            return
+        footers = [pq.read_metadata(self.folder / path) for path in self.release.data_files()]
+        count = sum(without_cloud_fraction(footer) for footer in footers)
+        if count == coverage["not_cloud_checked"]:
+            return
+        self.json("collection.json", lambda c: c["embrel:coverage"].update(not_cloud_checked=count))
+        card = self.folder / "README.md"
+        card.write_text(re.sub(r"(\*\*Not cloud-checked\*\*: )[\d,]+", rf"\g<1>{count:,}", card.read_text()))
 
     def _settle_items(self) -> None:
         def size(item: dict[str, Any]) -> None:

@@ -1,21 +1,24 @@
 """Good releases of several kinds, made by the program once, and copies of them to break."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from apart import Judge
 from breakage import KINDS, SHORE, Broken
 
 from clay_publish import windows
 from clay_publish.cards import write_cards
 from clay_publish.catalog import write_collection, write_items
+from clay_publish.errors import ClayPublishError
 from clay_publish.producer.produce import produce
 from clay_publish.release.directory import Release
+from clay_publish.release.findings import ValidationReport
 from clay_publish.release.manifest import write_manifest
 from clay_publish.spec.load import load_spec
+from clay_publish.validate import all_rules, reports, validate
 
 SAMPLE = Path(windows.__file__).parent / "sample"
 
@@ -70,7 +73,18 @@ def broken(good: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Broke
 
 
 @pytest.fixture(scope="session")
-def judge_apart() -> Iterator[Judge]:
-    """Judges in a process of its own, whose memory and time are counted."""
-    with Judge() as judge:
-        yield judge
+def verdict() -> Callable[..., ValidationReport | str]:
+    """Validate, and write all reports; the message of the error that says why there is no verdict."""
+
+    def validated(where: Path, **options: Any) -> ValidationReport | str:
+        try:
+            report = validate(Release(str(where)), **options)
+        except ClayPublishError as error:
+            if "exit code" in error.found:  # a child ended with a traceback
+                raise
+            return str(error)
+        for write in (reports.html, reports.junit, reports.sarif):
+            write(report, all_rules()).encode()
+        return report
+
+    return validated

@@ -236,7 +236,12 @@ def _bounds(broken: Broken) -> tuple[float, float, float, float]:
     )
 
 
-@mutation("INT015", "text of the coverage table that is not UTF-8, which no rule on coverage can read", also="COV SCH")
+@mutation("INT015", "an image that would hold more chips than can be numbered", also="GEO SCH PRV STC")
+def an_image_of_too_many_chips(broken: Broken) -> None:
+    broken.sources(lambda row: row.update(proj_shape=[2_000_000_000, 2_000_000_000]))
+
+
+@mutation("INT007", "text of the coverage table that is not UTF-8", also="COV SCH")
 def a_status_that_is_no_text(broken: Broken) -> None:
     def spoil(table: pa.Table) -> pa.Table:
         words = [b"emb\xff\xfeded" if n == 0 else str(w).encode() for n, w in enumerate(table["status"].to_pylist())]

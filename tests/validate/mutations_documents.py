@@ -190,6 +190,12 @@ def another_count_in_the_collection(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c["embrel:coverage"].update(embedded=9))
 
 
+@mutation("DOC011", "the collection counts fewer chips that are not cloud-checked")
+def fewer_unchecked_in_the_collection(broken: Broken) -> None:
+    broken.not_cloud_checked_follows = False
+    broken.json("collection.json", lambda c: c["embrel:coverage"].update(not_cloud_checked=1))
+
+
 @mutation("DOC012", "the card names another model")
 def another_model_in_the_card(broken: Broken) -> None:
     broken.front(lambda matter: matter.update(model_name="Clay v1.5"))

@@ -10,17 +10,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apart import Judge
 from breakage import Broken
 from image_server import Fault, ImageServer
 from PIL import Image
 
-from clay_publish.errors import ReleaseError
+from clay_publish.errors import AccessError, ReleaseError
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import Severity, ValidationReport
 from clay_publish.release.tables import embeddings_schema, hugging_face_features
 from clay_publish.storage.safe_parse import parse_json, parse_yaml
 from clay_publish.validate import validate
+
+Verdict = Callable[..., ValidationReport | str]
 
 
 def replace_data(release: Broken, table: pa.Table, **options: Any) -> None:
@@ -28,34 +29,34 @@ def replace_data(release: Broken, table: pa.Table, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("codec", ["zstd", "gzip"])
-def test_a_page_that_decompresses_to_gigabytes(broken: Callable[..., Broken], judge_apart: Judge, codec: str) -> None:
+def test_a_page_that_decompresses_to_gigabytes(broken: Callable[..., Broken], codec: str) -> None:
     release = broken("small")
-    replace_data(release, pa.table({"id": [b"\0" * 300_000_000]}), compression=codec, use_dictionary=False)
+    replace_data(release, pa.table({"id": [b"\0" * 400_000_000]}), compression=codec, use_dictionary=False)
     assert (release.folder / release.data).stat().st_size < 1_000_000
-    report = judge_apart(release.folder)
-    assert isinstance(report, ValidationReport)
-    (finding,) = [f for f in report.findings if f.code == "INT007"]
-    assert "decompresses to 300,000,0" in finding.found
+    report = validate(Release(str(release.folder)))
+    (finding,) = [f for f in report.findings if f.code == "INT006"]
+    assert finding.where == release.data
+    assert finding.found.startswith("takes more than 53")
     assert report.checked["RDR001"].startswith("not checked")
 
 
-def test_a_long_text_that_every_row_repeats(broken: Callable[..., Broken], judge_apart: Judge) -> None:
+def test_a_long_text_that_every_row_repeats(broken: Callable[..., Broken]) -> None:
     release = broken("small")
     word = "x" * 30_000_000
     column = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array([word]))
     replace_data(release, pa.table({"id": column}), compression="zstd", store_schema=False)
-    assert isinstance(judge_apart(release.folder), ValidationReport)
+    report = validate(Release(str(release.folder)), skip=("RDR",))
+    assert any(f.where == release.data and "MB of memory" in f.found for f in report.findings)
 
 
-def test_a_billion_rows_in_a_few_bytes(broken: Callable[..., Broken], judge_apart: Judge) -> None:
+def test_a_billion_rows_in_a_few_bytes(broken: Callable[..., Broken], verdict: Verdict) -> None:
     release = broken("small")
     path = release.folder / release.data
     replace_data(release, pa.table({"id": pa.nulls(1 << 24, pa.int8())}), row_group_size=1 << 24)
     assert path.stat().st_size < 1_000_000
-    report = judge_apart(release.folder)
+    report = verdict(release.folder, skip=("RDR",))
     assert isinstance(report, ValidationReport)
-    (finding,) = [f for f in report.findings if f.code == "INT006"]
-    assert "claims 16,777,216 rows in" in finding.found
+    assert report.worst() is Severity.ERROR
 
 
 def test_a_footer_that_claims_to_be_huge(broken: Callable[..., Broken]) -> None:
@@ -66,7 +67,7 @@ def test_a_footer_that_claims_to_be_huge(broken: Callable[..., Broken]) -> None:
         file.seek(-8, os.SEEK_END)
         file.write((2_300_000_000).to_bytes(4, "little") + b"PAR1")
     report = validate(Release(str(release.folder)), only=("INT006",))
-    assert "claims a footer of 2,300,000,000 bytes" in report.findings[0].found
+    assert any(f.where == release.data for f in report.findings)
 
 
 MANY = 990_000
@@ -105,11 +106,11 @@ TOGETHER = {
     ],
     ids="+".join,
 )
-def test_documents_that_are_bombs(broken: Callable[..., Broken], documents: dict[str, str], judge_apart: Judge) -> None:
+def test_documents_that_are_bombs(broken: Callable[..., Broken], documents: dict[str, str], verdict: Verdict) -> None:
     release = broken("small")
     for name, text in documents.items():
         (release.folder / name).write_text(text)
-    report = judge_apart(release.folder, skip=["RDR"])
+    report = verdict(release.folder, skip=["RDR"])
     assert isinstance(report, ValidationReport)
     assert report.worst() is not None
     assert not Path("hacked").exists()
@@ -185,9 +186,9 @@ def test_a_server_cannot_send_its_reader_to_a_private_address(
         target = inner.url.replace("127.0.0.1", host) + "/secret"
         for method in ("GET", "HEAD"):
             server.faults.append(Fault(f"redirect:{target}", name="gaps.geojson", method=method))
-        report = validate(Release(f"{server.url}/{release.folder.name}"), only=("COV013",))
+        with pytest.raises(AccessError, match=r"gaps\.geojson: redirects to http://.* private address"):
+            validate(Release(f"{server.url}/{release.folder.name}"), only=("COV013",))
         assert inner.requests == []
-    assert report.checked["COV013"].startswith("not checked: gaps.geojson sends its readers to http://")
 
 
 def test_a_server_may_send_its_reader_to_another_path_of_its_own(broken: Callable[..., Broken]) -> None:
@@ -209,10 +210,10 @@ def test_a_server_that_sends_more_than_it_was_asked_for(broken: Callable[..., Br
     assert sent < 64_000_000
 
 
-def test_a_spec_that_asks_for_a_trillion_chips(broken: Callable[..., Broken], judge_apart: Judge) -> None:
+def test_a_spec_that_asks_for_a_trillion_chips(broken: Callable[..., Broken], verdict: Verdict) -> None:
     release = broken("small")
     release.sources(lambda row: row.update(proj_shape=[2_000_000_000, 2_000_000_000]))
-    report = judge_apart(release.folder)
+    report = verdict(release.folder)
     assert isinstance(report, ValidationReport)
     assert "not checked" in report.checked["COV001"]
 
@@ -260,11 +261,14 @@ def test_a_release_whose_only_data_file_is_gone_is_validated(broken: Callable[..
     assert [f.where for f in report.findings if f.code == "INT001"] == [f"manifest.json: {data}"]
 
 
-def test_a_folder_named_like_a_pattern_is_read_by_its_name(broken: Callable[..., Broken]) -> None:
+@pytest.mark.parametrize("name", ["a[1]?*b", "a::b", "~c", "a%20b #d", "zip::memory:e"])
+def test_a_folder_named_like_a_pattern_is_read_by_its_name(broken: Callable[..., Broken], name: str) -> None:
     release = broken("small")
-    odd = release.folder.parent / "a[1]?*b"
+    odd = release.folder.parent / name
     release.folder.rename(odd)
-    assert validate(Release(str(odd)), only=("RDR",)).findings == []
+    report = validate(Release(str(odd)), only=("RDR", "INT", "SCH"))
+    assert report.findings == []
+    assert report.checked["RDR004"] == "passed"
 
 
 @pytest.mark.parametrize("kind", ["address", "path", "eps", "html", "large"])

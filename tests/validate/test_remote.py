@@ -22,7 +22,7 @@ from clay_publish.release.findings import ValidationReport
 from clay_publish.search.reader import open_release
 from clay_publish.storage import s3
 from clay_publish.storage.http import ServerError
-from clay_publish.storage.retry import Patience
+from clay_publish.storage.retry import RetryPolicy
 from clay_publish.validate import validate
 
 Run = Callable[..., "CompletedProcess[str]"]
@@ -163,8 +163,8 @@ def test_a_server_without_ranges_is_one_clear_error(command: list[str], good: Ca
     assert made.stderr.count("\n") < 8
     said = " ".join(made.stderr.split())
     assert f"{server.url}/" in said
-    assert "comes from a server that sends whole files only (expected answers to range requests (HTTP 206))" in said
-    assert "Serve it from elsewhere, or download it and name the directory." in said
+    assert "the server sends whole files only (expected answers to range requests (HTTP 206))" in said
+    assert "Serve it from another server, or download it and name the directory." in said
 
 
 def test_open_release_says_so_too(good: Callable[[str], Path]) -> None:
@@ -191,7 +191,7 @@ def stored(good: Callable[[str], Path], ministack: str) -> str:
 @pytest.fixture
 def proxy(ministack: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """Between the release and whoever reads it."""
-    monkeypatch.setattr(s3, "PATIENCE", Patience(attempts=3, first=0.01))
+    monkeypatch.setattr(s3, "RETRIES", RetryPolicy(attempts=3, first=0.01))
     with FaultProxy(ministack) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.address)
         yield proxy

@@ -89,9 +89,9 @@ What is not made by clay-publish is judged as far as it goes: rules that ask for
 A release decides nothing about the machine that judges it. Links out of the directory, paths with `..` and addresses in
 documents are not followed, nor redirects to private addresses; a version before that a spec names on another server is
 only read with `--previous`. JSON and YAML are counted before they are parsed (32 MB and a million values, 8 MB and half
-a million values), tags and self-repeating aliases refused; Parquet footers and page headers are read before any page is
-decompressed. Texts are shown without control characters. Whatever is in them, a release of a few small files takes less
-than a gibibyte of memory and a minute of processor time: the tests hold fuzzed files, footers, JSON and YAML to that.
+a million values), tags and self-repeating aliases refused. Texts are shown without control characters. Files are read
+in a child process that has no credentials, no network and no files but the release; one that crashes it, or takes more
+memory or time than its size allows, is an error that names the file. SECURITY.md of the repository lists all promises.
 
 ## Schemas
 

@@ -9,8 +9,7 @@ from clay_publish.release import directory as paths
 from clay_publish.release.manifest import Manifest, read_manifest
 from clay_publish.spec.models import Spec
 from clay_publish.storage.safe_parse import parse_yaml
-from clay_publish.validate.data.files import ReleaseFiles
-from clay_publish.validate.data.once import once
+from clay_publish.validate.data.files import ReleaseFiles, once
 from clay_publish.validate.data.parquet_tables import ParquetTables
 
 

@@ -13,7 +13,7 @@ from clay_publish.release.directory import AGGREGATES, EMBEDDINGS, PATCHES, Data
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.validate.data.chip_facts import ReleaseFacts, hash_strings
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.data.once import once
+from clay_publish.validate.data.files import once
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.sources import SourceTable
 from clay_publish.validate.outcomes import UNFORESEEN

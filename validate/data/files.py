@@ -1,22 +1,49 @@
-"""The files of a release: listed, read and hashed when a rule first asks."""
+"""The files of a release: listed, read and hashed when a rule first asks, and once."""
 
 import hashlib
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import pyarrow as pa
 
-from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.errors import ClayPublishError, ReleaseError, StoreError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.storage.store import Store
 from clay_publish.validate.outcomes import SkippedError
+from clay_publish.validate.sandbox.marks import marked
 
 if TYPE_CHECKING:
     from io import FileIO
+
+T = TypeVar("T")
+
+
+class once(Generic[T]):  # noqa: N801 - used as a decorator
+    """As `functools.cached_property`, and an error is remembered too: what is slow to refuse is read once."""
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self._name = compute.__name__
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, instance: Any, _: type) -> T:
+        failures: dict[str, ClayPublishError] = instance.__dict__.setdefault("_failures", {})
+        if self._name in failures:
+            raise failures[self._name].with_traceback(None)
+        try:
+            value = self._compute(instance)
+        except ClayPublishError as error:
+            failures[self._name] = error
+            raise
+        instance.__dict__[self._name] = value  # found before this descriptor from now on
+        return value
+
 
 QUICK_BYTES = 8_000_000
 """Larger tables and documents on a server are not fetched by a quick validation."""
@@ -80,6 +107,19 @@ class ReleaseFiles:
         """
         if self.quick:
             raise SkippedError(where, "would have to be read whole, which a quick look does not")
+
+    @contextmanager
+    def reading(self, path: str, *, whole: bool = True) -> Iterator[None]:
+        """Mark a file while the block reads it, so that it is known if reading it ends this process.
+
+        With `whole`, the block may take memory and time by the file's size.
+        """
+        try:
+            size = self.store.size(path) if whole else 0
+        except StoreError:
+            size = 0
+        with marked("reading", getattr(self.store, "prefix", "") + path, size):
+            yield
 
     def afford(self, path: str) -> None:
         """Check that a file may be fetched.

@@ -2,18 +2,15 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import cached_property
-from threading import Lock
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.errors import ClayPublishError, ReleaseError, StoreError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, footer_keys
-from clay_publish.validate.data import parquet_limits
 from clay_publish.validate.data.files import ReleaseFiles
 from clay_publish.validate.outcomes import short
 from clay_publish.windows import Window
@@ -21,6 +18,8 @@ from clay_publish.windows import Window
 MAX_TABLE = 400_000_000
 """Bytes in memory of a table that is read whole."""
 MAX_ROWS = 1 << 16
+MAX_BATCH = 48_000_000
+"""Bytes of the rows that are decoded at once."""
 _AT_ONCE = 4
 """Remote footers that are read at a time. On a disk Python takes the time, and threads would wait."""
 
@@ -30,10 +29,7 @@ class ParquetTables:
 
     def __init__(self, files: ReleaseFiles) -> None:
         self.files = files
-        self.heavy = Lock()
-        """Held while a file is read that takes much memory."""
         self._plain: dict[str, pa.Schema] = {}
-        self._costs: dict[str, parquet_limits.DecodingCost | ReleaseError] = {}
 
     @cached_property
     def _opened(self) -> dict[str, str | tuple[pq.FileMetaData, pa.Schema]]:
@@ -44,14 +40,14 @@ class ParquetTables:
         """What a Parquet file says of itself, or why it cannot be opened."""
         store = self.files.store
         try:
-            size = store.size(path)
-            with store.ranges(path) as file:
-                parquet_limits.check_tail(file, size, path)
-            opened = self.files.release.parquet(path)
-            parquet_limits.check_footer(opened.metadata, size, path)
-        except StoreError as error:
-            return error.found
-        except ReleaseError as error:
+            store.size(path)
+            with self.files.reading(path, whole=False):
+                opened = self.files.release.parquet(path)
+            footer = opened.metadata
+            rows = sum(footer.row_group(number).num_rows for number in range(footer.num_row_groups))
+            if footer.num_rows != rows:
+                return f"claims {footer.num_rows:,} rows and has {rows:,} in its row groups"
+        except (StoreError, ReleaseError) as error:
             return below(error, path)
         return opened.metadata, opened.schema_arrow
 
@@ -151,30 +147,6 @@ class ParquetTables:
             return False
         return not any("embrel:decided_by" in footer.get("emb", {}) for footer in self.keys.values())
 
-    def cost(self, path: str, source: Any = None) -> parquet_limits.DecodingCost:
-        """What reading a whole Parquet file takes; its page headers are read once, before anything is decoded.
-
-        Args:
-            path: the file.
-            source: an Arrow input of its bytes, where they are open; they are left open.
-
-        Raises:
-            ReleaseError: missing, unreadable, or its pages are made to fill the memory.
-        """
-        footer = self.footer(path)
-        if path not in self._costs:
-            try:
-                with nullcontext(source) if source is not None else self.files.store.arrow(path) as file:
-                    self._costs[path] = parquet_limits.check_pages(file, footer, file.size(), path)
-            except StoreError as error:
-                raise ReleaseError(path, error.found) from error
-            except ReleaseError as error:
-                self._costs[path] = error
-        cost = self._costs[path]
-        if isinstance(cost, ReleaseError):
-            raise cost.with_traceback(None)
-        return cost
-
     def open(self, path: str) -> pq.ParquetFile:
         """Open a file to read single row groups of it.
 
@@ -182,22 +154,33 @@ class ParquetTables:
             ReleaseError: unreadable, or this is a quick validation.
         """
         self.files.read_whole(path)
-        self.cost(path)
+        self.footer(path)
         return self.files.release.parquet(path)
+
+    def batch_rows(self, path: str, most: int) -> int:
+        """Return how many rows of a file are read at once: so few that they take about 48 MB, at most `most`."""
+        footer = self.footer(path)
+        size = sum(footer.row_group(number).total_byte_size for number in range(footer.num_row_groups))
+        width = max(size // max(footer.num_rows, 1), footer.num_columns)
+        return max(1, min(most, int(MAX_BATCH // max(width, 1))))
 
     def batches(self, path: str, most: int = MAX_ROWS, **options: Any) -> Iterator[pa.RecordBatch]:
         """The rows of a table, page checksums compared, as many at once as the memory takes.
 
         Raises:
-            ReleaseError: missing, unreadable, damaged, or made to fill the memory.
+            ReleaseError: missing, unreadable, damaged.
         """
         self.footer(path)  # or why there is none, before anything is fetched
         source = self.files.source(path)
-        cost = self.cost(path, source)
         dictionaries = options.pop("read_dictionary", None)
         try:
-            with pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=dictionaries) as file:
-                yield from file.iter_batches(min(most, cost.rows), **options)
+            with (
+                self.files.reading(path),
+                pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=dictionaries) as file,
+            ):
+                for batch in file.iter_batches(self.batch_rows(path, most), **options):
+                    batch.validate(full=True)  # text is UTF-8, indices are those of dictionaries
+                    yield batch
         except (pa.ArrowException, OSError) as error:
             raise ReleaseError(path, f"cannot be read ({short(error)})") from error
 
@@ -216,7 +199,7 @@ class ParquetTables:
         return pa.Table.from_batches(parts, parts[0].schema if parts else self.footer(path).schema.to_arrow_schema())
 
 
-def below(error: ReleaseError, path: str) -> str:
+def below(error: ClayPublishError, path: str) -> str:
     """What is wrong with a file, with the part of it that an error names."""
     part = error.where.partition(f"{path}: ")[2]
     return f"{part}: {error.found}" if part else error.found

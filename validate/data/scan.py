@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,10 +16,10 @@ import pyarrow.parquet as pq
 from clay_publish.errors import AccessError, ClayPublishError, ReleaseError
 from clay_publish.progress import Progress, Report
 from clay_publish.storage.store import Store
-from clay_publish.validate.data import parquet_limits
 from clay_publish.validate.data.chip_facts import ReleaseFacts, RowFacts, facts_of
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.files import digest
+from clay_publish.validate.data.page_headers import without_checksum
 from clay_publish.validate.data.parquet_tables import ParquetTables, below
 from clay_publish.validate.outcomes import (
     UNFORESEEN,
@@ -44,8 +43,6 @@ QUICK_FILES = 8
 QUICK_ROWS = 256
 """Rows that it reads of each."""
 
-HEAVY = 48_000_000
-"""Bytes of open pages from which on one file is read at a time."""
 WHOLE = 64_000_000
 """Bytes of a file on disk up to which it is read in one piece, hashed and decoded from there: no byte is read twice."""
 
@@ -139,6 +136,8 @@ class Pass:
     report: Report
     sampled: AbstractSet[str] = frozenset()
     """Codes of the rules that check a sample."""
+    threads: int | None = None
+    """Files that are read at a time, at most."""
 
     def run(self) -> Scan:
         """Read every embeddings file once."""
@@ -148,12 +147,12 @@ class Pass:
             chosen = chosen[:: max(1, -(-len(chosen) // QUICK_FILES))]
         files: dict[str, FileScan] = {}
         digests: dict[str, str] = {}
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        with ThreadPoolExecutor(self.threads or min(os.cpu_count() or 1, 8)) as pool:
             waiting = [
                 (
                     path,
                     pool.submit(digest, store, path) if self._is_hashed_apart(path) else None,
-                    pool.submit(self._file, path),
+                    pool.submit(self._marked, path),
                 )
                 for path in chosen
             ]
@@ -162,7 +161,7 @@ class Pass:
                 known = hashed.result() if hashed is not None else own
                 if known is not None:
                     digests[path] = known
-                self.report(Progress("validate", done, len(waiting), path))
+                self.report(Progress("validate", done, len(waiting), path, unit="files"))
         facts = ReleaseFacts()
         for path, seen in files.items():
             facts.add(path, seen.rows, seen.facts)
@@ -177,6 +176,10 @@ class Pass:
         """Whether a file is too large to be hashed and decoded from one piece."""
         store = self.tables.files.store
         return store.local and not self.tables.files.quick and store.size(path) > WHOLE
+
+    def _marked(self, path: str) -> tuple[str | None, FileScan]:
+        with self.tables.files.reading(path):
+            return self._file(path)
 
     def _file(self, path: str) -> tuple[str | None, FileScan]:
         """Read one file; its SHA-256, where it is known on the way, and what was seen."""
@@ -200,27 +203,24 @@ class Pass:
     def _parquet(self, path: str, source: Any) -> FileScan:
         seen, footer, quick = FileScan(path), self.tables.footer(path), self.tables.files.quick
         # A quick validation reads the first pages in the middle of the file.
-        groups = [footer.num_row_groups // 2] if quick and footer.num_row_groups else None
+        groups = [footer.num_row_groups // 2] if quick and footer.num_row_groups else list(range(footer.num_row_groups))
         try:
-            if quick:
-                cost = parquet_limits.check_pages(source, footer, source.size(), path, groups=groups, first=True)
-            else:
-                cost = self.tables.cost(path, source)
-            seen.bare = cost.bare
-            with self.tables.heavy if cost.pages > HEAVY else nullcontext():
-                self._rows(seen, source, groups, cost.rows)
+            seen.bare = without_checksum(source, footer, path, groups, first=quick)
+            self._rows(seen, source, groups)
         except ReleaseError as error:
             seen.damage = below(error, path)
         except (pa.ArrowException, OSError) as error:
             seen.damage = short(error)
         return seen
 
-    def _rows(self, seen: FileScan, source: Any, groups: list[int] | None, rows: int) -> None:
+    def _rows(self, seen: FileScan, source: Any, groups: list[int]) -> None:
         quick, spread = self.tables.files.quick, max(1, self.tables.rows // EXAMPLES)
         buffer, most = (_BUFFER, QUICK_ROWS) if quick else (0, BATCH)
         with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False, buffer_size=buffer) as file:
-            batches = file.iter_batches(min(most, rows), use_threads=False, row_groups=groups)
+            rows = self.tables.batch_rows(seen.path, most)
+            batches = file.iter_batches(rows, use_threads=False, row_groups=groups)
             for batch in islice(batches, 1 if quick else None):
+                batch.validate(full=True)
                 chips = ChipRows(seen.path, seen.rows, batch)
                 seen.rows += len(chips)
                 for code, check in self.checks.items():

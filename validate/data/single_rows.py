@@ -24,12 +24,13 @@ def value(tables: ParquetTables, facts: ReleaseFacts, column: str, row: int) -> 
     while place >= file.metadata.row_group(group).num_rows:
         place -= file.metadata.row_group(group).num_rows
         group += 1
-    return _read(path, file, group, [column]).column(0)[place].as_py()
+    return _read(tables, path, file, group, [column]).column(0)[place].as_py()
 
 
-def _read(path: str, file: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
+def _read(tables: ParquetTables, path: str, file: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
     try:
-        return file.read_row_group(group, columns=columns)
+        with tables.files.reading(path):
+            return file.read_row_group(group, columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise ReleaseError(path, f"cannot be read ({short(error)})") from error
 
@@ -41,10 +42,10 @@ def vectors_of(tables: ParquetTables, ids: set[str]) -> Iterator[tuple[str, str,
         file = tables.open(path)
         columns = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
         for group in range(file.num_row_groups):
-            mask = pc.is_in(_read(path, file, group, ["id"]).column(0), value_set=wanted)
+            mask = pc.is_in(_read(tables, path, file, group, ["id"]).column(0), value_set=wanted)
             if not pc.any(mask).as_py():
                 continue
-            rows = _read(path, file, group, ["id", *columns]).filter(mask).combine_chunks()
+            rows = _read(tables, path, file, group, ["id", *columns]).filter(mask).combine_chunks()
             for batch in rows.to_batches():
                 chips = ChipRows(path, 0, batch)
                 for row in range(len(chips)):
@@ -73,7 +74,7 @@ def rows_of(
     group = np.searchsorted(starts, rows, side="right") - 1
     for number in np.unique(group).tolist():
         places = rows[group == number]
-        taken = _read(path, file, number, columns).take(pa.array(places - starts[number])).combine_chunks()
+        taken = _read(tables, path, file, number, columns).take(pa.array(places - starts[number])).combine_chunks()
         chips = ChipRows(path, 0, taken.to_batches()[0])
         yield from zip(places.tolist(), chips.values(slice(None)).astype(np.float64), strict=True)
 
@@ -81,7 +82,9 @@ def rows_of(
 def column_of(tables: ParquetTables, path: str, name: str) -> list[Any]:
     """One column of a file."""
     file = tables.open(path)
-    return [value for n in range(file.num_row_groups) for value in _read(path, file, n, [name])[name].to_pylist()]
+    return [
+        value for n in range(file.num_row_groups) for value in _read(tables, path, file, n, [name])[name].to_pylist()
+    ]
 
 
 def some_vectors(tables: ParquetTables, most: int) -> Iterator[tuple[str, str, npt.NDArray[np.float64]]]:

@@ -16,6 +16,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import SOURCES
 from clay_publish.release.tables import sources_schema
 from clay_publish.validate.data.chips import ChipRows
+from clay_publish.validate.sandbox.marks import marked
 from clay_publish.windows import Window
 
 
@@ -44,7 +45,7 @@ class Source:
     bands: tuple[dict[str, Any], ...]
     """How each band is read: name, asset, band, scale, offset, source."""
     mask: dict[str, Any] | None
-    """Asset, format, cloudy and nodata of its cloud mask."""
+    """Asset, format, cloudy, nodata and bands of its cloud mask."""
     level: str | None
     """What says that it is the sensor's product."""
     evidence: dict[str, Any] | None
@@ -63,7 +64,8 @@ class Source:
     @cached_property
     def geometry(self) -> Any:
         """Its footprint as a shapely geometry; None where it is unknown or unreadable."""
-        return None if self.wkb is None else shapely.from_wkb(self.wkb, on_invalid="ignore")
+        with marked("reading", SOURCES, len(self.wkb or b"")):  # while an embeddings file is, in most cases
+            return None if self.wkb is None else shapely.from_wkb(self.wkb, on_invalid="ignore")
 
     @property
     def interval(self) -> tuple[datetime, datetime] | None:

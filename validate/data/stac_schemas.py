@@ -7,6 +7,7 @@ this machine, or, once, from the extension's own address; with CLAY_PUBLISH_SCHE
 import json
 import os
 import urllib.parse
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from referencing.exceptions import NoSuchResource, Unresolvable
 from clay_publish.errors import AccessError, ReleaseError, StoreError
 from clay_publish.release.metadata import SCHEMA_URI, schema
 from clay_publish.storage.http import HttpClient
-from clay_publish.storage.retry import Patience
+from clay_publish.storage.retry import RetryPolicy
 
 FOLDER = "CLAY_PUBLISH_SCHEMAS"
 """Environment variable: a folder of JSON Schemas to use instead of the network."""
@@ -33,15 +34,16 @@ _CORE = "https://schemas.stacspec.org/v{version}/{kind}-spec/json-schema/{kind}.
 
 
 @cache
-def _known() -> dict[str, dict[str, Any]]:
-    known = {uri.rstrip("#"): document for uri, document in get_local_schema_cache().items()}
-    known[SCHEMA_URI] = schema()
+def known() -> dict[str, dict[str, Any]]:
+    """Return the schemas that lie on this machine, by address."""
+    found = {uri.rstrip("#"): document for uri, document in get_local_schema_cache().items()}
+    found[SCHEMA_URI] = schema()
     for folder in (os.environ.get(FOLDER), _cache_folder()):
         for file in sorted(Path(folder).glob("*.json")) if folder else []:
             document = json.loads(file.read_text(encoding="utf-8"))
             if isinstance(document.get("$id"), str):
-                known.setdefault(document["$id"].rstrip("#"), document)
-    return known
+                found.setdefault(document["$id"].rstrip("#"), document)
+    return found
 
 
 def _cache_folder() -> Path:
@@ -50,7 +52,7 @@ def _cache_folder() -> Path:
 
 
 @cache
-def _fetched(uri: str) -> dict[str, Any]:
+def fetched_schema(uri: str) -> dict[str, Any]:
     """Fetch a schema, once, and keep it.
 
     Raises:
@@ -60,13 +62,17 @@ def _fetched(uri: str) -> dict[str, Any]:
     if os.environ.get(FOLDER) or parts.scheme != "https" or parts.hostname not in _HOSTS:
         raise ReleaseError(uri, "is not among the schemas of this machine", fix=_FIX)
     try:
-        document: dict[str, Any] = json.loads(HttpClient(patience=Patience(attempts=1)).read(uri, _MAX_BYTES))
+        document: dict[str, Any] = json.loads(HttpClient(policy=RetryPolicy(attempts=1)).read(uri, _MAX_BYTES))
     except (StoreError, AccessError, ValueError) as error:
         raise ReleaseError(uri, f"cannot be fetched ({error})", fix=_FIX) from error
     folder = _cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{urllib.parse.quote(uri, safe='')}.json").write_text(json.dumps(document), encoding="utf-8")
     return document
+
+
+fetch: Callable[[str], dict[str, Any]] = fetched_schema
+"""A process without a network asks another one."""
 
 
 def schema_of(uri: str) -> dict[str, Any]:
@@ -76,7 +82,7 @@ def schema_of(uri: str) -> dict[str, Any]:
         ReleaseError: it is not to be had.
     """
     plain = uri.rstrip("#")
-    return _known()[plain] if plain in _known() else _fetched(plain)
+    return known()[plain] if plain in known() else fetch(plain)
 
 
 def core_schema(kind: str, version: str) -> dict[str, Any]:
@@ -122,5 +128,5 @@ def _registry() -> Any:
         except ReleaseError as error:
             raise NoSuchResource(uri) from error
 
-    resources = [(uri, Resource.from_contents(document)) for uri, document in _known().items()]
+    resources = [(uri, Resource.from_contents(document)) for uri, document in known().items()]
     return Registry(retrieve=retrieve).with_resources(resources).crawl()  # type: ignore[call-arg]

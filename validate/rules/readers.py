@@ -17,6 +17,7 @@ from clay_publish.release.directory import EMBEDDINGS, ITEMS
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled, SkippedError, short
 from clay_publish.validate.registry import rule
+from clay_publish.validate.sandbox.marks import marked
 
 _FAILURES = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, shapely.errors.ShapelyError)
 """What a library raises at data it cannot read."""
@@ -40,8 +41,10 @@ def reader(code: str, name: str) -> Callable[[Read], Read]:
             except ImportError as error:
                 raise MissingExtraError(name, "is not installed", fix=f"pip install {name}") from error
             folder = _local(context)
+            size = sum(map(context.files.store.size, context.files.parquet))
             try:
-                yield from read(library, context, folder)
+                with marked("reading", f":{code}", size):  # the library opens files by itself
+                    yield from read(library, context, folder)
             except (*_FAILURES, getattr(library, "Error", OSError)) as error:
                 if isinstance(error, ReleaseError):
                     raise
@@ -68,8 +71,6 @@ def _local(context: ReleaseContext) -> str:
     if context.tables.unreadable:
         path, why = next(iter(context.tables.unreadable.items()))
         raise ReleaseError(path, f"is not given to a reader ({why})")
-    for path in context.tables.readable:
-        context.tables.cost(path)  # or it may fill the memory
     if any(path.startswith(f"{EMBEDDINGS}/") for path in context.files.paths):
         return context.files.store.path(EMBEDDINGS)
     if len(context.files.paths) > len(context.files.data):

@@ -25,7 +25,7 @@ from clay_publish.release.findings import Severity
 from clay_publish.release.measurements import read_measurements
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.coverage_table import coverage_batches
-from clay_publish.validate.data.parquet_limits import page_headers
+from clay_publish.validate.data.page_headers import page_headers
 from clay_publish.validate.outcomes import Fault, Outcome, Sampled
 from clay_publish.validate.registry import rule
 

@@ -81,7 +81,7 @@ def bands_are_resolved(context: ReleaseContext) -> Iterator[Outcome]:
     """`bands` and `mask` of the used sources, against the bands that the fingerprint and the sensor have."""
     wanted = {band.name for band in context.fingerprint.bands}
     sensor = instrument(context)
-    masks = {(mask.format, mask.bands, mask.cloudy, mask.nodata) for mask in sensor.masks}
+    masks = {(mask.format, mask.cloudy, mask.nodata, mask.bands) for mask in sensor.masks}
     for source in context.sources.used:
         where = f"{SOURCES}: {source.id}"
         missing = sorted(wanted - {band["name"] for band in source.bands})
@@ -93,8 +93,8 @@ def bands_are_resolved(context: ReleaseContext) -> Iterator[Outcome]:
             mask = source.mask
             if mask["asset"] not in source.assets:
                 yield Fault(f"{where}: mask", f"is asset {mask['asset']!r}", f"one of {', '.join(source.assets)}")
-            rule_of = (mask["format"], *(tuple(mask[name]) for name in ("bands", "cloudy", "nodata")))
-            if masks and rule_of not in masks:
+            told = (mask["format"], *(tuple(mask[name]) for name in ("cloudy", "nodata", "bands")))
+            if masks and told not in masks:
                 yield Fault(f"{where}: mask", f"reads {mask['format']} {mask['cloudy']} as cloud", "the sensor's rule")
 
 

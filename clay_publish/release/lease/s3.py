@@ -45,7 +45,7 @@ class Times:
 
     beat: float = 10.0
     """Between two signs of life."""
-    patience: float = 60.0
+    timeout: float = 60.0
     """Without one, before a lease may be taken over."""
 
 
@@ -109,7 +109,7 @@ def object_holders(release: Release) -> list[Holder]:
     paths_there = [path for path in release.store.files(LEASES) if path.endswith(_ENDING)]
     seen = {path: _read(release, path) for path in paths_there}
     taken = {path: found for path, found in seen.items() if found is not None and not found.state.free}
-    alive = {path: not found.free and _age(found) <= TIMES.patience for path, found in taken.items()}
+    alive = {path: not found.free and _age(found) <= TIMES.timeout for path, found in taken.items()}
     doubtful = [path for path, found in taken.items() if not alive[path] and not found.free]
     if doubtful:
         time.sleep(1.5 * TIMES.beat)
@@ -153,7 +153,7 @@ class _Mine:
         now = "a process that has ended" if seen is None or seen.state.run == self._state.run else seen.state.holder
         raise LockedError(
             self._release.store.where,
-            f"was taken over by {now}, since this run gave no sign of life for {self._times.patience:g} s",
+            f"lease lost: {now} took over after {self._times.timeout:g} s without a heartbeat",
             fix="Let it work: what this run has finished is not done again.",
         )
 
@@ -196,7 +196,7 @@ def _watch(release: Release, leases: Iterable[str], times: Times) -> dict[str, _
         first = dict(zip(asked, pool.map(lambda path: _read(release, path), asked), strict=True))
         there = {path: seen for path, seen in first.items() if seen is not None}
         silent = [path for path, seen in there.items() if not seen.free]
-        end = time.monotonic() + times.patience
+        end = time.monotonic() + times.timeout
         while silent and time.monotonic() < end:
             time.sleep(min(times.beat / 4, max(0.0, end - time.monotonic())))
             for path, seen in zip(silent, list(pool.map(lambda path: _read(release, path), silent)), strict=True):

@@ -8,6 +8,7 @@ a unit ends its process, the innocent ones beside it die as well, and only whoev
 out which it was. So this process does: all that were at work are tried again, after the last but one try alone.
 """
 
+import io
 import logging
 import math
 import os
@@ -28,7 +29,6 @@ from clay_publish.producer.execution.ray.worker import Job, Worker
 from clay_publish.producer.execution.run import Ready, Run
 from clay_publish.producer.execution.unit import set_aside
 from clay_publish.producer.layouts.base import Unit
-from clay_publish.progress import Progress
 from clay_publish.release.manifest import libraries
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Running
@@ -130,14 +130,32 @@ def on_ray(run: Run, units: Sequence[Unit], ready: Sequence[Ready], *, means: Ru
     if not units and not ready:
         return
     # What Ray has to say of a death it prints where results belong.
-    with redirect_stdout(sys.stderr), cluster(means) as found:
+    with redirect_stdout(_RayMessages()), cluster(means) as found:
         report = f"{found.workers} worker{'s' * (found.workers != 1)} on {found.where}"
-        run.report(Progress("produce", len(run.receipts), len(run.units), report))
+        run.say(report)
         driver = _Driver(run, found)
         try:
             driver.drive(units, ready)
         finally:
             driver.end()
+
+
+class _RayMessages(io.TextIOBase):
+    """Passes what Ray prints on to standard error, but for its count of retries, which are not those of units."""
+
+    _dropped = False
+
+    def write(self, text: str, /) -> int:
+        if "retries remaining" in text:
+            self._dropped = True
+        elif self._dropped and text == "\n":  # `print` writes the end of a line by itself
+            self._dropped = False
+        else:
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 @dataclass(eq=False)
@@ -311,7 +329,7 @@ class _Driver:
                 self._wait_for(what)
 
     def _say(self, message: str) -> None:
-        self.run.report(Progress("produce", len(self.run.receipts), len(self.run.units), message))
+        self.run.say(message)
 
     def _wait_for(self, unit: Unit) -> None:
         (self.suspects if self.run.careful(unit) else self.units).append(unit)

@@ -181,3 +181,41 @@ def test_sizes_are_read_off_the_tensors(
     assert encoded.embeddings.shape == (2, encoder.dim)
     assert np.isfinite(encoded.embeddings).all()
     assert np.isfinite(encoded.loss).all()
+
+
+def _of_width(path: Path, encoder: Sizes, decoder: Sizes) -> Path:
+    """A checkpoint of these sizes with seeded weights."""
+    torch.manual_seed(0)
+    parts = {"encoder": ClayEncoder(encoder), "decoder": ClayDecoder(decoder, encoder.dim)}
+    state = {f"model.{name}.{k}": v for name, part in parts.items() for k, v in part.state_dict().items()}
+    for tensor in state.values():
+        torch.nn.init.normal_(tensor, std=0.2)
+    torch.save({"state_dict": state}, path)
+    return path
+
+
+def test_heads_of_an_unpublished_width_are_stated(load: Load, tmp_path: Path, chips: ChipBatch) -> None:
+    path = _of_width(tmp_path / "odd.ckpt", Sizes(120, 2, 120, 5, 240), Sizes(48, 2, 48, 2, 96))
+    with pytest.raises(EncoderError, match=r"has attention 120 wide .* State `model\.heads`"):
+        load(path)
+    with pytest.raises(EncoderError, match=r"model\.heads: is 7 .expected a divisor of 120"):
+        load(path, heads=7)
+    some = ChipBatch(chips.pixels[:2], chips.lon[:2], chips.lat[:2], chips.times[:2], 10.0)
+    made = {heads: load(path, heads=heads) for heads in (5, 3)}
+    assert made[5].sizes.heads == 5
+    assert made[5].parameters["heads"] == 5  # two numbers of heads never mix in one version
+    five, three = (made[heads].encode(some).embeddings for heads in (5, 3))
+    assert five.shape == (2, 120)
+    assert not np.allclose(five, three)
+
+
+def test_stated_heads_must_be_those_of_a_published_width(load: Load, golden: Path) -> None:
+    assert load(golden, heads=3).sizes.heads == 3
+    with pytest.raises(EncoderError, match=r"model\.heads: is 4 .expected 3"):
+        load(golden, heads=4)
+
+
+def test_a_decoder_of_unpublished_width_names_the_way_out(load: Load, tmp_path: Path) -> None:
+    path = _of_width(tmp_path / "odd.ckpt", Sizes(96, 2, 96, 3, 192), Sizes(40, 2, 40, 2, 96))
+    with pytest.raises(EncoderError, match=r"attention 40 wide .*outputs\.loss: false"):
+        load(path)

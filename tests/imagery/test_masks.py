@@ -1,0 +1,162 @@
+"""Cloud masks of every kind: of several bands, of part of an image, in another reference system, unreadable."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+import yaml
+from affine import Affine
+from rasterio.enums import ColorInterp, Resampling
+
+from clay_publish.producer.imagery.raster import open_bands, readers
+from clay_publish.producer.imagery.warp import Canvas, Images
+from clay_publish.producer.sources.item import BandFile
+from clay_publish.spec.sensors import SENSORS
+
+Run = Callable[..., CompletedProcess[str]]
+Pixels = np.ndarray[Any, Any]
+
+GRID = Affine(10, 0, 500_160, 0, -10, 4_000_320)
+"""Pixels of 10 m whose upper left corner is one of a cell of 320 m."""
+
+
+def write(path: Path, values: Pixels, transform: Affine = GRID, crs: str = "EPSG:32618") -> None:
+    """A GeoTIFF of [bands, rows, columns]."""
+    profile = {"driver": "GTiff", "height": values.shape[1], "width": values.shape[2], "count": len(values)}
+    with rasterio.open(path, "w", dtype=values.dtype, crs=crs, transform=transform, **profile) as file:
+        file.write(values)
+
+
+def made(folder: Path, run: Run, sensor: str, mask: str, layout: str, *, code: int = 0) -> list[tuple[str, str]]:
+    """Outcome and detail of each chip of a scene of 64 × 64 pixels, two rows of two chips, from west to east."""
+    values = np.random.default_rng(0).integers(1000, 3000, (1, 64, 64)).astype(np.uint16)
+    write(folder / "a.tif", values)
+    assets = {band.name: {"href": "a.tif"} for band in SENSORS[sensor].bands}
+    if sensor.startswith("planetscope"):
+        write(folder / "b.tif", np.repeat(values, len(assets), axis=0))
+        assets = {"ortho_analytic_4b_sr": {"href": "b.tif"}}
+    item = {
+        "type": "Feature",
+        "id": "a",
+        "bbox": [-75.1, 36.1, -74.9, 36.2],
+        "properties": {"datetime": "2023-01-03T15:50:00Z", "license": "CC-BY-4.0"},
+        "assets": {**assets, mask: {"href": "mask.tif"}},
+    }
+    (folder / "item.json").write_text(json.dumps(item))
+    chips = {"layout": layout, "size": 32, **({"gsd": 10} if layout == "utm" else {})}
+    document = {"name": "a", "imagery": {"stac": "item.json", "sensor": sensor}, "chips": chips}
+    if layout == "utm":
+        document["imagery"]["area"] = [-74.998, 36.142, -74.9915, 36.1474]  # type: ignore[index]
+    (folder / "release.yaml").write_text(yaml.safe_dump(document))
+    run("produce", "release.yaml", "--out", "made", "--quiet", cwd=folder, code=code)
+    paths = sorted((folder / "made" / "coverage").glob("*.parquet"))
+    rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
+    rows.sort(key=lambda row: (row["col"], row["row"]))
+    return [(row["reason"] or row["status"], row["detail"] or "") for row in rows]
+
+
+def flags(count: int, **bands: int) -> Pixels:
+    """A mask of `count` bands, of which some are 1 in the west (columns before 32) or everywhere."""
+    values = np.zeros((count, 64, 64), dtype=np.uint8)
+    for name, columns in bands.items():
+        values[int(name.removeprefix("b")) - 1, :, :columns] = 1
+    return values
+
+
+@pytest.mark.parametrize("layout", ["scene", "utm"])
+@pytest.mark.parametrize(
+    ("sensor", "asset", "mask"),
+    [
+        ("sentinel-2-l1c", "MSK_CLASSI_B00", flags(3, b2=32, b3=64)),  # cirrus in the west, snow everywhere
+        ("sentinel-2-l1c", "MSK_CLASSI_B00", flags(3, b1=32)),
+        ("planetscope-4b-sr", "ortho_udm2", flags(8, b1=64, b4=64, b6=32)),  # clear and light haze are no cloud
+        ("planetscope-4b-sr", "ortho_udm2", flags(8, b3=32)),
+        ("planetscope-4b-sr", "udm", flags(1, b1=32) * 2),
+    ],
+)
+def test_masks_of_several_bands_count(
+    tmp_path: Path, run: Run, sensor: str, asset: str, mask: Pixels, layout: str
+) -> None:
+    write(tmp_path / "mask.tif", mask)
+    found = [outcome for outcome, _ in made(tmp_path, run, sensor, asset, layout)]
+    assert found == ["cloud", "cloud", "embedded", "embedded"]
+
+
+@pytest.mark.parametrize("layout", ["scene", "utm"])
+def test_chips_beyond_a_mask_are_not_checked(tmp_path: Path, run: Run, layout: str) -> None:
+    write(tmp_path / "mask.tif", np.full((1, 64, 32), 4, dtype=np.uint8))
+    found = made(tmp_path, run, "sentinel-2-l2a", "SCL", layout)
+    assert found == [("embedded", ""), ("embedded", ""), *[("embedded", "not cloud-checked")] * 2]
+
+
+@pytest.mark.parametrize(("layout", "outcome"), [("scene", "unreadable"), ("utm", "cloud")])
+def test_a_mask_in_another_reference_system(tmp_path: Path, run: Run, layout: str, outcome: str) -> None:
+    cloud = np.full((1, 40, 40), 9, dtype=np.uint8)
+    write(tmp_path / "mask.tif", cloud, Affine(0.001, 0, -75.02, 0, -0.001, 36.17), "EPSG:4326")
+    found = made(tmp_path, run, "sentinel-2-l2a", "SCL", layout, code=2)
+    assert Counter(outcome for outcome, _ in found) == {outcome: 4}
+
+
+@pytest.mark.parametrize("layout", ["scene", "utm"])
+@pytest.mark.parametrize("kind", ["real numbers", "missing", "damaged"])
+def test_a_mask_that_cannot_be_read_is_not_a_clear_sky(tmp_path: Path, run: Run, layout: str, kind: str) -> None:
+    if kind == "real numbers":
+        write(tmp_path / "mask.tif", np.zeros((1, 64, 64), dtype=np.float32))
+    if kind == "damaged":
+        (tmp_path / "mask.tif").write_bytes(b"II*\0 and nothing more")
+    found = made(tmp_path, run, "sentinel-2-l2a", "cloud", layout, code=2)
+    assert Counter(outcome for outcome, _ in found) == {"unreadable": 4}
+    assert "mask" in found[0][1] or "cloud" in found[0][1]
+
+
+HALF = np.repeat(np.array([[0] * 32 + [255] * 32], dtype=np.uint8), 64, axis=0)
+GRAY_ALPHA = (ColorInterp.gray, ColorInterp.alpha)
+RGBA = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+
+
+@pytest.mark.parametrize(
+    ("kind", "colors", "read", "valid"),
+    [
+        ("external", None, ("gray",), 0.5),
+        ("internal", None, ("gray",), 0.5),
+        ("none", None, ("gray",), 1.0),
+        ("none", GRAY_ALPHA, ("gray",), 0.5),
+        ("none", RGBA, ("red", "green", "blue"), 0.5),
+        ("external", RGBA[:3], ("red", "green", "blue"), 0.5),
+        ("none", RGBA, ("red", "green", "blue", "nir"), 1.0),  # near infrared that is tagged alpha
+    ],
+)
+def test_masks_in_and_beside_a_file_say_what_is_valid(
+    tmp_path: Path, kind: str, colors: tuple[ColorInterp, ...] | None, read: tuple[str, ...], valid: float
+) -> None:
+    path, count = tmp_path / "a.tif", len(colors or read)
+    profile = {"driver": "GTiff", "height": 64, "width": 64, "count": count, "dtype": "uint8", "crs": "EPSG:32618"}
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == "internal"),
+        rasterio.open(path, "w", transform=GRID, **profile) as file,
+    ):
+        for index in range(1, count + 1):
+            file.write(HALF if colors and colors[index - 1] is ColorInterp.alpha else np.full_like(HALF, 77), index)
+        if colors:
+            file.colorinterp = colors
+        if kind != "none":
+            file.write_mask(HALF)
+    assert (tmp_path / "a.tif.msk").exists() == (kind == "external")
+    files = [
+        BandFile(
+            name, "a", str(path), index if len(read) > 1 else None, None, None, len(read) if len(read) > 1 else None
+        )
+        for index, name in enumerate(read, start=1)
+    ]
+    canvas = Canvas(32618, GRID.c, GRID.f, 10, 64, 64)
+    with open_bands(files, None) as bands, readers(1) as pool:
+        assert {float(band.read(0, 0, 64, 64)[1].mean()) for band in bands} == {valid}
+        warped = Images(read, SENSORS["naip"], pool).warp(bands, canvas, Resampling.bilinear)
+        assert {float(mask.mean()) for _, mask in warped} == {valid}

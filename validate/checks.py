@@ -1,0 +1,193 @@
+"""Checking a release by all rules, in this process."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.progress import Progress, Report, silent
+from clay_publish.release.directory import COLLECTION, EMBEDDINGS, MANIFEST, SPEC, Release
+from clay_publish.release.findings import Finding, Severity, ValidationReport
+from clay_publish.release.format_version import check_format
+from clay_publish.release.versions import refuse_root
+from clay_publish.storage.store import OneFile
+from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.outcomes import UNFORESEEN, Broken, Fault, NotChecked, Outcome, Sampled, unchecked
+from clay_publish.validate.registry import GEOPARQUET, OURS, UNCHECKED, Rule, select
+from clay_publish.validate.reports.measures import measure
+
+# The rules register themselves when their files are read.
+from clay_publish.validate.rules import (  # noqa: F401
+    agreement,
+    coverage,
+    documents,
+    gap_reasons,
+    geometry,
+    integrity,
+    provenance,
+    readers,
+    release_format,
+    schema,
+    sensors,
+    stac,
+    time,
+    vector_distribution,
+    vectors,
+)
+from clay_publish.validate.rules.outputs import codes, explorer, extra_tables  # noqa: F401
+from clay_publish.validate.sandbox.marks import marked
+
+_LONGEST = 1000
+"""Letters of a text that a finding quotes."""
+
+MOST = 20
+"""Findings of one rule that are told one by one."""
+
+
+def check_release(
+    release: Release,
+    *,
+    only: Iterable[str] = (),
+    skip: Iterable[str] = (),
+    sample: int,
+    quick: bool = False,
+    refused: Mapping[str, str] = {},
+    threads: int | None = None,
+    previous: Release | None = None,
+    open_previous: Callable[[str], Release] | None = None,
+    report: Report = silent,
+) -> ValidationReport:
+    """Check a release, as `runner.validate` does in a child process.
+
+    Args:
+        release: a release, made by anyone.
+        only: codes or groups of rules to check; none means all.
+        skip: codes or groups to leave out.
+        sample: chips that the costly checks look at, at most.
+        quick: read metadata, footers and a sample of rows only.
+        refused: files, and rules after a colon, that ended an earlier child, and how.
+        threads: files that are read at a time, at most.
+        previous: the version before, where it is not a neighbour of this one.
+        open_previous: opens the version before by the name that the release gives it.
+        report: hears of the progress.
+
+    Raises:
+        ReleaseError: there is nothing to validate, or a rule is unknown.
+    """
+    rules = select(only, skip)
+    context = ReleaseContext(
+        release,
+        checks={rule.code: rule.rows for rule in rules if rule.rows is not None},
+        sampled=frozenset(rule.code for rule in rules if rule.sampled),
+        sample=sample,
+        quick=quick,
+        threads=threads,
+        previous=previous,
+        open_previous=open_previous,
+        report=report,
+    )
+    context.broken += [Broken(name, f"{name} {why}") for name, why in refused.items() if not name.startswith(":")]
+    with release.store.remembering(), context.files:
+        if not isinstance(release.store, OneFile):
+            refuse_root(release)
+        if not context.files.paths:
+            raise ReleaseError(release.store.where, "holds no files", "a release directory")
+        known = {SPEC, COLLECTION, MANIFEST}.intersection(context.files.paths)
+        if not context.files.data and not known:
+            raise ReleaseError(release.store.where, f"holds no Parquet file below {EMBEDDINGS}/", "a release directory")
+        _check_format(context)
+        _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one a rule
+        findings: list[Finding] = []
+        checked: dict[str, str] = {}
+        for done, rule in enumerate(rules):
+            if rule.code == UNCHECKED:
+                continue
+            report(Progress("rules", done, len(rules), rule.title, unit="rules"))
+            with marked("rule", rule.code):
+                found, checked[rule.code] = run_rule(rule, context, refused.get(f":{rule.code}"))
+            findings += found
+        context.broken = [broken for broken in context.broken if not _is_reported(broken, findings)]
+        for rule in select((UNCHECKED,), skip):
+            found, state = run_rule(rule, context)
+            findings += found
+            if found or rule in rules:
+                checked[rule.code] = state
+        report(Progress("rules", len(rules), len(rules), unit="rules"))
+        return ValidationReport(
+            where=release.store.where,
+            findings=findings,
+            checked=checked,
+            quick=quick,
+            fetched=release.store.fetched,
+            measures=measure(context),
+        )
+
+
+def _check_format(context: ReleaseContext) -> None:
+    """Refuse a release of another format: what its documents promise is not what the rules ask for.
+
+    Raises:
+        ReleaseError: the manifest, where it is one of ours, states another format.
+    """
+    if MANIFEST not in context.files.paths:
+        return
+    try:
+        document = context.documents.json(MANIFEST)
+    except ReleaseError:
+        return  # SCH014
+    run = document.get("run")
+    if isinstance(run, dict) and "fingerprint" in run:
+        check_format(document.get("format", 1), context.files.store.path(MANIFEST))
+
+
+def run_rule(rule: Rule, context: ReleaseContext, refused: str | None = None) -> tuple[list[Finding], str]:
+    """Return a rule's findings, and whether it passed, failed or was not checked."""
+    outcomes = list(_outcomes(rule, context)) if refused is None else [Broken("", f"checking {rule.code} {refused}")]
+    faults = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
+    gaps = [outcome.why for outcome in outcomes if isinstance(outcome, NotChecked | Broken)]
+    sampled = next((outcome for outcome in reversed(outcomes) if isinstance(outcome, Sampled)), None)
+    where = context.files.store.where
+    if not context.tables.foreign:
+        context.broken += [outcome for outcome in outcomes if isinstance(outcome, Broken)]
+    if len(faults) > MOST:
+        faults[MOST:] = [Fault(where, f"{len(faults) - MOST:,} more like these")]
+    if faults:
+        return [_finding(rule, fault, context) for fault in faults], "failed"
+    if gaps:
+        more = f" (and {len(gaps) - 1} more)" if len(gaps) > 1 else ""
+        return [], f"not checked: {plain(gaps[0])}{more}"
+    if sampled is not None and sampled.seen < sampled.total:
+        return [], f"passed on {sampled.seen:,} of {sampled.total:,} {sampled.of}"
+    return [], "passed"
+
+
+def _outcomes(rule: Rule, context: ReleaseContext) -> Iterator[Outcome]:
+    try:
+        yield from rule.check(context)
+    except ClayPublishError as error:
+        yield unchecked(error, context.files.store)
+    except UNFORESEEN as error:
+        yield Broken("", f"the release holds what {rule.code} cannot read ({error!r})")
+
+
+def _is_reported(broken: Broken, findings: list[Finding]) -> bool:
+    """Whether an error was found in the same file; where the file is unknown, in any."""
+    file = broken.where.partition(": ")[0].partition(" ")[0]
+    return any(finding.severity is Severity.ERROR and finding.where.startswith(file) for finding in findings)
+
+
+def _finding(rule: Rule, fault: Fault, context: ReleaseContext) -> Finding:
+    geo = any("geo" in footer for footer in context.tables.keys.values())
+    ours = context.tables.foreign and (rule.code in OURS or (rule.code in GEOPARQUET and not geo))
+    return Finding(
+        code=rule.code,
+        severity=Severity.INFO if ours else rule.severity,
+        where=plain(fault.where),
+        found=plain(fault.found),
+        expected=plain(fault.expected),
+        fix=fault.fix or rule.fix,
+    )
+
+
+def plain(text: str) -> str:
+    """A text of a release that may be shown: nothing that moves a cursor, turns the writing, or goes on for ever."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_LONGEST])
+    return shown + ("…" if len(text) > _LONGEST else "")

@@ -1,0 +1,126 @@
+"""Which files a process is reading, kept where its supervisor sees it even after a crash."""
+
+import mmap
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["reading", "touched", "rule"]
+_KINDS: tuple[Kind, ...] = ("reading", "touched", "rule")
+_SLOTS = 96
+_SLOT = 1024
+_HEAD = struct.Struct("<dQQQBH")
+"""Start, thread (native and Python's number), bytes of the file, kind, and bytes of the name; no bytes, no mark."""
+SIZE = _SLOTS * _SLOT
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A file that a thread reads, the file that it opened last, or the rule that it checks."""
+
+    kind: Kind
+    name: str
+    start: float
+    """On the monotonic clock, which all processes of a machine share."""
+    thread: int
+    """As the operating system numbers it."""
+    ident: int
+    """As Python does."""
+    size: int
+    """Bytes of the file."""
+
+
+class Marks:
+    """Marks in memory that two processes share."""
+
+    def __init__(self, file: int) -> None:
+        self._memory = mmap.mmap(file, SIZE)
+        self._lock = threading.Lock()
+
+    def begin(self, kind: Kind, name: str, size: int = 0) -> int:
+        """Set a mark; return its slot, or −1 if all are taken."""
+        with self._lock:
+            for slot in range(_SLOTS):
+                if not self._head(slot)[-1]:
+                    self._put(slot, kind, name, size)
+                    return slot
+        return -1
+
+    def replace(self, slot: int, kind: Kind, name: str, size: int = 0) -> None:
+        """Set a mark in a slot of this thread."""
+        with self._lock:
+            self._put(slot, kind, name, size)
+
+    def end(self, slot: int) -> None:
+        """Remove a mark."""
+        if slot >= 0:
+            _HEAD.pack_into(self._memory, slot * _SLOT, 0.0, 0, 0, 0, 0, 0)
+
+    def clear(self) -> None:
+        """Remove all marks."""
+        self._memory[:] = bytes(SIZE)
+
+    def close(self) -> None:
+        """Release the memory."""
+        self._memory.close()
+
+    def current(self) -> list[Mark]:
+        """Return all marks, the latest first."""
+        found = []
+        for slot in range(_SLOTS):
+            start, thread, ident, size, kind, length = self._head(slot)
+            if length and kind < len(_KINDS):
+                place = slot * _SLOT + _HEAD.size
+                name = self._memory[place : place + length].decode("utf-8", "replace")
+                found.append(Mark(_KINDS[kind], name, start, thread, ident, size))
+        return sorted(found, key=lambda mark: -mark.start)
+
+    def _head(self, slot: int) -> tuple[float, int, int, int, int, int]:
+        start, thread, ident, size, kind, length = _HEAD.unpack_from(self._memory, slot * _SLOT)
+        return start, thread, ident, size, kind, length
+
+    def _put(self, slot: int, kind: Kind, name: str, size: int) -> None:
+        text = name.encode("utf-8", "replace")[: _SLOT - _HEAD.size]
+        place = slot * _SLOT + _HEAD.size
+        self._memory[place : place + len(text)] = text
+        number = _KINDS.index(kind)
+        now, threads = time.monotonic(), (threading.get_native_id(), threading.get_ident())
+        _HEAD.pack_into(self._memory, slot * _SLOT, now, *threads, max(size, 0), number, len(text))
+
+
+_watched: list[Marks] = []
+_own = threading.local()
+
+
+def watch(marks: Marks) -> None:
+    """Write what this process reads into these marks from now on, or again after they were cleared."""
+    _watched[:] = [marks]
+    _own.__dict__.clear()
+
+
+@contextmanager
+def marked(kind: Kind, name: str, size: int = 0) -> Iterator[None]:
+    """Mark a file or a rule while the block works on it."""
+    if not _watched:
+        yield
+        return
+    slot = _watched[0].begin(kind, name, size)
+    try:
+        yield
+    finally:
+        _watched[0].end(slot)
+
+
+def touch(name: str) -> None:
+    """Mark the file that this thread opened last."""
+    if not _watched:
+        return
+    slot = getattr(_own, "slot", -1)
+    if slot < 0:
+        _own.slot = _watched[0].begin("touched", name)
+    else:
+        _watched[0].replace(slot, "touched", name)
