@@ -13,7 +13,8 @@ from clay_publish.release import metadata
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import RunRecord, run_record
-from clay_publish.spec.models import SEMVER, Spec
+from clay_publish.spec.models import Spec
+from clay_publish.storage.address import SEMVER
 from clay_publish.storage.store import is_url
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"

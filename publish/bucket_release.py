@@ -22,6 +22,7 @@ from clay_publish.publish.preflight import check_bucket
 from clay_publish.publish.targets import web_page
 from clay_publish.publish.version_catalog import beginning, change, read_versions
 from clay_publish.release import directory as paths
+from clay_publish.release.format_version import FORMAT
 from clay_publish.release.manifest import FileEntry, Manifest
 from clay_publish.release.versions import PublishedVersion
 
@@ -128,10 +129,14 @@ class _Sending:
         document = self.bucket.read(f"{latest}/{paths.MANIFEST}") if latest and latest != self.folder else None
         if document is None:
             return {}
+        where = f"{self.bucket.where}/{latest}/{paths.MANIFEST}"
         try:
-            manifest = Manifest.model_validate(json.loads(document[0]))
-        except ValueError as error:
-            raise PublishError(f"{self.bucket.where}/{latest}/{paths.MANIFEST}", "is not a manifest") from error
+            stated = json.loads(document[0])
+            if stated.get("format", 1) != FORMAT:
+                return {}  # of an earlier format: no file of it is one of ours
+            manifest = Manifest.model_validate(stated)
+        except (ValueError, AttributeError) as error:
+            raise PublishError(where, "is not a manifest") from error
         known = {entry.sha256: f"{latest}/{entry.path}" for entry in manifest.files}
         return {entry.path: known[entry.sha256] for entry in missing if entry.sha256 in known}
 

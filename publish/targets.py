@@ -11,7 +11,7 @@ from clay_publish.errors import PublishError, require_extra
 from clay_publish.publish.bucket import Bucket, LocalBucket
 from clay_publish.publish.package import Package
 from clay_publish.release import directory as paths
-from clay_publish.storage.address import HUB, S3_ENDPOINT, SOURCE_COOP, SOURCE_COOP_DATA, coop_name, hub_name, readable
+from clay_publish.storage.address import HUB, S3_ENDPOINT, SOURCE_COOP, SOURCE_COOP_DATA, coop_name, hub_name
 from clay_publish.storage.store import is_url
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ def bucket_at(target: str, package: Package | None = None) -> Bucket:
     if coop_name(target) is not None:
         return _s3(*_product(target, package), package)
     if target.startswith("s3://"):
-        readable(target)
         bucket, _, prefix = target.removeprefix("s3://").rstrip("/").partition("/")
         return _s3(bucket, prefix, os.environ.get(S3_ENDPOINT), target.rstrip("/"), package)
     if is_url(target):

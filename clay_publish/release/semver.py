@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from clay_publish.errors import ReleaseError
-from clay_publish.spec.models import SEMVER
+from clay_publish.storage.address import SEMVER
 
 
 class VersionStep(StrEnum):

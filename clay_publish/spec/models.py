@@ -21,11 +21,10 @@ from pydantic import (
 from clay_publish.errors import SpecError
 from clay_publish.redaction import without_secrets
 from clay_publish.spec.sensors import SENSORS, Sensor, parse_sensor, sensor
+from clay_publish.storage.address import SEMVER
 from clay_publish.storage.store import is_url
 from clay_publish.windows import Window
 
-SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?")
-"""A semantic version without build metadata: major, minor, patch, pre-release."""
 _LICENSE_REF = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 _ORCID = r"^(https://orcid\.org/)?\d{4}-\d{4}-\d{4}-\d{3}[\dX]$"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,94}[a-z0-9])?")
@@ -234,6 +233,13 @@ class Outputs(_SpecBlock):
     basemap: Basemap | None = None
     codes: bool = True
     """Compact codes for similarity search."""
+    square_km: Literal[100, 200, 400] = 100
+    """Side of the ground of one file."""
+
+    @property
+    def across(self) -> int:
+        """100 km squares along a side of the ground of one file."""
+        return self.square_km // 100
 
 
 class CostSpec(_SpecBlock):

@@ -4,7 +4,6 @@ import os
 import re
 
 from clay_publish.errors import StoreError
-from clay_publish.redaction import without_secrets
 
 SOURCE_COOP = "source.coop"
 SOURCE_COOP_DATA = "https://data.source.coop"
@@ -13,7 +12,8 @@ HUB_SHORT = "hf"
 HUB_SCHEME = "hf://"
 HUB_DATASETS = "hf://datasets/"
 S3_ENDPOINT = "AWS_ENDPOINT_URL_S3"
-VERSION = re.compile(r"\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?")
+SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?")
+"""A semantic version without build metadata: major, minor, patch, pre-release."""
 _HUB_KINDS = ("datasets/", "models/", "spaces/", "buckets/")
 
 
@@ -45,11 +45,8 @@ def readable(where: str) -> str:
     root; `source.coop/ACCOUNT/PRODUCT/1.0.0` to the product's files. Every other text stays as it is.
 
     Raises:
-        StoreError: the host is named, and nothing of it; or the address holds credentials.
+        StoreError: the host is named, and nothing of it.
     """
-    if where.startswith("s3://") and "@" in where.removeprefix("s3://").partition("/")[0]:
-        fix = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
-        raise StoreError(without_secrets(where), "has credentials in its address", "s3://BUCKET/PREFIX", fix)
     if where.startswith(tuple(f"{HUB_SCHEME}{kind}" for kind in _HUB_KINDS[1:])):
         return where
     hub = hub_name(where)
@@ -70,7 +67,7 @@ def _hub_files(where: str, name: str) -> str:
         expected = f"{HUB}/OWNER/NAME or {HUB}/OWNER/NAME/VERSION"
         raise StoreError(where, "does not name a repository", expected, _local_hint(where))
     version, _, below = more.partition("/")
-    if VERSION.fullmatch(version):
+    if SEMVER.fullmatch(version):
         repository, more = f"{repository}@v{version}", below
     return f"{HUB_DATASETS}{owner}/{repository}" + (f"/{more}" if more else "")
 

@@ -64,7 +64,7 @@ def _host_and_port(url: str) -> tuple[str, int]:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
         if "@" in parts.netloc:
-            raise ForbiddenAddressError(url, "holds a user name or password", "an address without credentials")
+            raise ForbiddenAddressError(url, "has credentials in its address", "an address without credentials")
     except (ValueError, KeyError):
         host, port = None, 0
     if not host:

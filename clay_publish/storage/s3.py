@@ -82,7 +82,7 @@ class Address:
         """Refuse credentials in the address."""
         if "@" in self.bucket:
             fix = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
-            raise StoreError(self.where, "holds a user name or password", "s3://BUCKET/PREFIX", fix)
+            raise StoreError(self.where, "has credentials in its address", "s3://BUCKET/PREFIX", fix)
 
 
 class Part(BaseModel):

@@ -17,7 +17,7 @@ from clay_publish.release import directory as paths
 from clay_publish.release.manifest import Manifest, dump_json
 from clay_publish.release.semver import Version
 from clay_publish.release.versions import PublishedVersion, Versions
-from clay_publish.spec.models import SEMVER
+from clay_publish.storage.address import SEMVER
 from clay_publish.storage.store import Store
 
 YANKED = "yanked.json"

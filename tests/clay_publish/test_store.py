@@ -79,7 +79,7 @@ def test_writers_and_their_removal_side_by_side(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["s3://user:planted@bucket/x", "https://user:planted@127.0.0.1:9/x"])
 def test_credentials_in_an_address_are_refused_and_not_repeated(where: str) -> None:
-    with pytest.raises(ClayPublishError, match=r"holds a user name or password") as caught:
+    with pytest.raises(ClayPublishError, match=r"has credentials in its address") as caught:
         Store(where).read("a")
     assert "planted" not in str(caught.value) + repr(caught.value.args)
 

@@ -286,12 +286,12 @@ def test_excluded_items_are_left_out_and_recorded(shared_data: Path, items: list
 @pytest.mark.parametrize(
     ("write", "said"),
     [
-        (lambda p: p.write_text("<html>"), "no JSON"),
+        (lambda p: p.write_text("<html>"), "not valid JSON"),
         (lambda p: p.write_text('{"type": "Topology"}'), "has type 'Topology'"),
         (lambda p: p.write_text("[1, 2]"), "holds int among its items"),
         (lambda p: p.write_text('{"type": "FeatureCollection", "features": []}'), "has 0 items"),
         (lambda p: p.write_text('{"type": "FeatureCollection", "features": {"a": 1}}'), "is not a STAC Item"),
-        (lambda p: p.write_bytes(b"\xff\xfe"), "no JSON"),
+        (lambda p: p.write_bytes(b"\xff\xfe"), "not valid JSON"),
     ],
 )
 def test_what_is_no_stac_is_said_to_be_none(tmp_path: Path, write: Callable[[Path], None], said: str) -> None:
@@ -303,7 +303,7 @@ def test_what_is_no_stac_is_said_to_be_none(tmp_path: Path, write: Callable[[Pat
 
 def test_a_broken_table_is_said_to_be_broken(tmp_path: Path) -> None:
     (tmp_path / "items.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(SourceError, match="no stac-geoparquet"):
+    with pytest.raises(SourceError, match="is not stac-geoparquet"):
         used(a_spec(str(tmp_path / "items.parquet")))
 
 
@@ -311,7 +311,7 @@ def test_a_broken_table_is_said_to_be_broken(tmp_path: Path) -> None:
     ("query", "said"),
     [
         ({"eo:cloud_cover": {"below": 20}}, "operator 'below'"),
-        ({"op": "<", "args": [{"property": "eo:cloud_cover"}]}, "no CQL2 filter"),
+        ({"op": "<", "args": [{"property": "eo:cloud_cover"}]}, "not a CQL2 filter"),
         ({"eo:cloud_cover": {"lt": "20"}}, "compares"),
     ],
 )

@@ -133,7 +133,7 @@ def test_somebody_who_commits_meanwhile_is_not_overwritten(sample_release: Path,
         repository.commit("main", {**repository.commits[repository.refs["main"]], "theirs": File(1, None, b"x")})
 
     hub.before_commit = quicker
-    with pytest.raises(PublishError, match="was changed by somebody else"):
+    with pytest.raises(PublishError, match="was changed by another"):
         send(sample_release, PLACE)
     assert repository.tags == {}
     assert "README.md" not in paths(hub, "main")

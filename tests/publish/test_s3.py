@@ -251,7 +251,7 @@ def test_a_journal_that_cannot_be_written_stops_before_data_is_lost(
         pytest.skip("no /dev/full here")
     monkeypatch.setattr("clay_publish.publish.targets._journal_path", lambda *_: full)
     monkeypatch.setattr("clay_publish.publish.s3.Journal._read", lambda _: None)
-    with pytest.raises(PublishError, match=r"cannot be written \(No space left on device\).*goes on"):
+    with pytest.raises(PublishError, match=r"cannot be written \(No space left on device\).*resumes"):
         send(large_release, f"s3://{bucket}/shore")
     assert "shore/catalog.json" not in view.names()
     assert view.uploads() == []
