@@ -5,7 +5,8 @@ the same bytes, each in a process of its own, on as many threads as there are co
 
 - hash: read every file and take its SHA-256;
 - read: hash, and decode every column with page checksums verified;
-- validate: all rules on data; documents, STAC and other readers, which cost the same at any size, are left out.
+- validate: all rules on data; documents, STAC and other readers, which cost the same at any size, are left out;
+  its child process is counted, and so is the time that it takes to start.
 """
 
 import argparse
@@ -31,14 +32,14 @@ from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
-from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, composite_rule, mask_rule
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, dump_json, sha256, write_manifest
 from clay_publish.release.metadata import footer_emb
 from clay_publish.release.tables import coverage_schema, embeddings_schema, hugging_face_features, sources_schema
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import BandStatistics
+from clay_publish.spec.sensors import SENSORS, BandStatistics
 from clay_publish.validate import validate
 from clay_publish.windows import Window
 
@@ -113,10 +114,12 @@ def read_all(release: Release) -> None:
 
 
 def validate_all(release: Release) -> None:
-    report = validate(release, skip=("DOC", "STC", "RDR"))
-    wrong = {finding.code for finding in report.findings} - {"INT010", "SCH016"}  # it has no documents and no codes
-    assert not wrong, [finding for finding in report.findings if finding.code in wrong][:3]
+    report = validate(release, skip=("DOC", "STC", "RDR", "PRV", "EXP", *_ABSENT))
+    assert not report.findings, report.findings[:3]
 
+
+_ABSENT = ("INT010", "SCH016", "VEC014")
+"""Rules on files that the release does not have: documents, codes, reference vectors."""
 
 WAYS: dict[str, Callable[[Release], None]] = {"hash": hash_all, "read": read_all, "validate": validate_all}
 
@@ -158,6 +161,9 @@ def fingerprint(dimensions: int) -> Fingerprint:
         size=SIZE,
         gsd=GSD,
         resampling="none",
+        scale=SCALE_RULE,
+        mask=mask_rule(SENSORS["sentinel-2-l2a"], None),
+        composite=composite_rule("utm"),
         nodata="none",
         padding="none",
         metadata="none",
@@ -244,7 +250,8 @@ def documents(release: Release, area: list[float], decided: Fingerprint, chips: 
         "status": "used",
         "geometry": shapely.to_wkb(shapely.box(*area).buffer(0.1)),
         "datetime": WINDOW.middle,
-        "offset": 0.0,
+        "bands": [],
+        "level": "none",
         "license": "CC0-1.0",
         "assets": [],
     }

@@ -17,6 +17,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.formats import number, percent
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
+from clay_publish.release.format_version import check_release
 from clay_publish.release.semver import Version, VersionStep
 from clay_publish.release.tables import REASONS
 
@@ -133,6 +134,8 @@ def compare(old: Release, new: Release, tolerance: float = TOLERANCE) -> Differe
     Raises:
         ReleaseError: one of them is not a complete release, or `new` is the older version.
     """
+    for release in (old, new):
+        check_release(release)
     before, after = old.spec().version, new.spec().version
     if Version.parse(after) < Version.parse(before):
         raise ReleaseError(

@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 
 from clay_publish import __version__
 from clay_publish.catalog.item_table import PARQUET, STAC_VERSION, asset_key, table_title
-from clay_publish.catalog.json_items import FOLDER
 from clay_publish.catalog.model_item import model_item
 from clay_publish.catalog.overview import Overview, rfc3339
 from clay_publish.release import directory as paths
@@ -16,8 +15,8 @@ from clay_publish.release import metadata
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json, run_record, sha256
+from clay_publish.release.metadata import SCHEMA_FILE, SCHEMA_URI, schema_text
 from clay_publish.release.public_urls import release_address
-from clay_publish.release.stac_extension import SCHEMA_FILE, SCHEMA_URI, schema_text
 from clay_publish.release.tables import COLUMNS, without_cloud_fraction
 from clay_publish.spec.models import Creator, Spec
 from clay_publish.storage.store import is_url
@@ -33,7 +32,7 @@ _SHA256 = "1220"
 _SINGLE = (
     ("items", paths.ITEMS, PARQUET, "Items (stac-geoparquet)", ["collection-mirror"]),
     ("sources", paths.SOURCES, _SOURCES, "Source items: used, unused, excluded and why", ["metadata"]),
-    ("reference", paths.REFERENCE, _REFERENCE, "Some vectors before quantization", ["metadata"]),
+    ("reference", paths.REFERENCE, _REFERENCE, "Vectors of some chips, computed a second time", ["metadata"]),
     ("gaps", paths.GAPS, _GEOJSON, "Ground without embeddings, by reason", ["metadata"]),
     ("card", paths.CARD, "text/markdown", "Dataset card", ["metadata", "overview"]),
     ("citation", paths.CITATION, "application/yaml", "How to cite (CITATION.cff)", ["metadata"]),
@@ -278,7 +277,9 @@ def _citation(spec: Spec) -> dict[str, Any]:
 
 
 def _links(spec: Spec) -> list[dict[str, str]]:
+    # The release is a catalog of its own, wherever a copy of it lies; `catalog.json` beside it lists all versions.
     links = [
+        {"rel": "root", "href": f"./{paths.COLLECTION}", "type": "application/json", "title": spec.title or spec.name},
         {"rel": "emb:model", "href": f"./{paths.MODEL}", "type": "application/geo+json", "title": "The model"},
         {
             "rel": "emb:source-data",
@@ -293,12 +294,11 @@ def _links(spec: Spec) -> list[dict[str, str]]:
     if spec.doi:
         links.append({"rel": "cite-as", "href": f"https://doi.org/{spec.doi}", "title": f"doi:{spec.doi}"})
     if spec.publish.base_url:
-        base = spec.publish.base_url.rstrip("/")
-        address = f"{base}/{spec.version}/{paths.COLLECTION}"
-        links.append({"rel": "canonical", "href": address, "type": "application/json", "title": "This document"})
+        address = f"{release_address(spec)}/{paths.COLLECTION}"
+        links.insert(0, {"rel": "self", "href": address, "type": "application/json"})
         # A published version never changes; the catalog of all versions, beside them, tells the newest.
-        latest = {"rel": "latest-version", "href": f"{base}/catalog.json", "type": "application/json"}
-        links.append({**latest, "title": "All versions, the newest marked"})
+        versions = {"href": "../catalog.json", "type": "application/json", "title": "All versions, the newest marked"}
+        links += [{"rel": "parent", **versions}, {"rel": "latest-version", **versions}]
     previous = spec.published().get("previous")
     if previous:
         base = previous.rstrip("/") if is_url(previous) else f"../{previous}"
@@ -310,9 +310,13 @@ def _links(spec: Spec) -> list[dict[str, str]]:
 
 def _items(release: Release) -> list[dict[str, str]]:
     """Links to the items that are also JSON files."""
-    return [
-        {"rel": "item", "href": f"./{path}", "type": "application/geo+json"} for path in release.store.files(FOLDER)
-    ]
+    there = release.store.files(paths.JSON_ITEMS)
+    if not there:
+        return []
+    table = release.parquet(paths.ITEMS).read(columns=["id", "title"])
+    titles = dict(zip(table["id"].to_pylist(), table["title"].to_pylist(), strict=True))
+    named = [(path, titles[path.rpartition("/")[2].removesuffix(".json")]) for path in there]
+    return [{"rel": "item", "href": f"./{path}", "type": _GEOJSON, "title": title} for path, title in named]
 
 
 def _sources(spec: Spec) -> list[dict[str, str]]:

@@ -1,30 +1,34 @@
 """One STAC Item per embeddings file, in one table."""
 
+import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from stac_geoparquet.arrow import stac_table_to_items
 
 from clay_publish.catalog.collection import collection_document
 from clay_publish.catalog.file_summary import FileSummary, summarise
 from clay_publish.catalog.item_table import ItemColumns, ItemConstants, write_item_table
-from clay_publish.catalog.json_items import remove_json_items, write_json_items
 from clay_publish.geo.footprints import centres
 from clay_publish.geo.utm_zones import SQUARE, Square, squares_of
 from clay_publish.release import directory as paths
 from clay_publish.release import metadata
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.manifest import dump_json
+from clay_publish.release.metadata import SCHEMA_URI
 from clay_publish.release.public_urls import alternate_addresses, release_address
-from clay_publish.release.stac_extension import SCHEMA_URI
 from clay_publish.release.tables import BBOX, REASONS, TIMESTAMP
+from clay_publish.storage.store import is_url
 from clay_publish.windows import Window
 
 _COLUMNS = ["epsg", "row", "col", "window_start", "window_end", "reason", "item_ids"]
@@ -34,7 +38,7 @@ Missing = dict[DataFile, Counter[str]]
 """Square and window → reason → chips."""
 
 
-def missing_chips(release: Release, fingerprint: Fingerprint) -> Missing:
+def missing_chips(release: Release, fingerprint: Fingerprint, across: int) -> Missing:
     """Count the chips that were expected and are not there, by the file they would lie in.
 
     Chips of an image that could not even be counted have no cell, and are not here.
@@ -52,6 +56,7 @@ def missing_chips(release: Release, fingerprint: Fingerprint) -> Missing:
             if table.num_rows:
                 scene = fingerprint.layout == "scene"
                 squares = _scene_squares(table, grids, fingerprint) if scene else _utm_squares(table, fingerprint)
+                squares[:, 1:] -= squares[:, 1:] % across
                 _count(table, squares, found)
     return dict(found)
 
@@ -109,8 +114,12 @@ ALTERNATE = "https://stac-extensions.github.io/alternate-assets/v1.2.0/schema.js
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
-def write_items(release: Release, *, json_items: bool = False) -> int:
-    """Write `items.parquet`, and with `json_items` a JSON file for each row too; the number of items.
+def write_items(release: Release, *, json_items: bool | None = None) -> int:
+    """Write `items.parquet`, and each row as a JSON file too; returns the number of items.
+
+    Args:
+        release: with its embeddings, coverage and sources.
+        json_items: whether to write JSON files; None: up to 1,000 items.
 
     Raises:
         ReleaseError: no embeddings, a file that cannot be read, or files of different fingerprints.
@@ -123,21 +132,67 @@ def write_items(release: Release, *, json_items: bool = False) -> int:
     alternates = alternate_addresses(spec)
     if not spec.instrument.masks:
         summaries = [replace(summary, unchecked=0) for summary in summaries]
-    columns = _columns(summaries, missing_chips(release, fingerprint), _other_tables(release, files))
+    missing = missing_chips(release, fingerprint, spec.outputs.across)
+    columns = _columns(summaries, missing, _other_tables(release, files), spec.outputs.across)
     constants = ItemConstants(
         collection=collection_document(release, columns.overview(), assets={}),
-        address=release_address(spec),
         alternates=alternates,
         extensions=(SCHEMA_URI, PROJECTION, TABLE, FILE, *([ALTERNATE] if alternates else [])),
         fields={"gsd": gsd, **metadata.item_fields(fingerprint)},
         source_hrefs=_source_hrefs(release),
     )
     write_item_table(release.store, paths.ITEMS, columns, constants)
-    if json_items:
-        write_json_items(release)
-    else:
-        remove_json_items(release)
+    wanted = len(columns) <= paths.MAX_JSON_ITEMS if json_items is None else json_items
+    write_json_items(release, release_address(spec), wanted=wanted)
     return len(columns)
+
+
+def write_json_items(release: Release, address: str | None, *, wanted: bool = True) -> None:
+    """Write `items/zone=ZZ/ID.json` for each row of `items.parquet`, and remove those of an earlier run.
+
+    Args:
+        release: with its item table.
+        address: where it is published; None: nobody knows.
+        wanted: False: only remove.
+    """
+    written = set()
+    for item in items_of(release) if wanted else ():
+        path = json_path(item["id"])
+        written.add(path)
+        release.store.write(path, dump_json(_document(item, path, address)))
+    for path in release.store.files(paths.JSON_ITEMS):
+        if path not in written:
+            release.store.remove(path)
+
+
+def json_path(name: str) -> str:
+    """Where an Item lies as JSON, by its id: one folder a zone."""
+    return f"{paths.JSON_ITEMS}/zone={name.partition('_')[0]}/{name}.json"
+
+
+def items_of(release: Release) -> Iterator[dict[str, Any]]:
+    """The rows of `items.parquet` as STAC JSON, a row group in memory at a time."""
+    for batch in release.parquet(paths.ITEMS).iter_batches():
+        for item in stac_table_to_items(batch):
+            yield json.loads(json.dumps(item))
+
+
+def _document(item: dict[str, Any], path: str, address: str | None) -> dict[str, Any]:
+    """An Item with hrefs relative to its own file, and `self` where its address is known."""
+    for place in (*item["assets"].values(), *item["links"]):
+        if not is_url(place["href"]):
+            place["href"] = f"../../{place['href']}"
+    (collection,) = (link for link in item["links"] if link["rel"] == "collection")
+    item["links"].insert(0, {**collection, "rel": "root"})
+    if address is not None:
+        item["links"].insert(0, {"rel": "self", "href": f"{address}/{path}", "type": "application/geo+json"})
+    # stac-geoparquet gives keys in another order each time.
+    return {key: item[key] for key in (*_FIRST, *sorted(item.keys() - {*_FIRST}))} | {
+        "properties": dict(sorted(item["properties"].items()))
+    }
+
+
+_FIRST = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "properties", "links", "assets")
 
 
 def _other_tables(release: Release, files: Sequence[str]) -> dict[str, pa.Int64Array]:
@@ -150,11 +205,14 @@ def _other_tables(release: Release, files: Sequence[str]) -> dict[str, pa.Int64A
     return {folder: pa.array([sizes.get(path) for path in files], pa.int64()) for folder, sizes in found.items()}
 
 
-def _columns(summaries: Sequence[FileSummary], missing: Missing, others: dict[str, pa.Int64Array]) -> ItemColumns:
+def _columns(
+    summaries: Sequence[FileSummary], missing: Missing, others: dict[str, pa.Int64Array], across: int
+) -> ItemColumns:
     parts = [summary.part for summary in summaries]
-    squares = [part.square.mgrs() for part in parts]
+    squares = [part.square.mgrs() if across == 1 else None for part in parts]
     return ItemColumns(
         id=pa.array([part.token for part in parts], pa.string()),
+        title=pa.array([_title(part, name) for part, name in zip(parts, squares, strict=True)], pa.string()),
         path=pa.array([summary.path for summary in summaries], pa.string()),
         geometry=pa.array([summary.geometry for summary in summaries], pa.binary()),
         bbox=pa.array([dict(zip(_SIDES, summary.bbox, strict=True)) for summary in summaries], BBOX),
@@ -170,6 +228,12 @@ def _columns(summaries: Sequence[FileSummary], missing: Missing, others: dict[st
         kinds=tuple(sorted({summary.kind for summary in summaries})),
         others=others,
     )
+
+
+def _title(part: DataFile, name: str | None) -> str:
+    square = part.square
+    place = name or f"UTM zone {square.zone}, column {square.column}, row {square.row}"
+    return f"{place}, {part.window}"
 
 
 def _coverage(summaries: Sequence[FileSummary], missing: Missing) -> pa.StructArray:

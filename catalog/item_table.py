@@ -66,6 +66,7 @@ class ItemColumns:
     """What differs from item to item: arrays of one length."""
 
     id: pa.StringArray
+    title: pa.StringArray
     path: pa.StringArray
     """Of the embeddings file, below the release."""
     geometry: pa.BinaryArray
@@ -114,8 +115,6 @@ class ItemConstants:
 
     collection: dict[str, Any]
     """The Collection as `items.parquet` carries it."""
-    address: str | None
-    """Root of the release where it will be published, without a slash at the end; None: hrefs are relative to it."""
     alternates: Mapping[str, str]
     """Host → root of the release there."""
     extensions: tuple[str, ...]
@@ -181,6 +180,7 @@ def _batch(columns: ItemColumns, constants: ItemConstants) -> pa.RecordBatch:
         "collection": _same(identifier, rows),
         "geometry": columns.geometry,
         "bbox": columns.bbox,
+        "title": columns.title,
         "datetime": columns.datetime,
         "start_datetime": columns.start_datetime,
         "end_datetime": columns.end_datetime,
@@ -205,14 +205,12 @@ def _same(value: Any, rows: int) -> pa.Array:
         ) from error
 
 
-def _address(base: str | None, path: pa.StringArray) -> pa.StringArray:
-    return path if base is None else pc.binary_join_element_wise(f"{base}/", path, "")
-
-
 def _links(columns: ItemColumns, constants: ItemConstants) -> pa.ListArray:
-    """The collection, then a link for each source item whose address is known; else one to the table of sources."""
+    """The Collection, then a link for each source item whose address is known; else one to the table of sources.
+
+    There is no `self`, since hrefs are relative to the table, and no `root`: pystac would read it for every row.
+    """
     rows = len(columns)
-    base = "" if constants.address is None else f"{constants.address}/"
     known = pa.array(constants.source_hrefs.keys(), pa.string())
     hrefs = pa.array(constants.source_hrefs.values(), pa.string())
     names = columns.sources.flatten()
@@ -236,12 +234,15 @@ def _links(columns: ItemColumns, constants: ItemConstants) -> pa.ListArray:
     )
     values = pa.concat_arrays(
         [
-            constant("collection", f"{base}collection.json", "application/json", constants.collection["title"], rows),
+            *(
+                constant(rel, paths.COLLECTION, "application/json", constants.collection["title"], rows)
+                for rel in ("parent", "collection")
+            ),
             sources,
-            constant("emb:source-data", f"{base}sources.parquet", PARQUET, "All source items", len(without)),
+            constant("emb:source-data", paths.SOURCES, PARQUET, "All source items", len(without)),
         ]
     )
-    owners = np.concatenate([np.arange(rows), owner, without])
+    owners = np.concatenate([*([np.arange(rows)] * 2), owner, without])
     order = np.argsort(owners, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=rows))]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values.take(pa.array(order)))
@@ -269,7 +270,7 @@ def _asset(path: pa.StringArray, title: str, sizes: pa.Int64Array, constants: It
     """Null where there is no file."""
     rows = len(path)
     fields: dict[str, pa.Array] = {
-        "href": _address(constants.address, path),
+        "href": path,
         "type": _same(PARQUET, rows),
         "title": _same(title, rows),
         "roles": _same(["data"], rows),
@@ -278,11 +279,15 @@ def _asset(path: pa.StringArray, title: str, sizes: pa.Int64Array, constants: It
     if constants.alternates:
         fields["alternate"] = _struct(
             {
-                host: _struct({"href": _address(address, path), "alternate:name": _same(host, rows)})
+                host: _struct({"href": _below(address, path), "alternate:name": _same(host, rows)})
                 for host, address in constants.alternates.items()
             }
         )
     return _struct(fields, mask=sizes.is_null() if sizes.null_count else None)
+
+
+def _below(address: str, path: pa.StringArray) -> pa.StringArray:
+    return pc.binary_join_element_wise(f"{address}/", path, "")
 
 
 def _struct(fields: Mapping[str, pa.Array], mask: pa.BooleanArray | None = None) -> pa.StructArray:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pystac
 from pystac.extensions.base import ExtensionManagementMixin, PropertiesExtension
 
-from clay_publish.release.stac_extension import SCHEMA_URI
+from clay_publish.release.metadata import SCHEMA_URI
 
 FINGERPRINT = "embrel:fingerprint"
 DECIDED_BY = "embrel:decided_by"

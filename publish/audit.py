@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from clay_publish.errors import ReleaseError
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.publish.bucket import Bucket
 from clay_publish.publish.published_versions import versions
 from clay_publish.publish.targets import bucket_at, hub_repository
 from clay_publish.publish.version_catalog import LATEST, read_versions
 from clay_publish.release import directory as paths
+from clay_publish.release.format_version import check_format
 from clay_publish.release.manifest import Manifest
 from clay_publish.release.versions import CATALOG
 
@@ -32,7 +34,7 @@ class AuditFault(BaseModel):
     place: str
     """Version and path, or the document at the root."""
     fault: str
-    """`missing`, `surplus`, `changed` or `inconsistent`."""
+    """`missing`, `surplus`, `changed`, `inconsistent`, or `unchecked` where the version is of another format."""
     detail: str = ""
 
 
@@ -82,7 +84,11 @@ def audit(where: str, *, quick: bool = False, report: Report = silent) -> AuditR
 def _parse_manifest(data: bytes, place: str) -> Manifest | AuditFault:
     """A manifest, or what is wrong with it."""
     try:
-        return Manifest.model_validate(json.loads(data))
+        document = json.loads(data)
+        check_format(document.get("format", 1) if isinstance(document, dict) else None, place)
+        return Manifest.model_validate(document)
+    except ReleaseError as error:
+        return AuditFault(place=place, fault="unchecked", detail=str(error))
     except (ValueError, ValidationError, RecursionError) as error:
         return AuditFault(place=place, fault="changed", detail=f"not a manifest ({' '.join(str(error).split())[:200]})")
 

@@ -47,8 +47,8 @@ class Bucket(Protocol):
         """Replace the document that has this tag, or create it where `tag` is None; False if it has changed since."""
         ...
 
-    def send(self, folder: str, package: Package, entry: FileEntry, sent: Sent) -> bool:
-        """Create one file, going on where an earlier attempt stopped; False where one is there already."""
+    def send(self, folder: str, package: Package, entry: FileEntry, sent: Sent) -> int | None:
+        """Create one file, continuing an earlier attempt; the bytes sent for it, None where one is there already."""
         ...
 
     def copy(self, source: str, folder: str, entry: FileEntry) -> bool:
@@ -102,13 +102,13 @@ class LocalBucket:
                 file.write(data)
             return True
 
-    def send(self, folder: str, package: Package, entry: FileEntry, sent: Sent) -> bool:
+    def send(self, folder: str, package: Package, entry: FileEntry, sent: Sent) -> int | None:
         """Copy one file; it appears whole, and only where there is none."""
         key = f"{folder}/{entry.path}"
         with self._errors(key):
             created = self._files.create(check_path(key), package.pieces(entry, _PIECE))
         sent(entry.size)
-        return created
+        return entry.size if created else None
 
     def copy(self, source: str, folder: str, entry: FileEntry) -> bool:
         """Link one file to another: the bytes of a published version never change."""

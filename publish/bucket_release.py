@@ -22,6 +22,7 @@ from clay_publish.publish.preflight import check_bucket
 from clay_publish.publish.targets import web_page
 from clay_publish.publish.version_catalog import beginning, change, read_versions
 from clay_publish.release import directory as paths
+from clay_publish.release.format_version import FORMAT
 from clay_publish.release.manifest import FileEntry, Manifest
 from clay_publish.release.versions import PublishedVersion
 
@@ -128,10 +129,14 @@ class _Sending:
         document = self.bucket.read(f"{latest}/{paths.MANIFEST}") if latest and latest != self.folder else None
         if document is None:
             return {}
+        where = f"{self.bucket.where}/{latest}/{paths.MANIFEST}"
         try:
-            manifest = Manifest.model_validate(json.loads(document[0]))
-        except ValueError as error:
-            raise PublishError(f"{self.bucket.where}/{latest}/{paths.MANIFEST}", "is not a manifest") from error
+            stated = json.loads(document[0])
+            if stated.get("format", 1) != FORMAT:
+                return {}  # of an earlier format: no file of it is one of ours
+            manifest = Manifest.model_validate(stated)
+        except (ValueError, AttributeError) as error:
+            raise PublishError(where, "is not a manifest") from error
         known = {entry.sha256: f"{latest}/{entry.path}" for entry in manifest.files}
         return {entry.path: known[entry.sha256] for entry in missing if entry.sha256 in known}
 
@@ -141,7 +146,7 @@ class _Sending:
         if sums.path in self._there:
             return
         if self.bucket.write(f"{self.folder}/{sums.path}", self.package.read(sums), None):
-            self._count(sums, new=True)
+            self._count(sums, sums.size)
             return
         found = self.bucket.read(f"{self.folder}/{sums.path}")
         if found is None or found[0] != self.package.read(sums):
@@ -164,14 +169,14 @@ class _Sending:
                 self.copied.append(entry.path)
             self._arrived(entry.size, entry.path)
             return
-        new = self.bucket.send(self.folder, self.package, entry, lambda size: self._arrived(size, entry.path))
-        self._count(entry, new=new)
+        sent = self.bucket.send(self.folder, self.package, entry, lambda size: self._arrived(size, entry.path))
+        if sent is not None:
+            self._count(entry, sent)
 
-    def _count(self, entry: FileEntry, *, new: bool) -> None:
-        if new:
-            with self._lock:
-                self.sent.append(entry.path)
-                self.sent_bytes += entry.size
+    def _count(self, entry: FileEntry, sent: int) -> None:
+        with self._lock:
+            self.sent.append(entry.path)
+            self.sent_bytes += sent
 
     def _arrived(self, size: int, path: str) -> None:
         with self._lock:

@@ -226,6 +226,7 @@ class PublishReceipt(BaseModel):
     sent: list[str]
     """Paths that were sent, or would be."""
     sent_bytes: int
+    """Bytes of these files that this command sent; parts that an earlier one sent are not counted."""
     copied: list[str] = []
     """Paths whose bytes the host copied from an earlier version."""
     verified: Literal["no", "checksums", "full"] = "no"

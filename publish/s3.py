@@ -184,7 +184,7 @@ class S3Bucket:
         """Replace the document that has this tag, or create it."""
         return self._client.put(check_path(key), data, tag, ContentType=content_type(key)) is not None
 
-    def send(self, folder: str, package: Package, entry: FileEntry, sent: Sent) -> bool:
+    def send(self, folder: str, package: Package, entry: FileEntry, sent: Sent) -> int | None:
         """Create one file, in parts where it is large; parts that have arrived are not sent again."""
         key = check_path(f"{folder}/{entry.path}")
         if entry.size <= part_size(entry.size):
@@ -198,7 +198,7 @@ class S3Bucket:
             # The host has dropped the upload, or completed it and the answer was lost.
             self._journal.ended(stale)
             if self._is_there(key, package, entry):
-                return True
+                return 0
             return self._send_parts(key, package, entry, sent)
 
     def copy(self, source: str, folder: str, entry: FileEntry) -> bool:
@@ -238,7 +238,7 @@ class S3Bucket:
         """Close the connections."""
         self._client.close()
 
-    def _send_whole(self, key: str, package: Package, entry: FileEntry, sent: Sent) -> bool:
+    def _send_whole(self, key: str, package: Package, entry: FileEntry, sent: Sent) -> int | None:
         data = package.read(entry)
         created = True
         try:
@@ -250,15 +250,18 @@ class S3Bucket:
         else:
             self._remember(key, entry, answer["ETag"], md5(data).hexdigest())
         sent(entry.size)
-        return created
+        return len(data) if created else None
 
-    def _send_parts(self, key: str, package: Package, entry: FileEntry, sent: Sent) -> bool:
+    def _send_parts(self, key: str, package: Package, entry: FileEntry, sent: Sent) -> int | None:
         upload = self._begin(key, entry)
         for number in upload.parts:
             sent(min(upload.part_size, entry.size - (number - 1) * upload.part_size))
 
+        sizes: list[int] = []
+
         def arrived(part: Part, size: int) -> None:
             self._journal.part(upload, part)
+            sizes.append(size)
             sent(size)
 
         try:
@@ -278,9 +281,9 @@ class S3Bucket:
             if status_of(error) != CHANGED:
                 raise
             self._abort(upload)
-            return False
+            return None
         self._remember(key, entry, stored, tag)
-        return True
+        return sum(sizes)
 
     def _begin(self, key: str, entry: FileEntry) -> Upload:
         known = self._journal.upload(key)

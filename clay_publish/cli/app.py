@@ -8,11 +8,27 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from clay_publish.cli import describe, plan, publish, run, search, sensors, spec, status, validate
+from clay_publish.cli.console import resumable
 from clay_publish.errors import ClayPublishError
 from clay_publish.redaction import redact_output
 
+_AGAIN = "Run the same command again"
+_INTERRUPTED = {
+    "publish": f"what has arrived is kept, and no unfinished version is visible. {_AGAIN} to continue.",
+    "mirror": f"what has arrived is kept, and no unfinished version is visible. {_AGAIN} to continue.",
+    "catalog": f"the data is unchanged, and documents may be of both runs. {_AGAIN}.",
+    "card": f"the data is unchanged, and documents may be of both runs. {_AGAIN}.",
+    "yank": f"the version may be marked already. {_AGAIN}.",
+}
+"""What an interrupted command leaves; others change nothing, or say it themselves."""
+
 
 class _Command(TyperCommand):
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; on Ctrl-C and SIGTERM it ends with one line."""
+        with resumable(lambda: _INTERRUPTED.get(str(self.name), f"nothing was changed. {_AGAIN}.")):
+            return super().invoke(ctx)
+
     def get_params(self, ctx: Any) -> list[Any]:
         """The options, of which flags show no type: they take no value."""
         return _without_types(super().get_params(ctx))

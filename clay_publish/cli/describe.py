@@ -37,8 +37,12 @@ def diff(
 def catalog(
     where: Where,
     json_items: Annotated[
-        bool, typer.Option("--json-items", help="Each item as a JSON file too, for tools that browse static catalogs.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--json-items/--no-json-items",
+            help="Each item as a JSON file too, for tools that browse static catalogs; default: up to 1,000 items.",
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -51,7 +55,9 @@ def card(where: Where, previous: Previous = None, json: Json = False, quiet: Qui
     _write(where, again="card", screen=Screen(quiet=quiet, as_json=json), previous=previous)
 
 
-def _write(where: str, *, again: str, screen: Screen, previous: str | None = None, json_items: bool = False) -> None:
+def _write(
+    where: str, *, again: str, screen: Screen, previous: str | None = None, json_items: bool | None = None
+) -> None:
     from clay_publish.release.directory import CARD, ITEMS
     from clay_publish.release.lease import lease_if_run
 
@@ -75,12 +81,12 @@ def describe(
     items: bool = True,
     cards: bool = True,
     previous: str | None = None,
-    json_items: bool = False,
+    json_items: bool | None = None,
 ) -> None:
     """Items, then cards, then the Collection that holds their checksums, then the manifest over everything.
 
     `previous` is where the version before lies, which the changelog compares with. With `json_items`, each item is
-    written as a JSON file too.
+    written as a JSON file too; None: up to 1,000 items.
     """
     from clay_publish import __version__
     from clay_publish.cards import write_cards

@@ -65,7 +65,8 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
             f"overlap     {made.per_scene:,} chips if every image were cut on its own"
             f" ({made.per_scene / max(chips['with_imagery'], 1):.2f} for each one here)"
         )
-    yield f"files       {made.files:,} in {made.tiles:,} squares of 100 km"
+    counted = ", ".join(f"{count:,} {name}" for name, count in made.output_files.items())
+    yield f"files       {counted}; {made.tiles:,} squares of {made.square_km} km"
     stored = ", ".join(f"{size(count)} as {dtype}" for dtype, count in made.bytes_to_store.items())
     yield f"bytes       {size(made.bytes_to_read)} to read; to store {stored}"
     room = "" if made.free_bytes is None else f"; {size(made.free_bytes)} free"

@@ -129,18 +129,19 @@ class ZoneCells:
         inside: Bools = (place >= 0) & (rows[found] == row) & (col < stop[found])
         return inside
 
-    def squares(self) -> list[tuple[Square, int]]:
-        """How many cells lie in each 100 km square, by their centres; ordered by square."""
+    def squares(self, across: int = 1) -> list[tuple[Square, int]]:
+        """How many cells lie in each square of `across` × 100 km, by their centres; ordered by square."""
         row, first, stop = self.runs
-        side, cell = SQUARE, self.grid.cell
+        side, cell = across * SQUARE, self.grid.cell
         north = np.floor_divide((row + 0.5) * cell, side).astype(np.int64)
         found = []
-        for column in range(10):  # eastings lie from 0 to 1000 km
+        for column in range(-(-10 // across)):  # eastings lie from 0 to 1000 km
             low, high = (math.ceil(edge * side / cell - 0.5) for edge in (column, column + 1))
             here = np.minimum(stop, high) - np.maximum(first, low)
             lines, place = np.unique(north[here > 0], return_inverse=True)
             counts = np.bincount(place, here[here > 0]).astype(int)
-            found += [(Square(self.zone, column, int(n)), int(c)) for n, c in zip(lines, counts, strict=True)]
+            named = [Square(self.zone, across * column, across * int(n)) for n in lines]
+            found += list(zip(named, counts.tolist(), strict=True))
         return sorted(found)
 
 

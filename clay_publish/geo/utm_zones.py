@@ -69,6 +69,10 @@ class Square:
         """The square's UTM projection."""
         return (32600 if self.row >= 0 else 32700) + self.zone
 
+    def within(self, across: int) -> "Square":
+        """The south-western one of the `across` × `across` squares that share a file: it names the file."""
+        return Square(self.zone, self.column - self.column % across, self.row - self.row % across)
+
     def mgrs(self) -> str | None:
         """The square's MGRS name such as `18SVG`; None outside 80°S to 84°N or the letters' columns.
 
@@ -86,8 +90,8 @@ class Square:
         return f"{self.zone:02d}{band}{column}{_ROWS[(self.row + shift) % 20]}"
 
 
-def squares_of(lon: Floats, lat: Floats) -> list[Square]:
-    """The square of each point, by the plain zone of its longitude. Degrees, WGS 84."""
+def squares_of(lon: Floats, lat: Floats, across: int = 1) -> list[Square]:
+    """The square of each point, by the plain zone of its longitude, or the one that names its file. Degrees, WGS 84."""
     lon, lat = np.asarray(lon, dtype=np.float64), np.asarray(lat, dtype=np.float64)
     zones = utm_zones(lon)
     squares: list[Square] = [Square(1, 0, 0)] * len(lon)
@@ -98,5 +102,5 @@ def squares_of(lon: Floats, lat: Floats) -> list[Square]:
         columns = np.floor_divide(easting, SQUARE).astype(int)
         rows = np.floor_divide(northing, SQUARE).astype(int)
         for place, column, row in zip(mine, columns, rows, strict=True):
-            squares[place] = Square(int(zone), int(column), int(row))
+            squares[place] = Square(int(zone), int(column), int(row)).within(across)
     return squares

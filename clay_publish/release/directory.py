@@ -29,6 +29,7 @@ REFERENCE = "reference.parquet"
 COVERAGE = "coverage"
 GAPS = "gaps.geojson"
 ITEMS = "items.parquet"
+JSON_ITEMS = "items"
 FIGURES = "figures"
 CARD = "README.md"
 CITATION = "CITATION.cff"
@@ -46,6 +47,9 @@ MANIFEST = "manifest.json"
 SHA256SUMS = "SHA256SUMS"
 RUN = ".run"
 """Never published: plan, parts, receipts, journals, lock."""
+
+MAX_JSON_ITEMS = 1_000
+"""Items up to which each is a JSON file too, unless somebody asks for it."""
 
 MAX_DOCUMENT = 32_000_000
 """Bytes of the largest JSON or YAML document a release may have."""

@@ -59,7 +59,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format: Literal[2] = FORMAT
+    format: Literal[2]
     """Of the release, counted up with every change that a reader meets."""
     name: str
     version: str
@@ -165,7 +165,7 @@ def write_manifest(release: Release, software: str) -> Manifest:
     spec = release.spec()
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
         files = list(pool.map(lambda path: _entry(release, path, run.fingerprint), release.published_files()))
-    manifest = Manifest(name=spec.name, version=spec.version, software=software, run=run, files=files)
+    manifest = Manifest(format=FORMAT, name=spec.name, version=spec.version, software=software, run=run, files=files)
     sums = "".join(f"{entry.sha256}  {entry.path}\n" for entry in files)
     release.store.write(paths.SHA256SUMS, sums)
     document = manifest.model_dump(mode="json", exclude_none=True)

@@ -4,8 +4,11 @@ Field names and places are those of the community's Embedding extension (prefix 
 extension (prefix `embrel:`).
 """
 
+import json
 from collections.abc import Mapping
 from datetime import date
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from clay_publish.errors import ReleaseError
@@ -15,6 +18,9 @@ from clay_publish.spec.models import Spec
 
 EXTENSION = "https://clay-foundation.github.io/clay-publish/embedding-release/v1.0.0"
 """Where the Embedding Release extension is published: its page, and `schema.json` below it."""
+SCHEMA_URI = f"{EXTENSION}/schema.json"
+SCHEMA_FILE = "embedding-release-v1.0.0.json"
+"""Name of the schema in this package and in the `schemas/` folder of a release."""
 
 QUANTIZATION_LINK = {
     "rel": "about",
@@ -65,6 +71,18 @@ POOLING = {
 ARCHITECTURE = {"random-features": "Random convolutional features", "clay": "Vision Transformer"}
 
 LOSS = "mean absolute error of the reconstructed masked patches, in normalised units; the same patches of every chip"
+
+
+def schema_text() -> str:
+    """The JSON Schema of the extension, as it is published."""
+    return (files("clay_publish.release") / "schemas" / SCHEMA_FILE).read_text(encoding="utf-8")
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the extension, parsed."""
+    parsed: dict[str, Any] = json.loads(schema_text())
+    return parsed
 
 
 def release_day(spec: Spec) -> date:

@@ -32,7 +32,7 @@ def rebase(store: Store, items: pa.Table) -> pa.Table:
     ours = {paths.COLLECTION, paths.SOURCES}
     for link in (link for row in links for link in row):
         name = link["href"].rpartition("/")[2]
-        if name in ours and link["rel"] in {"collection", "emb:source-data"}:
+        if name in ours and link["rel"] in {"root", "parent", "collection", "emb:source-data"}:
             link["href"] = store.path(name)
     kind = items.schema.field("links").type
     return table.set_column(items.column_names.index("links"), "links", pa.array(links, kind))

@@ -53,5 +53,9 @@ def reference_chips(ids: Iterable[str], count: int) -> list[str]:
 def tolerance(vectors: npt.NDArray[np.float32], dtype: Dtype) -> npt.NDArray[np.float32]:
     """[n], for vectors [n, D]: half a step of the number format that they are stored in, and what a device allows."""
     largest = np.abs(vectors).max(axis=1).astype(np.float64)
-    half_step = {"float32": largest * 0, "float16": largest * 2**-11 + 2**-25, "int8": largest / 127 / 2}[dtype]
-    return np.asarray(half_step + ALLOWED * largest, dtype=np.float32)
+    allowed = ALLOWED * largest
+    if dtype == "float16":
+        allowed += largest * 2**-11 + 2**-25
+    elif dtype == "int8":
+        allowed += largest / 127 / 2
+    return np.asarray(allowed, dtype=np.float32)

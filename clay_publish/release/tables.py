@@ -24,13 +24,14 @@ SOURCE_BAND = pa.struct(
 SOURCE_MASK = pa.struct(
     [
         pa.field("asset", pa.string(), nullable=False),
+        pa.field("bands", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
         pa.field("format", pa.string(), nullable=False),
         pa.field("cloudy", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
         pa.field("nodata", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
         pa.field("bands", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
     ]
 )
-"""The cloud mask of an image, and which of its values mean cloud and no data."""
+"""The cloud mask of an image: bands of its asset, and which of their values mean cloud and no data."""
 _SAMPLE = ("valid", "minimum", "p1", "p50", "p99", "maximum")
 SOURCE_EVIDENCE = pa.struct(
     [

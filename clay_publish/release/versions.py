@@ -12,6 +12,7 @@ from clay_publish.errors import ReleaseError, SpecError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.format_version import check_release
 from clay_publish.release.semver import Version, VersionStep
 from clay_publish.spec.models import Spec
 from clay_publish.storage.address import HUB_DATASETS, SEMVER
@@ -181,10 +182,13 @@ def check_previous(spec: Spec, fingerprint: Fingerprint | None = None) -> None:
         return
     before = Release(spec.previous)
     refuse_root(before)
+    check_release(before)
     theirs = before.spec()
     if theirs.name != spec.name:
         raise SpecError("previous", f"is a version of {theirs.name}", f"one of {spec.name}")
     check_version(spec.version, theirs.version, VersionStep.PATCH, "a published version never changes")
+    if theirs.outputs.square_km != spec.outputs.square_km:
+        check_version(spec.version, theirs.version, VersionStep.MAJOR, "its files hold the ground of other squares")
     columns = (theirs.outputs.thumbnails > 0) != (spec.outputs.thumbnails > 0)
     gone, more = _tables(theirs) - _tables(spec), _tables(spec) - _tables(theirs)
     if columns or gone:

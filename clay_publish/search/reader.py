@@ -19,6 +19,7 @@ from clay_publish.formats import metres
 from clay_publish.geo.utm_grid import parse_chip_id
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.format_version import check_release
 from clay_publish.release.public_urls import embeddings_path, rebase
 from clay_publish.release.versions import refuse_root, version_address
 from clay_publish.search import zonal
@@ -560,6 +561,7 @@ def open_release(where: str | os.PathLike[str], version: str | None = None, **op
         ReleaseError: the root of a product without `version`; its versions are named. Or it has no such version.
         StoreError: no such kind of place.
         MissingExtraError: reading from there needs an extra.
+        ReleaseError: it is of another format than this version reads.
     """
     address = readable(os.fspath(where))
     if version is not None:
@@ -567,4 +569,5 @@ def open_release(where: str | os.PathLike[str], version: str | None = None, **op
     release = Release(Store(address, **options))
     if not release.store.exists(paths.ITEMS):
         refuse_root(release)
+    check_release(release)
     return ReleaseReader(release)

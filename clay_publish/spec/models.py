@@ -233,6 +233,13 @@ class Outputs(_SpecBlock):
     basemap: Basemap | None = None
     codes: bool = True
     """Compact codes for similarity search."""
+    square_km: Literal[100, 200, 400] = 100
+    """Side of the ground of one file."""
+
+    @property
+    def across(self) -> int:
+        """100 km squares along a side of the ground of one file."""
+        return self.square_km // 100
 
 
 class CostSpec(_SpecBlock):

@@ -33,7 +33,7 @@ _ROWS, _CHIPS = b"rows", b"chips"
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _FileVectors:
     """The reference vectors of one embeddings file."""
 
     table: pa.Table
@@ -43,7 +43,7 @@ class _Kept:
     """Chosen ones, in the order of their hashes."""
 
     @classmethod
-    def read(cls, release: Release, file: DataFile) -> "_Kept | None":
+    def read(cls, release: Release, file: DataFile) -> "_FileVectors | None":
         """What was kept of a file, by this run or one before."""
         path = _path(file)
         if not release.store.exists(path):
@@ -91,7 +91,7 @@ def keep_reference(
     """
     release, schema = work.release, reference_schema(work.fingerprint.dimensions)
     ids = release.parquet(f"{paths.EMBEDDINGS}/{file.name}").read(["id"])["id"].to_pylist()
-    kept = _Kept.read(release, file)
+    kept = _FileVectors.read(release, file)
     if kept is not None and kept.serves(len(ids), count):
         return
     chosen = reference_chips(ids, count)
@@ -106,7 +106,7 @@ def keep_reference(
             rows[name] = {"id": name, "embedding": vector, "tolerance": limit}
         missing -= rows.keys()
     table = pa.Table.from_pylist([rows[name] for name in chosen if name in rows], schema=schema)
-    _Kept(table, len(ids), tuple(chosen)).write(release, file)
+    _FileVectors(table, len(ids), tuple(chosen)).write(release, file)
 
 
 def _again(unit: Unit, wanted: set[str], work: Work) -> Iterator[tuple[str, Floats]]:
@@ -157,14 +157,14 @@ class References:
 
     def incomplete(self) -> list[DataFile]:
         """Files whose vectors are not all there."""
-        kept = {file: _Kept.read(self.release, file) for file in self.rows}
+        kept = {file: _FileVectors.read(self.release, file) for file in self.rows}
         return [file for file, each in kept.items() if each is None or not each.serves(self.rows[file], self.count)]
 
     def publish(self, dimensions: int) -> tuple[int, int]:
         """Write `reference.parquet`; returns how many chips it should have, and how many are left out."""
         tables = [reference_schema(dimensions).empty_table()]
         for file in self.rows:
-            kept = _Kept.read(self.release, file)
+            kept = _FileVectors.read(self.release, file)
             if kept is not None:
                 chosen = pa.array(kept.chips[: self.count], pa.string())
                 tables.append(kept.table.filter(pc.is_in(kept.table["id"], chosen)))

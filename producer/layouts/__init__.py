@@ -10,5 +10,5 @@ from clay_publish.spec.sensors import Sensor
 def layout_of(spec: Spec, instrument: Sensor) -> Layout:
     """The layout that a spec asks for, for images of a sensor."""
     if spec.chips.layout == "scene":
-        return SceneLayout(spec.chips.size, instrument.gsd)
-    return UtmLayout(spec.chips.gsd or instrument.gsd, spec.chips.size, tuple(spec.imagery))
+        return SceneLayout(spec.chips.size, instrument.gsd, spec.outputs.across)
+    return UtmLayout(spec.chips.gsd or instrument.gsd, spec.chips.size, tuple(spec.imagery), spec.outputs.across)

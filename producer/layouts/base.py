@@ -105,16 +105,18 @@ class Places:
     lat: Floats
     geometry: npt.NDArray[np.object_]
     """Footprints, OGC:CRS84."""
+    across: int = 1
+    """100 km squares along a side of the ground of one file."""
 
     def only(self, which: Ints | slice) -> "Places":
         """Some of them, in this order."""
-        names = [each.name for each in fields(self)]
-        return Places(**{name: getattr(self, name)[which] for name in names})
+        names = [each.name for each in fields(self) if each.name != "across"]
+        return Places(**{name: getattr(self, name)[which] for name in names}, across=self.across)
 
     @cached_property
     def squares(self) -> list[Square]:
         """Which published file each belongs to."""
-        return squares_of(self.lon, self.lat)
+        return squares_of(self.lon, self.lat, self.across)
 
     def missing(
         self, squares: list[Square], epsg: int | None, items: tuple[str, ...], said: tuple[str, str]
@@ -143,7 +145,7 @@ class Places:
 
 @dataclass(frozen=True)
 class SquareCount:
-    """Chips of one 100 km square and window: one file of the release."""
+    """Chips of one square and window: one file of the release."""
 
     square: Square
     window: Window
@@ -180,6 +182,8 @@ class Counts:
     """Chips that each used image could give."""
     missing: tuple[UncoveredCells, ...] = ()
     """Cells without a candidate; a scene has none."""
+    across: int = 1
+    """100 km squares along a side of the ground of one file."""
 
     @property
     def expected(self) -> int:

@@ -31,6 +31,8 @@ class SceneChips:
     item: SourceItem
     grid: RasterGrid
     size: int
+    across: int
+    """100 km squares along a side of the ground of one file."""
 
     @property
     def rows(self) -> int:
@@ -74,7 +76,9 @@ class SceneChips:
         lon, lat = self.centres(rows, cols)
         ids = np.array(self.ids(rows, cols), dtype=object)
         epsg = np.full(len(rows), self.epsg)
-        return Places(ids, epsg, rows.astype(np.int64), cols.astype(np.int64), lon, lat, self.footprints(rows, cols))
+        return Places(
+            ids, epsg, rows.astype(np.int64), cols.astype(np.int64), lon, lat, self.footprints(rows, cols), self.across
+        )
 
     def within(self, area: shapely.Geometry | None) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Row and column of every whole chip whose centre lies in the area, row by row."""
@@ -84,7 +88,7 @@ class SceneChips:
 
     def squares(self, area: shapely.Geometry | None) -> list[Square]:
         """Which published file each of these chips belongs to."""
-        return squares_of(*self.centres(*self.within(area)))
+        return squares_of(*self.centres(*self.within(area)), self.across)
 
 
 def safe_name(text: str) -> str:
@@ -101,7 +105,11 @@ def inside(area: shapely.Geometry | None, lon: Floats, lat: Floats) -> npt.NDArr
 
 
 def read_scene(
-    item: SourceItem, reading: Reading, area: shapely.Geometry | None, left_out: npt.NDArray[np.bool_] | None = None
+    item: SourceItem,
+    reading: Reading,
+    area: shapely.Geometry | None,
+    left_out: npt.NDArray[np.bool_] | None = None,
+    across: int = 1,
 ) -> Generator[ChipBlock]:
     """Chips of an image, a row of chips at a time and at most `MEMORY` bytes at once.
 
@@ -110,6 +118,7 @@ def read_scene(
         reading: what it is read for.
         area: only chips whose centre lies in it.
         left_out: [rows, columns], chips that are not asked for.
+        across: 100 km squares along a side of the ground of one file.
 
     Raises:
         ImageryError: the image cannot be opened or read, or is not what its item says.
@@ -122,7 +131,7 @@ def read_scene(
         for band in opened[len(files) :]:
             band.nodata = None  # what its values mean is the mask's own business
             check_axes(band, fine.crs)
-        scene = SceneChips(item, fine, reading.rules.size)
+        scene = SceneChips(item, fine, reading.rules.size, across)
         for left, right in _panels(opened, scene):
             for strip in strips(opened, fine, left=left, right=right, rows=scene.size, threads=reading.threads):
                 block = _block(strip, scene, reading, area, left_out)
@@ -181,7 +190,7 @@ def _block(
         lon=lon[mine],
         lat=lat[mine],
         gsd=ground_size(scene.grid, strip.top + size / 2),
-        squares=squares_of(lon[mine], lat[mine]),
+        squares=squares_of(lon[mine], lat[mine], scene.across),
         reasons=[reason for reason, _ in verdicts],
         details=[detail for _, detail in verdicts],
         pixels=pixels,

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,11 +44,13 @@ class SceneUnit(Unit):
     """Pixels a side of a chip."""
     left_out: Chosen | None = None
     """[rows, columns], chips that are of another unit."""
+    across: int = 1
+    """100 km squares along a side of the ground of one file."""
 
     @property
     def scene(self) -> SceneChips | None:
         """Where its chips lie; None where nobody knows the image's pixel grid yet."""
-        return scene_of(self.items[0], self.size)
+        return scene_of(self.items[0], self.size, self.across)
 
     @property
     def chips(self) -> int:
@@ -67,7 +69,7 @@ class SceneUnit(Unit):
         if item.id in reading.refused:
             raise ImplausibleError(f"item {item.id}", "is left out", fix=reading.refused[item.id])
         check_unchanged(item)
-        return read_scene(item, reading, self.area, self.left_out)
+        return read_scene(item, reading, self.area, self.left_out, self.across)
 
     def missing(self, reason: str, detail: str) -> ChipBlock | None:
         """All chips that the image was expected to give."""
@@ -94,7 +96,7 @@ class SceneUnit(Unit):
         left_out = np.ones((self.scene.rows, self.scene.columns), dtype=bool)
         left_out[rows[chosen], cols[chosen]] = False
         name = unit_id(self.items, np.packbits(left_out).tobytes(), decided)
-        return SceneUnit(name, self.items, self.window, self.files, self.area, self.size, left_out, reused=reused)
+        return replace(self, id=name, left_out=left_out, reused=reused)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ class SceneLayout:
     size: int
     nominal: float
     """Metres a pixel of the sensor: what is taken where no image states its grid."""
+    across: int = 1
+    """100 km squares along a side of the ground of one file."""
     gsd: None = None
     by_window: bool = False
     resampling: str = "bands coarser than the finest one are brought to its grid by nearest neighbour"
@@ -113,11 +117,11 @@ class SceneLayout:
         return tuple(self._unit(item, _ground(item, areas), decided) for item in _used(considered))
 
     def _unit(self, item: SourceItem, area: shapely.Geometry | None, decided: dict[str, Any]) -> SceneUnit:
-        scene = scene_of(item, self.size)
+        scene = scene_of(item, self.size, self.across)
         squares = [] if scene is None else sorted(set(scene.squares(area)))
         files = tuple(DataFile(square, item.window) for square in squares)
         name = unit_id([item], None if area is None else shapely.to_wkb(area), decided)
-        return SceneUnit(name, (item,), item.window, files, area, self.size)
+        return SceneUnit(name, (item,), item.window, files, area, self.size, across=self.across)
 
     def count(self, considered: Sequence[Considered], areas: Areas) -> Counts:
         """Chips of all images. Where an item does not state its pixel grid, its footprint is measured."""
@@ -131,10 +135,11 @@ class SceneLayout:
                 found[square, item.window] += chips
                 images[square, item.window].add(item.id)
         rows = (SquareCount(*key, chips, chips, 0, frozenset(images[key])) for key, chips in found.items())
-        return Counts(tuple(sorted(rows, key=lambda each: (each.window, each.square))), dict(by_item))
+        ordered = sorted(rows, key=lambda each: (each.window, each.square))
+        return Counts(tuple(ordered), dict(by_item), across=self.across)
 
     def _squares(self, item: SourceItem, area: shapely.Geometry | None) -> Counter[Square]:
-        scene = scene_of(item, self.size)
+        scene = scene_of(item, self.size, self.across)
         if scene is not None:
             return Counter(scene.squares(area))
         if item.geometry is None:
@@ -143,7 +148,7 @@ class SceneLayout:
         if ground.is_empty:
             return Counter()
         cells = expected_cells(UtmGrid(self.size * self.nominal), ground, rule="covered")
-        return Counter(dict(square for zone in cells for square in zone.squares()))
+        return Counter(dict(square for zone in cells for square in zone.squares(self.across)))
 
     def beyond(self, areas: Areas) -> list[str]:  # noqa: ARG002 - of the protocol
         """Nothing: an image may lie anywhere."""
@@ -174,16 +179,18 @@ class SceneLayout:
         count = len(names)
         lon, lat, ids, outlines = np.empty(count), np.empty(count), np.empty(count, object), np.empty(count, object)
         for name in dict.fromkeys(names.tolist()):
-            scene, mine = scene_of(items[name], self.size * side), np.flatnonzero(names == name)
+            scene, mine = scene_of(items[name], self.size * side, self.across), np.flatnonzero(names == name)
             assert scene is not None, f"{name} gave chips"
             here = scene.places(row[mine], col[mine])
             ids[mine], outlines[mine], lon[mine], lat[mine] = here.ids, here.geometry, here.lon, here.lat
-        return Places(ids, chips["epsg"].to_numpy(), row.astype(np.int64), col.astype(np.int64), lon, lat, outlines)
+        return Places(
+            ids, chips["epsg"].to_numpy(), row.astype(np.int64), col.astype(np.int64), lon, lat, outlines, self.across
+        )
 
 
-def scene_of(item: SourceItem, size: int) -> SceneChips | None:
+def scene_of(item: SourceItem, size: int, across: int) -> SceneChips | None:
     """Where an image's chips lie; None where nobody knows its pixel grid yet."""
-    return None if item.grid is None else SceneChips(item, item.grid, size)
+    return None if item.grid is None else SceneChips(item, item.grid, size, across)
 
 
 def _used(considered: Sequence[Considered]) -> list[SourceItem]:

@@ -43,10 +43,17 @@ class Cut:
     """Rows and columns of cells in a superblock."""
 
     @classmethod
-    def of(cls, grid: UtmGrid, square: Square, size: int) -> "Cut":
-        """Even superblocks of at most `SUPERBLOCK` pixels; a cell belongs to the square that holds its centre."""
+    def of(cls, grid: UtmGrid, square: Square, size: int, across: int = 1) -> "Cut":
+        """Even superblocks of at most `SUPERBLOCK` pixels; a cell belongs to the square that holds its centre.
+
+        Args:
+            grid: of the cells.
+            square: the south-western one, where the ground of a file is several.
+            size: pixels along a side of a cell.
+            across: 100 km squares along a side of the ground of a file.
+        """
         row, col = (math.ceil(place * SQUARE / grid.cell - 0.5) for place in (square.row, square.column))
-        count = math.ceil(SQUARE / grid.cell)
+        count = math.ceil(across * SQUARE / grid.cell)
         blocks = math.ceil(count * size / max(SUPERBLOCK, size))
         return cls(square, row, col, count, math.ceil(count / blocks))
 

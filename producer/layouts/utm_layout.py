@@ -112,6 +112,8 @@ class UtmLayout:
     size: int
     """Pixels a side of a cell."""
     blocks: tuple[Imagery, ...]
+    across: int = 1
+    """100 km squares along a side of the ground of one file."""
     by_window: bool = True
     resampling: str = "all bands are warped to the cell's pixels, bilinear, at the ground scale of each axis"
 
@@ -170,13 +172,14 @@ class UtmLayout:
                 yield WindowSources(window, used[window], excluded[window], area)
 
     def _by_square(self, zone: ZoneCells, excluded: Sequence[SourceItem]) -> Iterator[Cells]:
-        """Cells of a zone by 100 km square, and by share where a square holds too many."""
+        """Cells of a zone by square, and by share where a square holds too many."""
         _, rows, cols = zone.cells()
         column = np.floor_divide((cols + 0.5) * self.grid.cell, SQUARE).astype(np.int64)
         line = np.floor_divide((rows + 0.5) * self.grid.cell, SQUARE).astype(np.int64)
+        column, line = column - column % self.across, line - line % self.across
         for east, north in np.unique(np.stack([column, line], axis=1), axis=0).tolist():
             mine = np.flatnonzero((column == east) & (line == north))
-            cut = Cut.of(self.grid, Square(zone.zone, east, north), self.size)
+            cut = Cut.of(self.grid, Square(zone.zone, east, north), self.size, self.across)
             deep = cut.side * max(1, MAX_CELLS // (cut.side * cut.count))
             share = (rows[mine] - cut.row) // deep
             for number in np.unique(share):
@@ -196,12 +199,14 @@ class UtmLayout:
                 covered = _together([runs for _, runs in here])
                 out = _together([runs for _, runs in _in_zone(zone, excluded[zone.zone])])
                 left_out = difference(out, covered)
-                squares += _squares(zone, each.window, covered, left_out, _images(zone, here))
+                squares += _squares(
+                    zone, each.window, covered, left_out, _images(zone, here, self.across), across=self.across
+                )
                 nothing = difference(difference(zone.runs, covered), left_out)
                 reasons = (("no_imagery", nothing), ("excluded", left_out))
                 missing += [UncoveredCells(zone.zone, each.window, why, runs) for why, runs in reasons if size(runs)]
         ordered = sorted(squares, key=lambda each: (each.window, each.square))
-        return Counts(tuple(ordered), dict(by_item), tuple(missing))
+        return Counts(tuple(ordered), dict(by_item), tuple(missing), self.across)
 
     def beyond(self, areas: Areas) -> list[str]:
         """What lies too far north or south."""
@@ -227,7 +232,8 @@ class UtmLayout:
     def places(self, chips: pa.Table, side: int, window: Window, units: Sequence[Unit]) -> Places:  # noqa: ARG002
         """Cells of the grid that is `side` times coarser."""
         row, col = (chips[name].to_numpy().astype(np.int64) // side for name in ("row", "col"))
-        return _places(UtmGrid(self.grid.cell * side), chips["epsg"].to_numpy(), row, col, window)
+        found = _places(UtmGrid(self.grid.cell * side), chips["epsg"].to_numpy(), row, col, window)
+        return replace(found, across=self.across)
 
 
 def _places(grid: UtmGrid, epsg: Any, rows: Ints, cols: Ints, window: Window) -> Places:
@@ -294,10 +300,10 @@ def _in_zone(zone: ZoneCells, items: Sequence[SourceItem]) -> Iterator[tuple[Sou
 
 
 def _squares(
-    zone: ZoneCells, window: Window, covered: Runs, left_out: Runs, images: dict[Square, set[str]]
+    zone: ZoneCells, window: Window, covered: Runs, left_out: Runs, images: dict[Square, set[str]], *, across: int
 ) -> Iterator[SquareCount]:
-    with_imagery, without = dict(_in_squares(zone, covered)), dict(_in_squares(zone, left_out))
-    for square, expected in zone.squares():
+    with_imagery, without = (dict(_in_squares(zone, runs, across)) for runs in (covered, left_out))
+    for square, expected in zone.squares(across):
         yield SquareCount(
             square,
             window,
@@ -308,17 +314,17 @@ def _squares(
         )
 
 
-def _images(zone: ZoneCells, here: list[tuple[SourceItem, Runs]]) -> dict[Square, set[str]]:
+def _images(zone: ZoneCells, here: list[tuple[SourceItem, Runs]], across: int) -> dict[Square, set[str]]:
     """Images that touch cells of each square."""
     found: dict[Square, set[str]] = defaultdict(set)
     for item, runs in here:
-        for square, _ in _in_squares(zone, runs):
+        for square, _ in _in_squares(zone, runs, across):
             found[square].add(item.id)
     return found
 
 
-def _in_squares(zone: ZoneCells, runs: Runs) -> list[tuple[Square, int]]:
-    return ZoneCells(zone.grid, zone.zone, runs).squares()
+def _in_squares(zone: ZoneCells, runs: Runs, across: int) -> list[tuple[Square, int]]:
+    return ZoneCells(zone.grid, zone.zone, runs).squares(across)
 
 
 def _together(parts: list[Runs]) -> Runs:

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from clay_publish.errors import SourceError
+from clay_publish.errors import SourceError, SpecError
 from clay_publish.formats import size as shown_size
 from clay_publish.producer.layouts.base import Areas, Counts, SquareCount
 from clay_publish.producer.planning.cost import Alternative, Rates, alternatives, bytes_to_read, stored_bytes
 from clay_publish.producer.planning.resolutions import Resolution, doubts, notes, resolutions
 from clay_publish.producer.sources.selection import Selection
 from clay_publish.producer.unit_plan import Inputs
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import MAX_JSON_ITEMS
 from clay_publish.spec.models import Spec
 
 FOLDER_LIMIT = 10_000
@@ -84,9 +86,13 @@ class Estimate(BaseModel):
     resolutions: list[Resolution]
     """How bands, values, masks and product of the images are read."""
     tiles: int
-    """100 km squares with chips."""
+    """Squares with chips."""
+    square_km: int = 100
+    """Side of a square."""
     files: int
     """Embeddings files."""
+    output_files: dict[str, int]
+    """Files of each output that grows with the ground and the windows, at most."""
     chips: dict[str, int]
     """`expected`, `with_imagery`, without by reason; `reused`: those with imagery whose rows are taken from the version
     before; `to_make`: the others with imagery, which are computed."""
@@ -136,6 +142,7 @@ def estimate(
 
     Raises:
         SourceError: the spec asks for no chip at all.
+        SpecError: the release would have more files than the Hub takes, and is to go there.
     """
     spec, encoder, areas, gsd, size = inputs.spec, inputs.encoder, inputs.areas, inputs.gsd, inputs.spec.chips.size
     counts = inputs.layout.count(inputs.selection.considered, areas)
@@ -146,7 +153,8 @@ def estimate(
             "an area within reach of the grid, or images larger than a chip",
             " ".join(inputs.layout.beyond(areas)) or "Choose a smaller chips.size or chips.gsd.",
         )
-    chips = counts.with_imagery
+    chips, outputs = counts.with_imagery, output_files(spec, counts)
+    warnings = [*_warnings(inputs, counts), *_too_many_files(spec, counts, outputs)]
     reused, to_make = split or (0, chips)
     ground = (size * gsd / 1000) ** 2
     usd = None if rates is None else rates.usd(to_make)
@@ -165,8 +173,10 @@ def estimate(
         images=_images(inputs.selection),
         left_out=_left_out(inputs.selection),
         resolutions=resolutions(inputs.used, inputs.sensor),
+        square_km=100 * counts.across,
         tiles=len({each.square for each in counts.squares}),
-        files=sum(1 for each in counts.squares if each.with_imagery),
+        files=outputs[paths.EMBEDDINGS],
+        output_files=outputs,
         chips={**_by_reason(counts), "reused": reused, "to_make": to_make},
         windows=_windows(counts),
         km2=_km2(areas, counts, ground),
@@ -184,7 +194,7 @@ def estimate(
         over_budget=usd is not None and budget is not None and usd > budget,
         device=encoder.device,
         free_bytes=free_bytes,
-        warnings=[*_warnings(inputs, counts), *_means(spec, encoder.device, free_bytes, stored[spec.outputs.dtype])],
+        warnings=[*warnings, *_means(spec, encoder.device, free_bytes, stored[spec.outputs.dtype])],
         alternatives=alternatives(
             chips,
             size,
@@ -204,6 +214,40 @@ def stated_rates(spec: Spec) -> Rates | None:
     if spec.cost.chips_per_hour is None:
         return None
     return Rates(chips_per_hour=spec.cost.chips_per_hour, usd_per_hour=spec.cost.usd_per_hour, measured=False)
+
+
+def output_files(spec: Spec, counts: Counts) -> dict[str, int]:
+    """Files of each output, at most; documents and figures are some dozens beside them."""
+    made = [each for each in counts.squares if each.with_imagery]
+    found = {paths.EMBEDDINGS: len(made)}
+    if spec.outputs.patches:
+        found[paths.PATCHES] = len(made)
+    if spec.outputs.aggregate:
+        found[paths.AGGREGATES] = len(made) * len(spec.outputs.aggregate)
+    if spec.outputs.codes:
+        found[paths.CODES] = len({(each.square.zone, each.window) for each in made}) + 1
+    found[paths.COVERAGE] = len({each.square.zone for each in counts.squares})
+    found[paths.JSON_ITEMS] = len(made) if len(made) <= MAX_JSON_ITEMS else 0
+    return found
+
+
+def _too_many_files(spec: Spec, counts: Counts, outputs: dict[str, int]) -> list[str]:
+    """What a host of so many files says.
+
+    Raises:
+        SpecError: the host is the Hub, which refuses them.
+    """
+    folders = Counter(each.square.zone for each in counts.squares if each.with_imagery)
+    zone, most = folders.most_common(1)[0] if folders else (0, 0)
+    said, files = [], sum(outputs.values())
+    if most > FOLDER_LIMIT:
+        said.append(f"zone {zone} would hold {most:,} files; hosts take {FOLDER_LIMIT:,} a folder")
+    if files > REPOSITORY_LIMIT:
+        said.append(f"the release would hold {files:,} files; hosts take {REPOSITORY_LIMIT:,}")
+    if said and spec.publish.hugging_face:
+        fix = "Set outputs.square_km to 200 or 400, or make a release of each year or region."
+        raise SpecError("publish.hugging_face", "; ".join(said), "a release that the Hub takes", fix)
+    return said
 
 
 def _images(selection: Selection) -> dict[str, int]:
@@ -277,13 +321,6 @@ def _warnings(inputs: Inputs, counts: Counts) -> list[str]:
     unknown = [item.id for item in inputs.used if item.license is None]
     if unknown:
         said.append(f"terms of use of {len(unknown)} images are unknown ({unknown[0]}, …); `publish` will refuse them")
-    folders = Counter(each.square.zone for each in counts.squares if each.with_imagery)
-    zone, most = folders.most_common(1)[0] if folders else (0, 0)
-    files = sum(folders.values())
-    if most > FOLDER_LIMIT:
-        said.append(f"zone {zone} would hold {most:,} files; hosts take {FOLDER_LIMIT:,} a folder")
-    if files > REPOSITORY_LIMIT:
-        said.append(f"the release would hold {files:,} files; hosts take {REPOSITORY_LIMIT:,}")
     if not counts.with_imagery:
         said.append("no chip has imagery")
     said += [f"{each.id}: {each.reason}" for each in inputs.selection.broken[:3]]

@@ -41,7 +41,11 @@ def draw_plan(areas: Areas, images: Sequence[SourceItem], units: Sequence[Unit],
     xy = np.concatenate([shapely.get_coordinates(part) for part in (*ground, *cells, *([] if cells else outlines))])
     frame = Frame.around(whole_box(xy[:, 0], xy[:, 1]))
     middles = shapely.get_coordinates(shapely.centroid(np.array(cells, dtype=object)))
-    sites = sites_of(frame, middles[:, 0], middles[:, 1], side if shown is not None else SQUARE) if cells else []
+    sites = (
+        sites_of(frame, middles[:, 0], middles[:, 1], side if shown is not None else counts.across * SQUARE)
+        if cells
+        else []
+    )
     figure, panels = map_figure(frame, below=0.75, sites=sites)
     for axes, part in panels:
         rings, owner = _rings(cells, part)
@@ -53,7 +57,7 @@ def draw_plan(areas: Areas, images: Sequence[SourceItem], units: Sequence[Unit],
             axes.add_collection(LineCollection(lines, colors=_FOOTPRINT, linewidths=0.8, zorder=3))
         lines, _ = _rings(ground, part)
         axes.add_collection(LineCollection(lines, colors=_AREA, linewidths=1.4, linestyles="dashed", zorder=4))
-    what = "chips" if shown is not None else "100 km squares, by the share of their chips"
+    what = "chips" if shown is not None else f"{counts.across * 100} km squares, by the share of their chips"
     drawn = len(images) if len(outlines) <= _OUTLINES else 0
     handles = [
         Patch(facecolor=_COVERED, label=f"{what} with imagery: {counts.with_imagery:,} of {counts.expected:,}"),
@@ -89,7 +93,7 @@ def _chips(units: Sequence[Unit], counts: Counts) -> tuple[list[shapely.Geometry
 
 
 def _squares(counts: Counts) -> tuple[list[shapely.Geometry], Floats]:
-    """Outlines of the 100 km squares, and colors by the share of their chips with imagery, all windows together."""
+    """Outlines of the squares, and colors by the share of their chips with imagery, all windows together."""
     expected: Counter[Square] = Counter()
     covered: Counter[Square] = Counter()
     for each in counts.squares:
@@ -100,8 +104,8 @@ def _squares(counts: Counts) -> tuple[list[shapely.Geometry], Floats]:
     )
     outlines = []
     for square in sorted(expected):
-        x, y = square.column * SQUARE, square.row * SQUARE
-        corners = np.array([[[x, y], [x + SQUARE, y], [x + SQUARE, y + SQUARE], [x, y + SQUARE]]], dtype=np.float64)
+        x, y, side = square.column * SQUARE, square.row * SQUARE, counts.across * SQUARE
+        corners = np.array([[[x, y], [x + side, y], [x + side, y + side], [x, y + side]]], dtype=np.float64)
         # Northings counted from the equator, in the northern projection continued to the south.
         outlines.append(footprints(f"EPSG:{32600 + square.zone}", corners)[0])
     return outlines, scale(np.array([covered[square] / expected[square] for square in sorted(expected)]))

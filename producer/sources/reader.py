@@ -211,19 +211,31 @@ def _parquet(where: str) -> Iterator[FoundItem]:
 _NOWHERE = shapely.to_wkb(shapely.Point())
 
 
+_NO_BOX = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
+
+
 def _items_of(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """Items of a stac-geoparquet table, of whose rows some may have no geometry."""
+    """Items of a stac-geoparquet table, of whose rows some may have no bbox, or no geometry or a broken one."""
     if "proj:geometry" in table.column_names:  # not used, and null where an item has none
         table = table.drop_columns(["proj:geometry"])
-    place = table.column_names.index("geometry") if "geometry" in table.column_names else None
-    if place is None or not table["geometry"].null_count:
-        yield from stac_table_to_items(table)
-        return
-    missing = table["geometry"].is_null().to_pylist()
-    filled = table["geometry"].combine_chunks().fill_null(pa.scalar(_NOWHERE, table["geometry"].type))
-    table = table.set_column(place, table.schema.field("geometry"), filled)
-    for item, is_missing in zip(stac_table_to_items(table), missing, strict=True):
-        yield {**item, "geometry": None} if is_missing else item
+    if "bbox" not in table.column_names:
+        table = table.append_column("bbox", pa.nulls(table.num_rows, _NO_BOX))
+    if "geometry" not in table.column_names:
+        table = table.append_column("geometry", pa.nulls(table.num_rows, pa.binary()))
+    shapes, boxes = table["geometry"].to_pylist(), table["bbox"].to_pylist()
+    good = [shape is not None for shape in shapely.from_wkb(shapes, on_invalid="ignore")]
+    box = dict.fromkeys([field.name for field in table.schema.field("bbox").type], 0.0)
+    table = _filled(table, "geometry", [shape if fine else _NOWHERE for shape, fine in zip(shapes, good, strict=True)])
+    table = _filled(table, "bbox", [each or box for each in boxes])
+    for item, shape, fine, stated in zip(stac_table_to_items(table), shapes, good, boxes, strict=True):
+        geometry = item["geometry"] if fine else None if shape is None else "not WKB"
+        yield {**item, "geometry": geometry, "bbox": item["bbox"] if stated else None}
+
+
+def _filled(table: pa.Table, name: str, values: list[Any]) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    field = table.schema.field(name)
+    return table.set_column(place, field, pa.array(values, field.type))
 
 
 def _collections(metadata: Mapping[bytes, bytes]) -> dict[str, Mapping[str, Any]]:

@@ -266,10 +266,10 @@ def _refuse(spec: Spec, selection: Selection, areas: Sequence[shapely.Geometry |
     reasons += [
         same[0] + (f" {len(same) - 1} more are like it." if len(same) > 1 else "") for _, same in sorted(alike.items())
     ]
+    count = len(selection.considered) + len(selection.broken)
     raise SourceError(
         sources,
-        f"has {len(selection.considered) + len(selection.broken)} items and none to use"
-        f" ({'; '.join(reasons[:3]) or 'it is empty'})",
+        f"found {count:,} item{'' if count == 1 else 's'}, none usable ({'; '.join(reasons[:3]) or 'it is empty'})",
         "at least one item that passes windows, area, query and exclude",
         _swapped(selection, areas),
     )

@@ -14,7 +14,7 @@ from clay_publish.catalog import write_collection, write_items
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import COLLECTION, MODEL, SPEC, Release
 from clay_publish.release.fingerprint import Fingerprint
-from clay_publish.release.stac_extension import SCHEMA_FILE, SCHEMA_URI, schema_text
+from clay_publish.release.metadata import SCHEMA_FILE, SCHEMA_URI, schema_text
 
 MakeRelease = Callable[..., Release]
 PARQUET = "application/vnd.apache.parquet"
@@ -128,8 +128,9 @@ def test_an_older_version_and_the_newest_are_linked(cataloged: Callable[..., Rel
     links = cataloged(spec={"version": "1.1.0", "previous": "1.0.0", "publish": publish}).json(COLLECTION)["links"]
     found = {link["rel"]: link["href"] for link in links}
     assert found["predecessor-version"] == "../1.0.0/collection.json"
-    assert found["latest-version"] == "https://data.source.coop/clay/tiny/catalog.json"
-    assert found["canonical"] == "https://data.source.coop/clay/tiny/1.1.0/collection.json"
+    assert found["latest-version"] == found["parent"] == "../catalog.json"
+    assert found["self"] == "https://data.source.coop/clay/tiny/1.1.0/collection.json"
+    assert found["root"] == "./collection.json"
     assert "https://example.org/stac/collections/imagery" in [
         link["href"] for link in links if link["rel"] == "emb:source-data"
     ]

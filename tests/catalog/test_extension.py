@@ -13,7 +13,7 @@ from referencing import Registry, Resource
 import clay_publish
 from clay_publish.catalog.pystac_extension import Coverage, EmbeddingReleaseExtension, Loss
 from clay_publish.release.fingerprint import Fingerprint
-from clay_publish.release.stac_extension import SCHEMA_URI, schema
+from clay_publish.release.metadata import SCHEMA_URI, schema
 
 EXTENSION = Path(__file__).resolve().parents[2] / "catalog" / "embedding-release"
 EXAMPLES = EXTENSION / "examples"

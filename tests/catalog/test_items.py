@@ -68,7 +68,7 @@ def test_source_links_lead_to_public_items_or_to_the_table_of_all(make_release: 
     assert links["34_05_-03_2023-01-01_2023-02-01"] == ["https://example.org/stac/scene-4.json"]
 
 
-def test_addresses_are_absolute_with_a_base_url_and_relative_without(make_release: MakeRelease) -> None:
+def test_addresses_are_relative_to_the_table(make_release: MakeRelease) -> None:
     hosts = {
         "base_url": "https://data.source.coop/clay/tiny",
         "source_coop": "clay/tiny",
@@ -76,17 +76,20 @@ def test_addresses_are_absolute_with_a_base_url_and_relative_without(make_releas
     }
     release = make_release(spec={"publish": hosts})
     write_items(release)
-    item = items_of(release)["18_04_41_2023-01-01_2023-02-01"]
-    asset = item["assets"]["embeddings"]
+    row = items_of(release)["18_04_41_2023-01-01_2023-02-01"]
+    asset = row["assets"]["embeddings"]
     name = "embeddings/zone=18/18_04_41_2023-01-01_2023-02-01.parquet"
-    assert asset["href"] == f"https://data.source.coop/clay/tiny/1.0.0/{name}"
+    assert asset["href"] == name
     other = f"https://huggingface.co/datasets/made-with-clay/tiny/resolve/v1.0.0/{name}"
     assert asset["alternate"] == {"hugging-face": {"href": other, "alternate:name": "hugging-face"}}
-    assert {link["href"] for link in item["links"] if link["rel"] == "collection"} == {
-        "https://data.source.coop/clay/tiny/1.0.0/collection.json"
-    }
-    write_items(bare := make_release())
-    assert items_of(bare)["18_04_41_2023-01-01_2023-02-01"]["assets"]["embeddings"]["href"] == name
+    assert {link["rel"]: link["href"] for link in row["links"] if link["rel"] != "emb:source-data"} == dict.fromkeys(
+        ("parent", "collection"), "collection.json"
+    )
+    assert row["properties"]["title"] == "18SVG, 2023-01-01/2023-02-01"
+    for where in (release.store.path(ITEMS), "https://mirror.example.org/tiny/1.0.0/items.parquet"):
+        item = pystac.Item.from_dict(row, href=where)
+        assert item.to_dict()["id"] == row["id"]  # nothing is fetched for it
+        assert item.get_assets()["embeddings"].get_absolute_href() == f"{where.removesuffix(ITEMS)}{name}"
 
 
 def test_no_path_of_this_machine_is_published(make_release: MakeRelease) -> None:

@@ -9,13 +9,18 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from clay_publish.errors import SourceError
 from clay_publish.producer import plan_run
 from clay_publish.producer.planning import files
+from clay_publish.producer.sources.reader import read_items
+from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.release.directory import Release
 from clay_publish.spec.load import load_spec
+from clay_publish.spec.sensors import SENSORS
 
 Run = Callable[..., CompletedProcess[str]]
 Item = dict[str, Any]
@@ -198,3 +203,33 @@ def test_file_urls_are_the_same_in_plan_and_run(folder: Path, run: Run, item: It
     plan, rows, _ = both(folder, run, [item])
     assert plan["warnings"] == [warning for warning in plan["warnings"] if "cannot be looked at" not in warning]
     assert outcomes(rows) == {"embedded": 4}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("geometry", None, None),
+        ("geometry", b"\x01 no WKB", "geometry: found 'not WKB'"),
+        ("bbox", None, None),
+        ("datetime", None, "has no time"),
+        ("assets", None, "no assets"),
+        ("id", None, "an id"),
+    ],
+)
+def test_one_bad_row_of_a_table_is_one_bad_item(
+    shared_data: Path, tmp_path: Path, column: str, value: bytes | None, said: str | None
+) -> None:
+    table = pq.read_table(shared_data / "wild" / "stac-geoparquet-proj-geometry" / "items.parquet")
+    table = pa.concat_tables([table.slice(0, 1)] * 2)
+    place = table.column_names.index(column)
+    values = [value, table[column][1].as_py()]
+    changed = table.set_column(place, pa.field(column, table[column].type), pa.array(values, table[column].type))
+    pq.write_table(changed, tmp_path / "items.parquet")
+    read = []
+    for found in read_items(str(tmp_path / "items.parquet")):
+        try:
+            read.append(source_item(found.document, SENSORS["sentinel-2-l2a"], block=0, base=found.base).id)
+        except SourceError as error:
+            read.append(str(error))
+    assert read[1] == "S2B_18SVG_20230103_0_L2A"
+    assert read[0] == read[1] if said is None else said in read[0]

@@ -188,13 +188,16 @@ def test_a_constant_image_gives_no_constant_vector(tmp_path: Path, make: Make, m
     """NaN, infinite, zero and constant vectors are dropped and named."""
     from clay_publish.producer.encoders import Encoded, random_features
 
-    calls: list[int] = []
+    spoilt: dict[float, int] = {}
 
     def encode(self: Any, chips: Any) -> Encoded:
         vectors = np.random.default_rng(0).normal(size=(len(chips.lon), self.dimensions)).astype(np.float32)
-        vectors[0, 3] = (np.nan, np.inf, 0)[len(calls) % 3]
-        vectors[1] = (0, 0.5)[len(calls) % 2]
-        calls.append(len(vectors))
+        for vector, lon in zip(vectors, chips.lon.tolist(), strict=True):
+            kind = spoilt.setdefault(lon, len(spoilt)) % 8  # the same in the second pass
+            if kind < 2:
+                vector[3] = (np.nan, np.inf)[kind]
+            elif kind < 4:
+                vector[:] = (0, 0.5)[kind - 2]
         return Encoded(vectors)
 
     monkeypatch.setattr(random_features.RandomFeatures, "encode", encode)

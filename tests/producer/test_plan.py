@@ -203,7 +203,7 @@ def test_an_area_that_no_cell_reaches_is_refused(tmp_path: Path) -> None:
 
 def test_an_area_without_images_is_refused(document: dict[str, Any]) -> None:
     document["imagery"][0]["area"] = [10, 10, 11, 11]
-    with pytest.raises(SourceError, match="none to use"):
+    with pytest.raises(SourceError, match="none usable"):
         planned(document)
 
 

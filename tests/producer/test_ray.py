@@ -151,6 +151,7 @@ def test_two_hundred_units_whose_workers_are_killed(
     cluster.workers()[0].kill()
     (out / ".run" / "attempts" / ".tmp-of-the-killed").touch()  # where it was writing at that moment
     running.finish()
+    assert "retries remaining" not in running.errors.read_text()
     assert_same(out, undisturbed, 200 * CHIPS)
     assert finished.items() <= receipts(out).items()  # not a byte of them was written again
 
@@ -198,6 +199,7 @@ def test_on_an_object_store(cluster: Cluster, spec: Path, begun: tuple[Path, Pat
     os.kill(int((cluster.faults / "held-across").read_text()), signal.SIGKILL)
     hold.unlink()
     running.finish()
+    assert "retries remaining" not in running.errors.read_text()
     assert embeddings_in(bucket) == embeddings(begun[1])
     for name in NAMES:
         assert bucket.get(f"release/{name}") == (begun[1] / name).read_bytes(), name

@@ -208,7 +208,9 @@ def test_killed_in_the_middle_only_what_was_in_flight_is_sent_again(
     arrived = journals(large_release)[0].read_text().count('"event":"part"')
     assert "shore/catalog.json" not in view.names()
     proxy.requests.clear()
-    send(large_release, f"s3://{bucket}/shore")
+    receipt = send(large_release, f"s3://{bucket}/shore")
+    whole = sum((large_release / path).stat().st_size for path in receipt.sent)
+    assert receipt.sent_bytes <= whole - arrived * (5 << 20) < whole, "only what this command sent counts"
     parts = sum(r.is_part for r in proxy.requests)
     assert 1 <= parts <= 3 - arrived
     assert view.uploads() == []

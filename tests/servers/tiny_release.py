@@ -26,7 +26,7 @@ from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, composite_rule, mask_rule
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
 from clay_publish.release.manifest import RUN_RECORD, RunRecord
-from clay_publish.release.stac_extension import SCHEMA_URI, schema
+from clay_publish.release.metadata import SCHEMA_URI, schema
 from clay_publish.release.tables import ARROW_DTYPES, coverage_schema, embeddings_schema, sources_schema
 from clay_publish.spec.sensors import BandStatistics, sensor
 from clay_publish.windows import Window

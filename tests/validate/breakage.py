@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,14 +15,17 @@ import pyarrow.parquet as pq
 import shapely
 import yaml
 
+from clay_publish.catalog.file_items import write_json_items
 from clay_publish.errors import ClayPublishError
 from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import bbox_array, total_bbox, write_table
 from clay_publish.release.reference import chips_per_file, reference_chips, reference_schema, tolerance
+from clay_publish.release.tables import without_cloud_fraction
 
 Rows = list[dict[str, Any]]
 
+JSON = "application/geo+json"
 SHORE = "imagery/item.json"
 MOROCCO = "s2_l2a_mini_29RKH_20200219/item.json"
 NAIP = "naip/va_m_3607824_se_17_1_20160620_crop.json"
@@ -56,8 +60,12 @@ class Broken:
         self.release = Release(str(folder))
         self.codes_follow = True
         """Whether codes are made again from the vectors, so that a fault in these is the only one."""
+        self.not_cloud_checked_follows = True
+        """Whether the number of chips that were not checked for cloud is counted again, for the same reason."""
         self.reference_follows = True
         """Whether `reference.parquet` is made again from the rows, for the same reason."""
+        self.json_items_follow = True
+        """Whether `items/` is made again from the table of items."""
 
     @property
     def data(self) -> str:
@@ -250,8 +258,14 @@ class Broken:
         if self.codes_follow and (self.folder / "codes").exists():
             with suppress(*broken):
                 write_codes(self.release, self.release.fingerprint(), wanted=True)
+        if self.not_cloud_checked_follows:
+            with suppress(*broken):
+                self._settle_not_cloud_checked()
         if (self.folder / "items.parquet").exists():
             self._settle_items()
+            if self.json_items_follow:
+                with suppress(*broken):
+                    self._settle_json_items()
         if (self.folder / "collection.json").exists():
             self.json("collection.json", self._settle_assets)
         entries = []
@@ -264,6 +278,12 @@ class Broken:
             entries.append(entry)
         (self.folder / "manifest.json").write_text(json.dumps({**old, "files": entries}, indent=2))
         (self.folder / "SHA256SUMS").write_text("".join(f"{e['sha256']}  {e['path']}\n" for e in entries))
+
+    def _settle_json_items(self) -> None:
+        write_json_items(self.release, None)
+        links = [{"rel": "item", "href": f"./{path}", "type": JSON} for path in self.release.store.files("items")]
+        others = [link for link in self.release.json("collection.json")["links"] if link["rel"] != "item"]
+        self.json("collection.json", lambda c: c.update(links=others + links))
 
     def _settle_reference(self) -> None:
         tables = [self.table(path) for path in self.release.data_files()]
@@ -280,6 +300,19 @@ class Broken:
         made = pa.Table.from_pylist(sorted(rows, key=lambda row: row["id"]), schema=schema)
         if not made.equals(self.table("reference.parquet").replace_schema_metadata(None)):
             self.put("reference.parquet", made)
+
+    def _settle_not_cloud_checked(self) -> None:
+        """What collection and card say of chips without a share of cloud follows the rows."""
+        coverage = json.loads((self.folder / "collection.json").read_text())["embrel:coverage"]
+        if "not_cloud_checked" not in coverage:
+            return
+        footers = [pq.read_metadata(self.folder / path) for path in self.release.data_files()]
+        count = sum(without_cloud_fraction(footer) for footer in footers)
+        if count == coverage["not_cloud_checked"]:
+            return
+        self.json("collection.json", lambda c: c["embrel:coverage"].update(not_cloud_checked=count))
+        card = self.folder / "README.md"
+        card.write_text(re.sub(r"(\*\*Not cloud-checked\*\*: )[\d,]+", rf"\g<1>{count:,}", card.read_text()))
 
     def _settle_items(self) -> None:
         def size(item: dict[str, Any]) -> None:

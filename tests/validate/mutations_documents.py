@@ -86,6 +86,35 @@ def a_dead_link(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c["links"].append({"rel": "about", "href": "./ABOUT.md"}))
 
 
+@mutation("STC013", "a JSON Item leads to another file than its row of the table", also="")
+def a_json_item_that_leads_elsewhere(broken: Broken) -> None:
+    broken.json_items_follow = False
+    (path,) = broken.release.store.files("items")
+    broken.json(path, lambda item: item["assets"]["embeddings"].update(href="../../coverage/zone=18.parquet"))
+
+
+@mutation("STC013", "a JSON Item of an earlier run is left over", also="")
+def a_json_item_too_many(broken: Broken) -> None:
+    broken.json_items_follow = False
+    (path,) = broken.release.store.files("items")
+    broken.release.store.write(path.replace("2016-01-12", "2015-01-12"), broken.release.store.read(path))
+
+
+@mutation("STC014", "the item table leads to the original, wherever a copy lies", also="STC RDR")
+def absolute_addresses(broken: Broken) -> None:
+    def lead(item: dict) -> None:
+        asset = item["assets"]["embeddings"]
+        asset["href"] = f"https://data.example.org/shore/1.0.0/{asset['href']}"
+
+    broken.items(lead)
+
+
+@mutation("STC014", "a self link that is not where the release is published")
+def another_self(broken: Broken) -> None:
+    link = {"rel": "self", "href": "https://example.org/other/collection.json", "type": "application/json"}
+    broken.json("collection.json", lambda c: c["links"].append(link))
+
+
 @mutation("STC012", "a collection that does not link to its model", also="STC001")
 def no_model_link(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c.update(links=[x for x in c["links"] if x["rel"] != "emb:model"]))
@@ -163,6 +192,7 @@ def another_count_in_the_collection(broken: Broken) -> None:
 
 @mutation("DOC011", "the collection counts fewer chips that are not cloud-checked")
 def fewer_unchecked_in_the_collection(broken: Broken) -> None:
+    broken.not_cloud_checked_follows = False
     broken.json("collection.json", lambda c: c["embrel:coverage"].update(not_cloud_checked=1))
 
 

@@ -18,7 +18,7 @@ def a_missing_file(broken: Broken) -> None:
     "a file of the embeddings is lost",
     base="morocco",
     settle=False,
-    also="STC COV003 COV012 COV014 DOC SCH016",
+    also="STC COV003 COV012 COV014 DOC SCH016 VEC014 VEC019",
 )
 def a_lost_file(broken: Broken) -> None:
     (broken.folder / broken.data).unlink()

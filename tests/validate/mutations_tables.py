@@ -97,7 +97,7 @@ def a_null_date(broken: Broken) -> None:
     broken.value("datetime", 3, None)
 
 
-@mutation("SCH003", "a chip without a vector", also="VEC011 VEC018 RDR")
+@mutation("SCH003", "a chip without a vector", also="VEC011 VEC014 VEC018 RDR")
 def a_null_vector(broken: Broken) -> None:
     _nullable(broken, "embedding")
     broken.value("embedding", 3, None)

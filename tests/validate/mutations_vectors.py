@@ -7,12 +7,12 @@ from breakage import Broken, mutation
 # Vectors
 
 
-@mutation("VEC001", "a NaN in one vector")
+@mutation("VEC001", "a NaN in one vector", also="VEC014")
 def nan_in_a_vector(broken: Broken) -> None:
     broken.vectors(lambda v: _set(v, (3, 7), np.nan))
 
 
-@mutation("VEC001", "an infinite value in one vector")
+@mutation("VEC001", "an infinite value in one vector", also="VEC014")
 def infinity_in_a_vector(broken: Broken) -> None:
     broken.vectors(lambda v: _set(v, (5, 0), -np.inf))
 

@@ -8,6 +8,8 @@ from subprocess import CompletedProcess
 import pytest
 from breakage import Broken
 
+from clay_publish import ReleaseError, open_release
+
 Run = Callable[..., "CompletedProcess[str]"]
 
 
@@ -63,8 +65,20 @@ def test_a_release_of_another_format_is_one_clear_error(release_copy: Path, run:
     manifest = json.loads((release_copy / "manifest.json").read_text())
     del manifest["format"]
     (release_copy / "manifest.json").write_text(json.dumps(manifest))
-    said = run("validate", release_copy, code=2).stderr
-    assert "manifest.json: made by clay-publish 0.1; format 1 is not supported" in said
+    new = release_copy.parent / "new"
+    for command in (
+        ("validate", release_copy),
+        ("search", release_copy, "--near", "-75.5,37.6"),
+        ("serve", release_copy, "--port", "0"),
+        ("diff", release_copy, release_copy),
+        ("publish", release_copy, "--to", f"{new}/"),
+        ("mirror", release_copy, "--to", f"{new}/"),
+    ):
+        said = run(*command, code=2).stderr
+        assert "manifest.json: made by clay-publish 0.1; format 1 is not supported" in said, command
+    with pytest.raises(ReleaseError, match="format 1 is not supported"):
+        open_release(release_copy)
+    assert not new.exists()
     (release_copy / "manifest.json").write_text(json.dumps(manifest | {"format": 3}))
     assert (
         "has format 3 (expected format 2). Install a newer clay-publish."

@@ -19,7 +19,7 @@ from referencing import Registry, Resource
 from referencing.exceptions import NoSuchResource, Unresolvable
 
 from clay_publish.errors import AccessError, ReleaseError, StoreError
-from clay_publish.release.stac_extension import SCHEMA_URI, schema
+from clay_publish.release.metadata import SCHEMA_URI, schema
 from clay_publish.storage.http import HttpClient
 from clay_publish.storage.retry import RetryPolicy
 

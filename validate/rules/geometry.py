@@ -271,7 +271,7 @@ def _from_border(x: Floats, y: Floats) -> Floats:
 @rule("GEO013")
 def in_its_square(context: ReleaseContext) -> Iterator[Outcome]:
     """The square of every centre against the file's name."""
-    facts = context.scan.facts
+    facts, across = context.scan.facts, context.documents.spec.outputs.across
     for path, rows in facts.slices().items():
         if path not in context.tables.named:
             continue
@@ -280,13 +280,14 @@ def in_its_square(context: ReleaseContext) -> Iterator[Outcome]:
             side = context.grids.usual_side
             column = np.floor((facts["cols"][rows] + 0.5) * side / SQUARE)
             row = np.floor((facts["rows"][rows] + 0.5) * side / SQUARE)
+            column, row = column - column % across, row - row % across
             wrong = np.flatnonzero(
                 (column != square.column) | (row != square.row) | (facts["epsg"][rows] % 100 != square.zone)
             )
         else:
             lon, lat = facts["lon"][rows], facts["lat"][rows]
             known = np.flatnonzero(np.isfinite(lon) & (np.abs(lat) < 90) & (np.abs(lon) <= 180))
-            found = squares_of(lon[known], lat[known])
+            found = squares_of(lon[known], lat[known], across)
             wrong = known[[n for n, other in enumerate(found) if other != square]]
         if wrong.size:
             more = f"; {wrong.size:,} rows in all" if wrong.size > 1 else ""

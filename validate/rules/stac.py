@@ -1,5 +1,6 @@
 """Rules on STAC: valid documents, and an Item for every file that tells the truth about it."""
 
+import posixpath
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import stac_geoparquet.arrow
 
 from clay_publish.errors import ReleaseError
-from clay_publish.release.directory import COLLECTION, ITEMS, MODEL
+from clay_publish.release.directory import COLLECTION, ITEMS, JSON_ITEMS, MODEL
 from clay_publish.release.public_urls import release_address
 from clay_publish.storage.safe_parse import has_more_than
 from clay_publish.validate.context import ReleaseContext
@@ -102,13 +103,12 @@ def _paths(context: ReleaseContext) -> list[str]:
     """Path, in the release, of each Item's embeddings."""
     if "assets" not in context.documents.items.column_names:
         raise ReleaseError(ITEMS, "has no column 'assets'")
-    address = release_address(context.documents.spec)
     found = []
     for assets in context.documents.items.column("assets").to_pylist():
         href = ((assets or {}).get("embeddings") or {}).get("href")
         if href is None:
             raise ReleaseError(ITEMS, "has an Item without the asset 'embeddings'")
-        found.append(href.removeprefix(f"{address}/") if address else href.removeprefix("./"))
+        found.append(href.removeprefix("./"))
     return found
 
 
@@ -229,3 +229,65 @@ def links_are_there(context: ReleaseContext) -> Iterator[Outcome]:
     for relation in ("emb:model", "emb:source-data", "license"):
         if relation not in relations:
             yield Fault(f"{COLLECTION}: links", f"none with rel {relation!r}", "a link")
+
+
+@rule("STC013")
+def json_items_are_those_of_the_table(context: ReleaseContext) -> Iterator[Outcome]:
+    """`items/zone=ZZ/ID.json`: their names, and of some their links and assets."""
+    there = {path for path in context.files.paths if path.startswith(f"{JSON_ITEMS}/")}
+    if not there:
+        return
+    table, links = context.documents.items, context.documents.collection["links"]
+    hrefs = dict(zip(table["id"].to_pylist(), _paths(context), strict=True))
+    expected = {f"{JSON_ITEMS}/zone={name.partition('_')[0]}/{name}.json": name for name in hrefs}
+    for path in sorted(there ^ expected.keys()):
+        found = "is not an Item of the table" if path in there else "does not exist"
+        yield Fault(path, found, f"one for each row of {ITEMS}")
+    linked = {_resolved("", link["href"]) for link in links if link["rel"] == "item"}
+    if linked != there:
+        yield Fault(f"{COLLECTION}: links", f"{len(linked ^ there):,} Items more or less", "one to each JSON Item")
+    known = sorted(expected.keys() & there)
+    chosen = known[:: max(1, len(known) // _ITEMS)]
+    if len(chosen) < len(known):
+        yield Sampled(len(chosen), len(known), "JSON Items")
+    for path in chosen:
+        document = context.documents.json(path)
+        if document.get("id") != expected[path]:
+            yield Fault(f"{path}: id", repr(document.get("id")), repr(expected[path]))
+        leads = {link["rel"]: _resolved(path, link["href"]) for link in document["links"]}
+        for relation in ("root", "parent", "collection"):
+            if leads.get(relation) != COLLECTION:
+                yield Fault(f"{path}: link {relation}", str(leads.get(relation)), f"../../{COLLECTION}")
+        found = _resolved(path, document["assets"]["embeddings"]["href"])
+        if found != hrefs[expected[path]]:
+            yield Fault(f"{path}: assets.embeddings", f"leads to {found}", hrefs[expected[path]])
+
+
+def _resolved(path: str, href: str) -> str:
+    """Path in the release that a relative href of a document leads to; another href as it is."""
+    return href if "://" in href else posixpath.normpath(posixpath.join(posixpath.dirname(path), href))
+
+
+_ABROAD = frozenset({"self", "emb:source-data", "cite-as", "predecessor-version", "emb:model"})
+"""Relations that may lead out of the product."""
+
+
+@rule("STC014")
+def hrefs_are_relative(context: ReleaseContext) -> Iterator[Outcome]:
+    """Links and assets of Collection and Items; `self` alone holds the address of the release."""
+    address, collection = release_address(context.documents.spec), context.documents.collection
+    named = [(link["rel"], link["href"]) for link in collection["links"]]
+    own = [href for relation, href in named if relation == "self"]
+    expected = [] if address is None else [f"{address}/{COLLECTION}"]
+    if own != expected:
+        yield Fault(f"{COLLECTION}: link self", ", ".join(own) or "none", ", ".join(expected) or "none")
+    roots = [_resolved("", href) for relation, href in named if relation == "root"]
+    if roots != [COLLECTION]:
+        yield Fault(f"{COLLECTION}: link root", ", ".join(roots) or "none", f"./{COLLECTION}")
+    places = [(f"{COLLECTION}: link {relation}", href) for relation, href in named if relation not in _ABROAD]
+    places += [(f"{COLLECTION}: assets.{key}", asset["href"]) for key, asset in collection["assets"].items()]
+    places += [(f"{ITEMS}: assets.embeddings", href) for href in _paths(context)]
+    for where, href in places:
+        if "://" in href or href.startswith("/"):
+            yield Fault(where, href, "an address relative to its document")
+            return

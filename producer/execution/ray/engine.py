@@ -8,6 +8,7 @@ a unit ends its process, the innocent ones beside it die as well, and only whoev
 out which it was. So this process does: all that were at work are tried again, after the last but one try alone.
 """
 
+import io
 import logging
 import math
 import os
@@ -129,7 +130,7 @@ def on_ray(run: Run, units: Sequence[Unit], ready: Sequence[Ready], *, means: Ru
     if not units and not ready:
         return
     # What Ray has to say of a death it prints where results belong.
-    with redirect_stdout(sys.stderr), cluster(means) as found:
+    with redirect_stdout(_RayMessages()), cluster(means) as found:
         report = f"{found.workers} worker{'s' * (found.workers != 1)} on {found.where}"
         run.say(report)
         driver = _Driver(run, found)
@@ -137,6 +138,24 @@ def on_ray(run: Run, units: Sequence[Unit], ready: Sequence[Ready], *, means: Ru
             driver.drive(units, ready)
         finally:
             driver.end()
+
+
+class _RayMessages(io.TextIOBase):
+    """Passes what Ray prints on to standard error, but for its count of retries, which are not those of units."""
+
+    _dropped = False
+
+    def write(self, text: str, /) -> int:
+        if "retries remaining" in text:
+            self._dropped = True
+        elif self._dropped and text == "\n":  # `print` writes the end of a line by itself
+            self._dropped = False
+        else:
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 @dataclass(eq=False)
