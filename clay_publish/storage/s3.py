@@ -192,6 +192,7 @@ class S3Client:
             except ClientError as error:
                 if status_of(error) in _UNEXPLAINED:  # the answer to HEAD has no body that names the reason
                     client.get_object(**named, Range="bytes=0-0")["Body"].close()
+                    return client.head_object(**named)
                 raise
 
         return absent(lambda: self.retried(ask, path))
