@@ -33,6 +33,7 @@ ELSEWHERE = {
     "clay-publish run": "tests/test_cli.py",
     "clay-publish plan": "tests/producer/test_plan.py",
     "clay-publish serve": "the fixture `api`",
+    "clay-publish sensor-stats": "tests/imagery/test_sensor_stats.py",
     **dict.fromkeys((f"clay-publish {c}" for c in ("publish", "mirror", "versions", "yank")), "tests/publish"),
 }
 """Commands that other tests run, and where."""
