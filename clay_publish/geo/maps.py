@@ -154,7 +154,7 @@ def map_figure(
         square = panel.square()
         added = figure.add_axes(place)
         _furnish(added, square)
-        added.tick_params(labelbottom=False, labeleft=False, length=0)
+        added.tick_params(labelbottom=False, labelleft=False, length=0)
         x, y = (square.west + square.east) / 2, (square.south + square.north) / 2
         x = float(frame.unwrapped(np.array([x]))[0])
         at = f"{_degrees(round(y, 2), 'N', 'S')} {_degrees(round((x + 180) % 360 - 180, 2), 'E', 'W')}"

@@ -111,8 +111,8 @@ def examine(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release 
 
 
 def evidence_path(item: SourceItem) -> str:
-    """Where the evidence of an image is kept."""
-    said = [item.id, item.block, [file.href for file in item.bands], sorted(item.etags.items())]
+    """Where the evidence of an image is kept: by the content of its files, which may have been moved."""
+    said = [item.id, item.block, [[file.asset, item.contents.get(file.href, file.href)] for file in item.bands]]
     return f"{FOLDER}/{hashlib.sha256(canonical_json(said)).hexdigest()[:32]}.json"
 
 

@@ -85,7 +85,7 @@ def test_code_in_a_checkpoint_is_not_run(load: Load, tmp_path: Path, kind: str) 
         path.write_bytes(pickle.dumps(document))
     else:
         torch.save(document, path, _use_new_zipfile_serialization=kind == "zip")
-    with pytest.raises(EncoderError, match=r"tensors alone|no PyTorch checkpoint"):
+    with pytest.raises(EncoderError, match=r"tensors alone|not a PyTorch checkpoint"):
         load(path)
     assert not trace.exists()
     torch.load(path, weights_only=False) if kind != "pickle" else pickle.loads(path.read_bytes())  # noqa: S301
