@@ -227,7 +227,7 @@ def test_bounds_that_are_no_number_are_refused(make_release: MakeRelease) -> Non
         return pa.array(rows, table.schema.field("bbox").type)
 
     damage(release, "bbox", nan)
-    with pytest.raises(ReleaseError, match="no place on Earth"):
+    with pytest.raises(ReleaseError, match="not a place on Earth"):
         write_items(release)
     assert not release.store.exists(ITEMS)
 

@@ -15,12 +15,13 @@ from pyproj import Geod, Transformer
 from typer.testing import CliRunner
 
 from clay_publish.cli.app import app
-from clay_publish.errors import SourceError
+from clay_publish.errors import SourceError, SpecError
 from clay_publish.geo.area import read_area
 from clay_publish.geo.expected_cells import expected_cells
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.plan_run import plan
+from clay_publish.producer.planning import estimate as estimate_module
 from clay_publish.producer.planning.estimate import Estimate, estimate, stated_rates
 from clay_publish.producer.sources.selection import select
 from clay_publish.producer.unit_plan import read_inputs
@@ -317,3 +318,17 @@ def test_an_image_across_the_antimeridian_promises_its_own_ground(shared_data: P
     made = planned({"name": "a", "imagery": {"stac": str(item), "sensor": "sentinel-2-l2a"}, "chips": {"size": 64}})
     assert made.km2["expected"] < ground
     assert made.km2["expected"] == pytest.approx(ground, rel=0.06)
+
+
+def test_more_files_than_the_hub_takes_are_refused(document: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    files = planned(document).output_files
+    assert files["embeddings"] > 1
+    monkeypatch.setattr(estimate_module, "FOLDER_LIMIT", 1)
+    monkeypatch.setattr(estimate_module, "REPOSITORY_LIMIT", sum(files.values()) - 1)
+    warned = [text for text in planned(document).warnings if "hosts take" in text]
+    assert [text.split(" would hold ")[0] for text in warned] == ["zone 13", "the release"]
+    document["publish"] = {"hugging_face": "someone/something"}
+    with pytest.raises(SpecError, match=r"publish\.hugging_face: zone 13 would hold .*square_km"):
+        planned(document)
+    monkeypatch.undo()
+    assert planned(document).output_files == files

@@ -289,7 +289,7 @@ def test_excluded_items_are_left_out_and_recorded(shared_data: Path, items: list
         (lambda p: p.write_text("<html>"), "not valid JSON"),
         (lambda p: p.write_text('{"type": "Topology"}'), "has type 'Topology'"),
         (lambda p: p.write_text("[1, 2]"), "holds int among its items"),
-        (lambda p: p.write_text('{"type": "FeatureCollection", "features": []}'), "has 0 items"),
+        (lambda p: p.write_text('{"type": "FeatureCollection", "features": []}'), "found 0 items"),
         (lambda p: p.write_text('{"type": "FeatureCollection", "features": {"a": 1}}'), "is not a STAC Item"),
         (lambda p: p.write_bytes(b"\xff\xfe"), "not valid JSON"),
     ],

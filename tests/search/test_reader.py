@@ -315,7 +315,7 @@ def test_a_date_is_the_whole_day() -> None:
 
 def test_questions_without_an_answer_say_why(opened: Callable[..., ReleaseReader], tmp_path: Path) -> None:
     reader = opened()
-    with pytest.raises(QueryError, match="no column"):
+    with pytest.raises(QueryError, match="not a column"):
         reader.chips(columns=["embeddings"])
     with pytest.raises(QueryError, match="is not a chip"):
         reader.vector("utm-1280m_32618_1_1_2023-01-01_2023-02-01")
@@ -323,7 +323,7 @@ def test_questions_without_an_answer_say_why(opened: Callable[..., ReleaseReader
         reader.similar(np.zeros(8))
     with pytest.raises(QueryError, match="has 3 numbers"):
         reader.similar([1, 2, 3])
-    with pytest.raises(QueryError, match="no place on Earth"):
+    with pytest.raises(QueryError, match="not a place on Earth"):
         reader.nearest(0, 91)
     with pytest.raises((ReleaseError, StoreError), match="does not exist"):
         open_release(tmp_path / "nowhere").items()

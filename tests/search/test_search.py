@@ -151,8 +151,8 @@ def test_a_model_learns_from_places(make_release: MakeRelease, part: Any) -> Non
     [
         ({"a": [1.0], "lat": [1.0]}, "longitude"),
         ({"lon": ["east"], "lat": [1.0]}, "no numbers"),
-        ({"lon": [0.0], "lat": [95.0]}, "no place on Earth"),
-        ({"lon": [0.0], "lat": [None]}, "no place on Earth"),
+        ({"lon": [0.0], "lat": [95.0]}, "not a place on Earth"),
+        ({"lon": [0.0], "lat": [None]}, "not a place on Earth"),
         ({"lon": [0.0], "lat": [0.0], "distance": [0.0]}, "'distance' already"),
     ],
 )
