@@ -28,7 +28,6 @@ SOURCE_MASK = pa.struct(
         pa.field("format", pa.string(), nullable=False),
         pa.field("cloudy", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
         pa.field("nodata", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
-        pa.field("bands", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
     ]
 )
 """The cloud mask of an image: bands of its asset, and which of their values mean cloud and no data."""
