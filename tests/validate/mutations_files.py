@@ -100,7 +100,7 @@ def an_id_twice(broken: Broken) -> None:
 
 @mutation("SCH007", "a spec with an unknown key", also="COV DOC PRV STC TIM VEC")
 def an_invalid_spec(broken: Broken) -> None:
-    broken.yaml("release.yaml", lambda spec: spec.update(license="CC0-1.0"))
+    broken.yaml("release.yaml", lambda spec: spec.update(licens="CC0-1.0"))
 
 
 @mutation("SCH008", "the sources have no column for licenses", also="COV GEO PRV TIM")
