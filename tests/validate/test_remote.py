@@ -21,7 +21,6 @@ from clay_publish.release.directory import Release
 from clay_publish.release.findings import ValidationReport
 from clay_publish.search.reader import open_release
 from clay_publish.storage import s3
-from clay_publish.storage.http import ServerError
 from clay_publish.storage.retry import RetryPolicy
 from clay_publish.validate import validate
 
@@ -216,7 +215,7 @@ def test_a_release_without_access_is_not_validated(
     proxy: FaultProxy, stored: str, action: str, path: str, message: str
 ) -> None:
     proxy.fail(lambda request: path in request.path and "list-type" not in request.path, action, times=10_000)
-    with pytest.raises(ServerError, match=message) as caught:
+    with pytest.raises(AccessError, match=message) as caught:
         validate(Release(stored))
     assert caught.value.exit_code == 2
 
