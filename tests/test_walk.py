@@ -134,6 +134,7 @@ def interrupted(walk: Walk, options: list[str]) -> None:
     assert walk.json("status", "shore/1.0.0", code=2)["state"] == "stopped"
 
 
+@pytest.mark.slow
 def test_the_life_of_a_release(walk: Walk) -> None:
     images(walk.folder)
     bbox = ",".join(map(str, AREA))

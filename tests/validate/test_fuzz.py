@@ -20,6 +20,8 @@ from clay_publish.release.directory import Release
 from clay_publish.release.findings import ValidationReport
 from clay_publish.release.tables import embeddings_schema, hugging_face_features
 
+pytestmark = pytest.mark.slow
+
 Look = Callable[[str, bytes], None]
 FUZZ = settings(
     max_examples=15,
@@ -170,14 +172,12 @@ def _with_column(ground: Path, name: str, values: list[object], kind: pa.DataTyp
     return path, sink.getvalue().to_pybytes()
 
 
-@pytest.mark.slow
 @FUZZ
 @given(shapes=st.lists(mutated("wkb"), min_size=1, max_size=20))
 def test_geometries_of_any_bytes(ground: Path, with_file: Look, shapes: list[bytes]) -> None:
     with_file(*_with_column(ground, "geometry", [*shapes], pa.binary()))
 
 
-@pytest.mark.slow
 @FUZZ
 @given(pictures=st.lists(mutated("image"), min_size=1, max_size=4))
 def test_thumbnails_of_any_bytes(ground: Path, verdict: Callable[..., object], pictures: list[bytes]) -> None:
@@ -193,7 +193,6 @@ def test_thumbnails_of_any_bytes(ground: Path, verdict: Callable[..., object], p
         (ground / path).write_bytes(kept)
 
 
-@pytest.mark.slow
 @FUZZ
 @given(edits=st.dictionaries(st.sampled_from(["id", "links", "assets", "bbox", "geometry"]), VALUES, min_size=1))
 def test_items_of_any_shape(ground: Path, with_file: Look, edits: dict[str, object]) -> None:
