@@ -238,7 +238,6 @@ def job(begun: tuple[Path, Path]) -> Job:
         spec=spec,
         plan=Plan((), release.fingerprint(), {}),
         sha256=release.json(UNITS)["sha256"],
-        units=4,
         gsd=10.0,
         cores=1,
         libraries=libraries(),

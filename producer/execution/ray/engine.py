@@ -12,7 +12,6 @@ import io
 import logging
 import math
 import os
-import secrets
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,14 +32,6 @@ from clay_publish.release.manifest import libraries
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Running
 
-# Read when Ray is imported: it would report its use; and what is started here lets nobody in who has not its token,
-# which otherwise would be written into the home directory.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-if os.environ.get("RAY_ADDRESS", "local") == "local":
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-
-
 _OBJECTS = 100_000_000
 """Bytes for what passes between processes: units and receipts, which are small. Imagery and vectors never do."""
 
@@ -58,7 +49,7 @@ class Means:
 
 @contextmanager
 def cluster(asked: Running) -> Iterator[Means]:
-    """Be connected to the cluster that `RAY_ADDRESS` names; without one, to one of this machine that ends with the run.
+    """Be connected to the cluster that `RAY_ADDRESS` names; without one, to one of this machine and process.
 
     Raises:
         ReleaseError: the cluster does not answer.
@@ -74,7 +65,8 @@ def cluster(asked: Running) -> Iterator[Means]:
     try:
         yield _means(asked, "this machine" if address == "local" else f"the cluster at {address}")
     finally:
-        ray.shutdown()
+        if address != "local":  # Ray cannot start a second one with its token: the one of this machine serves all
+            ray.shutdown()
 
 
 def _connect(address: str) -> None:
