@@ -187,7 +187,7 @@ def summarize(release: Release, path: str, fingerprint: str) -> FileSummary:
         raise ReleaseError(where, "holds no chip", "at least one; a file without chips is not written")
     boxes = _sides(table["bbox"].combine_chunks())
     if not (np.isfinite(boxes).all() and np.abs(boxes[:, 1::2]).max() <= 90 and np.abs(boxes).max() <= 180):
-        raise ReleaseError(where, "has chips whose bounds are no place on Earth", "degrees, WGS 84")
+        raise ReleaseError(where, "has chips whose bounds are not a place on Earth", "degrees, WGS 84")
     times = {name: pc.min_max(table[name]) for name in ("datetime", "start_datetime", "end_datetime")}
     if any(value["min"].as_py() is None for value in times.values()):
         raise ReleaseError(where, "has chips without a date", "datetime, start_datetime and end_datetime")
