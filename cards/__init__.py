@@ -1,4 +1,4 @@
-"""From a release to the documents it is judged by: card, citation, license, pictures, changelog."""
+"""From a release to its documents: card, citation, license, pictures, changelog."""
 
 from clay_publish.cards.write import write_cards
 

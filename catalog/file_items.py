@@ -152,7 +152,7 @@ def write_json_items(release: Release, address: str | None, *, wanted: bool = Tr
 
     Args:
         release: with its item table.
-        address: where it is published; None: nobody knows.
+        address: where it is published; None: unknown.
         wanted: False: only remove.
     """
     written = set()

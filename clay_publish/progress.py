@@ -16,7 +16,7 @@ class Progress:
     """How many of `unit` are finished so far."""
 
     total: int
-    """How many in all; 0 where nobody knows yet."""
+    """How many in all; 0 while unknown."""
 
     message: str = ""
     """What was just finished, or what the reader should know."""

@@ -26,7 +26,7 @@ def redact(text: str) -> str:
 
 
 class _Redacted(io.TextIOWrapper):
-    """A standard stream that passes no secret on, whoever writes to it."""
+    """A standard stream that replaces secrets in all that is written to it."""
 
     secrets: list[str]
 

@@ -11,7 +11,7 @@ from clay_publish.errors import MissingExtraError
 from clay_publish.search.arrow import dequantized, stored_columns
 from clay_publish.search.query import Extent, QueryError
 from clay_publish.search.reader import ReleaseReader, open_release
-from clay_publish.search.row_groups import judge, read
+from clay_publish.search.row_groups import matching_groups, read
 
 _COLUMNS = ["id", "embedding", "lon", "lat", "datetime"]
 
@@ -105,7 +105,7 @@ def _index(
     """File and number of each row group that holds chips within an extent, and their rows in it."""
     groups, rows = [], []
     for number, path in enumerate(paths):
-        for group, mask in judge(reader.release.parquet(path), extent, reader.release.store.path(path)):
+        for group, mask in matching_groups(reader.release.parquet(path), extent, reader.release.store.path(path)):
             groups.append((number, group))
             rows.append(np.flatnonzero(mask))
     if not groups:

@@ -195,7 +195,7 @@ def units_of(share: Share, units: Sequence[Unit]) -> tuple[Unit, ...]:
         units: of the plan.
     """
     order = sorted(range(len(units)), key=lambda n: (units[n].files[:1], n))
-    # A unit of which nobody knows how many chips it has counts as one: it is there, and somebody has to make it.
+    # A unit with an unknown number of chips counts as one, since it has to be computed.
     chips = [max(1, units[n].chips) for n in order]
     total = sum(chips)
     # A unit is of the share in which its middle lies. Twice the chips: whole numbers have no rounding to differ in.

@@ -39,7 +39,7 @@ _LONGEST = 1000
 """Letters of a text that a finding quotes."""
 
 MOST = 20
-"""Findings of one rule that are told one by one."""
+"""Findings of one rule that are listed one by one."""
 
 
 def check_release(

@@ -14,7 +14,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.release.findings import Severity
 from clay_publish.validate.outcomes import Outcome
 
-if TYPE_CHECKING:  # whoever starts a child process needs no context
+if TYPE_CHECKING:  # the parent of a child process needs no context
     from clay_publish.validate.context import ReleaseContext, RowCheck
 
 GROUPS: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""`status`: how far a run is, wherever it writes and whoever makes it."""
+"""`status`: the progress of a run in any place, on any engine."""
 
 import sys
 import time
@@ -24,7 +24,7 @@ def status(
     every: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="With --watch: how often.")] = 5.0,
     json: Json = False,
 ) -> None:
-    """Show how far a run is. Exit codes: 0 in progress or finished, 1 failed units or findings, 2 nobody works."""
+    """Show the progress of a run. Exit codes: 0 in progress or finished, 1 failed units or findings, 2 stopped."""
     from clay_publish.release.run_status import StatusReader
 
     reader, screen = StatusReader(release_at(where)), Screen(quiet=True, as_json=json)

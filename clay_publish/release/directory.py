@@ -49,7 +49,7 @@ RUN = ".run"
 """Never published: plan, parts, receipts, journals, lock."""
 
 MAX_JSON_ITEMS = 1_000
-"""Items up to which each is a JSON file too, unless somebody asks for it."""
+"""Items up to which each is a JSON file too by default."""
 
 MAX_DOCUMENT = 32_000_000
 """Bytes of the largest JSON or YAML document a release may have."""

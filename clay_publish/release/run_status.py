@@ -1,4 +1,4 @@
-"""How far a run is: read from what it leaves in `.run`, wherever the release lies and whoever makes it."""
+"""The progress of a run, read from its files in `.run`, in any place and with any engine."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ VERDICT = f"{paths.RUN}/validation.json"
 """What the last run found when it validated the release."""
 _SHOWN = 10
 _PACE_OF = 50
-"""Units, the newest, whose pace is told."""
+"""The newest units, from which the pace is computed."""
 
 
 class FailedUnit(BaseModel):
@@ -56,7 +56,7 @@ class RunStatus(BaseModel):
 
     where: str
     state: State
-    """`stopped`: work is left and nobody holds the lease. `planned`: no run has begun."""
+    """`stopped`: work is left and the lease is free. `planned`: no run has begun."""
     units: dict[str, int]
     """`total`, `done`, `failed` and `working`."""
     chips: dict[str, int]
@@ -80,7 +80,7 @@ class RunStatus(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """0: finished, or in progress; 1: units that failed, or errors; 2: work is left and nobody does it."""
+        """0: finished, or in progress; 1: units that failed, or errors; 2: stopped or not begun."""
         if self.state in {"stopped", "planned"}:
             return 2
         lost = any(self.missing.get(reason) for reason in (*DAMAGE, "over_budget"))

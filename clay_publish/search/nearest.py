@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from clay_publish.release.directory import Release
 from clay_publish.search.query import Extent, QueryError
-from clay_publish.search.row_groups import Ints, Rows, Shelf, judge, read
+from clay_publish.search.row_groups import Ints, Rows, Shelf, matching_groups, read
 
 Floats = npt.NDArray[np.float64]
 
@@ -150,7 +150,7 @@ class _NearestSearch:
         path = self.shelf.paths[file]
         source, where = self.release.parquet(path), self.release.store.path(path)
         starts = np.cumsum([0, *(source.metadata.row_group(g).num_rows for g in range(source.num_row_groups))])
-        for group, mask in judge(source, self.extent, where):
+        for group, mask in matching_groups(source, self.extent, where):
             table = read(source, [group], ["lon", "lat"], where)
             kept = np.flatnonzero(mask)
             lon, lat = table["lon"].to_numpy()[kept], table["lat"].to_numpy()[kept]

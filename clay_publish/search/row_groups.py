@@ -108,12 +108,12 @@ def stream(file: pq.ParquetFile, extent: Extent, columns: Sequence[str], where: 
     Raises:
         ReleaseError: the table cannot be read.
     """
-    for group, mask in judge(file, extent, where):
+    for group, mask in matching_groups(file, extent, where):
         rows = read(file, [group], columns, where)
         yield rows if mask.all() else rows.filter(pa.array(mask))
 
 
-def judge(
+def matching_groups(
     file: pq.ParquetFile, extent: Extent, where: str, groups: range | None = None
 ) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
     """The row groups, of all or of some, that hold rows within an extent, and which rows."""

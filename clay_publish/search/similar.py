@@ -13,7 +13,7 @@ from clay_publish.release.directory import Release
 from clay_publish.search.candidates import best_codes
 from clay_publish.search.codes import Encoding
 from clay_publish.search.query import JUDGED, Extent, QueryError
-from clay_publish.search.row_groups import THREADS, Ints, Rows, Shelf, judge, read, vectors
+from clay_publish.search.row_groups import THREADS, Ints, Rows, Shelf, matching_groups, read, vectors
 
 Floats = npt.NDArray[np.float64]
 Like = str | tuple[float, float] | npt.ArrayLike
@@ -154,7 +154,7 @@ def _compare(
     names = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
     best = [Ranked(Rows(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)) for _ in directions]
     light = directions.astype(np.float32)
-    for group, mask in judge(file, extent, where, groups):
+    for group, mask in matching_groups(file, extent, where, groups):
         values = vectors(read(file, [group], names, where, threads=False))
         if values.shape[1] != directions.shape[1]:
             raise QueryError("vector", f"has {directions.shape[1]} numbers", f"{values.shape[1]}, as {where}")

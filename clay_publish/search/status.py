@@ -66,8 +66,11 @@ def status_of(release: Release, lon: Floats, lat: Floats, found: npt.NDArray[np.
     if len(lost):
         cells = _utm_cells if release.fingerprint().layout == "utm" else _scene_cells
         places, keys, zones = cells(release, lon[lost], lat[lost])
+        order = np.argsort(keys, kind="stable")
+        ordered = keys[order]
         for key, chip in _missing(release, np.unique(zones), np.unique(keys), extent):
-            here = lost[places[keys == key]]
+            start, stop = (np.searchsorted(ordered, key, side) for side in ("left", "right"))
+            here = lost[places[order[start:stop]]]
             status[here], detail[here] = chip["reason"], chip["detail"]
             window[here] = Window(chip["window_start"], chip["window_end"]).token
     return Status(status, detail, window)

@@ -15,7 +15,7 @@ from clay_publish.geo.footprints import normalize_footprint
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.search.arrow import stored_columns
 from clay_publish.search.query import Extent, QueryError
-from clay_publish.search.row_groups import Shelf, judge, read, vectors
+from clay_publish.search.row_groups import Shelf, matching_groups, read, vectors
 from clay_publish.windows import Window
 
 Floats = npt.NDArray[np.float64]
@@ -139,7 +139,7 @@ def _chips(
     """Footprints in equal-area coordinates and vectors of the chips that a polygon meets, by row group."""
     file, where = release.parquet(path), release.store.path(path)
     names = stored_columns(["embedding"], file.schema_arrow.names)
-    for group, mask in judge(file, extent, where):
+    for group, mask in matching_groups(file, extent, where):
         shapes = shapely.from_wkb(read(file, [group], ["geometry"], where)["geometry"].to_numpy())
         if zone is not None:
             shapes = _cut(shapes, zone)

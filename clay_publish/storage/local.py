@@ -140,10 +140,13 @@ def _walk(folder: str) -> Iterator[str]:
         for path in (f"{base}/{name}" for name in names):
             try:
                 kind = os.stat(path).st_mode  # noqa: PTH116 - a link's end
-            except OSError:
-                if not os.path.islink(path):  # noqa: PTH114 - removed meanwhile, by another share
+            except OSError as error:
+                if os.path.islink(path):  # noqa: PTH114
+                    kind = stat.S_IFREG
+                elif isinstance(error, FileNotFoundError):  # removed meanwhile, by another share
                     continue
-                kind = stat.S_IFREG
+                else:
+                    raise
             if stat.S_ISREG(kind):
                 yield path
 

@@ -270,7 +270,7 @@ class S3Client:
             upload: id of the upload.
             pieces: the bytes of all parts, in order.
             arrived: parts that have arrived; `note` adds to it.
-            note: told of each part, and its size, once the server has confirmed it.
+            note: called with each part, and its size, once the server has confirmed it.
 
         Returns:
             what completes the upload, and the ETag that the object should get.

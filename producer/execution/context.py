@@ -49,7 +49,7 @@ class Pace:
         self._room = threading.BoundedSemaphore(BLOCKS)
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._units, self._since, self._untold = 0, 0.0, 0.0
+        self._units, self._since, self._unreported = 0, 0.0, 0.0
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -68,12 +68,12 @@ class Pace:
         """Seconds of work since any unit last asked: what all of them ask for adds up to the time that went by."""
         with self._lock:
             self._count()
-            told, self._untold = self._untold, 0.0
-            return told
+            reported, self._unreported = self._unreported, 0.0
+            return reported
 
     def _count(self) -> None:
         now = time.perf_counter()
-        self._untold += now - self._since if self._units else 0.0
+        self._unreported += now - self._since if self._units else 0.0
         self._since = now
 
     def stop(self) -> None:

@@ -49,14 +49,14 @@ class _FileVectors:
         if not release.store.exists(path):
             return None
         table = pa.ipc.open_file(pa.BufferReader(release.store.read(path))).read_all()
-        told = table.schema.metadata
-        return cls(table.replace_schema_metadata(None), int(told[_ROWS]), tuple(json.loads(told[_CHIPS])))
+        metadata = table.schema.metadata
+        return cls(table.replace_schema_metadata(None), int(metadata[_ROWS]), tuple(json.loads(metadata[_CHIPS])))
 
     def write(self, release: Release, file: DataFile) -> None:
         """Keep it; it appears complete or not at all."""
-        told = {_ROWS: str(self.rows), _CHIPS: json.dumps(self.chips)}
+        metadata = {_ROWS: str(self.rows), _CHIPS: json.dumps(self.chips)}
         buffer = io.BytesIO()
-        table = self.table.replace_schema_metadata(told)
+        table = self.table.replace_schema_metadata(metadata)
         with pa.ipc.new_file(buffer, table.schema) as writer:
             writer.write_table(table)
         release.store.write(_path(file), buffer.getvalue())

@@ -100,7 +100,7 @@ def measure(items: Sequence[SourceItem], sensor: Sensor, *, windows: int, report
         items: the images.
         sensor: whose bands to measure; its own means and standard deviations do not matter.
         windows: how many windows of 512 × 512 pixels to read of each image, spread evenly.
-        report: who is told how far it is.
+        report: called with the progress.
     """
     made = Measured({band.name: Moments() for band in sensor.bands})
     for number, item in enumerate(items):
@@ -153,8 +153,8 @@ def _usable(strip: Strip, item: SourceItem, count: int) -> tuple[npt.NDArray[np.
     if item.mask is None:
         return valid, np.zeros_like(valid)
     layers = list(zip(strip.values[count:], strip.valid[count:], strict=True))
-    told, cloud = under_cloud(layers, item.mask.values)
-    return valid & told & ~cloud, valid & cloud
+    observed, cloud = under_cloud(layers, item.mask.values)
+    return valid & observed & ~cloud, valid & cloud
 
 
 def sample_windows(grid: RasterGrid, count: int) -> Iterator[tuple[int, int, int, int]]:

@@ -101,7 +101,7 @@ def to_input(
     return raw
 
 
-def judge(valid: float, cloud: float, rules: ChipSpec) -> tuple[str, str] | tuple[None, None]:
+def missing_reason(valid: float, cloud: float, rules: ChipSpec) -> tuple[str, str] | tuple[None, None]:
     """Why a chip is not embedded, and the number that says so.
 
     Args:
@@ -133,7 +133,7 @@ def under_cloud(
     Raises:
         ImageryError: real numbers: a probability may be a share or a percentage.
     """
-    told, under = [], []
+    observed, under = [], []
     for values, valid in layers:
         if values.dtype.kind == "f":
             raise ImageryError(
@@ -143,9 +143,9 @@ def under_cloud(
                 "Name another mask in `imagery.mask`, or `none`.",
             )
         data = valid & ~np.isin(values, list(mask.nodata))
-        told.append(data)
+        observed.append(data)
         under.append(data & _is_cloud(values, mask))
-    return np.logical_or.reduce(told), np.logical_or.reduce(under)
+    return np.logical_or.reduce(observed), np.logical_or.reduce(under)
 
 
 def _is_cloud(values: npt.NDArray[np.generic], mask: CloudMask) -> npt.NDArray[np.bool_]:

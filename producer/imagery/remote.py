@@ -19,7 +19,7 @@ from clay_publish.storage.retry import Budget, RetryPolicy, TooSlowError, is_tra
 
 _AT_ONCE = 8
 RETRIES = RetryPolicy(attempts=4, first=1.0)
-"""Of reading an image: what fails is opened anew."""
+"""Of reading an image: what fails is opened again."""
 _ONCE = RetryPolicy(attempts=1)
 _HEADER = 1 << 14
 """Bytes that are fetched when a file is opened, and of each piece that is read for a few bytes only."""
@@ -118,7 +118,7 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
     """A file on a server, for rasterio to open; nothing else exists beside it.
 
     GDAL swallows what its callbacks raise. An error is kept in `error`, zeros stand for what was not read, and
-    whoever called GDAL has to look.
+    the caller of GDAL has to look.
     """
 
     def __init__(self, address: str, origin: str | None, planned: str | None, budget: Budget) -> None:

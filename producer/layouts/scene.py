@@ -12,7 +12,7 @@ import shapely
 
 from clay_publish.geo.footprints import centers, footprints
 from clay_publish.geo.utm_zones import Square, squares_of
-from clay_publish.producer.imagery.chips import ChipBlock, Reading, cut, judge, normalize, under_cloud
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, cut, missing_reason, normalize, under_cloud
 from clay_publish.producer.imagery.raster import OpenBand, grid_of, open_bands
 from clay_publish.producer.imagery.strips import Strip, check_axes, fine_grid, strips
 from clay_publish.producer.layouts.base import Floats, Places
@@ -172,7 +172,7 @@ def _block(
     everywhere = np.logical_and.reduce(strip.valid[: len(bands)])
     valid = _share(cut(everywhere, size))
     cloud = _cloud(strip, item.mask, len(bands), size)
-    verdicts = [judge(v, c, rules) for v, c in zip(valid[mine].tolist(), cloud[mine].tolist(), strict=True)]
+    verdicts = [missing_reason(v, c, rules) for v, c in zip(valid[mine].tolist(), cloud[mine].tolist(), strict=True)]
     kept = mine[[reason is None for reason, _ in verdicts]]
     pixels = np.empty((len(kept), len(bands), size, size), dtype=np.float32)
     if len(kept):
@@ -206,9 +206,9 @@ def _cloud(strip: Strip, mask: ItemMask | None, place: int, size: int) -> npt.ND
     count = strip.values[0].shape[1] // size
     if mask is None:
         return np.full(count, np.nan, dtype=np.float32)
-    told, under = under_cloud(list(zip(strip.values[place:], strip.valid[place:], strict=True)), mask.values)
+    observed, under = under_cloud(list(zip(strip.values[place:], strip.valid[place:], strict=True)), mask.values)
     share = _share(cut(under, size))
-    share[~cut(told, size).any(axis=(1, 2))] = np.nan
+    share[~cut(observed, size).any(axis=(1, 2))] = np.nan
     return share
 
 

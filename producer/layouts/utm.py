@@ -14,7 +14,7 @@ from rasterio.enums import Resampling
 from clay_publish.errors import ImageryError
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
-from clay_publish.producer.imagery.chips import ChipBlock, Reading, judge, normalize, under_cloud
+from clay_publish.producer.imagery.chips import ChipBlock, Reading, missing_reason, normalize, under_cloud
 from clay_publish.producer.imagery.remote import SourceChangedError
 from clay_publish.producer.imagery.warp import Canvas, Images, Layer, images
 from clay_publish.producer.sources.item import SourceItem
@@ -225,13 +225,13 @@ class _Piece:
                 continue
             try:
                 layers = self.opened.warp(self.opened.masks(item), self.canvas, Resampling.nearest)
-                told, cloud = under_cloud(layers, item.mask.values)
+                observed, cloud = under_cloud(layers, item.mask.values)
             except ImageryError as error:
                 self._blame(item, error)
                 self.unchecked.add(item.id)
                 continue
             under |= cloud & ~seen
-            seen |= told
+            seen |= observed
         for n in np.flatnonzero(touches).tolist():
             if self._cut(seen, n).any():
                 shares[n] = self._cut(under, n).mean()
@@ -285,7 +285,7 @@ class _Piece:
 
     def _give(self, n: int, acquisition: _Acquisition, owner: npt.NDArray[np.int16], cloud: float) -> None:
         valid = float(np.count_nonzero(owner >= 0) / owner.size)
-        reason, detail = judge(valid, cloud, self.reading.rules)
+        reason, detail = missing_reason(valid, cloud, self.reading.rules)
         if reason is not None:
             self.pixels[n] = 0
             self._refuse(n, reason, detail)

@@ -1,7 +1,8 @@
 """The bands that the assets of a STAC item hold, and what the item says of each (STAC 0.7 to 1.1)."""
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ class Values:
     offset: float | None
     nodata: float | None
     conflict: str | None = None
-    """Statements about scale or offset that contradict each other."""
+    """Statements about scale or offset that contradict each other, or that are not numbers."""
 
 
 def asset_name(key: str) -> str:
@@ -144,7 +145,9 @@ def values_of(asset: Mapping[str, Any], index: int | None, properties: Mapping[s
     levels: tuple[list[Mapping[str, Any]], ...] = (own, [asset], [of_item])
     stated = [_stated(holder) for holder in own]
     known = [pair for pair in stated if pair != (None, None)]
-    conflict = None
+    keys = ("scale", "offset")
+    conflict = next((words for holder in own if (words := _not_a_number(holder, keys))), None)
+    conflict = conflict or _not_a_number(asset) or _not_a_number(of_item)
     if any(_differ(one, other) for one in known for other in known):
         conflict = " and ".join(f"scale {scale} and offset {offset}" for scale, offset in known)
     pairs = [*known, _stated(asset), _stated(of_item)]
@@ -157,6 +160,15 @@ def _stated(holder: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """Scale and offset; neither where they are GDAL's default."""
     scale, offset = _first([holder], "scale"), _first([holder], "offset")
     return (None, None) if scale in {None, 1.0} and offset in {None, 0.0} else (scale, offset)
+
+
+def _not_a_number(holder: Mapping[str, Any], plain: Sequence[str] = ()) -> str | None:
+    """What a holder states as scale or offset that is not a finite number; `plain` are keys without prefix."""
+    for key in ("raster:scale", "raster:offset", *plain):
+        found = number(holder.get(key))
+        if holder.get(key) is not None and (found is None or not math.isfinite(found)):
+            return f"{key} {holder[key]!r}"[:80]
+    return None
 
 
 def _differ(one: tuple[float | None, float | None], other: tuple[float | None, float | None]) -> bool:

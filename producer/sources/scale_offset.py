@@ -51,7 +51,7 @@ def decide(
     if block is not None and (block.scale is not None or block.offset is not None):
         return Scaling(block.scale or sensor.scale, sensor.offset if block.offset is None else block.offset, "spec")
     if values.conflict is not None:
-        raise SourceError(where, f"states {values.conflict}", "statements that agree", _FIX)
+        raise SourceError(where, f"states {values.conflict}", "numbers, in statements that agree", _FIX)
     _check_known(values, sensor, where)
     stated = None if values.offset is None else _known(values.offset, sensor)
     if sensor.offset_from_baseline is not None:

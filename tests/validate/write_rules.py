@@ -126,8 +126,7 @@ def rules_page() -> str:
     for group, rules in groupby(all_rules(), key=lambda rule: rule.group):
         parts.append(f"\n## {group}\n")
         parts += [
-            f"\n### {rule.code} {rule.title}\n\n*{rule.severity}.* {rule.reason}\n\nMend: {rule.fix}\n"
-            for rule in rules
+            f"\n### {rule.code} {rule.title}\n\n*{rule.severity}.* {rule.reason}\n\nFix: {rule.fix}\n" for rule in rules
         ]
     return "".join(parts)
 

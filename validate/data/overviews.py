@@ -157,7 +157,7 @@ class Redrawing:
                 else place[:0]
             )
             return hit, order[place[hit]]
-        shapes = shapely.from_wkb(rows["geometry"].to_pylist(), on_invalid="ignore")  # GEO001 judges these
+        shapes = shapely.from_wkb(rows["geometry"].to_pylist(), on_invalid="ignore")  # GEO001 reports these
         tree = shapely.STRtree(shapes)
         last = np.full(len(lon), -1, dtype=np.int64)
         for start in range(0, len(lon), _PIXELS_AT_ONCE):
@@ -226,7 +226,7 @@ class Redrawing:
         made = {}
         if "components" in self.layers:
             flat = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-            vectors = np.where(np.isfinite(flat), flat, 0).reshape(rows.num_rows, -1)  # VEC001 judges these
+            vectors = np.where(np.isfinite(flat), flat, 0).reshape(rows.num_rows, -1)  # VEC001 reports these
             if "scale" in rows.schema.names:
                 vectors = vectors * rows["scale"].to_numpy().astype(np.float32)[:, None]
             made["components"] = self._component_colors(vectors)

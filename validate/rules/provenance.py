@@ -33,8 +33,8 @@ def fingerprints_are_complete(context: ReleaseContext) -> Iterator[Outcome]:
             yield Fault(f"{path}: footer emb", error.found, "a complete fingerprint")
             continue
         if emb.get("embrel:fingerprint") != made.digest:
-            told = str(emb.get("embrel:fingerprint"))[:16]
-            yield Fault(f"{path}: embrel:fingerprint", f"{told}…", f"{made.digest[:16]}…, the digest of decided_by")
+            stated = str(emb.get("embrel:fingerprint"))[:16]
+            yield Fault(f"{path}: embrel:fingerprint", f"{stated}…", f"{made.digest[:16]}…, the digest of decided_by")
 
 
 @rule("PRV002")
@@ -56,12 +56,12 @@ def one_fingerprint(context: ReleaseContext) -> Iterator[Outcome]:
 @rule("PRV003")
 def weights_are_named(context: ReleaseContext) -> Iterator[Outcome]:
     """`weights_sha256`, against the spec's where that states one."""
-    told = context.fingerprint.weights_sha256
-    if told is None or not _SHA256.fullmatch(told):
-        yield Fault("fingerprint: weights_sha256", repr(told), "64 hexadecimal digits")
+    stated = context.fingerprint.weights_sha256
+    if stated is None or not _SHA256.fullmatch(stated):
+        yield Fault("fingerprint: weights_sha256", repr(stated), "64 hexadecimal digits")
     wanted = context.documents.spec.model.sha256
-    if wanted is not None and wanted != told:
-        yield Fault("fingerprint: weights_sha256", repr(told), f"{wanted} as release.yaml asks for")
+    if wanted is not None and wanted != stated:
+        yield Fault("fingerprint: weights_sha256", repr(stated), f"{wanted} as release.yaml asks for")
 
 
 @rule("PRV004")
@@ -81,8 +81,8 @@ def statistics_are_sound(context: ReleaseContext) -> Iterator[Outcome]:
         known = {band.name: band.statistics for band in instrument(context).bands}
         for band in fingerprint.bands:
             if band != known.get(band.name):
-                told, expected = _statistics(band), _statistics(known.get(band.name))
-                yield Fault(f"{where}.{band.name}", told, f"{expected}, as sensor {fingerprint.sensor} has")
+                stated, expected = _statistics(band), _statistics(known.get(band.name))
+                yield Fault(f"{where}.{band.name}", stated, f"{expected}, as sensor {fingerprint.sensor} has")
 
 
 def _statistics(band: BandStatistics | None) -> str:

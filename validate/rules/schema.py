@@ -88,10 +88,10 @@ def one_vector_type(context: ReleaseContext) -> Iterator[Outcome]:
             first = (path, kind)
         elif kind != first[1]:
             yield Fault(f"{path}: embedding", str(kind), f"{first[1]} as in {first[0]}")
-        told = context.tables.keys[path].get("emb", {})
+        stated = context.tables.keys[path].get("emb", {})
         for key, own in zip(("emb:dimensions", "data_type"), shape, strict=True):
-            if own is not None and (key in told or "embrel:decided_by" in told) and told.get(key) != own:
-                yield Fault(f"{path}: footer emb: {key}", repr(told.get(key)), f"{own}, as the column has")
+            if own is not None and (key in stated or "embrel:decided_by" in stated) and stated.get(key) != own:
+                yield Fault(f"{path}: footer emb: {key}", repr(stated.get(key)), f"{own}, as the column has")
 
 
 @rule("SCH007")
@@ -238,12 +238,12 @@ def geo_footer(context: ReleaseContext) -> Iterator[Outcome]:
 def features_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """The `huggingface` footer key against the columns."""
     for path, footer in context.tables.keys.items():
-        told = footer.get("huggingface", {}).get("info", {}).get("features")
+        stated = footer.get("huggingface", {}).get("info", {}).get("features")
         if "huggingface" not in footer:
             continue  # SCH004
         expected = hugging_face_features(context.tables.schema(path))
-        if told != expected:
-            wrong = [n for n in {**expected, **(told or {})} if (told or {}).get(n) != expected.get(n)]
+        if stated != expected:
+            wrong = [n for n in {**expected, **(stated or {})} if (stated or {}).get(n) != expected.get(n)]
             yield Fault(f"{path}: footer huggingface", f"differs in {', '.join(wrong[:5])}", "the table's columns")
 
 

@@ -31,12 +31,14 @@ def sensor_made_images(context: ReleaseContext) -> Iterator[Outcome]:
     if not own:
         yield NotChecked(f"sensor {sensor!r} is not bound to a mission")
         return
-    strangers: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
     for source in context.sources.used:
-        named = [(name, told) for name in (source.platform, source.collection) if name and (told := _missions(name))]
-        if named and not any(own & told for _, told in named):
-            strangers.setdefault(named[0][0], []).append(source.id)
-    for name, items in sorted(strangers.items()):
+        named = [
+            (name, stated) for name in (source.platform, source.collection) if name and (stated := _missions(name))
+        ]
+        if named and not any(own & stated for _, stated in named):
+            others.setdefault(named[0][0], []).append(source.id)
+    for name, items in sorted(others.items()):
         yield Fault(
             and_more(f"{SOURCES}: {items[0]}", len(items)), f"is an image of {name}", f"images of sensor {sensor}"
         )
@@ -93,8 +95,8 @@ def bands_are_resolved(context: ReleaseContext) -> Iterator[Outcome]:
             mask = source.mask
             if mask["asset"] not in source.assets:
                 yield Fault(f"{where}: mask", f"is asset {mask['asset']!r}", f"one of {', '.join(source.assets)}")
-            told = (mask["format"], *(tuple(mask[name]) for name in ("cloudy", "nodata", "bands")))
-            if masks and told not in masks:
+            stated = (mask["format"], *(tuple(mask[name]) for name in ("cloudy", "nodata", "bands")))
+            if masks and stated not in masks:
                 yield Fault(f"{where}: mask", f"reads {mask['format']} {mask['cloudy']} as cloud", "the sensor's rule")
 
 
@@ -156,7 +158,7 @@ def pixels_fit_sensor(context: ReleaseContext) -> Iterator[Outcome]:
 
 
 def _pixel(source: Source) -> float | None:
-    """Meters a pixel of an image; None where its grid is not told, which COV015 speaks of."""
+    """Meters a pixel of an image; None where its grid is not stated, which COV015 reports."""
     try:
         grid = scene_grid(source, 1)
     except ReleaseError:

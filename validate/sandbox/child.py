@@ -116,10 +116,10 @@ class Child:
             self._jobs.send_bytes(json.dumps(job).encode())
             while True:
                 if self._answers.poll(_LOOK):
-                    told = json.loads(self._answers.recv_bytes(_LONGEST))
-                    if "progress" not in told:
-                        return dict(told)
-                    report(Progress(*told["progress"]))
+                    reply = json.loads(self._answers.recv_bytes(_LONGEST))
+                    if "progress" not in reply:
+                        return dict(reply)
+                    report(Progress(*reply["progress"]))
                 watch.look(self._marks.current())
         except ExceededError as error:
             self.close()

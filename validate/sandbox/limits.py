@@ -67,12 +67,12 @@ class Watch:
         Raises:
             ExceededError: it is more.
         """
-        with suppress(psutil.Error):  # it has ended, which whoever waits for its answer sees
+        with suppress(psutil.Error):  # it has ended, which the wait for its answer notices
             self._look([mark for mark in marks if mark.kind == "reading"])
 
     def _look(self, reading: list[Mark]) -> None:
-        told = self._process.memory_info()
-        memory = told.rss - getattr(told, "shared", 0)
+        usage = self._process.memory_info()
+        memory = usage.rss - getattr(usage, "shared", 0)
         threads = {thread.id: thread.user_time + thread.system_time for thread in self._process.threads()}
         self._begun = {mark: self._begun.get(mark) or _Begin(memory, threads.get(mark.thread, 0.0)) for mark in reading}
         blamed = [Culprit(mark.name) for mark in reading]

@@ -1,6 +1,5 @@
 """The stores of the child process: a directory is opened there, what lies elsewhere comes through the parent."""
 
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import pyarrow as pa
 from clay_publish import errors
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.release.directory import SPEC
+from clay_publish.storage.place import RangeFile
 from clay_publish.storage.store import OneFile, Store, check_path, is_url
 from clay_publish.validate.outcomes import RefusedFileError, SkippedError
 from clay_publish.validate.sandbox.marks import touch
@@ -26,9 +26,9 @@ def packed(error: ClayPublishError) -> list[Any]:
     return [names, error.where, error.found, error.expected, error.fix]
 
 
-def unpacked(told: list[Any]) -> ClayPublishError:
+def unpacked(reply: list[Any]) -> ClayPublishError:
     """Return the error, of the nearest class of `clay_publish.errors`."""
-    names, *parts = told
+    names, *parts = reply
     kind: type[ClayPublishError] = next(getattr(errors, name) for name in names if hasattr(errors, name))
     return kind(*parts)
 
@@ -94,10 +94,10 @@ class Parent:
             self._idle.put(channel)
         if answer[:1] == b"b":
             return answer[1:]
-        told = json.loads(answer[1:])
+        reply = json.loads(answer[1:])
         if answer[:1] == b"e":
-            raise unpacked(told)
-        return told
+            raise unpacked(reply)
+        return reply
 
 
 class ParentStore(_Watched):
@@ -144,45 +144,14 @@ class ParentStore(_Watched):
     def ranges(self, path: str) -> IO[bytes]:
         """Open for reading here and there: each read is one request to the parent."""
         self._look(path)
-        return cast("IO[bytes]", _Ranges(lambda start, count: self._ask("range", path, start, count), self.size(path)))
+        get = RangeFile(lambda start, end: self._ask("range", path, start, end - start), self.size(path))
+        return cast("IO[bytes]", get)
 
     open = ranges
 
     def arrow(self, path: str) -> Any:
         """Open as an Arrow input."""
         return pa.PythonFile(self.ranges(path), mode="r")
-
-
-class _Ranges(io.RawIOBase):
-    """A file that asks for each range."""
-
-    def __init__(self, ask: Callable[[int, int], bytes], size: int) -> None:
-        self._ask, self._size, self._at = ask, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-        self._at = place + (0, self._at, self._size)[whence]
-        return self._at
-
-    def read(self, count: int | None = -1) -> bytes:
-        left = max(self._size - self._at, 0)
-        count = left if count is None or count < 0 else min(count, left)
-        data = self._ask(self._at, count) if count else b""
-        self._at += len(data)
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 class Server:

@@ -59,18 +59,18 @@ def _answer(job: dict[str, Any], answers: Connection, parent: Parent, guard: Gua
     guard.allow_only([])
     refused = job["refused"]
 
-    def open_(told: dict[str, Any], prefix: str = "") -> Release:
-        where, name = told["where"], told["name"]
-        if not told["local"]:
-            return Release(ParentStore(parent, told["number"], where, refused, prefix))
+    def open_(described: dict[str, Any], prefix: str = "") -> Release:
+        where, name = described["where"], described["name"]
+        if not described["local"]:
+            return Release(ParentStore(parent, described["number"], where, refused, prefix))
         guard.allow(where if name is None else os.path.join(where, name))  # noqa: PTH118 - as a store joins them
         if name is None:
             return Release(WatchedFolder(where, refused, prefix))
         return Release(WatchedFile(f"{where}/{name}", refused, prefix))
 
     def report(made: Progress) -> None:
-        told = [made.stage, made.done, made.total, made.message, made.unit]
-        answers.send_bytes(json.dumps({"progress": told}).encode())
+        described = [made.stage, made.done, made.total, made.message, made.unit]
+        answers.send_bytes(json.dumps({"progress": described}).encode())
 
     previous = "previous/"
     try:

@@ -2,13 +2,12 @@
 
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from clay_publish.errors import StoreError
+from clay_publish.errors import LockedError, StoreError
 from clay_publish.release.directory import Release
 from clay_publish.release.lease.base import (
     LEASES,
@@ -21,10 +20,10 @@ from clay_publish.release.lease.base import (
     share_of,
     this_process,
 )
+from clay_publish.storage.retry import RetryPolicy, retrying
 
-_TRIES = 5
-"""Whoever reads the status of a release holds each lock for an instant: a lock is asked for this often."""
-_PAUSE = 0.02
+_RETRIES = RetryPolicy(attempts=6, first=0.02, longest=0.04)
+"""Reading the status of a release holds each lock for an instant."""
 
 
 class _Held:
@@ -44,7 +43,8 @@ def hold_directory(release: Release, share: Share | None) -> Iterator[Lease]:
         mine = lease_path(share)
         made = _missing_folders(release, mine)
         stack.callback(_remove_empty, made)
-        file = _take(release, mine, stack)
+        retry = retrying(lambda error: isinstance(error, LockedError), _RETRIES)
+        file = retry(lambda: _take(release, mine, stack))
         if made:
             stack.callback(_remove_alone, release, mine)
         stack.callback(file.truncate, 0)
@@ -80,7 +80,7 @@ def _take(release: Release, path: str, stack: ExitStack) -> IO[str]:
     """Open and lock a lease; again where its last holder has removed it meanwhile."""
     while True:
         file = _open(release, path)
-        if not any(_lock(file, fcntl.LOCK_EX, pause) for pause in (0.0, *[_PAUSE] * _TRIES)):
+        if not _lock(file, fcntl.LOCK_EX):
             holder = _holder(file)
             file.close()
             raise locked(release, path, holder)
@@ -107,9 +107,8 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _lock(file: IO[str], kind: int, pause: float = 0.0) -> bool:
-    """Lock a file, after a pause; False where somebody else has."""
-    time.sleep(pause)
+def _lock(file: IO[str], kind: int) -> bool:
+    """Lock a file; False where another process has."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

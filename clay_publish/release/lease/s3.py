@@ -229,7 +229,7 @@ def _read(release: Release, path: str) -> _SeenLease | None:
         return _SeenLease(_State.model_validate_json(data), tag)
     except ValueError as error:
         raise StoreError(
-            release.store.path(path), f"is not a lease ({error})", fix="Remove it once nobody works there."
+            release.store.path(path), f"is not a lease ({error})", fix="Remove it once no run is active there."
         ) from error
 
 
