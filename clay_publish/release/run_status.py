@@ -123,7 +123,8 @@ class StatusReader:
         finished = there and len(done) == len(planned["units"]) and is_finished(release, receipts)
         state: State = "running" if there else "starting"
         if not alive:
-            state = "finished" if finished else "stopped" if there else "planned"
+            # A lease that was not given back is of a run that ended before its catalog, card and validation did.
+            state = "planned" if not there else "finished" if finished and not held else "stopped"
         failed = [receipt for receipt in receipts if receipt.error is not None]
         counts: Counter[str] = Counter()
         for receipt in receipts:

@@ -11,6 +11,7 @@ from typing import Any
 from s3_servers import S3View
 
 from clay_publish.release.directory import Release
+from clay_publish.release.lease.base import lease_path
 from clay_publish.release.unit_receipts import RECEIPTS
 
 from .places import HASTY, reached
@@ -59,6 +60,8 @@ def test_running_killed_and_finished(spec: Path, tmp_path: Path, run: Run) -> No
     done = asked(run, out, 0)
     assert (done["state"], done["units"]["done"], done["holders"]) == ("finished", 4, [])
     assert "of 4 done" in run("status", out, "--watch").stdout
+    (out / lease_path(None)).write_text("process 1 on here, since 2026-01-01T00:00:00+00:00")  # killed after its units
+    assert asked(run, out, 2)["state"] == "stopped"
 
 
 def test_units_that_failed_and_why(spec: Path, tmp_path: Path, run: Run) -> None:
