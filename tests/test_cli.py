@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +34,12 @@ def base_install(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "site" / "sitecustomize.py").write_text(BASE_INSTALL)
     paths = [str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]
     return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+@pytest.fixture
+def sample_release(sample_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this test alone: a command that publishes holds the lease of a release, and keeps journals in it."""
+    return Path(shutil.copytree(sample_release, tmp_path_factory.mktemp("own") / "release"))
 
 
 @pytest.fixture(scope="module")

@@ -76,9 +76,9 @@ def test_units_that_failed_and_why(spec: Path, tmp_path: Path, run: Run) -> None
     assert image.name in run("status", out, code=1).stdout
 
 
-def test_what_cannot_be_read_or_was_never_run(sample_release: Path, spec: Path, tmp_path: Path, run: Run) -> None:
+def test_what_cannot_be_read_or_was_never_run(release_copy: Path, spec: Path, tmp_path: Path, run: Run) -> None:
     assert "has no run" in run("status", tmp_path / "nothing", code=2).stderr
-    run("publish", sample_release, "--to", tmp_path / "site", "--quiet")
+    run("publish", release_copy, "--to", tmp_path / "site", "--quiet")
     assert "without a record of its run" in run("status", tmp_path / "site" / "1.0.0", code=2).stderr
     run("plan", spec, "--out", tmp_path / "planned", "--quiet")
     assert asked(run, tmp_path / "planned", 2)["state"] == "planned"

@@ -1,6 +1,7 @@
 """Real servers on loopback, a proxy that breaks connections, and releases with something to send."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.manifest import write_manifest
 from clay_publish.storage.retry import RetryPolicy
+
+
+@pytest.fixture
+def sample_release(sample_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this test alone: a command that publishes holds the lease of a release, and keeps journals in it."""
+    return Path(shutil.copytree(sample_release, tmp_path_factory.mktemp("own") / "release"))
 
 
 @pytest.fixture(autouse=True)
