@@ -74,6 +74,51 @@ def vectors_of_other_rows(broken: Broken) -> None:
     broken.vectors(lambda v: np.roll(v, 1, axis=0))
 
 
+@mutation("VEC014", "rows are shuffled under their ids")
+def shuffled_vectors(broken: Broken) -> None:
+    broken.reference_follows = False
+    broken.vectors(lambda v: v[np.random.default_rng(5).permutation(len(v))])
+
+
+@mutation("VEC014", "dimensions are stored in another order")
+def permuted_dimensions(broken: Broken) -> None:
+    broken.reference_follows = False
+    broken.vectors(lambda v: v[:, np.random.default_rng(5).permutation(v.shape[1])])
+
+
+@mutation("VEC014", "every vector has the other sign")
+def flipped_signs(broken: Broken) -> None:
+    broken.reference_follows = False
+    broken.vectors(lambda v: -v)
+
+
+@mutation("VEC014", "every vector has noise of a hundredth of its size")
+def noisy_vectors(broken: Broken) -> None:
+    broken.reference_follows = False
+    noise = np.random.default_rng(5)
+    broken.vectors(lambda v: (v + 0.01 * v.std() * noise.standard_normal(v.shape)).astype(v.dtype))
+
+
+@mutation("VEC014", "half of the rows are of another model")
+def half_of_another_model(broken: Broken) -> None:
+    broken.reference_follows = False
+    broken.vectors(lambda v: np.concatenate([v[: len(v) // 2], v[len(v) // 2 :, ::-1]]))
+
+
+@mutation("VEC014", "the vectors of two files are swapped", base="morocco", also="VEC GEO COV")
+def swapped_files(broken: Broken) -> None:
+    broken.reference_follows = False
+    first, second = sorted(broken.release.data_files(), key=lambda path: len(broken.table(path)))[-2:]
+    mine, other = (_values(broken, path) for path in (first, second))
+    broken.vectors(lambda v: np.resize(other, v.shape), first)
+    broken.vectors(lambda v: np.resize(mine, v.shape), second)
+
+
+def _values(broken: Broken, path: str) -> np.ndarray:
+    table = broken.table(path)
+    return table["embedding"].combine_chunks().values.to_numpy(zero_copy_only=False).reshape(len(table), -1)
+
+
 @mutation("VEC014", "vectors are one part in 2,000 too long")
 def vectors_slightly_off(broken: Broken) -> None:
     broken.reference_follows = False

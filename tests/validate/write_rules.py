@@ -8,6 +8,7 @@ from pathlib import Path
 import mutations_beside  # noqa: F401 - registers its mutations
 import mutations_codes  # noqa: F401
 import mutations_coverage  # noqa: F401
+import mutations_derived  # noqa: F401
 import mutations_documents  # noqa: F401
 import mutations_explorer  # noqa: F401
 import mutations_files  # noqa: F401
