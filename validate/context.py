@@ -17,6 +17,7 @@ from clay_publish.validate.data.coverage_table import Said, tally
 from clay_publish.validate.data.documents import Documents
 from clay_publish.validate.data.extra_tables import ExtraTables
 from clay_publish.validate.data.files import ReleaseFiles, once
+from clay_publish.validate.data.inputs import Input
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.scan import Pass, Scan
 from clay_publish.validate.data.single_rows import value
@@ -51,6 +52,8 @@ class ReleaseContext:
         """Its Parquet files: footers, schemas, rows."""
         self.documents = Documents(self.files, self.tables)
         """What it says about itself."""
+        self.input = Input(self.files, self.tables)
+        """What it is, whoever made it."""
         self.extra = ExtraTables(self.tables, lambda: self.fingerprint, lambda: self.sources)
         """Its patches and aggregates."""
         self.broken: list[Broken] = []

@@ -15,12 +15,18 @@ from clay_publish.validate.registry import Rule
 _COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
 
-def render(validation: ValidationReport) -> str:
-    """The findings, the worst first, what could not be checked, and one line that sums up."""
+def render(validation: ValidationReport, *, verbose: bool = False) -> str:
+    """What the input was taken for, the findings, the worst first, and one line that sums up.
+
+    With `verbose`, also what could not be checked and what passed; of a release, the former in any case.
+    """
     found = sorted(validation.findings, key=lambda f: (-f.severity.rank, f.code, f.where))
     unchecked = [(code, state) for code, state in validation.checked.items() if state.startswith("not checked")]
-    parts = [_findings_table(found) if sys.stdout.isatty() else _findings_lines(found)] if found else []
-    parts += [f"{code} {state}" for code, state in unchecked]
+    parts = [f"{validation.where}: {validation.kind}"] if validation.kind else []
+    parts += [_findings_table(found) if sys.stdout.isatty() else _findings_lines(found)] if found else []
+    shown = unchecked if verbose or "ANY001" not in validation.checked else []
+    shown += [pair for pair in validation.checked.items() if verbose and pair[1].startswith("passed")]
+    parts += [f"{code} {state}" for code, state in shown]
     return "\n".join([*parts, _verdict(validation, found, len(unchecked))])
 
 

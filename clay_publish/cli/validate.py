@@ -23,6 +23,7 @@ Before = Annotated[
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page for people.")]
 Junit = Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML, for CI.")]
 Sarif = Annotated[Path | None, typer.Option(metavar="FILE", help="Write SARIF, for code hosts.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="List what could not be checked, and what passed.")]
 Sample = Annotated[int | None, typer.Option(min=1, metavar="CHIPS", help="Chips that costly checks look at, at most.")]
 
 
@@ -37,31 +38,46 @@ def validate(
     html: Html = None,
     junit: Junit = None,
     sarif: Sarif = None,
+    verbose: Verbose = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Validate a release. Exit codes: 0 valid, 1 findings, 2 could not validate."""
+    """Validate a release, or anybody's embeddings. Exit codes: 0 valid, 1 findings, 2 could not validate.
+
+    WHERE is a directory, an address, a Parquet file, or the collection.json of a directory. The first line says what it
+    was taken for; only the rules that apply to that are checked.
+    """
     from clay_publish.cli.findings_table import render
     from clay_publish.errors import ReleaseError
-    from clay_publish.release.directory import Release
     from clay_publish.release.findings import Severity
-    from clay_publish.storage.address import readable
-    from clay_publish.storage.store import OneFile
 
     if fail_on not in set(Severity):
         raise typer.BadParameter(f"{fail_on!r} is not a severity: info, warning or error", param_hint="--fail-on")
     screen = Screen(quiet=quiet, as_json=json)
     with screen.progress() as report:
-        release = Release(OneFile(readable(where))) if where.endswith(".parquet") else Release(where)
         validation = run_validation(
-            release, report, only=only or (), skip=skip or (), sample=sample, quick=quick, previous=previous
+            _opened(where), report, only=only or (), skip=skip or (), sample=sample, quick=quick, previous=previous
         )
     _write(validation, Severity(fail_on), html=html, junit=junit, sarif=sarif)
-    screen.result(render(validation), validation.model_dump(mode="json"))
+    screen.result(render(validation, verbose=verbose), validation.model_dump(mode="json"))
     if validation.at_or_above(Severity(fail_on)):
         raise typer.Exit(1)
     if not any(state.startswith(("passed", "failed")) for state in validation.checked.values()):
         raise ReleaseError(validation.where, "could not be checked by any of these rules")
+    if validation.checked.get("ANY001", "").startswith("not checked"):
+        raise ReleaseError(validation.where, validation.checked["ANY001"].removeprefix("not checked: "))
+
+
+def _opened(where: str) -> "Release":
+    """A directory, the directory of a local STAC document, or one file alone."""
+    from clay_publish.release.directory import Release
+    from clay_publish.storage.address import readable
+    from clay_publish.storage.store import OneFile, is_url
+    from clay_publish.validate import PARQUET
+
+    if where.endswith((".json", ".geojson")) and not is_url(where) and Path(where).is_file():
+        return Release(str(Path(where).parent))
+    return Release(OneFile(readable(where))) if where.endswith((*PARQUET, ".json")) else Release(where)
 
 
 def _write(

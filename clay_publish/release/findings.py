@@ -96,6 +96,8 @@ class ValidationReport(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     where: str
+    kind: str = ""
+    """What the input was taken for: a release of clay-publish, Major TOM embeddings, …"""
     findings: list[Finding]
     checked: dict[str, str]
     """Rule → `passed`, `failed` or `not checked: why`; nothing unchecked ever counts as passed."""

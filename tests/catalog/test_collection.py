@@ -42,8 +42,8 @@ def accepts(document: dict[str, Any], validator: Any) -> list[str]:
     )
     declared = copy.deepcopy(document)
     declared["stac_extensions"].append(community["$id"].rstrip("#"))
-    known = [(uri, Resource.from_contents(s)) for uri, s in validator.schema_cache.items()]
-    judge = jsonschema.Draft7Validator(community, registry=Registry().with_resources(known))
+    resources = [(uri, Resource.from_contents(s)) for uri, s in validator.schema_cache.items()]
+    judge = jsonschema.Draft7Validator(community, registry=Registry().with_resources(resources))
     return [error.message for error in judge.iter_errors(declared)]
 
 

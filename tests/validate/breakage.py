@@ -55,7 +55,11 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "clouds": (
         MOROCCO,
-        {"chips": {"layout": "scene", "size": 32}, "sensor": "sentinel-2-l2a", "outputs": {"codes": False}},
+        {"chips": {"layout": "scene", "size": 32}, "sensor": "sentinel-2-l2a", "outputs": {**_BARE}},
+    ),
+    "mapped": (
+        MOROCCO,
+        {"chips": {"layout": "scene", "size": 64}, "sensor": "sentinel-2-l2a", "outputs": {"codes": False}},
     ),
     "morocco": (
         MOROCCO,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from breakage import KINDS, SHORE, Broken
+from mutations_anybody import write_foreign
 
 from clay_publish import windows
 from clay_publish.cards import write_cards
@@ -40,6 +41,8 @@ def good(once: Callable[..., Path], request: pytest.FixtureRequest) -> Callable[
     """A good release of a kind. Read only."""
 
     def get(kind: str) -> Path:
+        if kind == "foreign":
+            return once("good-foreign", lambda home: write_foreign(home / kind / "others")) / kind / "others"
         item, more = KINDS[kind]
         folder = SAMPLE if item == SHORE else request.getfixturevalue("shared_data")
         imagery = {"stac": str(folder / item), "sensor": more.get("sensor", "sentinel-2-l1c")}

@@ -106,7 +106,9 @@ def no_imagery_in_an_image(broken: Broken) -> None:
     _explain(broken, "no_imagery")
 
 
-@mutation("COV016", "a cell twice in one window, with another vector and id", base="utm", also="COV012 COV014 GEO010")
+@mutation(
+    "COV016", "a cell twice in one window, with another vector and id", base="utm", also="COV012 COV014 GEO010 SCH017"
+)
 def a_cell_twice(broken: Broken) -> None:
     def again(table: pa.Table) -> pa.Table:
         row = table.slice(2, 1).to_pylist()[0]
@@ -117,7 +119,7 @@ def a_cell_twice(broken: Broken) -> None:
     broken.recount()
 
 
-@mutation("COV009", "a chip with more cloud than the spec allows")
+@mutation("COV009", "a chip with more cloud than the spec allows", also="PRV018")
 def a_cloudy_chip(broken: Broken) -> None:
     broken.value("cloud_fraction", 2, 0.9)
 

@@ -18,7 +18,7 @@ def a_wrong_extension_field(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c.update({"embrel:pooling": 5}))
 
 
-@mutation("STC002", "items that are no STAC items: no links to their collection's type", also="RDR STC011")
+@mutation("STC002", "items that are no STAC items: no links to their collection's type", also="RDR STC011 ANY006")
 def items_of_another_version(broken: Broken) -> None:
     broken.items(lambda item: item.update(stac_version="0.5.0"))
 

@@ -12,7 +12,7 @@ def a_summary_of_more_chips(broken: Broken) -> None:
     broken.json("explore/release.json", lambda d: d["chips"].update(count=d["chips"]["count"] + 1))
 
 
-@mutation("EXP001", "a summary that does not tell of missing chips", base="clouds")
+@mutation("EXP001", "a summary that does not tell of missing chips", base="mapped")
 def a_summary_without_gaps(broken: Broken) -> None:
     broken.json("explore/release.json", lambda d: d["coverage"].update(missing={}))
 

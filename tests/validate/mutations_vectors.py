@@ -161,7 +161,7 @@ def a_percentage_for_a_share(broken: Broken) -> None:
     broken.column("valid_fraction", lambda values: [100 * v for v in values])
 
 
-@mutation("VEC006", "a negative loss")
+@mutation("VEC006", "a negative loss", also="SCH018")
 def a_negative_loss(broken: Broken) -> None:
     broken.value("loss", 0, -1.0)
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import mutations_beside  # noqa: F401 - registers its mutations
+import mutations_anybody  # noqa: F401 - registers its mutations
+import mutations_beside  # noqa: F401
 import mutations_codes  # noqa: F401
 import mutations_coverage  # noqa: F401
 import mutations_derived  # noqa: F401
@@ -24,7 +25,7 @@ from clay_publish.validate import SAMPLE, all_rules, validate
 from clay_publish.validate.checks import check_release
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted({*KINDS, "foreign"}))
 def test_good_releases_have_no_finding(good: Callable[[str], Path], kind: str) -> None:
     report = validate(Release(str(good(kind))))
     assert report.findings == []

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
-import mutations_beside  # noqa: F401 - registers its mutations
+import mutations_anybody  # noqa: F401 - registers its mutations
+import mutations_beside  # noqa: F401
 import mutations_codes  # noqa: F401
 import mutations_coverage  # noqa: F401
 import mutations_derived  # noqa: F401
@@ -21,23 +22,24 @@ import mutations_vectors  # noqa: F401
 from breakage import MUTATIONS
 
 from clay_publish.release.findings import ValidationReport
-from clay_publish.validate import all_rules
+from clay_publish.validate import Rule, all_rules
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 _RULES = """\
 # Rules
 
-`clay-publish validate RELEASE` judges a release by these rules, whoever made it. Each has a stable code, and a
+`clay-publish validate RELEASE` validates a release by these rules, whoever made it. Each has a stable code, and a
 severity: an **error** makes the release wrong for somebody, a **warning** is worth a look before publishing, an
-**info** is what a reader may want to know.
+**info** is what a reader may want to know. Below each rule stand the [ways to break a release](rules-mutations.md) that
+it is known to find.
 
     clay-publish validate my-first-release/1.0.0
     clay-publish validate my-first-release/1.0.0 --only COV --only GEO009
     clay-publish validate my-first-release/1.0.0 --skip RDR --fail-on warning --json
 
 The exit code is 0 when nothing is found at or above `--fail-on` (by default `error`), 1 when something is, and 2 when
-the release could not be judged. What a rule could not check, because a file is missing, a reader is not installed or a
+the release could not be validated. What a rule could not check, because a file is missing, a reader is not installed or a
 schema is not to be had, is listed as *not checked* and never counts as passed. Costly checks of single chips look at
 `--sample` chips at most, spread over all files, and say so.
 
@@ -83,11 +85,24 @@ steps:
     with: {{sarif_file: report.sarif}}
 ```
 
-## Releases of others, and hostile ones
+## Embeddings of others
 
-What is not made by clay-publish is judged as far as it goes: rules that ask for our own layout tell an *info*, no more.
+`validate` takes files that this program did not make: a Parquet file (`.parquet`, `.geoparquet`, `.gpq`), a directory
+of them, partitioned or not, or a STAC document beside them. The first line says what the input was taken for: a release
+of clay-publish, Clay v0, Clay v1 and v1.5 in LGND's layout, Major TOM, Earth Index, GeoParquet with vectors, STAC
+documents that describe embeddings, or something without embeddings. The column of vectors is found by type and name
+(`embedding`, `embeddings`, `vector`, …). Only the rules that apply are checked: those of the group `ANY` and some on
+vectors, footprints and files; `--verbose` lists them.
 
-A release decides nothing about the machine that judges it. Links out of the directory, paths with `..` and addresses in
+    clay-publish validate clay_03WVN_20220610_20220610_v001.gpq
+
+What holds no embeddings is an error. Where documents only lead to embeddings elsewhere, these are not fetched, and the
+exit code is 2. `emb:` fields of STAC documents and footers and `geoemb:` attributes of Zarr groups are validated
+wherever they appear, in releases too.
+
+## Hostile releases
+
+A release decides nothing about the machine that validates it. Links out of the directory, paths with `..` and addresses in
 documents are not followed, nor redirects to private addresses; a version before that a spec names on another server is
 only read with `--previous`. JSON and YAML are counted before they are parsed (32 MB and a million values, 8 MB and half
 a million values), tags and self-repeating aliases refused. Texts are shown without control characters. Files are read
@@ -96,8 +111,9 @@ memory or time than its size allows, is an error that names the file. SECURITY.m
 
 ## Schemas
 
-Schemas of STAC extensions are fetched once from where the extensions are published, and kept in
-`~/.cache/clay-publish/schemas`. With `CLAY_PUBLISH_SCHEMAS=FOLDER` they come from that folder and nothing is fetched.
+The schemas of all STAC extensions that releases declare come with this program. Others are fetched once from where the
+extensions are published, and kept in `~/.cache/clay-publish/schemas`. With `CLAY_PUBLISH_SCHEMAS=FOLDER` they come from
+that folder and nothing is fetched.
 
 That each rule finds what it is meant to find is shown by [breaking good releases](rules-mutations.md) in {mutations}
 ways.
@@ -127,9 +143,16 @@ def rules_page() -> str:
     for group, rules in groupby(all_rules(), key=lambda rule: rule.group):
         parts.append(f"\n## {group}\n")
         parts += [
-            f"\n### {rule.code} {rule.title}\n\n*{rule.severity}.* {rule.reason}\n\nFix: {rule.fix}\n" for rule in rules
+            f"\n### {rule.code} {rule.title}\n\n*{rule.severity}.* {rule.reason}\n\nFix: {rule.fix}\n\n{_found_by(rule)}"
+            for rule in rules
         ]
     return "".join(parts)
+
+
+def _found_by(rule: Rule) -> str:
+    """The mutations that a rule is meant to find, on one line."""
+    names = sorted(mutation.name for mutation in MUTATIONS if mutation.code == rule.code)
+    return f"Finds: {', '.join(f'`{name}`' for name in names)}\n"
 
 
 def mutations_page() -> str:

@@ -148,6 +148,10 @@ class ReleaseFacts:
             self._parts[name] = [np.concatenate(parts)]
         return self._parts[name][0]
 
+    def parts(self, name: str) -> list[Array]:
+        """The arrays of this name, as the batches left them."""
+        return self._parts[name]
+
     def place(self, row: int) -> tuple[str, int]:
         """File and row of a row of the release."""
         at = int(np.searchsorted(self.starts, row, side="right")) - 1

@@ -221,7 +221,7 @@ class Pass:
             batches = file.iter_batches(rows, use_threads=False, row_groups=groups)
             for batch in islice(batches, 1 if quick else None):
                 batch.validate(full=True)
-                chips = ChipRows(seen.path, seen.rows, batch)
+                chips = ChipRows(seen.path, seen.rows, self.tables.renamed(seen.path, batch))
                 seen.rows += len(chips)
                 for code, check in self.checks.items():
                     _check_rows(code, check, chips, seen, self.tables.files.store)

@@ -68,18 +68,22 @@ def epsg_is_that_of_the_grid(chips: ChipRows, context: ReleaseContext) -> Sequen
 @row_rule("TIM009")
 def period_is_the_item_s(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """`datetime`, `start_datetime` and `end_datetime` against those of the chip's item, within a millisecond."""
-    places, found = context.sources.places(chips), list[BadRows]()
     if chips.has("images"):
         return []  # a composite has the period of all of its acquisitions
-    sources = context.sources.items
+    places, sources = context.sources.places(chips), context.sources.items
+    bad = np.zeros(len(chips), dtype=bool)
     for name, field in (("datetime", "moment"), ("start_datetime", "start"), ("end_datetime", "end")):
         moments = [getattr(source, field) for source in sources]
         stated = np.array([_NONE if moment is None else micros(moment) for moment in moments] + [_NONE])[places]
         own = chips.micros(name)
         known = (stated != _NONE) & (own != _NONE)
-        bad = known & (np.abs(own - np.where(known, stated, own)) > _MILLISECOND)
-        found += bad_rows(bad, f"{name} is not that of its item", "the time that sources.parquet states for the item")
-    return found
+        bad |= known & (np.abs(own - np.where(known, stated, own)) > _MILLISECOND)
+    return bad_rows(bad, lambda row: _period(chips, row), "the times that sources.parquet states for the item")
+
+
+def _period(chips: ChipRows, row: int) -> str:
+    moment, start, end = (chips.value(name, row) for name in ("datetime", "start_datetime", "end_datetime"))
+    return f"{moment}, {start} to {end}; item {chips.value('item_id', row)}"
 
 
 @row_rule("PRV018")

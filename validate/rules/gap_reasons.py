@@ -287,6 +287,8 @@ _DIGIT = 5e-4
 def _expected_detail(reason: str | None, detail: str | None, context: ReleaseContext) -> str | None:
     """What the detail of a reason should be; None where it is that."""
     limits = context.documents.spec.chips
+    if reason is not None and reason not in REASONS:
+        return None  # COV007
     if reason in _NUMBERED:
         match = _NUMBERED[reason].fullmatch(detail or "")
         share = float(match[1]) if match else -1.0
@@ -294,7 +296,11 @@ def _expected_detail(reason: str | None, detail: str | None, context: ReleaseCon
         return None if match and least - _DIGIT <= share <= most + _DIGIT else f"a share from {least:g} to {most:g}"
     if reason in _WORDS:
         return None if detail == _WORDS[reason] else repr(_WORDS[reason])
-    own = {None: {None, NOT_CLOUD_CHECKED}, "no_imagery": {None}, "excluded": {None}}
+    own: dict[str | None, set[str | None]] = {
+        None: {None, NOT_CLOUD_CHECKED},
+        "no_imagery": {None},
+        "excluded": {None},
+    }
     if reason in own:
         return None if detail in own[reason] else " or ".join(map(str, own[reason]))
     of_others = detail in {*_WORDS.values(), NOT_CLOUD_CHECKED} or any(

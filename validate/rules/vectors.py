@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.data.chip_facts import repeated
+from clay_publish.validate.data.chip_facts import ReleaseFacts, repeated
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
@@ -107,17 +107,20 @@ def _number(name: str, values: npt.NDArray[np.float64], row: int) -> str:
     return f"{name} {values[row]:g}"
 
 
+def _is_same_ground(facts: ReleaseFacts, first: int, second: int) -> bool:
+    near = all(abs(facts[name][first] - facts[name][second]) < _NEAR for name in ("lon", "lat"))
+    return bool(near and facts["moments"][first] == facts["moments"][second])
+
+
 @rule("VEC007")
 def vectors_differ(context: ReleaseContext) -> Iterator[Outcome]:
     """Bit for bit; the same ground at the same time is GEO010's business."""
     facts = context.scan.facts
     groups = repeated(facts["vectors"])
-    lon, lat, moments = facts["lon"], facts["lat"], facts["moments"]
     norms = facts["norms"]
     found: list[tuple[int, int]] = []
     for first, second in groups.examples():
-        near = abs(lon[first] - lon[second]) < _NEAR and abs(lat[first] - lat[second]) < _NEAR
-        if (near and moments[first] == moments[second]) or not norms[first] > 0:
+        if not norms[first] > 0 or (not context.tables.foreign and _is_same_ground(facts, first, second)):
             continue
         if context.value("embedding", first) == context.value("embedding", second):
             found.append((first, second))
