@@ -9,6 +9,10 @@ from clay_publish.release.directory import Release
 from clay_publish.storage.store import Store
 
 
+_VECTORS = 128 << 20
+"""Bytes of embeddings, at most, that are read again for the numbers of the cards."""
+
+
 class _Captured:
     """A store that is read as it is, and whose writes are kept in memory."""
 
@@ -51,5 +55,5 @@ def render_documents(release: Release, previous: Release | None) -> dict[str, by
     write_collection(captured)
     wanted = bool(release.store.files("items"))
     write_json_items(captured, release_address(captured.spec()), wanted=wanted)
-    cards = card_documents(captured, previous)
+    cards = card_documents(captured, previous, vectors=_VECTORS)
     return {**store.written, **{path: text.encode() for path, text in cards.items()}}
