@@ -8,7 +8,6 @@ from typing import IO, Any, cast
 from clay_publish.release.directory import Release
 from clay_publish.storage.store import Store
 
-
 _VECTORS = 128 << 20
 """Bytes of embeddings, at most, that are read again for the numbers of the cards."""
 
