@@ -9,7 +9,7 @@ from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.release.format_version import check_format
 from clay_publish.release.versions import refuse_root
 from clay_publish.storage.store import OneFile
-from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.context import ReleaseContext, Render
 from clay_publish.validate.outcomes import UNFORESEEN, Broken, Fault, NotChecked, Outcome, Sampled, unchecked
 from clay_publish.validate.registry import ANYBODY, OTHERS, UNCHECKED, Rule, select
 from clay_publish.validate.reports.measures import measure
@@ -55,6 +55,7 @@ def check_release(
     threads: int | None = None,
     previous: Release | None = None,
     open_previous: Callable[[str], Release] | None = None,
+    render: Render | None = None,
     report: Report = silent,
 ) -> ValidationReport:
     """Check a release, as `runner.validate` does in a child process.
@@ -69,6 +70,7 @@ def check_release(
         threads: files that are read at a time, at most.
         previous: the version before, where it is not a neighbor of this one.
         open_previous: opens the version before by the name that the release gives it.
+        render: renders the documents again; without it they are not compared.
         report: hears of the progress.
 
     Raises:
@@ -84,6 +86,7 @@ def check_release(
         threads=threads,
         previous=previous,
         open_previous=open_previous,
+        render=render,
         report=report,
     )
     context.broken += [Broken(name, f"{name} {why}") for name, why in refused.items() if not name.startswith(":")]

@@ -27,6 +27,9 @@ from clay_publish.validate.expected.layers import CellInputs, count_cells
 from clay_publish.validate.outcomes import BadRows, Broken, SkippedError
 from clay_publish.validate.sandbox.stores import neighbor
 
+Render = Callable[[Release, Release | None], Mapping[str, bytes]]
+"""Renders the documents that follow from the data of a release, given the version before; by path."""
+
 RowCheck = Callable[[ChipRows, "ReleaseContext"], Sequence[BadRows]]
 
 
@@ -44,6 +47,7 @@ class ReleaseContext:
         threads: int | None = None,
         previous: Release | None = None,
         open_previous: Callable[[str], Release] | None = None,
+        render: Render | None = None,
         report: Report = silent,
     ) -> None:
         self.files = ReleaseFiles(release, quick=quick)
@@ -56,6 +60,8 @@ class ReleaseContext:
         """What it is, whoever made it."""
         self.extra = ExtraTables(self.tables, lambda: self.fingerprint, lambda: self.sources)
         """Its patches and aggregates."""
+        self.render = render
+        """Renders its documents again."""
         self.broken: list[Broken] = []
         """What kept rules from being checked, so far."""
         self._checks, self._sampled, self._sample = checks, sampled, sample

@@ -1,9 +1,10 @@
 """Render the documents of a release again, in memory: `validate` is handed this and compares; it imports no stage."""
 
+import copy
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from clay_publish.release.directory import Release
 from clay_publish.storage.store import Store
@@ -13,14 +14,9 @@ _VECTORS = 128 << 20
 
 
 class _Captured:
-    """A store that is read as it is, and whose writes are kept in memory."""
+    """What makes a store keep what is written to it in memory."""
 
-    def __init__(self, inner: Store) -> None:
-        self._inner = inner
-        self.written: dict[str, bytes] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    written: dict[str, bytes]
 
     def write(self, path: str, data: bytes | str) -> None:
         """Keep a file."""
@@ -37,6 +33,14 @@ class _Captured:
         """Nothing is removed."""
 
 
+def _captured(store: Store) -> Any:
+    """A store that reads as another one does, and writes nowhere."""
+    made: Any = copy.copy(store)
+    made.__class__ = type("CapturedStore", (_Captured, type(store)), {})
+    made.written = {}
+    return made
+
+
 def render_documents(release: Release, previous: Release | None) -> dict[str, bytes]:
     """Return the documents that follow from a release's data, by path, as this version writes them.
 
@@ -49,8 +53,8 @@ def render_documents(release: Release, previous: Release | None) -> dict[str, by
     from clay_publish.catalog import write_collection, write_json_items
     from clay_publish.release.public_urls import release_address
 
-    store = _Captured(release.store)
-    captured = Release(cast("Store", store))
+    store = _captured(release.store)
+    captured = Release(store)
     write_collection(captured)
     wanted = bool(release.store.files("items"))
     write_json_items(captured, release_address(captured.spec()), wanted=wanted)

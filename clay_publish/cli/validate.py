@@ -112,6 +112,7 @@ def run_validation(
     previous: str | None = None,
 ) -> "ValidationReport":
     """Validate a release with the options of the command line."""
+    from clay_publish.cli.rendering import render_documents
     from clay_publish.validate import SAMPLE
     from clay_publish.validate import validate as validate_release
 
@@ -122,6 +123,7 @@ def run_validation(
         sample=SAMPLE if sample is None else sample,
         quick=quick,
         previous=None if previous is None else release_at(previous),
+        render=render_documents,
         report=report,
     )
 
