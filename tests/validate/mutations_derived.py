@@ -47,7 +47,7 @@ def ids_of_another_window(broken: Broken) -> None:
     _rename(broken, lambda _, old: old.replace("2016-01", "2016-02"))
 
 
-@mutation("SCH018", "one file lacks the loss that the others have", base="beside")
+@mutation("SCH018", "one file lacks the loss that the others have", base="beside", also="VEC022")
 def a_file_without_loss(broken: Broken) -> None:
     broken.column("loss", lambda values: [None] * len(values))
 

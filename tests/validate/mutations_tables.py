@@ -123,7 +123,7 @@ def no_covering(broken: Broken) -> None:
     broken.footer(broken.data, "geo", lambda geo: geo["columns"]["geometry"].pop("covering"))
 
 
-@mutation("SCH006", "the footer states another dimension than the column", also="DOC008")
+@mutation("SCH006", "the footer states another dimension than the column", also="DOC008 ANY006")
 def a_wrong_dimension_in_the_footer(broken: Broken) -> None:
     broken.footer(broken.data, "emb", lambda emb: emb.update({"emb:dimensions": 768}))
 

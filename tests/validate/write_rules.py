@@ -39,9 +39,15 @@ it is known to find.
     clay-publish validate my-first-release/1.0.0 --skip RDR --fail-on warning --json
 
 The exit code is 0 when nothing is found at or above `--fail-on` (by default `error`), 1 when something is, and 2 when
-the release could not be validated. What a rule could not check, because a file is missing, a reader is not installed or a
-schema is not to be had, is listed as *not checked* and never counts as passed. Costly checks of single chips look at
+the release could not be validated. What a rule could not check, because a file is missing, a reader is not installed or
+a schema is not available, is listed as *not checked* and never counts as passed. Costly checks of single chips look at
 `--sample` chips at most, spread over all files, and say so.
+
+Documents that follow from the data (cards, citation, changelog, Croissant, DataCite, JSON-LD, Collection, Items) are
+rendered again and compared byte by byte, where the libraries that made the release are those installed here. Cards of
+more than 128 MB of embeddings, whose numbers would take reading the vectors again, and releases that are not local
+directories are *not checked* in this way; the independent rules on counts, dates, license, model and places hold for
+all.
 
 All embeddings files are read once, in one pass that hashes them, compares the checksums of their pages, and shows each
 batch of rows to all rules; two files at a time on two cores. About 60 bytes a chip are kept for the rules that compare
@@ -102,8 +108,8 @@ wherever they appear, in releases too.
 
 ## Hostile releases
 
-A release decides nothing about the machine that validates it. Links out of the directory, paths with `..` and addresses in
-documents are not followed, nor redirects to private addresses; a version before that a spec names on another server is
+A release decides nothing about the machine that validates it. Links out of the directory, paths with `..` and addresses
+in documents are not followed, nor redirects to private addresses; a version before that a spec names on another server is
 only read with `--previous`. JSON and YAML are counted before they are parsed (32 MB and a million values, 8 MB and half
 a million values), tags and self-repeating aliases refused. Texts are shown without control characters. Files are read
 in a child process that has no credentials, no network and no files but the release; one that crashes it, or takes more
@@ -143,7 +149,7 @@ def rules_page() -> str:
     for group, rules in groupby(all_rules(), key=lambda rule: rule.group):
         parts.append(f"\n## {group}\n")
         parts += [
-            f"\n### {rule.code} {rule.title}\n\n*{rule.severity}.* {rule.reason}\n\nFix: {rule.fix}\n\n{_found_by(rule)}"
+            f"\n### {rule.code} {rule.title}\n\n*{rule.severity}.* {rule.reason}\n\nFix: {rule.fix}\n{_found_by(rule)}"
             for rule in rules
         ]
     return "".join(parts)
@@ -152,7 +158,7 @@ def rules_page() -> str:
 def _found_by(rule: Rule) -> str:
     """The mutations that a rule is meant to find, on one line."""
     names = sorted(mutation.name for mutation in MUTATIONS if mutation.code == rule.code)
-    return f"Finds: {', '.join(f'`{name}`' for name in names)}\n"
+    return f"\nFinds: {', '.join(f'`{name}`' for name in names)}\n"
 
 
 def mutations_page() -> str:
