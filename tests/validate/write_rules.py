@@ -109,11 +109,12 @@ wherever they appear, in releases too.
 ## Hostile releases
 
 A release decides nothing about the machine that validates it. Links out of the directory, paths with `..` and addresses
-in documents are not followed, nor redirects to private addresses; a version before that a spec names on another server is
-only read with `--previous`. JSON and YAML are counted before they are parsed (32 MB and a million values, 8 MB and half
-a million values), tags and self-repeating aliases refused. Texts are shown without control characters. Files are read
-in a child process that has no credentials, no network and no files but the release; one that crashes it, or takes more
-memory or time than its size allows, is an error that names the file. SECURITY.md of the repository lists all promises.
+in documents are not followed, nor redirects to private addresses; a version before that a spec names on another server
+is only read with `--previous`. JSON and YAML are counted before they are parsed (32 MB and a million values, 8 MB and
+half a million values), tags and self-repeating aliases refused. Texts are shown without control characters. Files are
+read in a child process that has no credentials, no network and no files but the release; one that crashes it, or takes
+more memory or time than its size allows, is an error that names the file. SECURITY.md of the repository lists all
+promises.
 
 ## Schemas
 
