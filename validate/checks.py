@@ -121,7 +121,7 @@ def check_release(
             checked=checked,
             quick=quick,
             fetched=release.store.fetched,
-            measures=measure(context),
+            measures=measure(context, findings),
         )
 
 

@@ -149,11 +149,14 @@ def rules_page() -> str:
     parts = [_RULES.format(mutations=len(MUTATIONS))]
     for group, rules in groupby(all_rules(), key=lambda rule: rule.group):
         parts.append(f"\n## {group}\n")
-        parts += [
-            f"\n### {rule.code} {rule.title}\n\n*{rule.severity}.* {rule.reason}\n\nFix: {rule.fix}\n{_found_by(rule)}"
-            for rule in rules
-        ]
+        parts += map(_section, rules)
     return "".join(parts)
+
+
+def _section(rule: Rule) -> str:
+    """What a rule asks for, why, what to do, and what it finds; reports link to its code."""
+    head = f"\n### {rule.code} {rule.title} {{ #{rule.code.lower()} }}\n"
+    return f"{head}\n*{rule.severity}.* {rule.reason}\n\nFix: {rule.fix}\n{_found_by(rule)}"
 
 
 def _found_by(rule: Rule) -> str:

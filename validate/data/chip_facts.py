@@ -148,6 +148,11 @@ class ReleaseFacts:
             self._parts[name] = [np.concatenate(parts)]
         return self._parts[name][0]
 
+    @property
+    def names(self) -> set[str]:
+        """Names of the arrays that every file gives."""
+        return {name for name in self._parts if name not in self._missing}
+
     def parts(self, name: str) -> list[Array]:
         """The arrays of this name, as the batches left them."""
         return self._parts[name]
