@@ -151,6 +151,11 @@ def few_reference_vectors(broken: Broken) -> None:
     broken.change("reference.parquet", lambda table: table.take(pa.array(range(0, len(table), 2))))
 
 
+@mutation("VEC023", "vectors and references that no imagery gives")
+def invented_vectors(broken: Broken) -> None:
+    broken.vectors(lambda v: v[:, np.random.default_rng(5).permutation(v.shape[1])])
+
+
 @mutation("VEC015", "vectors moved since the version before, with the same fingerprint", base="next", also="VEC012")
 def drift_since_last_version(broken: Broken) -> None:
     broken.vectors(lambda v: np.roll(v, 3, axis=1))
