@@ -70,8 +70,9 @@ directories only. A web server cannot list its files: what lies there is what th
 
 ## Reports
 
-`--json` prints one document ([its schema](validation-report.schema.json)); `--html FILE` writes one page with the
-verdict, the findings and how to mend them, the gaps on a map, and the distributions of the vectors' lengths, losses and
+Findings of one kind are one line, causes first: what may follow from a file that is missing, changed or broken is
+indented below it. `--json` prints one document ([its schema](validation-report.schema.json)); `--html FILE` writes one page with the
+verdict, the findings and how to fix them, their places and the gaps on a map, and the distributions of the vectors' lengths, losses and
 similarities; `--junit FILE` and `--sarif FILE` are for CI. The page holds no script and asks for nothing.
 
 In a GitHub workflow:
@@ -90,6 +91,16 @@ steps:
     if: always()
     with: {{sarif_file: report.sarif}}
 ```
+
+## Computing vectors again
+
+`--recompute N` (extra `produce`) is the independent proof: it reads the imagery of the N chips with the lowest SHA-256
+of their ids from where the release says it is, embeds them with the published model, and compares: cosines of at least
+1 − 1e-5 in float32 and 1 − 5e-4 in bfloat16, less what quantization takes (VEC023). `--imagery STAC_OR_DIR` names the
+imagery where the published addresses are missing or have expired, `--weights FILE` the weights where the spec names a
+file. If no image can be read, or the model is another one, the rule is *not checked* and the exit code is 2.
+
+    clay-publish validate my-first-release/1.0.0 --recompute 16 --imagery my-first-release/imagery
 
 ## Embeddings of others
 
