@@ -51,7 +51,7 @@ all.
 
 All embeddings files are read once, in one pass that hashes them, compares the checksums of their pages, and shows each
 batch of rows to all rules; two files at a time on two cores. About 60 bytes a chip are kept for the rules that compare
-chips with each other. What looks at some chips only, whatever `--sample` says: the effective rank is that of 512 chips,
+chips with each other, and a few values of the vectors of a million chips at most, to compare neighbors. What looks at some chips only, whatever `--sample` says: the effective rank is that of 512 chips,
 and of the aggregates of one side 256 are computed again; which blocks there are is compared for all.
 
 ## Releases elsewhere, and quick looks
@@ -71,9 +71,10 @@ directories only. A web server cannot list its files: what lies there is what th
 ## Reports
 
 Findings of one kind are one line, causes first: what may follow from a file that is missing, changed or broken is
-indented below it. `--json` prints one document ([its schema](validation-report.schema.json)); `--html FILE` writes one page with the
-verdict, the findings and how to fix them, their places and the gaps on a map, and the distributions of the vectors' lengths, losses and
-similarities; `--junit FILE` and `--sarif FILE` are for CI. The page holds no script and asks for nothing.
+indented below it. `--json` prints one document ([its schema](validation-report.schema.json)); `--html FILE` writes one
+page with the verdict, the findings and how to fix them, their places and the gaps on a map, and the distributions of
+the vectors' lengths, losses and similarities; `--junit FILE` and `--sarif FILE` are for CI. The page holds no script
+and asks for nothing.
 
 In a GitHub workflow:
 
