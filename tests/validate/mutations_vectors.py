@@ -166,7 +166,7 @@ def a_row_late_with_references(broken: Broken) -> None:
     broken.vectors(lambda v: np.roll(v, 1, axis=0))
 
 
-@mutation("VEC024", "the vectors of a file are in reverse order, references too")
+@mutation("VEC024", "the vectors of a file are in reverse order, references too", base="large")
 def reversed_with_references(broken: Broken) -> None:
     broken.vectors(lambda v: v[::-1].copy())
 

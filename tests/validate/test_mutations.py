@@ -1,6 +1,7 @@
 """Each way of breaking a good release is found by the rule that is meant to find it, and by nothing unrelated."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,21 @@ def test_mutation_is_found(mutation: Mutation, broken: Callable[[str], Broken]) 
     assert report.checked[mutation.code] == "failed"
     unrelated = {code for code in found - {mutation.code} if not {code, code[:3]} & mutation.also}
     assert not unrelated, "\n".join(f"{f.code} {f.where}: {f.found}" for f in report.findings if f.code in unrelated)
+
+
+FOUR = ("small", "int8", "utm", "utm8")
+"""Float32 and int8, both layouts."""
+ELSEWHERE: dict[str, set[str]] = {}
+"""Mutations that break nothing in some of these, by kind."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FOUR)
+@pytest.mark.parametrize("mutation", [m for m in MUTATIONS if m.base in FOUR], ids=lambda m: m.apply.__name__)
+def test_mutation_is_found_on_every_base(mutation: Mutation, kind: str, broken: Callable[[str], Broken]) -> None:
+    if kind == mutation.base or mutation.apply.__name__ in ELSEWHERE.get(kind, ()):
+        pytest.skip("is found on its own base, or breaks nothing here")
+    test_mutation_is_found(replace(mutation, base=kind), broken)
 
 
 def _computed(release: Release, ids: Sequence[str]) -> dict[str, Any]:

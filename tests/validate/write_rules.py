@@ -51,8 +51,9 @@ all.
 
 All embeddings files are read once, in one pass that hashes them, compares the checksums of their pages, and shows each
 batch of rows to all rules; two files at a time on two cores. About 60 bytes a chip are kept for the rules that compare
-chips with each other, and a few values of the vectors of a million chips at most, to compare neighbors. What looks at some chips only, whatever `--sample` says: the effective rank is that of 512 chips,
-and of the aggregates of one side 256 are computed again; which blocks there are is compared for all.
+chips with each other, and a few values of the vectors of a million chips at most, to compare neighbors. What looks at
+some chips only, whatever `--sample` says: the effective rank is that of 512 chips, and of the aggregates of one side
+256 are computed again; which blocks there are is compared for all.
 
 ## Releases elsewhere, and quick looks
 
