@@ -121,11 +121,13 @@ def vectors_differ(context: ReleaseContext) -> Iterator[Outcome]:
     facts = context.scan.facts
     groups = repeated(facts["vectors"])
     norms = facts["norms"]
+    scaled = any("scale" in context.tables.schema(path).names for path in facts.paths)
+    stored = ("embedding", "scale") if scaled else ("embedding",)  # integers alone are half of a vector
     found: list[tuple[int, int]] = []
     for first, second in groups.examples():
         if not norms[first] > 0 or (not context.tables.foreign and _is_same_ground(facts, first, second)):
             continue
-        if context.value("embedding", first) == context.value("embedding", second):
+        if all(context.value(name, first) == context.value(name, second) for name in stored):
             found.append((first, second))
             if len(found) == 3:
                 break
