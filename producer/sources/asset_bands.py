@@ -71,6 +71,8 @@ def is_image(asset: Any) -> bool:
         return False
     if set(_strings(asset.get("roles"))) & (_NOT_IMAGES - {"visual", "overview"}):
         return False
+    if asset["href"].partition("?")[0].lower().endswith(".msk"):
+        return False  # says where the image beside it is valid
     kind = str(asset.get("type") or "").lower()
     return (
         not _OTHER_TYPES.search(kind)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -136,7 +137,9 @@ def _file(assets: Mapping[str, Any], band: MappedBand, base: str | None) -> Band
     href = resolve_href(_href(asset), base)
     origin = base if base is not None and is_url(base) else None
     nodata = values_of(asset, band.index).nodata
-    return BandFile(band.name, band.asset, href, band.index, nodata, origin, band.count)
+    file = BandFile(band.name, band.asset, href, band.index, nodata, origin, band.count)
+    named = (resolve_href(_href(each), base) for each in assets.values() if isinstance(each, Mapping))
+    return replace(file, has_external_mask=file.external_mask.href in named)
 
 
 def _href(asset: Mapping[str, Any]) -> str:
