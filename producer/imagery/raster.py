@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio._err import CPLE_BaseError  # what properties of a dataset raise
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import set_gdal_config
 from rasterio.errors import RasterioError, RasterioIOError
@@ -24,6 +25,7 @@ from clay_publish.errors import AccessError, ImageryError, StoreError
 from clay_publish.producer.imagery.remote import (
     IMAGE,
     RETRIES,
+    TIFF,
     RemoteImage,
     SourceChangedError,
     is_final,
@@ -45,7 +47,7 @@ MAX_PIXELS = 4_000_000_000
 MAX_BLOCK_BYTES = 256 << 20
 """A block decodes whole; a larger one would not fit the memory that is promised."""
 
-_FAILURES = (RasterioError, OSError, AccessError)
+_FAILURES = (RasterioError, CPLE_BaseError, OSError, AccessError)
 _CONTEXT = contextvars.copy_context()
 """rasterio keeps what its openers have open in variables that only the thread that imported it sees."""
 T = TypeVar("T")
@@ -176,14 +178,16 @@ class ImageFile:
             self._served.mask = None if self._mask is None else self._served_mask(self._mask)
             self.has_external_mask = self._served.mask is not None
         else:
-            self.has_external_mask = os.path.isfile(f"{self._path}.msk")  # noqa: PTH113 - it is text
+            self.has_external_mask = _is_tiff(f"{self._path}.msk")
         with self.with_mask():
             if self._served is not None:
                 name = f"{uuid.uuid4().hex}/{IMAGE}"
                 self.dataset = rasterio.open(name, driver=self._served.driver, opener=self._served)
             else:
                 self.dataset = rasterio.DatasetReader(self._path, driver=list(DRIVERS))
-            _ = self.dataset.mask_flag_enums  # found now or never
+            flags = self.dataset.mask_flag_enums  # found now or never
+        if self.has_external_mask and MaskFlags.per_dataset not in flags[0]:
+            raise RasterioIOError("its external mask is damaged")
         # Asked at once: after a read that failed, GDAL answers with that failure, were it another file's.
         kinds = enumerate(self.dataset.colorinterp, start=1)
         self._alphas = [index for index, kind in kinds if kind is ColorInterp.alpha]
@@ -387,6 +391,13 @@ def _band(image: ImageFile, file: BandFile, nodata: float | None) -> OpenBand:
     if stated is None and not has_mask:
         stated = nodata
     return OpenBand(image, index, stated, has_mask)
+
+
+def _is_tiff(path: str) -> bool:
+    if not os.path.isfile(path):  # noqa: PTH113 - it is text
+        return False
+    with open(path, "rb") as file:  # noqa: PTH123 - it is text
+        return file.read(4) in TIFF
 
 
 def _name(file: BandFile) -> str:

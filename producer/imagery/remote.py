@@ -129,7 +129,7 @@ def _mask_tag(mask: BandFile) -> str | None:
         start, found = server.part(name, 0, 4)
     except AccessError as error:
         return None if is_final(error) else ""  # opening the image asks again
-    return (found.tag or "") if start in _TIFF else None  # some servers answer anything with a page
+    return (found.tag or "") if start in TIFF else None  # some servers answer anything with a page
 
 
 def _is_served(file: BandFile) -> bool:
@@ -194,7 +194,7 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
     @property
     def driver(self) -> str | None:
         """Of GDAL, by the first bytes; None for what is not an image of a kind that is read."""
-        if self._start[:4] in _TIFF:
+        if self._start[:4] in TIFF:
             return "GTiff"
         return "JP2OpenJPEG" if self._start[4:8] == b"jP  " or self._start[:4] == b"\xff\x4f\xff\x51" else None
 
@@ -293,7 +293,7 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
 IMAGE = "image"
 """What GDAL calls a file on a server."""
 _MASK = f"{IMAGE}.msk"
-_TIFF = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
+TIFF = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
 """The first bytes of TIFF and BigTIFF."""
 
 
