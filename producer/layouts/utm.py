@@ -171,7 +171,9 @@ class Piece:
         self.found = [Cell() for _ in self.rows]
         size = self.reading.rules.size
         # The system gives memory to zeros once they are written to.
-        self.pixels = np.zeros((len(self.rows), len(self.reading.bands), size, size), dtype=np.float32)
+        self.pixels: npt.NDArray[np.float32] = np.zeros(
+            (len(self.rows), len(self.reading.bands), size, size), dtype=np.float32
+        )
 
     def read(self, window: Window) -> ChipBlock:
         """Choose and read the best acquisition of each cell."""

@@ -291,6 +291,12 @@ def _combined(chip: _Chip, composite: Composite, window: Window) -> Combined:
     )
 
 
+def _alone(item: SourceItem) -> Combined:
+    """A step that is one image."""
+    moment = item.acquired
+    return Combined(1, (1, 1.0), first=moment, last=moment, start=item.start, end=item.end, told=moment)
+
+
 class _Series:
     """The steps of one chip; `middles` date those that it lacks."""
 
@@ -312,7 +318,7 @@ class _Series:
             self.tried.update(block.item_ids[n])
             return
         part = None if block.combined is None else block.combined[n]
-        part = part or Combined(1, (1, 1.0), *[source.acquired] * 2, source.start, source.end, source.acquired)
+        part = part or _alone(source)
         self.parts[step], self.times[step] = part, part.told
         self.sources.append(source)
         self.used.update(block.item_ids[n])
