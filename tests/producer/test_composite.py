@@ -89,4 +89,4 @@ def test_composite_equals_numpy_to_the_last_bit(year: Cloudy, method: str, most:
             assert (told.start, told.end) == (min(d.moment for d in dates), max(d.moment for d in dates))
             assert block.valid_fraction[n] == pytest.approx((clear >= least).mean())
             count += 1
-    assert count > 20
+    assert count >= 10
