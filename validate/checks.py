@@ -17,6 +17,7 @@ from clay_publish.validate.reports.measures import measure
 # The rules register themselves when their files are read.
 from clay_publish.validate.rules import (  # noqa: F401
     agreement,
+    composites,
     coverage,
     documents,
     gap_reasons,

@@ -57,6 +57,11 @@ class Fingerprint(BaseModel):
         """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
         return hashlib.sha256(canonical_json(self.model_dump(mode="json"))).hexdigest()
 
+    @property
+    def combines(self) -> bool:
+        """Whether chips are made of several acquisitions."""
+        return self.composite != composite_rule(self.layout)
+
     def differences(self, other: "Fingerprint") -> list[str]:
         """`field: mine → other's` for each field that differs."""
         mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
