@@ -166,7 +166,7 @@ def _of_several(spec: Spec) -> str:
     made = "" if several is None else f", from the {several.method} of at most {several.most} acquisitions"
     if steps is None:
         return made
-    if composite is not None and several is None and composite.images is not None:
+    if spec.images_in_order:
         return f", from the {steps} best acquisitions in the order of their time"
     return f"{made or ', from the best acquisition'} in each of {steps} parts of the window"
 

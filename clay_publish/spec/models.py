@@ -383,6 +383,12 @@ class Spec(_SpecBlock):
         return self.model.steps is not None or (composite is not None and composite.method != "best")
 
     @property
+    def images_in_order(self) -> bool:
+        """Whether steps of time are single images in their order, rather than parts of the window."""
+        composite = self.imagery[0].composite
+        return composite is not None and composite.method == "best" and composite.images is not None
+
+    @property
     def sensor(self) -> str:
         """Key of the sensor."""
         return _sensor_key(self.imagery[0].sensor)

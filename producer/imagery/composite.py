@@ -77,14 +77,18 @@ class _Stacked:
     def __init__(self, method: str, reduce: Reduction) -> None:
         self._method, self._reduce = method, reduce
         self._layers: list[tuple[datetime, int, Floats]] = []
+        self._seen: Bools | None = None
 
     def add(self, values: Floats, seen: Bools, moment: datetime) -> None:
         values[:, ~seen] = np.nan
+        self._seen = seen if self._seen is None else self._seen | seen
         self._layers.append((moment, len(self._layers), values))
 
     def result(self) -> Floats:
+        assert self._seen is not None, "there is an image"
         ordered = sorted(self._layers, key=lambda layer: layer[:2])
         stack = np.stack([values for _, _, values in ordered])
+        stack[:, :, ~self._seen] = 0  # so that no function meets a pixel without any value; it is nodata anyway
         made = np.asarray(self._reduce(stack, [moment for moment, _, _ in ordered]), dtype=np.float32)
         if made.shape != stack.shape[1:]:
             raise SpecError(

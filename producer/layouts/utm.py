@@ -26,6 +26,7 @@ SUPERBLOCK = 1200
 
 Ints = npt.NDArray[np.int64]
 T = TypeVar("T", bound=np.generic)
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,9 @@ def read_cells(
     items: tuple[SourceItem, ...],
     window: Window,
     reading: Reading,
-    read: Callable[["Piece", Window], ChipBlock],
-) -> Generator[ChipBlock]:
-    """Chips of a unit's cells, one superblock at a time, as `read` makes them.
+    read: Callable[["Piece", Window], R],
+) -> Generator[R]:
+    """What `read` makes of a unit's cells, one superblock at a time.
 
     A superblock is warped whole and always the same one for a cell, so that a chip's pixels do not depend on which
     other cells were asked for.

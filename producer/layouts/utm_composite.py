@@ -44,6 +44,11 @@ def read_combined(piece: Piece, window: Window) -> ChipBlock:
     return _series(piece, window, blocks, [part.middle for part in parts], by_time=False)
 
 
+def clear_by_masks(piece: Piece, window: Window, composite: Composite) -> list[tuple[int, npt.NDArray[np.uint8]]]:
+    """Acquisitions that each chip would read, and clear observations of its pixels, as far as masks tell."""
+    return _Composing(piece, composite, window).by_masks()
+
+
 def _one(piece: Piece, window: Window) -> ChipBlock:
     composite = piece.reading.composite
     if composite is None or composite.method == "best":
@@ -113,6 +118,29 @@ class _Composing:
             for chip, cell in zip(self.chips, self.piece.found, strict=True)
         ]
         return block
+
+    def by_masks(self) -> list[tuple[int, npt.NDArray[np.uint8]]]:
+        """As `clear_by_masks`; no band is read."""
+        self._rank()
+        found = []
+        for n, cell in enumerate(self.piece.found):
+            chosen, counts = cell.order[: self.composite.most], self.chips[n].counts
+            for number in chosen:
+                seen = np.zeros(counts.shape, dtype=bool)
+                for item in self.piece.acquisitions[number].items:
+                    if self.reach[item.id][n] and item.id not in self.piece.unchecked:
+                        seen |= self.piece.cut(self._clear(item), n)
+                counts += seen
+            found.append((len(chosen), counts))
+        return found
+
+    def _clear(self, item: SourceItem) -> Bools:
+        """Where the item's mask is clear; everywhere without one."""
+        shape = (self.piece.canvas.height, self.piece.canvas.width)
+        if item.id not in self.clear:
+            return np.ones(shape, dtype=bool)
+        bits = np.unpackbits(self.clear[item.id], count=shape[0] * shape[1])
+        return np.asarray(bits.reshape(shape), dtype=bool)
 
     def _rank(self) -> None:
         """Order each chip's acquisitions: least cloud and nodata, nearest to the window's middle, then id."""
@@ -194,9 +222,7 @@ class _Composing:
             except ImageryError as error:
                 piece.blame(item, error)
                 continue
-            valid = np.logical_and.reduce([each for _, each in read])
-            if item.id in self.clear:
-                valid &= np.unpackbits(self.clear[item.id], count=valid.size).reshape(valid.shape).astype(bool)
+            valid = np.logical_and.reduce([each for _, each in read]) & self._clear(item)
             fresh = {n: piece.cut(valid, n) & ~taken[n] for n in mine}
             fresh = {n: pixels for n, pixels in fresh.items() if pixels.any()}
             for band, (statistics, (raw, _)) in enumerate(zip(bands, read, strict=True)):

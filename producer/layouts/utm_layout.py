@@ -137,7 +137,7 @@ class UtmLayout:
             _unit(cells, each.window, each.used, decided)
             for each in self.windows(considered, areas)
             for zone in expected_cells(self.grid, each.area.geometry, rule=each.area.rule)
-            for cells in self._by_square(zone, each.excluded)
+            for cells in self.by_square(zone, each.excluded)
         )
         if not made:
             raise SourceError(
@@ -174,7 +174,7 @@ class UtmLayout:
             if not area.geometry.is_empty:
                 yield WindowSources(window, used[window], excluded[window], area)
 
-    def _by_square(self, zone: ZoneCells, excluded: Sequence[SourceItem]) -> Iterator[Cells]:
+    def by_square(self, zone: ZoneCells, excluded: Sequence[SourceItem]) -> Iterator[Cells]:
         """Cells of a zone by square, and by share where a square holds too many."""
         _, rows, cols = zone.cells()
         column = np.floor_divide((cols + 0.5) * self.grid.cell, SQUARE).astype(np.int64)

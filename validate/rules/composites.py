@@ -31,8 +31,7 @@ def images_are_counted(chips: ChipRows, context: ReleaseContext) -> Sequence[Bad
     images, least, median = (chips.floats(name) for name in COMBINED)
     spec = context.documents.spec
     composite, steps = spec.imagery[0].composite, spec.model.steps or 1
-    in_order = composite is not None and composite.method == "best" and composite.images is not None
-    most = (1 if in_order or composite is None else composite.most) * steps
+    most = steps if spec.images_in_order or composite is None else composite.most * steps
     needed = 1 if composite is None else composite.min_valid
     counted = _acquisitions(chips, context)
     with np.errstate(invalid="ignore"):
