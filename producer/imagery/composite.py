@@ -5,7 +5,7 @@ observe the pixel. A reduction of your own is a function, added to `REDUCTIONS` 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -24,23 +24,8 @@ MEMORY = 256_000_000
 """Bytes of the pixels of a superblock that are held at a time."""
 
 
-def median(stack: Floats, _: Sequence[datetime]) -> Floats:
-    """The value in the middle; of an even number, half the sum of the two in the middle, in float32."""
-    ordered = np.sort(stack, axis=0)  # NaN last
-    count = np.count_nonzero(~np.isnan(stack[:, :1]), axis=0)  # the same in all bands
-    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(stack) - 1)
-    if (low == high).all():
-        middle: Floats = np.take_along_axis(ordered, low[None], axis=0)[0]
-        return middle
-    pair = np.take_along_axis(ordered, np.stack([low, high]), axis=0)
-    pair[0] += pair[1]
-    pair[0] /= np.float32(2)
-    half: Floats = pair[0]
-    return half
-
-
-REDUCTIONS: dict[str, Reduction] = {"median": median}
-"""`imagery.composite.method` → how a stack of images is reduced. `mean` needs no stack."""
+REDUCTIONS: dict[str, Reduction] = {}
+"""`imagery.composite.method` → a reduction of your own."""
 
 
 class Reducer(Protocol):
@@ -71,6 +56,51 @@ class _Mean:
             return np.asarray(np.divide(self._sum, self._count), dtype=np.float32)
 
 
+class _Median:
+    """The value in the middle; of an even number, half the sum of the two in the middle, in float32.
+
+    Images are sorted pixel by pixel in a network of minima and maxima (Batcher's odd-even merge sort), several times
+    faster than a sort of each pixel.
+    """
+
+    def __init__(self) -> None:
+        self._layers: list[Floats] = []
+        self._count: npt.NDArray[np.int64] | int = 0
+
+    def add(self, values: Floats, seen: Bools, _: datetime) -> None:
+        values[:, ~seen] = np.inf
+        self._layers.append(values)
+        self._count = self._count + seen.astype(np.int64)
+
+    def result(self) -> Floats:
+        layers, smaller = self._layers, np.empty_like(self._layers[0])
+        for low, high in _network(len(layers)):
+            np.minimum(layers[low], layers[high], out=smaller)
+            np.maximum(layers[low], layers[high], out=layers[high])
+            layers[low], smaller = smaller, layers[low]
+        made = np.zeros_like(smaller)
+        for count in np.unique(self._count).tolist():
+            if count:
+                low, high = layers[(count - 1) // 2], layers[count // 2]
+                middle = low if low is high else (low + high) / np.float32(2)
+                np.copyto(made, middle, where=self._count == count)
+        return made
+
+
+def _network(count: int) -> Iterator[tuple[int, int]]:
+    """Pairs of places to be put in order, one after the other, until all are."""
+    merged = 1
+    while merged < count:
+        step = merged
+        while step:
+            for first in range(step % merged, count - step, 2 * step):
+                for low in range(first, min(first + step, count - step)):
+                    if low // (2 * merged) == (low + step) // (2 * merged):
+                        yield low, low + step
+            step //= 2
+        merged *= 2
+
+
 class _Stacked:
     """All images in memory."""
 
@@ -97,16 +127,19 @@ class _Stacked:
         return made
 
 
+_REDUCERS: dict[str, Callable[[], Reducer]] = {"median": _Median, "mean": _Mean}
+
+
 def reducer(composite: Composite) -> Reducer:
     """What reduces the images of one chip.
 
     Raises:
         SpecError: nobody added the reduction.
     """
-    if composite.method == "mean":
-        return _Mean()
+    if composite.method in _REDUCERS:
+        return _REDUCERS[composite.method]()
     if composite.method not in REDUCTIONS:
-        known = ", ".join(sorted({"best", "mean", *REDUCTIONS}))
+        known = ", ".join(sorted({"best", *_REDUCERS, *REDUCTIONS}))
         raise SpecError(
             "imagery.composite.method",
             f"{composite.method!r} is not registered",
