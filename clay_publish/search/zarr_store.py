@@ -1,0 +1,113 @@
+"""A Zarr store of a release, read wherever the release lies: through its store, with its limits and checks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING, Any
+
+import zarr
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+
+from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.release.directory import Release
+
+if TYPE_CHECKING:
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+_REFUSED = "is read only"
+
+
+class ReleaseZarrStore(Store):
+    """The files below a folder of a release. Nothing can be written."""
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+
+    def __init__(self, release: Release, folder: str = "") -> None:
+        super().__init__(read_only=True)
+        self._release, self._folder = release, f"{folder}/" if folder else ""
+
+    def __eq__(self, other: object) -> bool:
+        mine = (self._release.store, self._folder)
+        return isinstance(other, ReleaseZarrStore) and mine == (other._release.store, other._folder)
+
+    __hash__ = None  # type: ignore[assignment] - as of all stores
+
+    def __str__(self) -> str:
+        return f"{self._release.store.where}/{self._folder}"
+
+    def _read(self, key: str, asked: ByteRequest | None) -> bytes | None:
+        path, store = self._folder + key, self._release.store
+        if not store.exists(path):
+            return None
+        if asked is None:
+            return store.read(path)
+        with store.ranges(path) as file:
+            if isinstance(asked, RangeByteRequest):
+                file.seek(asked.start)
+                return file.read(asked.end - asked.start)
+            size = store.size(path)
+            file.seek(asked.offset if isinstance(asked, OffsetByteRequest) else max(0, size - asked.suffix))
+            return file.read()
+
+    async def get(
+        self, key: str, prototype: "BufferPrototype | None" = None, byte_range: ByteRequest | None = None
+    ) -> "Buffer | None":
+        """The bytes of a file, or of a range of it; None where there is none."""
+        kind = zarr.core.buffer.default_buffer_prototype() if prototype is None else prototype
+        if self._release.store.local:
+            data = self._read(key, byte_range)
+        else:
+            data = await asyncio.to_thread(self._read, key, byte_range)
+        return None if data is None else kind.buffer.from_bytes(data)
+
+    async def get_partial_values(
+        self, prototype: "BufferPrototype", key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> "list[Buffer | None]":
+        """Several ranges."""
+        return list(await asyncio.gather(*(self.get(key, prototype, asked) for key, asked in key_ranges)))
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is a file."""
+        return await asyncio.to_thread(self._release.store.exists, self._folder + key)
+
+    def _below(self, prefix: str) -> list[str]:
+        found = self._release.files((self._folder + prefix).rstrip("/"))
+        return [path[len(self._folder) :] for path in found]
+
+    async def list(self) -> AsyncIterator[str]:
+        """Every file."""
+        for path in self._below(""):
+            yield path
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """The files below a folder."""
+        for path in self._below(prefix):
+            yield path
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Names of the files and folders in a folder."""
+        folder = f"{prefix.rstrip('/')}/" if prefix else ""
+        for name in sorted({path[len(folder) :].partition("/")[0] for path in self._below(prefix)}):
+            yield name
+
+    async def set(self, key: str, value: Any) -> None:
+        """Refused."""
+        raise StoreError(str(self), _REFUSED)
+
+    async def delete(self, key: str) -> None:
+        """Refused."""
+        raise StoreError(str(self), _REFUSED)
+
+
+def open_group(release: Release, folder: str) -> zarr.Group:
+    """Open a group of a release for reading.
+
+    Raises:
+        ReleaseError: there is no readable group.
+    """
+    try:
+        return zarr.open_group(ReleaseZarrStore(release, folder), mode="r", zarr_format=3)
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ReleaseError(release.store.path(folder), f"is not a readable Zarr group ({said})") from error
