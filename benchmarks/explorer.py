@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from validate_release import fingerprint
 
 from clay_publish.cards.explorer.build import draw_overviews
-from clay_publish.cards.explorer.periods import Period, Periods
+from clay_publish.cards.explorer.layers import Period, Periods
 from clay_publish.geo.area import land
 from clay_publish.geo.expected_cells import ZoneCells, expected_cells
 from clay_publish.geo.utm_grid import UtmGrid

@@ -18,8 +18,8 @@ from clay_publish.formats import number, percent
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.format_version import check_release
-from clay_publish.release.semver import Version, VersionStep
 from clay_publish.release.tables import REASONS
+from clay_publish.release.versions import Version, VersionStep
 
 NOT_EXPECTED = "not_expected"
 """Stands for a reason where the other version did not expect the chip at all."""

@@ -14,9 +14,8 @@ from clay_publish.cards.figures.charts import (
     norms_chart,
 )
 from clay_publish.cards.figures.sample import Sample, quality, read_gaps, read_ground, read_sample
-from clay_publish.cards.metadata import citation
 from clay_publish.cards.metadata.croissant import croissant
-from clay_publish.cards.metadata.registries import datacite, json_ld
+from clay_publish.cards.metadata.registries import citation, citation_bibtex, datacite, dump_citation, json_ld
 from clay_publish.cards.release_facts import CardFacts, read_facts
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
@@ -39,11 +38,11 @@ def write_cards(release: Release, previous: Release | None = None) -> None:
     history = changelog(release, facts.spec, released, previous)
     sample = read_sample(release)
     figures = _write_figures(release, facts, sample)
-    cited = citation.citation(facts, released)
-    bibtex = citation.bibtex(cited, f"{facts.spec.name}-{facts.spec.version}")
+    cited = citation(facts, released)
+    bibtex = citation_bibtex(cited, f"{facts.spec.name}-{facts.spec.version}")
     measured = quality(sample)
     documents = {
-        paths.CITATION: citation.dump(cited),
+        paths.CITATION: dump_citation(cited),
         paths.LICENSE: licenses.text(facts.spec.license),
         paths.CARD: hub_card(facts, measured, figures, bibtex, history),
         paths.HOST_CARD: host_card(facts, measured, figures, bibtex, history),

@@ -8,10 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from clay_publish.errors import MissingExtraError
-from clay_publish.search.arrow import dequantized, stored_columns
 from clay_publish.search.query import Extent, QueryError
 from clay_publish.search.reader import ReleaseReader, open_release
-from clay_publish.search.row_groups import matching_groups, read
+from clay_publish.search.row_groups import dequantized, matching_groups, read, stored_columns
 
 _COLUMNS = ["id", "embedding", "lon", "lat", "datetime"]
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from clay_publish.errors import PublishError
 from clay_publish.publish.bucket import Sent, Stored
 from clay_publish.publish.package import OutdatedManifestError, Package
-from clay_publish.release.content_types import content_type
+from clay_publish.release.directory import content_type
 from clay_publish.release.manifest import FileEntry
 from clay_publish.storage.http import ServerError
 from clay_publish.storage.s3 import (

@@ -21,8 +21,7 @@ from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.scan import Pass, Scan
 from clay_publish.validate.data.single_rows import value
 from clay_publish.validate.data.sources import SourceTable, read_sources
-from clay_publish.validate.expected.cells import Summary
-from clay_publish.validate.expected.grids import ChipGrids
+from clay_publish.validate.expected.cells import ChipGrids, Summary
 from clay_publish.validate.expected.layers import CellInputs, count_cells
 from clay_publish.validate.outcomes import BadRows, Broken, SkippedError
 from clay_publish.validate.sandbox.stores import neighbor

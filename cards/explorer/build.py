@@ -1,28 +1,26 @@
-"""Build `explore/`: the page, its overviews and the index of files."""
+"""Build `explore/`: the page, its overviews and the index of files; and the static Space that shows it on the Hub."""
 
+import html
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files as resources
 
+import yaml
+
 from clay_publish.cards.explorer.basis import Basis, fit_basis
 from clay_publish.cards.explorer.chips import read_chips
-from clay_publish.cards.explorer.layers import LAYERS, Layer
-from clay_publish.cards.explorer.periods import Periods, periods
+from clay_publish.cards.explorer.layers import LAYERS, Layer, Periods, periods
 from clay_publish.cards.explorer.pyramid import write_pyramids
-from clay_publish.cards.explorer.space import FOLDER as SPACE
-from clay_publish.cards.explorer.space import space_files
 from clay_publish.cards.explorer.summary import files_table, summary
+from clay_publish.cards.filters import one_line
 from clay_publish.cards.release_facts import CardFacts
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.manifest import dump_json
 from clay_publish.windows import Window
 
-PAGE = ("index.html", "LICENSES.txt", "explorer.css", "explorer.js", "land.bin", "maplibre.css", "maplibre.js",
-        "maplibre-worker.js")  # fmt: skip
-"""The page's own files, as `make explorer` builds them into `assets/`."""
-
 FOLDER = "explore"
+SPACE = "hosts/huggingface-space"
 SUMMARY = f"{FOLDER}/release.json"
 INDEX = f"{FOLDER}/files.parquet"
 BASIS = f"{FOLDER}/basis.json"
@@ -101,3 +99,47 @@ def _write(release: Release, facts: CardFacts, bibtex: str) -> set[str]:
     for path, data in documents.items():
         release.store.write(path, data)
     return {INDEX, *documents, *drawn.paths}
+
+
+_META = '<meta name="release" content="..">'
+
+_UPLOAD = """\
+#!/bin/sh
+# Create or update the Space. Run in the folder of the release: sh {folder}/upload.sh USER/SPACE
+set -eu
+hf repo create "$1" --repo-type space --space-sdk static --exist-ok
+for file in explorer.js explorer.css maplibre.js maplibre-worker.js maplibre.css land.bin LICENSES.txt; do
+    hf upload "$1" "explore/$file" "$file" --repo-type space
+done
+hf upload "$1" {folder}/index.html index.html --repo-type space
+hf upload "$1" {folder}/README.md README.md --repo-type space
+"""
+
+
+def space_files(facts: CardFacts) -> dict[str, str]:
+    """Path → text of the Space's three files; none where the spec names no address on the web."""
+    address = web_address(facts)
+    if address is None:
+        return {}
+    front = {"title": one_line(facts.title, 100), "emoji": "🌍", "sdk": "static", "pinned": False}
+    if facts.spec.publish.hugging_face:
+        front["datasets"] = [facts.spec.publish.hugging_face]
+    page = resources("clay_publish.cards.explorer").joinpath("assets", "index.html").read_text(encoding="utf-8")
+    return {
+        f"{SPACE}/README.md": f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n",
+        f"{SPACE}/index.html": page.replace(_META, f'<meta name="release" content="{html.escape(address)}">'),
+        f"{SPACE}/upload.sh": _UPLOAD.format(folder=SPACE),
+    }
+
+
+def web_address(facts: CardFacts) -> str | None:
+    """Where a page on another host reads the release; the Hub's copy first, since a Space lies beside it."""
+    publish = facts.spec.publish
+    if publish.hugging_face:
+        return f"https://huggingface.co/datasets/{publish.hugging_face}/resolve/v{facts.spec.version}"
+    return facts.address
+
+
+PAGE = ("index.html", "LICENSES.txt", "explorer.css", "explorer.js", "land.bin", "maplibre.css", "maplibre.js",
+        "maplibre-worker.js")  # fmt: skip
+"""The page's own files, as `make explorer` builds them into `assets/`."""

@@ -20,8 +20,7 @@ import pyarrow.compute as pc
 import shapely
 
 from clay_publish.cards.explorer.basis import Basis
-from clay_publish.cards.explorer.layers import STEPS, VALUES, status_colors
-from clay_publish.cards.explorer.periods import Periods
+from clay_publish.cards.explorer.layers import STEPS, VALUES, Periods, status_colors
 from clay_publish.cards.figures.maps import component_colors
 from clay_publish.cards.figures.sample import vectors
 from clay_publish.geo.footprints import footprints

@@ -9,8 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from clay_publish.cards.explorer.build import FOLDER, SUMMARY
 from clay_publish.errors import ClayPublishError, ReleaseError
-from clay_publish.release.content_types import content_type
-from clay_publish.release.directory import RUN, Release
+from clay_publish.release.directory import RUN, Release, content_type
 from clay_publish.storage.store import Store, is_safe
 
 HOST = "127.0.0.1"

@@ -6,9 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from clay_publish.cards import licenses
-from clay_publish.cards.explorer.layers import STEPS, Layer, status_colors
-from clay_publish.cards.explorer.paint import SIDE
-from clay_publish.cards.explorer.periods import Periods
+from clay_publish.cards.explorer.layers import STEPS, Layer, Periods, status_colors
+from clay_publish.cards.explorer.pyramid import SIDE
 from clay_publish.cards.release_facts import CardFacts
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release

@@ -22,7 +22,7 @@ def diff(
 ) -> None:
     """Compare two versions of a release, and state which step of the version number the difference requires."""
     from clay_publish.cards.diff import compare
-    from clay_publish.release.semver import Version
+    from clay_publish.release.versions import Version
 
     found = compare(release_at(old), release_at(new), tolerance)
     enough = Version.parse(found.old).smallest_after(found.step)

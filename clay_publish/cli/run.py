@@ -26,8 +26,7 @@ from clay_publish.errors import SpecError
 from clay_publish.formats import duration
 
 if TYPE_CHECKING:
-    from clay_publish.producer.produce import Then
-    from clay_publish.producer.produce_share import ShareDone
+    from clay_publish.producer.produce import ShareDone, Then
     from clay_publish.progress import Report
     from clay_publish.release.directory import Release
     from clay_publish.release.manifest import RunRecord
@@ -189,7 +188,7 @@ def _embed(asked: _Asked, unit: str | None, report: "Report", then: "Then") -> _
     check_previous(asked.spec)
     require_extra("produce", "Making embeddings")
     from clay_publish.producer.produce import produce as embed
-    from clay_publish.producer.produce_share import produce_share
+    from clay_publish.producer.produce import produce_share
     from clay_publish.release.lease.base import Share
     from clay_publish.release.unit_receipts import read_receipts
 

@@ -195,7 +195,7 @@ def change(
     json: Json = False,
 ) -> None:
     """Compute the cosine distance between the embeddings that each chip has in two windows."""
-    from clay_publish.search.change_map import change_map
+    from clay_publish.search.change import change_map
     from clay_publish.search.output import check_output, write_chips
     from clay_publish.search.query import QueryError
     from clay_publish.search.reader import open_release

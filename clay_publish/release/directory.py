@@ -1,5 +1,6 @@
-"""The release directory: the interface between the stages, and every path in it."""
+"""The release directory: the interface between the stages, every path in it, and the media types of its files."""
 
+import mimetypes
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -223,3 +224,24 @@ def footer_keys(schema: pa.Schema, where: str) -> dict[str, Any]:
         for key in ("geo", "emb", "huggingface")
         if key.encode() in metadata
     }
+
+
+_TYPES = {
+    ".parquet": "application/vnd.apache.parquet",
+    ".pmtiles": "application/vnd.pmtiles",
+    ".geojson": "application/geo+json",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".json": "application/json",
+    ".md": "text/markdown; charset=utf-8",
+    ".cff": "text/yaml; charset=utf-8",
+    ".yaml": "text/yaml; charset=utf-8",
+    ".bin": "application/octet-stream",
+}
+
+
+def content_type(path: str) -> str:
+    """Return the media type of a file by the ending of its name; text for names without a known one."""
+    ending = path[path.rfind(".") :] if "." in path else ""
+    return _TYPES.get(ending) or mimetypes.guess_type(path)[0] or "text/plain; charset=utf-8"

@@ -14,7 +14,7 @@ from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release, fingerprint_in, footer_keys
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.format_version import FORMAT, check_format
-from clay_publish.release.reference import expected_chips
+from clay_publish.release.tables import expected_chips
 from clay_publish.release.unit_receipts import read_receipts
 from clay_publish.storage.store import Store
 

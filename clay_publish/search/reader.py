@@ -23,7 +23,6 @@ from clay_publish.release.format_version import check_release
 from clay_publish.release.public_urls import embeddings_path, rebase
 from clay_publish.release.versions import refuse_root, version_address
 from clay_publish.search import zonal
-from clay_publish.search.arrow import dequantized, readable_schema, stored_columns, with_geo
 from clay_publish.search.change import change_schema, changes, parse_window
 from clay_publish.search.codes import Encoding
 from clay_publish.search.nearest import nearest_chips
@@ -34,11 +33,15 @@ from clay_publish.search.row_groups import (
     Shelf,
     Vectors,
     check_columns,
+    dequantized,
     groups_with,
     read,
+    readable_schema,
     select,
+    stored_columns,
     stream,
     vectors,
+    with_geo,
 )
 from clay_publish.search.similar import Like, direction_of, exact_chips, likely_chips
 from clay_publish.search.status import inside, status_of

@@ -13,9 +13,8 @@ from scipy.sparse import csr_array
 from clay_publish.geo.area import to_equal_area
 from clay_publish.geo.footprints import normalize_footprint
 from clay_publish.release.directory import DataFile, Release
-from clay_publish.search.arrow import stored_columns
 from clay_publish.search.query import Extent, QueryError
-from clay_publish.search.row_groups import Shelf, matching_groups, read, vectors
+from clay_publish.search.row_groups import Shelf, matching_groups, read, stored_columns, vectors
 from clay_publish.windows import Window
 
 Floats = npt.NDArray[np.float64]

@@ -22,7 +22,7 @@ from clay_publish.producer.outputs.parts import read_parts
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.geoparquet import write_table
-from clay_publish.release.reference import chips_per_file, expected_chips, reference_chips, reference_schema, tolerance
+from clay_publish.release.tables import chips_per_file, expected_chips, reference_chips, reference_schema, tolerance
 from clay_publish.release.unit_receipts import UnitReceipt
 
 REFERENCE = "reference"

@@ -27,8 +27,7 @@ from clay_publish.producer.unit_plan import Inputs, Plan
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import read_manifest, sha256
-from clay_publish.release.semver import Version, VersionStep
-from clay_publish.release.versions import check_version
+from clay_publish.release.versions import Version, VersionStep, check_version
 from clay_publish.windows import Window
 
 _ABSENT, _EMBEDDED, _MISSING, _UNCOVERED, _RETRIED = range(5)

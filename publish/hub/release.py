@@ -20,7 +20,7 @@ from clay_publish.publish.package import Package, PublishReceipt
 from clay_publish.publish.preflight import check_token
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import FileEntry, sha256
-from clay_publish.release.semver import Version
+from clay_publish.release.versions import Version
 
 _FILES_A_FOLDER = 10_000
 _FILES_A_REPOSITORY = 100_000

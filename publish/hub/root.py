@@ -15,8 +15,7 @@ from clay_publish.errors import PublishError
 from clay_publish.publish.hub.repository import MAIN, HubRepository, Refs
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import Manifest, dump_json
-from clay_publish.release.semver import Version
-from clay_publish.release.versions import PublishedVersion, Versions
+from clay_publish.release.versions import PublishedVersion, Version, Versions
 from clay_publish.storage.address import SEMVER
 from clay_publish.storage.store import Store
 

@@ -12,8 +12,7 @@ from clay_publish.cards import write_cards
 from clay_publish.cards.diff import compare
 from clay_publish.errors import ReleaseError, SpecError
 from clay_publish.release.directory import Release
-from clay_publish.release.semver import Version, VersionStep
-from clay_publish.release.versions import check_version
+from clay_publish.release.versions import Version, VersionStep, check_version
 
 from .copies import change_table, ids_of, lose, move, version
 from .specs import respecify

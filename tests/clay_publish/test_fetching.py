@@ -18,6 +18,7 @@ import pytest
 from image_server import Fault, ImageServer
 from loopback_server import LoopbackServer
 
+import clay_publish
 from clay_publish.errors import ImageryError, SourceError, StoreError
 from clay_publish.producer.imagery.raster import open_bands
 from clay_publish.producer.imagery.remote import SourceChangedError
@@ -41,7 +42,7 @@ ITEM = {
     "links": [],
     "assets": {},
 }
-IMAGE = Path(documents.__file__).resolve().parents[2] / "clay_publish" / "sample" / "imagery"
+IMAGE = Path(clay_publish.__file__).parent / "sample" / "imagery"
 
 
 @dataclass

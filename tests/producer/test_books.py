@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from clay_publish.producer.execution.budget import Books
+from clay_publish.producer.execution.run import Books
 from clay_publish.producer.planning.cost import Rates
 from clay_publish.producer.produce import produce
 from clay_publish.progress import Progress

@@ -136,6 +136,12 @@ def until(running: Program, seen: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def holder(running: Program, note: Path) -> int:
+    """Return the process that holds a unit, once it has said so: the file is there before its text."""
+    until(running, lambda: note.exists() and note.read_text())
+    return int(note.read_text())
+
+
 def test_two_hundred_units_whose_workers_are_killed(
     cluster: Cluster, two_hundred: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -144,7 +150,7 @@ def test_two_hundred_units_whose_workers_are_killed(
     out, hold = tmp_path / "release", cluster.put("hold-part-007")
     running = start(spec, out, more=ON_RAY)
     until(running, lambda: len(receipts(out)) > 20)
-    os.kill(int((cluster.faults / "held-part-007").read_text()), signal.SIGKILL)
+    os.kill(holder(running, cluster.faults / "held-part-007"), signal.SIGKILL)
     hold.unlink()
     until(running, lambda: len(receipts(out)) > 60)
     finished = receipts(out)
@@ -195,8 +201,7 @@ def test_a_unit_that_ends_every_worker_is_set_aside(
 def test_on_an_object_store(cluster: Cluster, spec: Path, begun: tuple[Path, Path], bucket: S3View) -> None:
     hold = cluster.put("hold-across")
     running = start(spec, f"s3://{bucket.bucket}/release", more=ON_RAY)
-    until(running, (cluster.faults / "held-across").exists)
-    os.kill(int((cluster.faults / "held-across").read_text()), signal.SIGKILL)
+    os.kill(holder(running, cluster.faults / "held-across"), signal.SIGKILL)
     hold.unlink()
     running.finish()
     assert "retries remaining" not in running.errors.read_text()

@@ -9,7 +9,7 @@ import pytest
 
 from clay_publish.producer.execution import context
 from clay_publish.release.directory import Release
-from clay_publish.release.reference import chips_per_file, expected_chips
+from clay_publish.release.tables import chips_per_file, expected_chips
 from clay_publish.validate import validate
 
 from .processes import start

@@ -64,7 +64,7 @@ def test_those_that_end_at_the_same_moment_leave_it_to_one(spec: Path, begun: Be
     out = tmp_path / "release"
     together = f"""
 import pathlib, time
-from clay_publish.producer import produce_share as shares
+from clay_publish.producer import produce as shares
 real = shares._left
 def left(run):
     pathlib.Path({str(tmp_path)!r}, f"done-{{run.share.number}}").touch()

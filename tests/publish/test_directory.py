@@ -18,7 +18,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.manifest import dump_json, read_manifest, write_manifest
-from clay_publish.release.semver import Version
+from clay_publish.release.versions import Version
 
 
 def of_version(where: Path, version: str) -> None:

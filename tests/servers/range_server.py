@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from loopback_server import LoopbackServer
 
-from clay_publish.release.content_types import content_type
+from clay_publish.release.directory import content_type
 
 
 @dataclass

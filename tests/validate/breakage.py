@@ -20,8 +20,13 @@ from clay_publish.errors import ClayPublishError
 from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import bbox_array, total_bbox, write_table
-from clay_publish.release.reference import chips_per_file, reference_chips, reference_schema, tolerance
-from clay_publish.release.tables import without_cloud_fraction
+from clay_publish.release.tables import (
+    chips_per_file,
+    reference_chips,
+    reference_schema,
+    tolerance,
+    without_cloud_fraction,
+)
 
 Rows = list[dict[str, Any]]
 

@@ -22,7 +22,7 @@ from clay_publish.progress import Progress
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import ValidationReport
 from clay_publish.validate import validate
-from clay_publish.validate.sandbox.limits import suspects
+from clay_publish.validate.sandbox.child import suspects
 from clay_publish.validate.sandbox.marks import Mark
 
 NESTED = b"\x01\x07\x00\x00\x00\x01\x00\x00\x00" * 200_000 + b"\x01\x01\x00\x00\x00" + struct.pack("<dd", 0, 0)
@@ -130,7 +130,7 @@ def test_a_child_that_the_system_ends_is_no_finding(good: Callable[[str], Path])
 
 GUARDED = """
 import os, socket, subprocess, sys
-from clay_publish.validate.sandbox.guard import Guard
+from clay_publish.validate.sandbox.worker import Guard
 scratch, release, outside = sys.argv[1:]
 guard = Guard(scratch)
 guard.install()

@@ -1,12 +1,20 @@
-"""Cells of one image, or of one zone and window, as bitmaps: expected, present and described."""
+"""Expected, present and described cells of one image, or of one zone and window, as bitmaps; and their grids."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
 
 from clay_publish.errors import ReleaseError
+from clay_publish.release.directory import EMBEDDINGS
+from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.validate.data.chips import ChipRows
+from clay_publish.validate.data.parquet_tables import ParquetTables
+from clay_publish.validate.data.sources import Source, SourceTable
 
 Ints = npt.NDArray[np.integer]
 
@@ -116,3 +124,157 @@ def combinations(*, required: int, absent: int) -> Iterator[int]:
     for combination in range(16):
         if combination & required == required and not combination & absent:
             yield combination
+
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A pixel grid, in chips: x, y = matrix · (column, row, 1)."""
+
+    crs: str
+    matrix: Floats
+    """(2, 3), in units of the CRS a chip."""
+
+    @property
+    def side(self) -> float:
+        """Length of a chip's side in units of the CRS."""
+        return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
+
+    def to_chips(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
+        """Column and row, with fractions, of points in degrees."""
+        x, y = _from_lonlat(self.crs).transform(lon, lat)
+        inverse = np.linalg.inv(self.matrix[:, :2])
+        with np.errstate(invalid="ignore"):  # what is not a place on Earth comes out infinite
+            away = inverse @ np.stack([np.asarray(x) - self.matrix[0, 2], np.asarray(y) - self.matrix[1, 2]])
+        return away[0], away[1]
+
+    def to_lonlat(self, col: Floats, row: Floats) -> tuple[Floats, Floats]:
+        """Longitude and latitude of places in the grid, in degrees."""
+        x, y = self.matrix @ np.stack([col, row, np.ones_like(col)])
+        lon, lat = _from_lonlat(self.crs).transform(x, y, direction="INVERSE")
+        return np.asarray(lon), np.asarray(lat)
+
+    @property
+    def unit(self) -> float:
+        """Meters in a unit of the CRS; where the CRS is in degrees, about."""
+        return _meters_a_unit(self.crs)
+
+
+@lru_cache(maxsize=256)
+def _meters_a_unit(crs: str) -> float:
+    made = CRS.from_user_input(crs)
+    return float(made.axis_info[0].unit_conversion_factor) if made.is_projected else 111_320.0
+
+
+@lru_cache(maxsize=256)
+def stretch(crs: str) -> str:
+    """How a CRS stretches the ground with latitude: `mercator`, `degrees`, or `none`."""
+    made = CRS.from_user_input(crs)
+    method = made.coordinate_operation.method_name if made.coordinate_operation else ""
+    if not made.is_projected:
+        return "degrees"
+    return "mercator" if "Mercator" in method and "Transverse" not in method else "none"
+
+
+@lru_cache(maxsize=256)
+def _from_lonlat(crs: str) -> Transformer:
+    return Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+
+
+def scene_grid(source: Source, size: int) -> Grid:
+    """The grid of an image, cut in chips of `size` pixels.
+
+    Raises:
+        ReleaseError: the sources do not tell its CRS and transform, or it is not a CRS.
+    """
+    if source.crs is None or source.transform is None:
+        raise ReleaseError(f"sources.parquet: {source.id}", "has no CRS and transform")
+    matrix = np.array(source.transform, dtype=np.float64).reshape(2, 3)
+    matrix[:, :2] *= size
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) == 0:
+        raise ReleaseError(f"sources.parquet: {source.id}", "has a transform that cannot be inverted")
+    try:
+        _from_lonlat(source.crs)
+    except CRSError as error:
+        raise ReleaseError(
+            f"sources.parquet: {source.id}", f"has the CRS {source.crs[:40]!r}, which is none"
+        ) from error
+    return Grid(source.crs, matrix)
+
+
+def utm_grid(epsg: int, fingerprint: Fingerprint) -> Grid:
+    """The cells of a zone: columns from easting 0, rows from the equator, northwards.
+
+    Raises:
+        ReleaseError: the code is not an UTM zone on WGS 84, or the fingerprint has no ground size.
+    """
+    south = 32701 <= epsg <= 32760
+    if not (south or 32601 <= epsg <= 32660):
+        raise ReleaseError(f"EPSG:{epsg}", "is not an UTM zone on WGS 84")
+    if fingerprint.gsd is None:
+        raise ReleaseError("fingerprint", "has no gsd, which the utm layout needs")
+    side = fingerprint.size * fingerprint.gsd
+    base = 10_000_000.0 if south else 0.0
+    return Grid(f"EPSG:{epsg}", np.array([[side, 0, 0], [0, side, base]], dtype=np.float64))
+
+
+class ChipGrids:
+    """The pixel grids in which the chips of a release are numbered."""
+
+    def __init__(self, fingerprint: Fingerprint, sources: Callable[[], SourceTable], tables: ParquetTables) -> None:
+        self._fingerprint = fingerprint
+        self._sources = sources
+        self._tables = tables
+
+    @cached_property
+    def _scenes(self) -> list[Grid | ReleaseError]:
+        """Chip grid of each source item, by its place."""
+        made: list[Grid | ReleaseError] = []
+        for source in self._sources().items:
+            try:
+                made.append(scene_grid(source, self._fingerprint.size))
+            except ReleaseError as error:
+                made.append(error)
+        return made
+
+    def of(self, chips: ChipRows) -> Iterator[tuple[Grid, npt.NDArray[np.int64]]]:
+        """The grids in which a batch's chips are numbered, and the rows of each.
+
+        Raises:
+            ReleaseError: what the grid is made of is unknown.
+        """
+        if self._fingerprint.layout == "utm":
+            codes = chips.integers("epsg")
+            for code in np.unique(codes).tolist():
+                yield utm_grid(code, self._fingerprint), np.flatnonzero(codes == code)
+            return
+        for place, rows in self._sources().by_item(chips):
+            grid = self._scenes[place]
+            if isinstance(grid, ReleaseError):
+                raise grid
+            yield grid, rows
+
+    @cached_property
+    def usual_side(self) -> float:
+        """Stated ground length of a chip's side, in meters."""
+        for footer in self._tables.keys.values():
+            gsd = footer.get("emb", {}).get("gsd")
+            if isinstance(gsd, int | float):
+                return self._fingerprint.size * float(gsd)
+        raise ReleaseError(EMBEDDINGS, "holds no file whose footer states the gsd")
+
+    def stated_side(self, chips: ChipRows, size: float, gsd: float) -> npt.NDArray[np.float64]:
+        """Meters a side of each chip should have; one gsd is stated for images whose pixels shrink with latitude."""
+        side = np.full(len(chips), size * gsd)
+        if self._fingerprint.layout == "utm":
+            return side
+        sources = self._sources()
+        for place, rows in sources.by_item(chips):
+            grid = self._scenes[place]
+            kind = "none" if isinstance(grid, ReleaseError) else stretch(grid.crs)
+            if kind != "none":
+                ratio = np.cos(np.radians(chips.floats("lat")[rows])) / np.cos(np.radians(sources.middle_latitude))
+                side[rows] *= ratio if kind == "mercator" else np.sqrt(ratio)
+        return side

@@ -44,8 +44,8 @@ from clay_publish.validate.expected.cells import (
     CellRaster,
     Summary,
     empty,
+    scene_grid,
 )
-from clay_publish.validate.expected.grids import scene_grid
 from clay_publish.windows import Window
 
 _ZONE = re.compile(r"zone=(\d{2})\.parquet$")

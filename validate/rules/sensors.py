@@ -13,7 +13,7 @@ from clay_publish.spec.sensors import SENSORS, Sensor
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.footprints import meters_per_degree
 from clay_publish.validate.data.sources import Source
-from clay_publish.validate.expected.grids import scene_grid
+from clay_publish.validate.expected.cells import scene_grid
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, and_more
 from clay_publish.validate.registry import rule
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from clay_publish.errors import ReleaseError, shown
 from clay_publish.release.directory import COLLECTION, EMBEDDINGS, MANIFEST, REFERENCE, SPEC
-from clay_publish.release.reference import ALLOWED, OMITTED, chips_per_file
+from clay_publish.release.tables import ALLOWED, OMITTED, chips_per_file
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import RUN
 from clay_publish.validate.data.single_rows import column_of, rows_of, some_vectors, vectors_of

@@ -4,8 +4,18 @@ A sensor is a YAML file of this folder, or a mapping or file that a spec brings.
 definitions; nothing in the package has to be edited for a new one.
 """
 
-from clay_publish.spec.sensors.definition import Band, BandStatistics, CloudMask, ProductLevel, Sensor, StatisticsSource
-from clay_publish.spec.sensors.registry import SENSORS, parse_sensor, read_sensor, sensor
+from clay_publish.spec.sensors.definition import (
+    SENSORS,
+    Band,
+    BandStatistics,
+    CloudMask,
+    ProductLevel,
+    Sensor,
+    StatisticsSource,
+    parse_sensor,
+    read_sensor,
+    sensor,
+)
 
 __all__ = [
     "SENSORS",

@@ -1,11 +1,16 @@
-"""The schema of a sensor definition."""
+"""Sensor definitions: their schema, and those that the package brings."""
 
+import difflib
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from clay_publish.errors import SpecError
+from clay_publish.errors import SpecError, shown
 
 
 def _is_pattern(text: str) -> str:
@@ -165,3 +170,74 @@ class Sensor(_SensorPart):
                 return band
         known = ", ".join(b.name for b in self.bands)
         raise SpecError(f"sensor {self.key}", f"has no band {name!r}", f"one of {known}")
+
+
+_MAX_BYTES = 1_000_000
+
+
+def parse_sensor(document: Any, where: str) -> Sensor:
+    """Check a sensor definition.
+
+    Raises:
+        SpecError: not a mapping, an unknown key, or a wrong value.
+    """
+    if not isinstance(document, Mapping):
+        raise SpecError(where, f"found {type(document).__name__}", "a mapping with key, title, gsd, bands, …")
+    try:
+        return Sensor.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the definition"
+        if first["type"] == "missing":
+            raise SpecError(
+                f"{where}: {key}", "is missing", fix="Add it; `clay-publish sensors KEY` prints one."
+            ) from error
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(Sensor.model_fields)
+            raise SpecError(f"{where}: {key}", "is an unknown key", fix=f"Known keys: {known}.") from error
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise SpecError(f"{where}: {key}", f"found {shown(first['input'])}", message) from error
+
+
+def read_sensor(path: Path, where: str | None = None) -> Sensor:
+    """Read a sensor definition from a YAML file.
+
+    Raises:
+        SpecError: missing, too large, not YAML, or not a sensor definition.
+    """
+    where = where or str(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SpecError(where, f"{path} cannot be read ({error.strerror})", "a sensor definition in YAML") from error
+    if len(data) > _MAX_BYTES:
+        raise SpecError(where, f"{path} has {len(data):,} bytes", f"at most {_MAX_BYTES:,}")
+    try:
+        document = yaml.safe_load(data)
+    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
+        raise SpecError(where, f"{path} is not YAML ({' '.join(str(error).split())})") from error
+    return parse_sensor(document, where)
+
+
+def _registry() -> dict[str, Sensor]:
+    folder = files("clay_publish.spec") / "sensors"
+    definitions = sorted((each for each in folder.iterdir() if each.name.endswith(".yaml")), key=lambda each: each.name)
+    found = [parse_sensor(yaml.safe_load(each.read_bytes()), each.name) for each in definitions]
+    return {each.key: each for each in found}
+
+
+SENSORS: dict[str, Sensor] = _registry()
+"""The sensors of the package by key."""
+
+
+def sensor(key: str) -> Sensor:
+    """The registered sensor of this key.
+
+    Raises:
+        SpecError: there is none; the nearest is named.
+    """
+    if key in SENSORS:
+        return SENSORS[key]
+    near = difflib.get_close_matches(key, SENSORS, n=1, cutoff=0.4)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise SpecError("imagery.sensor", f"{key!r} is unknown", fix=f"{hint}Known: {', '.join(SENSORS)}.")

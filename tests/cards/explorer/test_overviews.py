@@ -17,9 +17,8 @@ from PIL import Image
 from pmtiles.reader import MemorySource, Reader, all_tiles
 
 from clay_publish.cards.explorer.build import write_explorer
-from clay_publish.cards.explorer.layers import LAYERS, halved
-from clay_publish.cards.explorer.paint import Tile
-from clay_publish.cards.explorer.periods import periods
+from clay_publish.cards.explorer.layers import LAYERS, halved, periods
+from clay_publish.cards.explorer.pyramid import Tile
 from clay_publish.cards.release_facts import read_facts
 from clay_publish.release.directory import Release
 from clay_publish.validate import validate
