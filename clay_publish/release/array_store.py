@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clay_publish.release.directory import ARRAYS, RUN
 from clay_publish.release.tables import REASONS
 from clay_publish.spec.models import Spec
 from clay_publish.windows import Window
 
-ARRAYS = "arrays"
 STORE = f"{ARRAYS}/arrays.zarr"
+MADE = f"{RUN}/arrays.json"
+"""From which receipts, and with which libraries, the shards were made that are there."""
 MEDIA_TYPE = "application/vnd.zarr; version=3"
 EMBEDDINGS, SCALES, VALID, CLOUD, REASON = "embeddings", "scales", "valid", "cloud", "reason"
 
@@ -38,7 +40,7 @@ REASON_CODES = {name: number for number, name in enumerate(REASONS, EMBEDDED + 1
 _NORTHING, _SOUTHING, _EASTING = 9_330_000, -8_884_000, 1_000_000
 """Meters in the northern projection: 84°N and 80°S at the edge of a zone, rounded up, and the width."""
 
-Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 def reason_flags() -> dict[str, Any]:
@@ -132,17 +134,10 @@ class ArrayGrid:
     def _bytes(self, side: int) -> int:
         return side**2 * self.dimensions * self.item_bytes
 
-    def centers(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def centers(self) -> tuple[Floats, Floats]:
         """Northings and eastings of the centers of pixels."""
-        height, width = self.shape
-        return self.top - (np.arange(height) + 0.5) * self.pixel, (np.arange(width) + 0.5) * self.pixel
-
-    def place(self, row: npt.ArrayLike, col: npt.ArrayLike) -> tuple[Ints, Ints]:
-        """Return y and x of the upper left pixel of cells."""
-        return (
-            (self.row_top - np.asarray(row, np.int64)) * self.patches,
-            np.asarray(col, np.int64) * self.patches,
-        )
+        down, right = (np.arange(size, dtype=np.float64) + 0.5 for size in self.shape)
+        return self.top - down * self.pixel, right * self.pixel
 
     def document(self) -> dict[str, Any]:
         """The formula, as the attributes of a group state it."""

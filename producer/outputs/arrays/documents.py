@@ -64,11 +64,15 @@ class Described:
 
     spec: Spec
     fingerprint: Fingerprint
-    gsd: float
-    """Of a pixel of the imagery, meters."""
     dtype: Dtype
     """Of the arrays."""
     windows: list[Window]
+
+    @classmethod
+    def of(cls, spec: Spec, fingerprint: Fingerprint) -> "Described":
+        """Of a release whose spec asks for arrays."""
+        assert spec.outputs.array_dtype is not None
+        return cls(spec, fingerprint, spec.outputs.array_dtype, names.array_windows(spec))
 
     def geoemb(self, pixels: int) -> dict[str, Any]:
         """The `geoemb:` attributes of vectors of so many pixels a side."""
@@ -81,7 +85,7 @@ class Described:
             "geoemb:model": made.model_link,
             "geoemb:source_data": self._sources(),
             "geoemb:data_type": self.dtype,
-            "geoemb:gsd": self.gsd,
+            "geoemb:gsd": made.gsd,
             "geoemb:chip_layout": {
                 "layout_type": "regular_grid",
                 "chip_size": [pixels, pixels],
@@ -239,7 +243,7 @@ class ZoneGroup:
             yield key, self._stored.pop(key).to_bytes()
 
     def documents(self) -> dict[str, Any]:
-        """The metadata of the group and its arrays, by path below the group; that of the group itself is `zarr.json`."""
+        """The metadata of the group, `zarr.json`, and of its arrays, by path below the group."""
         found = {key: json.loads(value.to_bytes()) for key, value in self._stored.items() if key.endswith("zarr.json")}
         return dict(sorted(found.items()))
 

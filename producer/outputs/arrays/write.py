@@ -5,7 +5,9 @@ the row groups that it overlaps, one at a time. `.run/arrays.json` says of which
 interrupted run goes on with those that are missing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import importlib.metadata
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,21 +16,24 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clay_publish.errors import ReleaseError
+from clay_publish.geo.utm_grid import parse_chip_id
+from clay_publish.producer.encoders import Encoder
 from clay_publish.producer.outputs.arrays.documents import Described, ZoneGroup, consolidated, group_document
-from clay_publish.producer.outputs.parts import quantize, remove_all
+from clay_publish.producer.outputs.parts import quantize, read_parts, remove_all
+from clay_publish.producer.outputs.patches import chip_places, patches_token
 from clay_publish.release import array_store as names
 from clay_publish.release import directory as paths
 from clay_publish.release.array_store import ArrayGrid
 from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json
 from clay_publish.release.tables import ARROW_DTYPES, Dtype
 from clay_publish.release.unit_receipts import UnitReceipt, receipts_digest
-from clay_publish.search.cells import CellBox, chips_within, reasons_within
+from clay_publish.search.arrays.cells import CellBox, chips_within, reasons_within
 from clay_publish.search.row_groups import vectors
+from clay_publish.spec.models import Spec
 from clay_publish.windows import Window
 
-MADE = f"{paths.RUN}/arrays.json"
-"""Of which receipts the shards are that are there."""
 _COLUMNS = ("epsg", "row", "col", "embedding", "scale", "valid_fraction", "cloud_fraction")
 
 Ints = npt.NDArray[np.int64]
@@ -65,8 +70,43 @@ class ChipTable:
             yield Pixels(row, col, table)
 
 
+_CHIPS = 64
+"""Whose patches are given at a time."""
+
+
 @dataclass(frozen=True)
-class Group:
+class KeptPatches:
+    """The patches of one layer, as the units left them in `.run/parts`."""
+
+    release: Release
+    units: Mapping[str, Sequence[UnitReceipt]]
+    """Name of a part → receipts of the units that have one."""
+    patches: int
+    """Of a chip and layer."""
+    layer: int
+    """Place of the layer among those of a chip."""
+
+    def read(self, files: Sequence[DataFile], box: CellBox) -> Iterator[Pixels]:
+        """Yield the patches of some cells, some chips at a time."""
+        for token in (patches_token(file.token) for file in files):
+            for table in read_parts(self.release, self.units.get(token, ()), token):
+                yield from self._of_part(table, box)
+
+    def _of_part(self, table: pa.Table, box: CellBox) -> Iterator[Pixels]:
+        rows = list(chip_places([table]))
+        cells = [parse_chip_id(each.chip) for each in rows]
+        row, col = np.array([c.row for c in cells], np.int64), np.array([c.col for c in cells], np.int64)
+        inside = (row >= box.row[0]) & (row < box.row[1]) & (col >= box.col[0]) & (col < box.col[1])
+        start = np.array([each.start for each in rows], np.int64) + self.layer * self.patches
+        chosen = np.flatnonzero(inside)
+        for some in np.split(chosen, range(_CHIPS, len(chosen), _CHIPS)):
+            if len(some):
+                values = pa.concat_tables(table.slice(at, self.patches) for at in start[some].tolist())
+                yield Pixels(row[some], col[some], values.combine_chunks())
+
+
+@dataclass(frozen=True)
+class ArrayGroup:
     """A group of every zone: the chips, or the patches of one layer."""
 
     name: str
@@ -75,37 +115,69 @@ class Group:
     source: PixelSource
 
 
+def array_groups(
+    release: Release, described: Described, encoder: Encoder, receipts: Sequence[UnitReceipt]
+) -> list[ArrayGroup]:
+    """The groups that each zone has; the chips first."""
+    made, width = described.fingerprint, 1 if described.dtype == "int8" else 2
+    cell = made.size * (made.gsd or 0)
+    groups = [ArrayGroup("", ArrayGrid(cell, made.dimensions, width), ChipTable(release))]
+    outputs = described.spec.outputs
+    if outputs.patch_format != "zarr":
+        return groups
+    units: dict[str, list[UnitReceipt]] = {}
+    for receipt in receipts:
+        for token in receipt.parts:
+            units.setdefault(token, []).append(receipt)
+    layers = encoder.patch_layers
+    each = encoder.patches // len(layers)
+    grid = ArrayGrid(cell, made.dimensions, width, math.isqrt(each))
+    for place, layer in enumerate(layers):
+        name = names.patches_group(layer if outputs.patch_layers is not None else None)
+        groups.append(ArrayGroup(name, grid, KeptPatches(release, units, each, place)))
+    return groups
+
+
 def write_arrays(
     release: Release,
-    described: Described,
-    groups: Sequence[Group],
+    spec: Spec,
+    fingerprint: Fingerprint,
+    encoder: Encoder,
     receipts: Sequence[UnitReceipt],
+    *,
     before_shard: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write the store, and remove what an earlier run left there.
 
     Args:
         release: with its embeddings files and coverage.
-        described: what the attributes are made of.
-        groups: what each zone has; the chips first.
+        spec: that asks for arrays.
+        fingerprint: of the embeddings.
+        encoder: that made them; tells how many patches a chip has.
         receipts: of all units.
         before_shard: called with the path of each shard before it is made; may raise to end the run.
 
     Raises:
         ReleaseError: a table cannot be read, or a value does not fit the type of the arrays.
     """
-    made = {"receipts": receipts_digest(receipts), "dtype": described.dtype}
-    if not release.store.exists(MADE) or release.json(MADE) != made:
-        remove_arrays(release)
-        release.store.write(MADE, dump_json(made))
-    there = frozenset(release.store.files(names.ARRAYS))
+    described = Described.of(spec, fingerprint)
+    made = {
+        "receipts": receipts_digest(receipts),
+        "outputs": spec.outputs.model_dump(mode="json", include={"arrays", "patches"}),
+        "libraries": {name: importlib.metadata.version(name) for name in ("numcodecs", "zarr")},
+    }
+    if not release.store.exists(names.MADE) or release.json(names.MADE) != made:
+        remove_all(release, release.store.files(paths.ARRAYS))
+        release.store.write(names.MADE, dump_json(made))
+    there = frozenset(release.store.files(paths.ARRAYS))
+    groups = array_groups(release, described, encoder, receipts)
     kept: set[str] = set()
     every: dict[str, Any] = {}
     for path in release.data_files(paths.COVERAGE):
         zone = int(path.removesuffix(".parquet")[-2:])
         members: dict[str, Any] = {}
         for group in groups:
-            writer = _Writer(release, described, group, zone, there)
+            writer = _GroupWriter(release, described, group, zone, there)
             kept |= writer.write(before_shard)
             members |= {f"{group.name}/{key}".lstrip("/"): told for key, told in writer.stored.documents().items()}
         folder = names.zone_group(zone)
@@ -114,11 +186,6 @@ def write_arrays(
     root = {"zarr.json": group_document(described.root())}
     kept |= _write_documents(release, names.STORE, root, every)
     remove_all(release, sorted(there - kept))
-
-
-def remove_arrays(release: Release) -> None:
-    """Remove the store."""
-    remove_all(release, release.store.files(names.ARRAYS))
 
 
 def _write_documents(
@@ -133,11 +200,11 @@ def _write_documents(
     return {f"{folder}/{key}" for key in members}
 
 
-class _Writer:
+class _GroupWriter:
     """Writes the shards of one group of one zone."""
 
     def __init__(
-        self, release: Release, described: Described, group: Group, zone: int, there: frozenset[str]
+        self, release: Release, described: Described, group: ArrayGroup, zone: int, there: frozenset[str]
     ) -> None:
         self.release, self.described, self.group, self.zone, self.there = release, described, group, zone, there
         self.grid = group.grid

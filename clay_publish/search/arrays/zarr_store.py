@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import zarr
-from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store
 
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.release.directory import Release
@@ -31,7 +32,8 @@ class ReleaseZarrStore(Store):
         mine = (self._release.store, self._folder)
         return isinstance(other, ReleaseZarrStore) and mine == (other._release.store, other._folder)
 
-    __hash__ = None  # type: ignore[assignment] - as of all stores
+    def __hash__(self) -> int:
+        return hash((self._release.store, self._folder))
 
     def __str__(self) -> str:
         return f"{self._release.store.where}/{self._folder}"
@@ -91,23 +93,33 @@ class ReleaseZarrStore(Store):
         for name in sorted({path[len(folder) :].partition("/")[0] for path in self._below(prefix)}):
             yield name
 
-    async def set(self, key: str, value: Any) -> None:
+    async def set(self, key: str, value: Any) -> None:  # noqa: ARG002 - of the interface
         """Refused."""
         raise StoreError(str(self), _REFUSED)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str) -> None:  # noqa: ARG002 - of the interface
         """Refused."""
         raise StoreError(str(self), _REFUSED)
 
 
-def open_group(release: Release, folder: str) -> zarr.Group:
+@dataclass(frozen=True)
+class StoredGroup:
+    """A group and the arrays in it."""
+
+    attributes: dict[str, Any]
+    arrays: dict[str, Any]
+    """Name → `zarr.Array`."""
+
+
+def open_group(release: Release, folder: str) -> StoredGroup:
     """Open a group of a release for reading.
 
     Raises:
         ReleaseError: there is no readable group.
     """
     try:
-        return zarr.open_group(ReleaseZarrStore(release, folder), mode="r", zarr_format=3)
+        group = zarr.open_group(ReleaseZarrStore(release, folder), mode="r", zarr_format=3)
+        return StoredGroup(group.attrs.asdict(), dict(group.arrays()))
     except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())[:200]
         raise ReleaseError(release.store.path(folder), f"is not a readable Zarr group ({said})") from error

@@ -13,6 +13,7 @@ from clay_publish.geo.utm_zones import SQUARE
 from clay_publish.release import directory as paths
 from clay_publish.release.array_store import EMBEDDED, REASON_CODES
 from clay_publish.release.directory import DataFile, Release
+from clay_publish.search.query import QueryError
 from clay_publish.search.row_groups import read
 from clay_publish.windows import Window
 
@@ -61,6 +62,21 @@ class CellBox:
                 yield group
 
 
+def one_zone(zone: int | None, files: Sequence[DataFile]) -> int:
+    """Return the zone that was asked for, or the only one that files are of.
+
+    Raises:
+        QueryError: there is not just one, or not this one.
+    """
+    zones = sorted({file.square.zone for file in files})
+    known = f"one of {', '.join(map(str, zones))}" if zones else "a place with chips"
+    if zone is None and len(zones) != 1:
+        raise QueryError("zone", f"the place has chips of {len(zones)} zones", known, "Pass zone=.")
+    if zone is not None and zone not in zones:
+        raise QueryError("zone", f"{zone} has no chips there", known)
+    return zones[0] if zone is None else zone
+
+
 def chips_within(
     release: Release, files: Iterable[DataFile], box: CellBox, columns: Sequence[str]
 ) -> Iterator[pa.Table]:
@@ -105,7 +121,8 @@ def reasons_within(release: Release, box: CellBox, windows: Sequence[Window]) ->
     """
     path = f"{paths.COVERAGE}/zone={box.zone:02d}.parquet"
     if not release.store.exists(path):
-        return CellReasons(*(np.empty(0, np.int64) for _ in range(3)), np.empty(0, np.uint8))
+        nothing = np.empty(0, np.int64)
+        return CellReasons(nothing, nothing, nothing, np.empty(0, np.uint8))
     file, where = release.parquet(path), release.store.path(path)
     kept = [box.only(read(file, [group], _COVERAGE, where)) for group in box.row_groups(file)]
     table = pa.concat_tables(kept) if kept else file.schema_arrow.empty_table().select(list(_COVERAGE))
@@ -113,9 +130,9 @@ def reasons_within(release: Release, box: CellBox, windows: Sequence[Window]) ->
     known = pc.index_in(pc.fill_null(table["reason"], "failed"), pa.array(list(REASON_CODES)))
     code = pc.add(pc.fill_null(known, list(REASON_CODES).index("failed")), EMBEDDED + 1)
     code = pc.if_else(pc.equal(table["status"], "embedded"), EMBEDDED, code)
-    columns = [place, *(table[name].to_numpy().astype(np.int64) for name in ("row", "col"))]
+    row, col = (table[name].to_numpy().astype(np.int64) for name in ("row", "col"))
     mine = place >= 0
-    return CellReasons(*(column[mine] for column in columns), code.to_numpy().astype(np.uint8)[mine])
+    return CellReasons(place[mine], row[mine], col[mine], code.to_numpy().astype(np.uint8)[mine])
 
 
 def _window_places(table: pa.Table, windows: Sequence[Window]) -> Ints:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +13,16 @@ from pyproj import CRS
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from clay_publish.errors import ReleaseError
 from clay_publish.geo.utm_zones import utm
 from clay_publish.release import array_store as names
 from clay_publish.release.array_store import ArrayGrid
 from clay_publish.release.directory import DataFile, Release
-from clay_publish.search.cells import CellBox, chips_within, reasons_within
+from clay_publish.search.arrays.cells import CellBox, chips_within, reasons_within
+from clay_publish.search.arrays.zarr_store import open_group
 from clay_publish.search.query import QueryError
 from clay_publish.search.row_groups import vectors
-from clay_publish.search.zarr_store import open_group
 from clay_publish.windows import Window
-
-if TYPE_CHECKING:
-    import zarr
 
 Key = tuple[Any, ...]
 Values = npt.NDArray[Any]
@@ -51,6 +49,31 @@ def _variable(dims: Sequence[str], array: _Lazy, attributes: Mapping[str, Any], 
     return xr.Variable(dims, lazy, {**attributes, "grid_mapping": "spatial_ref"}, encoding)
 
 
+def open_dataset(
+    release: Release, zone: int, windows: Sequence[Window], bbox: Sequence[float] | None, *, patches: bool | int
+) -> xr.Dataset:
+    """Open a zone, from the arrays where there are any, and cut a box out of it.
+
+    Args:
+        release: in the `utm` layout.
+        zone: that it has.
+        windows: of the release, in order.
+        bbox: west, south, east, north in degrees; None: the whole zone.
+        patches: True, or the number of a layer: the patches instead of the chips.
+
+    Raises:
+        QueryError: the release has another layout, or the box does not meet the zone.
+        ReleaseError: there are no such patches, or the arrays cannot be read.
+    """
+    if patches is not False:
+        opened = arrays_dataset(release, zone, names.patches_group(None if patches is True else patches))
+    elif release.store.exists(f"{names.STORE}/{names.zone_group(zone)}/zarr.json"):
+        opened = arrays_dataset(release, zone, "")
+    else:
+        opened = TableCube(release, zone, windows).dataset()
+    return opened if bbox is None else opened.isel(box_slices(bbox, zone, opened))
+
+
 def arrays_dataset(release: Release, zone: int, group: str) -> xr.Dataset:
     """Open a group of the arrays: `embeddings` as float32, NaN where there is none, and the other layers.
 
@@ -64,53 +87,52 @@ def arrays_dataset(release: Release, zone: int, group: str) -> xr.Dataset:
     """
     folder = f"{names.STORE}/{names.zone_group(zone)}/{group}".rstrip("/")
     opened = open_group(release, folder)
-    stored = opened[names.EMBEDDINGS]
-    scales = opened[names.SCALES] if names.SCALES in opened else None
+    arrays = opened.arrays
+    if not {names.EMBEDDINGS, "y", "x"} <= arrays.keys():
+        raise ReleaseError(
+            release.store.path(folder), f"has no array {names.EMBEDDINGS} with y and x", "a zone's group"
+        )
+    stored, scales = arrays[names.EMBEDDINGS], arrays.get(names.SCALES)
 
     def values(key: Key) -> Values:
-        found = np.asarray(stored.oindex[key], np.float32)
+        found = np.asarray(stored.oindex[key]).astype(np.float32)
         if scales is None:
             return found
-        scale = np.asarray(scales.oindex[key[:3]])
-        return found * (scale if isinstance(key[3], int | np.integer) else scale[..., None])
+        scale: Values = np.asarray(scales.oindex[key[:3]])
+        dequantized: Values = found * (scale if isinstance(key[3], int | np.integer) else scale[..., None])
+        return dequantized
 
     layers = {names.EMBEDDINGS: _lazy_layer(stored, values, np.float32)}
     for name in (names.VALID, names.CLOUD, names.REASON):
-        if name in opened:
-            layers[name] = _lazy_layer(opened[name], opened[name].oindex.__getitem__, opened[name].dtype)
-    bounds = np.asarray(opened["time_bounds"][:])
-    windows = [Window.parse(text) for text in opened.attrs["embrel:windows"]]
-    attributes = {key: value for key, value in opened.attrs.items() if key != "zarr_conventions"}
-    assert len(windows) == len(bounds)
-    return _dataset(layers, windows, np.asarray(opened["y"][:]), np.asarray(opened["x"][:]), zone, attributes)
+        if name in arrays:
+            layers[name] = _lazy_layer(arrays[name], arrays[name].oindex.__getitem__, arrays[name].dtype)
+    windows = [Window.parse(text) for text in opened.attributes["embrel:windows"]]
+    told = {key: value for key, value in opened.attributes.items() if key != "zarr_conventions"}
+    return _dataset(layers, windows, (np.asarray(arrays["y"][:]), np.asarray(arrays["x"][:])), zone, told)
 
 
-def _lazy_layer(array: "zarr.Array[Any]", get: Callable[[Key], Values], dtype: npt.DTypeLike) -> Any:
+def _lazy_layer(array: Any, get: Callable[[Key], Values], dtype: npt.DTypeLike) -> Any:
     dims = (*_DIMS, "band")[: array.ndim]
     told = {key: value for key, value in array.attrs.items() if key in {"long_name", "flag_values", "flag_meanings"}}
     return _variable(dims, _Lazy(array.shape, dtype, get), told, array.chunks)
 
 
 def _dataset(
-    layers: dict[str, Any],
-    windows: Sequence[Window],
-    y: Values,
-    x: Values,
-    zone: int,
-    attributes: Mapping[str, Any],
+    layers: dict[str, Any], windows: Sequence[Window], yx: tuple[Values, Values], zone: int, told: Mapping[str, Any]
 ) -> xr.Dataset:
+    """Return the layers with their coordinates and the attributes of the group."""
     start = np.array([window.start.replace(tzinfo=None) for window in windows], "datetime64[ns]")
     end = np.array([window.end.replace(tzinfo=None) for window in windows], "datetime64[ns]")
     crs = CRS.from_epsg(32600 + zone)
     coordinates = {
         "time": ("time", start, {"long_name": "start of the window"}),
         "end": ("time", end, {"long_name": "end of the window"}),
-        "y": ("y", y, {"standard_name": "projection_y_coordinate", "units": "m"}),
-        "x": ("x", x, {"standard_name": "projection_x_coordinate", "units": "m"}),
+        "y": ("y", yx[0], {"standard_name": "projection_y_coordinate", "units": "m"}),
+        "x": ("x", yx[1], {"standard_name": "projection_x_coordinate", "units": "m"}),
         "band": ("band", np.arange(layers[names.EMBEDDINGS].shape[3])),
         "spatial_ref": ((), 0, crs.to_cf()),
     }
-    return xr.Dataset(layers, coordinates, attributes)
+    return xr.Dataset(layers, coordinates, told)
 
 
 class TableCube:
@@ -134,9 +156,8 @@ class TableCube:
         for name, column in ((names.VALID, "valid_fraction"), (names.CLOUD, "cloud_fraction")):
             layers[name] = _variable(_DIMS, _Lazy(shape, np.float32, partial(self._fractions, column)), {})
         layers[names.REASON] = _variable(_DIMS, _Lazy(shape, np.uint8, self._reasons), names.reason_flags())
-        y, x = self._grid.centers()
         told = {"proj:code": f"EPSG:{32600 + self._zone}", "embrel:cells": self._grid.document()}
-        return _dataset(layers, self._windows, y, x, self._zone, told)
+        return _dataset(layers, self._windows, self._grid.centers(), self._zone, told)
 
     def _embeddings(self, key: Key) -> Values:
         asked = _Asked(key, (len(self._windows), *self._grid.shape, self._dimensions))
@@ -207,7 +228,8 @@ class _Asked:
 
     def answer(self, values: Values) -> Values:
         """Return the values in the order of the indexer, without the dimensions that it names one number of."""
-        return np.squeeze(values[np.ix_(*self._back)], axis=self._dropped)
+        ordered: Values = values[np.ix_(*self._back)]
+        return np.squeeze(ordered, axis=self._dropped)
 
 
 def box_slices(bbox: Sequence[float], zone: int, dataset: xr.Dataset) -> dict[str, slice]:
