@@ -160,21 +160,21 @@ class TableCube:
         return _dataset(layers, self._windows, self._grid.centers(), self._zone, told)
 
     def _embeddings(self, key: Key) -> Values:
-        asked = _Asked(key, (len(self._windows), *self._grid.shape, self._dimensions))
+        asked = _OuterIndex(key, (len(self._windows), *self._grid.shape, self._dimensions))
         values = np.full(asked.shape, np.nan, np.float32)
         for table, place in self._chips(asked, ("embedding", "scale")):
             values[place] = vectors(table)[:, asked.axes[3]]
         return asked.answer(values)
 
     def _fractions(self, column: str, key: Key) -> Values:
-        asked = _Asked(key, (len(self._windows), *self._grid.shape))
+        asked = _OuterIndex(key, (len(self._windows), *self._grid.shape))
         values = np.full(asked.shape, np.nan, np.float32)
         for table, place in self._chips(asked, (column,)):
             values[place] = table[column].to_numpy()
         return asked.answer(values)
 
     def _reasons(self, key: Key) -> Values:
-        asked = _Asked(key, (len(self._windows), *self._grid.shape))
+        asked = _OuterIndex(key, (len(self._windows), *self._grid.shape))
         values = np.zeros(asked.shape, np.uint8)
         if values.size:
             found = reasons_within(self._release, self._box(asked), self._windows)
@@ -182,13 +182,15 @@ class TableCube:
             values[place] = found.code[inside]
         return asked.answer(values)
 
-    def _box(self, asked: "_Asked") -> CellBox:
+    def _box(self, asked: "_OuterIndex") -> CellBox:
         _, y, x = asked.axes[:3]
         top = self._grid.row_top
         rows, cols = (top - int(y[-1]), top - int(y[0]) + 1), (int(x[0]), int(x[-1]) + 1)
         return CellBox(self._zone, rows, cols)
 
-    def _chips(self, asked: "_Asked", columns: Sequence[str]) -> Iterator[tuple[pa.Table, tuple[Ints, Ints, Ints]]]:
+    def _chips(
+        self, asked: "_OuterIndex", columns: Sequence[str]
+    ) -> Iterator[tuple[pa.Table, tuple[Ints, Ints, Ints]]]:
         """Yield the chips that are asked for, with their places among the values."""
         if not all(asked.shape):
             return
@@ -206,7 +208,7 @@ class TableCube:
                 yield table.filter(pa.array(inside)), place
 
 
-class _Asked:
+class _OuterIndex:
     """What an outer indexer asks for: for each dimension the numbers that are asked for, sorted and once each."""
 
     def __init__(self, key: Key, shape: Sequence[int]) -> None:
