@@ -32,8 +32,20 @@ from clay_publish.validate.rules import (  # noqa: F401
     vector_distribution,
     vectors,
 )
-from clay_publish.validate.rules.outputs import codes, explorer, extra_tables  # noqa: F401
+from clay_publish.validate.rules.outputs import (  # noqa: F401
+    array_attributes,
+    array_values,
+    arrays,
+    codes,
+    explorer,
+    extra_tables,
+)
 from clay_publish.validate.sandbox.marks import marked
+
+ZARR = "zarr.json"
+"""What a release holds that is a Zarr store and nothing else."""
+OF_STORES = {"ARR002", "ARR003", "ARR006", UNCHECKED}
+"""Rules for such a store, whoever made it."""
 
 _LONGEST = 1000
 """Letters of a text that a finding quotes."""
@@ -90,7 +102,9 @@ def check_release(
             refuse_root(release)
         if not context.files.paths:
             raise ReleaseError(release.store.where, "holds no files", "a release directory")
-        known = {SPEC, COLLECTION, MANIFEST}.intersection(context.files.paths)
+        known = {SPEC, COLLECTION, MANIFEST, ZARR}.intersection(context.files.paths)
+        if known == {ZARR} and not context.files.parquet:
+            rules = [rule for rule in rules if rule.code in OF_STORES]
         if not context.files.data and not known:
             raise ReleaseError(release.store.where, f"holds no Parquet file below {EMBEDDINGS}/", "a release directory")
         _check_format(context)

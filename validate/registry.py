@@ -29,6 +29,7 @@ GROUPS: dict[str, str] = {
     "PRV": "Provenance and license",
     "RDR": "Readers",
     "EXP": "Explorer",
+    "ARR": "Arrays",
 }
 """First three letters of a code, in the order in which rules are listed."""
 

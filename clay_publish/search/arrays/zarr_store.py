@@ -102,6 +102,23 @@ class ReleaseZarrStore(Store):
         raise StoreError(str(self), _REFUSED)
 
 
+def open_array(release: Release, path: str) -> Any:
+    """Open an array of a release for reading: a `zarr.Array`.
+
+    Raises:
+        ReleaseError: there is no readable array.
+    """
+    try:
+        return zarr.open_array(ReleaseZarrStore(release, path), mode="r", zarr_format=3)
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(release, path, error) from error
+
+
+def _unreadable(release: Release, path: str, error: Exception) -> ReleaseError:
+    said = " ".join(str(error).split())[:200]
+    return ReleaseError(release.store.path(path) if path else release.store.where, f"is not readable Zarr ({said})")
+
+
 @dataclass(frozen=True)
 class StoredGroup:
     """A group and the arrays in it."""
@@ -121,5 +138,4 @@ def open_group(release: Release, folder: str) -> StoredGroup:
         group = zarr.open_group(ReleaseZarrStore(release, folder), mode="r", zarr_format=3)
         return StoredGroup(group.attrs.asdict(), dict(group.arrays()))
     except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ReleaseError(release.store.path(folder), f"is not a readable Zarr group ({said})") from error
+        raise _unreadable(release, folder, error) from error
