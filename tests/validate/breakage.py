@@ -52,6 +52,15 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
             "outputs": {"patches": True, "aggregate": [2]},
         },
     ),
+    "arrays": (
+        SHORE,
+        {
+            "imagery": {"windows": ["2016-01-01/2016-02-01"]},
+            "chips": {"layout": "utm", "size": 64},
+            "model": {"encoder": "clay", "precision": "float32"},
+            "outputs": {"arrays": True, "patches": {"format": "zarr"}, "explorer": False},
+        },
+    ),
     "naip": (NAIP, {"chips": {"layout": "scene", "size": 64}, "sensor": "naip"}),
 }
 """Item, and what the spec of each kind of good release says beside it."""

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
-import mutations_beside  # noqa: F401 - registers its mutations
+import mutations_arrays  # noqa: F401 - registers its mutations
+import mutations_beside  # noqa: F401
 import mutations_codes  # noqa: F401
 import mutations_coverage  # noqa: F401
 import mutations_documents  # noqa: F401

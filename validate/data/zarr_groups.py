@@ -66,6 +66,15 @@ class ArrayDocument:
         """Of a chunk before compression; types that are not known count 8 bytes a number."""
         return math.prod(self.chunk) * _WIDTHS.get(self.dtype, 8)
 
+    def middle(self, shard: list[int]) -> tuple[slice, ...]:
+        """A part of a shard that can be decoded: all of it, or of a large one the chunk in its middle."""
+        large = math.prod(self.shard) * _WIDTHS.get(self.dtype, 8) > MAX_CHUNK
+        found = []
+        for number, side, chunk, size in zip(shard, self.shard, self.chunk, self.shape, strict=True):
+            start = number * side + (side // chunk // 2 * chunk if large else 0)
+            found.append(slice(start, min(start + (chunk if large else side), size)))
+        return tuple(found)
+
 
 def _integers(stated: Any) -> tuple[int, ...]:
     if not isinstance(stated, list) or not all(isinstance(n, int) and n >= 0 for n in stated):

@@ -72,14 +72,14 @@ def groups_follow_geoemb(context: ReleaseContext) -> Iterator[Outcome]:
     """Required and optional fields, their values, and what they refer to; then proj: and spatial: where stated."""
     store = context.zarr
     described = [group for group in store.groups.values() if _present(group, "geoemb:")]
-    if not described:
+    if store.groups and not described:
         yield Fault(store.root.where, "has no geoemb: attributes", "those of the geoemb: convention, version 1")
     for group in described:
         yield from _registered(group, "geoemb:")
         yield from _fields(group)
         yield from _layout(group)
         yield from _quantization(group, [*store.groups.values()])
-    if store.root.attributes.get("geoemb:spatial_layout") == "utm_zones":
+    if described and store.root.attributes.get("geoemb:spatial_layout") == "utm_zones":
         with_vectors = [name for name, group in store.groups.items() if group.vectors() is not None]
         for name in with_vectors:
             if not _ZONE.fullmatch(name.partition("/")[0]):

@@ -195,11 +195,7 @@ def _store(context: ReleaseContext, group: GroupDocument, vectors: ArrayDocument
     chosen = keys[:: max(1, -(-len(keys) // 8))]
     for key in chosen:
         place = [int(n) for n in key.removeprefix(f"{vectors.path}/c/".lstrip("/")).split("/")]
-        cut = tuple(
-            slice(n * shard, min(n * shard + chunk, size))
-            for n, shard, chunk, size in zip(place, vectors.shard, vectors.chunk, vectors.shape, strict=True)
-        )
-        values = np.moveaxis(np.asarray(array[cut]), band, -1).reshape(-1, vectors.shape[band])
+        values = np.moveaxis(np.asarray(array[vectors.middle(place)]), band, -1).reshape(-1, vectors.shape[band])
         fill = np.asarray(array.fill_value)
         there = ~((values == fill) | (np.isnan(values) & np.isnan(fill))).all(axis=1)
         rows = values[there].astype(np.float64)
