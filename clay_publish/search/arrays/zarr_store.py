@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import zarr
-from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.release.directory import Release
@@ -27,6 +27,7 @@ class ReleaseZarrStore(Store):
     def __init__(self, release: Release, folder: str = "") -> None:
         super().__init__(read_only=True)
         self._release, self._folder = release, f"{folder}/" if folder else ""
+        self._sizes: dict[str, int] = {}
 
     def __eq__(self, other: object) -> bool:
         mine = (self._release.store, self._folder)
@@ -40,17 +41,20 @@ class ReleaseZarrStore(Store):
 
     def _read(self, key: str, asked: ByteRequest | None) -> bytes | None:
         path, store = self._folder + key, self._release.store
-        if not store.exists(path):
-            return None
-        if asked is None:
-            return store.read(path)
-        with store.ranges(path) as file:
+        try:
+            if asked is None:
+                return store.read(path)
+            if path not in self._sizes:  # of a shard, of which several ranges are read
+                self._sizes[path] = store.size(path)
+            size = self._sizes[path]
             if isinstance(asked, RangeByteRequest):
-                file.seek(asked.start)
-                return file.read(asked.end - asked.start)
-            size = store.size(path)
-            file.seek(asked.offset if isinstance(asked, OffsetByteRequest) else max(0, size - asked.suffix))
-            return file.read()
+                return store.part(path, asked.start, min(asked.end, size))
+            last = max(0, size - asked.suffix) if isinstance(asked, SuffixByteRequest) else asked.offset
+            return store.part(path, last, size)
+        except StoreError as error:
+            if error.found == "does not exist":
+                return None
+            raise
 
     async def get(
         self, key: str, prototype: "BufferPrototype | None" = None, byte_range: ByteRequest | None = None
