@@ -84,6 +84,7 @@ class PublishError(ClayPublishError):
 
 
 _EXTRAS: dict[str, tuple[str, ...]] = {
+    "arrays": ("xarray", "zarr"),
     "produce": ("cql2", "pystac_client", "rasterio", "torch"),
     "ray": ("ray",),
     "s3": ("boto3",),

@@ -268,4 +268,5 @@ def check_previous(spec: Spec, fingerprint: Fingerprint | None = None) -> None:
 
 def _tables(spec: Spec) -> set[str]:
     """What the spec asks for beside the embeddings."""
-    return {f"aggregates {n}x{n}" for n in spec.outputs.aggregate} | ({"patches"} if spec.outputs.patches else set())
+    asked = {"arrays": spec.outputs.arrays, "patches": spec.outputs.patches}
+    return {f"aggregates {n}x{n}" for n in spec.outputs.aggregate} | {name for name, wanted in asked.items() if wanted}

@@ -237,9 +237,17 @@ class ModelSpec(_SpecBlock):
 
 
 class Patches(_SpecBlock):
-    """Feature maps of single layers."""
+    """Feature maps of single layers, and how they are stored."""
 
-    layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    layers: Annotated[list[Annotated[int, Field(ge=1)]] | None, Field(min_length=1)] = None
+    """Default: the last one."""
+    format: Literal["parquet", "zarr"] = "parquet"
+
+
+class Arrays(_SpecBlock):
+    """Embeddings as Zarr arrays."""
+
+    dtype: Literal["int8", "float16"] = "int8"
 
 
 class Basemap(_SpecBlock):
@@ -257,6 +265,8 @@ class Outputs(_SpecBlock):
     dtype: Literal["float32", "float16", "int8"] = "float32"
     loss: bool = False
     patches: bool | Patches = False
+    arrays: bool | Arrays = False
+    """Chips, and patches of the format `zarr`, as Zarr arrays beside the tables."""
     thumbnails: Annotated[int, Field(ge=0, le=512)] = 0
     """Pixels a side; 0 is none."""
     aggregate: list[Annotated[int, Field(ge=2, le=64)]] = []
@@ -272,6 +282,32 @@ class Outputs(_SpecBlock):
     def across(self) -> int:
         """100 km squares along a side of the ground of one file."""
         return self.square_km // 100
+
+    @property
+    def patch_layers(self) -> list[int] | None:
+        """Layers whose patches are asked for by number."""
+        return self.patches.layers if isinstance(self.patches, Patches) else None
+
+    @property
+    def patch_format(self) -> Literal["parquet", "zarr"] | None:
+        """How patches are stored; None: there are none."""
+        if isinstance(self.patches, Patches):
+            return self.patches.format
+        return "parquet" if self.patches else None
+
+    @property
+    def array_dtype(self) -> Literal["int8", "float16"] | None:
+        """Type of the arrays; None: there are none."""
+        if isinstance(self.arrays, Arrays):
+            return self.arrays.dtype
+        return "int8" if self.arrays else None
+
+    @model_validator(mode="after")
+    def _zarr_patches_have_arrays(self) -> Self:
+        if self.patch_format == "zarr" and not self.arrays:
+            msg = "patches.format is zarr, which needs `arrays: true`"
+            raise ValueError(msg)
+        return self
 
 
 class CostSpec(_SpecBlock):
@@ -387,6 +423,17 @@ class Spec(_SpecBlock):
         """Whether steps of time are single images in their order, rather than parts of the window."""
         composite = self.imagery[0].composite
         return composite is not None and composite.method == "best" and composite.images is not None
+
+    def _arrays_have_a_grid(self) -> Self:
+        if not self.outputs.arrays:
+            return self
+        if self.chips.layout != "utm":
+            msg = f"outputs.arrays needs chips.layout utm, whose cells are pixels of an array; not {self.chips.layout}"
+            raise ValueError(msg)
+        if not all(block.windows for block in self.imagery):
+            msg = "outputs.arrays needs imagery.windows, the time steps of the arrays; found a block without windows"
+            raise ValueError(msg)
+        return self
 
     @property
     def sensor(self) -> str:

@@ -86,6 +86,15 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
             "outputs": {**_BARE},
         },
     ),
+    "arrays": (
+        SHORE,
+        {
+            "imagery": {"windows": ["2016-01-01/2016-02-01"]},
+            "chips": {"layout": "utm", "size": 64},
+            "model": {"encoder": "clay", "precision": "float32"},
+            "outputs": {"arrays": True, "patches": {"format": "zarr"}, "explorer": False},
+        },
+    ),
 }
 """Item, and what the spec of each kind of good release says beside it; `days` are dates that the item is copied to."""
 

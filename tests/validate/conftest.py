@@ -46,9 +46,13 @@ def good(once: Callable[..., Path], request: pytest.FixtureRequest) -> Callable[
             return once("good-foreign", lambda home: write_foreign(home / kind / "others")) / kind / "others"
         item, more = KINDS[kind]
         folder = SAMPLE if item == SHORE else request.getfixturevalue("shared_data")
-        imagery = {"stac": str(folder / item), "sensor": more.get("sensor", "sentinel-2-l1c")}
+        imagery = {
+            "stac": str(folder / item),
+            "sensor": more.get("sensor", "sentinel-2-l1c"),
+            **more.get("imagery", {}),
+        }
         spec = {"name": "shore", "version": "1.0.0", "imagery": imagery}
-        spec |= {key: value for key, value in more.items() if key not in {"sensor", "days", "composite"}}
+        spec |= {key: value for key, value in more.items() if key not in {"sensor", "days", "composite", "imagery"}}
         if "model" in spec:
             spec["model"] = {**spec["model"], "weights": str(request.getfixturevalue("golden_checkpoint"))}
 
