@@ -183,10 +183,8 @@ def _tag(repository: "HubRepository", version: str, *, quick: bool) -> tuple[int
             digest = entry.sha256 if quick else hashlib.sha256(store.read(entry.path)).hexdigest()
         if digest != entry.sha256:
             faults.append(AuditFault(place=where, fault="changed", detail="another SHA-256"))
-    return len(manifest.files), [
-        *faults,
-        *_unexpected(version, manifest, {path for path in there if not of_host(path)}),
-    ]
+    listed = {path for path in there if not of_host(path)}
+    return len(manifest.files), [*faults, *_unexpected(version, manifest, listed)]
 
 
 def _unexpected(version: str, manifest: Manifest, listed: set[str]) -> list[AuditFault]:

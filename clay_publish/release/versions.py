@@ -20,7 +20,6 @@ from clay_publish.release.format_version import check_release
 from clay_publish.spec.models import Spec
 from clay_publish.storage.address import HUB_DATASETS, SEMVER
 
-
 REPORT = re.compile(rf"({SEMVER.pattern})\.validation\.json")
 """Validation report of a version, beside it: no file of the version, and no other version's."""
 

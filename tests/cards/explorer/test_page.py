@@ -206,6 +206,58 @@ def test_similar_equals_library(name: str, made_releases: Releases, serve: Serve
     assert max(map(abs, lons)) <= 180
 
 
+def nearest(release: Path, like: int, unlike: int | None = None, box: tuple[float, ...] | None = None) -> list:
+    """Ids and cosines of the 24 nearest chips, by numpy over every vector."""
+    table = clay_publish.open_release(str(release)).chips(columns=["id", "lon", "lat", "embedding"]).read_all()
+    vectors = np.stack(table["embedding"].combine_chunks().to_numpy(zero_copy_only=False)).astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    query = unit(vectors[like] - (0 if unlike is None else vectors[unlike]))
+    cosines = vectors @ query
+    cosines[[like] if unlike is None else [like, unlike]] = -np.inf
+    if box:
+        lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
+        west, south, east, north = box
+        cosines[(lon < west) | (lon > east) | (lat < south) | (lat > north)] = -np.inf
+    first = np.argsort(-cosines, kind="stable")[:24]
+    return [(table["id"][int(n)].as_py(), cosines[n]) for n in first]
+
+
+def test_codes_find_what_all_vectors_find(made_releases: Releases, serve: Serve, opened: Open) -> None:
+    release = made_releases("codes")
+    chips, server = chips_of(release), serve(release)
+    like, unlike = 500, 3000
+    spot, away = (f"{chips['lon'][n]:.6f},{chips['lat'][n]:.6f}" for n in (like, unlike))
+    page = opened(server, at(chips["lon"][like], chips["lat"][like], 10, like=spot, unlike=away))
+    before = server.sent
+    page.get_by_role("button", name="Search all").click()
+    found = shown(page)
+    assert server.sent - before < 8_000_000 < len(chips["id"]) * 4 * 512
+    assert [chip for chip, _ in found] == [chip for chip, _ in nearest(release, like, unlike)]
+    note = page.locator("#similar .note").inner_text()
+    assert (
+        f"{len(chips['id']):,} chips of this period ranked by their compact codes; the vectors of the best 64" in note
+    )
+    assert any(path.startswith("/1.0.0/codes/zone=31/") for path in server.asked)
+    assert any(path.startswith("/1.0.0/codes/zone=32/") for path in server.asked)
+
+
+def test_codes_of_other_vectors_are_refused(
+    made_releases: Releases, serve: Serve, opened: Open, tmp_path: Path
+) -> None:
+    release = Path(shutil.copytree(made_releases("codes"), tmp_path / "x" / "1.0.0"))
+    model = json.loads((release / "codes/model.json").read_text())
+    (release / "codes/model.json").write_text(json.dumps({**model, "signs": model["signs"][::-1]}))
+    chips = chips_of(release)
+    spot = f"{chips['lon'][500]:.6f},{chips['lat'][500]:.6f}"
+    page = opened(serve(release), at(chips["lon"][500], chips["lat"][500], 10, like=spot))
+    page.get_by_role("button", name="Search all").click()
+    expect(page.locator("#similar .alert")).to_contain_text("has another vector in row")
+    for file in release.glob("codes/zone=31/*.arrow"):
+        file.write_bytes(file.read_bytes()[:5000])
+    page.get_by_role("button", name="Search all").click()
+    expect(page.locator("#similar .alert")).to_contain_text("is shorter than it should be")
+
+
 def test_marks_by_hand_and_search_in_view(made_releases: Releases, serve: Serve, opened: Open) -> None:
     release = made_releases("hemispheres")
     page = opened(serve(release))

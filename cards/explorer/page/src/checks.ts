@@ -29,7 +29,7 @@ export class Checks {
 
   /** Read the report that `publish` put beside the version. */
   async published(source: ReleaseSource): Promise<void> {
-    const document = await source.json(`${this.summary.version}.validation.json`, true).catch(() => null);
+    const document = await source.json(`${this.summary.version}.validation.json`, !source.hub).catch(() => null);
     await this.show(document, "published with this version");
   }
 

@@ -158,6 +158,15 @@ export class Chips {
     return found;
   }
 
+  /** The chip in a row of a file. */
+  async row(file: DataFile, row: number): Promise<Chip> {
+    const table = await this.table(file);
+    const group = table.groups.find(({ start, rows }) => row >= start && row < start + rows);
+    const chip = group && (await this.group(file, group))[row - group.start];
+    if (!chip) throw new ReleaseError(`${file.path} has no row ${row}.`);
+    return chip;
+  }
+
   /** All chips of a row group. */
   group(file: DataFile, group: Group): Promise<Chip[]> {
     const key = `${file.path} ${group.number}`;

@@ -46,7 +46,7 @@ class Page {
     showTitle(byId("title"), summary);
     const switched = (on: boolean) => this.map.basemap(on ? (summary.basemap?.tiles ?? null) : null);
     this.controls = new Controls(byId("layers"), summary, chosen(summary, state), () => this.refresh(), switched);
-    this.likeness = new Likeness(byId("similar"), summary, this.chips, this.overviews, {
+    this.likeness = new Likeness(byId("similar"), source, summary, this.chips, this.overviews, {
       box: () => this.map.view,
       period: () => this.period,
       drawMarks: (features) => this.map.set("marks", features),
@@ -188,7 +188,7 @@ class Page {
     const details = await this.chips.details(chip);
     if (turn !== this.inspection) return;
     this.map.set("selected", [feature(chip)]);
-    showChip(byId("chip"), this.summary, this.source.base.href, chip, details, null, {
+    showChip(byId("chip"), this.summary, this.source.base.href, chip, details, {
       like: () => this.likeness.mark(chip, details.id, "like"),
       unlike: () => this.likeness.mark(chip, details.id, "unlike"),
     });

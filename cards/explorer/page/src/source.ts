@@ -7,6 +7,8 @@ export class ReleaseError extends Error {}
 
 const DOCUMENT_LIMIT = 32_000_000;
 const WHOLE_LIMIT = 4_000_000;
+/** Ranges with less between them than this are one request. */
+const NEAR = 1 << 17;
 /** Ranges that are remembered, and the bytes of the largest of them. */
 const KEPT = 200;
 const KEPT_SIZE = 1 << 18;
@@ -14,6 +16,8 @@ const KEPT_SIZE = 1 << 18;
 export class ReleaseSource {
   /** Address of the release, with a slash at the end. */
   readonly base: URL;
+  /** Whether it is a revision of a repository on the Hugging Face Hub, whose other revisions are other versions. */
+  readonly hub: boolean;
   private readonly ranges = new Map<string, Promise<ArrayBuffer>>();
 
   constructor(address: string, page: string) {
@@ -37,6 +41,7 @@ export class ReleaseSource {
     base.hash = "";
     base.pathname = base.pathname.replace(/\/?$/, "/");
     this.base = base;
+    this.hub = /\/resolve\/[^/]+\/$/.test(base.pathname);
   }
 
   /** Address of a file of the release, or of one beside it in the product's root. */
@@ -45,7 +50,7 @@ export class ReleaseSource {
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
     if (bad || /[\\\u0000-\u001f\u007f]/.test(path)) throw new ReleaseError(`“${path}” is not a path in a release.`);
     const encoded = path.split("/").map(encodeURIComponent).join("/").replaceAll("%3D", "=");
-    return new URL(beside ? `../${encoded}` : encoded, this.base).href;
+    return new URL(beside ? `../${this.hub ? "main/" : ""}${encoded}` : encoded, this.base).href;
   }
 
   private async ask(url: string, headers: Record<string, string>, signal?: AbortSignal): Promise<Response> {
@@ -107,6 +112,25 @@ export class ReleaseSource {
     if (answer.status !== 206) throw new ReleaseError(`${url} cannot be read (HTTP ${answer.status}).`);
     const data = await answer.arrayBuffer();
     return data;
+  }
+
+  /** Several ranges of a file; those that lie near each other are asked for at once. */
+  async rangesOf(path: string, ranges: [number, number][], signal?: AbortSignal): Promise<ArrayBuffer[]> {
+    const joined: { start: number; end: number; data?: Promise<ArrayBuffer> }[] = [];
+    for (const [start, end] of [...ranges].sort((a, b) => a[0] - b[0])) {
+      const last = joined.at(-1);
+      if (last && start - last.end < NEAR) last.end = Math.max(last.end, end);
+      else joined.push({ start, end });
+    }
+    for (const each of joined) each.data = this.range(path, each.start, each.end, signal);
+    return Promise.all(
+      ranges.map(async ([start, end]) => {
+        const whole = joined.find((each) => each.start <= start && end <= each.end);
+        const data = (await whole?.data)?.slice(start - (whole?.start ?? 0), end - (whole?.start ?? 0));
+        if (data?.byteLength !== end - start) throw new ReleaseError(`${this.url(path)} is shorter than it should be.`);
+        return data;
+      }),
+    );
   }
 
   /** A file whose size is known, for hyparquet. */
