@@ -11,14 +11,30 @@ const WHOLE_LIMIT = 4_000_000;
 const NEAR = 1 << 17;
 /** Ranges that are remembered, and the bytes of the largest of them. */
 const KEPT = 200;
-const KEPT_SIZE = 1 << 18;
+const KEPT_SIZE = 1 << 19;
+
+/** A file for hyparquet, parts of which can be read before they are asked for. */
+export interface PageBuffer extends AsyncBuffer {
+  warm?: (ranges: [number, number][]) => Promise<void>;
+}
+
+/** Ranges without those that lie near each other, in order. */
+function joined(ranges: [number, number][]): [number, number][] {
+  const made: [number, number][] = [];
+  for (const [start, end] of [...ranges].sort((a, b) => a[0] - b[0])) {
+    const last = made.at(-1);
+    if (last && start - last[1] < NEAR) last[1] = Math.max(last[1], end);
+    else made.push([start, end]);
+  }
+  return made;
+}
 
 export class ReleaseSource {
   /** Address of the release, with a slash at the end. */
   readonly base: URL;
   /** Whether it is a revision of a repository on the Hugging Face Hub, whose other revisions are other versions. */
   readonly hub: boolean;
-  private readonly ranges = new Map<string, Promise<ArrayBuffer>>();
+  private readonly ranges: { path: string; start: number; end: number; data: Promise<ArrayBuffer> }[] = [];
 
   constructor(address: string, page: string) {
     let base: URL;
@@ -116,39 +132,40 @@ export class ReleaseSource {
 
   /** Several ranges of a file; those that lie near each other are asked for at once. */
   async rangesOf(path: string, ranges: [number, number][], signal?: AbortSignal): Promise<ArrayBuffer[]> {
-    const joined: { start: number; end: number; data?: Promise<ArrayBuffer> }[] = [];
-    for (const [start, end] of [...ranges].sort((a, b) => a[0] - b[0])) {
-      const last = joined.at(-1);
-      if (last && start - last.end < NEAR) last.end = Math.max(last.end, end);
-      else joined.push({ start, end });
-    }
-    for (const each of joined) each.data = this.range(path, each.start, each.end, signal);
-    return Promise.all(
-      ranges.map(async ([start, end]) => {
-        const whole = joined.find((each) => each.start <= start && end <= each.end);
-        const data = (await whole?.data)?.slice(start - (whole?.start ?? 0), end - (whole?.start ?? 0));
-        if (data?.byteLength !== end - start) throw new ReleaseError(`${this.url(path)} is shorter than it should be.`);
-        return data;
-      }),
+    const parts = await Promise.all(
+      joined(ranges).map(async ([start, end]) => ({ start, end, data: await this.range(path, start, end, signal) })),
     );
+    return ranges.map(([start, end]) => {
+      const whole = parts.find((each) => each.start <= start && end <= each.end);
+      const data = whole?.data.slice(start - whole.start, end - whole.start);
+      if (data?.byteLength !== end - start) throw new ReleaseError(`${this.url(path)} is shorter than it should be.`);
+      return data;
+    });
   }
 
   /** A file whose size is known, for hyparquet. */
-  buffer(path: string, size: number): AsyncBuffer {
-    return { byteLength: size, slice: (start, end = size) => this.kept(path, start, Math.min(end, size)) };
+  buffer(path: string, size: number): PageBuffer {
+    return {
+      byteLength: size,
+      slice: (start, end = size) => this.kept(path, start, Math.min(end, size)),
+      warm: async (ranges) => {
+        await Promise.all(joined(ranges).map(([start, end]) => this.kept(path, start, Math.min(end, size))));
+      },
+    };
   }
 
-  /** As `range`; small ranges are asked for once. */
-  private kept(path: string, start: number, end: number): Promise<ArrayBuffer> {
+  /** As `range`; what lies in a small range that was read is not asked for again. */
+  private async kept(path: string, start: number, end: number): Promise<ArrayBuffer> {
     if (end - start > KEPT_SIZE) return this.range(path, start, end);
-    const key = `${start}-${end} ${path}`;
-    const known = this.ranges.get(key);
-    if (known) return known;
-    const reading = this.range(path, start, end);
-    this.ranges.set(key, reading);
-    reading.catch(() => this.ranges.delete(key));
-    if (this.ranges.size > KEPT) this.ranges.delete(this.ranges.keys().next().value as string);
-    return reading;
+    let found = this.ranges.find((each) => each.path === path && each.start <= start && end <= each.end);
+    if (!found) {
+      const reading = { path, start, end, data: this.range(path, start, end) };
+      this.ranges.push(reading);
+      if (this.ranges.length > KEPT) this.ranges.shift();
+      reading.data.catch(() => this.ranges.splice(this.ranges.indexOf(reading), 1));
+      found = reading;
+    }
+    return (await found.data).slice(start - found.start, end - found.start);
   }
 
   /** A small file whose size is not known. */
