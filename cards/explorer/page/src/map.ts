@@ -88,6 +88,16 @@ export class ReleaseMap {
     this.map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "top-right");
     this.map.addControl(new maplibregl.ScaleControl({ unit: "metric" }), "bottom-left");
     this.dark.addEventListener("change", () => this.paint());
+    this.map.on("idle", () => {
+      container.dataset.idle = "true";
+    });
+    this.map.on("movestart", () => this.busy());
+  }
+
+  /** Forget that everything was drawn: something is about to change. */
+  private busy(): void {
+    delete this.map.getContainer().dataset.idle;
+    this.map.triggerRepaint();
   }
 
   /** Resolve once layers can be changed. */
@@ -272,12 +282,14 @@ export class ReleaseMap {
   }
 
   private draw(): void {
+    this.busy();
     if (this.map.getLayer("overview"))
       this.map.setPaintProperty("overview", "raster-opacity", this.single ? 0 : this.opacity);
     this.map.setPaintProperty("chips-fill", "fill-opacity", ["case", ["has", "color"], this.opacity, 0]);
   }
 
   set(collection: Collection, features: GeoJSON.Feature[]): void {
+    this.busy();
     (this.map.getSource(collection) as maplibregl.GeoJSONSource).setData({ type: "FeatureCollection", features });
   }
 
