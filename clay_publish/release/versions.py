@@ -5,6 +5,7 @@ Source for the way of versioning: Overture Maps' release catalog.
 
 import functools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,14 @@ from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.format_version import check_release
 from clay_publish.spec.models import Spec
 from clay_publish.storage.address import HUB_DATASETS, SEMVER
+
+REPORT = re.compile(rf"({SEMVER.pattern})\.validation\.json")
+"""Validation report of a version, beside it: no file of the version, and no other version's."""
+
+
+def report_name(version: str) -> str:
+    """Return the name of a version's validation report in the product's root: `1.0.0.validation.json`."""
+    return f"{version}.validation.json"
 
 
 class VersionStep(StrEnum):
