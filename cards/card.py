@@ -13,6 +13,7 @@ from clay_publish.cards.figures.sample import Quality
 from clay_publish.cards.filters import environment, one_line
 from clay_publish.cards.release_facts import CardFacts, Table
 from clay_publish.release import directory as paths
+from clay_publish.release.benchmarks import METRICS
 from clay_publish.release.metadata import preprocessing
 from clay_publish.release.public_urls import source_coop_address
 from clay_publish.release.tables import REASONS, hugging_face_features
@@ -149,6 +150,7 @@ def _body(
             quality=quality,
             figures=figures,
             reasons=REASONS,
+            metrics=METRICS,
             license_name=licenses.name(facts.spec.license),
             license_address=licenses.address(facts.spec.license),
             preprocessing=preprocessing(facts.fingerprint),

@@ -33,6 +33,7 @@ _SINGLE = (
     ("items", paths.ITEMS, PARQUET, "Items (stac-geoparquet)", ["collection-mirror"]),
     ("sources", paths.SOURCES, _SOURCES, "Source items: used, unused, excluded and why", ["metadata"]),
     ("reference", paths.REFERENCE, _REFERENCE, "Vectors of some chips, computed a second time", ["metadata"]),
+    ("benchmarks", paths.BENCHMARKS, "application/json", "How well the embeddings predict labels", ["metadata"]),
     ("gaps", paths.GAPS, _GEOJSON, "Ground without embeddings, by reason", ["metadata"]),
     ("card", paths.CARD, "text/markdown", "Dataset card", ["metadata", "overview"]),
     ("citation", paths.CITATION, "application/yaml", "How to cite (CITATION.cff)", ["metadata"]),
@@ -147,7 +148,7 @@ def write_collection(release: Release) -> None:
     release.store.write(f"{paths.SCHEMAS}/{SCHEMA_FILE}", schema_text())
     release.store.write(paths.MODEL, dump_json(model_item(release, overview)))
     document = collection_document(release, overview, assets=document_assets(release))
-    document["links"] += _items(release)
+    document["links"] += _benchmark(release) + _items(release)
     release.store.write(paths.COLLECTION, dump_json(document))
 
 
@@ -306,6 +307,14 @@ def _links(spec: Spec) -> list[dict[str, str]]:
         link = {"rel": "predecessor-version", "href": href, "type": "application/json"}
         links.append({**link, "title": "The version before"})
     return links
+
+
+def _benchmark(release: Release) -> list[dict[str, str]]:
+    """A link to what the maintainer measured on labels."""
+    if not release.store.exists(paths.BENCHMARKS):
+        return []
+    link = {"rel": "emb:benchmark", "href": f"./{paths.BENCHMARKS}", "type": "application/json"}
+    return [{**link, "title": "How well the embeddings predict labels"}]
 
 
 def _items(release: Release) -> list[dict[str, str]]:

@@ -83,6 +83,7 @@ class PublishError(ClayPublishError):
 
 
 _EXTRAS: dict[str, tuple[str, ...]] = {
+    "evaluate": ("sklearn",),
     "produce": ("cql2", "pystac_client", "rasterio", "torch"),
     "ray": ("ray",),
     "s3": ("boto3",),
