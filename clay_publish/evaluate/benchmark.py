@@ -141,7 +141,8 @@ def table_lines(made: Benchmark) -> list[str]:
     sampling, folds = made.sampling, made.folds
     facts = (
         f"{made.labels.target}: {sampling.used:,} places of {made.labels.rows:,}"
-        f" ({sampling.unlabeled:,} without a label, {sampling.too_far:,} farther than {sampling.limit_m:g} m from a chip);"
+        f" ({sampling.unlabeled:,} without a label,"
+        f" {sampling.too_far:,} farther than {sampling.limit_m:g} m from a chip);"
         f" to the chip {sampling.median_m:.0f} m in the median, {sampling.farthest_m:.0f} m at most"
     )
     split_facts = (

@@ -59,7 +59,7 @@ def compare(samples: Samples, folds: Folds, report: Report = silent) -> Comparis
         predictions[features, model] = predicted
         scores = _scores(predicted, samples, folds)
         results.append(BenchmarkResult(features=features, dimensions=dimensions, model=model, scores=scores))
-        report(Progress("evaluate", done, len(runs), f"{features}, {model}", unit="models"))
+        report(Progress("evaluate", done, len(runs), f"{features}, {model}"))
     return Comparison(tuple(results), predictions)
 
 

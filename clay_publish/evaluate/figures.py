@@ -66,6 +66,8 @@ def residual_map(samples: Samples, comparison: Comparison, result: BenchmarkResu
     frame = Frame.around(whole_box(samples.lon, samples.lat))
     figure, [(axes, frame), *_] = map_figure(frame, below=0.55)
     values: npt.NDArray[np.float64]
+    scale: Normalize
+    colors: str | ListedColormap
     if samples.task == "regression":
         values = predicted.astype(np.float64) - samples.target.astype(np.float64)
         largest = max(float(np.quantile(np.abs(values), 0.98)), 1e-12)
