@@ -11,8 +11,6 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error, r2_score
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from clay_publish.evaluate.folds import Folds
 from clay_publish.evaluate.samples import Samples
@@ -39,7 +37,9 @@ class Comparison:
 def compare(samples: Samples, folds: Folds, report: Report = silent) -> Comparison:
     """Return scores and predictions of ridge and nearest neighbors on every set of features.
 
-    Features are standardized with the training places of each fold. A constant prediction is the floor.
+    A set of features is divided by one number, so that penalties mean the same for all. Features of their own are not
+    standardized: one that hardly varies among the training places would decide predictions elsewhere. A constant
+    prediction is the floor.
 
     Raises:
         QueryError: the training places of a fold are all of one class.
@@ -52,7 +52,8 @@ def compare(samples: Samples, folds: Folds, report: Report = silent) -> Comparis
     nothing = np.zeros((len(samples.target), 1))
     runs: list[tuple[str, int, str, npt.NDArray[np.float64]]] = [("none", 0, "constant", nothing)]
     for each in samples.features:
-        runs += [(each.name, each.values.shape[1], model, each.values) for model in ("ridge", "knn")]
+        scale = np.sqrt(each.values.var(axis=0).mean()) or 1.0
+        runs += [(each.name, each.values.shape[1], model, each.values / scale) for model in ("ridge", "knn")]
     results, predictions = [], {}
     for done, (features, dimensions, model, values) in enumerate(runs, start=1):
         predicted = _cross_validate(values, samples, folds, model)
@@ -82,11 +83,9 @@ def _model(name: str, task: Task, training: int) -> Any:
     if name == "constant":
         return DummyRegressor() if regression else DummyClassifier(strategy="most_frequent")
     if name == "ridge":
-        return make_pipeline(StandardScaler(), RidgeCV(ALPHAS) if regression else RidgeClassifierCV(ALPHAS))
+        return RidgeCV(ALPHAS) if regression else RidgeClassifierCV(ALPHAS)
     neighbors = min(NEIGHBORS, training)
-    return make_pipeline(
-        StandardScaler(), KNeighborsRegressor(neighbors) if regression else KNeighborsClassifier(neighbors)
-    )
+    return KNeighborsRegressor(neighbors) if regression else KNeighborsClassifier(neighbors)
 
 
 def _scores(predicted: Predicted, samples: Samples, folds: Folds) -> dict[str, Score]:
