@@ -156,7 +156,7 @@ def _body(
             preprocessing=preprocessing(facts.fingerprint),
             box=_box(facts),
             period=_period(facts),
-            sources=sorted({source for block in facts.spec.imagery for source in block.stac})[:10],
+            sources=sorted({source for block in facts.spec.imagery for source in block.sources})[:10],
             changelog=Markup(history.entry),  # noqa: S704 - escaped when it was made
             pictures=Markup(pictures),  # noqa: S704 - a quoted address
             # Each of its lines opens with its own text, so none of them can close the block.

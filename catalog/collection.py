@@ -19,6 +19,7 @@ from clay_publish.release.metadata import SCHEMA_FILE, SCHEMA_URI, schema_text
 from clay_publish.release.public_urls import release_address
 from clay_publish.release.tables import COLUMNS, without_cloud_fraction
 from clay_publish.spec.models import Creator, Spec
+from clay_publish.storage.address import HUB_DATASETS
 from clay_publish.storage.store import is_url
 
 # Search services take every asset of exactly the type `PARQUET` for a table of items.
@@ -328,11 +329,16 @@ def _items(release: Release) -> list[dict[str, str]]:
     return [{"rel": "item", "href": f"./{path}", "type": _GEOJSON, "title": title} for path, title in named]
 
 
+def _hub_page(source: str) -> str:
+    """The page of a data set on the Hub; other places as they are."""
+    return source.replace(HUB_DATASETS, "https://huggingface.co/datasets/", 1).partition("@")[0]
+
+
 def _sources(spec: Spec) -> list[dict[str, str]]:
     """Where the imagery was found: catalogs, and their collections where they are APIs."""
     links = []
     for block in spec.published()["imagery"]:
-        for source in block["stac"]:
+        for source in block.get("stac") or [_hub_page(block["major_tom"])]:
             if not is_url(source):
                 continue
             below = [f"{source.rstrip('/')}/collections/{name}" for name in block["collections"]] or [source]

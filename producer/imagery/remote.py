@@ -6,14 +6,15 @@ import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 from rasterio.abc import MultiByteRangeResourceContainer
 
 from clay_publish.errors import AccessError, ClayPublishError, ImageryError, require_extra
 from clay_publish.producer.sources.item import BandFile, SourceItem
+from clay_publish.producer.sources.major_tom import address_of
 from clay_publish.storage.connections import ForbiddenAddressError
-from clay_publish.storage.http import ChangedError, Head, HttpClient, ServerError
+from clay_publish.storage.http import WHOLE_FILES, ChangedError, Head, HttpClient, ServerError
 from clay_publish.storage.place import RangeFile
 from clay_publish.storage.retry import Budget, RetryPolicy, TooSlowError, is_transient
 
@@ -34,10 +35,11 @@ class SourceChangedError(ImageryError):
 
 def etags(item: SourceItem) -> Mapping[str, str]:
     """By href: size and time of local files, ETag or Last-Modified of files on web servers; no entry where unknown."""
-    files = list({file.href: file for file in item.files}.values())
+    files = {address_of(file.href): file for file in item.files}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = zip(files, pool.map(_etag, files), strict=True)
-        return {file.href: tag for file, tag in found if tag is not None}
+        found = dict(zip(files, pool.map(_etag, files.values()), strict=True))
+    tags = {file.href: found[address_of(file.href)] for file in item.files}
+    return {href: tag for href, tag in tags.items() if tag is not None}
 
 
 def digests(item: SourceItem) -> Mapping[str, str]:
@@ -72,9 +74,10 @@ def check_unchanged(item: SourceItem) -> None:
 
 
 def _etag(file: BandFile) -> str | None:
-    if file.href.startswith(("http://", "https://")):
+    address = address_of(file.href)
+    if address.startswith(("http://", "https://")):
         try:
-            return HttpClient(file.origin).head(signed(file.href)).tag
+            return HttpClient(file.origin).head(signed(address)).tag
         except AccessError:
             return None  # opening it meets the same refusal, and records it
     path = _local_path(file)
@@ -85,7 +88,7 @@ def _etag(file: BandFile) -> str | None:
 
 
 def _local_path(file: BandFile) -> str | None:
-    path = file.href.removeprefix("file://")
+    path = address_of(file.href).removeprefix("file://")
     there = "://" not in path and file.origin is None and os.path.isfile(path)  # noqa: PTH113 - it may be no path
     return path if there and os.access(path, os.R_OK) else None
 
@@ -114,6 +117,40 @@ def _bucket(name: str) -> _RangeServer:
     return S3Client(Address(name, "", f"s3://{name}", anon=unsigned), _ONCE)
 
 
+def _server(address: str, origin: str | None, budget: Budget) -> tuple[_RangeServer, str]:
+    """Who answers for an address, and the name of the file there."""
+    if address.startswith("s3://"):
+        bucket, _, key = address.removeprefix("s3://").partition("/")
+        return _bucket(bucket), key
+    return HttpClient(origin, _ONCE, budget), signed(address)
+
+
+def open_ranges(address: str, origin: str | None, planned: str | None, budget: Budget) -> tuple[IO[bytes], str]:
+    """A local file, or one on a server of which each read is one request; and what identifies its content.
+
+    Raises:
+        AccessError: the server does not answer, or refuses.
+        ChangedError: the file is another one than planned.
+    """
+    if "://" not in address:
+        status = os.stat(address)  # noqa: PTH116 - it is text
+        return open(address, "rb"), f"{status.st_size:x}-{status.st_mtime_ns:x}"  # noqa: PTH123 - as above
+    server, name = _server(address, origin, budget)
+    with budget.spending():
+        _, found = server.part(name, 0, 1, planned)
+    if found.size is None:
+        raise ServerError(public_name(address), "the server does not state its size", *WHOLE_FILES)
+
+    def part(start: int, end: int) -> bytes:
+        with budget.spending():
+            data = server.part(name, start, end, found.tag)[0]
+        if len(data) != end - start:
+            raise ServerError(public_name(address), f"sent {len(data)} bytes of {end - start}")
+        return data
+
+    return cast("IO[bytes]", RangeFile(part, found.size)), found.tag or str(found.size)
+
+
 class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio ships no types
     """A file on a server, for rasterio to open; nothing else exists beside it.
 
@@ -123,11 +160,7 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
 
     def __init__(self, address: str, origin: str | None, planned: str | None, budget: Budget) -> None:
         self.error: ClayPublishError | None = None
-        bucket, _, key = address.removeprefix("s3://").partition("/")
-        if address.startswith("s3://"):
-            self._server, self._name = _bucket(bucket), key
-        else:
-            self._server, self._name = HttpClient(origin, _ONCE, budget), signed(address)
+        self._server, self._name = _server(address, origin, budget)
         self._pieces: dict[int, bytes] = {}
         self._budget = budget
         self._start, found = self._ask(0, _HEADER, planned)
