@@ -51,8 +51,8 @@ def evaluate(
     from clay_publish.errors import require_extra
 
     require_extra("evaluate", "clay-publish evaluate")
-    from clay_publish.evaluate.benchmark import FoldOptions, table_lines, write_benchmark
-    from clay_publish.evaluate.benchmark import evaluate as compare
+    from clay_publish.evaluate.evaluation import FoldOptions, table_lines, write_benchmark
+    from clay_publish.evaluate.evaluation import evaluate as compare
     from clay_publish.search.reader import open_release
 
     screen = Screen(quiet=quiet, as_json=json)

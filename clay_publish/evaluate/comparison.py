@@ -26,7 +26,7 @@ Predicted = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """What came of it."""
 
     results: tuple[BenchmarkResult, ...]
@@ -34,7 +34,7 @@ class Comparison:
     """By features and model: the prediction of each place, when it was tested."""
 
 
-def compare(samples: Samples, folds: Folds, report: Report = silent) -> Comparison:
+def compare(samples: Samples, folds: Folds, report: Report = silent) -> ModelComparison:
     """Return scores and predictions of ridge and nearest neighbors on every set of features.
 
     A set of features is divided by one number, so that penalties mean the same for all. Features of their own are not
@@ -61,7 +61,7 @@ def compare(samples: Samples, folds: Folds, report: Report = silent) -> Comparis
         scores = _scores(predicted, samples, folds)
         results.append(BenchmarkResult(features=features, dimensions=dimensions, model=model, scores=scores))
         report(Progress("evaluate", done, len(runs), f"{features}, {model}"))
-    return Comparison(tuple(results), predictions)
+    return ModelComparison(tuple(results), predictions)
 
 
 def _cross_validate(values: npt.NDArray[np.float64], samples: Samples, folds: Folds, model: str) -> Predicted:

@@ -7,7 +7,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from clay_publish.evaluate.comparison import Comparison
+from clay_publish.evaluate.comparison import ModelComparison
 from clay_publish.evaluate.samples import Samples
 from clay_publish.geo.maps import Frame, map_figure, png, whole_box
 from clay_publish.release.benchmarks import METRICS, BenchmarkResult
@@ -18,13 +18,15 @@ _LARGE = 500
 """Places from which on dots are small."""
 
 
-def best_result(comparison: Comparison, features: str) -> BenchmarkResult:
+def best_result(comparison: ModelComparison, features: str) -> BenchmarkResult:
     """Return the better model on these features, by the first score."""
     fitting = [result for result in comparison.results if result.features == features]
     return max(fitting, key=lambda result: next(iter(result.scores.values())).mean)
 
 
-def predicted_against_true(samples: Samples, comparison: Comparison, result: BenchmarkResult, target: str) -> bytes:
+def predicted_against_true(
+    samples: Samples, comparison: ModelComparison, result: BenchmarkResult, target: str
+) -> bytes:
     """Return a PNG: predictions over labels of a regression, or the confusion matrix of a classification."""
     predicted = comparison.predicted[result.features, result.model]
     figure = Figure(figsize=(5.6, 5.4), layout="constrained")
@@ -60,7 +62,7 @@ def predicted_against_true(samples: Samples, comparison: Comparison, result: Ben
     return png(figure)
 
 
-def residual_map(samples: Samples, comparison: Comparison, result: BenchmarkResult, target: str) -> bytes:
+def residual_map(samples: Samples, comparison: ModelComparison, result: BenchmarkResult, target: str) -> bytes:
     """Return a PNG: where predictions are too high or too low, or the class is wrong."""
     predicted = comparison.predicted[result.features, result.model]
     frame = Frame.around(whole_box(samples.lon, samples.lat))

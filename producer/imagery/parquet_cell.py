@@ -35,7 +35,7 @@ def read_cell(cell: ParquetCell, origin: str | None, planned: str | None, budget
     source, tag = open_ranges(cell.address, origin, planned, budget)
     try:
         with source:
-            footer = _footer(cell.address, tag, _Held(source))
+            footer = _footer(cell.address, tag, _UnhashedFile(source))
             column = _place(footer, cell, name)
             chunk = footer.row_group(cell.row).column(column)
             if chunk.total_uncompressed_size > MAX_BYTES:
@@ -57,26 +57,26 @@ def read_cell(cell: ParquetCell, origin: str | None, planned: str | None, budget
     return data
 
 
-class _Held:
+class _UnhashedFile:
     """A file that is no part of the key of a cache."""
 
     def __init__(self, file: Any) -> None:
         self.file = file
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held)
+        return isinstance(other, _UnhashedFile)
 
     def __hash__(self) -> int:
         return 0
 
 
-def _footer(address: str, tag: str, held: _Held) -> pq.FileMetaData:
+def _footer(address: str, tag: str, held: _UnhashedFile) -> pq.FileMetaData:
     with _lock:  # else all bands of an image would fetch it
         return _read_footer(address, tag, held)
 
 
 @functools.lru_cache(maxsize=_FOOTERS)
-def _read_footer(address: str, tag: str, held: _Held) -> pq.FileMetaData:  # noqa: ARG001 - they tell contents apart
+def _read_footer(address: str, tag: str, held: _UnhashedFile) -> pq.FileMetaData:  # noqa: ARG001 - they tell contents apart
     return pq.read_metadata(held.file)
 
 

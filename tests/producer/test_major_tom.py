@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 import yaml
+from hub_server import Hub
+from huggingface_hub import CommitOperationAdd, HfApi
 from image_server import ImageServer
 from major_tom_copy import L1C, sentinel_1, sentinel_2, write_copy
 from rasterio.io import MemoryFile
@@ -130,6 +132,28 @@ def test_remote_copy_is_read_by_ranges(run: Run, copy: Path, tmp_path: Path) -> 
     used = next(source for source in sources if source["status"] == "used")
     assert used["href"].startswith(f"{server.address}/images/part_00001.parquet")
     assert next(a for a in used["assets"] if a["key"] == "B04")["href"].startswith(f"{used['href']}#row=0&column=B04")
+
+
+def test_copy_on_the_hub_is_read_at_its_commit(run: Run, copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "hub").mkdir()
+    with Hub(tmp_path / "hub", xet=False) as hub:
+        api = HfApi(endpoint=hub.address, token="t")  # noqa: S106 - any will do
+        api.create_repo("Major-TOM/Core-S2L1C", repo_type="dataset")
+        files = [CommitOperationAdd(str(f.relative_to(copy)), f.read_bytes()) for f in sorted(copy.rglob("*.parquet"))]
+        commit = api.create_commit("Major-TOM/Core-S2L1C", files, commit_message="data", repo_type="dataset").oid
+        exclude = {"exclude": [f"{L1C}_{EAST}"]}
+        made = spec(tmp_path, "hf://datasets/Major-TOM/Core-S2L1C", chips={"size": 512}, imagery=exclude)
+        env = {"HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1"}
+        run("run", made, "--out", tmp_path / "release", "--quiet", env=env)
+    sources = pq.read_table(tmp_path / "release" / "sources.parquet").to_pylist()
+    used = next(source for source in sources if source["status"] == "used")
+    place = f"/datasets/Major-TOM/Core-S2L1C/resolve/{commit}/images/part_00001.parquet"
+    assert used["href"].endswith(place)
+    assert f"{place}#row=0&column=B04&" in next(a for a in used["assets"] if a["key"] == "B04")["href"]
+    assert used["collection"] == "Core-S2L1C"
+    collection = json.loads((tmp_path / "release" / "collection.json").read_text())
+    links = [link["href"] for link in collection["links"] if link["rel"] == "emb:source-data"]
+    assert links == ["./sources.parquet", "https://huggingface.co/datasets/Major-TOM/Core-S2L1C"]
 
 
 def test_sentinel_1(run: Run, shared_data: Path, tmp_path: Path) -> None:

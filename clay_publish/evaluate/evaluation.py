@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clay_publish.evaluate.comparison import Comparison, compare, libraries
+from clay_publish.evaluate.comparison import ModelComparison, compare, libraries
 from clay_publish.evaluate.figures import best_result, predicted_against_true, residual_map
 from clay_publish.evaluate.folds import Folds, split
 from clay_publish.evaluate.samples import Samples, collect
@@ -39,7 +39,7 @@ class Evaluation:
     benchmark: Benchmark
     samples: Samples
     folds: Folds
-    comparison: Comparison
+    comparison: ModelComparison
 
     def write(self, folder: Path) -> list[Path]:
         """Write `predictions.parquet` and two pictures of the better model on the first release; their paths."""
