@@ -70,6 +70,20 @@ def corner_of_cell(name: str) -> tuple[float, float]:
     return column * 360 / _columns(row), row * 180 / _ROWS
 
 
+def bounds_of_cell(name: str) -> tuple[float, float, float, float]:
+    """Return west, south, east and north of a cell, degrees; east is beyond 180 where it crosses the antimeridian.
+
+    Raises:
+        ValueError: as `corner_of_cell`.
+    """
+    row, column = numbers_of_cell(name)
+    count = _columns(row)
+    west, south = corner_of_cell(name)
+    # In a row of an odd number, the easternmost cell ends where the westernmost begins.
+    east = 360 - (count // 2) * 360 / count if count % 2 and column == count // 2 else (column + 1) * 360 / count
+    return west, south, east, (row + 1) * 180 / _ROWS
+
+
 def _columns(row: int) -> int:
     """Cells around the Earth, by the southern edge of a row."""
     return max(1, math.ceil(2 * math.pi * _RADIUS * math.cos(math.radians(row * 180 / _ROWS)) / KILOMETERS))

@@ -97,6 +97,7 @@ COLUMNS: dict[str, str] = {
     "epsg": "EPSG code of the chip's pixel grid; null where it has none.",
     "row": "Row of the chip in its grid.",
     "col": "Column of the chip in its grid.",
+    "grid_cell": "Cell of the Major TOM grid of 10 km that holds the center.",
     "thumbnail": "Small picture of the chip.",
     "chip_id": "Identifier of the chip that the patch is a part of.",
     "layer": "Layer of the model the patch embedding comes from, 1 the first.",
@@ -117,8 +118,10 @@ def without_cloud_fraction(footer: pq.FileMetaData) -> int:
     return sum(group.column(n).statistics.null_count for group in groups for n in places)
 
 
-def embeddings_schema(dimensions: int, dtype: Dtype = "float32", *, thumbnails: bool = False) -> pa.Schema:
-    """The table of embeddings; `embedding` is a fixed-size list of `dimensions` values."""
+def embeddings_schema(
+    dimensions: int, dtype: Dtype = "float32", *, thumbnails: bool = False, cells: bool = False
+) -> pa.Schema:
+    """The table of embeddings; `embedding` is a fixed-size list of `dimensions` values, `cells` adds `grid_cell`."""
     return _schema(
         [
             ("id", pa.string()),
@@ -139,6 +142,7 @@ def embeddings_schema(dimensions: int, dtype: Dtype = "float32", *, thumbnails: 
             ("epsg", pa.int32()),
             ("row", pa.int32()),
             ("col", pa.int32()),
+            *([("grid_cell", pa.string())] if cells else []),
             *([("thumbnail", THUMBNAIL)] if thumbnails else []),
         ],
         nullable={"loss", "cloud_fraction", "epsg", "thumbnail"},

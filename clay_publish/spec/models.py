@@ -242,6 +242,8 @@ class Outputs(_SpecBlock):
     patches: bool | Patches = False
     thumbnails: Annotated[int, Field(ge=0, le=512)] = 0
     """Pixels a side; 0 is none."""
+    major_tom_cell: bool = False
+    """A column `grid_cell`: the cell of the Major TOM grid that holds the center of the chip."""
     aggregate: list[Annotated[int, Field(ge=2, le=64)]] = []
     explorer: bool = True
     """Whether the release has a page to look at it, `explore/`."""

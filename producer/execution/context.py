@@ -193,6 +193,8 @@ def make_work(
         sensor=instrument,
         model=EncoderPool(encoder, cores),
         fingerprint=fingerprint,
-        schema=embeddings_schema(encoder.dimensions, outputs.dtype, thumbnails=thumbnails is not None),
+        schema=embeddings_schema(
+            encoder.dimensions, outputs.dtype, thumbnails=thumbnails is not None, cells=outputs.major_tom_cell
+        ),
         thumbnails=thumbnails,
     )

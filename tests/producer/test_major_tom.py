@@ -44,7 +44,7 @@ def spec(folder: Path, source: str, sensor: str = "sentinel-2-l1c", **more: Any)
         "license": "CC-BY-SA-4.0",
         "imagery": {"major_tom": source, "sensor": sensor, **more.pop("imagery", {})},
         "chips": {"layout": "scene", "size": 256, **more.pop("chips", {})},
-        "outputs": {"explorer": False, "codes": False},
+        "outputs": {"explorer": False, "codes": False} | more.pop("outputs", {}),
         **more,
     }
     path = folder / "release.yaml"
@@ -57,13 +57,18 @@ def tables(release: Path, name: str) -> list[dict[str, Any]]:
 
 
 def test_release_in_the_scene_layout(run: Run, copy: Path, tmp_path: Path) -> None:
-    made = spec(tmp_path, "Core-S2L1C")
+    outputs = {"explorer": False, "codes": False, "major_tom_cell": True}
+    made = spec(tmp_path, "Core-S2L1C", outputs=outputs)
     plan = json.loads(run("plan", made, "--json", "--quiet", cwd=tmp_path).stdout)
     assert plan["chips"]["expected"] == 2 * 16
     run("run", made, "--out", tmp_path / "release", "--quiet")
     run("validate", tmp_path / "release")
     coverage = Counter(row["reason"] or row["status"] for row in tables(tmp_path / "release", "coverage"))
     assert coverage == {"cloud": 4, "embedded": 28}  # 200 of the first 256 rows of one image are cloud
+    chips = tables(tmp_path / "release", "embeddings")
+    assert Counter(chip["grid_cell"] for chip in chips)[CELL] >= 8  # a cell's image reaches beyond the cell
+    lon, lat = (np.array([chip[name] for chip in chips]) for name in ("lon", "lat"))
+    assert [chip["grid_cell"] for chip in chips] == cells_at(lon, lat).tolist()
     sources = pq.read_table(tmp_path / "release" / "sources.parquet").to_pylist()
     assert [source["id"] for source in sources] == [f"{L1C}_{EAST}", f"{L1C}_{CELL}"]
     first = sources[1]

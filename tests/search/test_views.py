@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from clay_publish.geo.major_tom_grid import cells_at, corner_of_cell, numbers_of_cell
+from clay_publish.geo.major_tom_grid import bounds_of_cell, cells_at, corner_of_cell, numbers_of_cell
 from clay_publish.search.reader import open_release
 
 Run = Callable[..., Any]
@@ -111,9 +111,10 @@ def test_cells_equal_a_search_in_the_whole_grid() -> None:
     wanted = [reference_cell(one, other) for one, other in zip(lat.tolist(), lon.tolist(), strict=True)]
     assert found.tolist() == wanted
     for name, x, y in zip(found, lon, lat, strict=True):
-        west, south = corner_of_cell(name)
-        assert -1e-9 <= y - south <= 180 / 2004 + 1e-9
-        assert (x - west) % 360 < 360 / 30
+        west, south, east, north = bounds_of_cell(name)
+        assert south <= y <= north
+        assert (x - west) % 360 <= east - west
+        assert (west, south) == corner_of_cell(name)
 
 
 def reference_cell(lat: float, lon: float) -> str:

@@ -18,7 +18,7 @@ from clay_publish.validate.data.extra_tables import beside_paths
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, Sampled, SkippedError, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 
-_OPTIONAL = {"thumbnail", "scale"}
+_OPTIONAL = {"thumbnail", "scale", "grid_cell"}
 
 
 @rule("SCH001")
@@ -26,7 +26,7 @@ def columns_are_there(context: ReleaseContext) -> Iterator[Outcome]:
     """Names and order."""
     for path in context.tables.embeddings:
         schema = context.tables.schema(path)
-        expected = embeddings_schema(1, "int8", thumbnails=True).names
+        expected = embeddings_schema(1, "int8", thumbnails=True, cells=True).names
         missing = [n for n in expected if n not in schema.names and n not in _OPTIONAL]
         unknown = [n for n in schema.names if n not in expected]
         if "scale" not in schema.names and pa.types.is_integer(_value_type(schema)):
@@ -42,7 +42,7 @@ def columns_are_there(context: ReleaseContext) -> Iterator[Outcome]:
 @rule("SCH002")
 def types_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """Arrow types, without nullability; the vectors' own type is checked by SCH006."""
-    expected = embeddings_schema(1, "int8", thumbnails=True)
+    expected = embeddings_schema(1, "int8", thumbnails=True, cells=True)
     for path in context.tables.embeddings:
         for column in context.tables.schema(path):
             if column.name == "embedding":
@@ -56,7 +56,7 @@ def types_agree(context: ReleaseContext) -> Iterator[Outcome]:
 def no_nulls(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Nulls in the columns that may have none, and inside vectors."""
     found: list[BadRows] = []
-    for column in embeddings_schema(1, "int8"):
+    for column in embeddings_schema(1, "int8", cells=True):
         if column.nullable or not chips.has(column.name):
             continue
         array = chips.column(column.name)
