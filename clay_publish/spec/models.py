@@ -122,8 +122,10 @@ class Composite(_SpecBlock):
 class Imagery(_SpecBlock):
     """Which images to use: one block of a release."""
 
-    stac: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    stac: Annotated[list[str], BeforeValidator(_as_list)] = []
     """API, catalog, collection, item, ItemCollection or stac-geoparquet; one or a list."""
+    major_tom: str | None = None
+    """Instead of `stac`: a copy of Major TOM Core, a folder or hf://datasets/OWNER/NAME, also with @REVISION."""
     sensor: str | dict[str, Any]
     """Key of a registered sensor; or a file or mapping that defines one."""
     bands: dict[str, Annotated[str, Field(min_length=1)]] = {}
@@ -146,6 +148,19 @@ class Imagery(_SpecBlock):
     query: dict[str, Any] = {}
     exclude: Annotated[list[str], BeforeValidator(_as_list)] = []
     """Ids of known bad items; or files that list them, one a line."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_source(self) -> Self:
+        if bool(self.stac) == (self.major_tom is not None):
+            found = "both" if self.stac else "neither"
+            msg = f"expected `stac`, or `major_tom`; found {found}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def sources(self) -> list[str]:
+        """Where its images are looked for."""
+        return [*self.stac, *([self.major_tom] if self.major_tom is not None else [])]
 
     @model_validator(mode="after")
     def _windows_do_not_overlap(self) -> Self:
@@ -269,6 +284,8 @@ class Outputs(_SpecBlock):
     """Chips, and patches of the format `zarr`, as Zarr arrays beside the tables."""
     thumbnails: Annotated[int, Field(ge=0, le=512)] = 0
     """Pixels a side; 0 is none."""
+    major_tom_cell: bool = False
+    """A column `grid_cell`: the cell of the Major TOM grid that holds the center of the chip."""
     aggregate: list[Annotated[int, Field(ge=2, le=64)]] = []
     explorer: bool = True
     """Whether the release has a page to look at it, `explore/`."""
@@ -457,7 +474,11 @@ class Spec(_SpecBlock):
         if "max_cloud" not in self.chips.model_fields_set:
             del document["chips"]["max_cloud"]  # stated, it would ask for masks that the images need not have
         for block in document["imagery"]:
-            block["stac"] = [_public(source) for source in block["stac"]]
+            if block["stac"]:
+                block["stac"] = [_public(source) for source in block["stac"]]
+            else:
+                del block["stac"]
+                block["major_tom"] = _public(block["major_tom"])
             block["exclude"] = [_public(entry) for entry in block["exclude"]]
         for holder, key in ((document, "previous"), (document["model"], "weights")):
             if key in holder:
