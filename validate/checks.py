@@ -9,9 +9,9 @@ from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.release.format_version import check_format
 from clay_publish.release.versions import refuse_root
 from clay_publish.storage.store import OneFile
-from clay_publish.validate.context import ReleaseContext, Render
+from clay_publish.validate.context import Recompute, ReleaseContext, Render
 from clay_publish.validate.outcomes import UNFORESEEN, Broken, Fault, NotChecked, Outcome, Sampled, unchecked
-from clay_publish.validate.registry import ANYBODY, OTHERS, UNCHECKED, Rule, select
+from clay_publish.validate.registry import ANYBODY, OTHERS, RECOMPUTED, UNCHECKED, Rule, select
 from clay_publish.validate.reports.measures import measure
 
 # The rules register themselves when their files are read.
@@ -70,6 +70,7 @@ def check_release(
     previous: Release | None = None,
     open_previous: Callable[[str], Release] | None = None,
     render: Render | None = None,
+    recompute: Recompute | None = None,
     report: Report = silent,
 ) -> ValidationReport:
     """Check a release, as `runner.validate` does in a child process.
@@ -85,6 +86,7 @@ def check_release(
         previous: the version before, where it is not a neighbor of this one.
         open_previous: opens the version before by the name that the release gives it.
         render: renders the documents again; without it they are not compared.
+        recompute: computes vectors again; without it they are not.
         report: hears of the progress.
 
     Raises:
@@ -101,6 +103,7 @@ def check_release(
         previous=previous,
         open_previous=open_previous,
         render=render,
+        recompute=recompute,
         report=report,
     )
     context.broken += [Broken(name, f"{name} {why}") for name, why in refused.items() if not name.startswith(":")]
@@ -141,6 +144,8 @@ def check_release(
 
 def _applies(rule: Rule, context: ReleaseContext) -> bool:
     """Whether a rule says anything about the input: about anybody's embeddings only some do."""
+    if rule.code == RECOMPUTED and context.recompute is None:
+        return False
     if not context.tables.foreign:
         return rule.code not in OTHERS
     if ZARR in context.files.paths and not context.files.parquet:

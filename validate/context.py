@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -31,6 +32,16 @@ from clay_publish.validate.sandbox.stores import neighbor
 Render = Callable[[Release, Release | None], Mapping[str, bytes]]
 """Renders the documents that follow from the data of a release, given the version before; by path."""
 
+
+@dataclass(frozen=True)
+class Recompute:
+    """How vectors are computed again from the imagery, and of how many chips."""
+
+    chips: int
+    vectors: Callable[[Sequence[str]], Mapping[str, Sequence[float]]]
+    """Gives vectors by id; ids whose imagery cannot be read are left out."""
+
+
 RowCheck = Callable[[ChipRows, "ReleaseContext"], Sequence[BadRows]]
 
 
@@ -49,6 +60,7 @@ class ReleaseContext:
         previous: Release | None = None,
         open_previous: Callable[[str], Release] | None = None,
         render: Render | None = None,
+        recompute: Recompute | None = None,
         report: Report = silent,
     ) -> None:
         self.files = ReleaseFiles(release, quick=quick)
@@ -61,6 +73,8 @@ class ReleaseContext:
         """What it is, whoever made it."""
         self.extra = ExtraTables(self.tables, lambda: self.fingerprint, lambda: self.sources)
         """Its patches and aggregates."""
+        self.recompute = recompute
+        """Computes vectors again, where that is asked for."""
         self.render = render
         """Renders its documents again."""
         self._zarr_arrays: dict[str, Any] = {}

@@ -101,6 +101,9 @@ ANYBODY: dict[str, frozenset[str]] = {
 OTHERS = frozenset({"ANY001", "ANY002", "ANY003", "ANY004", "ANY005"})
 """Rules that apply to others' embeddings alone: of releases, stricter ones ask for the same."""
 
+RECOMPUTED = "VEC023"
+"""The rule that reads imagery and runs the model, on request alone."""
+
 UNCHECKED = "INT015"
 """The rule on what kept other rules from being checked. It is the last, and checked whatever rules are chosen."""
 

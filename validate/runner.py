@@ -16,7 +16,7 @@ from clay_publish.validate.sandbox.child import Child, CrashedError
 from clay_publish.validate.sandbox.stores import Server, describe, neighbor, unpacked
 
 if TYPE_CHECKING:  # the parent of a child process needs no context
-    from clay_publish.validate.context import Render
+    from clay_publish.validate.context import Recompute, Render
 
 SAMPLE = 20_000
 """Chips that costly checks look at, at most, where the caller does not say."""
@@ -33,6 +33,7 @@ def validate(
     quick: bool = False,
     previous: Release | None = None,
     render: "Render | None" = None,
+    recompute: "Recompute | None" = None,
     report: Report = silent,
 ) -> ValidationReport:
     """Validate a release. It is read in a child process; a file that crashes or exhausts that is a finding.
@@ -46,6 +47,7 @@ def validate(
         previous: the version before, where it is not a neighbor of this one. A release that names another server
             is not followed there.
         render: a function of a module that renders the release's documents again, in the child process.
+        recompute: computes vectors of some chips again, in this process: it needs the imagery and the model.
         report: hears of the progress.
 
     Raises:
@@ -62,12 +64,13 @@ def validate(
         "quick": quick,
         "threads": None,
         "render": None if render is None else [render.__module__, render.__name__],
+        "recompute": None if recompute is None else recompute.chips,
         "refused": {},
     }
     with ExitStack() as stack:
         for each in stores:
             stack.enter_context(each.remembering())
-        server = Server([*stores], lambda named: Store(neighbor(store, named)), _schema)
+        server = Server([*stores], lambda named: Store(neighbor(store, named)), _schema, recompute)
         answer = _answer(job, store, server, report)
     if "error" in answer:
         raise unpacked(answer["error"])

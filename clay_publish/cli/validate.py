@@ -1,6 +1,6 @@
 """`validate` and `rules`: validate a release, wherever it lies, and list the rules."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from clay_publish.progress import Report
     from clay_publish.release.directory import Release
     from clay_publish.release.findings import Severity, ValidationReport
+    from clay_publish.validate.context import Recompute
 
 Codes = Annotated[list[str] | None, typer.Option(metavar="CODE", help="A rule (COV001) or group (COV); repeatable.")]
 FailOn = Annotated[str, typer.Option(metavar="SEVERITY", help="Exit with 1 from here on: info, warning or error.")]
@@ -24,6 +25,17 @@ Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page fo
 Junit = Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML, for CI.")]
 Sarif = Annotated[Path | None, typer.Option(metavar="FILE", help="Write SARIF, for code hosts.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="List what could not be checked, and what passed.")]
+Recomputed = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="CHIPS", help="Compute so many chips again from the imagery (extra `produce`)."),
+]
+Imagery = Annotated[
+    str | None,
+    typer.Option(metavar="STAC_OR_DIR", help="Where the imagery is, for --recompute, if not where the release says."),
+]
+Weights = Annotated[
+    str | None, typer.Option(metavar="FILE", help="The model's weights, for --recompute, if the spec names a file.")
+]
 Sample = Annotated[int | None, typer.Option(min=1, metavar="CHIPS", help="Chips that costly checks look at, at most.")]
 
 
@@ -38,6 +50,9 @@ def validate(
     html: Html = None,
     junit: Junit = None,
     sarif: Sarif = None,
+    recompute: Recomputed = None,
+    imagery: Imagery = None,
+    weights: Weights = None,
     verbose: Verbose = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -55,8 +70,16 @@ def validate(
         raise typer.BadParameter(f"{fail_on!r} is not a severity: info, warning or error", param_hint="--fail-on")
     screen = Screen(quiet=quiet, as_json=json)
     with screen.progress() as report:
+        release = _opened(where)
         validation = run_validation(
-            _opened(where), report, only=only or (), skip=skip or (), sample=sample, quick=quick, previous=previous
+            release,
+            report,
+            only=only or (),
+            skip=skip or (),
+            sample=sample,
+            quick=quick,
+            previous=previous,
+            recompute=_recompute(release, recompute, imagery, weights),
         )
     _write(validation, Severity(fail_on), html=html, junit=junit, sarif=sarif)
     screen.result(render(validation, verbose=verbose), validation.model_dump(mode="json"))
@@ -64,8 +87,9 @@ def validate(
         raise typer.Exit(1)
     if not any(state.startswith(("passed", "failed")) for state in validation.checked.values()):
         raise ReleaseError(validation.where, "could not be checked by any of these rules")
-    if validation.checked.get("ANY001", "").startswith("not checked"):
-        raise ReleaseError(validation.where, validation.checked["ANY001"].removeprefix("not checked: "))
+    for code in ("ANY001", "VEC023"):
+        if validation.checked.get(code, "").startswith("not checked"):
+            raise ReleaseError(validation.where, f"{code} {validation.checked[code]}")
 
 
 def _opened(where: str) -> "Release":
@@ -78,6 +102,26 @@ def _opened(where: str) -> "Release":
     if where.endswith((".json", ".geojson")) and not is_url(where) and Path(where).is_file():
         return Release(str(Path(where).parent))
     return Release(OneFile(readable(where))) if where.endswith((*PARQUET, ".json")) else Release(where)
+
+
+def _recompute(release: "Release", chips: int | None, imagery: str | None, weights: str | None) -> "Recompute | None":
+    """What computes vectors again, from the spec and the fingerprint that the release states."""
+    if chips is None:
+        if imagery is not None or weights is not None:
+            raise typer.BadParameter("is for --recompute", param_hint="--imagery, --weights")
+        return None
+    from clay_publish.errors import require_extra
+    from clay_publish.validate.context import Recompute
+
+    require_extra("produce", "--recompute")
+
+    def vectors(ids: Sequence[str]) -> "Mapping[str, Sequence[float]]":
+        from clay_publish.producer.recompute import recompute
+
+        made = recompute(release.spec(), release.fingerprint(), ids, imagery=imagery, weights=weights)
+        return {name: vector.tolist() for name, vector in made.items()}
+
+    return Recompute(chips, vectors)
 
 
 def _write(
@@ -110,6 +154,7 @@ def run_validation(
     sample: int | None = None,
     quick: bool = False,
     previous: str | None = None,
+    recompute: "Recompute | None" = None,
 ) -> "ValidationReport":
     """Validate a release with the options of the command line."""
     from clay_publish.cli.rendering import render_documents
@@ -124,6 +169,7 @@ def run_validation(
         quick=quick,
         previous=None if previous is None else release_at(previous),
         render=render_documents,
+        recompute=recompute,
         report=report,
     )
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import shapely
 import yaml
 
+from clay_publish import windows
 from clay_publish.catalog.file_items import write_json_items
 from clay_publish.errors import ClayPublishError
 from clay_publish.producer.outputs.codes import write_codes
@@ -32,6 +33,8 @@ Rows = list[dict[str, Any]]
 
 JSON = "application/geo+json"
 SHORE = "imagery/item.json"
+IMAGERY = Path(windows.__file__).parent / "sample" / "imagery"
+"""The images of the bundled sample."""
 MOROCCO = "s2_l2a_mini_29RKH_20200219/item.json"
 NAIP = "naip/va_m_3607824_se_17_1_20160620_crop.json"
 

@@ -151,6 +151,26 @@ def few_reference_vectors(broken: Broken) -> None:
     broken.change("reference.parquet", lambda table: table.take(pa.array(range(0, len(table), 2))))
 
 
+@mutation("VEC023", "vectors and references that no imagery gives")
+def invented_vectors(broken: Broken) -> None:
+    broken.vectors(lambda v: v[:, np.random.default_rng(5).permutation(v.shape[1])])
+
+
+@mutation("VEC024", "rows and references are shuffled alike", base="large", also="VEC013")
+def shuffled_with_references(broken: Broken) -> None:
+    broken.vectors(lambda v: v[np.random.default_rng(5).permutation(len(v))])
+
+
+@mutation("VEC024", "vectors are a row late, references too", base="large")
+def a_row_late_with_references(broken: Broken) -> None:
+    broken.vectors(lambda v: np.roll(v, 1, axis=0))
+
+
+@mutation("VEC024", "the vectors of a file are in reverse order, references too", base="large")
+def reversed_with_references(broken: Broken) -> None:
+    broken.vectors(lambda v: v[::-1].copy())
+
+
 @mutation("VEC015", "vectors moved since the version before, with the same fingerprint", base="next", also="VEC012")
 def drift_since_last_version(broken: Broken) -> None:
     broken.vectors(lambda v: np.roll(v, 3, axis=1))

@@ -157,7 +157,7 @@ def test_what_follows_from_a_changed_file_is_below_it(broken: Callable[..., Brok
     release = broken("small")
     release.vectors(lambda v: v * float("nan"))  # and the checksums stay
     said = run("validate", release.folder, "--quiet", "--skip", "DOC021", code=1).stdout.splitlines()
-    assert [line.split()[1] for line in said if line.startswith("error")][0] == "INT003"
+    assert next(line.split()[1] for line in said if line.startswith("error")) == "INT003"
     followers = [line for line in said if line.startswith("  follows: error")]
     assert {"INT004", "VEC001"} <= {line.split()[2] for line in followers}
     assert not any(line.startswith("error   VEC001") for line in said)

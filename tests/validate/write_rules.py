@@ -52,8 +52,9 @@ all.
 
 All embeddings files are read once, in one pass that hashes them, compares the checksums of their pages, and shows each
 batch of rows to all rules; two files at a time on two cores. About 60 bytes a chip are kept for the rules that compare
-chips with each other. What looks at some chips only, whatever `--sample` says: the effective rank is that of 512 chips,
-and of the aggregates of one side 256 are computed again; which blocks there are is compared for all.
+chips with each other, and a few values of the vectors of a million chips at most, to compare neighbors. What looks at
+some chips only, whatever `--sample` says: the effective rank is that of 512 chips, and of the aggregates of one side
+256 are computed again; which blocks there are is compared for all.
 
 ## Releases elsewhere, and quick looks
 
@@ -71,9 +72,11 @@ directories only. A web server cannot list its files: what lies there is what th
 
 ## Reports
 
-`--json` prints one document ([its schema](validation-report.schema.json)); `--html FILE` writes one page with the
-verdict, the findings and how to mend them, the gaps on a map, and the distributions of the vectors' lengths, losses and
-similarities; `--junit FILE` and `--sarif FILE` are for CI. The page holds no script and asks for nothing.
+Findings of one kind are one line, causes first: what may follow from a file that is missing, changed or broken is
+indented below it. `--json` prints one document ([its schema](validation-report.schema.json)); `--html FILE` writes one
+page with the verdict, the findings and how to fix them, their places and the gaps on a map, and the distributions of
+the vectors' lengths, losses and similarities; `--junit FILE` and `--sarif FILE` are for CI. The page holds no script
+and asks for nothing.
 
 In a GitHub workflow:
 
@@ -91,6 +94,16 @@ steps:
     if: always()
     with: {{sarif_file: report.sarif}}
 ```
+
+## Computing vectors again
+
+`--recompute N` (extra `produce`) is the independent proof: it reads the imagery of the N chips with the lowest SHA-256
+of their ids from where the release says it is, embeds them with the published model, and compares: cosines of at least
+1 − 1e-5 in float32 and 1 − 5e-4 in bfloat16, less what quantization takes (VEC023). `--imagery STAC_OR_DIR` names the
+imagery where the published addresses are missing or have expired, `--weights FILE` the weights where the spec names a
+file. If no image can be read, or the model is another one, the rule is *not checked* and the exit code is 2.
+
+    clay-publish validate my-first-release/1.0.0 --recompute 16 --imagery my-first-release/imagery
 
 ## Embeddings of others
 

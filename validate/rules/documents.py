@@ -303,7 +303,7 @@ def figures_show_something(context: ReleaseContext) -> Iterator[Outcome]:
     for path in context.files.paths:
         if not (path.startswith(f"{FIGURES}/") and path.endswith(".png")):
             continue
-        context.files.afford(path)
+        context.files.read_whole(path)
         data = context.files.store.read(path, MAX_DOCUMENT)
         wrong = wrong_image(data)
         if wrong is None:

@@ -10,6 +10,7 @@ import socket
 import sys
 import sysconfig
 import tempfile
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
@@ -20,6 +21,7 @@ from clay_publish.errors import ClayPublishError
 from clay_publish.progress import Progress
 from clay_publish.release.directory import Release
 from clay_publish.validate.checks import check_release
+from clay_publish.validate.context import Recompute
 from clay_publish.validate.data import stac_schemas
 from clay_publish.validate.sandbox.marks import Marks, watch
 from clay_publish.validate.sandbox.stores import Parent, ParentStore, WatchedFile, WatchedFolder, packed
@@ -189,6 +191,9 @@ def _answer(job: dict[str, Any], answers: Connection, parent: Parent, guard: Gua
             previous=None if job["previous"] is None else open_(job["previous"], previous),
             open_previous=lambda named: open_(parent.ask("previous", named), previous),
             render=None if job["render"] is None else getattr(import_module(job["render"][0]), job["render"][1]),
+            recompute=None
+            if job["recompute"] is None
+            else Recompute(job["recompute"], partial(parent.ask, "recompute")),
             report=report,
         )
     except ClayPublishError as error:
