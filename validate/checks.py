@@ -18,6 +18,7 @@ from clay_publish.validate.reports.measures import measure
 from clay_publish.validate.rules import (  # noqa: F401
     agreement,
     anybody,
+    composites,
     coverage,
     derived_columns,
     documents,
@@ -34,8 +35,21 @@ from clay_publish.validate.rules import (  # noqa: F401
     vector_distribution,
     vectors,
 )
-from clay_publish.validate.rules.outputs import codes, explorer, extra_tables, pictures  # noqa: F401
+from clay_publish.validate.rules.outputs import (  # noqa: F401
+    array_attributes,
+    array_values,
+    arrays,
+    codes,
+    explorer,
+    extra_tables,
+    pictures,
+)
 from clay_publish.validate.sandbox.marks import marked
+
+ZARR = "zarr.json"
+"""What a release holds that is a Zarr store and nothing else."""
+OF_STORES = {"ARR002", "ARR003", "ARR006"}
+"""Rules for such a store, whoever made it."""
 
 _LONGEST = 1000
 """Letters of a text that a finding quotes."""
@@ -134,6 +148,8 @@ def _applies(rule: Rule, context: ReleaseContext) -> bool:
         return False
     if not context.tables.foreign:
         return rule.code not in OTHERS
+    if ZARR in context.files.paths and not context.files.parquet:
+        return rule.code in OF_STORES
     if rule.code == "SCH011" and not any("geo" in footer for footer in context.tables.keys.values()):
         return False  # ANY003
     there = [_known_names(context, path) for path in context.input.vectors]

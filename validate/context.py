@@ -23,6 +23,7 @@ from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.scan import Pass, Scan
 from clay_publish.validate.data.single_rows import value
 from clay_publish.validate.data.sources import SourceTable, read_sources
+from clay_publish.validate.data.zarr_groups import ZarrGroups
 from clay_publish.validate.expected.cells import ChipGrids, Summary
 from clay_publish.validate.expected.layers import CellInputs, count_cells
 from clay_publish.validate.outcomes import BadRows, Broken, SkippedError
@@ -76,6 +77,7 @@ class ReleaseContext:
         """Computes vectors again, where that is asked for."""
         self.render = render
         """Renders its documents again."""
+        self._zarr_arrays: dict[str, Any] = {}
         self.broken: list[Broken] = []
         """What kept rules from being checked, so far."""
         self._checks, self._sampled, self._sample = checks, sampled, sample
@@ -109,6 +111,23 @@ class ReleaseContext:
         if counted:  # the tables need not be read again
             vars(self).setdefault("said", counted)
         return found
+
+    @once
+    def zarr(self) -> ZarrGroups:
+        """The groups and arrays of the store."""
+        return ZarrGroups(self.files, self.documents)
+
+    def zarr_array(self, path: str) -> Any:
+        """A `zarr.Array`, opened once.
+
+        Raises:
+            ReleaseError: it cannot be read.
+        """
+        if path not in self._zarr_arrays:
+            from clay_publish.search.arrays.zarr_store import open_array  # noqa: PLC0415 - zarr comes with an extra
+
+            self._zarr_arrays[path] = open_array(self.files.release, path)
+        return self._zarr_arrays[path]
 
     @once
     def said(self) -> Counter[Said]:

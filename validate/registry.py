@@ -30,6 +30,7 @@ GROUPS: dict[str, str] = {
     "RDR": "Readers",
     "EXP": "Explorer",
     "ANY": "Anybody's embeddings",
+    "ARR": "Arrays",
 }
 """First three letters of a code, in the order in which rules are listed."""
 

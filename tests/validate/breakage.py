@@ -79,8 +79,27 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "naip": (NAIP, {"chips": {"layout": "scene", "size": 64}, "sensor": "naip", "outputs": {**_BARE}}),
     "full": (SHORE, {"chips": {"layout": "scene", "size": 64}}),
+    "composite": (
+        MOROCCO,
+        {
+            "chips": {"layout": "utm", "size": 32, "gsd": 100},
+            "sensor": "sentinel-2-l2a",
+            "days": ["2020-02-19", "2020-03-05", "2020-04-20"],
+            "composite": {"method": "median", "images": 2, "min_valid": 1},
+            "outputs": {**_BARE},
+        },
+    ),
+    "arrays": (
+        SHORE,
+        {
+            "imagery": {"windows": ["2016-01-01/2016-02-01"]},
+            "chips": {"layout": "utm", "size": 64},
+            "model": {"encoder": "clay", "precision": "float32"},
+            "outputs": {"arrays": True, "patches": {"format": "zarr"}, "explorer": False},
+        },
+    ),
 }
-"""Item, and what the spec of each kind of good release says beside it."""
+"""Item, and what the spec of each kind of good release says beside it; `days` are dates that the item is copied to."""
 
 
 class Broken:

@@ -38,9 +38,6 @@ def write_foreign(folder: Path) -> None:
             table.replace_schema_metadata({"geo": json.dumps(geo)}), folder / f"embeddings/part-{number}.parquet"
         )
     (folder / "collection.json").write_text(json.dumps(_collection()))
-    attributes = {"type": "pixel", "dimensions": 16, "model": "m", "source_data": "s", "data_type": "float32"}
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {f"geoemb:{k}": v for k, v in attributes.items()}}
-    (folder / "zarr.json").write_text(json.dumps(group))
 
 
 def _collection() -> dict[str, Any]:
@@ -150,13 +147,3 @@ def an_emb_footer_of_another_length(broken: Broken) -> None:
 @mutation("ANY006", "a release whose Collection has an unknown emb: field", also="STC")
 def an_unknown_emb_field_of_ours(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c.update({"emb:flavor": "sweet"}))
-
-
-@mutation("ANY007", "a geoemb attribute that the convention does not know", base="foreign", settle=False)
-def a_geoemb_type_of_its_own(broken: Broken) -> None:
-    broken.json("zarr.json", lambda group: group["attributes"].update({"geoemb:type": "raster"}))
-
-
-@mutation("ANY007", "geoemb attributes without the model", base="foreign", settle=False)
-def geoemb_without_a_model(broken: Broken) -> None:
-    broken.json("zarr.json", lambda group: group["attributes"].pop("geoemb:model"))

@@ -92,6 +92,12 @@ def a_budget_that_does_not_exist(broken: Broken) -> None:
     _explain(broken, "over_budget")
 
 
+@mutation("COV008", "a gap for want of images in a release of single images")
+def too_few_images_of_one(broken: Broken) -> None:
+    _lose(broken, 7)
+    _explain(broken, "too_few_images")
+
+
 @mutation("COV008", "one chip called unreadable in an image that was read")
 def unreadable_in_a_read_image(broken: Broken) -> None:
     _lose(broken, 7)

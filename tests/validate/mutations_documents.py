@@ -6,6 +6,20 @@ from typing import Any
 from breakage import Broken, mutation
 from PIL import Image
 
+from clay_publish.cards import write_cards
+from clay_publish.catalog import write_collection
+from clay_publish.release.benchmarks import (
+    Benchmark,
+    BenchmarkResult,
+    Benchmarks,
+    FoldSizes,
+    Labels,
+    Sampling,
+    Score,
+    subject_of,
+)
+from clay_publish.release.manifest import dump_json
+
 # Files
 
 
@@ -226,6 +240,54 @@ def a_missing_picture(broken: Broken) -> None:
 def front_matter_for_source_coop(broken: Broken) -> None:
     card = broken.folder / "hosts" / "source.coop" / "README.md"
     card.write_text(f"---\nlicense: cc-by-4.0\n---\n{card.read_text()}")
+
+
+def _evaluated(broken: Broken) -> None:
+    """The release as `clay-publish evaluate --card` leaves it."""
+    release = broken.release
+    score = Score(mean=0.5, spread=0.1, folds=[0.4, 0.6])
+    rows = sum(len(broken.table(path)) for path in release.data_files())
+    spec = release.spec()
+    made = Benchmark(
+        task="regression",
+        labels=Labels(file="stations.csv", sha256="0" * 64, rows=20, target="meanT"),
+        release=subject_of(spec.name, spec.version, release.fingerprint(), rows),
+        sampling=Sampling(used=20, unlabeled=0, too_far=0, limit_m=640, median_m=100, farthest_m=300),
+        folds=FoldSizes(count=2, block_km=1, buffer_km=0.6, seed=0, test=[10, 10], train=[10, 10]),
+        results=[BenchmarkResult(features="shore 1.0.0", dimensions=8, model="ridge", scores={"r2": score})],
+        libraries={},
+    )
+    release.store.write("benchmarks.json", dump_json(Benchmarks(benchmarks=[made]).model_dump(mode="json")))
+    write_cards(release)
+    write_collection(release)
+
+
+@mutation("DOC017", "a score on the card that was not measured")
+def a_better_score_on_the_card(broken: Broken) -> None:
+    _evaluated(broken)
+    broken.text("README.md", "| 0.500 ± 0.100 |", "| 0.900 ± 0.100 |")
+
+
+@mutation("DOC017", "benchmarks of other vectors than those that are published")
+def benchmarks_of_other_vectors(broken: Broken) -> None:
+    _evaluated(broken)
+    broken.json("benchmarks.json", lambda b: b["benchmarks"][0]["release"].update(fingerprint="0" * 64))
+
+
+@mutation("DOC017", "a mean that its folds do not have")
+def a_mean_that_its_folds_do_not_have(broken: Broken) -> None:
+    _evaluated(broken)
+    broken.json("benchmarks.json", lambda b: b["benchmarks"][0]["results"][0]["scores"]["r2"].update(folds=[0.1, 0.6]))
+
+
+@mutation("DOC017", "an evaluation on the card without benchmarks.json", also="INT STC")
+def scores_without_a_file(broken: Broken) -> None:
+    _evaluated(broken)
+    (broken.folder / "benchmarks.json").unlink()
+    broken.json("collection.json", lambda c: c["assets"].pop("benchmarks"))
+    broken.json(
+        "collection.json", lambda c: c.update(links=[link for link in c["links"] if link["rel"] != "emb:benchmark"])
+    )
 
 
 # Provenance

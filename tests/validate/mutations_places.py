@@ -5,6 +5,8 @@ import pyarrow as pa
 import shapely
 from breakage import Broken, mutation
 
+from clay_publish.geo.major_tom_grid import cells_at, name_of_cell, numbers_of_cell
+
 # Vectors
 
 
@@ -118,6 +120,17 @@ def footprints_half_a_pixel_off(broken: Broken) -> None:
 @mutation("GEO013", "chips in the file of another square", also="STC004 SCH RDR")
 def a_file_of_another_square(broken: Broken) -> None:
     broken.rename(broken.data.replace("_04_41_", "_04_42_"))
+
+
+@mutation("GEO018", "the Major TOM cell to the east", also="SCH STC DOC RDR")
+def a_cell_to_the_east(broken: Broken) -> None:
+    def add(table: pa.Table) -> pa.Table:
+        names = cells_at(table["lon"].to_numpy(), table["lat"].to_numpy())
+        row, column = numbers_of_cell(names[0])
+        names[0] = name_of_cell(row, column + 1)
+        return table.append_column(pa.field("grid_cell", pa.string(), nullable=False), pa.array(names, pa.string()))
+
+    broken.change(broken.data, add)
 
 
 @mutation("GEO014", "the footer's bbox leaves out half of the chips", also="SCH011")

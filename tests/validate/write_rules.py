@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 import mutations_anybody  # noqa: F401 - registers its mutations
+import mutations_arrays  # noqa: F401
 import mutations_beside  # noqa: F401
 import mutations_codes  # noqa: F401
 import mutations_coverage  # noqa: F401

@@ -84,7 +84,9 @@ class ReleaseFiles:
     @cached_property
     def paths(self) -> list[str]:
         """Every file of the release, except those of the run."""
-        return [p for p in self.release.files() if not p.startswith(f"{paths.RUN}/")]
+        found = [p for p in self.release.files() if not p.startswith(f"{paths.RUN}/")]
+        # A web server cannot list; a Zarr store there says in its metadata what it holds.
+        return found or [p for p in ("zarr.json",) if self.store.exists(p)]
 
     @cached_property
     def parquet(self) -> list[str]:

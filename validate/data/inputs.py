@@ -59,6 +59,8 @@ class Input:
         if self.columns:
             return f"tables without embeddings, such as an index or a registry: {tables}"
         stac = [document for document in self.documents.values() if "stac_version" in document]
+        if any(describes_arrays(document) for document in self.documents.values()):
+            return "Zarr arrays of embeddings"
         if stac:
             said = "that describe embeddings" if any(map(describes_embeddings, stac)) else "without embeddings"
             return f"{len(stac):,} STAC documents {said}"
@@ -83,6 +85,12 @@ def describes_embeddings(document: dict[str, Any]) -> bool:
     properties = document.get("properties")
     fields = [*document, *(properties if isinstance(properties, dict) else ())]
     return any(key.startswith("emb:") for key in fields)
+
+
+def describes_arrays(document: dict[str, Any]) -> bool:
+    """Whether a Zarr document has an attribute of the geoemb convention."""
+    attributes = document.get("attributes", document)
+    return isinstance(attributes, dict) and any(str(key).startswith("geoemb:") for key in attributes)
 
 
 def _is_zarr(path: str, document: dict[str, Any]) -> bool:

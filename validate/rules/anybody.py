@@ -20,7 +20,6 @@ from clay_publish.validate.registry import rule
 _NAMES = "a column of numeric lists, best named `embedding`"
 _MOST = 10_000_000
 """Rows whose footprints are compared."""
-_GEOEMB = ("type", "dimensions", "model", "source_data", "data_type")
 """Attributes that the convention for dense embeddings asks for."""
 
 
@@ -172,33 +171,3 @@ def _footer_faults(path: str, emb: Mapping[str, Any], context: ReleaseContext) -
         yield Fault(f"{path}: footer emb: emb:dimensions", repr(stated)[:40], f"{width or 'a whole number from 1'}")
     if emb.get("emb:type", "chip") not in {"chip", "pixel"}:
         yield Fault(f"{path}: footer emb: emb:type", repr(emb["emb:type"])[:40], "chip or pixel")
-
-
-@rule("ANY007")
-def geoemb_attributes_are_valid(context: ReleaseContext) -> Iterator[Outcome]:
-    """`geoemb:` attributes of Zarr groups: the required ones, and types of all."""
-    for path, document in context.input.documents.items():
-        attributes = document.get("attributes", document)
-        if not isinstance(attributes, dict) or not any(key.startswith("geoemb:") for key in attributes):
-            continue
-        own = {key.removeprefix("geoemb:"): value for key, value in attributes.items() if key.startswith("geoemb:")}
-        for name in _GEOEMB:
-            if name not in own:
-                yield Fault(f"{path}: geoemb:{name}", "is missing", "an attribute of every group of embeddings")
-        wrong = {
-            "type": own.get("type", "pixel") not in {"pixel", "chip"},
-            "dimensions": not isinstance(own.get("dimensions", 1), int) or own.get("dimensions", 1) < 1,
-            "spatial_layout": own.get("spatial_layout", "global") not in {"utm_zones", "global"},
-            "quantization": not isinstance(own.get("quantization", {}), dict),
-            "data_type": not isinstance(own.get("data_type", ""), str),
-        }
-        expected = {
-            "type": "pixel or chip",
-            "dimensions": "a whole number from 1",
-            "spatial_layout": "utm_zones or global",
-            "quantization": "an object with method and scale",
-            "data_type": "the name of a data type",
-        }
-        for name, bad in wrong.items():
-            if bad:
-                yield Fault(f"{path}: geoemb:{name}", repr(own[name])[:60], expected[name])

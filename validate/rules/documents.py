@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import re
+import statistics
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 from PIL import Image
 
 from clay_publish.errors import ClayPublishError, MissingExtraError, ReleaseError
+from clay_publish.release.benchmarks import Benchmark, read_benchmarks
 from clay_publish.release.directory import (
+    BENCHMARKS,
     CARD,
     CHANGELOG,
     CITATION,
@@ -310,3 +313,58 @@ def figures_show_something(context: ReleaseContext) -> Iterator[Outcome]:
             wrong = "shows one color" if alike else None
         if wrong is not None:
             yield Fault(path, wrong, "a picture")
+
+
+_SCORE = re.compile(r"-?\d+\.\d{3} ± \d+\.\d{3}")
+_ROUNDING = 2e-6
+"""Of scores in the file, which have six decimals."""
+
+
+@rule("DOC017")
+def card_scores_are_measured(context: ReleaseContext) -> Iterator[Outcome]:
+    """The tables of the section Evaluation, in order, in `README.md` and `hosts/source.coop/README.md`."""
+    there = read_benchmarks(context.files.release) if BENCHMARKS in context.files.paths else None
+    made = [] if there is None else there.benchmarks
+    for each in made:
+        yield from _inconsistent(each, context)
+    expected = [
+        (str(result.dimensions), result.model, *(score.text for score in result.scores.values()))
+        for each in made
+        for result in each.results
+    ]
+    for path in (CARD, HOST_CARD):
+        if path in context.files.paths:
+            yield from _other_scores(path, context.files.text(path), expected)
+
+
+def _inconsistent(made: Benchmark, context: ReleaseContext) -> Iterator[Outcome]:
+    """Where a comparison is of other vectors, or a mean does not follow from its folds."""
+    place = f"{BENCHMARKS}: {made.labels.target}"
+    digest = context.files.release.fingerprint().digest
+    if made.release.fingerprint != digest:
+        yield Fault(place, f"is of the fingerprint {made.release.fingerprint}", digest)
+    if made.release.chips != context.tables.rows:
+        yield Fault(place, f"is of {made.release.chips:,} chips", f"{context.tables.rows:,}, as in the files")
+    if sum(made.folds.test) != made.sampling.used or len(made.folds.test) != made.folds.count:
+        yield Fault(f"{place}: folds", f"test {sum(made.folds.test):,} places", f"{made.sampling.used:,}, each once")
+    for result in made.results:
+        for metric, score in result.scores.items():
+            where = f"{place}: {result.features}, {result.model}, {metric}"
+            if len(score.folds) != made.folds.count:
+                yield Fault(where, f"has {len(score.folds)} folds", str(made.folds.count))
+                continue
+            mean, spread = statistics.fmean(score.folds), statistics.pstdev(score.folds)
+            if abs(mean - score.mean) > _ROUNDING or abs(spread - score.spread) > _ROUNDING:
+                yield Fault(where, f"states {score.mean} ± {score.spread}", f"{mean:.6f} ± {spread:.6f} of its folds")
+
+
+def _other_scores(path: str, text: str, expected: list[tuple[str, ...]]) -> Iterator[Outcome]:
+    section = text.partition("\n## Evaluation\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|") and _SCORE.search(line)]
+    found = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
+    if len(found) != len(expected):
+        yield Fault(f"{path}: Evaluation", f"has {len(found)} results", f"{len(expected)}, as in {BENCHMARKS}")
+        return
+    for cells, wanted in zip(found, expected, strict=True):
+        if cells[1:] != wanted:
+            yield Fault(f"{path}: Evaluation", " | ".join(cells), f"{' | '.join(wanted)}, as in {BENCHMARKS}")

@@ -121,7 +121,8 @@ def _contradiction(reason: str, source: Source | None, context: ReleaseContext, 
     status = source.status if source is not None else None
     name = source.id if source is not None else "its item"
     contradictions = {
-        "cloud": (spec.chips.max_cloud >= 1, "the spec allows any share of cloud"),
+        "cloud": (spec.chips.max_cloud >= 1 and not spec.combines, "the spec allows any share of cloud"),
+        "too_few_images": (not spec.combines, "the spec asks for no composite"),
         "over_budget": (spec.cost.budget_usd is None, "the spec has no budget"),
         "excluded": (status in {"used", "unused"}, f"{name} is not excluded"),
         "no_imagery": (scene and status == "used", f"{name} was used"),

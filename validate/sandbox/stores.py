@@ -66,6 +66,9 @@ class _Watched(Store):
     def read(self, path: str, limit: int | None = None) -> bytes:
         return super().read(self._look(path), limit)
 
+    def part(self, path: str, start: int, end: int) -> bytes:
+        return super().part(self._look(path), start, end)
+
 
 class WatchedFolder(_Watched):
     """A directory."""
@@ -149,6 +152,10 @@ class ParentStore(_Watched):
         self._look(path)
         get = RangeFile(lambda start, end: self._ask("range", path, start, end - start), self.size(path))
         return cast("IO[bytes]", get)
+
+    def part(self, path: str, start: int, end: int) -> bytes:
+        """Read some bytes of a file, in one request to the parent."""
+        return bytes(self._ask("range", self._look(path), start, end - start))
 
     open = ranges
 

@@ -46,10 +46,9 @@ def tables_beside_agree(context: ReleaseContext) -> Iterator[Outcome]:
                 )
         yield from columns_agree(path, schema, expected)
         yield from _footer(context, path, side)
-    if not context.documents.spec.outputs.patches and any(
-        path.startswith(f"{PATCHES}/") for path in context.files.paths
-    ):
-        yield Fault(PATCHES, "is there", "no patches, as release.yaml asks for none")
+    asked = context.documents.spec.outputs.patch_format == "parquet"
+    if not asked and any(path.startswith(f"{PATCHES}/") for path in context.files.paths):
+        yield Fault(PATCHES, "is there", "no tables of patches, as release.yaml asks for none")
 
 
 def _footer(context: ReleaseContext, path: str, side: int | None) -> Iterator[Outcome]:
@@ -83,7 +82,7 @@ def beside_is_finite(context: ReleaseContext) -> Iterator[Outcome]:
 def patches_fit_chips(context: ReleaseContext) -> Iterator[Outcome]:
     """Ids against the embeddings file of the same name; every chip with one patch of every layer, row and column."""
     there = {made.counterpart: made for path, made in context.extra.files.items() if path.startswith(f"{PATCHES}/")}
-    if not there and not context.documents.spec.outputs.patches:
+    if not there and context.documents.spec.outputs.patch_format != "parquet":
         return
     ids, slices = context.scan.facts["ids"], context.scan.facts.slices()
     for path in sorted({*there, *slices}):
