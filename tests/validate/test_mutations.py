@@ -74,7 +74,13 @@ ELSEWHERE = {
             "vectors_slightly_off",
         ]
     ),
-    "small": frozenset(["a_scale_of_zero", "clipped_integers", "inverted_scales"]),
+    "small": frozenset(
+        [
+            "a_scale_of_zero",
+            "clipped_integers",
+            "inverted_scales",
+        ]
+    ),
     "utm": frozenset(
         [
             "a_file_of_another_day",
