@@ -27,6 +27,7 @@ from clay_publish.release.metadata import SCHEMA_FILE, SCHEMA_URI, schema_text
 from clay_publish.release.public_urls import release_address
 from clay_publish.release.tables import COLUMNS, without_cloud_fraction
 from clay_publish.spec.models import Creator, Spec
+from clay_publish.storage.address import HUB_DATASETS
 from clay_publish.storage.store import is_url
 
 # Search services take every asset of exactly the type `PARQUET` for a table of items.
@@ -41,6 +42,7 @@ _SINGLE = (
     ("items", paths.ITEMS, PARQUET, "Items (stac-geoparquet)", ["collection-mirror"]),
     ("sources", paths.SOURCES, _SOURCES, "Source items: used, unused, excluded and why", ["metadata"]),
     ("reference", paths.REFERENCE, _REFERENCE, "Vectors of some chips, computed a second time", ["metadata"]),
+    ("benchmarks", paths.BENCHMARKS, "application/json", "How well the embeddings predict labels", ["metadata"]),
     ("gaps", paths.GAPS, _GEOJSON, "Ground without embeddings, by reason", ["metadata"]),
     ("card", paths.CARD, "text/markdown", "Dataset card", ["metadata", "overview"]),
     ("citation", paths.CITATION, "application/yaml", "How to cite (CITATION.cff)", ["metadata"]),
@@ -159,7 +161,7 @@ def write_collection(release: Release) -> None:
     release.store.write(f"{paths.SCHEMAS}/{SCHEMA_FILE}", schema_text())
     release.store.write(paths.MODEL, dump_json(model_item(release, overview)))
     document = collection_document(release, overview, assets=document_assets(release))
-    document["links"] += _items(release)
+    document["links"] += _benchmark(release) + _items(release)
     release.store.write(paths.COLLECTION, dump_json(document))
 
 
@@ -321,6 +323,14 @@ def _links(spec: Spec) -> list[dict[str, str]]:
     return links
 
 
+def _benchmark(release: Release) -> list[dict[str, str]]:
+    """A link to what the maintainer measured on labels."""
+    if not release.store.exists(paths.BENCHMARKS):
+        return []
+    link = {"rel": "emb:benchmark", "href": f"./{paths.BENCHMARKS}", "type": "application/json"}
+    return [{**link, "title": "How well the embeddings predict labels"}]
+
+
 def _items(release: Release) -> list[dict[str, str]]:
     """Links to the items that are also JSON files."""
     there = release.store.files(paths.JSON_ITEMS)
@@ -332,11 +342,16 @@ def _items(release: Release) -> list[dict[str, str]]:
     return [{"rel": "item", "href": f"./{path}", "type": _GEOJSON, "title": title} for path, title in named]
 
 
+def _hub_page(source: str) -> str:
+    """The page of a data set on the Hub; other places as they are."""
+    return source.replace(HUB_DATASETS, "https://huggingface.co/datasets/", 1).partition("@")[0]
+
+
 def _sources(spec: Spec) -> list[dict[str, str]]:
     """Where the imagery was found: catalogs, and their collections where they are APIs."""
     links = []
     for block in spec.published()["imagery"]:
-        for source in block["stac"]:
+        for source in block.get("stac") or [_hub_page(block["major_tom"])]:
             if not is_url(source):
                 continue
             below = [f"{source.rstrip('/')}/collections/{name}" for name in block["collections"]] or [source]

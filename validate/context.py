@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from clay_publish.validate.data.coverage_table import Said, tally
 from clay_publish.validate.data.documents import Documents
 from clay_publish.validate.data.extra_tables import ExtraTables
 from clay_publish.validate.data.files import ReleaseFiles, once
+from clay_publish.validate.data.inputs import Input
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.scan import Pass, Scan
 from clay_publish.validate.data.single_rows import value
@@ -26,6 +28,19 @@ from clay_publish.validate.expected.cells import ChipGrids, Summary
 from clay_publish.validate.expected.layers import CellInputs, count_cells
 from clay_publish.validate.outcomes import BadRows, Broken, SkippedError
 from clay_publish.validate.sandbox.stores import neighbor
+
+Render = Callable[[Release, Release | None], Mapping[str, bytes]]
+"""Renders the documents that follow from the data of a release, given the version before; by path."""
+
+
+@dataclass(frozen=True)
+class Recompute:
+    """How vectors are computed again from the imagery, and of how many chips."""
+
+    chips: int
+    vectors: Callable[[Sequence[str]], Mapping[str, Sequence[float]]]
+    """Gives vectors by id; ids whose imagery cannot be read are left out."""
+
 
 RowCheck = Callable[[ChipRows, "ReleaseContext"], Sequence[BadRows]]
 
@@ -44,6 +59,8 @@ class ReleaseContext:
         threads: int | None = None,
         previous: Release | None = None,
         open_previous: Callable[[str], Release] | None = None,
+        render: Render | None = None,
+        recompute: Recompute | None = None,
         report: Report = silent,
     ) -> None:
         self.files = ReleaseFiles(release, quick=quick)
@@ -52,8 +69,14 @@ class ReleaseContext:
         """Its Parquet files: footers, schemas, rows."""
         self.documents = Documents(self.files, self.tables)
         """What it says about itself."""
+        self.input = Input(self.files, self.tables)
+        """What it is, whoever made it."""
         self.extra = ExtraTables(self.tables, lambda: self.fingerprint, lambda: self.sources)
         """Its patches and aggregates."""
+        self.recompute = recompute
+        """Computes vectors again, where that is asked for."""
+        self.render = render
+        """Renders its documents again."""
         self._zarr_arrays: dict[str, Any] = {}
         self.broken: list[Broken] = []
         """What kept rules from being checked, so far."""

@@ -15,7 +15,7 @@ from clay_publish.errors import ClayPublishError, ReleaseError, StoreError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.storage.store import Store
-from clay_publish.validate.outcomes import SkippedError
+from clay_publish.validate.outcomes import PARQUET, SkippedError
 from clay_publish.validate.sandbox.marks import marked
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class ReleaseFiles:
 
     @cached_property
     def parquet(self) -> list[str]:
-        """Every file with the extension of Parquet."""
-        return [p for p in self.paths if p.endswith(".parquet")]
+        """Every file with an extension of Parquet."""
+        return [p for p in self.paths if p.endswith(PARQUET)]
 
     @cached_property
     def data(self) -> list[str]:
