@@ -1,6 +1,6 @@
 """One pixel, 256² and 2,048² pixels from arrays against the same chips from the table, and what a vector takes.
 
-`python benchmarks/arrays.py [DIMENSIONS]`: 2,048 × 2,048 chips of 40 m in one 100 km square, table and arrays
+`python benchmarks/arrays.py [DIMENSIONS [SIDE …]]`: 2,048 × 2,048 chips of 40 m in one 100 km square, table and arrays
 of int8. Locally and 30 ms away.
 """
 
@@ -42,7 +42,7 @@ SIZES = (1, 256, 2048)
 
 def main() -> None:
     """Print one line for each size, place and form."""
-    dimensions = int(sys.argv[1]) if len(sys.argv) > 1 else 128
+    dimensions, *sizes = (int(text) for text in sys.argv[1:] or ["128"])
     made = fingerprint("int8").model_copy(update={"dimensions": dimensions, "size": 8, "gsd": CELL / 8})
     with tempfile.TemporaryDirectory() as folder:
         release = Release(folder)
@@ -64,7 +64,7 @@ def main() -> None:
         }
         with served(Path(folder), 0.03) as server:
             for place, where in (("local", folder), ("30 ms away", server.url)):
-                for size in SIZES:
+                for size in sizes or SIZES:
                     for name, way in ways.items():
                         _measure(server, f"{place}, {size}², {name}", size, lambda w=way, p=where: w(_opened(p, file)))
 

@@ -18,10 +18,14 @@ from clay_publish.spec.models import Spec
 from clay_publish.storage.store import check_path
 
 _NOT_TERMS = frozenset({"", "other", "various", "unknown"})
-_DATA = ".parquet"
 _TEXTS = ("where", "found", "expected", "fix")
 _NEEDED = ("INT", "COV", "DOC006", "DOC009", "PRV008", "PRV009", "PRV010")
 """Rules of integrity, coverage and license, by the start of their codes: all have to be checked."""
+
+
+def _is_data(path: str) -> bool:
+    """Whether a file is a table or a shard of the arrays: what documents describe."""
+    return path.endswith(".parquet") or (path.startswith(f"{paths.ARRAYS}/") and not path.endswith(".json"))
 
 
 class OutdatedManifestError(PublishError):
@@ -68,12 +72,12 @@ class Package:
     @property
     def data(self) -> list[FileEntry]:
         """What is sent first."""
-        return [entry for entry in self.manifest.files if entry.path.endswith(_DATA)]
+        return [entry for entry in self.manifest.files if _is_data(entry.path)]
 
     @property
     def documents(self) -> list[FileEntry]:
         """What is sent when the data is there."""
-        return [entry for entry in self.manifest.files if not entry.path.endswith(_DATA)]
+        return [entry for entry in self.manifest.files if not _is_data(entry.path)]
 
     @property
     def files(self) -> list[FileEntry]:

@@ -9,14 +9,19 @@ import textwrap
 from pathlib import Path
 from threading import Barrier, Thread
 
+import numpy as np
 import pytest
+import yaml
 from fault_proxy import FaultProxy, Request
-from s3_servers import S3View, send
+from s3_servers import S3View, send, with_client
 
 from clay_publish.errors import PublishError
+from clay_publish.producer.encoders import load_encoder
+from clay_publish.producer.outputs.arrays.write import write_arrays
 from clay_publish.publish import PublishReceipt
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import read_manifest, write_manifest
+from clay_publish.search.reader import open_release
 from clay_publish.storage.http import ServerError
 
 
@@ -49,6 +54,36 @@ def test_what_arrives_is_what_the_manifest_names_and_the_pointers_come_last(
     assert json.loads(view.get("shore/latest.json")) == {"version": "1.0.0", "href": "./1.0.0/collection.json"}
     assert view.get("shore/README.md") == view.get(f"{prefix}hosts/source.coop/README.md")
     assert journals(sample_release) == []
+
+
+def test_arrays_are_published_as_files_and_read_from_there(
+    sample_release: Path, bucket: str, view: S3View, ministack: str
+) -> None:
+    release = Release(str(sample_release))
+    document = release.yaml("release.yaml")
+    document["imagery"][0]["windows"] = ["2016-01-12/2016-01-13"]
+    document["outputs"]["arrays"] = True
+    release.store.write("release.yaml", yaml.safe_dump(document))
+    spec = release.spec()
+    write_arrays(release, spec, release.fingerprint(), load_encoder(spec, spec.instrument), [])
+    write_manifest(release, "test")
+    send(sample_release, f"s3://{bucket}/shore")
+    store = "shore/1.0.0/arrays/arrays.zarr"
+    (shard, *_) = view.names(f"{store}/utm18/embeddings/c/")
+    kinds = with_client(
+        ministack,
+        lambda s3: [
+            s3.head_object(Bucket=bucket, Key=key)["ContentType"] for key in (shard, f"{store}/utm18/zarr.json")
+        ],
+    )
+    assert kinds == ["application/octet-stream", "application/json"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("AWS_REGION", "us-west-2")
+        there = open_release(f"s3://{bucket}/shore/1.0.0", endpoint_url=ministack).to_xarray()
+    here = open_release(sample_release).to_xarray()
+    box = {"x": slice(442_000, 448_000), "y": slice(4_175_000, 4_169_000)}
+    np.testing.assert_array_equal(there.sel(box).embeddings, here.sel(box).embeddings)
+    assert np.isfinite(here.sel(box).embeddings.values).any()
 
 
 def test_the_pointer_is_written_after_everything_it_points_to(

@@ -1,5 +1,6 @@
 """A web server of images on loopback: byte ranges, ETags, latency; and chosen requests are treated badly."""
 
+import functools
 import hashlib
 import re
 import struct
@@ -42,6 +43,13 @@ class Fault:
 
     def takes(self, method: str, name: str) -> bool:
         return self.times > 0 and self.name in name and method == self.method
+
+
+@functools.lru_cache(maxsize=16)
+def _content(path: Path, changed: int) -> tuple[bytes, str]:  # noqa: ARG001 - a changed file is read again
+    """Bytes of a file, and their hash."""
+    data = path.read_bytes()
+    return data, hashlib.sha256(data).hexdigest()
 
 
 @dataclass
@@ -101,8 +109,8 @@ class ImageServer(LoopbackServer):
         path = self.folder / name
         if not path.is_file():
             return 0, self._send(client, 404, b"no such file", {})
-        data = path.read_bytes()
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:16]}"', "Accept-Ranges": "bytes"}
+        data, digest = _content(path, path.stat().st_mtime_ns)
+        headers = {"ETag": f'"{digest[:16]}"', "Accept-Ranges": "bytes"}
         if kind == "changed":
             headers["ETag"] = '"another"'
         if kind == "whole":
