@@ -118,6 +118,11 @@ class CardFacts:
         return self.spec.title or self.spec.name
 
     @property
+    def multi_date(self) -> bool:
+        """Whether a chip shows more than one date: of several acquisitions, or of images that are composites."""
+        return self.sources.composite or self.fingerprint.combines
+
+    @property
     def ground(self) -> float:
         """Side of a chip in meters."""
         return self.fingerprint.size * self.gsd

@@ -7,11 +7,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clay_publish import __version__
-from clay_publish.catalog.item_table import PARQUET, STAC_VERSION, asset_key, table_title
+from clay_publish.catalog.item_table import (
+    ARRAYS_TITLE,
+    OPEN_KWARGS,
+    PARQUET,
+    STAC_VERSION,
+    asset_key,
+    table_title,
+)
 from clay_publish.catalog.model_item import model_item
 from clay_publish.catalog.overview import Overview, rfc3339
 from clay_publish.release import directory as paths
 from clay_publish.release import metadata
+from clay_publish.release.array_store import MEDIA_TYPE, STORE
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json, run_record, sha256
@@ -46,6 +54,7 @@ _SINGLE = (
     ("schema", f"{paths.SCHEMAS}/{SCHEMA_FILE}", "application/schema+json", "Schema of `embrel:` fields", ["metadata"]),
     ("model", paths.MODEL, _GEOJSON, "The model (STAC Item)", ["metadata"]),
 )
+_ARRAYS = {"type": MEDIA_TYPE, "title": ARRAYS_TITLE, "roles": ["data"], "xarray:open_kwargs": OPEN_KWARGS}
 _THUMBNAILS = ("coverage.png", "embeddings.png")
 """Figures to show first, in order of preference."""
 
@@ -61,6 +70,8 @@ def document_assets(release: Release) -> dict[str, Any]:
         title = f"Expected chips of UTM zone {zone}, embedded or why not"
         assets[f"coverage-{zone}"] = _asset(release, path, _COVERAGE, title, ["metadata"])
     assets |= _figures(release)
+    if release.store.exists(f"{STORE}/zarr.json"):
+        assets["arrays"] = {"href": f"./{STORE}", **_ARRAYS}
     # Two runs of one release differ in this file alone: the Collection holds nothing of it.
     measured = {"href": f"./{paths.MEASUREMENTS}", "type": "application/json"}
     assets["run"] = {**measured, "title": "What was measured while it was made", "roles": ["metadata"]}
@@ -136,6 +147,7 @@ _EXTENSIONS = [
         )
     ),
 ]
+_XARRAY = "https://stac-extensions.github.io/xarray-assets/v1.0.0/schema.json"
 _KEYWORDS = ["embeddings", "geospatial", "Earth observation", "foundation model"]
 
 
@@ -166,7 +178,7 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
     document: dict[str, Any] = {
         "type": "Collection",
         "stac_version": STAC_VERSION,
-        "stac_extensions": _EXTENSIONS,
+        "stac_extensions": [*_EXTENSIONS, *([_XARRAY] if spec.outputs.arrays else [])],
         "id": spec.name,
         "title": spec.title or spec.name,
         "description": spec.description or f"{overview.chips} embeddings by {fingerprint.model_name}.",
@@ -207,6 +219,7 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
                 asset_key(folder): {"type": PARQUET, "title": table_title(folder), "roles": ["data"]}
                 for folder in _other_tables(release)
             },
+            **({"arrays": _ARRAYS} if spec.outputs.arrays else {}),
         },
         "assets": dict(assets),
         "links": _links(spec),

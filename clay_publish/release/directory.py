@@ -24,6 +24,7 @@ SOURCES = "sources.parquet"
 EMBEDDINGS = "embeddings"
 PATCHES = "patches"
 AGGREGATES = "aggregates"
+ARRAYS = "arrays"
 CODES = "codes"
 CODES_MODEL = "codes/model.json"
 REFERENCE = "reference.parquet"
@@ -247,5 +248,8 @@ _TYPES = {
 
 def content_type(path: str) -> str:
     """Return the media type of a file by the ending of its name; text for names without a known one."""
-    ending = path[path.rfind(".") :] if "." in path else ""
+    name = path.rpartition("/")[2]
+    if path.startswith(f"{ARRAYS}/") and "." not in name:
+        return "application/octet-stream"  # a shard, whose name is a number
+    ending = name[name.rfind(".") :] if "." in name else ""
     return _TYPES.get(ending) or mimetypes.guess_type(path)[0] or "text/plain; charset=utf-8"

@@ -94,6 +94,9 @@ COLUMNS: dict[str, str] = {
     "cloud_fraction": "Share of pixels under cloud, 0 to 1; null where the item has no cloud mask.",
     "item_id": "Source STAC item the chip's date is taken from.",
     "item_ids": "All source STAC items that gave pixels.",
+    "images": "Acquisitions that gave pixels.",
+    "observations_min": "Fewest clear observations of a pixel, of those that have a value.",
+    "observations_median": "Median number of clear observations of the pixels that have a value.",
     "epsg": "EPSG code of the chip's pixel grid; null where it has none.",
     "row": "Row of the chip in its grid.",
     "col": "Column of the chip in its grid.",
@@ -118,10 +121,22 @@ def without_cloud_fraction(footer: pq.FileMetaData) -> int:
     return sum(group.column(n).statistics.null_count for group in groups for n in places)
 
 
+COMBINED = ("images", "observations_min", "observations_median")
+"""Columns that only chips of several acquisitions have."""
+
+
 def embeddings_schema(
-    dimensions: int, dtype: Dtype = "float32", *, thumbnails: bool = False, cells: bool = False
+    dimensions: int, dtype: Dtype = "float32", *, thumbnails: bool = False, combined: bool = False, cells: bool = False
 ) -> pa.Schema:
-    """The table of embeddings; `embedding` is a fixed-size list of `dimensions` values, `cells` adds `grid_cell`."""
+    """The table of embeddings; `embedding` is a fixed-size list of `dimensions` values.
+
+    Args:
+        dimensions: of an embedding.
+        dtype: of its values.
+        thumbnails: whether there is a picture of each chip.
+        combined: whether chips are made of several acquisitions.
+        cells: whether there is the Major TOM cell of each chip, `grid_cell`.
+    """
     return _schema(
         [
             ("id", pa.string()),
@@ -139,6 +154,7 @@ def embeddings_schema(
             ("cloud_fraction", pa.float32()),
             ("item_id", pa.string()),
             ("item_ids", pa.list_(pa.field("element", pa.string(), nullable=False))),
+            *(zip(COMBINED, (pa.int32(), pa.int32(), pa.float32()), strict=True) if combined else ()),
             ("epsg", pa.int32()),
             ("row", pa.int32()),
             ("col", pa.int32()),

@@ -5,6 +5,7 @@ Source for the way of versioning: Overture Maps' release catalog.
 
 import functools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,14 @@ from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.format_version import check_release
 from clay_publish.spec.models import Spec
 from clay_publish.storage.address import HUB_DATASETS, SEMVER
+
+REPORT = re.compile(rf"({SEMVER.pattern})\.validation\.json")
+"""Validation report of a version, beside it: no file of the version, and no other version's."""
+
+
+def report_name(version: str) -> str:
+    """Return the name of a version's validation report in the product's root: `1.0.0.validation.json`."""
+    return f"{version}.validation.json"
 
 
 class VersionStep(StrEnum):
@@ -274,4 +283,5 @@ def _columns(spec: Spec) -> set[str]:
 
 def _tables(spec: Spec) -> set[str]:
     """What the spec asks for beside the embeddings."""
-    return {f"aggregates {n}x{n}" for n in spec.outputs.aggregate} | ({"patches"} if spec.outputs.patches else set())
+    asked = {"arrays": spec.outputs.arrays, "patches": spec.outputs.patches}
+    return {f"aggregates {n}x{n}" for n in spec.outputs.aggregate} | {name for name, wanted in asked.items() if wanted}

@@ -328,7 +328,7 @@ def _key(place: Place) -> str:
 
 def _is_branch(part: int | str) -> bool:
     """Pydantic names the branch of a union it tried; the reader did not write that."""
-    return isinstance(part, str) and (part in {"str", "bool", "Patches"} or "[" in part)
+    return isinstance(part, str) and (part in {"str", "bool", "Arrays", "Patches"} or "[" in part)
 
 
 def _lower(message: str) -> str:

@@ -165,9 +165,15 @@ def _asset(file: BandFile, item: SourceItem) -> dict[str, Any]:
     return {
         "key": file.asset,
         "href": _public(file.href),
-        "etag": item.contents.get(file.href) if is_url(file.href) or file.href in item.digests else None,
+        "etag": _content(file, item) if is_url(file.href) or file.href in item.digests else None,
         "size": None,
     }
+
+
+def _content(file: BandFile, item: SourceItem) -> str | None:
+    """What identifies the content of an image, and of the `.msk` beside it."""
+    image, mask = (item.contents.get(each.href) for each in (file, file.external_mask))
+    return image if image is None or mask is None else f"{image} {mask}"
 
 
 def _public(href: str | None) -> str | None:

@@ -1,5 +1,8 @@
 """Rules on what people and programs read about a release: the card, the citation, the license."""
 
+import importlib.metadata
+import io
+import itertools
 import json
 import re
 import statistics
@@ -7,22 +10,28 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from clay_publish.errors import MissingExtraError, ReleaseError
+from PIL import Image
+
+from clay_publish.errors import ClayPublishError, MissingExtraError, ReleaseError
 from clay_publish.release.benchmarks import Benchmark, read_benchmarks
 from clay_publish.release.directory import (
     BENCHMARKS,
     CARD,
+    CHANGELOG,
     CITATION,
     CROISSANT,
+    FIGURES,
     HOST_CARD,
     ITEMS,
     LICENSE,
+    MAX_DOCUMENT,
     SHA256SUMS,
 )
 from clay_publish.storage.safe_parse import has_more_than
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.outcomes import Broken, Fault, NotChecked, Outcome
 from clay_publish.validate.registry import rule
+from clay_publish.validate.rules.readers import wrong_image
 
 _CARD_KEYS = (
     "license",
@@ -227,6 +236,83 @@ def host_card_is_plain(context: ReleaseContext) -> Iterator[Outcome]:
         relative = [t for t in re.findall(r"!\[[^\[\]]*\]\(([^)\s]+)", text) if "://" not in t]
         if relative:
             yield Fault(HOST_CARD, f"has the picture {relative[0]}", "absolute addresses")
+
+
+_PAGES = frozenset({CARD, HOST_CARD})
+"""Documents with numbers of the vectors, which are not read again for large releases."""
+
+
+@rule("DOC021")
+def documents_are_rendered_alike(context: ReleaseContext) -> Iterator[Outcome]:
+    """Every document that follows from the data, rendered again by the software and libraries that made the release."""
+    if context.render is None:
+        yield NotChecked("documents are rendered again by the command line alone")
+        return
+    context.files.read_whole(CARD)
+    if not context.files.store.local:
+        yield NotChecked("documents are rendered again for directories alone")
+        return
+    made = context.documents.manifest.run.libraries
+    other = {name: (old, _installed(name)) for name, old in made.items() if _installed(name) != old}
+    if other:
+        name, (old, own) = next(iter(other.items()))
+        yield NotChecked(f"the release was made with {name} {old}, and {own or 'none'} is installed here")
+        return
+    if context.documents.spec.previous is not None:
+        try:
+            previous = context.previous
+        except ClayPublishError as error:
+            yield NotChecked(f"{CHANGELOG}: {error.where} {error.found}")
+            previous = None
+    else:
+        previous = None
+    rendered = context.render(context.files.release, None if previous is None else previous.files.release)
+    for path in sorted(_PAGES - rendered.keys()):
+        yield NotChecked(f"{path} states numbers of the vectors, which are too many to be read again")
+    for path, data in sorted(rendered.items()):
+        if path not in context.files.paths:
+            yield Fault(path, "does not exist", "a document of every release")
+            continue
+        found = context.files.store.read(path, len(data) + MAX_DOCUMENT)
+        if found != data:
+            yield _first_difference(path, found.decode("utf-8", "replace"), data.decode())
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _first_difference(path: str, found: str, expected: str) -> Fault:
+    """The first line that differs."""
+    lines = itertools.zip_longest(found.splitlines(), expected.splitlines())
+    for number, (own, other) in enumerate(lines, start=1):
+        if own != other:
+            told = "nothing more" if other is None else other.strip()[:200]
+            return Fault(
+                f"{path}: line {number}", "ends" if own is None else own.strip()[:200] or "an empty line", told
+            )
+    return Fault(path, "has other line endings", "those of `clay-publish`")
+
+
+@rule("DOC022")
+def figures_show_something(context: ReleaseContext) -> Iterator[Outcome]:
+    """Every PNG below `figures/`, decoded: more than one color."""
+    for path in context.files.paths:
+        if not (path.startswith(f"{FIGURES}/") and path.endswith(".png")):
+            continue
+        context.files.read_whole(path)
+        data = context.files.store.read(path, MAX_DOCUMENT)
+        wrong = wrong_image(data)
+        if wrong is None:
+            with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+                colors = picture.convert("RGB").getcolors(maxcolors=1)
+            alike = colors is not None
+            wrong = "shows one color" if alike else None
+        if wrong is not None:
+            yield Fault(path, wrong, "a picture")
 
 
 _SCORE = re.compile(r"-?\d+\.\d{3} ± \d+\.\d{3}")

@@ -53,15 +53,14 @@ def in_degrees(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     box = chips.footprints.bounds
     with np.errstate(invalid="ignore"):
         outside = (np.abs(box[:, [0, 2]]) > 180 + _SAME).any(axis=1) | (np.abs(box[:, [1, 3]]) > 90 + _SAME).any(axis=1)
-        outside |= chips.footprints.polygonal & ~np.isfinite(box).all(axis=1)
+    outside |= chips.footprints.polygonal & ~np.isfinite(box).all(axis=1)
+    found = bad_rows(outside, lambda row: f"bounds {_numbers(box[row])}", "degrees, ±180 and ±90")
+    if chips.has("lon") and chips.has("lat"):
         away = ~((np.abs(chips.floats("lon")) <= 180) & (np.abs(chips.floats("lat")) <= 90))
-    away &= ~chips.nulls("lon") & ~chips.nulls("lat")
-    return [
-        *bad_rows(outside, lambda row: f"bounds {_numbers(box[row])}", "degrees, ±180 and ±90"),
-        *bad_rows(
-            away, lambda row: f"lon {chips.value('lon', row)}, lat {chips.value('lat', row)}", "degrees, ±180 and ±90"
-        ),
-    ]
+        away &= ~chips.nulls("lon") & ~chips.nulls("lat")
+        told = lambda row: f"lon {chips.value('lon', row)}, lat {chips.value('lat', row)}"  # noqa: E731
+        found += bad_rows(away, told, "degrees, ±180 and ±90")
+    return found
 
 
 @row_rule("GEO004")
@@ -95,7 +94,7 @@ def antimeridian(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     return bad_rows(wide, lambda row: f"{box[row, 2] - box[row, 0]:.1f} degrees wide", "two parts, cut at ±180")
 
 
-@row_rule("GEO015")
+@row_rule("GEO018")
 def cell_holds_center(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """`grid_cell`, where the release has it; a place on an edge belongs to either cell."""
     if not chips.has("grid_cell"):
