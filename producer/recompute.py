@@ -14,7 +14,7 @@ from clay_publish.producer.unit_plan import read_inputs
 from clay_publish.progress import Report, silent
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
-from clay_publish.spec.models import Spec
+from clay_publish.spec.models import Imagery, Spec
 from clay_publish.storage.store import is_url
 
 
@@ -42,7 +42,7 @@ def recompute(
         SpecError, SourceError, EncoderError: the imagery or the model cannot be found.
         ReleaseError: model, sensor or rules here are not those that made the release.
     """
-    blocks = [block.model_copy(update={"stac": _found(block.stac, imagery)}) for block in spec.imagery]
+    blocks = [_relocated(block, imagery) for block in spec.imagery]
     model = spec.model if weights is None else spec.model.model_copy(update={"weights": weights})
     here = spec.model_copy(update={"imagery": blocks, "model": model, "previous": None})
     inputs = read_inputs(here, report=report)
@@ -61,6 +61,14 @@ def recompute(
                 break
             vectors |= dict(vectors_again(unit, missing, work))
     return vectors
+
+
+def _relocated(block: Imagery, imagery: str | None) -> Imagery:
+    """The block with its imagery where it lies here."""
+    if block.major_tom is None:
+        return block.model_copy(update={"stac": _found(block.stac, imagery)})
+    [place] = _found([block.major_tom], imagery)
+    return block.model_copy(update={"major_tom": place})
 
 
 def _found(named: list[str], imagery: str | None) -> list[str]:

@@ -178,7 +178,7 @@ class ImageFile:
     def _open(self) -> None:
         if self._cell is not None:
             self._memory = MemoryFile(read_cell(self._cell, self._file.origin, self._planned, self._budget))
-            self.dataset = self._memory.open(driver="GTiff")
+            self.has_external_mask = False
         elif self.remote:
             self._served = RemoteImage(self._path, self._file.origin, self._planned, self._budget)
             if self._served.driver is None:
@@ -188,7 +188,9 @@ class ImageFile:
         else:
             self.has_external_mask = _is_tiff(f"{self._path}.msk")
         with self.with_mask():
-            if self._served is not None:
+            if self._memory is not None:
+                self.dataset = self._memory.open(driver="GTiff")
+            elif self._served is not None:
                 name = f"{uuid.uuid4().hex}/{IMAGE}"
                 self.dataset = rasterio.open(name, driver=self._served.driver, opener=self._served)
             else:

@@ -80,7 +80,8 @@ def _each(files: Sequence[BandFile], ask: Callable[[BandFile], str | None]) -> d
 def digests(item: SourceItem) -> Mapping[str, str]:
     """By href: SHA-256 of local files, which identifies their content on any machine; no entry where unknown."""
     found = {}
-    for file in (*item.files, *(file.external_mask for file in item.bands)):
+    images = [file for file in item.bands if address_of(file.href) == file.href]
+    for file in (*item.files, *(file.external_mask for file in images)):
         path = _local_path(file)
         if path is not None:
             status = os.stat(path)  # noqa: PTH116 - it is text

@@ -81,6 +81,7 @@ def test_release_in_the_scene_layout(run: Run, copy: Path, tmp_path: Path) -> No
     assert band["etag"] == f"sha256:{hashlib.sha256((copy / 'images/part_00001.parquet').read_bytes()).hexdigest()}"
     published = yaml.safe_load((tmp_path / "release" / "release.yaml").read_text())
     assert published["imagery"][0]["major_tom"] == "Core-S2L1C"
+    run("validate", tmp_path / "release", "--recompute", "2", "--imagery", tmp_path)
     run("publish", tmp_path / "release", "--to", tmp_path / "product")
     assert (tmp_path / "product" / "1.0.0" / "manifest.json").is_file()
 
