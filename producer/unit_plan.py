@@ -90,7 +90,8 @@ def decided_by(spec: Spec, fingerprint: Fingerprint) -> dict[str, Any]:
         "version": spec.version,
         "fingerprint": fingerprint.digest,
         "chips": spec.chips.model_dump(mode="json"),
-        "outputs": spec.outputs.model_dump(mode="json"),
+        # Arrays are made of the rows: they may be asked for once these are there.
+        "outputs": spec.outputs.model_dump(mode="json", exclude={"arrays"}),
     }
 
 

@@ -100,6 +100,7 @@ COLUMNS: dict[str, str] = {
     "epsg": "EPSG code of the chip's pixel grid; null where it has none.",
     "row": "Row of the chip in its grid.",
     "col": "Column of the chip in its grid.",
+    "grid_cell": "Cell of the Major TOM grid of 10 km that holds the center.",
     "thumbnail": "Small picture of the chip.",
     "chip_id": "Identifier of the chip that the patch is a part of.",
     "layer": "Layer of the model the patch embedding comes from, 1 the first.",
@@ -125,7 +126,7 @@ COMBINED = ("images", "observations_min", "observations_median")
 
 
 def embeddings_schema(
-    dimensions: int, dtype: Dtype = "float32", *, thumbnails: bool = False, combined: bool = False
+    dimensions: int, dtype: Dtype = "float32", *, thumbnails: bool = False, combined: bool = False, cells: bool = False
 ) -> pa.Schema:
     """The table of embeddings; `embedding` is a fixed-size list of `dimensions` values.
 
@@ -134,6 +135,7 @@ def embeddings_schema(
         dtype: of its values.
         thumbnails: whether there is a picture of each chip.
         combined: whether chips are made of several acquisitions.
+        cells: whether there is the Major TOM cell of each chip, `grid_cell`.
     """
     return _schema(
         [
@@ -156,6 +158,7 @@ def embeddings_schema(
             ("epsg", pa.int32()),
             ("row", pa.int32()),
             ("col", pa.int32()),
+            *([("grid_cell", pa.string())] if cells else []),
             *([("thumbnail", THUMBNAIL)] if thumbnails else []),
         ],
         nullable={"loss", "cloud_fraction", "epsg", "thumbnail"},

@@ -122,8 +122,10 @@ class Composite(_SpecBlock):
 class Imagery(_SpecBlock):
     """Which images to use: one block of a release."""
 
-    stac: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    stac: Annotated[list[str], BeforeValidator(_as_list)] = []
     """API, catalog, collection, item, ItemCollection or stac-geoparquet; one or a list."""
+    major_tom: str | None = None
+    """Instead of `stac`: a copy of Major TOM Core, a folder or hf://datasets/OWNER/NAME, also with @REVISION."""
     sensor: str | dict[str, Any]
     """Key of a registered sensor; or a file or mapping that defines one."""
     bands: dict[str, Annotated[str, Field(min_length=1)]] = {}
@@ -146,6 +148,19 @@ class Imagery(_SpecBlock):
     query: dict[str, Any] = {}
     exclude: Annotated[list[str], BeforeValidator(_as_list)] = []
     """Ids of known bad items; or files that list them, one a line."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_source(self) -> Self:
+        if bool(self.stac) == (self.major_tom is not None):
+            found = "both" if self.stac else "neither"
+            msg = f"expected `stac`, or `major_tom`; found {found}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def sources(self) -> list[str]:
+        """Where its images are looked for."""
+        return [*self.stac, *([self.major_tom] if self.major_tom is not None else [])]
 
     @model_validator(mode="after")
     def _windows_do_not_overlap(self) -> Self:
@@ -237,9 +252,17 @@ class ModelSpec(_SpecBlock):
 
 
 class Patches(_SpecBlock):
-    """Feature maps of single layers."""
+    """Feature maps of single layers, and how they are stored."""
 
-    layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    layers: Annotated[list[Annotated[int, Field(ge=1)]] | None, Field(min_length=1)] = None
+    """Default: the last one."""
+    format: Literal["parquet", "zarr"] = "parquet"
+
+
+class Arrays(_SpecBlock):
+    """Embeddings as Zarr arrays."""
+
+    dtype: Literal["int8", "float16"] = "int8"
 
 
 class Basemap(_SpecBlock):
@@ -257,8 +280,12 @@ class Outputs(_SpecBlock):
     dtype: Literal["float32", "float16", "int8"] = "float32"
     loss: bool = False
     patches: bool | Patches = False
+    arrays: bool | Arrays = False
+    """Chips, and patches of the format `zarr`, as Zarr arrays beside the tables."""
     thumbnails: Annotated[int, Field(ge=0, le=512)] = 0
     """Pixels a side; 0 is none."""
+    major_tom_cell: bool = False
+    """A column `grid_cell`: the cell of the Major TOM grid that holds the center of the chip."""
     aggregate: list[Annotated[int, Field(ge=2, le=64)]] = []
     explorer: bool = True
     """Whether the release has a page to look at it, `explore/`."""
@@ -272,6 +299,32 @@ class Outputs(_SpecBlock):
     def across(self) -> int:
         """100 km squares along a side of the ground of one file."""
         return self.square_km // 100
+
+    @property
+    def patch_layers(self) -> list[int] | None:
+        """Layers whose patches are asked for by number."""
+        return self.patches.layers if isinstance(self.patches, Patches) else None
+
+    @property
+    def patch_format(self) -> Literal["parquet", "zarr"] | None:
+        """How patches are stored; None: there are none."""
+        if isinstance(self.patches, Patches):
+            return self.patches.format
+        return "parquet" if self.patches else None
+
+    @property
+    def array_dtype(self) -> Literal["int8", "float16"] | None:
+        """Type of the arrays; None: there are none."""
+        if isinstance(self.arrays, Arrays):
+            return self.arrays.dtype
+        return "int8" if self.arrays else None
+
+    @model_validator(mode="after")
+    def _zarr_patches_have_arrays(self) -> Self:
+        if self.patch_format == "zarr" and not self.arrays:
+            msg = "patches.format is zarr, which needs `arrays: true`"
+            raise ValueError(msg)
+        return self
 
 
 class CostSpec(_SpecBlock):
@@ -388,6 +441,17 @@ class Spec(_SpecBlock):
         composite = self.imagery[0].composite
         return composite is not None and composite.method == "best" and composite.images is not None
 
+    def _arrays_have_a_grid(self) -> Self:
+        if not self.outputs.arrays:
+            return self
+        if self.chips.layout != "utm":
+            msg = f"outputs.arrays needs chips.layout utm, whose cells are pixels of an array; not {self.chips.layout}"
+            raise ValueError(msg)
+        if not all(block.windows for block in self.imagery):
+            msg = "outputs.arrays needs imagery.windows, the time steps of the arrays; found a block without windows"
+            raise ValueError(msg)
+        return self
+
     @property
     def sensor(self) -> str:
         """Key of the sensor."""
@@ -410,7 +474,11 @@ class Spec(_SpecBlock):
         if "max_cloud" not in self.chips.model_fields_set:
             del document["chips"]["max_cloud"]  # stated, it would ask for masks that the images need not have
         for block in document["imagery"]:
-            block["stac"] = [_public(source) for source in block["stac"]]
+            if block["stac"]:
+                block["stac"] = [_public(source) for source in block["stac"]]
+            else:
+                del block["stac"]
+                block["major_tom"] = _public(block["major_tom"])
             block["exclude"] = [_public(entry) for entry in block["exclude"]]
         for holder, key in ((document, "previous"), (document["model"], "weights")):
             if key in holder:

@@ -195,7 +195,11 @@ def make_work(
         model=EncoderPool(encoder, cores),
         fingerprint=fingerprint,
         schema=embeddings_schema(
-            encoder.dimensions, outputs.dtype, thumbnails=thumbnails is not None, combined=spec.combines
+            encoder.dimensions,
+            outputs.dtype,
+            thumbnails=thumbnails is not None,
+            combined=spec.combines,
+            cells=outputs.major_tom_cell,
         ),
         thumbnails=thumbnails,
     )

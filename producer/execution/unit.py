@@ -34,7 +34,6 @@ from clay_publish.producer.sources.item import SourceItem
 from clay_publish.release.directory import DataFile
 from clay_publish.release.tables import NOT_CLOUD_CHECKED
 from clay_publish.release.unit_receipts import PartEntry, UnitReceipt
-from clay_publish.spec.models import Patches
 
 _BATCH_BYTES = 64 << 20
 
@@ -216,7 +215,7 @@ def _drain(
 
 def _patch_parts(unit: Unit, work: Work) -> PatchParts:
     outputs = work.spec.outputs
-    layers = work.model.encoder.patch_layers if isinstance(outputs.patches, Patches) else ()
+    layers = work.model.encoder.patch_layers if outputs.patch_layers is not None else ()
     return PatchParts(work.release, unit.id, layers, outputs.dtype)
 
 

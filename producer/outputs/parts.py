@@ -12,6 +12,7 @@ import pyarrow as pa
 import shapely
 
 from clay_publish.errors import ReleaseError
+from clay_publish.geo.major_tom_grid import cells_at
 from clay_publish.producer.encoders import Encoded
 from clay_publish.producer.imagery.chips import ChipBlock
 from clay_publish.release import directory as paths
@@ -88,6 +89,8 @@ def embedding_rows(
         "row": block.rows[keep],
         "col": block.cols[keep],
     }
+    if "grid_cell" in schema.names:
+        columns["grid_cell"] = cells_at(block.lon[keep], block.lat[keep])
     if pictures is not None:
         names = [f"{block.ids[n]}.webp" for n in keep]
         columns["thumbnail"] = [{"bytes": b, "path": n} for b, n in zip(pictures, names, strict=True)]

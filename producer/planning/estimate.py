@@ -231,7 +231,7 @@ def output_files(spec: Spec, counts: Counts) -> dict[str, int]:
     """Files of each output, at most; documents and figures are some dozens beside them."""
     made = [each for each in counts.squares if each.with_imagery]
     found = {paths.EMBEDDINGS: len(made)}
-    if spec.outputs.patches:
+    if spec.outputs.patch_format == "parquet":
         found[paths.PATCHES] = len(made)
     if spec.outputs.aggregate:
         found[paths.AGGREGATES] = len(made) * len(spec.outputs.aggregate)

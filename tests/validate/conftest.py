@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from breakage import KINDS, SHORE, Broken
+from mutations_anybody import write_foreign
 
 from clay_publish import windows
 from clay_publish.cards import write_cards
@@ -41,11 +42,17 @@ def good(once: Callable[..., Path], request: pytest.FixtureRequest) -> Callable[
     """A good release of a kind. Read only."""
 
     def get(kind: str) -> Path:
+        if kind == "foreign":
+            return once("good-foreign", lambda home: write_foreign(home / kind / "others")) / kind / "others"
         item, more = KINDS[kind]
         folder = SAMPLE if item == SHORE else request.getfixturevalue("shared_data")
-        imagery = {"stac": str(folder / item), "sensor": more.get("sensor", "sentinel-2-l1c")}
+        imagery = {
+            "stac": str(folder / item),
+            "sensor": more.get("sensor", "sentinel-2-l1c"),
+            **more.get("imagery", {}),
+        }
         spec = {"name": "shore", "version": "1.0.0", "imagery": imagery}
-        spec |= {key: value for key, value in more.items() if key not in {"sensor", "days", "composite"}}
+        spec |= {key: value for key, value in more.items() if key not in {"sensor", "days", "composite", "imagery"}}
         if "model" in spec:
             spec["model"] = {**spec["model"], "weights": str(request.getfixturevalue("golden_checkpoint"))}
 

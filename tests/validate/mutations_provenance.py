@@ -52,37 +52,37 @@ def another_mask_in_the_fingerprint(broken: Broken) -> None:
     _decide(broken, mask="none")
 
 
-@mutation("PRV017", "a composite that nobody asked for", also="PRV018")
+@mutation("PRV017", "a composite that nobody asked for", also="PRV019")
 def another_composite_in_the_fingerprint(broken: Broken) -> None:
     _decide(broken, composite="median of 16")
 
 
-@mutation("PRV017", "a composite whose spec asks for fewer images", base="composite", also="PRV018 DOC STC")
+@mutation("PRV017", "a composite whose spec asks for fewer images", base="composite", also="PRV019 DOC STC")
 def a_smaller_composite_in_the_spec(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0]["composite"].update(images=1))
 
 
-@mutation("PRV018", "chips count one acquisition twice", base="composite")
+@mutation("PRV019", "chips count one acquisition twice", base="composite")
 def an_acquisition_counted_twice(broken: Broken) -> None:
     broken.column("images", lambda values: [values[0] + 1, *values[1:]])
 
 
-@mutation("PRV018", "a pixel without an observation in a composite", base="composite")
+@mutation("PRV019", "a pixel without an observation in a composite", base="composite")
 def no_observation(broken: Broken) -> None:
     broken.value("observations_min", 1, 0)
 
 
-@mutation("PRV018", "a composite without its counts", base="composite", also="DOC SCH STC RDR")
+@mutation("PRV019", "a composite without its counts", base="composite", also="DOC SCH STC RDR")
 def uncounted_images(broken: Broken) -> None:
     broken.change(broken.data, lambda table: table.drop_columns(["images"]))
 
 
-@mutation("TIM009", "the period of a composite leaves an image out", base="composite")
+@mutation("TIM010", "the period of a composite leaves an image out", base="composite")
 def a_period_too_short(broken: Broken) -> None:
     broken.column("end_datetime", lambda values: [values[0] - timedelta(days=1), *values[1:]])
 
 
-@mutation("TIM009", "a composite named after the image that is farthest from the middle", base="composite")
+@mutation("TIM010", "a composite named after the image that is farthest from the middle", base="composite")
 def named_after_the_farthest(broken: Broken) -> None:
     def farthest(table: pa.Table) -> pa.Table:
         first, second = table["item_ids"][0].as_py(), table["item_id"][0].as_py()

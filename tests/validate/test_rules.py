@@ -40,10 +40,11 @@ def test_an_unknown_rule_is_refused_and_the_nearest_named(good: Callable[[str], 
         validate(Release(str(good("small"))), only=("CVO001",))
 
 
-def test_a_folder_without_embeddings_cannot_be_judged(tmp_path: Path) -> None:
+def test_a_folder_without_embeddings_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("nothing")
-    with pytest.raises(ReleaseError, match="no Parquet file below embeddings/"):
-        validate(Release(str(tmp_path)))
+    (finding,) = validate(Release(str(tmp_path))).findings
+    assert finding.code == "ANY001"
+    assert finding.found.startswith("holds no embeddings")
 
 
 def test_what_was_not_checked_says_why_and_never_passes(broken: Callable[[str], Broken]) -> None:

@@ -20,7 +20,7 @@ _FIRST, _LAST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 Ints = npt.NDArray[np.int64]
 
 
-@row_rule("PRV018")
+@row_rule("PRV019")
 def images_are_counted(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """`images` and the observations, against `item_ids`, the acquisitions of the sources, and the spec."""
     every, there = np.ones(len(chips), dtype=bool), [name for name in COMBINED if chips.has(name)]
@@ -47,7 +47,7 @@ def images_are_counted(chips: ChipRows, context: ReleaseContext) -> Sequence[Bad
         ]
 
 
-@row_rule("TIM009")
+@row_rule("TIM010")
 def period_is_the_images_(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """Start, end, moment and `item_id`, against the images that `item_ids` names."""
     if not context.fingerprint.combines:

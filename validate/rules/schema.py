@@ -24,9 +24,9 @@ from clay_publish.validate.data.extra_tables import beside_paths
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, Sampled, SkippedError, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 
-_OPTIONAL = {"thumbnail", "scale", *COMBINED}
-"""PRV018 says whether those of composites have to be there."""
-_EVERY = embeddings_schema(1, "int8", thumbnails=True, combined=True)
+_OPTIONAL = {"thumbnail", "scale", "grid_cell", *COMBINED}
+"""PRV019 says whether those of composites have to be there."""
+_EVERY = embeddings_schema(1, "int8", thumbnails=True, combined=True, cells=True)
 
 
 @rule("SCH001")
