@@ -292,8 +292,10 @@ class _Composing:
         piece, chip, cell = self.piece, self.chips[n], self.piece.found[n]
         if not chip.images:
             if cell.tried and cell.reason == "no_imagery":
-                cell.reason = "cloud" if chip.hidden.any() else "nodata"
-                cell.detail = "no image has a clear pixel there"
+                under = float(chip.hidden.mean())
+                cell.reason, cell.detail = "nodata", "0.000 of the pixels are valid"
+                if under and under >= piece.reading.rules.max_cloud:
+                    cell.reason, cell.detail = "cloud", f"{under:.3f} of the pixels are under cloud"
             return
         enough = chip.observations >= self.composite.min_valid
         valid, rules = float(enough.mean()), piece.reading.rules
@@ -305,7 +307,7 @@ class _Composing:
             reason = "too_few_images"
             detail = f"{valid:.3f} of the pixels have {least} or more clear observations in {len(chip.images)} images"
         elif cloud > rules.max_cloud + 1e-6:
-            reason, detail = "cloud", f"{cloud:.3f} of the pixels are under cloud in too many images"
+            reason, detail = "cloud", f"{cloud:.3f} of the pixels are under cloud"
         if reason is not None:
             if cell.reason == "no_imagery":
                 cell.reason, cell.detail = reason, detail
