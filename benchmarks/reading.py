@@ -30,7 +30,7 @@ from clay_publish.spec.models import ChipSpec, Composite
 from clay_publish.windows import Window as Period
 
 SIDE, SIZE = 2560, 128
-IMAGES = 8
+IMAGES = 16
 """Of a composite."""
 _YEAR = Period.parse("2016-01-01/2017-01-01")
 SAMPLE = 24

@@ -18,7 +18,8 @@ from clay_publish.spec.models import Composite
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 Reduction = Callable[[Floats, Sequence[datetime]], Floats]
-"""[images, bands, height, width] in the order of their acquisition, and when that was, to [bands, height, width]."""
+"""[images, bands, height, width] in the order of their acquisition, and when that was, to [bands, height, width]. Bands
+come some at a time."""
 
 MEMORY = 256_000_000
 """Bytes of the pixels of a superblock that are held at a time."""
@@ -32,7 +33,7 @@ class Reducer(Protocol):
     """Takes the images of a chip one after the other."""
 
     def add(self, values: Floats, seen: Bools, moment: datetime) -> None:
-        """Take an image: [bands, height, width], where it observed the ground, and when."""
+        """Take an image: [bands, height, width], where it observed the ground, of the same shape, and when."""
         ...
 
     def result(self) -> Floats:
@@ -68,7 +69,7 @@ class _Median:
         self._count: npt.NDArray[np.int64] | int = 0
 
     def add(self, values: Floats, seen: Bools, _: datetime) -> None:
-        values[:, ~seen] = np.inf
+        values[~seen] = np.inf
         self._layers.append(values)
         self._count = self._count + seen.astype(np.int64)
 
@@ -110,7 +111,7 @@ class _Stacked:
         self._seen: Bools | None = None
 
     def add(self, values: Floats, seen: Bools, moment: datetime) -> None:
-        values[:, ~seen] = np.nan
+        values[~seen] = np.nan
         self._seen = seen if self._seen is None else self._seen | seen
         self._layers.append((moment, len(self._layers), values))
 
@@ -118,7 +119,7 @@ class _Stacked:
         assert self._seen is not None, "there is an image"
         ordered = sorted(self._layers, key=lambda layer: layer[:2])
         stack = np.stack([values for _, _, values in ordered])
-        stack[:, :, ~self._seen] = 0  # so that no function meets a pixel without any value; it is nodata anyway
+        stack[:, ~self._seen] = 0  # so that no function meets a pixel without any value; it is nodata anyway
         made = np.asarray(self._reduce(stack, [moment for moment, _, _ in ordered]), dtype=np.float32)
         if made.shape != stack.shape[1:]:
             raise SpecError(
@@ -159,14 +160,18 @@ def superblock_side(limit: int, size: int, bands: int, composite: Composite | No
         composite: as the spec asks for it.
         steps: of time; None where the encoder takes one image.
     """
-    layers = layers_held(composite, steps)
-    if layers == 1:
+    planes = max(0 if composite is None else _images_held(composite), 0 if steps is None else (steps + 1) * bands)
+    if not planes:
         return limit
-    side = min(limit, math.isqrt(MEMORY // (4 * bands * layers)))
+    side = min(limit, math.isqrt(MEMORY // (4 * planes)))
     return max(size, side // size * size)
 
 
-def layers_held(composite: Composite | None, steps: int | None) -> int:
-    """Values of a pixel and band in memory: of the images that are reduced, and of the steps of the chip."""
-    held = {"best": 0, "mean": 2}.get(composite.method, composite.most) if composite is not None else 0
-    return held + (1 if steps is None else steps + 1)
+def bands_at_once(side: int, bands: int, composite: Composite) -> int:
+    """Bands whose images are held at a time, so that these stay within `MEMORY`; the others are read after them."""
+    return max(1, min(bands, MEMORY // (4 * side**2 * max(1, _images_held(composite)))))
+
+
+def _images_held(composite: Composite) -> int:
+    """Values of a pixel and band that are held, of 32 bits: of all images, or the sum and the count of a mean."""
+    return {"best": 0, "mean": 3}.get(composite.method, composite.most)

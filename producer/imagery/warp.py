@@ -24,7 +24,8 @@ _TOLERANCE = 0.02
 """Pixels by which GDAL may approximate the warp; its own default is 0.125."""
 _MIXED = 30_000
 """By less than this share of the file's nodata value, resampled pixels hold a trace of it."""
-_OPEN_ITEMS = 4
+_OPEN_FILES = 256
+"""Of a unit: of a composite of 16 images, all bands and masks. A process may have 1,024."""
 _GDAL_TYPES = {
     "uint8": "Byte",
     "int8": "Int8",
@@ -88,7 +89,7 @@ class Images:
     def _get(self, item: SourceItem, files: list[BandFile], *, mask: bool) -> list[OpenBand]:
         key = (item.id, mask)
         if key not in self._open:
-            if len(self._open) >= 2 * _OPEN_ITEMS:
+            while self._open and self._files() + len(files) > _OPEN_FILES:
                 self._open.popitem(last=False)[1][0].close()
             with ExitStack() as stack:
                 opened = stack.enter_context(self._opened(item, files, mask=mask))
@@ -97,6 +98,9 @@ class Images:
                 self._open[key] = (stack.pop_all(), opened)
         self._open.move_to_end(key)
         return self._open[key][1]
+
+    def _files(self) -> int:
+        return sum(len({id(band.file) for band in bands}) for _, bands in self._open.values())
 
     def _opened(self, item: SourceItem, files: list[BandFile], *, mask: bool) -> AbstractContextManager[list[OpenBand]]:
         if mask:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -13,7 +13,7 @@ from rasterio.enums import Resampling
 from clay_publish.errors import ImageryError, SpecError
 from clay_publish.producer.encoders.base import Steps
 from clay_publish.producer.imagery.chips import ChipBlock, Combined, normalize, short_of_pixels, to_input, under_cloud
-from clay_publish.producer.imagery.composite import Reducer, reducer
+from clay_publish.producer.imagery.composite import Reducer, bands_at_once, reducer
 from clay_publish.producer.layouts.utm import Acquisition, Cell, Piece, touches
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.spec.models import Composite
@@ -73,21 +73,38 @@ def _best(piece: Piece, window: Window, count: int) -> Iterator[ChipBlock]:
                 cell.reason, cell.detail, cell.used, cell.source = "no_imagery", None, (), None
 
 
-@dataclass
+class _DamagedError(Exception):
+    """An image turned out to be unreadable after others were reduced with it."""
+
+    def __init__(self, item: SourceItem, error: ImageryError) -> None:
+        super().__init__(item.id)
+        self.item, self.error = item, error
+
+
 class _Chip:
     """What becomes of one composite."""
 
-    counts: npt.NDArray[np.uint8]
-    """Clear observations of each pixel."""
-    hidden: Bools
-    """Pixels that an image saw under cloud."""
-    reducer: Reducer
-    images: list[tuple[SourceItem, ...]] = field(default_factory=list)
-    """Items that gave pixels, by acquisition."""
+    def __init__(self, bands: int, size: int) -> None:
+        self.hidden: Bools = np.zeros((size, size), bool)
+        """Pixels that an image saw under cloud."""
+        self.counts: npt.NDArray[np.uint8] = np.zeros((bands, size, size), np.uint8)
+        """Clear observations of each pixel."""
+        self.images: dict[int, dict[str, SourceItem]] = {}
+        """Acquisition → items that gave pixels, by id."""
 
     @property
     def items(self) -> list[SourceItem]:
-        return [item for items in self.images for item in items]
+        return [item for items in self.images.values() for item in items.values()]
+
+    @property
+    def observations(self) -> npt.NDArray[np.uint8]:
+        """Clear observations of each pixel in all bands."""
+        return np.asarray(self.counts.min(axis=0))
+
+    def reset(self) -> None:
+        """Forget what was read of the bands."""
+        self.counts[:] = 0
+        self.images.clear()
 
 
 class _Composing:
@@ -95,11 +112,12 @@ class _Composing:
 
     def __init__(self, piece: Piece, composite: Composite, window: Window) -> None:
         self.piece, self.composite, self.window = piece, composite, window
-        size = piece.reading.rules.size
-        self.chips = [
-            _Chip(np.zeros((size, size), np.uint8), np.zeros((size, size), bool), reducer(composite))
-            for _ in piece.found
-        ]
+        count, size = len(piece.reading.bands), piece.reading.rules.size
+        self.chips = [_Chip(count, size) for _ in piece.found]
+        self.orders: list[list[int]] = []
+        """Acquisitions of each chip, the best first."""
+        at_once = bands_at_once(piece.canvas.width, count, composite)
+        self.groups = [slice(first, min(first + at_once, count)) for first in range(0, count, at_once)]
         self.reach: dict[str, Bools] = {}
         """Item id → chips that its footprint touches."""
         self.clear: dict[str, npt.NDArray[np.uint8]] = {}
@@ -107,11 +125,10 @@ class _Composing:
 
     def read(self) -> ChipBlock:
         self._rank()
-        while wanted := self._wanted():
-            for number, places in sorted(wanted.items()):
-                self._add(self.piece.acquisitions[number], places)
+        while not self._all_bands():
+            pass
         for n in range(len(self.chips)):
-            self._reduce(n)
+            self._finish(n)
         block = self.piece.block(self.window)
         block.combined = [
             None if cell.reason is not None else _combined(chip, self.composite, self.window)
@@ -123,8 +140,8 @@ class _Composing:
         """As `clear_by_masks`; no band is read."""
         self._rank()
         found = []
-        for n, cell in enumerate(self.piece.found):
-            chosen, counts = cell.order[: self.composite.most], self.chips[n].counts
+        for n, order in enumerate(self.orders):
+            chosen, counts = order[: self.composite.most], self.chips[n].counts[0]
             for number in chosen:
                 seen = np.zeros(counts.shape, dtype=bool)
                 for item in self.piece.acquisitions[number].items:
@@ -152,7 +169,7 @@ class _Composing:
                 if first is not None and share[n] > 0:
                     away = abs((first.acquired - self.window.middle).total_seconds())
                     ranks[number] = (1 - float(share[n]), away, first.id)
-            cell.order = sorted(ranks, key=ranks.__getitem__)
+            self.orders.append(sorted(ranks, key=ranks.__getitem__))
             if not cell.candidates and not cell.tried:
                 self.piece.explain(n, cell)
 
@@ -196,57 +213,91 @@ class _Composing:
             self.chips[n].hidden |= piece.cut(cloud, n)
         return True
 
-    def _wanted(self) -> dict[int, list[int]]:
-        """Acquisitions that chips still lack, and which chips; of each chip, its best."""
-        wanted: dict[int, list[int]] = {}
-        for n, (chip, cell) in enumerate(zip(self.chips, self.piece.found, strict=True)):
-            lacking = self.composite.most - len(chip.images)
-            for number in cell.order[:lacking]:
-                wanted.setdefault(number, []).append(n)
-            cell.order = cell.order[lacking:]
-        return wanted
+    def _all_bands(self) -> bool:
+        """Read and reduce all bands, some at a time; False where an image has to be left out, and all is read again."""
+        waiting = [list(order) for order in self.orders]
+        for chip in self.chips:
+            chip.reset()
+        try:
+            for group in self.groups:
+                self._reduce(group, waiting)
+        except _DamagedError as damaged:
+            self.piece.blame(damaged.item, damaged.error)
+            self.piece.unchecked.add(damaged.item.id)
+            return False
+        return True
 
-    def _add(self, acquisition: Acquisition, places: list[int]) -> None:
-        """Read an acquisition once, and give its clear pixels to the chips that chose it."""
-        piece, bands = self.piece, self.piece.reading.bands
-        size = piece.reading.rules.size
+    def _reduce(self, group: slice, waiting: list[list[int]]) -> None:
+        """Read some bands of the images that chips chose; with the first of them, chips choose."""
+        reducers = [reducer(self.composite) for _ in self.chips]
+        used: set[int] = set()
+        for wanted in self._rounds(waiting) if group.start == 0 else [self._chosen()]:
+            for number, places in sorted(wanted.items()):
+                used.update(self._add(number, places, group, reducers))
+        for n in used:
+            self.piece.pixels[n, group] = reducers[n].result()
+
+    def _chosen(self) -> dict[int, list[int]]:
+        """Acquisitions, and the chips that chose them."""
+        chosen: dict[int, list[int]] = {}
+        for n, chip in enumerate(self.chips):
+            for number in chip.images:
+                chosen.setdefault(number, []).append(n)
+        return chosen
+
+    def _rounds(self, waiting: list[list[int]]) -> Iterator[dict[int, list[int]]]:
+        """Acquisitions that chips still lack, and which chips; of each chip, its best."""
+        while True:
+            wanted: dict[int, list[int]] = {}
+            for n, chip in enumerate(self.chips):
+                lacking = self.composite.most - len(chip.images)
+                for number in waiting[n][:lacking]:
+                    wanted.setdefault(number, []).append(n)
+                waiting[n] = waiting[n][lacking:]
+            if not wanted:
+                return
+            yield wanted
+
+    def _add(self, number: int, places: list[int], group: slice, reducers: list[Reducer]) -> list[int]:
+        """Read some bands of an acquisition; returns the chips that its clear pixels went to."""
+        piece, size, bands = self.piece, self.piece.reading.rules.size, self.piece.reading.bands[group]
         values = dict(zip(places, np.zeros((len(places), len(bands), size, size), np.float32), strict=True))
-        taken = dict(zip(places, np.zeros((len(places), size, size), bool), strict=True))
-        gave: dict[int, list[SourceItem]] = {n: [] for n in places}
-        for item in acquisition.items:
+        taken = dict(zip(places, np.zeros((len(places), len(bands), size, size), bool), strict=True))
+        for item in piece.acquisitions[number].items:
             mine = [n for n in places if self.reach[item.id][n]]
             if not mine or item.id in piece.unchecked:
                 continue
             try:
-                read = piece.opened.warp(piece.opened.bands(item), piece.canvas, Resampling.bilinear)
+                read = piece.opened.warp(piece.opened.bands(item)[group], piece.canvas, Resampling.bilinear)
             except ImageryError as error:
-                piece.blame(item, error)
-                continue
-            valid = np.logical_and.reduce([each for _, each in read]) & self._clear(item)
-            fresh = {n: piece.cut(valid, n) & ~taken[n] for n in mine}
-            fresh = {n: pixels for n, pixels in fresh.items() if pixels.any()}
-            for band, (statistics, (raw, _)) in enumerate(zip(bands, read, strict=True)):
-                made = _digital_numbers(raw, valid, item, statistics.name, piece)
-                for n, pixels in fresh.items():
-                    np.copyto(values[n][band], piece.cut(made, n), where=pixels)
-            for n, pixels in fresh.items():
-                taken[n] |= pixels
-                gave[n].append(item)
-        for n in places:
-            if gave[n]:
-                self.chips[n].images.append(tuple(gave[n]))
-                self.chips[n].counts += taken[n]
-                self.chips[n].reducer.add(values[n], taken[n], gave[n][0].acquired)
+                raise _DamagedError(item, error) from error
+            clear = self._clear(item)
+            for band, (statistics, (raw, valid)) in enumerate(zip(bands, read, strict=True)):
+                seen = valid & clear
+                made = _digital_numbers(raw, seen, item, statistics.name, piece)
+                for n in mine:
+                    fresh = piece.cut(seen, n) & ~taken[n][band]
+                    if fresh.any():
+                        np.copyto(values[n][band], piece.cut(made, n), where=fresh)
+                        taken[n][band] |= fresh
+                        self.chips[n].images.setdefault(number, {})[item.id] = item
+        given = [n for n in places if taken[n].any()]
+        for n in given:
+            self.chips[n].counts[group] += taken[n]
+            reducers[n].add(values[n], taken[n], piece.found[n].candidates[number].acquired)
+        return given
 
-    def _reduce(self, n: int) -> None:
+    def _finish(self, n: int) -> None:
         """Make the chip of what was read, or say why there is none."""
         piece, chip, cell = self.piece, self.chips[n], self.piece.found[n]
         if not chip.images:
             if cell.tried and cell.reason == "no_imagery":
-                cell.reason = "cloud" if chip.hidden.any() else "nodata"
-                cell.detail = "no image has a clear pixel there"
+                under = float(chip.hidden.mean())
+                cell.reason, cell.detail = "nodata", "0.000 of the pixels are valid"
+                if under and under >= piece.reading.rules.max_cloud:
+                    cell.reason, cell.detail = "cloud", f"{under:.3f} of the pixels are under cloud"
             return
-        enough = chip.counts >= self.composite.min_valid
+        enough = chip.observations >= self.composite.min_valid
         valid, rules = float(enough.mean()), piece.reading.rules
         masked = all(item.mask is not None for item in chip.items)
         cloud = float((chip.hidden & ~enough).mean()) if masked else math.nan
@@ -256,7 +307,7 @@ class _Composing:
             reason = "too_few_images"
             detail = f"{valid:.3f} of the pixels have {least} or more clear observations in {len(chip.images)} images"
         elif cloud > rules.max_cloud + 1e-6:
-            reason, detail = "cloud", f"{cloud:.3f} of the pixels are under cloud in too many images"
+            reason, detail = "cloud", f"{cloud:.3f} of the pixels are under cloud"
         if reason is not None:
             if cell.reason == "no_imagery":
                 cell.reason, cell.detail = reason, detail
@@ -268,15 +319,13 @@ class _Composing:
         cell.used = tuple(sorted({item.id for item in chip.items}))
 
     def _normalize(self, n: int, enough: Bools) -> None:
-        reading, values = self.piece.reading, self.chips[n].reducer.result()
+        reading, values = self.piece.reading, self.piece.pixels[n]
         if not np.isfinite(values[:, enough]).all():
             raise SpecError(
                 f"imagery.composite.method: {self.composite.method}", "gave NaN or infinity", "a number per pixel"
             )
         for band, statistics in enumerate(reading.bands):
-            self.piece.pixels[n, band] = normalize(
-                values[band], enough, statistics, (1.0, 0.0), decibels=reading.sensor.decibels
-            )
+            values[band] = normalize(values[band], enough, statistics, (1.0, 0.0), decibels=reading.sensor.decibels)
 
 
 def _guess(item: SourceItem, outlines: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
@@ -305,7 +354,8 @@ def _nearest(items: Iterable[SourceItem], window: Window) -> SourceItem:
 
 
 def _combined(chip: _Chip, composite: Composite, window: Window) -> Combined:
-    counts, items = chip.counts[chip.counts >= composite.min_valid], chip.items
+    counts, items = chip.observations, chip.items
+    counts = counts[counts >= composite.min_valid]
     return Combined(
         images=len(chip.images),
         observations=(int(counts.min()), float(np.median(counts))),

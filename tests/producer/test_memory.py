@@ -19,6 +19,8 @@ MOST = 300
 
 READ = """
 import json, sys, threading
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from clay_publish.producer.imagery.chips import Reading
 from clay_publish.producer.imagery.raster import session
@@ -44,13 +46,20 @@ layout, path = sys.argv[1], Path(sys.argv[2])
 instrument = sensor("sentinel-2-rgbnir")
 item = source_item(json.loads(path.read_text()), instrument, block=0, base=str(path))
 imagery, rules = {"stac": str(path), "sensor": instrument.key}, {"layout": layout, "size": 128}
+items = [item]
+if layout == "composite":
+    items = [replace(item, id=f"{n}", acquisition=f"{n}") for n in range(16)]
+    imagery |= {"composite": {"images": 16}, "windows": ["2021-01-01/2022-01-01"]}
+    rules["layout"] = "utm"
 spec = resolve_spec({"name": "m", "imagery": imagery, "chips": rules}, where="spec", folder=path.parent)
-reading = Reading(instrument, tuple(band.statistics for band in instrument.bands), spec.chips, threads=4)
+bands, composite = tuple(band.statistics for band in instrument.bands), spec.imagery[0].composite
+reading = Reading(instrument, bands, spec.chips, threads=4, composite=composite)
 if layout == "scene":
     blocks = read_scene(item, reading, None)
 else:
-    units = layout_of(spec, instrument).units([Considered(item, "used")], [None], {})
+    units = layout_of(spec, instrument).units([Considered(each, "used") for each in items], [None], {})
     blocks = (block for unit in units for block in unit.read(reading))
+    blocks = blocks if layout == "utm" else islice(blocks, 9)
 thread = threading.Thread(target=other_unit)
 thread.start()
 begun.wait()
@@ -100,3 +109,16 @@ def test_a_large_image_takes_little_memory(large: Path, layout: str) -> None:
     found = json.loads(made.stdout)
     assert found["chips"] >= (SIDE // 128 - 1) ** 2
     assert found["more"] < MOST, found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory a process has held at most")
+def test_a_composite_of_sixteen_images_is_bounded(large: Path) -> None:
+    """16 images of a superblock are 340 MB as real numbers; 256 MB of them are held at a time."""
+    made = subprocess.run(
+        [sys.executable, "-c", READ, "composite", str(large)], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+    assert found["chips"] > 2 * 81
+    assert found["more"] < MOST + 256, found

@@ -72,7 +72,7 @@ def no_observation(broken: Broken) -> None:
     broken.value("observations_min", 1, 0)
 
 
-@mutation("PRV019", "a composite without its counts", base="composite", also="DOC SCH STC RDR")
+@mutation("PRV019", "a composite without its counts", base="composite", also="DOC SCH STC RDR TIM")
 def uncounted_images(broken: Broken) -> None:
     broken.change(broken.data, lambda table: table.drop_columns(["images"]))
 
