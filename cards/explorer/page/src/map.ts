@@ -27,10 +27,10 @@ export const COLORS = {
 };
 
 /** The coast is drawn for small scales: closer in it would be wrong by more than it shows, and fades. */
-const FAR: maplibregl.ExpressionSpecification = ["interpolate", ["linear"], ["zoom"], 9, 1, 11, 0];
+const FAR: maplibregl.ExpressionSpecification = ["interpolate", ["linear"], ["zoom"], 7, 1, 9, 0];
 
 function ground(water: string, land: string): maplibregl.ExpressionSpecification {
-  return ["interpolate", ["linear"], ["zoom"], 9, water, 11, land];
+  return ["interpolate", ["linear"], ["zoom"], 7, water, 9, land];
 }
 
 export type Collection = "chips" | "results" | "marks" | "selected" | "findings";
