@@ -371,7 +371,7 @@ def test_yanked_version_and_report_are_shown(
     page = opened(serve(folder / "1.0.0"))
     expect(page.locator("#standing")).to_have_text("yanked <b>wrong</b> dates")
     expect(page.locator("#versions")).to_contain_text("1.1.0 latest")
-    expect(page.locator("#checks")).to_contain_text("1 errors")
+    expect(page.locator("#checks")).to_contain_text("1 error 1 finding")
     expect(page.locator("#checks .findings")).to_contain_text("is <script>window.bad=1</script>")
     page.locator("#checks .findings button").click()
     assert page.evaluate("typeof window.bad") == "undefined"

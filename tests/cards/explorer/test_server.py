@@ -11,7 +11,7 @@ import pytest
 Releases = Callable[[str], Path]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def address(made_releases: Releases) -> Iterator[tuple[str, int]]:
     command = [str(Path(sys.executable).parent / "clay-publish"), "explore", str(made_releases("one")), "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

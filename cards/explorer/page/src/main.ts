@@ -44,7 +44,7 @@ class Page {
     const start = lon !== undefined && lat !== undefined && zoom !== undefined ? { lon, lat, zoom } : null;
     const first = chosen(summary, state);
     this.overviews.warm(first.layer, first.period);
-    this.map = new ReleaseMap(byId("map"), summary, this.overviews, first, first.opacity, start);
+    this.map = new ReleaseMap(byId("map"), summary, this.overviews, first, start);
     showTitle(byId("title"), summary);
     const switched = (on: boolean) => this.map.basemap(on ? (summary.basemap?.tiles ?? null) : null);
     this.controls = new Controls(byId("layers"), summary, first, () => this.refresh(), switched);

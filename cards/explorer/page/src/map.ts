@@ -2,6 +2,7 @@
 
 import * as maplibregl from "maplibre-gl";
 import type { Chip } from "./chips";
+import type { Chosen } from "./controls";
 import type { Box } from "./grid";
 import type { Overviews } from "./overview";
 import type { Summary } from "./summary";
@@ -26,10 +27,10 @@ export const COLORS = {
 };
 
 /** The coast is drawn for small scales: closer in it would be wrong by more than it shows, and fades. */
-const FAR: maplibregl.ExpressionSpecification = ["interpolate", ["linear"], ["zoom"], 9, 1, 11, 0];
+const FAR: maplibregl.ExpressionSpecification = ["interpolate", ["linear"], ["zoom"], 7, 1, 9, 0];
 
 function ground(water: string, land: string): maplibregl.ExpressionSpecification {
-  return ["interpolate", ["linear"], ["zoom"], 9, water, 11, land];
+  return ["interpolate", ["linear"], ["zoom"], 7, water, 9, land];
 }
 
 export type Collection = "chips" | "results" | "marks" | "selected" | "findings";
@@ -41,16 +42,19 @@ export interface View extends Box {
 export class ReleaseMap {
   readonly map: maplibregl.Map;
   private readonly dark = matchMedia("(prefers-color-scheme: dark)");
+  private overview: { layer: string; period: string };
+  private opacity: number;
   private single = false;
 
   constructor(
     container: HTMLElement,
     summary: Summary,
     overviews: Overviews,
-    private overview: { layer: string; period: string },
-    private opacity: number,
+    first: Chosen,
     start: { lon: number; lat: number; zoom: number } | null,
   ) {
+    this.overview = { layer: first.layer, period: first.period };
+    this.opacity = first.opacity;
     maplibregl.setWorkerUrl(new URL("./maplibre-worker.js", import.meta.url).href);
     maplibregl.addProtocol("overview", async (request, abort) => {
       const [layer, period, z, x, y] = request.url.replace("overview://", "").split("/");
