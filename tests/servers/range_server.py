@@ -1,5 +1,6 @@
 """A folder over HTTP with range requests, counted; a server that allows other sites to read it, or does not."""
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -18,6 +19,7 @@ class RangeServer(LoopbackServer):
     folder: Path
     cors: bool = False
     ranges: bool = True
+    etags: bool = False
     latency: float = 0.0
     """Seconds before each answer."""
     sent: int = 0
@@ -34,6 +36,8 @@ class RangeServer(LoopbackServer):
             self._answer(client, 404, b"")
             return
         data, status, headers = file.read_bytes(), 200, {"Content-Type": content_type(path)}
+        if self.etags:
+            headers["ETag"] = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
         if self.ranges and (asked := client.headers.get("Range")):
             first, last = asked.removeprefix("bytes=").split("-")
             headers["Content-Range"] = f"bytes {first}-{min(int(last), len(data) - 1)}/{len(data)}"
@@ -51,6 +55,7 @@ class RangeServer(LoopbackServer):
             client.send_header("Access-Control-Allow-Headers", "Range")
         client.send_header("Content-Length", str(len(data)))
         client.end_headers()
-        self.sent += len(data)
+        if client.command == "GET":
+            self.sent += len(data)
         if client.command == "GET":
             client.wfile.write(data)
