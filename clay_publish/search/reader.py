@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 
 _DEGREE = 111_000.0
 """Meters of a degree of latitude."""
+_SHELVES = 64
+"""Boxes and times whose files are remembered."""
 LIGHT = (
     "id",
     "geometry",
@@ -80,6 +82,7 @@ class ReleaseReader:
 
     def __init__(self, release: Release) -> None:
         self.release = release
+        self._shelves: dict[Extent, Shelf] = {}
 
     def __repr__(self) -> str:
         try:
@@ -442,6 +445,13 @@ class ReleaseReader:
         Raises:
             ReleaseError: as for `items`.
         """
+        if extent not in self._shelves:
+            if len(self._shelves) >= _SHELVES:
+                self._shelves.clear()
+            self._shelves[extent] = self._read_shelf(extent)
+        return self._shelves[extent]
+
+    def _read_shelf(self, extent: Extent) -> Shelf:
         table = select(self._items, extent, ["bbox", "assets"], self.release.store.path(paths.ITEMS))
         sides = pa.Table.from_struct_array(table["bbox"].combine_chunks())
         boxes = np.column_stack([sides[side].to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")])

@@ -34,7 +34,9 @@ class RangeCache:
         if os.environ.get("CLAY_PUBLISH_CACHE", "").lower() in _OFF:
             return None
         home = os.environ.get("XDG_CACHE_HOME", "")
-        root = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"  # a relative one is ignored, as XDG says
+        root = (
+            Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
+        )  # a relative one is ignored, as XDG says
         return cls(root / "clay-publish" / "ranges")
 
     def get(self, file: str, tag: str | None, start: int, end: int) -> bytes | None:

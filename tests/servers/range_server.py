@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from threading import Lock
 from urllib.parse import unquote, urlsplit
 
 from loopback_server import LoopbackServer
@@ -26,8 +27,22 @@ class RangeServer(LoopbackServer):
     """Bytes of bodies."""
     asked: list[str] = field(default_factory=list)
     """Paths, in order."""
+    most: int = 0
+    """Requests at a time, at most."""
+    _at_work: int = 0
+    _lock: Lock = field(default_factory=Lock)
 
     def handle(self, client: BaseHTTPRequestHandler) -> None:
+        with self._lock:
+            self._at_work += 1
+            self.most = max(self.most, self._at_work)
+        try:
+            self._serve(client)
+        finally:
+            with self._lock:
+                self._at_work -= 1
+
+    def _serve(self, client: BaseHTTPRequestHandler) -> None:
         time.sleep(self.latency)
         path = unquote(urlsplit(client.path).path)
         self.asked.append(path)
