@@ -32,6 +32,9 @@ _LARGER = _DATA.parents[2] / "shared" / "data"
 # Schemas of STAC extensions come from the package or from nowhere, never from the network.
 os.environ.setdefault("CLAY_PUBLISH_SCHEMAS", str(_DATA))
 
+# What one test fetched must not spare another its requests.
+os.environ["CLAY_PUBLISH_CACHE"] = "off"
+
 # Tests run side by side; threads that wait for each other by spinning would cost more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 import shapely
 from pyproj import Geod
 from scipy.spatial import cKDTree
 
 from clay_publish.release.directory import Release
 from clay_publish.search.query import Extent, QueryError
-from clay_publish.search.row_groups import Ints, Rows, Shelf, matching_groups, read
+from clay_publish.search.row_groups import Ints, Rows, Shelf, group_boxes, matching_groups, read
 
 Floats = npt.NDArray[np.float64]
 
@@ -150,7 +151,14 @@ class _NearestSearch:
         path = self.shelf.paths[file]
         source, where = self.release.parquet(path), self.release.store.path(path)
         starts = np.cumsum([0, *(source.metadata.row_group(g).num_rows for g in range(source.num_row_groups))])
-        for group, mask in matching_groups(source, self.extent, where):
+        boxes = group_boxes(source.metadata)
+        every, inside = mine, self.extent.row_groups(source.metadata)
+        least = {group: at_least(self.lon[every], self.lat[every], boxes[group : group + 1]) for group in inside}
+        for group in sorted(inside, key=lambda group: (least[group].min(), group)):
+            mine = every[least[group] < self.best.meters[every, -1]]
+            mask = self._matching(source, group, where) if len(mine) else None
+            if mask is None:
+                continue
             table = read(source, [group], ["lon", "lat"], where)
             kept = np.flatnonzero(mask)
             lon, lat = table["lon"].to_numpy()[kept], table["lat"].to_numpy()[kept]
@@ -159,6 +167,11 @@ class _NearestSearch:
                 some = mine[start : start + _PLACES]
                 chosen, meters = self._nearest(some, tree, lon, lat)
                 self.best.offer(some, meters, file, kept[chosen] + starts[group])
+
+    def _matching(self, source: pq.ParquetFile, group: int, where: str) -> npt.NDArray[np.bool_] | None:
+        """Which rows of a row group meet the extent; None where none does."""
+        found = dict(matching_groups(source, self.extent, where, range(group, group + 1)))
+        return found.get(group)
 
     def _nearest(self, some: Ints, tree: cKDTree, lon: Floats, lat: Floats) -> tuple[Ints, Floats]:
         """On the sphere first: its few nearest hold the nearest on the ellipsoid."""

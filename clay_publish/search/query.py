@@ -19,7 +19,7 @@ Bbox = tuple[float, float, float, float]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
+SIDES = ("xmin", "ymin", "xmax", "ymax")
 JUDGED = ("bbox", "start_datetime", "end_datetime")
 """What a row is judged by."""
 _DAY = timedelta(days=1) - timedelta(microseconds=1)
@@ -94,7 +94,7 @@ class Extent:
             return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
 
         if self.bbox is not None:
-            sides = [known(f"bbox.{side}") for side in _SIDES]
+            sides = [known(f"bbox.{side}") for side in SIDES]
             if all(side is not None for side in sides) and not self._box_may_meet(*sides):  # type: ignore[arg-type]
                 return False
         starts, ends = known("start_datetime"), known("end_datetime")
@@ -164,7 +164,7 @@ def _moment(text: str, *, end: bool = False) -> datetime:
 
 def _sides(bbox: pa.ChunkedArray | pa.StructArray) -> list[Floats]:
     whole = bbox.combine_chunks() if isinstance(bbox, pa.ChunkedArray) else bbox
-    return [whole.field(side).to_numpy(zero_copy_only=False) for side in _SIDES]
+    return [whole.field(side).to_numpy(zero_copy_only=False) for side in SIDES]
 
 
 def _moments(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.datetime64]:

@@ -45,9 +45,11 @@ from clay_publish.search.row_groups import (
     vectors,
     with_geo,
 )
+from clay_publish.search.session import RemoteRelease
 from clay_publish.search.similar import Like, direction_of, exact_chips, likely_chips
 from clay_publish.search.status import inside, status_of
 from clay_publish.storage.address import readable
+from clay_publish.storage.range_cache import RangeCache
 from clay_publish.storage.store import Store
 from clay_publish.windows import Window
 
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 
 _DEGREE = 111_000.0
 """Meters of a degree of latitude."""
+_SHELVES = 64
+"""Boxes and times whose files are remembered."""
 LIGHT = (
     "id",
     "geometry",
@@ -78,6 +82,7 @@ class ReleaseReader:
 
     def __init__(self, release: Release) -> None:
         self.release = release
+        self._shelves: dict[Extent, Shelf] = {}
 
     def __repr__(self) -> str:
         try:
@@ -440,6 +445,13 @@ class ReleaseReader:
         Raises:
             ReleaseError: as for `items`.
         """
+        if extent not in self._shelves:
+            if len(self._shelves) >= _SHELVES:
+                self._shelves.clear()
+            self._shelves[extent] = self._read_shelf(extent)
+        return self._shelves[extent]
+
+    def _read_shelf(self, extent: Extent) -> Shelf:
         table = select(self._items, extent, ["bbox", "assets"], self.release.store.path(paths.ITEMS))
         sides = pa.Table.from_struct_array(table["bbox"].combine_chunks())
         boxes = np.column_stack([sides[side].to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")])
@@ -481,7 +493,8 @@ class ReleaseReader:
 
     def __len__(self) -> int:
         """How many chips the release has."""
-        table = self._items.read(columns=["table:row_count"])
+        every = list(range(self._items.num_row_groups))
+        table = read(self._items, every, ["table:row_count"], self.release.store.path(paths.ITEMS))
         return int(pc.sum(table["table:row_count"]).as_py() or 0)
 
     def coverage(self) -> pa.RecordBatchReader:
@@ -596,13 +609,17 @@ class ReleaseReader:
         return [path for path, window in zip(files, windows, strict=True) if chip.endswith(window)] or files
 
 
-def open_release(where: str | os.PathLike[str], version: str | None = None, **options: Any) -> ReleaseReader:
+def open_release(
+    where: str | os.PathLike[str], version: str | None = None, *, cache: bool = True, **options: Any
+) -> ReleaseReader:
     """Open a release in a directory, or at an `http(s)://`, `s3://` or `hf://` address.
 
     Args:
         where: the folder of one version; with `version`, the root of a product. `huggingface/OWNER/NAME/1.0.0` and
             `source.coop/ACCOUNT/PRODUCT/1.0.0` are addresses, too.
         version: which version of the product: `1.0.0`, or `latest`, the newest that is not yanked.
+        cache: whether what a server sends is kept for later sessions: up to 200 MB below `XDG_CACHE_HOME`, by ETag.
+            `CLAY_PUBLISH_CACHE=off` in the environment switches it off, too.
         options: of `s3://`: `anon=True` for a public bucket, `endpoint_url`, `key`, `secret`, `token`.
 
     Raises:
@@ -614,7 +631,8 @@ def open_release(where: str | os.PathLike[str], version: str | None = None, **op
     address = readable(os.fspath(where))
     if version is not None:
         address = version_address(Release(Store(address, **options)), version)
-    release = Release(Store(address, **options))
+    store = Store(address, **options)
+    release = Release(store) if store.local else RemoteRelease(store, RangeCache.of_user() if cache else None)
     if not release.store.exists(paths.ITEMS):
         refuse_root(release)
     check_release(release)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.geoparquet import geo_metadata
-from clay_publish.search.query import JUDGED, Extent, QueryError
+from clay_publish.search.query import JUDGED, SIDES, Extent, QueryError
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -167,6 +167,25 @@ def groups_with(file: pq.ParquetFile, chip: str) -> Iterator[int]:
         statistics = file.metadata.row_group(group).column(place).statistics
         if statistics is None or not statistics.has_min_max or statistics.min <= chip <= statistics.max:
             yield group
+
+
+def group_boxes(footer: pq.FileMetaData) -> npt.NDArray[np.float64]:
+    """Return [row groups, 4] west, south, east, north of their chips; the whole Earth where statistics do not tell.
+
+    Of a row group across the antimeridian, whose smallest west says nothing, the whole circle.
+    """
+    places = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
+    made = np.tile([-180.0, -90.0, 180.0, 90.0], (footer.num_row_groups, 1))
+    if not all(f"bbox.{side}" in places for side in SIDES):
+        return made
+    for group in range(footer.num_row_groups):
+        told = [footer.row_group(group).column(places[f"bbox.{side}"]).statistics for side in SIDES]
+        if all(one is not None and one.has_min_max for one in told):
+            xmin, ymin, xmax, ymax = told
+            made[group, 1], made[group, 3] = ymin.min, ymax.max
+            if xmin.max <= xmax.min + 180:  # no row has its east left of its west
+                made[group, 0], made[group, 2] = xmin.min, xmax.max
+    return made
 
 
 def vectors(rows: pa.Table | pa.RecordBatch) -> Vectors:

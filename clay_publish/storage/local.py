@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from clay_publish.storage.http import Head
 from clay_publish.storage.place import TEMPORARY
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
@@ -40,7 +41,11 @@ class Directory:
         """Paths of ordinary files and of links; linked folders are not entered."""
         return [path[len(self.where) + 1 :] for path in _walk(str(self.path(folder)))]
 
-    def part(self, path: str, start: int, end: int) -> bytes:
+    def head(self, path: str) -> Head:
+        """Bytes of a file, which has no tag."""
+        return Head(self.size(path), None)
+
+    def part(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:  # noqa: ARG002 - of servers
         """A range of a file."""
         with self.path(path).open("rb") as file:
             file.seek(start)

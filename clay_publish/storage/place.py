@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import IO, Any, Protocol
 
 from clay_publish.errors import StoreError
+from clay_publish.storage.http import Head
 
 TEMPORARY = ".tmp-"
 """How the name of an unfinished file begins."""
@@ -27,8 +28,12 @@ class Place(Protocol):
         """Paths of all files below a folder."""
         ...
 
-    def part(self, path: str, start: int, end: int) -> bytes:
-        """Bytes `start` to `end` (exclusive) of a file."""
+    def head(self, path: str) -> Head:
+        """Size and tag of a file; the tag changes with the bytes."""
+        ...
+
+    def part(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:
+        """Bytes `start` to `end` (exclusive) of a file; ChangedError where the answer has another tag than `tag`."""
         ...
 
     def whole(self, path: str, limit: int | None) -> bytes:

@@ -9,7 +9,7 @@ from typing import IO, cast
 from botocore.exceptions import ClientError
 
 from clay_publish.errors import StoreError
-from clay_publish.storage.http import ServerError
+from clay_publish.storage.http import Head, ServerError
 from clay_publish.storage.s3 import CHANGED, NOT_FOUND, Part, S3Client, part_size, status_of
 
 _TRIES = 5
@@ -27,20 +27,24 @@ class Objects:
 
     def size(self, path: str) -> int | None:
         """Bytes of an object."""
+        return self.head(path).size
+
+    def head(self, path: str) -> Head:
+        """Bytes and ETag of an object."""
         found = self._client.head(path)
         if found is None:
             raise FileNotFoundError(path)
-        return int(found["ContentLength"])
+        return Head(int(found["ContentLength"]), str(found["ETag"]).strip('"'))
 
     def files(self, folder: str) -> list[str]:
         """Keys below a folder."""
         above = f"{folder}/" if folder else ""
         return [f"{above}{path}" for path, _, _ in self._client.listing(folder)]
 
-    def part(self, path: str, start: int, end: int) -> bytes:
+    def part(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:
         """A range of an object."""
         try:
-            return self._client.part(path, start, end)[0]
+            return self._client.part(path, start, end, tag)[0]
         except ServerError as error:
             if error.status == NOT_FOUND:
                 raise FileNotFoundError(path) from error

@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 import pyarrow as pa
 
 from clay_publish.errors import ClayPublishError, StoreError, require_extra
-from clay_publish.storage.http import WHOLE_FILES
+from clay_publish.storage.http import WHOLE_FILES, Head
 from clay_publish.storage.local import Directory
 from clay_publish.storage.place import TEMPORARY, Place, RangeFile
 from clay_publish.storage.web import HubFiles, Website
@@ -147,6 +147,15 @@ class Store:
             raise StoreError(self.path(path), "the server does not state its size", *WHOLE_FILES)
         return int(size)
 
+    def head(self, path: str) -> Head:
+        """Size of a file, and a tag that changes with its bytes; None for what its place does not say.
+
+        Raises:
+            StoreError: missing.
+        """
+        with self._errors(path, "to look for it"):
+            return self._place.head(self._checked(path))
+
     def files(self, prefix: str = "") -> list[str]:
         """All files below a folder, sorted, without unfinished ones. A web server cannot list: empty.
 
@@ -205,10 +214,14 @@ class Store:
                 return Path(self.where, checked).open("rb")
         return cast("IO[bytes]", RangeFile(lambda start, end: self.part(path, start, end), self.size(path)))
 
-    def part(self, path: str, start: int, end: int) -> bytes:
-        """Read bytes `start` to `end` (exclusive) of a file, on a server in one request."""
+    def part(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:
+        """Read bytes `start` to `end` (exclusive) of a file, on a server in one request.
+
+        Raises:
+            StoreError: missing, unreadable, or a server says that it no longer has the tag `tag`.
+        """
         with self._errors(path, f"at byte {start}"):
-            return self._counted(self._place.part(self._checked(path), start, end))
+            return self._counted(self._place.part(self._checked(path), start, end, tag))
 
     def _counted(self, data: bytes) -> bytes:
         if not self.local:

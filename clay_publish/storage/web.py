@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from clay_publish.storage.http import HttpClient, ServerError
+from clay_publish.storage.http import Head, HttpClient, ServerError
 from clay_publish.storage.place import ReadOnly
 
 T = TypeVar("T")
@@ -24,7 +24,11 @@ class Website(ReadOnly):
 
     def size(self, path: str) -> int | None:
         """What the server says of a file's size."""
-        return self._asked(path, self._client.head).size
+        return self.head(path).size
+
+    def head(self, path: str) -> Head:
+        """What the server says of a file."""
+        return self._asked(path, self._client.head)
 
     def _asked(self, path: str, ask: Callable[[str], T]) -> T:
         try:
@@ -38,9 +42,9 @@ class Website(ReadOnly):
         """None."""
         return []
 
-    def part(self, path: str, start: int, end: int) -> bytes:
+    def part(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:
         """A range of a file, in one request."""
-        return self._asked(path, lambda url: self._client.part(url, start, end)[0])
+        return self._asked(path, lambda url: self._client.part(url, start, end, tag)[0])
 
     def whole(self, path: str, limit: int | None) -> bytes:
         """A file; one that is larger than the limit is refused while it is read."""
@@ -61,16 +65,20 @@ class HubFiles(ReadOnly):
 
     def size(self, path: str) -> int | None:
         """Bytes of a file."""
+        return self.head(path).size
+
+    def head(self, path: str) -> Head:
+        """Bytes of a file, and the id of its blob."""
         found = self._asked(path, self._fs.info)
         if found["type"] != "file":
             raise FileNotFoundError(path)
-        return int(found["size"])
+        return Head(int(found["size"]), found.get("blob_id"))
 
     def files(self, folder: str) -> list[str]:
         """Paths below a folder."""
         return [path[len(self._root) + 1 :] for path in self._asked(folder, self._fs.find)]
 
-    def part(self, path: str, start: int, end: int) -> bytes:
+    def part(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:  # noqa: ARG002 - not in its answers
         """A range of a file."""
         return bytes(self._asked(path, lambda name: self._fs.cat_file(name, start=start, end=end)))
 

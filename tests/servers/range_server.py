@@ -1,9 +1,11 @@
 """A folder over HTTP with range requests, counted; a server that allows other sites to read it, or does not."""
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from threading import Lock
 from urllib.parse import unquote, urlsplit
 
 from loopback_server import LoopbackServer
@@ -18,14 +20,29 @@ class RangeServer(LoopbackServer):
     folder: Path
     cors: bool = False
     ranges: bool = True
+    etags: bool = False
     latency: float = 0.0
     """Seconds before each answer."""
     sent: int = 0
     """Bytes of bodies."""
     asked: list[str] = field(default_factory=list)
     """Paths, in order."""
+    most: int = 0
+    """Requests at a time, at most."""
+    _at_work: int = 0
+    _lock: Lock = field(default_factory=Lock)
 
     def handle(self, client: BaseHTTPRequestHandler) -> None:
+        with self._lock:
+            self._at_work += 1
+            self.most = max(self.most, self._at_work)
+        try:
+            self._serve(client)
+        finally:
+            with self._lock:
+                self._at_work -= 1
+
+    def _serve(self, client: BaseHTTPRequestHandler) -> None:
         time.sleep(self.latency)
         path = unquote(urlsplit(client.path).path)
         self.asked.append(path)
@@ -34,6 +51,8 @@ class RangeServer(LoopbackServer):
             self._answer(client, 404, b"")
             return
         data, status, headers = file.read_bytes(), 200, {"Content-Type": content_type(path)}
+        if self.etags:
+            headers["ETag"] = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
         if self.ranges and (asked := client.headers.get("Range")):
             first, last = asked.removeprefix("bytes=").split("-")
             headers["Content-Range"] = f"bytes {first}-{min(int(last), len(data) - 1)}/{len(data)}"
@@ -51,6 +70,7 @@ class RangeServer(LoopbackServer):
             client.send_header("Access-Control-Allow-Headers", "Range")
         client.send_header("Content-Length", str(len(data)))
         client.end_headers()
-        self.sent += len(data)
+        if client.command == "GET":
+            self.sent += len(data)
         if client.command == "GET":
             client.wfile.write(data)

@@ -66,8 +66,8 @@ class _Watched(Store):
     def read(self, path: str, limit: int | None = None) -> bytes:
         return super().read(self._look(path), limit)
 
-    def part(self, path: str, start: int, end: int) -> bytes:
-        return super().part(self._look(path), start, end)
+    def part(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:
+        return super().part(self._look(path), start, end, tag)
 
 
 class WatchedFolder(_Watched):
@@ -153,7 +153,7 @@ class ParentStore(_Watched):
         get = RangeFile(lambda start, end: self._ask("range", path, start, end - start), self.size(path))
         return cast("IO[bytes]", get)
 
-    def part(self, path: str, start: int, end: int) -> bytes:
+    def part(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:  # noqa: ARG002 - one of servers
         """Read some bytes of a file, in one request to the parent."""
         return bytes(self._ask("range", self._look(path), start, end - start))
 

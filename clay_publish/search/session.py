@@ -1,0 +1,169 @@
+"""A release on a server, open for reading: each file is asked for once, and its ranges are fetched in parallel."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from threading import Lock, RLock
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.release.directory import Release
+from clay_publish.storage.http import WHOLE_FILES, Head
+from clay_publish.storage.place import RangeFile
+from clay_publish.storage.range_cache import RangeCache
+from clay_publish.storage.store import Store
+
+_TAIL = 1 << 16
+"""Bytes fetched first: the footer of most files."""
+_GAP = 1 << 15
+"""Bytes between two ranges that are fetched along with them instead of in a request of their own."""
+_PIECE = 16 << 20
+"""Bytes of a request, at most."""
+_REQUESTS = 8
+"""Requests at a time, per read."""
+_FILES = 256
+"""Files whose footers are kept in memory."""
+
+Range = tuple[int, int]
+
+
+class RemoteRelease(Release):
+    """A published release on a server. Its files do not change; one that does is refused, not mixed with what it was.
+
+    Args:
+        store: where it lies.
+        cache: of ranges on disk, or None.
+    """
+
+    def __init__(self, store: Store, cache: RangeCache | None) -> None:
+        super().__init__(store)
+        self._cache = cache
+        self._lock = Lock()
+        self._files: OrderedDict[str, _RemoteFile] = OrderedDict()
+
+    def parquet(self, path: str, *, verify: bool = False) -> pq.ParquetFile:
+        """Open a Parquet file; its size and footer are fetched once per session. As `Release.parquet`."""
+        with self._lock:
+            file = self._files.setdefault(path, _RemoteFile(self.store, path, self._cache))
+            self._files.move_to_end(path)
+            if len(self._files) > _FILES:
+                self._files.popitem(last=False)
+        try:
+            return _RemoteParquet(file, verify=verify)
+        except StoreError as error:
+            raise ReleaseError(error.where, error.found, error.expected, error.fix) from error
+        except (pa.ArrowException, OSError) as error:
+            raise ReleaseError(self.store.path(path), f"is not a readable Parquet file ({error})") from error
+
+
+class _RemoteFile:
+    """What is known of a file on a server."""
+
+    def __init__(self, store: Store, path: str, cache: RangeCache | None) -> None:
+        self.store, self.path, self.cache = store, path, cache
+        self.lock = RLock()
+
+    @cached_property
+    def head(self) -> Head:
+        found = self.store.head(self.path)
+        if found.size is None:
+            raise StoreError(self.store.path(self.path), "the server does not state its size", *WHOLE_FILES)
+        return found
+
+    @cached_property
+    def size(self) -> int:
+        return int(self.head.size or 0)
+
+    @cached_property
+    def metadata(self) -> pq.FileMetaData:
+        start = max(0, self.size - _TAIL)
+        source = _Ranges(self)
+        source.fetch([(start, self.size)])
+        return pq.read_metadata(pa.PythonFile(source, mode="r"))
+
+    def part(self, start: int, end: int) -> bytes:
+        """Bytes of the file, from the cache where they are kept."""
+        where = self.store.path(self.path)
+        data = self.cache.get(where, self.head.tag, start, end) if self.cache else None
+        if data is None:
+            data = self.store.part(self.path, start, end, self.head.tag)
+            if self.cache:
+                self.cache.put(where, self.head.tag, start, data)
+        return data
+
+
+class _Ranges(RangeFile):
+    """A file on a server, some ranges of which were fetched beforehand."""
+
+    def __init__(self, file: _RemoteFile) -> None:
+        super().__init__(self._get_held, file.size)
+        self._file = file
+        self._held: dict[Range, bytes] = {}
+
+    def fetch(self, ranges: Iterable[Range]) -> None:
+        """Fetch ranges in parallel; what was fetched before is dropped."""
+        wanted = list(ranges)
+        if len(wanted) > 1:
+            with ThreadPoolExecutor(min(_REQUESTS, len(wanted))) as pool:
+                parts = list(pool.map(lambda one: self._file.part(*one), wanted))
+        else:
+            parts = [self._file.part(*one) for one in wanted]
+        self._held = dict(zip(wanted, parts, strict=True))
+
+    def _get_held(self, start: int, end: int) -> bytes:
+        for (first, last), data in self._held.items():
+            if first <= start and end <= last:
+                return data[start - first : end - first]
+        return self._file.part(start, end)
+
+
+class _RemoteParquet(pq.ParquetFile):  # type: ignore[misc]
+    """A Parquet file whose ranges of a read are fetched at once, each by a request of its own.
+
+    Arrow reads a Python file one range after another.
+    """
+
+    def __init__(self, file: _RemoteFile, *, verify: bool) -> None:
+        with file.lock:
+            metadata = file.metadata
+        self._ranges, self._reading = _Ranges(file), Lock()
+        source = pa.PythonFile(self._ranges, mode="r")
+        super().__init__(source, metadata=metadata, page_checksum_verification=verify, pre_buffer=False)
+
+    def read_row_groups(self, row_groups: Sequence[int], columns: Sequence[str] | None = None, **options: Any) -> Any:
+        """As in pyarrow."""
+        with self._reading:
+            self._ranges.fetch(_joined(_chunks(self.metadata, row_groups, columns)))
+            try:
+                return super().read_row_groups(row_groups, columns=columns, **options)
+            finally:
+                self._ranges.fetch([])
+
+
+def _chunks(metadata: pq.FileMetaData, groups: Sequence[int], columns: Sequence[str] | None) -> Iterable[Range]:
+    """Where the chunks of some columns lie."""
+    for number in groups:
+        group = metadata.row_group(number)
+        for place in range(metadata.num_columns):
+            chunk = group.column(place)
+            path = chunk.path_in_schema
+            if columns is None or any(path == name or path.startswith(f"{name}.") for name in columns):
+                start = chunk.data_page_offset
+                if chunk.has_dictionary_page and chunk.dictionary_page_offset is not None:
+                    start = min(start, chunk.dictionary_page_offset)
+                yield start, start + chunk.total_compressed_size
+
+
+def _joined(ranges: Iterable[Range]) -> list[Range]:
+    """Ranges in order, joined where little lies between two."""
+    made: list[Range] = []
+    for start, end in sorted(ranges):
+        if made and start - made[-1][1] <= _GAP and end - made[-1][0] <= _PIECE:
+            made[-1] = made[-1][0], max(made[-1][1], end)
+        else:
+            made.append((start, end))
+    return made
