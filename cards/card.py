@@ -129,6 +129,13 @@ def host_card(facts: CardFacts, quality: Quality, figures: frozenset[str], bibte
     return _body(facts, quality, figures, bibtex, history, pictures=f"{base}/{paths.FIGURES}/")
 
 
+def agents_guide(facts: CardFacts) -> str:
+    """Return `AGENTS.md`: how code loads the release, for coding assistants."""
+    template = environment().get_template("agents.md.jinja")
+    text: str = template.render(facts=facts, spec=facts.spec, fingerprint=facts.fingerprint, box=_box(facts))
+    return text
+
+
 def _body(
     facts: CardFacts, quality: Quality, figures: frozenset[str], bibtex: str, history: History, *, pictures: str
 ) -> str:

@@ -1,7 +1,7 @@
 """Write the documents of a release."""
 
 from clay_publish.cards import licenses
-from clay_publish.cards.card import host_card, hub_card
+from clay_publish.cards.card import agents_guide, host_card, hub_card
 from clay_publish.cards.changelog import changelog
 from clay_publish.cards.explorer.build import write_explorer
 from clay_publish.cards.figures.charts import (
@@ -46,6 +46,7 @@ def write_cards(release: Release, previous: Release | None = None) -> None:
         paths.LICENSE: licenses.text(facts.spec.license),
         paths.CARD: hub_card(facts, measured, figures, bibtex, history),
         paths.HOST_CARD: host_card(facts, measured, figures, bibtex, history),
+        paths.AGENTS: agents_guide(facts),
         paths.CROISSANT: dump_json(croissant(facts, released, bibtex)),
         paths.DATACITE: dump_json(datacite(facts, released)),
         paths.JSON_LD: dump_json(json_ld(facts, released)),

@@ -70,6 +70,16 @@ def test_python(sample_release: Path, tmp_path: Path) -> None:
     assert all(text.strip() for text in told)
 
 
+def test_agents_guide(sample_release: Path, tmp_path: Path) -> None:
+    text = (sample_release / "AGENTS.md").read_text()
+    codes = blocks(text, "python")
+    box, nearest = run_python(codes, sample_release, tmp_path)
+    assert int(box.split()[0]) > 0
+    assert "distance" not in nearest
+    assert nearest.count("[") == 2
+    assert json.loads((sample_release / "collection.json").read_text())["embrel:fingerprint"] in text
+
+
 def test_shell(sample_release: Path) -> None:
     for code in blocks((sample_release / "README.md").read_text(), "sh"):
         subprocess.run(["/bin/sh", "-e", "-c", code], cwd=sample_release, check=True, timeout=60)
