@@ -84,6 +84,8 @@ class PublishError(ClayPublishError):
 
 
 _EXTRAS: dict[str, tuple[str, ...]] = {
+    "arrays": ("xarray", "zarr"),
+    "evaluate": ("sklearn",),
     "produce": ("cql2", "pystac_client", "rasterio", "torch"),
     "ray": ("ray",),
     "s3": ("boto3",),

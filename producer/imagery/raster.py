@@ -19,9 +19,11 @@ from rasterio._err import CPLE_BaseError  # what properties of a dataset raise
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import set_gdal_config
 from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.io import MemoryFile
 from rasterio.windows import Window as Block
 
 from clay_publish.errors import AccessError, ImageryError, StoreError
+from clay_publish.producer.imagery.parquet_cell import read_cell
 from clay_publish.producer.imagery.remote import (
     IMAGE,
     RETRIES,
@@ -32,6 +34,7 @@ from clay_publish.producer.imagery.remote import (
     public_name,
 )
 from clay_publish.producer.sources.item import BandFile, RasterGrid
+from clay_publish.producer.sources.major_tom import ParquetCell, address_of
 from clay_publish.storage.http import ChangedError
 from clay_publish.storage.retry import Budget, limits, retrying
 
@@ -77,7 +80,7 @@ def image_address(file: BandFile) -> str:
         href = href.removeprefix("/vsicurl/").replace("/vsis3/", "s3://", 1)
     if _is_remote(href):
         return href
-    path = href.removeprefix("file://")
+    path = address_of(href).removeprefix("file://")
     if "://" in path or path.startswith(("/vsi", "<")) or "\0" in path or re.match(r"[A-Za-z0-9_]{2,}:", path):
         raise ImageryError(_name(file), "has no address an image may have", "a local path, http(s):// or s3://")
     if file.origin is not None:
@@ -85,7 +88,7 @@ def image_address(file: BandFile) -> str:
     if not os.path.isfile(path):  # noqa: PTH113 - the href may be no path at all
         found = "is not a regular file" if os.path.exists(path) else "does not exist"  # noqa: PTH110
         raise ImageryError(_name(file), found, "an image file")
-    return path
+    return href.removeprefix("file://")
 
 
 def _is_remote(address: str) -> bool:
@@ -101,8 +104,10 @@ class ImageFile:
         self.where = _name(file)
         """What messages call it; they are published, so no path and no signature is in it."""
         self.remote = _is_remote(self._path)
+        self._cell = ParquetCell.parse(self._path)
         self._budget = budget or Budget(self.where, limits().item)
         self._served: RemoteImage | None = None
+        self._memory: MemoryFile | None = None
         self._context, self._lock = _CONTEXT.copy(), Lock()  # after a failure, other reads may be under way still
         self.dataset: Any = None
         self._alphas: list[int] = []
@@ -163,7 +168,7 @@ class ImageFile:
     @property
     def path(self) -> str:
         """What GDAL opens."""
-        return str(self.dataset.name) if self.remote else self._path
+        return str(self.dataset.name) if self.remote or self._cell else self._path
 
     @property
     def mistaken_alpha(self) -> bool:
@@ -171,7 +176,10 @@ class ImageFile:
         return len(self._alphas) > len(self.alphas)
 
     def _open(self) -> None:
-        if self.remote:
+        if self._cell is not None:
+            self._memory = MemoryFile(read_cell(self._cell, self._file.origin, self._planned, self._budget))
+            self.dataset = self._memory.open(driver="GTiff")
+        elif self.remote:
             self._served = RemoteImage(self._path, self._file.origin, self._planned, self._budget)
             if self._served.driver is None:
                 raise RasterioIOError("not recognized as being in a supported file format")
@@ -232,7 +240,9 @@ class ImageFile:
         with self._lock:
             if self.dataset is not None:
                 self._context.run(self.dataset.close)
-            self.dataset = self._served = None
+            if self._memory is not None:
+                self._context.run(self._memory.close)
+            self.dataset = self._served = self._memory = None
 
 
 @dataclass

@@ -6,14 +6,15 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 from rasterio.abc import MultiByteRangeResourceContainer
 
 from clay_publish.errors import AccessError, ClayPublishError, ImageryError, require_extra
 from clay_publish.producer.sources.item import BandFile, SourceItem
+from clay_publish.producer.sources.major_tom import address_of
 from clay_publish.storage.connections import ForbiddenAddressError
-from clay_publish.storage.http import ChangedError, Head, HttpClient, ServerError
+from clay_publish.storage.http import WHOLE_FILES, ChangedError, Head, HttpClient, ServerError
 from clay_publish.storage.place import RangeFile
 from clay_publish.storage.retry import Budget, RetryPolicy, TooSlowError, is_transient
 
@@ -50,7 +51,7 @@ def external_masks(files: Sequence[BandFile], nodata: float | None) -> Mapping[s
     On a server each costs a request. The first image of an item is asked about; the others where that one has a mask,
     where the item names theirs, or where neither item nor sensor says which value is nodata.
     """
-    files = list({file.href: file for file in files}.values())
+    files = [file for file in {file.href: file for file in files}.values() if address_of(file.href) == file.href]
     found = _each([file.external_mask for file in files[:1]], _mask_tag)
     rest = [
         file.external_mask
@@ -69,10 +70,11 @@ def known_masks(item: SourceItem, nodata: float | None) -> Mapping[str, str]:
 
 
 def _each(files: Sequence[BandFile], ask: Callable[[BandFile], str | None]) -> dict[str, str]:
-    files = list({file.href: file for file in files}.values())
+    asked = {address_of(file.href): file for file in files}  # values of one Parquet file share its tag
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = zip(files, pool.map(ask, files), strict=True)
-        return {file.href: tag for file, tag in found if tag is not None}
+        found = dict(zip(asked, pool.map(ask, asked.values()), strict=True))
+    tags = {file.href: found[address_of(file.href)] for file in files}
+    return {href: tag for href, tag in tags.items() if tag is not None}
 
 
 def digests(item: SourceItem) -> Mapping[str, str]:
@@ -108,9 +110,10 @@ def check_unchanged(item: SourceItem) -> None:
 
 
 def _etag(file: BandFile) -> str | None:
-    if file.href.startswith(("http://", "https://")):
+    address = address_of(file.href)
+    if address.startswith(("http://", "https://")):
         try:
-            return HttpClient(file.origin).head(signed(file.href)).tag
+            return HttpClient(file.origin).head(signed(address)).tag
         except AccessError:
             return None  # opening it meets the same refusal, and records it
     path = _local_path(file)
@@ -137,7 +140,7 @@ def _is_served(file: BandFile) -> bool:
 
 
 def _local_path(file: BandFile) -> str | None:
-    path = file.href.removeprefix("file://")
+    path = address_of(file.href).removeprefix("file://")
     there = "://" not in path and file.origin is None and os.path.isfile(path)  # noqa: PTH113 - it may be no path
     return path if there and os.access(path, os.R_OK) else None
 
@@ -172,6 +175,32 @@ def _bucket(name: str) -> _RangeServer:
 
     unsigned = os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in {"YES", "TRUE", "ON", "1"}
     return S3Client(Address(name, "", f"s3://{name}", anon=unsigned), _ONCE)
+
+
+def open_ranges(address: str, origin: str | None, planned: str | None, budget: Budget) -> tuple[IO[bytes], str]:
+    """A local file, or one on a server of which each read is one request; and what identifies its content.
+
+    Raises:
+        AccessError: the server does not answer, or refuses.
+        ChangedError: the file is another one than planned.
+    """
+    if "://" not in address:
+        status = os.stat(address)  # noqa: PTH116 - it is text
+        return open(address, "rb"), f"{status.st_size:x}-{status.st_mtime_ns:x}"  # noqa: PTH123 - as above
+    server, name = _server(address, origin, budget)
+    with budget.spending():
+        _, found = server.part(name, 0, 1, planned)
+    if found.size is None:
+        raise ServerError(public_name(address), "the server does not state its size", *WHOLE_FILES)
+
+    def part(start: int, end: int) -> bytes:
+        with budget.spending():
+            data = server.part(name, start, end, found.tag)[0]
+        if len(data) != end - start:
+            raise ServerError(public_name(address), f"sent {len(data)} bytes of {end - start}")
+        return data
+
+    return cast("IO[bytes]", RangeFile(part, found.size)), found.tag or str(found.size)
 
 
 class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio ships no types

@@ -13,6 +13,7 @@ import shapely
 from clay_publish.producer.imagery.pixel_evidence import FOLDER as EVIDENCE
 from clay_publish.producer.imagery.pixel_evidence import evidence_path, examine
 from clay_publish.producer.sources.item import BandFile, ResolvedBand, SourceItem
+from clay_publish.producer.sources.major_tom import ParquetCell
 from clay_publish.producer.sources.selection import Considered, UnreadItem
 from clay_publish.redaction import without_secrets
 from clay_publish.release import directory as paths
@@ -176,5 +177,12 @@ def _content(file: BandFile, item: SourceItem) -> str | None:
 
 
 def _public(href: str | None) -> str | None:
-    """An address without its secrets; None for a local path."""
+    """An address without its secrets; None for a local path. Of a value of a Parquet file, with its row and column.
+
+    A local copy of Major TOM has the file names of the original: folder and name are kept.
+    """
+    cell = None if href is None else ParquetCell.parse(href)
+    if cell is not None:
+        address = cell.address if is_url(cell.address) else "/".join(cell.address.rsplit("/", 2)[-2:])
+        return replace(cell, address=without_secrets(address) if is_url(address) else address).href
     return None if href is None or not is_url(href) else without_secrets(href)
