@@ -254,7 +254,10 @@ class PublishReceipt(BaseModel):
     sent: list[str]
     """Paths that were sent, or would be."""
     sent_bytes: int
-    """Bytes of these files that this command sent; parts that an earlier one sent are not counted."""
+    """Bytes of these files that this command sent, without parts that an earlier one sent; see `sent_counts`."""
+    sent_counts: Literal["bytes", "whole files"] = "bytes"
+    """`whole files`: the Hub takes parts of files that it has already from there, and its client does not say how
+    many: `sent_bytes` is an upper limit."""
     copied: list[str] = []
     """Paths whose bytes the host copied from an earlier version."""
     verified: Literal["no", "checksums", "full"] = "no"
@@ -274,14 +277,15 @@ class PublishReceipt(BaseModel):
     def line(self) -> str:
         """For a person."""
         whole = f"{self.where}: {self.files} files, {size(self.size)}"
+        sent = f"{'at most ' if self.sent_counts == 'whole files' else ''}{size(self.sent_bytes)}"
         if self.state == "unchanged":
             line = f"{whole}, there already, verified"
         elif self.state == "dry run":
-            line = f"{whole}, of which {len(self.sent)} files, {size(self.sent_bytes)} would be sent"
+            line = f"{whole}, of which {len(self.sent)} files, {sent} would be sent"
             line += f" (about {duration(self.seconds)})"
             line += f"; checked: {', '.join(self.checked)}" if self.checked else ""
         else:
-            line = f"{whole}, {len(self.sent)} sent ({size(self.sent_bytes)}) in {self.seconds:.0f} s, verified"
+            line = f"{whole}, {len(self.sent)} sent ({sent}) in {self.seconds:.0f} s, verified"
         if self.copied:
             line += f"; {len(self.copied)} copied from an earlier version"
         if self.web and self.state != "dry run":

@@ -227,11 +227,15 @@ def _stated(holder: Mapping[str, Any]) -> tuple[float | None, float | None]:
 
 def _not_a_number(holder: Mapping[str, Any], plain: Sequence[str] = ()) -> str | None:
     """What a holder states as scale or offset that is not a finite number; `plain` are keys without prefix."""
-    for key in ("raster:scale", "raster:offset", *plain):
+    for key in ("raster:scale", "raster:offset", *plain, *(_CF[name] for name in plain)):
         found = number(holder.get(key))
         if holder.get(key) is not None and (found is None or not math.isfinite(found)):
             return f"{key} {holder[key]!r}"[:80]
     return None
+
+
+_CF = {"scale": "scale_factor", "offset": "add_offset"}
+"""Names of the CF conventions."""
 
 
 def _differ(one: tuple[float | None, float | None], other: tuple[float | None, float | None]) -> bool:
@@ -240,7 +244,7 @@ def _differ(one: tuple[float | None, float | None], other: tuple[float | None, f
 
 def _first(holders: list[Mapping[str, Any]], name: str) -> float | None:
     for holder in holders:
-        for key in (f"raster:{name}", name):
+        for key in (f"raster:{name}", name, _CF.get(name, name)):
             found = number(holder.get(key))
             if found is not None:
                 return found

@@ -25,6 +25,8 @@ _COMMON = frozenset(
     | {"nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12", "pan"}
 )
 """Values of `common_name` that name a part of the spectrum."""
+_LETTERS = {"r": ("red",), "g": ("green",), "b": ("blue",), "n": ("nir", "nir08")}
+"""Names of one letter, as photographs have them."""
 _TOKEN = re.compile(r"\b(?:sr_)?(b(?:and)?)[ _-]?0*(\d{1,2}a?)\b(?!\.\d)", re.IGNORECASE)
 _GENERIC = re.compile(r"^(?:b|band|layer|channel)?[ _-]?0*(\d{1,2})$", re.IGNORECASE)
 _WORDS: tuple[tuple[str, frozenset[str]], ...] = (
@@ -238,12 +240,14 @@ class _Described:
 
     def _named(self, name: str) -> frozenset[str]:
         plain = _plain(name)
+        if plain in _LETTERS:
+            return frozenset().union(*(self._common(common) for common in _LETTERS[plain]))
         return frozenset(key for key, names in self.names.items() if plain in names)
 
     def _is_foreign(self, name: str) -> bool:
         """Whether a name means a band, if not one of this sensor: `B01` of Sentinel-2 does, `layer` does not."""
         numbered = re.fullmatch(r"(?:[a-z]+_)?b0*\d{1,2}a?", name.lower())
-        return name.lower() in _COMMON or bool(numbered and self._counts_bands())
+        return name.lower() in _COMMON or name.lower() in _LETTERS or bool(numbered and self._counts_bands())
 
     def _common(self, common: str) -> frozenset[str]:
         own = frozenset(b.name for b in self.sensor.bands if b.name == common)

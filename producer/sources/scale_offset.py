@@ -16,12 +16,15 @@ from clay_publish.spec.sensors import Sensor
 
 _CLOSE = 1e-3
 _BASELINE = re.compile(r"^[NV]?(\d{1,2})\.(\d{1,2})$|^[NV]?(\d{2})(\d{2})$", re.IGNORECASE)
+_BASELINE_KEY = re.compile(r"(processing_?baseline|:baseline)$", re.IGNORECASE)
 _VERSION = re.compile(r"^N?0\d\.?\d{2}$", re.IGNORECASE)
 """`processing:version` is the version of any program; a baseline is written `05.11`, one of sen2cor `2.11`."""
 _PRODUCT = re.compile(
     r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_N(\d{2})(\d{2})_|S2[A-D]_OPER_MSI_L2A_TL_\w+_N(\d{2})\.(\d{2})"
 )
 _PRODUCT_KEYS = ("s2:product_uri", "s2:product_id", "sentinel:product_id", "sentinel2:product_id", "s2:granule_id")
+_HARMONIZED = re.compile(r"(^|/)s2(_sr)?_harmonized$", re.IGNORECASE)
+"""Collections of Earth Engine, in which all pixels are as before the offset."""
 _SAID = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _FIX = "State `imagery.scale` and `imagery.offset` in the spec, or exclude the item."
 
@@ -147,6 +150,8 @@ def _applied(properties: Mapping[str, Any], where: str) -> tuple[str, bool] | No
         SourceError: two properties contradict each other.
     """
     known: dict[str, bool] = {}
+    if _HARMONIZED.search(str(properties.get("collection") or "")):
+        known["collection"] = True
     for key, value in sorted(properties.items()):
         if key.endswith("boa_offset_applied") and value is not None:
             said = _SAID.get(str(value).strip().lower())
@@ -175,7 +180,7 @@ def baseline_of(properties: Mapping[str, Any], where: str) -> tuple[str, float] 
 
 def _baselines(properties: Mapping[str, Any], where: str) -> Iterator[tuple[str, float]]:
     for key in sorted(properties):
-        if key.endswith("processing_baseline") and properties[key] is not None:
+        if _BASELINE_KEY.search(key) and properties[key] is not None:
             value = _baseline(properties[key])
             if value is None:
                 raise SourceError(where, f"says {key} {properties[key]!r}", "a baseline such as 05.09", _FIX)

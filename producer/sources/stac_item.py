@@ -91,7 +91,7 @@ def _read(
     grid_asset, grid = _finest_grid(item, assets, [band.asset for band in mapped], where)
     scalings = [
         decide(
-            {"id": item["id"], **properties},
+            {**assets[band.asset], **properties, "id": item["id"], "collection": item.get("collection")},
             values_of(assets[band.asset], band.index, properties),
             sensor,
             f"{where}, asset {band.asset}",

@@ -90,6 +90,7 @@ def publish_to_hub(
         size=sum(entry.size for entry in package.files),
         sent=[entry.path for entry in plan.add],
         sent_bytes=sum(entry.size for entry in plan.add),
+        sent_counts="whole files",
         unknown=plan.unknown,
         seconds=sum(entry.size for entry in plan.add) / _USUAL_RATE,
         commit=tagged,

@@ -104,6 +104,9 @@ BANDS = [
     Situation("nir 1 and nir 2", S2, {k: {"href": "a.tif"} for k in NIR12.split()}, mapping=NIR12),
     Situation("count in the key", "planetscope-4b-sr", {"ortho_analytic_8b_sr": {"href": "a.tif"}}, refused="has no band"),
     Situation("analysis ready data of another scale", SR, {k: {"href": "a.tif"} for k in ("nbart_red", "nbart_green", "nbart_blue", "nbart_nir", "nbart_swir_1", "nbart_swir_2")}, {"platform": "landsat-8"}, refused="has no band"),
+    Situation("letters", "naip", {"image": described("B G R N")}, mapping="image#3 image#2 image#1 image#4"),
+    Situation("letters in the sensor's order", "naip", {"image": described("r g b n")}, mapping="image#1 image#2 image#3 image#4"),
+    Situation("letters of false color", "aerial-rgb", {"image": described("N R G")}, refused="has no band blue"),
     Situation("item_assets", "aerial-rgb", {"x": {"href": "a.tif"}}, collection={"item_assets": {"x": {"eo:bands": _common({"1": "blue", "2": "green", "3": "red"})}}}, mapping="x#3 x#2 x#1"),
     Situation("item_assets of STAC 1.1", "aerial-rgb", {"x": {"href": "a.tif"}}, collection={"item_assets": {"x": {"bands": [{"eo:common_name": c} for c in ("blue", "green", "red")]}}}, mapping="x#3 x#2 x#1"),
     Situation("item_assets, one band each", SR, {k: {"href": f"{k}.tif"} for k in L7}, collection={"item_assets": {k: {"eo:bands": [{"common_name": c}]} for k, c in L7.items()}}, mapping="SR_B3 SR_B2 SR_B1 SR_B4 SR_B5 SR_B7"),
@@ -179,6 +182,13 @@ VALUES = [
     Situation("offset in item_assets against a baseline", S2, ten(), EARLY, collection={"item_assets": ten(**RASTER)}, shift=0),
     Situation("scale of another product in item_assets", SR, {k: {"href": "a.tif"} for k in L7}, {"platform": "landsat-7"}, collection={"item_assets": {k: {"raster:bands": [{"scale": 0.0001}]} for k in L7}}, refused="has the scale 0.0001"),
     Situation("offset of the item before item_assets", S2, ten(**RASTER), collection={"item_assets": ten(**{"raster:bands": [{"scale": 0.0001, "offset": -0.7}]})}, shift=-1000),
+    Situation("flag on the asset", S2, ten(**{"earthsearch:boa_offset_applied": True}), LATE, shift=0),
+    Situation("names of CF", S2, ten(**{"raster:bands": [{"scale_factor": 0.0001, "add_offset": -0.1}]}), shift=-1000),
+    Situation("offset of CF", S2, ten(**{"raster:bands": [{"scale": 0.0001, "add_offset": -0.7}]}), EARLY, refused="has the offset -0.7"),
+    Situation("scale of CF", S2, ten(**{"raster:bands": [{"scale_factor": 0.001}]}), LATE, refused="has the scale 0.001"),
+    Situation("eopf:baseline", S2, ten(), {"eopf:baseline": "05.10"}, shift=-1000),
+    Situation("processingBaseline", S2, ten(), {"processingBaseline": 5.09}, shift=-1000),
+    Situation("harmonized by Earth Engine", S2, ten(), LATE, {"collection": "COPERNICUS/S2_SR_HARMONIZED"}, shift=0),
     Situation("NAIP with a scale", "naip", {"image": described(RGBN, **{"raster:bands": [{"scale": 0.1}] * 4})}, refused="has the scale 0.1"),
 ]  # fmt: skip
 
@@ -213,6 +223,8 @@ MASKS = [
 
 LEVELS = [
     Situation("L1C as L2A", S2, ten(), {"s2:product_type": "S2MSI1C"}, refused="sentinel-2-l1c"),
+    Situation("Landsat at the top of the atmosphere", SR, {f"B{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "landsat-8"}, {"collection": "LANDSAT/LC08/C02/T1_TOA"}, refused="Level-1"),
+    Situation("L1C by Earth Engine's collection", S2, ten(), item={"collection": "COPERNICUS/S2_HARMONIZED"}, refused="Level-1C"),
     Situation("L1C by collection", S2, ten(), item={"collection": "sentinel-2-l1c"}, refused="sentinel-2-l1c"),
     Situation("L1C by its level in words", S2, ten(), {"processing:level": "Level-1C"}, refused="sentinel-2-l1c"),
     Situation("L1C by level L1", S2, ten(), {"processing:level": "L1"}, refused="Level-1C"),

@@ -2,9 +2,10 @@
 
 import copy
 import json
+import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -332,3 +333,37 @@ def test_more_files_than_the_hub_takes_are_refused(document: dict[str, Any], mon
         planned(document)
     monkeypatch.undo()
     assert planned(document).output_files == files
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def test_too_little_disk_space_is_a_warning(
+    document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("release.yaml").write_text(yaml.safe_dump(document))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2000, 1000, 1000))
+    said = program("plan", "release.yaml", "--quiet")
+    assert "1 kB of disk space are free, and the release takes about" in said
+    assert "1 kB free" in said
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1 << 50, 0, 1 << 50))
+    assert "of disk space are free" not in program("plan", "release.yaml", "--quiet")
+
+
+def test_a_gpu_that_torch_cannot_use_is_a_warning(
+    document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("release.yaml").write_text(yaml.safe_dump(document))
+    real = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path, **more: str(path) == "/dev/nvidia0" or real(path, **more))
+    said = program("plan", "release.yaml", "--quiet")
+    assert "this machine has an NVIDIA GPU that torch cannot use: the model runs on the CPU" in said
+    assert "machine     cpu" in said
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert "NVIDIA GPU" not in program("plan", "release.yaml", "--quiet")

@@ -113,6 +113,8 @@ def test_a_new_version_replaces_the_root_and_sends_only_what_is_new(release_copy
     second = send(release_copy, PLACE)
     assert set(second.sent) == {"README.md", "release.yaml", "manifest.json", "SHA256SUMS"}
     assert hub.received() - before <= second.sent_bytes < first.sent_bytes
+    assert second.sent_counts == "whole files"
+    assert "4 sent (at most " in second.line
     assert "CHANGELOG.md" not in paths(hub, "v1.1.0")
     assert "CHANGELOG.md" in paths(hub, "v1.0.0")
     assert [v.version for v in versions(PLACE).versions] == ["1.0.0", "1.1.0"]
