@@ -52,6 +52,7 @@ def check_release(
     refused: Mapping[str, str] = {},
     threads: int | None = None,
     previous: Release | None = None,
+    verified: Mapping[str, str] = {},
     open_previous: Callable[[str], Release] | None = None,
     report: Report = silent,
 ) -> ValidationReport:
@@ -66,6 +67,7 @@ def check_release(
         refused: files, and rules after a colon, that ended an earlier child, and how.
         threads: files that are read at a time, at most.
         previous: the version before, where it is not a neighbor of this one.
+        verified: SHA-256 of embeddings files in which the rules on rows are known to hold.
         open_previous: opens the version before by the name that the release gives it.
         report: hears of the progress.
 
@@ -81,6 +83,7 @@ def check_release(
         quick=quick,
         threads=threads,
         previous=previous,
+        verified=verified,
         open_previous=open_previous,
         report=report,
     )

@@ -1,6 +1,6 @@
 """`validate` and `rules`: validate a release, wherever it lies, and list the rules."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,7 @@ from clay_publish.cli.console import Json, Quiet, Screen, Where, release_at
 if TYPE_CHECKING:
     from clay_publish.progress import Report
     from clay_publish.release.directory import Release
-    from clay_publish.release.findings import Severity, ValidationReport
+    from clay_publish.release.findings import FileVerdict, Severity, ValidationReport
 
 Codes = Annotated[list[str] | None, typer.Option(metavar="CODE", help="A rule (COV001) or group (COV); repeatable.")]
 FailOn = Annotated[str, typer.Option(metavar="SEVERITY", help="Exit with 1 from here on: info, warning or error.")]
@@ -94,6 +94,7 @@ def run_validation(
     sample: int | None = None,
     quick: bool = False,
     previous: str | None = None,
+    verdicts: "Mapping[str, FileVerdict] | None" = None,
 ) -> "ValidationReport":
     """Validate a release with the options of the command line."""
     from clay_publish.validate import SAMPLE
@@ -106,6 +107,7 @@ def run_validation(
         sample=SAMPLE if sample is None else sample,
         quick=quick,
         previous=None if previous is None else release_at(previous),
+        verdicts=verdicts or {},
         report=report,
     )
 

@@ -179,6 +179,7 @@ def _answer(job: dict[str, Any], answers: Connection, parent: Parent, guard: Gua
             refused=refused,
             threads=job["threads"],
             previous=None if job["previous"] is None else open_(job["previous"], previous),
+            verified=job["verified"],
             open_previous=lambda named: open_(parent.ask("previous", named), previous),
             report=report,
         )
