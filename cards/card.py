@@ -13,6 +13,7 @@ from clay_publish.cards.figures.sample import Quality
 from clay_publish.cards.filters import environment, one_line
 from clay_publish.cards.release_facts import CardFacts, Table
 from clay_publish.release import directory as paths
+from clay_publish.release.benchmarks import METRICS
 from clay_publish.release.metadata import preprocessing
 from clay_publish.release.public_urls import source_coop_address
 from clay_publish.release.tables import REASONS, hugging_face_features
@@ -39,7 +40,7 @@ def fields(facts: CardFacts) -> dict[str, Any]:
         made["doi"] = one_line(spec.doi)
     made |= {
         "embedding_spatial_types": ["patch"],
-        "embedding_temporal_type": "multi-date" if facts.sources.composite else "single-date",
+        "embedding_temporal_type": "multi-date" if facts.multi_date else "single-date",
         "embedding_spatial_context": f"{fingerprint.size} x {fingerprint.size} pixels, {facts.ground:.10g} m a side",
         "embedding_temporal_context": _time_range(facts),
         "embedding_dimension": fingerprint.dimensions,
@@ -149,12 +150,13 @@ def _body(
             quality=quality,
             figures=figures,
             reasons=REASONS,
+            metrics=METRICS,
             license_name=licenses.name(facts.spec.license),
             license_address=licenses.address(facts.spec.license),
             preprocessing=preprocessing(facts.fingerprint),
             box=_box(facts),
             period=_period(facts),
-            sources=sorted({source for block in facts.spec.imagery for source in block.stac})[:10],
+            sources=sorted({source for block in facts.spec.imagery for source in block.sources})[:10],
             changelog=Markup(history.entry),  # noqa: S704 - escaped when it was made
             pictures=Markup(pictures),  # noqa: S704 - a quoted address
             # Each of its lines opens with its own text, so none of them can close the block.

@@ -12,6 +12,7 @@ from clay_publish.cards.provenance import CoverageCounts, SourceCounts, read_cov
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release import manifest
+from clay_publish.release.benchmarks import Benchmark, read_benchmarks
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.geoparquet import total_bbox
@@ -103,6 +104,8 @@ class CardFacts:
     """Whether there are vectors before rounding to compare with."""
     codes: dict[str, Any] | None
     """`codes/model.json`; None where the release has no codes."""
+    benchmarks: tuple[Benchmark, ...] = ()
+    """What the maintainer measured on labels."""
 
     @property
     def embeddings(self) -> Table:
@@ -113,6 +116,11 @@ class CardFacts:
     def title(self) -> str:
         """Its title, or its name where the spec gives none."""
         return self.spec.title or self.spec.name
+
+    @property
+    def multi_date(self) -> bool:
+        """Whether a chip shows more than one date: of several acquisitions, or of images that are composites."""
+        return self.sources.composite or self.fingerprint.combines
 
     @property
     def ground(self) -> float:
@@ -145,6 +153,7 @@ def read_facts(release: Release) -> CardFacts:
     tables = tuple(_tables(release))
     bbox, start, end = _extent(release)
     gsd = release.footer(release.data_files()[0])["emb"].get("gsd")
+    evaluated = read_benchmarks(release)
     if gsd is None:
         raise ReleaseError(release.store.path(release.data_files()[0]), "does not tell the ground size of its pixels")
     return CardFacts(
@@ -160,6 +169,7 @@ def read_facts(release: Release) -> CardFacts:
         sources=read_sources(release),
         reference=release.store.exists(paths.REFERENCE),
         codes=release.json(paths.CODES_MODEL) if release.store.exists(paths.CODES_MODEL) else None,
+        benchmarks=() if evaluated is None else tuple(evaluated.benchmarks),
     )
 
 

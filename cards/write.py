@@ -2,7 +2,7 @@
 
 from clay_publish.cards import licenses
 from clay_publish.cards.card import agents_guide, host_card, hub_card
-from clay_publish.cards.changelog import changelog
+from clay_publish.cards.changelog import History, changelog
 from clay_publish.cards.explorer.build import write_explorer
 from clay_publish.cards.figures.charts import (
     components_map,
@@ -13,7 +13,7 @@ from clay_publish.cards.figures.charts import (
     neighbors_picture,
     norms_chart,
 )
-from clay_publish.cards.figures.sample import Sample, quality, read_gaps, read_ground, read_sample
+from clay_publish.cards.figures.sample import Quality, Sample, quality, read_gaps, read_ground, read_sample
 from clay_publish.cards.metadata.croissant import croissant
 from clay_publish.cards.metadata.registries import citation, citation_bibtex, datacite, dump_citation, json_ld
 from clay_publish.cards.release_facts import CardFacts, read_facts
@@ -34,27 +34,58 @@ def write_cards(release: Release, previous: Release | None = None) -> None:
         SpecError: the version number is too small for what changed since `previous`.
     """
     facts = read_facts(release)
-    released = release_day(facts.spec)
-    history = changelog(release, facts.spec, released, previous)
     sample = read_sample(release)
     figures = _write_figures(release, facts, sample)
+    history = changelog(release, facts.spec, release_day(facts.spec), previous)
+    for path, text in _documents(facts, history, quality(sample), figures).items():
+        release.store.write(path, text)
+    write_explorer(release, facts, citation_bibtex(citation(facts, release_day(facts.spec)), _key(facts)))
+
+
+def card_documents(release: Release, previous: Release | None = None, *, vectors: int) -> dict[str, str]:
+    """Return the text documents of a release by path, as `write_cards` would write them beside its pictures.
+
+    Args:
+        release: with its pictures.
+        previous: as for `write_cards`.
+        vectors: bytes of embeddings, at most, that are read for the numbers of the cards, which are left out otherwise.
+
+    Raises:
+        ReleaseError, SpecError: as `write_cards`.
+    """
+    facts = read_facts(release)
+    history = changelog(release, facts.spec, release_day(facts.spec), previous)
+    pictures = release.store.files(paths.FIGURES)
+    figures = frozenset(path.rpartition("/")[2] for path in pictures)
+    small = sum(map(release.store.size, release.data_files())) <= vectors
+    return _documents(facts, history, quality(read_sample(release)) if small else None, figures)
+
+
+def _key(facts: CardFacts) -> str:
+    return f"{facts.spec.name}-{facts.spec.version}"
+
+
+def _documents(facts: CardFacts, history: History, measured: Quality | None, figures: frozenset[str]) -> dict[str, str]:
+    """Every text document; without measured vectors, all but the cards."""
+    released = release_day(facts.spec)
     cited = citation(facts, released)
-    bibtex = citation_bibtex(cited, f"{facts.spec.name}-{facts.spec.version}")
-    measured = quality(sample)
-    documents = {
+    bibtex = citation_bibtex(cited, _key(facts))
+    cards = {}
+    if measured is not None:
+        cards = {
+            paths.CARD: hub_card(facts, measured, figures, bibtex, history),
+            paths.HOST_CARD: host_card(facts, measured, figures, bibtex, history),
+        }
+    return {
         paths.CITATION: dump_citation(cited),
         paths.LICENSE: licenses.text(facts.spec.license),
-        paths.CARD: hub_card(facts, measured, figures, bibtex, history),
-        paths.HOST_CARD: host_card(facts, measured, figures, bibtex, history),
+        **cards,
         paths.AGENTS: agents_guide(facts),
         paths.CROISSANT: dump_json(croissant(facts, released, bibtex)),
         paths.DATACITE: dump_json(datacite(facts, released)),
         paths.JSON_LD: dump_json(json_ld(facts, released)),
         paths.CHANGELOG: history.text,
     }
-    for path, text in documents.items():
-        release.store.write(path, text)
-    write_explorer(release, facts, bibtex)
 
 
 def _write_figures(release: Release, facts: CardFacts, sample: Sample) -> frozenset[str]:

@@ -7,11 +7,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clay_publish import __version__
-from clay_publish.catalog.item_table import PARQUET, STAC_VERSION, asset_key, table_title
+from clay_publish.catalog.item_table import (
+    ARRAYS_TITLE,
+    OPEN_KWARGS,
+    PARQUET,
+    STAC_VERSION,
+    asset_key,
+    table_title,
+)
 from clay_publish.catalog.model_item import model_item
 from clay_publish.catalog.overview import Overview, rfc3339
 from clay_publish.release import directory as paths
 from clay_publish.release import metadata
+from clay_publish.release.array_store import MEDIA_TYPE, STORE
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json, run_record, sha256
@@ -19,6 +27,7 @@ from clay_publish.release.metadata import SCHEMA_FILE, SCHEMA_URI, schema_text
 from clay_publish.release.public_urls import release_address
 from clay_publish.release.tables import COLUMNS, without_cloud_fraction
 from clay_publish.spec.models import Creator, Spec
+from clay_publish.storage.address import HUB_DATASETS
 from clay_publish.storage.store import is_url
 
 # Search services take every asset of exactly the type `PARQUET` for a table of items.
@@ -33,6 +42,7 @@ _SINGLE = (
     ("items", paths.ITEMS, PARQUET, "Items (stac-geoparquet)", ["collection-mirror"]),
     ("sources", paths.SOURCES, _SOURCES, "Source items: used, unused, excluded and why", ["metadata"]),
     ("reference", paths.REFERENCE, _REFERENCE, "Vectors of some chips, computed a second time", ["metadata"]),
+    ("benchmarks", paths.BENCHMARKS, "application/json", "How well the embeddings predict labels", ["metadata"]),
     ("gaps", paths.GAPS, _GEOJSON, "Ground without embeddings, by reason", ["metadata"]),
     ("card", paths.CARD, "text/markdown", "Dataset card", ["metadata", "overview"]),
     ("citation", paths.CITATION, "application/yaml", "How to cite (CITATION.cff)", ["metadata"]),
@@ -44,6 +54,7 @@ _SINGLE = (
     ("schema", f"{paths.SCHEMAS}/{SCHEMA_FILE}", "application/schema+json", "Schema of `embrel:` fields", ["metadata"]),
     ("model", paths.MODEL, _GEOJSON, "The model (STAC Item)", ["metadata"]),
 )
+_ARRAYS = {"type": MEDIA_TYPE, "title": ARRAYS_TITLE, "roles": ["data"], "xarray:open_kwargs": OPEN_KWARGS}
 _THUMBNAILS = ("coverage.png", "embeddings.png")
 """Figures to show first, in order of preference."""
 
@@ -59,6 +70,8 @@ def document_assets(release: Release) -> dict[str, Any]:
         title = f"Expected chips of UTM zone {zone}, embedded or why not"
         assets[f"coverage-{zone}"] = _asset(release, path, _COVERAGE, title, ["metadata"])
     assets |= _figures(release)
+    if release.store.exists(f"{STORE}/zarr.json"):
+        assets["arrays"] = {"href": f"./{STORE}", **_ARRAYS}
     # Two runs of one release differ in this file alone: the Collection holds nothing of it.
     measured = {"href": f"./{paths.MEASUREMENTS}", "type": "application/json"}
     assets["run"] = {**measured, "title": "What was measured while it was made", "roles": ["metadata"]}
@@ -134,6 +147,7 @@ _EXTENSIONS = [
         )
     ),
 ]
+_XARRAY = "https://stac-extensions.github.io/xarray-assets/v1.0.0/schema.json"
 _KEYWORDS = ["embeddings", "geospatial", "Earth observation", "foundation model"]
 
 
@@ -147,7 +161,7 @@ def write_collection(release: Release) -> None:
     release.store.write(f"{paths.SCHEMAS}/{SCHEMA_FILE}", schema_text())
     release.store.write(paths.MODEL, dump_json(model_item(release, overview)))
     document = collection_document(release, overview, assets=document_assets(release))
-    document["links"] += _items(release)
+    document["links"] += _benchmark(release) + _items(release)
     release.store.write(paths.COLLECTION, dump_json(document))
 
 
@@ -164,7 +178,7 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
     document: dict[str, Any] = {
         "type": "Collection",
         "stac_version": STAC_VERSION,
-        "stac_extensions": _EXTENSIONS,
+        "stac_extensions": [*_EXTENSIONS, *([_XARRAY] if spec.outputs.arrays else [])],
         "id": spec.name,
         "title": spec.title or spec.name,
         "description": spec.description or f"{overview.chips} embeddings by {fingerprint.model_name}.",
@@ -205,6 +219,7 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
                 asset_key(folder): {"type": PARQUET, "title": table_title(folder), "roles": ["data"]}
                 for folder in _other_tables(release)
             },
+            **({"arrays": _ARRAYS} if spec.outputs.arrays else {}),
         },
         "assets": dict(assets),
         "links": _links(spec),
@@ -308,6 +323,14 @@ def _links(spec: Spec) -> list[dict[str, str]]:
     return links
 
 
+def _benchmark(release: Release) -> list[dict[str, str]]:
+    """A link to what the maintainer measured on labels."""
+    if not release.store.exists(paths.BENCHMARKS):
+        return []
+    link = {"rel": "emb:benchmark", "href": f"./{paths.BENCHMARKS}", "type": "application/json"}
+    return [{**link, "title": "How well the embeddings predict labels"}]
+
+
 def _items(release: Release) -> list[dict[str, str]]:
     """Links to the items that are also JSON files."""
     there = release.store.files(paths.JSON_ITEMS)
@@ -319,11 +342,16 @@ def _items(release: Release) -> list[dict[str, str]]:
     return [{"rel": "item", "href": f"./{path}", "type": _GEOJSON, "title": title} for path, title in named]
 
 
+def _hub_page(source: str) -> str:
+    """The page of a data set on the Hub; other places as they are."""
+    return source.replace(HUB_DATASETS, "https://huggingface.co/datasets/", 1).partition("@")[0]
+
+
 def _sources(spec: Spec) -> list[dict[str, str]]:
     """Where the imagery was found: catalogs, and their collections where they are APIs."""
     links = []
     for block in spec.published()["imagery"]:
-        for source in block["stac"]:
+        for source in block.get("stac") or [_hub_page(block["major_tom"])]:
             if not is_url(source):
                 continue
             below = [f"{source.rstrip('/')}/collections/{name}" for name in block["collections"]] or [source]

@@ -140,6 +140,7 @@ def write_items(release: Release, *, json_items: bool | None = None) -> int:
         extensions=(SCHEMA_URI, PROJECTION, TABLE, FILE, *([ALTERNATE] if alternates else [])),
         fields={"gsd": gsd, **metadata.item_fields(fingerprint)},
         source_hrefs=_source_hrefs(release),
+        arrays=bool(spec.outputs.arrays),
     )
     write_item_table(release.store, paths.ITEMS, columns, constants)
     wanted = len(columns) <= paths.MAX_JSON_ITEMS if json_items is None else json_items

@@ -21,6 +21,7 @@ from stac_geoparquet.arrow import to_parquet
 from clay_publish.catalog.overview import Overview
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
+from clay_publish.release.array_store import MEDIA_TYPE, STORE
 from clay_publish.release.geoparquet import geo_metadata, hilbert_distance, total_bbox
 from clay_publish.storage.store import Store
 
@@ -56,6 +57,9 @@ ROWS = 16_384
 
 STAC_VERSION = "1.1.0"
 PARQUET = "application/vnd.apache.parquet"
+ARRAYS_TITLE = "Embeddings as arrays (Zarr)"
+OPEN_KWARGS = {"engine": "zarr", "consolidated": True}
+"""Arguments of `xarray.open_dataset`; with the Collection's asset, `group` names the zone."""
 LINK = pa.struct([("rel", pa.string()), ("href", pa.string()), ("type", pa.string()), ("title", pa.string())])
 
 Places = npt.NDArray[np.int64]
@@ -122,6 +126,8 @@ class ItemConstants:
     """Properties with the same value in every item."""
     source_hrefs: Mapping[str, str]
     """Public address of source items."""
+    arrays: bool = False
+    """Whether the release has arrays, of which each item names its zone's."""
 
 
 def write_item_table(store: Store, path: str, columns: ItemColumns, constants: ItemConstants) -> None:
@@ -253,6 +259,8 @@ def _assets(columns: ItemColumns, constants: ItemConstants) -> pa.StructArray:
     for folder, sizes in columns.others.items():
         path = pc.replace_substring_regex(columns.path, f"^{paths.EMBEDDINGS}/", f"{folder}/")
         made[asset_key(folder)] = _asset(path, table_title(folder), sizes, constants)
+    if constants.arrays:
+        made["arrays"] = _arrays_asset(columns, constants)
     return _struct(made)
 
 
@@ -277,13 +285,33 @@ def _asset(path: pa.StringArray, title: str, sizes: pa.Int64Array, constants: It
         "file:size": sizes,
     }
     if constants.alternates:
-        fields["alternate"] = _struct(
-            {
-                host: _struct({"href": _below(address, path), "alternate:name": _same(host, rows)})
-                for host, address in constants.alternates.items()
-            }
-        )
+        fields["alternate"] = _alternates(path, constants)
     return _struct(fields, mask=sizes.is_null() if sizes.null_count else None)
+
+
+def _arrays_asset(columns: ItemColumns, constants: ItemConstants) -> pa.StructArray:
+    """The group of the item's zone, with which its id begins. The schema of xarray-assets 1.0.0 refuses every Item."""
+    rows = len(columns)
+    path = pc.binary_join_element_wise(f"{STORE}/utm", pc.utf8_slice_codeunits(columns.id, 0, 2), "")
+    fields: dict[str, pa.Array] = {
+        "href": path,
+        "type": _same(MEDIA_TYPE, rows),
+        "title": _same(ARRAYS_TITLE, rows),
+        "roles": _same(["data"], rows),
+        "xarray:open_kwargs": _same(OPEN_KWARGS, rows),
+    }
+    if constants.alternates:
+        fields["alternate"] = _alternates(path, constants)
+    return _struct(fields)
+
+
+def _alternates(path: pa.StringArray, constants: ItemConstants) -> pa.StructArray:
+    return _struct(
+        {
+            host: _struct({"href": _below(address, path), "alternate:name": _same(host, len(path))})
+            for host, address in constants.alternates.items()
+        }
+    )
 
 
 def _below(address: str, path: pa.StringArray) -> pa.StringArray:

@@ -24,7 +24,8 @@ class ClayPublishError(Exception):
     def __init__(self, where: str, found: str, expected: str = "", fix: str = "") -> None:
         where, found, expected, fix = redact(where), redact(found), redact(expected), redact(fix)
         self.where, self.found, self.expected, self.fix = where, found, expected, fix
-        more = f" (expected {expected})" if expected else ""
+        # What is wrong may be another error, which says itself what it expected.
+        more = f" (expected {expected})" if expected and "(expected " not in found else ""
         super().__init__(f"{where}: {found}{more}. {fix}".rstrip())
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -83,6 +84,8 @@ class PublishError(ClayPublishError):
 
 
 _EXTRAS: dict[str, tuple[str, ...]] = {
+    "arrays": ("xarray", "zarr"),
+    "evaluate": ("sklearn",),
     "produce": ("cql2", "pystac_client", "rasterio", "torch"),
     "ray": ("ray",),
     "s3": ("boto3",),

@@ -1,5 +1,6 @@
 """Half-open intervals of time, and the names they give to files and chips."""
 
+import itertools
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -70,6 +71,18 @@ class Window:
     def middle(self) -> datetime:
         """The moment halfway."""
         return self.start + (self.end - self.start) / 2
+
+    def split(self, count: int) -> "tuple[Window, ...]":
+        """Parts of this window: of whole months where it begins and ends with one and they divide, else equal ones."""
+        begins = self.start.day == self.end.day == 1 and self.start.time() == self.end.time() == time()
+        months = 12 * (self.end.year - self.start.year) + self.end.month - self.start.month
+        if begins and months % count == 0:
+            first, each = 12 * self.start.year + self.start.month - 1, months // count
+            places = [first + n * each for n in range(count + 1)]
+            edges = [datetime(place // 12, place % 12 + 1, 1, tzinfo=UTC) for place in places]
+        else:
+            edges = [*(self.start + (self.end - self.start) * n / count for n in range(count)), self.end]
+        return tuple(Window(*pair) for pair in itertools.pairwise(edges))
 
     @property
     def token(self) -> str:

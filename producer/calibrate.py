@@ -9,13 +9,21 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from clay_publish.errors import ClayPublishError, SourceError
 from clay_publish.geo.area import Area
+from clay_publish.geo.expected_cells import ZoneCells
 from clay_publish.producer.encoders import ChipBatch, Encoded, Encoder
+from clay_publish.producer.execution.context import READERS
+from clay_publish.producer.imagery.chips import Reading
+from clay_publish.producer.layouts.utm import Piece, read_cells
+from clay_publish.producer.layouts.utm_composite import clear_by_masks
+from clay_publish.producer.layouts.utm_layout import UtmLayout
 from clay_publish.producer.planning.cost import Rates
 from clay_publish.producer.planning.estimate import Shares
+from clay_publish.producer.planning.observations import Seen, composite_of, samples, summary
 from clay_publish.producer.produce import produce
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.unit_plan import Inputs
@@ -24,6 +32,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.measurements import read_measurements
 from clay_publish.spec.models import Spec
 from clay_publish.storage.store import Store
+from clay_publish.windows import Window
 
 _TRIES = 5
 
@@ -47,6 +56,46 @@ def calibrate(inputs: Inputs, *, chips: int) -> tuple[Rates, Shares]:
         except ClayPublishError as error:
             problem = error  # perhaps all cloud: the next image may do
     raise SourceError("--calibrate", f"no image gives a chip ({problem})", "images with chips that can be embedded")
+
+
+def observed(inputs: Inputs, *, cells: int) -> list[Seen]:
+    """What the masks of some cells of each window say of their composites; no band is read.
+
+    Args:
+        inputs: what the spec leads to.
+        cells: of each window, at most.
+    """
+    spec, layout = inputs.spec, inputs.layout
+    assert isinstance(layout, UtmLayout), "composites are of this layout"
+    asked, rules = composite_of(spec), spec.chips
+    composite = asked.model_copy(update={"method": "mean"})  # which images are chosen does not depend on it
+    reading = Reading(inputs.sensor, inputs.encoder.bands, rules, READERS, composite=composite)
+
+    def count(piece: Piece, window: Window) -> list[tuple[int, npt.NDArray[np.uint8]]]:
+        return clear_by_masks(piece, window, composite)
+
+    found = []
+    for sample in samples(inputs, cells):
+        images, counts = [], []
+        for epsg, row, col in zip(sample.epsg.tolist(), sample.row.tolist(), sample.col.tolist(), strict=True):
+            one = ZoneCells(layout.grid, epsg % 100, (np.array([row]), np.array([col]), np.array([col + 1])))
+            for cell in layout.by_square(one, ()):
+                for chips in read_cells(cell, tuple(sample.used), sample.window, reading, count):
+                    images += [number for number, _ in chips]
+                    counts += [seen for _, seen in chips]
+        per_pixel = np.array([seen.mean() for seen in counts])
+        enough = np.array([(seen >= asked.min_valid).mean() for seen in counts])
+        told = summary(
+            sample,
+            per_pixel,
+            np.array(images),
+            enough,
+            most=asked.most,
+            max_nodata=rules.max_nodata,
+            measured=True,
+        )
+        found.append(Seen(sample, per_pixel, told))
+    return found
 
 
 class _Clock:

@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 from clay_publish.producer.calibrate import calibrate as time_chips
+from clay_publish.producer.calibrate import observed
 from clay_publish.producer.planning.estimate import Estimate, estimate, stated_rates
 from clay_publish.producer.planning.files import as_planned, with_grids, with_some_grids, write_estimate
 from clay_publish.producer.planning.map import CELLS, draw_plan
+from clay_publish.producer.planning.observations import draw_observations, estimated
 from clay_publish.producer.planning.previous_version import PreviousVersion
 from clay_publish.producer.unit_plan import read_inputs
 from clay_publish.progress import Progress, Report, silent
@@ -24,6 +26,9 @@ def _free(release: Release) -> int | None:
 
 
 PICTURE = f"{paths.RUN}/plan.png"
+OBSERVATIONS = f"{paths.RUN}/observations.png"
+_MASKS = 16
+"""Cells of each window whose masks a calibration reads, at most: each takes the masks of all images there."""
 
 
 def plan(
@@ -64,6 +69,10 @@ def plan(
     if calibrate is not None:
         report(Progress("plan", 1, 3, f"timing {calibrate} chips"))
         rates, shares = time_chips(inputs, chips=calibrate)
+    seen = estimated(inputs) if spec.combines else []
+    if seen and calibrate is not None:
+        report(Progress("plan", 1, 3, "reading cloud masks"))
+        seen = observed(inputs, cells=min(calibrate, _MASKS))
     report(Progress("plan", 2, 3, "counting cells"))
     made, counts = estimate(
         inputs,
@@ -71,6 +80,7 @@ def plan(
         shares=shares,
         comparison=comparison,
         split=None if split is None else (split.reused, split.to_compute),
+        seen=seen,
         free_bytes=_free(release),
     )
     write_estimate(release, made, counts)
@@ -78,5 +88,7 @@ def plan(
     units = inputs.plan().units if few else ()
     drawn = draw_plan(inputs.areas, inputs.used, units, counts, spec.chips.size * inputs.gsd)
     release.store.write(PICTURE, drawn)
+    if seen:
+        release.store.write(OBSERVATIONS, draw_observations(seen))
     report(Progress("plan", 3, 3, f"{made.chips['expected']:,} chips expected"))
     return made

@@ -107,6 +107,7 @@ def begin(
     inputs = inputs.with_images(considered)
     for note in notes(spec, inputs.sensor, inputs.used, inputs.layout.gsd):  # or refused, before anything is written
         report(Progress("plan", 0, 0, note))
+    _check_arrays(spec, encoder)
     plan = inputs.plan()
     if spec.previous is not None:
         plan = PreviousVersion(inputs).split(plan).plan
@@ -124,6 +125,24 @@ def begin(
         chips = take_over(run.units, work, PublishedTables(Release(spec.previous)))
         report(Progress("plan", 0, 0, f"reused from {spec.previous}: {chips:,} chips"))
     return run
+
+
+def _check_arrays(spec: Spec, encoder: Encoder) -> None:
+    """Check that arrays can be made, before any pixel is read.
+
+    Raises:
+        MissingExtraError: zarr is not installed.
+        SpecError: patches do not divide a chip, so that they are not pixels of one size.
+    """
+    if spec.outputs.array_dtype is not None:
+        require_extra("arrays", "outputs.arrays")
+    if spec.outputs.patch_format == "zarr" and encoder.padding != "none":
+        raise SpecError(
+            "outputs.patches.format",
+            f"is zarr, and chips of {spec.chips.size} pixels are padded ({encoder.padding})",
+            "a chips.size that the patches divide",
+            "Choose another chips.size, or the format parquet.",
+        )
 
 
 def _today() -> date:

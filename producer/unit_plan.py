@@ -90,7 +90,8 @@ def decided_by(spec: Spec, fingerprint: Fingerprint) -> dict[str, Any]:
         "version": spec.version,
         "fingerprint": fingerprint.digest,
         "chips": spec.chips.model_dump(mode="json"),
-        "outputs": spec.outputs.model_dump(mode="json"),
+        # Arrays are made of the rows: they may be asked for once these are there.
+        "outputs": spec.outputs.model_dump(mode="json", exclude={"arrays"}),
     }
 
 
@@ -112,7 +113,7 @@ def fingerprint_of(spec: Spec, instrument: Sensor, encoder: Encoder) -> Fingerpr
         gsd=layout.gsd,
         scale=SCALE_RULE,
         mask=mask_rule(instrument, spec.imagery[0].mask),
-        composite=composite_rule(spec.chips.layout),
+        composite=composite_rule(spec.chips.layout, spec.imagery[0].composite, spec.model.steps),
         resampling=layout.resampling,
         nodata="pixels without data in any band are 0, the mean, in all bands after normalization",
         padding=encoder.padding,

@@ -20,7 +20,7 @@ from clay_publish.publish.version_catalog import LATEST, read_versions
 from clay_publish.release import directory as paths
 from clay_publish.release.format_version import check_format
 from clay_publish.release.manifest import Manifest
-from clay_publish.release.versions import CATALOG
+from clay_publish.release.versions import CATALOG, report_name
 
 if TYPE_CHECKING:
     from clay_publish.publish.hub.repository import HubRepository
@@ -125,6 +125,7 @@ def _version(bucket: Bucket, version: str, manifest_sha256: str | None, *, quick
     manifest = _parse_manifest(document[0], f"{version}/{paths.MANIFEST}")
     if isinstance(manifest, AuditFault):
         return 0, [*faults, manifest]
+    faults += _report(bucket, version, manifest_sha256)
     for entry in manifest.files:
         place, stored = f"{version}/{entry.path}", listed.get(entry.path)
         if stored is None:
@@ -138,9 +139,24 @@ def _version(bucket: Bucket, version: str, manifest_sha256: str | None, *, quick
     return len(manifest.files), [*faults, *_unexpected(version, manifest, set(listed))]
 
 
+def _report(bucket: Bucket, version: str, manifest_sha256: str | None) -> Iterator[AuditFault]:
+    """Whether the validation report beside a version is about its manifest."""
+    name = report_name(version)
+    found = bucket.read(name)
+    if found is None:
+        return
+    try:
+        said = json.loads(found[0])["manifest_sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        yield AuditFault(place=name, fault="changed", detail="not a validation report of a published version")
+        return
+    if manifest_sha256 is not None and said != manifest_sha256:
+        yield AuditFault(place=name, fault="inconsistent", detail=f"is about another {paths.MANIFEST}")
+
+
 def _tag(repository: "HubRepository", version: str, *, quick: bool) -> tuple[int, list[AuditFault]]:
     """Number of files compared, and the differences. The Hub keeps a SHA-256 of large files; small ones are read."""
-    from clay_publish.publish.hub.root import HOST_OWNED, store_of  # noqa: PLC0415 - slow to import
+    from clay_publish.publish.hub.root import of_host, store_of  # noqa: PLC0415 - slow to import
 
     tag = f"v{version}"
     there = repository.files(tag)
@@ -167,7 +183,8 @@ def _tag(repository: "HubRepository", version: str, *, quick: bool) -> tuple[int
             digest = entry.sha256 if quick else hashlib.sha256(store.read(entry.path)).hexdigest()
         if digest != entry.sha256:
             faults.append(AuditFault(place=where, fault="changed", detail="another SHA-256"))
-    return len(manifest.files), [*faults, *_unexpected(version, manifest, set(there) - HOST_OWNED)]
+    listed = {path for path in there if not of_host(path)}
+    return len(manifest.files), [*faults, *_unexpected(version, manifest, listed)]
 
 
 def _unexpected(version: str, manifest: Manifest, listed: set[str]) -> list[AuditFault]:

@@ -20,7 +20,7 @@ from clay_publish.publish.bucket import Bucket, Stored
 from clay_publish.publish.package import Package, PublishReceipt
 from clay_publish.publish.preflight import check_bucket
 from clay_publish.publish.targets import web_page
-from clay_publish.publish.version_catalog import beginning, change, read_versions
+from clay_publish.publish.version_catalog import beginning, change, read_versions, write_report
 from clay_publish.release import directory as paths
 from clay_publish.release.format_version import FORMAT
 from clay_publish.release.manifest import FileEntry, Manifest
@@ -71,6 +71,7 @@ def publish_version(
     unknown = sending.verify([*package.manifest.files, package.sums], full=full)
     sending.send([package.closing] if package.closing.path in absent else [], {})
     sending.verify([package.closing], full=full)
+    write_report(bucket, package)
     _make_known(bucket, package)
     bucket.forget()
     return receipt.model_copy(

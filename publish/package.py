@@ -13,12 +13,13 @@ from clay_publish.formats import duration, size
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import Severity, ValidationReport
-from clay_publish.release.manifest import FileEntry, Manifest, read_manifest
+from clay_publish.release.manifest import FileEntry, Manifest, dump_json, read_manifest
 from clay_publish.spec.models import Spec
 from clay_publish.storage.store import check_path
 
 _NOT_TERMS = frozenset({"", "other", "various", "unknown"})
 _DATA = ".parquet"
+_TEXTS = ("where", "found", "expected", "fix")
 _NEEDED = ("INT", "COV", "DOC006", "DOC009", "PRV008", "PRV009", "PRV010")
 """Rules of integrity, coverage and license, by the start of their codes: all have to be checked."""
 
@@ -38,6 +39,8 @@ class Package:
     """SHA256SUMS: says which bytes this version is."""
     closing: FileEntry
     """manifest.json: the version is complete once it is there."""
+    validation: ValidationReport
+    """Of this very release."""
     notes: str | None = None
     """Why it is published all the same, where something stood against it."""
 
@@ -45,6 +48,22 @@ class Package:
     def version(self) -> str:
         """Of the release."""
         return self.manifest.version
+
+    def report(self) -> bytes:
+        """The validation report as it lies beside the version: about these bytes, without paths of this machine."""
+        here = self.release.store.where
+        made = self.validation.model_copy(
+            update={
+                "where": f"./{self.version}",
+                "findings": [
+                    finding.model_copy(update={key: _elsewhere(getattr(finding, key), here) for key in _TEXTS})
+                    for finding in self.validation.findings
+                ],
+                "checked": {code: _elsewhere(state, here) for code, state in self.validation.checked.items()},
+            }
+        )
+        about = {"name": self.manifest.name, "version": self.version, "manifest_sha256": self.closing.sha256}
+        return dump_json(about | made.model_dump(mode="json")).encode()
 
     @property
     def data(self) -> list[FileEntry]:
@@ -138,7 +157,12 @@ def pack(
             fix="Regenerate both with `clay-publish catalog`.",
         )
     notes = _unknown_terms(release, force)
-    return Package(release, spec, manifest, sums, _entry(release, paths.MANIFEST), notes)
+    return Package(release, spec, manifest, sums, _entry(release, paths.MANIFEST), validation, notes)
+
+
+def _elsewhere(text: str, here: str) -> str:
+    """A text that names files as paths in the release, not as places of this machine."""
+    return text.replace(f"{here}/", "").replace(here, ".") if len(here) > 1 else text
 
 
 def _refuse_invalid(release: Release, validation: ValidationReport) -> None:

@@ -11,7 +11,7 @@ from clay_publish.publish.bucket import Bucket
 from clay_publish.publish.package import Package
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import dump_json
-from clay_publish.release.versions import CATALOG, PublishedVersion, Versions, parse_catalog
+from clay_publish.release.versions import CATALOG, PublishedVersion, Versions, parse_catalog, report_name
 
 LATEST = "latest.json"
 _ATTEMPTS = 20
@@ -74,6 +74,19 @@ def _point(bucket: Bucket) -> None:
     raise PublishError(
         f"{bucket.where}/{LATEST}", "was changed by other publishers repeatedly", fix="Rerun the command."
     )
+
+
+def write_report(bucket: Bucket, package: Package) -> None:
+    """Put the validation report beside its version, in the place of an earlier one.
+
+    Raises:
+        PublishError: others changed it again and again.
+    """
+    key, data = report_name(package.version), package.report()
+    if not any(_replace(bucket, key, data) for _ in range(_ATTEMPTS)):
+        raise PublishError(
+            f"{bucket.where}/{key}", "was changed by other publishers repeatedly", fix="Rerun the command."
+        )
 
 
 def _replace(bucket: Bucket, key: str, data: bytes) -> bool:

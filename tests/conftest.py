@@ -29,8 +29,8 @@ Once = Callable[[str, Callable[[Path], object]], Path]
 _DATA = Path(__file__).resolve().parent / "data"
 _LARGER = _DATA.parents[2] / "shared" / "data"
 
-# Schemas of STAC extensions come from the test data or from nowhere, never from the network.
-os.environ.setdefault("CLAY_PUBLISH_SCHEMAS", str(_DATA / "schemas"))
+# Schemas of STAC extensions come from the package or from nowhere, never from the network.
+os.environ.setdefault("CLAY_PUBLISH_SCHEMAS", str(_DATA))
 
 # Tests run side by side; threads that wait for each other by spinning would cost more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

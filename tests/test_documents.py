@@ -10,14 +10,21 @@ from pathlib import Path
 
 import duckdb
 import geopandas as gpd
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import rasterio
 import yaml
+from affine import Affine
+from scipy.spatial import cKDTree
 from typer.testing import CliRunner
 
 from clay_publish.cli.app import app
+from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.encoders.exported import ExportedModel
+from clay_publish.producer.outputs.arrays.write import write_arrays
+from clay_publish.release.directory import Release
 from clay_publish.release.tables import patches_schema
 from clay_publish.spec.models import Imagery, Spec
 from clay_publish.spec.sensors import Sensor
@@ -59,11 +66,40 @@ def folder(sample_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     columns = zip(chips["lon"].to_pylist(), chips["lat"].to_pylist(), chips["embedding"].to_pylist(), strict=True)
     rows = "".join(f"{lon},{lat},{vector[0]}\n" for lon, lat, vector in columns)
     (made / "stations.csv").write_text(f"lon,lat,meanT\n{rows}")
+    _add_land_cover(made, chips)
     shapes = gpd.read_parquet(next(made.glob("embeddings/*/*.parquet")), columns=["id", "geometry"]).head(2)
     shapes.rename(columns={"id": "field"}).to_file(made / "fields.geojson")
     shutil.copytree(made / "embeddings", made / "aggregates" / "2x2")
     _add_patches(made)
+    _add_arrays(made)
     return made
+
+
+def _add_arrays(made: Path) -> None:
+    """Arrays of the sample, whose image's day is the only time step."""
+    document = yaml.safe_load((made / "release.yaml").read_text())
+    document["imagery"][0]["windows"] = ["2016-01-12/2016-01-13"]
+    document["outputs"]["arrays"] = True
+    (made / "release.yaml").write_text(yaml.safe_dump(document))
+    release = Release(str(made))
+    spec = release.spec()
+    write_arrays(release, spec, release.fingerprint(), load_encoder(spec, spec.instrument), [])
+
+
+def _add_land_cover(release: Path, chips: pa.Table) -> None:
+    """A map of two classes, by the vectors of the chips, and its value at each chip."""
+    lon, lat = chips["lon"].to_numpy(), chips["lat"].to_numpy()
+    first = np.array([vector[0] for vector in chips["embedding"].to_pylist()])
+    value = np.where(first > np.median(first), 2, 1).astype(np.uint8)
+    west, north, step = lon.min() - 0.01, lat.max() + 0.01, 0.001
+    y, x = np.mgrid[0 : int((north - lat.min() + 0.01) / step), 0 : int((lon.max() + 0.01 - west) / step)]
+    _, nearest = cKDTree(np.stack([lon, lat], axis=1)).query(np.stack([west + x * step, north - y * step], axis=-1))
+    profile = {"driver": "GTiff", "height": len(x), "width": x.shape[1], "count": 1, "dtype": "uint8"}
+    grid = {"crs": "OGC:CRS84", "transform": Affine(step, 0, west, 0, -step, north)}
+    with rasterio.open(release / "landcover.tif", "w", **profile, **grid) as file:
+        file.write(value[nearest], 1)
+    rows = "".join(f"{one},{other},class {kind}\n" for one, other, kind in zip(lon, lat, value, strict=True))
+    (release / "landcover.csv").write_text(f"lon,lat,cover\n{rows}")
 
 
 def _add_patches(release: Path) -> None:
@@ -151,6 +187,7 @@ def test_sql(code: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # of rioxarray 0.19, by affine 3
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python(
     code: str,

@@ -4,20 +4,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.progress import Progress, Report, silent
-from clay_publish.release.directory import COLLECTION, EMBEDDINGS, MANIFEST, SPEC, Release
+from clay_publish.release.directory import MANIFEST, Release
 from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.release.format_version import check_format
 from clay_publish.release.versions import refuse_root
 from clay_publish.storage.store import OneFile
-from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.context import Recompute, ReleaseContext, Render
 from clay_publish.validate.outcomes import UNFORESEEN, Broken, Fault, NotChecked, Outcome, Sampled, unchecked
-from clay_publish.validate.registry import GEOPARQUET, OURS, UNCHECKED, Rule, select
+from clay_publish.validate.registry import ANYBODY, OTHERS, RECOMPUTED, UNCHECKED, Rule, select
 from clay_publish.validate.reports.measures import measure
 
 # The rules register themselves when their files are read.
 from clay_publish.validate.rules import (  # noqa: F401
     agreement,
+    anybody,
+    composites,
     coverage,
+    derived_columns,
     documents,
     gap_reasons,
     geometry,
@@ -32,8 +35,21 @@ from clay_publish.validate.rules import (  # noqa: F401
     vector_distribution,
     vectors,
 )
-from clay_publish.validate.rules.outputs import codes, explorer, extra_tables  # noqa: F401
+from clay_publish.validate.rules.outputs import (  # noqa: F401
+    array_attributes,
+    array_values,
+    arrays,
+    codes,
+    explorer,
+    extra_tables,
+    pictures,
+)
 from clay_publish.validate.sandbox.marks import marked
+
+ZARR = "zarr.json"
+"""What a release holds that is a Zarr store and nothing else."""
+OF_STORES = {"ARR002", "ARR003", "ARR006"}
+"""Rules for such a store, whoever made it."""
 
 _LONGEST = 1000
 """Letters of a text that a finding quotes."""
@@ -54,6 +70,8 @@ def check_release(
     previous: Release | None = None,
     verified: Mapping[str, str] = {},
     open_previous: Callable[[str], Release] | None = None,
+    render: Render | None = None,
+    recompute: Recompute | None = None,
     report: Report = silent,
 ) -> ValidationReport:
     """Check a release, as `runner.validate` does in a child process.
@@ -69,6 +87,8 @@ def check_release(
         previous: the version before, where it is not a neighbor of this one.
         verified: SHA-256 of embeddings files in which the rules on rows are known to hold.
         open_previous: opens the version before by the name that the release gives it.
+        render: renders the documents again; without it they are not compared.
+        recompute: computes vectors again; without it they are not.
         report: hears of the progress.
 
     Raises:
@@ -85,6 +105,8 @@ def check_release(
         previous=previous,
         verified=verified,
         open_previous=open_previous,
+        render=render,
+        recompute=recompute,
         report=report,
     )
     context.broken += [Broken(name, f"{name} {why}") for name, why in refused.items() if not name.startswith(":")]
@@ -92,12 +114,10 @@ def check_release(
         if not isinstance(release.store, OneFile):
             refuse_root(release)
         if not context.files.paths:
-            raise ReleaseError(release.store.where, "holds no files", "a release directory")
-        known = {SPEC, COLLECTION, MANIFEST}.intersection(context.files.paths)
-        if not context.files.data and not known:
-            raise ReleaseError(release.store.where, f"holds no Parquet file below {EMBEDDINGS}/", "a release directory")
+            raise ReleaseError(release.store.where, "holds no files", "a release directory, or files of embeddings")
         _check_format(context)
         _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one a rule
+        rules = [rule for rule in rules if _applies(rule, context)]
         findings: list[Finding] = []
         checked: dict[str, str] = {}
         for done, rule in enumerate(rules):
@@ -116,12 +136,34 @@ def check_release(
         report(Progress("rules", len(rules), len(rules), unit="rules"))
         return ValidationReport(
             where=release.store.where,
+            kind=context.input.kind,
             findings=findings,
             checked=checked,
             quick=quick,
             fetched=release.store.fetched,
-            measures=measure(context),
+            measures=measure(context, findings),
         )
+
+
+def _applies(rule: Rule, context: ReleaseContext) -> bool:
+    """Whether a rule says anything about the input: about anybody's embeddings only some do."""
+    if rule.code == RECOMPUTED and context.recompute is None:
+        return False
+    if not context.tables.foreign:
+        return rule.code not in OTHERS
+    if ZARR in context.files.paths and not context.files.parquet:
+        return rule.code in OF_STORES
+    if rule.code == "SCH011" and not any("geo" in footer for footer in context.tables.keys.values()):
+        return False  # ANY003
+    there = [_known_names(context, path) for path in context.input.vectors]
+    return rule.code in ANYBODY and (
+        not ANYBODY[rule.code] or bool(there and ANYBODY[rule.code] <= set.intersection(*there))
+    )
+
+
+def _known_names(context: ReleaseContext, path: str) -> set[str]:
+    """Columns of a table, by the names that rules ask for."""
+    return {*context.tables.schema(path).names, *context.input.columns[path].aliases.values()}
 
 
 def _check_format(context: ReleaseContext) -> None:
@@ -148,8 +190,7 @@ def run_rule(rule: Rule, context: ReleaseContext, refused: str | None = None) ->
     gaps = [outcome.why for outcome in outcomes if isinstance(outcome, NotChecked | Broken)]
     sampled = next((outcome for outcome in reversed(outcomes) if isinstance(outcome, Sampled)), None)
     where = context.files.store.where
-    if not context.tables.foreign:
-        context.broken += [outcome for outcome in outcomes if isinstance(outcome, Broken)]
+    context.broken += [outcome for outcome in outcomes if isinstance(outcome, Broken)]
     if len(faults) > MOST:
         faults[MOST:] = [Fault(where, f"{len(faults) - MOST:,} more like these")]
     if faults:
@@ -178,15 +219,13 @@ def _is_reported(broken: Broken, findings: list[Finding]) -> bool:
 
 
 def _finding(rule: Rule, fault: Fault, context: ReleaseContext) -> Finding:
-    geo = any("geo" in footer for footer in context.tables.keys.values())
-    ours = context.tables.foreign and (rule.code in OURS or (rule.code in GEOPARQUET and not geo))
     return Finding(
         code=rule.code,
-        severity=Severity.INFO if ours else rule.severity,
+        severity=rule.severity,
         where=plain(fault.where),
         found=plain(fault.found),
         expected=plain(fault.expected),
-        fix=fault.fix or rule.fix,
+        fix=fault.fix or (rule.advice if context.tables.foreign else rule.fix),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,14 +18,29 @@ from clay_publish.validate.data.coverage_table import Said, tally
 from clay_publish.validate.data.documents import Documents
 from clay_publish.validate.data.extra_tables import ExtraTables
 from clay_publish.validate.data.files import ReleaseFiles, once
+from clay_publish.validate.data.inputs import Input
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.scan import Pass, Scan
 from clay_publish.validate.data.single_rows import value
 from clay_publish.validate.data.sources import SourceTable, read_sources
+from clay_publish.validate.data.zarr_groups import ZarrGroups
 from clay_publish.validate.expected.cells import ChipGrids, Summary
 from clay_publish.validate.expected.layers import CellInputs, count_cells
 from clay_publish.validate.outcomes import BadRows, Broken, SkippedError
 from clay_publish.validate.sandbox.stores import neighbor
+
+Render = Callable[[Release, Release | None], Mapping[str, bytes]]
+"""Renders the documents that follow from the data of a release, given the version before; by path."""
+
+
+@dataclass(frozen=True)
+class Recompute:
+    """How vectors are computed again from the imagery, and of how many chips."""
+
+    chips: int
+    vectors: Callable[[Sequence[str]], Mapping[str, Sequence[float]]]
+    """Gives vectors by id; ids whose imagery cannot be read are left out."""
+
 
 RowCheck = Callable[[ChipRows, "ReleaseContext"], Sequence[BadRows]]
 
@@ -45,6 +61,8 @@ class ReleaseContext:
         verified: Mapping[str, str] = {},
         sources: SourceTable | None = None,
         open_previous: Callable[[str], Release] | None = None,
+        render: Render | None = None,
+        recompute: Recompute | None = None,
         report: Report = silent,
     ) -> None:
         self.files = ReleaseFiles(release, quick=quick)
@@ -53,8 +71,15 @@ class ReleaseContext:
         """Its Parquet files: footers, schemas, rows."""
         self.documents = Documents(self.files, self.tables)
         """What it says about itself."""
+        self.input = Input(self.files, self.tables)
+        """What it is, whoever made it."""
         self.extra = ExtraTables(self.tables, lambda: self.fingerprint, lambda: self.sources)
         """Its patches and aggregates."""
+        self.recompute = recompute
+        """Computes vectors again, where that is asked for."""
+        self.render = render
+        """Renders its documents again."""
+        self._zarr_arrays: dict[str, Any] = {}
         self.broken: list[Broken] = []
         """What kept rules from being checked, so far."""
         self._checks, self._sampled, self._sample = checks, sampled, sample
@@ -91,6 +116,23 @@ class ReleaseContext:
         if counted:  # the tables need not be read again
             vars(self).setdefault("said", counted)
         return found
+
+    @once
+    def zarr(self) -> ZarrGroups:
+        """The groups and arrays of the store."""
+        return ZarrGroups(self.files, self.documents)
+
+    def zarr_array(self, path: str) -> Any:
+        """A `zarr.Array`, opened once.
+
+        Raises:
+            ReleaseError: it cannot be read.
+        """
+        if path not in self._zarr_arrays:
+            from clay_publish.search.arrays.zarr_store import open_array  # noqa: PLC0415 - zarr comes with an extra
+
+            self._zarr_arrays[path] = open_array(self.files.release, path)
+        return self._zarr_arrays[path]
 
     @once
     def said(self) -> Counter[Said]:

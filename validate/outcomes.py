@@ -24,6 +24,10 @@ UNFORESEEN = (
 """What a rule may raise on a release that anyone made: a text in place of a list, a list in place of a number."""
 
 
+PARQUET = (".parquet", ".geoparquet", ".gpq", ".pq")
+"""How names of Parquet files end."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One place where a rule does not hold."""

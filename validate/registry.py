@@ -29,6 +29,8 @@ GROUPS: dict[str, str] = {
     "PRV": "Provenance and license",
     "RDR": "Readers",
     "EXP": "Explorer",
+    "ANY": "Anybody's embeddings",
+    "ARR": "Arrays",
 }
 """First three letters of a code, in the order in which rules are listed."""
 
@@ -63,6 +65,11 @@ class Rule:
         return _texts()[self.code]["fix"]
 
     @property
+    def advice(self) -> str:
+        """What anybody does about it, who may never have used this program."""
+        return _texts()[self.code].get("advice", self.fix)
+
+    @property
     def severity(self) -> Severity:
         """How bad it is where it does not hold."""
         return Severity(_texts()[self.code].get("severity", "error"))
@@ -79,28 +86,23 @@ def _texts() -> dict[str, dict[str, str]]:
     return texts
 
 
-OURS = {
-    *(
-        "SCH001",
-        "SCH002",
-        "SCH004",
-        "SCH005",
-        "SCH007",
-        "SCH008",
-        "SCH009",
-        "SCH010",
-        "SCH012",
-        "SCH013",
-        "SCH014",
-        "SCH020",
+ANYBODY: dict[str, frozenset[str]] = {
+    **{f"ANY00{number}": frozenset() for number in range(1, 8)},
+    **dict.fromkeys(("INT006", "INT007", "RDR001"), frozenset()),
+    "INT012": frozenset({"id"}),
+    **dict.fromkeys(
+        ("VEC001", "VEC002", "VEC003", "VEC007", "VEC010", "VEC011", "VEC012", "VEC013"), frozenset({"embedding"})
     ),
-    *("EXP001", "EXP002", "EXP003"),
-    *("INT002", "INT008", "INT010", "GEO013", "TIM005", "PRV001", "RDR003", "RDR005", "RDR006"),
+    **dict.fromkeys(("GEO001", "GEO003", "GEO006", "SCH011"), frozenset({"geometry"})),
+    "GEO004": frozenset({"geometry", "bbox"}),
 }
-"""Rules that ask for how this program lays out a release. Of other software's they are infos."""
+"""Rules that apply to embeddings that anybody made, and the columns that they need."""
 
-GEOPARQUET = {"SCH011", "RDR002"}
-"""Rules that ask other software's tables for GeoParquet, where these call themselves so."""
+OTHERS = frozenset({"ANY001", "ANY002", "ANY003", "ANY004", "ANY005"})
+"""Rules that apply to others' embeddings alone: of releases, stricter ones ask for the same."""
+
+RECOMPUTED = "VEC023"
+"""The rule that reads imagery and runs the model, on request alone."""
 
 UNCHECKED = "INT015"
 """The rule on what kept other rules from being checked. It is the last, and checked whatever rules are chosen."""

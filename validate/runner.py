@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clay_publish import __version__
 from clay_publish.errors import ReleaseError
@@ -15,6 +15,9 @@ from clay_publish.release.findings import FileVerdict, ValidationReport
 from clay_publish.storage.store import Store
 from clay_publish.validate.sandbox.child import Child, CrashedError
 from clay_publish.validate.sandbox.stores import Server, describe, neighbor, unpacked
+
+if TYPE_CHECKING:  # the parent of a child process needs no context
+    from clay_publish.validate.context import Recompute, Render
 
 SAMPLE = 20_000
 """Chips that costly checks look at, at most, where the caller does not say."""
@@ -31,6 +34,8 @@ def validate(
     quick: bool = False,
     previous: Release | None = None,
     verdicts: Mapping[str, FileVerdict] = {},
+    render: "Render | None" = None,
+    recompute: "Recompute | None" = None,
     report: Report = silent,
 ) -> ValidationReport:
     """Validate a release. It is read in a child process; a file that crashes or exhausts that is a finding.
@@ -45,6 +50,8 @@ def validate(
             is not followed there.
         verdicts: of the workers that made the files, for the last step of the run that they are of. Files are read and
             hashed all the same; only rules on rows that they say hold in these bytes are not checked again.
+        render: a function of a module that renders the release's documents again, in the child process.
+        recompute: computes vectors of some chips again, in this process: it needs the imagery and the model.
         report: hears of the progress.
 
     Raises:
@@ -60,6 +67,8 @@ def validate(
         "sample": sample,
         "quick": quick,
         "threads": None,
+        "render": None if render is None else [render.__module__, render.__name__],
+        "recompute": None if recompute is None else recompute.chips,
         "refused": {},
         "verified": {
             path: verdict.sha256
@@ -70,7 +79,7 @@ def validate(
     with ExitStack() as stack:
         for each in stores:
             stack.enter_context(each.remembering())
-        server = Server([*stores], lambda named: Store(neighbor(store, named)), _schema)
+        server = Server([*stores], lambda named: Store(neighbor(store, named)), _schema, recompute)
         answer = _answer(job, store, server, report)
     if "error" in answer:
         raise unpacked(answer["error"])

@@ -105,6 +105,8 @@ def summary(release: Release, facts: CardFacts, drawn: "Overviews", times: Perio
         "coverage_files": [
             {"path": path, "size": release.store.size(path)} for path in release.data_files(paths.COVERAGE)
         ],
+        "codes": release.store.exists(paths.CODES_MODEL),
+        "items": bool(release.store.files(paths.JSON_ITEMS)),
         "address": facts.address,
         "citation": bibtex,
         "basemap": None if spec.outputs.basemap is None else spec.outputs.basemap.model_dump(),

@@ -31,7 +31,7 @@ REASONS = {
     "invalid_vector": Fill("#F0E442", "oooo"),
     "failed": Fill("#000000", ""),
     "over_budget": Fill("#009E73", "----"),
-    "too_few_images": Fill("#0072B2", "\\\\"),
+    "too_few_images": Fill("#332288", "\\\\"),
     "implausible": Fill("#882255", "xx"),
 }
 UNKNOWN = Fill("#FFFFFF", "**")

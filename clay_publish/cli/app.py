@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from clay_publish.cli import describe, plan, publish, run, search, sensors, spec, status, validate
+from clay_publish.cli import describe, evaluate, plan, publish, run, search, sensors, spec, status, validate
 from clay_publish.cli.console import resumable
 from clay_publish.errors import ClayPublishError
 from clay_publish.redaction import redact_output
@@ -18,6 +18,7 @@ _INTERRUPTED = {
     "mirror": f"what has arrived is kept, and no unfinished version is visible. {_AGAIN} to continue.",
     "catalog": f"the data is unchanged, and documents may be of both runs. {_AGAIN}.",
     "card": f"the data is unchanged, and documents may be of both runs. {_AGAIN}.",
+    "evaluate": f"the data is unchanged; with --card, documents may be of both runs. {_AGAIN}.",
     "yank": f"the version may be marked already. {_AGAIN}.",
 }
 """What an interrupted command leaves; others change nothing, or say it themselves."""
@@ -99,6 +100,11 @@ for _group, _command, _example in (
     (_USE, search.search, "clay-publish search my-release/1.0.0 --bbox -75.7,37.6,-75.6,37.7 --out chips.parquet"),
     (_USE, search.sample_points, "clay-publish sample-points my-release/1.0.0 stations.csv --out joined.parquet"),
     (_USE, search.aggregate, "clay-publish aggregate my-release/1.0.0 fields.geojson --out means.parquet"),
+    (
+        _USE,
+        evaluate.evaluate,
+        "clay-publish evaluate my-release/1.0.0 mosaiks/1.0.0 --labels stations.csv --target meanT --out evaluation",
+    ),
     (_USE, search.change, "clay-publish change my-release/1.0.0 2023-01 2023-07 --out change.parquet --map change.png"),
     (_USE, search.serve, "clay-publish serve my-release/1.0.0"),
 ):

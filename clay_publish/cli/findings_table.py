@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from rich.console import Console
@@ -11,16 +11,23 @@ from rich.table import Table
 
 from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.validate.registry import Rule
+from clay_publish.validate.reports.grouping import Kind, by_kind, rule_link
 
 _COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
 
-def render(validation: ValidationReport) -> str:
-    """The findings, the worst first, what could not be checked, and one line that sums up."""
-    found = sorted(validation.findings, key=lambda f: (-f.severity.rank, f.code, f.where))
+def render(validation: ValidationReport, *, verbose: bool = False) -> str:
+    """What the input was taken for, the findings, the worst first, and one line that sums up.
+
+    With `verbose`, also what could not be checked and what passed; of a release, the former in any case.
+    """
+    found, kinds = validation.findings, by_kind(validation.findings)
     unchecked = [(code, state) for code, state in validation.checked.items() if state.startswith("not checked")]
-    parts = [_findings_table(found) if sys.stdout.isatty() else _findings_lines(found)] if found else []
-    parts += [f"{code} {state}" for code, state in unchecked]
+    parts = [f"{validation.where}: {validation.kind}"] if validation.kind else []
+    parts += [_findings_table(kinds) if sys.stdout.isatty() else "\n".join(_lines(kinds))] if kinds else []
+    shown = unchecked if verbose or "ANY001" not in validation.checked else []
+    shown += [pair for pair in validation.checked.items() if verbose and pair[1].startswith("passed")]
+    parts += [f"{code} {state}" for code, state in shown]
     return "\n".join([*parts, _verdict(validation, found, len(unchecked))])
 
 
@@ -38,22 +45,29 @@ def _verdict(validation: ValidationReport, found: Sequence[Finding], unchecked: 
     return f"{validation.where}: {said}{quick}; {passed} of {len(validation.checked)} rules passed{more}{read}"
 
 
-def _findings_lines(found: Sequence[Finding]) -> str:
-    return "\n".join(
-        f"{f.severity:<7} {f.code}  {f.where}: {f.found}"
-        + (f"; expected {f.expected}" if f.expected else "")
-        + (f". {f.fix}" if f.fix else "")
-        for f in found
-    )
+def _lines(kinds: Sequence[Kind], indent: str = "") -> Iterator[str]:
+    """One line for each kind, and the kinds that follow from it indented below."""
+    for kind in kinds:
+        first = kind.findings[0]
+        expected = f"; expected {first.expected}" if first.expected else ""
+        count = f" ({kind.count:,} findings: also {kind.places})" if kind.count > 1 else ""
+        fix = f". {first.fix}" if first.fix else ""
+        yield f"{indent}{kind.severity:<7} {kind.code}  {first.where}: {first.found}{expected}{count}{fix}"
+        yield from _lines(kind.follows, f"{indent}  follows: ")
 
 
-def _findings_table(found: Sequence[Finding]) -> str:
+def _findings_table(kinds: Sequence[Kind]) -> str:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
     for title, share in (("rule", None), ("where", 3), ("found", 3), ("expected", 2), ("how to fix it", 3)):
         table.add_column(title, ratio=share, no_wrap=share is None, overflow="fold")
-    for f in found:
-        code = f"[{_COLORS[f.severity]}]{f.code}\n{f.severity}[/]"
-        table.add_row(code, *(escape(text) for text in (f.where, f.found, f.expected, f.fix)))
+    for kind in kinds:
+        for place, each in enumerate((kind, *kind.follows)):
+            first = each.findings[0]
+            follows = "↳ " if place else ""
+            link = f"[link={rule_link(each.code)}]{follows}{each.code}[/link]"
+            where = f"{first.where}\n{each.count:,} findings: also {each.places}" if each.count > 1 else first.where
+            texts = (escape(text) for text in (where, first.found, first.expected, first.fix))
+            table.add_row(f"[{_COLORS[each.severity]}]{link}\n{each.severity}[/]", *texts)
     return _drawn(table)
 
 

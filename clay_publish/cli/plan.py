@@ -59,6 +59,7 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
         f" {chips['no_imagery']:,} without, {chips['excluded']:,} with excluded imagery only"
     )
     yield from _windows(made)
+    yield from _observations(made)
     yield "ground      " + ", ".join(f"{value:,.0f} km² {name.replace('_', ' ')}" for name, value in made.km2.items())
     if made.per_scene:
         yield (
@@ -86,7 +87,8 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     yield from (f"warning: {sentence}" for sentence in made.warnings)
     if made.over_budget:
         yield f"OVER BUDGET: {_usd(made.usd)} planned, {_usd(made.budget_usd)} allowed"
-    yield f"written to {where}/.run: plan.json, plan.parquet, plan.png"
+    more = ", observations.png" if made.observations else ""
+    yield f"written to {where}/.run: plan.json, plan.parquet, plan.png{more}"
 
 
 def _resolutions(made: "Estimate") -> Iterator[str]:
@@ -106,6 +108,22 @@ def _windows(made: "Estimate") -> Iterator[str]:
         yield f"            {each.window}: {each.expected:,} expected, {each.with_imagery:,} with imagery"
     if len(made.windows) > len(shown):
         yield f"            … and {len(made.windows) - len(shown):,} windows more"
+
+
+def _observations(made: "Estimate") -> Iterator[str]:
+    """How often composites see the ground, window by window."""
+    if not made.observations:
+        return
+    how = "measured by masks" if made.observations[0].measured else "an estimate from the cloud cover of the items"
+    yield f"images      {made.images_per_chip:,.1f} acquisitions per chip; clear observations per pixel ({how}):"
+    for each in made.observations[:12]:
+        counted = ", ".join(f"{seen}: {cells:,}" for seen, cells in enumerate(each.histogram) if cells)
+        yield (
+            f"            {each.window}: median {each.median:.1f}, enough for {each.enough:.0%} of the pixels;"
+            f" {each.short:.0%} of the chips would be missing; cells by observations {counted}"
+        )
+    if len(made.observations) > 12:
+        yield f"            … and {len(made.observations) - 12:,} more"
 
 
 def _cost(made: "Estimate") -> str:

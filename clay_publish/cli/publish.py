@@ -1,5 +1,6 @@
 """`publish`, `versions`, `yank` and `mirror`: a release and its readers."""
 
+import os
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,6 +114,8 @@ def _send(
         mirror = Mirror(repository=on_hub.where, commit=on_hub.commit)
         for target in (r.target for r in receipts if r.commit is None):
             record_hub(_named(target, release), on_hub.version, mirror)
+    if release.store.local and not dry_run:
+        _remember(release, [r.where for r in receipts])
     document = {"receipts": [r.model_dump(mode="json") for r in receipts]}
     screen.result("\n".join(r.line for r in receipts), document)
 
@@ -188,6 +191,16 @@ def audit(
 def _show(found: "Versions", as_json: bool) -> None:
     document = {**found.model_dump(mode="json", exclude_none=True), "latest": found.latest}
     Screen(quiet=False, as_json=as_json).result("\n".join(found.lines()) or "no versions", document)
+
+
+def _remember(release: "Release", places: list[str]) -> None:
+    """Keep where a release was published, since a published version must not change any more."""
+    from clay_publish.release.directory import PUBLISHED
+    from clay_publish.release.manifest import dump_json
+
+    known = release.json(PUBLISHED)["places"] if release.store.exists(PUBLISHED) else []
+    if os.access(release.store.where, os.W_OK):
+        release.store.write(PUBLISHED, dump_json({"places": sorted({*known, *places})}))
 
 
 def _of_spec(release: "Release") -> list[str]:

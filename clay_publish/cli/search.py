@@ -76,6 +76,12 @@ def search(
     max_distance: MaxDistance = None,
     chips: Annotated[bool, typer.Option("--chips", help="Chips instead of items.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to FILE.parquet or FILE.geojson.")] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            "--as", metavar="PRODUCT", help="With --chips and --out: columns of major-tom or earth-index embeddings."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find items or chips of a release, wherever it lies. Chips written as Parquet bring their embeddings."""
@@ -87,7 +93,10 @@ def search(
     reader = open_release(where)
     box = numbers(bbox, "--bbox", 4) if bbox else None
     screen = Screen(quiet=True, as_json=json)
-    if near or like:
+    if view is not None:
+        _refuse(near or like or not chips or out is None, "--as, without --chips and --out,", "--chips --out FILE")
+        found = _view(reader, view, out or Path(), screen, box, datetime)
+    elif near or like:
         _refuse(near and like, "--near and --like", "one of them")
         _refuse(near and box, "--near and --bbox", "one of them")
         columns = _columns(reader, out)
@@ -281,6 +290,21 @@ def _chips(found: "pa.RecordBatchReader", out: Path | None, screen: Screen) -> i
                 score = [meters(row["distance"])] if "distance" in row else []
                 score += [f"{row['similarity']:.4f}"] if "similarity" in row else []
                 typer.echo("  ".join([row["id"], f"{row['lon']:.5f},{row['lat']:.5f}", *score]))
+    return rows
+
+
+def _view(
+    reader: "ReleaseReader", name: str, out: Path, screen: Screen, box: "Sequence[float] | None", datetime: str | None
+) -> int:
+    """Write chips with the columns of another product; how many there are."""
+    from clay_publish.search.query import QueryError
+    from clay_publish.search.views import COLUMNS, VIEWS, write_view
+
+    view = next((known for known in VIEWS if known == name), None)
+    if view is None:
+        raise QueryError("--as", f"found {name!r}", " or ".join(VIEWS))
+    rows = write_view(out, view, reader.chips(box, datetime, COLUMNS))
+    screen.result(f"{out}: {rows:,} chips, columns of {view}", {"out": str(out), "chips": rows, "as": view})
     return rows
 
 

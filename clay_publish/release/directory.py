@@ -24,6 +24,7 @@ SOURCES = "sources.parquet"
 EMBEDDINGS = "embeddings"
 PATCHES = "patches"
 AGGREGATES = "aggregates"
+ARRAYS = "arrays"
 CODES = "codes"
 CODES_MODEL = "codes/model.json"
 REFERENCE = "reference.parquet"
@@ -44,11 +45,14 @@ HOST_CARD = "hosts/source.coop/README.md"
 SCHEMAS = "schemas"
 MODEL = "model.json"
 COLLECTION = "collection.json"
+BENCHMARKS = "benchmarks.json"
 MEASUREMENTS = "run.json"
 MANIFEST = "manifest.json"
 SHA256SUMS = "SHA256SUMS"
 RUN = ".run"
 """Never published: plan, parts, receipts, journals, lock."""
+PUBLISHED = ".run/published.json"
+"""Where the release was published from here."""
 
 MAX_JSON_ITEMS = 1_000
 """Items up to which each is a JSON file too by default."""
@@ -244,5 +248,8 @@ _TYPES = {
 
 def content_type(path: str) -> str:
     """Return the media type of a file by the ending of its name; text for names without a known one."""
-    ending = path[path.rfind(".") :] if "." in path else ""
+    name = path.rpartition("/")[2]
+    if path.startswith(f"{ARRAYS}/") and "." not in name:
+        return "application/octet-stream"  # a shard, whose name is a number
+    ending = name[name.rfind(".") :] if "." in name else ""
     return _TYPES.get(ending) or mimetypes.guess_type(path)[0] or "text/plain; charset=utf-8"

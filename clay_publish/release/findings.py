@@ -74,6 +74,17 @@ class GroundMap(BaseModel):
     counts: list[list[int]]
 
 
+class FindingPlace(BaseModel):
+    """Where on the ground a finding is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    lon: float
+    lat: float
+    """Degrees."""
+
+
 class Measures(BaseModel):
     """What the release looks like, beside what is wrong with it."""
 
@@ -86,6 +97,8 @@ class Measures(BaseModel):
     missing: list[MissingChips]
     outlines: list[Outline]
     ground: GroundMap | None
+    places: list[FindingPlace] = []
+    """Of findings that name a chip, or a file with chips."""
     unmeasured: dict[str, str]
     """What could not be measured, and why."""
 
@@ -122,6 +135,8 @@ class ValidationReport(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     where: str
+    kind: str = ""
+    """What the input was taken for: a release of clay-publish, Major TOM embeddings, …"""
     findings: list[Finding]
     checked: dict[str, str]
     """Rule → `passed`, `failed` or `not checked: why`; nothing unchecked ever counts as passed."""

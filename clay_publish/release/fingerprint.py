@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import shown
+from clay_publish.spec.models import Composite
 from clay_publish.spec.sensors import BandStatistics, Sensor
 
 
@@ -56,6 +57,11 @@ class Fingerprint(BaseModel):
         """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
         return hashlib.sha256(canonical_json(self.model_dump(mode="json"))).hexdigest()
 
+    @property
+    def combines(self) -> bool:
+        """Whether chips are made of several acquisitions."""
+        return self.composite != composite_rule(self.layout)
+
     def differences(self, other: "Fingerprint") -> list[str]:
         """`field: mine → other's` for each field that differs."""
         mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
@@ -78,11 +84,23 @@ def mask_rule(sensor: Sensor, asked: str | None) -> str:
     return f"mask-1: {'found' if asked is None else asked} of {'; '.join(masks)}"
 
 
-def composite_rule(layout: str) -> str:
-    """Identifier of the rule by which the images of a chip are chosen."""
+def composite_rule(layout: str, composite: Composite | None = None, steps: int | None = None) -> str:
+    """Identifier of the rule by which the images of a chip are chosen, or combined."""
     if layout == "scene":
         return "none"
-    return "best-1: one acquisition per cell and window: least cloud, nearest to the window's middle, then id"
+    if composite is None or composite.method == "best":
+        rule = "best-1: one acquisition per cell and window: least cloud, nearest to the window's middle, then id"
+        if steps is None:
+            return rule
+        if composite is not None and composite.images is not None:
+            return f"{rule}; the {steps} best in the order of their time"
+    else:
+        rule = (
+            f"{composite.method}-1: at most {composite.most} acquisitions per cell and window: least cloud and nodata,"
+            f" nearest to the window's middle, then id; each under its own mask; pixels of {composite.min_valid} or"
+            f" more clear observations; the window's middle as date"
+        )
+    return rule if steps is None else f"{rule}; in each of {steps} parts of the window"
 
 
 def _listed(values: tuple[int, ...]) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
+from clay_publish.release.array_store import MADE
 from clay_publish.release.directory import Release, fingerprint_in, footer_keys
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.format_version import FORMAT, check_format
@@ -138,10 +139,17 @@ def derive_run_record(release: Release) -> RunRecord:
     return RunRecord(
         fingerprint=fingerprint,
         plan_sha256=plan["sha256"],
-        libraries=plan.get("libraries", {}),
+        libraries=plan.get("libraries", {}) | _array_libraries(release),
         coverage={"expected": sum(counts.values()), **dict(sorted(counts.items()))},
         notes=sorted({note for receipt in receipts for note in receipt.notes}) + _omitted(release, rows),
     )
+
+
+def _array_libraries(release: Release) -> dict[str, str]:
+    """Versions of what decides the bytes of the arrays, where there are any."""
+    if not release.store.exists(MADE):
+        return {}
+    return dict(release.json(MADE).get("libraries", {}))
 
 
 def _omitted(release: Release, rows: list[int]) -> list[str]:

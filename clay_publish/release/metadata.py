@@ -156,7 +156,19 @@ def temporal_resolution(spec: Spec) -> str:
     if not windows:
         return "one embedding per image and chip, at the date of the image"
     listed = ", ".join(sorted(windows)) if len(windows) <= 12 else f"{len(windows)} windows"
-    return f"one embedding per chip and window: {listed}"
+    return f"one embedding per chip and window{_of_several(spec)}: {listed}"
+
+
+def _of_several(spec: Spec) -> str:
+    """Of which acquisitions an embedding is made, where these are several."""
+    composite, steps = spec.imagery[0].composite, spec.model.steps
+    several = composite if composite is not None and composite.method != "best" else None
+    made = "" if several is None else f", from the {several.method} of at most {several.most} acquisitions"
+    if steps is None:
+        return made
+    if spec.images_in_order:
+        return f", from the {steps} best acquisitions in the order of their time"
+    return f"{made or ', from the best acquisition'} in each of {steps} parts of the window"
 
 
 def coverage_fields(counts: Mapping[str, int], unchecked: int) -> dict[str, Any]:
@@ -174,6 +186,7 @@ def item_fields(fingerprint: Fingerprint) -> dict[str, Any]:
         "weights_sha256": fingerprint.weights_sha256,
         "metadata": fingerprint.metadata,
         "precision": fingerprint.precision,
+        "composite": fingerprint.composite if fingerprint.combines else None,
         **fingerprint.parameters,
     }
     fields: dict[str, Any] = {

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
+from clay_publish.release.array_store import STORE
 from clay_publish.release.directory import DataFile
 from clay_publish.spec.models import Spec
 from clay_publish.storage.store import Store
@@ -16,14 +17,16 @@ _DATA = re.compile(
 )
 
 
+_ARRAYS = re.compile(rf"(?:^|/)({STORE}/utm\d\d)$")
+
+
 def rebase(store: Store, items: pa.Table) -> pa.Table:
     """Let addresses lead to where the release was opened, wherever it was made for."""
     assets = items["assets"].combine_chunks()
     for key in [assets.type.field(i).name for i in range(assets.type.num_fields)]:
         asset = assets.field(key)
-        hrefs = [
-            store.path(data_path(h)) if h is not None else None for h in pc.struct_field(asset, "href").to_pylist()
-        ]
+        inside = _arrays_path if key == "arrays" else data_path
+        hrefs = [store.path(inside(h)) if h is not None else None for h in pc.struct_field(asset, "href").to_pylist()]
         assets = _with_field(assets, key, _with_field(asset, "href", pa.array(hrefs, pa.string())))
     links = items["links"].to_pylist() if "links" in items.column_names else None
     table = items.set_column(items.column_names.index("assets"), "assets", assets)
@@ -50,6 +53,13 @@ def data_path(href: str) -> str:
     path = found[1]
     DataFile.parse(path)
     return path
+
+
+def _arrays_path(href: str) -> str:
+    found = _ARRAYS.search(href)
+    if found is None or not href.isprintable():
+        raise ReleaseError(repr(href[:200]), "is not a group of arrays of this release", f"…/{STORE}/utmZZ")
+    return found[1]
 
 
 def embeddings_path(href: str) -> str:

@@ -94,9 +94,13 @@ COLUMNS: dict[str, str] = {
     "cloud_fraction": "Share of pixels under cloud, 0 to 1; null where the item has no cloud mask.",
     "item_id": "Source STAC item the chip's date is taken from.",
     "item_ids": "All source STAC items that gave pixels.",
+    "images": "Acquisitions that gave pixels.",
+    "observations_min": "Fewest clear observations of a pixel, of those that have a value.",
+    "observations_median": "Median number of clear observations of the pixels that have a value.",
     "epsg": "EPSG code of the chip's pixel grid; null where it has none.",
     "row": "Row of the chip in its grid.",
     "col": "Column of the chip in its grid.",
+    "grid_cell": "Cell of the Major TOM grid of 10 km that holds the center.",
     "thumbnail": "Small picture of the chip.",
     "chip_id": "Identifier of the chip that the patch is a part of.",
     "layer": "Layer of the model the patch embedding comes from, 1 the first.",
@@ -117,8 +121,22 @@ def without_cloud_fraction(footer: pq.FileMetaData) -> int:
     return sum(group.column(n).statistics.null_count for group in groups for n in places)
 
 
-def embeddings_schema(dimensions: int, dtype: Dtype = "float32", *, thumbnails: bool = False) -> pa.Schema:
-    """The table of embeddings; `embedding` is a fixed-size list of `dimensions` values."""
+COMBINED = ("images", "observations_min", "observations_median")
+"""Columns that only chips of several acquisitions have."""
+
+
+def embeddings_schema(
+    dimensions: int, dtype: Dtype = "float32", *, thumbnails: bool = False, combined: bool = False, cells: bool = False
+) -> pa.Schema:
+    """The table of embeddings; `embedding` is a fixed-size list of `dimensions` values.
+
+    Args:
+        dimensions: of an embedding.
+        dtype: of its values.
+        thumbnails: whether there is a picture of each chip.
+        combined: whether chips are made of several acquisitions.
+        cells: whether there is the Major TOM cell of each chip, `grid_cell`.
+    """
     return _schema(
         [
             ("id", pa.string()),
@@ -136,9 +154,11 @@ def embeddings_schema(dimensions: int, dtype: Dtype = "float32", *, thumbnails: 
             ("cloud_fraction", pa.float32()),
             ("item_id", pa.string()),
             ("item_ids", pa.list_(pa.field("element", pa.string(), nullable=False))),
+            *(zip(COMBINED, (pa.int32(), pa.int32(), pa.float32()), strict=True) if combined else ()),
             ("epsg", pa.int32()),
             ("row", pa.int32()),
             ("col", pa.int32()),
+            *([("grid_cell", pa.string())] if cells else []),
             *([("thumbnail", THUMBNAIL)] if thumbnails else []),
         ],
         nullable={"loss", "cloud_fraction", "epsg", "thumbnail"},

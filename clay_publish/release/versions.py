@@ -5,6 +5,7 @@ Source for the way of versioning: Overture Maps' release catalog.
 
 import functools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,14 @@ from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.format_version import check_release
 from clay_publish.spec.models import Spec
 from clay_publish.storage.address import HUB_DATASETS, SEMVER
+
+REPORT = re.compile(rf"({SEMVER.pattern})\.validation\.json")
+"""Validation report of a version, beside it: no file of the version, and no other version's."""
+
+
+def report_name(version: str) -> str:
+    """Return the name of a version's validation report in the product's root: `1.0.0.validation.json`."""
+    return f"{version}.validation.json"
 
 
 class VersionStep(StrEnum):
@@ -254,10 +263,10 @@ def check_previous(spec: Spec, fingerprint: Fingerprint | None = None) -> None:
     check_version(spec.version, theirs.version, VersionStep.PATCH, "a published version never changes")
     if theirs.outputs.square_km != spec.outputs.square_km:
         check_version(spec.version, theirs.version, VersionStep.MAJOR, "its files hold the ground of other squares")
-    columns = (theirs.outputs.thumbnails > 0) != (spec.outputs.thumbnails > 0)
+    columns = _columns(theirs) ^ _columns(spec)
     gone, more = _tables(theirs) - _tables(spec), _tables(spec) - _tables(theirs)
     if columns or gone:
-        because = "the column thumbnail comes or goes" if columns else f"it has no {', '.join(sorted(gone))}"
+        because = f"the column {min(columns)} comes or goes" if columns else f"it has no {', '.join(sorted(gone))}"
         check_version(spec.version, theirs.version, VersionStep.MAJOR, because)
     elif more:
         check_version(spec.version, theirs.version, VersionStep.MINOR, f"it has {', '.join(sorted(more))} too")
@@ -266,6 +275,13 @@ def check_previous(spec: Spec, fingerprint: Fingerprint | None = None) -> None:
         check_version(spec.version, theirs.version, VersionStep.MAJOR, because)
 
 
+def _columns(spec: Spec) -> set[str]:
+    """The columns that the spec asks for."""
+    asked = {"thumbnail": spec.outputs.thumbnails > 0, "grid_cell": spec.outputs.major_tom_cell}
+    return {name for name, wanted in asked.items() if wanted}
+
+
 def _tables(spec: Spec) -> set[str]:
     """What the spec asks for beside the embeddings."""
-    return {f"aggregates {n}x{n}" for n in spec.outputs.aggregate} | ({"patches"} if spec.outputs.patches else set())
+    asked = {"arrays": spec.outputs.arrays, "patches": spec.outputs.patches}
+    return {f"aggregates {n}x{n}" for n in spec.outputs.aggregate} | {name for name, wanted in asked.items() if wanted}

@@ -14,15 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.errors import ClayPublishError, ReleaseError, require_extra
 from clay_publish.formats import meters
 from clay_publish.geo.utm_grid import parse_chip_id
 from clay_publish.release import directory as paths
+from clay_publish.release.array_store import array_windows
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.format_version import check_release
 from clay_publish.release.public_urls import embeddings_path, rebase
 from clay_publish.release.versions import refuse_root, version_address
 from clay_publish.search import zonal
+from clay_publish.search.arrays.cells import one_zone
 from clay_publish.search.change import change_schema, changes, parse_window
 from clay_publish.search.codes import Encoding
 from clay_publish.search.nearest import nearest_chips
@@ -50,6 +52,7 @@ from clay_publish.storage.store import Store
 from clay_publish.windows import Window
 
 if TYPE_CHECKING:
+    import xarray as xr
     from geopandas import GeoDataFrame
 
 _DEGREE = 111_000.0
@@ -514,6 +517,48 @@ class ReleaseReader:
                     yield from dequantized(rows, schema).to_batches()
 
         return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def to_xarray(
+        self,
+        zone: int | None = None,
+        bbox: Sequence[float] | None = None,
+        window: str | None = None,
+        *,
+        patches: bool | int = False,
+        chunks: Any = None,
+    ) -> "xr.Dataset":
+        """Return the chips of one UTM zone as arrays of time, y, x and band; values are read when they are used.
+
+        From the arrays of the release; where it has none, from its tables. Chips of neighboring zones overlap at their
+        seam, and each is in its own zone.
+
+        Args:
+            zone: 1 to 60; may be left out where the box, or the release, lies in one.
+            bbox: as for `items`: the pixels that share ground with it. Default: the whole zone.
+            window: START/END, or as much of START as names one window; default: all.
+            patches: True, or the number of a layer: the patches instead of the chips. They need arrays.
+            chunks: as of `xarray.open_dataset`, for dask; default: no dask.
+
+        Returns:
+            A Dataset in the zone's northern projection, northings negative in the south: `embeddings` (float32, NaN
+            where there is none), of chips also `valid` and `cloud` (shares of pixels) and `reason` (number of a reason
+            of the coverage table).
+
+        Raises:
+            QueryError: the box meets several zones, no such window or zone, or a release in the `scene` layout.
+            ReleaseError: as for `items`; or there are no such patches.
+            MissingExtraError: xarray or zarr is not installed.
+        """
+        require_extra("arrays", "to_xarray")
+        from clay_publish.search.arrays.dataset import open_dataset  # noqa: PLC0415 - comes with an extra
+
+        extent = Extent.of(bbox, None)
+        files = [DataFile.parse(path) for path in self.shelf(extent).paths]
+        steps = array_windows(self.release.spec()) or self.windows
+        place = None if window is None else steps.index(parse_window(window, steps))
+        made = open_dataset(self.release, one_zone(zone, files), steps, extent.bbox, patches=patches)
+        chosen = made if place is None else made.isel(time=slice(place, place + 1))
+        return chosen if chunks is None else chosen.chunk(chunks)
 
     def to_geopandas(
         self, bbox: Sequence[float] | None = None, datetime: str | None = None, columns: Sequence[str] = LIGHT

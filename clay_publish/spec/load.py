@@ -194,9 +194,15 @@ def _resolve_imagery(block: Imagery, where: str, folder: Path) -> Imagery:
         if not is_url(resolved) and not Path(resolved).exists():
             raise SpecError(f"{where}.stac", f"{resolved} not found", "a file or address of STAC items")
         sources.append(resolved)
+    copy_of = _local(block.major_tom, folder)
+    if copy_of is not None and not is_url(copy_of) and not (Path(copy_of) / "metadata.parquet").is_file():
+        raise SpecError(
+            f"{where}.major_tom", f"{copy_of} has no metadata.parquet", "a copy of Major TOM Core, or hf://datasets/…"
+        )
     return block.model_copy(
         update={
             "stac": sources,
+            "major_tom": copy_of,
             "area": _inline_area(block.area, f"{where}.area", folder),
             "exclude": [i for entry in block.exclude for i in _excluded(entry, f"{where}.exclude", folder)],
         }
@@ -322,7 +328,7 @@ def _key(place: Place) -> str:
 
 def _is_branch(part: int | str) -> bool:
     """Pydantic names the branch of a union it tried; the reader did not write that."""
-    return isinstance(part, str) and (part in {"str", "bool", "Patches"} or "[" in part)
+    return isinstance(part, str) and (part in {"str", "bool", "Arrays", "Patches"} or "[" in part)
 
 
 def _lower(message: str) -> str:

@@ -25,8 +25,11 @@ from clay_publish.storage.address import SEMVER
 from clay_publish.storage.store import is_url
 from clay_publish.windows import Window
 
+_CHIP_BYTES = 1_000_000_000
+"""Of the images of one chip, at most."""
 _LICENSE_REF = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 _ORCID = r"^(https://orcid\.org/)?\d{4}-\d{4}-\d{4}-\d{3}[\dX]$"
+_METHOD = re.compile(r"median|mean|best|x-[a-z0-9-]{1,60}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,94}[a-z0-9])?")
 
 
@@ -91,11 +94,38 @@ class Creator(_SpecBlock):
     email: str | None = None
 
 
+class Composite(_SpecBlock):
+    """How one chip is made of several acquisitions of its window."""
+
+    method: Annotated[str, _check(_METHOD, "median, mean, best, or x-NAME for a reduction of your own")] = "median"
+    images: Annotated[int | None, Field(ge=1, le=64)] = None
+    """Acquisitions of a chip, at most; default: 16. `best` takes one; or, with `model.steps`, one per step."""
+    min_valid: Annotated[int, Field(ge=1)] = 1
+    """Clear observations that a pixel needs."""
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> Self:
+        if self.method == "best" and self.min_valid > 1:
+            msg = "min_valid belongs to median and mean; best takes whole images"
+            raise ValueError(msg)
+        if self.min_valid > self.most:
+            msg = f"min_valid is {self.min_valid}, and a chip has at most {self.most} images"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def most(self) -> int:
+        """Acquisitions of a chip, at most."""
+        return self.images or (1 if self.method == "best" else 16)
+
+
 class Imagery(_SpecBlock):
     """Which images to use: one block of a release."""
 
-    stac: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    stac: Annotated[list[str], BeforeValidator(_as_list)] = []
     """API, catalog, collection, item, ItemCollection or stac-geoparquet; one or a list."""
+    major_tom: str | None = None
+    """Instead of `stac`: a copy of Major TOM Core, a folder or hf://datasets/OWNER/NAME, also with @REVISION."""
     sensor: str | dict[str, Any]
     """Key of a registered sensor; or a file or mapping that defines one."""
     bands: dict[str, Annotated[str, Field(min_length=1)]] = {}
@@ -105,6 +135,8 @@ class Imagery(_SpecBlock):
     offset: float | None = None
     mask: str | None = None
     """Asset of the cloud mask, or `none`; default: found in items."""
+    composite: Composite | None = None
+    """Chips of several acquisitions; default: of the best one."""
     accept_values: bool = False
     """Use images whose pixel values are implausible for the sensor."""
     collections: list[str] = []
@@ -116,6 +148,19 @@ class Imagery(_SpecBlock):
     query: dict[str, Any] = {}
     exclude: Annotated[list[str], BeforeValidator(_as_list)] = []
     """Ids of known bad items; or files that list them, one a line."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_source(self) -> Self:
+        if bool(self.stac) == (self.major_tom is not None):
+            found = "both" if self.stac else "neither"
+            msg = f"expected `stac`, or `major_tom`; found {found}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def sources(self) -> list[str]:
+        """Where its images are looked for."""
+        return [*self.stac, *([self.major_tom] if self.major_tom is not None else [])]
 
     @model_validator(mode="after")
     def _windows_do_not_overlap(self) -> Self:
@@ -200,14 +245,24 @@ class ModelSpec(_SpecBlock):
     """What the weights' file must hash to."""
     heads: Annotated[int | None, Field(ge=1)] = None
     """Attention heads of a Clay checkpoint of unpublished width, which does not tell them."""
+    steps: Annotated[int | None, Field(ge=2, le=64)] = None
+    """Time steps that the encoder takes: parts of each window, or `imagery.composite.images` in the order of time."""
     metadata: Literal["tutorial", "zeros"] = "tutorial"
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
 
 
 class Patches(_SpecBlock):
-    """Feature maps of single layers."""
+    """Feature maps of single layers, and how they are stored."""
 
-    layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    layers: Annotated[list[Annotated[int, Field(ge=1)]] | None, Field(min_length=1)] = None
+    """Default: the last one."""
+    format: Literal["parquet", "zarr"] = "parquet"
+
+
+class Arrays(_SpecBlock):
+    """Embeddings as Zarr arrays."""
+
+    dtype: Literal["int8", "float16"] = "int8"
 
 
 class Basemap(_SpecBlock):
@@ -225,8 +280,12 @@ class Outputs(_SpecBlock):
     dtype: Literal["float32", "float16", "int8"] = "float32"
     loss: bool = False
     patches: bool | Patches = False
+    arrays: bool | Arrays = False
+    """Chips, and patches of the format `zarr`, as Zarr arrays beside the tables."""
     thumbnails: Annotated[int, Field(ge=0, le=512)] = 0
     """Pixels a side; 0 is none."""
+    major_tom_cell: bool = False
+    """A column `grid_cell`: the cell of the Major TOM grid that holds the center of the chip."""
     aggregate: list[Annotated[int, Field(ge=2, le=64)]] = []
     explorer: bool = True
     """Whether the release has a page to look at it, `explore/`."""
@@ -240,6 +299,32 @@ class Outputs(_SpecBlock):
     def across(self) -> int:
         """100 km squares along a side of the ground of one file."""
         return self.square_km // 100
+
+    @property
+    def patch_layers(self) -> list[int] | None:
+        """Layers whose patches are asked for by number."""
+        return self.patches.layers if isinstance(self.patches, Patches) else None
+
+    @property
+    def patch_format(self) -> Literal["parquet", "zarr"] | None:
+        """How patches are stored; None: there are none."""
+        if isinstance(self.patches, Patches):
+            return self.patches.format
+        return "parquet" if self.patches else None
+
+    @property
+    def array_dtype(self) -> Literal["int8", "float16"] | None:
+        """Type of the arrays; None: there are none."""
+        if isinstance(self.arrays, Arrays):
+            return self.arrays.dtype
+        return "int8" if self.arrays else None
+
+    @model_validator(mode="after")
+    def _zarr_patches_have_arrays(self) -> Self:
+        if self.patch_format == "zarr" and not self.arrays:
+            msg = "patches.format is zarr, which needs `arrays: true`"
+            raise ValueError(msg)
+        return self
 
 
 class CostSpec(_SpecBlock):
@@ -313,9 +398,60 @@ class Spec(_SpecBlock):
                 names = ", ".join(sorted({_sensor_key(first.sensor), _sensor_key(block.sensor)}))
                 msg = f"imagery blocks name the sensors {names}; a release has one"
                 raise ValueError(msg)
+            if block.composite != first.composite:
+                msg = "imagery blocks ask for different composites; a release has one"
+                raise ValueError(msg)
             if block.mask != first.mask:
                 msg = f"imagery blocks name the masks {first.mask!r} and {block.mask!r}; a release has one"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _several_images_fit(self) -> Self:
+        composite, steps = self.imagery[0].composite, self.model.steps
+        asked = "imagery.composite" if composite is not None else "model.steps"
+        if composite is None and steps is None:
+            return self
+        if self.chips.layout != "utm":
+            msg = f"{asked} needs chips.layout utm; scene cuts every image on its own"
+            raise ValueError(msg)
+        if self.combines and not all(block.windows for block in self.imagery):
+            msg = f"{asked} needs imagery.windows; without them the window of an image is its own day"
+            raise ValueError(msg)
+        if steps is not None and self.model.encoder != "exported":
+            msg = f"model.steps needs encoder exported; {self.model.encoder} takes one image"
+            raise ValueError(msg)
+        if composite is not None and composite.method == "best" and composite.images not in {None, steps or 1}:
+            few = f"{steps}, one per step" if steps else "1; use median or mean, or model.steps"
+            msg = f"imagery.composite.images is {composite.images} with method best; expected {few}"
+            raise ValueError(msg)
+        held = ((composite.most if composite else 1) + (steps or 1)) * len(self.instrument.bands) * self.chips.size**2
+        if held * 4 > _CHIP_BYTES:
+            msg = f"one chip of {self.chips.size} px would hold {held * 4 / 1e9:.1f} GB of pixels; expected at most 1"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def combines(self) -> bool:
+        """Whether a chip is made of several acquisitions."""
+        composite = self.imagery[0].composite
+        return self.model.steps is not None or (composite is not None and composite.method != "best")
+
+    @property
+    def images_in_order(self) -> bool:
+        """Whether steps of time are single images in their order, rather than parts of the window."""
+        composite = self.imagery[0].composite
+        return composite is not None and composite.method == "best" and composite.images is not None
+
+    def _arrays_have_a_grid(self) -> Self:
+        if not self.outputs.arrays:
+            return self
+        if self.chips.layout != "utm":
+            msg = f"outputs.arrays needs chips.layout utm, whose cells are pixels of an array; not {self.chips.layout}"
+            raise ValueError(msg)
+        if not all(block.windows for block in self.imagery):
+            msg = "outputs.arrays needs imagery.windows, the time steps of the arrays; found a block without windows"
+            raise ValueError(msg)
         return self
 
     @property
@@ -340,7 +476,11 @@ class Spec(_SpecBlock):
         if "max_cloud" not in self.chips.model_fields_set:
             del document["chips"]["max_cloud"]  # stated, it would ask for masks that the images need not have
         for block in document["imagery"]:
-            block["stac"] = [_public(source) for source in block["stac"]]
+            if block["stac"]:
+                block["stac"] = [_public(source) for source in block["stac"]]
+            else:
+                del block["stac"]
+                block["major_tom"] = _public(block["major_tom"])
             block["exclude"] = [_public(entry) for entry in block["exclude"]]
         for holder, key in ((document, "previous"), (document["model"], "weights")):
             if key in holder:

@@ -203,11 +203,12 @@ class Store:
             checked = self._checked(path)
             if self.local:
                 return Path(self.where, checked).open("rb")
-        return cast("IO[bytes]", RangeFile(lambda start, end: self._part(path, start, end), self.size(path)))
+        return cast("IO[bytes]", RangeFile(lambda start, end: self.part(path, start, end), self.size(path)))
 
-    def _part(self, path: str, start: int, end: int) -> bytes:
+    def part(self, path: str, start: int, end: int) -> bytes:
+        """Read bytes `start` to `end` (exclusive) of a file, on a server in one request."""
         with self._errors(path, f"at byte {start}"):
-            return self._counted(self._place.part(path, start, end))
+            return self._counted(self._place.part(self._checked(path), start, end))
 
     def _counted(self, data: bytes) -> bytes:
         if not self.local:

@@ -18,11 +18,25 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Steps:
+    """The time steps of chips."""
+
+    there: npt.NDArray[np.bool_]
+    """[B, T]; a chip that lacks a step has the mean there, 0 in all bands."""
+    dates: npt.NDArray[np.int64]
+    """[B, T, 3]: year, month and day, UTC; of a step that lacks, the middle of its time."""
+
+    def only(self, which: Any) -> "Steps":
+        """Those of some chips."""
+        return Steps(self.there[which], self.dates[which])
+
+
+@dataclass(frozen=True)
 class ChipBatch:
     """A batch of chips of one sensor and one ground size."""
 
     pixels: Floats
-    """[B, C, H, W], normalized as the encoder's `bands` say; 0 where there is no data."""
+    """[B, C, H, W], or [B, T, C, H, W] with steps, normalized as the encoder's `bands` say; 0 without data."""
     lon: npt.NDArray[np.float64]
     """[B], degrees, WGS 84, center of the pixels."""
     lat: npt.NDArray[np.float64]
@@ -31,6 +45,8 @@ class ChipBatch:
     """[B], UTC."""
     gsd: float
     """Meters: the real ground size of these pixels."""
+    steps: Steps | None = None
+    """Where the encoder takes time steps."""
 
 
 @dataclass(frozen=True)

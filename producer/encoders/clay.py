@@ -25,7 +25,7 @@ from clay_publish.producer.encoders.clay_model import (
     reconstruction_loss,
 )
 from clay_publish.producer.encoders.weights import Precision, find_weights, resolve_device, resolve_precision
-from clay_publish.spec.models import Patches, Spec
+from clay_publish.spec.models import Outputs, Spec
 from clay_publish.spec.sensors import BandStatistics, Sensor
 
 _ENCODER = "model.encoder."
@@ -171,7 +171,7 @@ def load(spec: Spec, sensor: Sensor) -> "Clay":
     state = read_checkpoint(weights.path)
     encoder, sizes = build_encoder(state, weights.path, spec.model.heads)
     decoder = build_decoder(state, sizes, weights.path) if spec.outputs.loss else None
-    layers = _patch_layers(spec.outputs.patches, sizes.depth)
+    layers = _patch_layers(spec.outputs, sizes.depth)
     device = resolve_device()
     precision = resolve_precision(spec.model.precision, device)
     wavelengths = torch.tensor([band.wavelength for band in bands])
@@ -300,13 +300,14 @@ def _joined(parts: tuple[Tensor, ...]) -> Floats:
     return joined
 
 
-def _patch_layers(asked: bool | Patches, depth: int) -> tuple[int, ...]:
-    if isinstance(asked, bool):
-        return (depth,) if asked else ()
-    beyond = [layer for layer in asked.layers if layer > depth]
+def _patch_layers(outputs: Outputs, depth: int) -> tuple[int, ...]:
+    asked = outputs.patch_layers
+    if asked is None:
+        return (depth,) if outputs.patches else ()
+    beyond = [layer for layer in asked if layer > depth]
     if beyond:
         raise EncoderError("outputs.patches.layers", f"names layer {beyond[0]}", f"1 to {depth}, the model's layers")
-    return tuple(sorted(set(asked.layers)))
+    return tuple(sorted(set(asked)))
 
 
 def _usable_bands(sensor: Sensor) -> tuple[BandStatistics, ...]:

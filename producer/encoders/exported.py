@@ -12,9 +12,12 @@ bands:                                 # in this order; mean and std default to 
   - {name: green, mean: 116.3, std: 57.1}
   - {name: blue, mean: 103.5, std: 57.4}
 batch: 1                               # chips at a time
+steps: 12                              # of time; left out where it takes one image
 ```
 
-The file takes one tensor [batch, bands, size, size] of float32 and gives [batch, dimensions] first.
+The file takes one tensor [batch, bands, size, size] of float32 and gives [batch, dimensions] first. With steps it takes
+three: pixels [batch, steps, bands, size, size] of float32; dates [batch, steps, 3] of int64, year, month and day; and
+which steps are there, [batch, steps] of bool.
 """
 
 import tempfile
@@ -23,6 +26,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch.export.passes import move_to_device_pass
@@ -34,8 +38,8 @@ from clay_publish.spec.load import read_yaml
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import BandStatistics, Sensor
 
-Run = Callable[[Floats], Floats]
-"""[B, C, S, S] → the first output."""
+Run = Callable[..., Floats]
+"""The inputs, [B, C, S, S] first → the first output."""
 
 
 def open_exported(weights: Weights, *, pinned: bool) -> tuple[Run, str]:
@@ -83,10 +87,11 @@ def _open_onnx(weights: Weights) -> tuple[Run, str]:
             raise EncoderError(
                 str(weights.path), f"cannot be opened ({reason})", "a model whose weights lie in this one file"
             ) from error
-    name = session.get_inputs()[0].name
+    names = [each.name for each in session.get_inputs()]
 
-    def run(pixels: Floats) -> Floats:
-        vectors: Floats = np.asarray(session.run(None, {name: pixels})[0], dtype=np.float32)
+    def run(*inputs: npt.NDArray[Any]) -> Floats:
+        given = dict(zip(names, inputs, strict=True))
+        vectors: Floats = np.asarray(session.run(None, given)[0], dtype=np.float32)
         return vectors
 
     return run, "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
@@ -103,9 +108,9 @@ def _open_pt2(weights: Weights) -> tuple[Run, str]:
         reason = str(error).strip().partition("\n")[0]
         raise EncoderError(str(weights.path), f"cannot be opened ({reason})", "a file of torch.export.save") from error
 
-    def run(pixels: Floats) -> Floats:
+    def run(*inputs: npt.NDArray[Any]) -> Floats:
         with torch.inference_mode():
-            given = module(torch.from_numpy(pixels).to(device))
+            given = module(*(torch.from_numpy(each).to(device) for each in inputs))
         first = given if isinstance(given, torch.Tensor) else next(iter(given))
         vectors: Floats = first.float().cpu().numpy()
         return vectors
@@ -135,6 +140,7 @@ class ExportedModel(BaseModel):
     bands: Annotated[list[ExportedBand], Field(min_length=1)]
     size: Annotated[int | None, Field(ge=1)] = None
     batch: Annotated[int, Field(ge=1)] = 1
+    steps: Annotated[int | None, Field(ge=2)] = None
 
 
 def load(spec: Spec, sensor: Sensor) -> "Exported":
@@ -156,6 +162,10 @@ def load(spec: Spec, sensor: Sensor) -> "Exported":
     settings = read_settings(str(spec.model.weights))
     if settings.size not in {None, spec.chips.size}:
         raise EncoderError("chips.size", f"is {spec.chips.size}", f"{settings.size}, which {settings.name} takes")
+    if settings.steps != spec.model.steps:
+        found = "is missing" if spec.model.steps is None else f"is {spec.model.steps}"
+        expected = "no steps" if settings.steps is None else str(settings.steps)
+        raise EncoderError("model.steps", found, f"{expected}, as the YAML of {settings.name} says")
     bands = _bands(settings, sensor)
     run, device = open_exported(weights, pinned=spec.model.sha256 is not None)
     encoder = Exported(settings, bands, run, weights.sha256, device)
@@ -198,17 +208,20 @@ class Exported:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """How many chips go through at a time."""
-        return {"batch": self.settings.batch}
+        """How many chips go through at a time, and how many steps each has."""
+        steps = {} if self.settings.steps is None else {"steps": self.settings.steps}
+        return {"batch": self.settings.batch, **steps}
 
     def encode(self, chips: ChipBatch) -> Encoded:
         """Embed a batch. The last chips are filled up with empty ones, so that the model always sees one shape."""
         size = self.settings.batch
         vectors = []
         for start in range(0, len(chips.pixels), size):
-            some = chips.pixels[start : start + size]
-            whole = np.concatenate([some, np.zeros((size - len(some), *some.shape[1:]), np.float32)])
-            vectors.append(self.run(np.ascontiguousarray(whole))[: len(some)])
+            mine = slice(start, start + size)
+            inputs: list[npt.NDArray[Any]] = [chips.pixels[mine]]
+            if chips.steps is not None:
+                inputs += [chips.steps.dates[mine], chips.steps.there[mine]]
+            vectors.append(self.run(*(_filled(each, size) for each in inputs))[: len(inputs[0])])
         return Encoded(np.concatenate(vectors))
 
     def try_once(self, side: int, where: str) -> None:
@@ -218,14 +231,24 @@ class Exported:
             EncoderError: the model refuses these chips, or gives anything but what its YAML says.
         """
         expected = (self.settings.batch, self.settings.dimensions)
-        pixels = np.zeros((self.settings.batch, len(self.bands), side, side), np.float32)
+        count, steps = self.settings.batch, self.settings.steps
+        pixels = np.zeros((count, *((steps,) if steps else ()), len(self.bands), side, side), np.float32)
+        inputs: list[npt.NDArray[Any]] = [pixels]
+        if steps:
+            inputs += [np.full((count, steps, 3), (2000, 1, 1), np.int64), np.zeros((count, steps), bool)]
         try:
-            shape = self.run(pixels).shape
+            shape = self.run(*inputs).shape
         except Exception as error:  # whatever the runtime of the file raises
             reason = str(error).strip().partition("\n")[0]
             raise EncoderError(where, f"does not run on chips of shape {pixels.shape} ({reason})") from error
         if shape != expected:
             raise EncoderError(where, f"gives vectors of shape {shape}", f"{expected}, as its YAML says")
+
+
+def _filled(some: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """A batch of this size: filled up with empty chips, of the last date."""
+    last = some[-1:] if some.dtype == np.int64 else np.zeros_like(some[-1:])
+    return np.ascontiguousarray(np.concatenate([some, *[last] * (size - len(some))]))
 
 
 def read_settings(weights: str) -> ExportedModel:

@@ -150,7 +150,8 @@ def _alone() -> None:
 
 def _share(chips: ChipBatch, start: int, stop: int) -> ChipBatch:
     mine = slice(start, stop)
-    return ChipBatch(chips.pixels[mine], chips.lon[mine], chips.lat[mine], chips.times[mine], chips.gsd)
+    steps = None if chips.steps is None else chips.steps.only(mine)
+    return ChipBatch(chips.pixels[mine], chips.lon[mine], chips.lat[mine], chips.times[mine], chips.gsd, steps)
 
 
 def _joined(parts: list[Floats | None]) -> Floats | None:
@@ -210,7 +211,13 @@ def make_work(
         sensor=instrument,
         model=EncoderPool(encoder, cores),
         fingerprint=fingerprint,
-        schema=embeddings_schema(encoder.dimensions, outputs.dtype, thumbnails=thumbnails is not None),
+        schema=embeddings_schema(
+            encoder.dimensions,
+            outputs.dtype,
+            thumbnails=thumbnails is not None,
+            combined=spec.combines,
+            cells=outputs.major_tom_cell,
+        ),
         thumbnails=thumbnails,
         check=None if check is None else _named(check)(release),
         check_name=check,

@@ -18,7 +18,7 @@ from clay_publish.producer.outputs.aggregates import write_aggregates
 from clay_publish.producer.outputs.assemble import publish_coverage, publish_file, remove_parts, remove_strangers
 from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.producer.outputs.missing import write_gaps
-from clay_publish.producer.outputs.parts import COVERAGE, file_of, is_there, read_parts, standing
+from clay_publish.producer.outputs.parts import COVERAGE, file_of, is_there, read_parts, remove_all, standing
 from clay_publish.producer.outputs.patches import publish_patches
 from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.cost import Rates
@@ -162,14 +162,15 @@ def publish_ready(ready: Ready, work: Work, plan: Plan, gsd: float) -> FileVerdi
     """
     release, mine = work.release, list(ready.receipts)
     made = publish_file(release, ready.file, mine, plan, gsd)
-    if made:
+    as_table = work.spec.outputs.patch_format != "zarr"
+    if made and as_table:
         publish_patches(release, ready.file, mine, plan, gsd)
     path, verdict = f"{paths.EMBEDDINGS}/{ready.file.name}", None
     if made or release.store.exists(path):
         keep_reference(ready.file, ready.units, mine, count=ready.reference, work=work)
         verdict = _verdict(path, work, made=made)
     if made:  # last: while there are parts, the file is made and validated again
-        remove_parts(release, ready.file, mine)
+        remove_parts(release, ready.file, mine, patches=as_table)
     return verdict
 
 
@@ -332,7 +333,7 @@ class Run:
 
 
 def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunRecord:
-    """Write sources, coverage, gaps, reference vectors, aggregates and codes, and the record of the run.
+    """Write sources, coverage, gaps, reference vectors, aggregates, codes and arrays, and the record of the run.
 
     The engine computes the reference vectors that are still missing, on the same kind of machine as the others.
 
@@ -356,11 +357,27 @@ def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunReco
     _publish_reference(run, engine)
     write_aggregates(release, plan, layout_of(spec, run.work.sensor), spec.outputs.aggregate, run.gsd)
     write_codes(release, plan.fingerprint, wanted=spec.outputs.codes)
+    _publish_arrays(run, receipts)
     record = derive_run_record(release)
     write_measurements(release, measured(receipts, spec.cost.usd_per_hour, record.libraries))
     release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
     release.store.write(FINISHED, dump_json({"receipts": receipts_digest(receipts)}))
     return record
+
+
+def _publish_arrays(run: Run, receipts: Sequence[UnitReceipt]) -> None:
+    """Write the arrays, or remove those of an earlier spec."""
+    release, spec, encoder = run.work.release, run.work.spec, run.work.model.encoder
+    if spec.outputs.array_dtype is None:
+        remove_all(release, release.store.files(paths.ARRAYS))
+        return
+    from clay_publish.producer.outputs.arrays.write import write_arrays  # noqa: PLC0415 - zarr comes with an extra
+
+    def before(path: str) -> None:
+        run.held.check()
+        run.say(path)
+
+    write_arrays(release, spec, run.plan.fingerprint, encoder, receipts, before_shard=before)
 
 
 def _publish_reference(run: Run, engine: Engine) -> None:

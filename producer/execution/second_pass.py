@@ -101,7 +101,7 @@ def keep_reference(
     rows = {row["id"]: row for row in known.to_pylist() if row["id"] in chosen}
     missing = set(chosen) - rows.keys()
     for unit in units:
-        for name, vector in _again(unit, missing, work) if missing else ():
+        for name, vector in vectors_again(unit, missing, work) if missing else ():
             limit = tolerance(vector[None], work.fingerprint.dtype)[0]
             rows[name] = {"id": name, "embedding": vector, "tolerance": limit}
         missing -= rows.keys()
@@ -109,7 +109,7 @@ def keep_reference(
     _FileVectors(table, len(ids), tuple(chosen)).write(release, file)
 
 
-def _again(unit: Unit, wanted: set[str], work: Work) -> Iterator[tuple[str, Floats]]:
+def vectors_again(unit: Unit, wanted: set[str], work: Work) -> Iterator[tuple[str, Floats]]:
     """The vectors of some chips, as far as they are the unit's and its images can be read."""
     every = unit.missing("failed", "")
     if every is not None:

@@ -34,7 +34,6 @@ from clay_publish.producer.sources.item import SourceItem
 from clay_publish.release.directory import DataFile
 from clay_publish.release.tables import NOT_CLOUD_CHECKED
 from clay_publish.release.unit_receipts import PartEntry, UnitReceipt
-from clay_publish.spec.models import Patches
 
 _BATCH_BYTES = 64 << 20
 
@@ -95,7 +94,15 @@ def set_aside(unit: Unit, work: Work, detail: str, error: str, reason: Reason = 
 
 def reading_of(work: Work, refused: Mapping[str, str]) -> Reading:
     """What images are read for; `refused` says, by id, why some cannot be used."""
-    return Reading(work.sensor, work.model.encoder.bands, work.spec.chips, READERS, refused)
+    return Reading(
+        sensor=work.sensor,
+        bands=work.model.encoder.bands,
+        rules=work.spec.chips,
+        threads=READERS,
+        refused=refused,
+        composite=work.spec.imagery[0].composite,
+        steps=work.spec.model.steps,
+    )
 
 
 def examined(unit: Unit, work: Work) -> tuple[Unit, dict[str, str], list[str]]:
@@ -208,7 +215,7 @@ def _drain(
 
 def _patch_parts(unit: Unit, work: Work) -> PatchParts:
     outputs = work.spec.outputs
-    layers = work.model.encoder.patch_layers if isinstance(outputs.patches, Patches) else ()
+    layers = work.model.encoder.patch_layers if outputs.patch_layers is not None else ()
     return PatchParts(work.release, unit.id, layers, outputs.dtype)
 
 
@@ -246,7 +253,7 @@ def _add(
 ) -> None:
     """Add embedded chips to every table that the spec asks for."""
     dtype = work.spec.outputs.dtype
-    pictures = None if work.thumbnails is None else work.thumbnails.draw(kept.pixels)
+    pictures = None if work.thumbnails is None else work.thumbnails.draw(_shown(block, kept))
     table = embedding_rows(block, kept.encoded, kept.places, work.schema, dtype, pictures=pictures)
     _split(table, tokens, rows)
     ids = [block.ids[n] for n in kept.places]
@@ -254,6 +261,14 @@ def _add(
         for token in dict.fromkeys(tokens.tolist()):
             mine = np.flatnonzero(tokens == token)
             patches.add(token, [ids[n] for n in mine], kept.encoded.patches[mine])
+
+
+def _shown(block: ChipBlock, kept: _Kept) -> npt.NDArray[np.float32]:
+    """What pictures are drawn from: of several steps, the mean of those that are there."""
+    if block.steps is None:
+        return kept.pixels
+    there = block.steps.there[kept.places].sum(axis=1, dtype=np.float32)
+    return np.asarray(kept.pixels.sum(axis=1) / there[:, None, None, None], dtype=np.float32)
 
 
 def _cover(block: ChipBlock, unit: Unit, rows: _Rows, work: Work) -> None:
@@ -273,13 +288,17 @@ def _split(table: pa.Table, tokens: npt.NDArray[np.str_], rows: _Rows) -> None:
 
 def encode(block: ChipBlock, pixels: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64], work: Work) -> Encoded:
     """What the model gives for the chips `chosen` of a block, whose pixels these are."""
-    sources = (block.source[n] for n in chosen)
+    sources, combined = [block.source[n] for n in chosen], block.combined
+    times = [item.acquired for item in sources if item is not None]
+    if combined is not None:
+        times = [each.told for n in chosen if (each := combined[n]) is not None]
     chips = ChipBatch(
         pixels=pixels,
         lon=block.lon[chosen],
         lat=block.lat[chosen],
-        times=[item.acquired for item in sources if item is not None],
+        times=times,
         gsd=block.gsd,
+        steps=None if block.steps is None else block.steps.only(chosen),
     )
     return work.model.encode(chips)
 

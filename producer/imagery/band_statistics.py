@@ -11,6 +11,7 @@ from clay_publish.errors import ImageryError, SourceError
 from clay_publish.producer.imagery.chips import to_input, under_cloud
 from clay_publish.producer.imagery.pixel_evidence import examine
 from clay_publish.producer.imagery.raster import open_bands
+from clay_publish.producer.imagery.remote import known_masks
 from clay_publish.producer.imagery.strips import Strip, check_axes, fine_grid, read_window
 from clay_publish.producer.sources.item import RasterGrid, SourceItem
 from clay_publish.progress import Progress, Report, silent
@@ -122,7 +123,8 @@ def _measure(item: SourceItem, sensor: Sensor, windows: int, made: Measured) -> 
     before = {name: Moments(**vars(moments)) for name, moments in made.bands.items()}
     cloudy, seen = 0, 0
     try:
-        with open_bands([*item.bands, *masks], sensor.nodata, zero_is_nodata=sensor.zero_is_nodata) as opened:
+        files, external = [*item.bands, *masks], known_masks(item, sensor.nodata)
+        with open_bands(files, sensor.nodata, external, zero_is_nodata=sensor.zero_is_nodata) as opened:
             bands, mask = opened[: len(item.bands)], opened[len(item.bands) :]
             fine = fine_grid(bands, item.grid)
             for band in mask:

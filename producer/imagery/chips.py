@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
 from clay_publish.errors import ImageryError
 from clay_publish.geo.utm_zones import Square
+from clay_publish.producer.encoders.base import Steps
 from clay_publish.producer.sources.item import SourceItem
-from clay_publish.spec.models import ChipSpec
+from clay_publish.spec.models import ChipSpec, Composite
 from clay_publish.spec.sensors import BandStatistics, CloudMask, Sensor
 
 _ROUNDING = 1e-6
@@ -33,6 +35,33 @@ class Reading:
     """Files read at the same time."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Why images are left out whose pixel values cannot be what their items say, by id."""
+    composite: Composite | None = None
+    """How a chip is made of several acquisitions; None: of the best one."""
+    steps: int | None = None
+    """Of time that the encoder takes; None: one image."""
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What a chip of several acquisitions tells of them."""
+
+    images: int
+    """Acquisitions that gave pixels."""
+    observations: tuple[int, float]
+    """Least and median number of clear observations of its pixels that have a value."""
+    first: datetime
+    last: datetime
+    """Their acquisition, the first and the last."""
+    start: datetime
+    end: datetime
+    """Of all of them; for images that are composites themselves, of their periods."""
+    told: datetime
+    """The date that the encoder is told: the same for all chips of a window."""
+
+    @property
+    def middle(self) -> datetime:
+        """The date of the chip: halfway between the first and the last acquisition."""
+        return self.first + (self.last - self.first) / 2
 
 
 @dataclass
@@ -56,7 +85,8 @@ class ChipBlock:
     details: list[str | None]
     """What the reader of the coverage table should know of it."""
     pixels: npt.NDArray[np.float32]
-    """[k, bands, size, size] of the k chips without a reason, normalized; 0 where there is no data."""
+    """[k, bands, size, size] of the k chips without a reason, normalized; 0 where there is no data. With steps of time
+    [k, steps, bands, size, size]."""
     valid_fraction: npt.NDArray[np.float32]
     cloud_fraction: npt.NDArray[np.float32]
     """NaN where there is no mask."""
@@ -64,6 +94,10 @@ class ChipBlock:
     """The image a chip's date is taken from."""
     item_ids: list[tuple[str, ...]]
     """Images that gave pixels; of a missing chip, those that were tried."""
+    combined: Sequence[Combined | None] | None = None
+    """Of chips that are made of several acquisitions."""
+    steps: Steps | None = None
+    """Of time, where the encoder takes them."""
 
 
 def normalize(
@@ -101,6 +135,11 @@ def to_input(
     return raw
 
 
+def short_of_pixels(valid: float, rules: ChipSpec) -> bool:
+    """Whether a share of valid pixels is too small for a chip."""
+    return valid == 0 or valid < 1 - rules.max_nodata - _ROUNDING
+
+
 def missing_reason(valid: float, cloud: float, rules: ChipSpec) -> tuple[str, str] | tuple[None, None]:
     """Why a chip is not embedded, and the number that says so.
 
@@ -109,7 +148,7 @@ def missing_reason(valid: float, cloud: float, rules: ChipSpec) -> tuple[str, st
         cloud: share under cloud; NaN, no mask, is not too much.
         rules: `max_nodata` and `max_cloud` of the spec.
     """
-    if valid == 0 or valid < 1 - rules.max_nodata - _ROUNDING:
+    if short_of_pixels(valid, rules):
         return "nodata", f"{valid:.3f} of the pixels are valid"
     if cloud > rules.max_cloud + _ROUNDING:
         return "cloud", f"{cloud:.3f} of the pixels are under cloud"

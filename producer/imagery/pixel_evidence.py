@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import ImageryError, SourceError
 from clay_publish.producer.imagery.raster import OpenBand, open_bands
-from clay_publish.producer.imagery.remote import public_name
+from clay_publish.producer.imagery.remote import known_masks, public_name
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.scale_offset import Scaling, check_tags
 from clay_publish.release import directory as paths
@@ -112,7 +112,9 @@ def examine(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release 
 
 def evidence_path(item: SourceItem) -> str:
     """Where the evidence of an image is kept: by the content of its files, which may have been moved."""
-    said = [item.id, item.block, [[file.asset, item.contents.get(file.href, file.href)] for file in item.bands]]
+    masks = known_masks(item, None) if item.etags else {}
+    contents = [[file.asset, item.contents.get(file.href, file.href)] for file in item.bands]
+    said = [item.id, item.block, contents, *([sorted(item.contents[href] for href in masks)] if masks else ())]
     return f"{FOLDER}/{hashlib.sha256(canonical_json(said)).hexdigest()[:32]}.json"
 
 
@@ -123,7 +125,8 @@ def take_samples(item: SourceItem, sensor: Sensor) -> list[BandSample]:
         ImageryError: a file cannot be opened or read.
     """
     floor = -(sensor.other_offsets[0] - sensor.offset) / sensor.scale if sensor.other_offsets else 0.0
-    with open_bands(item.bands, sensor.nodata, zero_is_nodata=sensor.zero_is_nodata) as opened:
+    masks = known_masks(item, sensor.nodata)
+    with open_bands(item.bands, sensor.nodata, masks, zero_is_nodata=sensor.zero_is_nodata) as opened:
         return [_sample(band, file.band, floor) for band, file in zip(opened, item.bands, strict=True)]
 
 

@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeVar
@@ -15,21 +15,26 @@ from urllib.parse import urlsplit
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio._err import CPLE_BaseError  # what properties of a dataset raise
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import set_gdal_config
 from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.io import MemoryFile
 from rasterio.windows import Window as Block
 
 from clay_publish.errors import AccessError, ImageryError, StoreError
+from clay_publish.producer.imagery.parquet_cell import read_cell
 from clay_publish.producer.imagery.remote import (
     IMAGE,
     RETRIES,
+    TIFF,
     RemoteImage,
     SourceChangedError,
     is_final,
     public_name,
 )
 from clay_publish.producer.sources.item import BandFile, RasterGrid
+from clay_publish.producer.sources.major_tom import ParquetCell, address_of
 from clay_publish.storage.http import ChangedError
 from clay_publish.storage.retry import Budget, limits, retrying
 
@@ -45,7 +50,7 @@ MAX_PIXELS = 4_000_000_000
 MAX_BLOCK_BYTES = 256 << 20
 """A block decodes whole; a larger one would not fit the memory that is promised."""
 
-_FAILURES = (RasterioError, OSError, AccessError)
+_FAILURES = (RasterioError, CPLE_BaseError, OSError, AccessError)
 _CONTEXT = contextvars.copy_context()
 """rasterio keeps what its openers have open in variables that only the thread that imported it sees."""
 T = TypeVar("T")
@@ -75,7 +80,7 @@ def image_address(file: BandFile) -> str:
         href = href.removeprefix("/vsicurl/").replace("/vsis3/", "s3://", 1)
     if _is_remote(href):
         return href
-    path = href.removeprefix("file://")
+    path = address_of(href).removeprefix("file://")
     if "://" in path or path.startswith(("/vsi", "<")) or "\0" in path or re.match(r"[A-Za-z0-9_]{2,}:", path):
         raise ImageryError(_name(file), "has no address an image may have", "a local path, http(s):// or s3://")
     if file.origin is not None:
@@ -83,7 +88,7 @@ def image_address(file: BandFile) -> str:
     if not os.path.isfile(path):  # noqa: PTH113 - the href may be no path at all
         found = "is not a regular file" if os.path.exists(path) else "does not exist"  # noqa: PTH110
         raise ImageryError(_name(file), found, "an image file")
-    return path
+    return href.removeprefix("file://")
 
 
 def _is_remote(address: str) -> bool:
@@ -93,18 +98,23 @@ def _is_remote(address: str) -> bool:
 class ImageFile:
     """One open file; opened anew where a server lets a read down."""
 
-    def __init__(self, file: BandFile, planned: str | None = None, budget: Budget | None = None) -> None:
-        self._file, self._path, self._planned = file, image_address(file), planned
+    def __init__(self, file: BandFile, planned: Mapping[str, str], budget: Budget | None = None) -> None:
+        self._file, self._path = file, image_address(file)
+        self._planned, self._mask = planned.get(file.href), planned.get(file.external_mask.href)
         self.where = _name(file)
         """What messages call it; they are published, so no path and no signature is in it."""
         self.remote = _is_remote(self._path)
+        self._cell = ParquetCell.parse(self._path)
         self._budget = budget or Budget(self.where, limits().item)
         self._served: RemoteImage | None = None
+        self._memory: MemoryFile | None = None
         self._context, self._lock = _CONTEXT.copy(), Lock()  # after a failure, other reads may be under way still
         self.dataset: Any = None
         self._alphas: list[int] = []
         self.data: set[int] = set()
         """Indexes of the bands that are read as data."""
+        self.has_external_mask = False
+        """Whether a `.msk` lies beside it."""
         opened = self.attempt(lambda: self.dataset, "opened")
         if opened.width * opened.height > MAX_PIXELS:
             size = f"{opened.width} × {opened.height}"
@@ -158,7 +168,7 @@ class ImageFile:
     @property
     def path(self) -> str:
         """What GDAL opens."""
-        return str(self.dataset.name) if self.remote else self._path
+        return str(self.dataset.name) if self.remote or self._cell else self._path
 
     @property
     def mistaken_alpha(self) -> bool:
@@ -166,27 +176,54 @@ class ImageFile:
         return len(self._alphas) > len(self.alphas)
 
     def _open(self) -> None:
-        if self.remote:
+        if self._cell is not None:
+            self._memory = MemoryFile(read_cell(self._cell, self._file.origin, self._planned, self._budget))
+            self.dataset = self._memory.open(driver="GTiff")
+        elif self.remote:
             self._served = RemoteImage(self._path, self._file.origin, self._planned, self._budget)
             if self._served.driver is None:
                 raise RasterioIOError("not recognized as being in a supported file format")
-            name = f"{uuid.uuid4().hex}/{IMAGE}"
-            self.dataset = rasterio.open(name, driver=self._served.driver, opener=self._served)
+            self._served.mask = None if self._mask is None else self._served_mask(self._mask)
+            self.has_external_mask = self._served.mask is not None
         else:
-            # Only with the names of the files beside it does GDAL see an external mask.
-            beside = os.path.isfile(f"{self._path}.msk")  # noqa: PTH113 - it is text
-            listed = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE") if beside else nullcontext()
-            with listed:
+            self.has_external_mask = _is_tiff(f"{self._path}.msk")
+        with self.with_mask():
+            if self._served is not None:
+                name = f"{uuid.uuid4().hex}/{IMAGE}"
+                self.dataset = rasterio.open(name, driver=self._served.driver, opener=self._served)
+            else:
                 self.dataset = rasterio.DatasetReader(self._path, driver=list(DRIVERS))
-                _ = self.dataset.mask_flag_enums  # found now or never
+            flags = self.dataset.mask_flag_enums  # found now or never
+        if self.has_external_mask and MaskFlags.per_dataset not in flags[0]:
+            raise RasterioIOError("its external mask is damaged")
         # Asked at once: after a read that failed, GDAL answers with that failure, were it another file's.
         kinds = enumerate(self.dataset.colorinterp, start=1)
         self._alphas = [index for index, kind in kinds if kind is ColorInterp.alpha]
 
+    def with_mask(self) -> AbstractContextManager[Any]:
+        """Where the file is opened: only with the names of the files beside it does GDAL see an external mask."""
+        return rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE") if self.has_external_mask else nullcontext()
+
+    def _served_mask(self, tag: str) -> RemoteImage | None:
+        """The `.msk` beside a file on a server. One that no `tag` identifies may not be there, or be no mask.
+
+        Never one of a format that may name other files, as a VRT does.
+        """
+        try:
+            mask = RemoteImage(self._file.external_mask.href, self._file.origin, tag or None, self._budget)
+        except AccessError as error:
+            if not tag and is_final(error):
+                return None
+            raise
+        if mask.driver != "GTiff" and tag:
+            raise RasterioIOError("its external mask is not a TIFF")
+        return mask if mask.driver == "GTiff" else None
+
     def _check_served(self) -> None:
         """GDAL does not say why a read failed, or that it did: the server's file does."""
-        if self._served is not None and self._served.error is not None:
-            raise self._served.error
+        for served in (self._served, self._served and self._served.mask):
+            if served is not None and served.error is not None:
+                raise served.error
 
     def _may_pass(self, error: BaseException) -> bool:
         return self.remote and isinstance(error, _FAILURES) and not is_final(error)
@@ -203,7 +240,9 @@ class ImageFile:
         with self._lock:
             if self.dataset is not None:
                 self._context.run(self.dataset.close)
-            self.dataset = self._served = None
+            if self._memory is not None:
+                self._context.run(self._memory.close)
+            self.dataset = self._served = self._memory = None
 
 
 @dataclass
@@ -305,7 +344,8 @@ def open_bands(
     Args:
         files: the bands to open.
         nodata: the sensor's nodata value, used where neither the file nor the item states one.
-        planned: what identified the content of each href when the run was planned.
+        planned: what identified the content of each href when the run was planned; beside an image on a server, a
+            `.msk` is read only where this names it.
         zero_is_nodata: whether 0 is never a measurement of the sensor.
 
     Raises:
@@ -319,7 +359,7 @@ def open_bands(
         with readers(max(1, len(files))) as pool:  # each waits for a server a few times
             for file in files:
                 if file.href not in opening:
-                    opening[file.href] = pool.submit(ImageFile, file, (planned or {}).get(file.href), budget)
+                    opening[file.href] = pool.submit(ImageFile, file, planned or {}, budget)
         for opened in opening.values():
             if opened.exception() is None:
                 stack.callback(opened.result().close)
@@ -361,6 +401,13 @@ def _band(image: ImageFile, file: BandFile, nodata: float | None) -> OpenBand:
     if stated is None and not has_mask:
         stated = nodata
     return OpenBand(image, index, stated, has_mask)
+
+
+def _is_tiff(path: str) -> bool:
+    if not os.path.isfile(path):  # noqa: PTH113 - it is text
+        return False
+    with open(path, "rb") as file:  # noqa: PTH123 - it is text
+        return file.read(4) in TIFF
 
 
 def _name(file: BandFile) -> str:

@@ -4,16 +4,17 @@ import functools
 import hashlib
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 from rasterio.abc import MultiByteRangeResourceContainer
 
 from clay_publish.errors import AccessError, ClayPublishError, ImageryError, require_extra
 from clay_publish.producer.sources.item import BandFile, SourceItem
+from clay_publish.producer.sources.major_tom import address_of
 from clay_publish.storage.connections import ForbiddenAddressError
-from clay_publish.storage.http import ChangedError, Head, HttpClient, ServerError
+from clay_publish.storage.http import WHOLE_FILES, ChangedError, Head, HttpClient, ServerError
 from clay_publish.storage.place import RangeFile
 from clay_publish.storage.retry import Budget, RetryPolicy, TooSlowError, is_transient
 
@@ -32,18 +33,54 @@ class SourceChangedError(ImageryError):
     """A file is not the one that was there when the run was planned."""
 
 
-def etags(item: SourceItem) -> Mapping[str, str]:
-    """By href: size and time of local files, ETag or Last-Modified of files on web servers; no entry where unknown."""
-    files = list({file.href: file for file in item.files}.values())
+def etags(item: SourceItem, nodata: float | None) -> Mapping[str, str]:
+    """By href: size and time of local files, ETag or Last-Modified of files on web servers; no entry where unknown.
+
+    The `.msk` files that lie beside the images are among them, see `external_masks`.
+
+    Args:
+        item: the image.
+        nodata: the sensor's nodata value.
+    """
+    return {**_each(item.files, _etag), **external_masks(item.bands, nodata)}
+
+
+def external_masks(files: Sequence[BandFile], nodata: float | None) -> Mapping[str, str]:
+    """By href: the `.msk` files beside images, in which GDAL keeps masks, with what identifies their content, or "".
+
+    On a server each costs a request. The first image of an item is asked about; the others where that one has a mask,
+    where the item names theirs, or where neither item nor sensor says which value is nodata.
+    """
+    files = [file for file in {file.href: file for file in files}.values() if address_of(file.href) == file.href]
+    found = _each([file.external_mask for file in files[:1]], _mask_tag)
+    rest = [
+        file.external_mask
+        for file in files[1:]
+        if found or file.has_external_mask or not _is_served(file) or (file.nodata is None and nodata is None)
+    ]
+    return {**found, **_each(rest, _mask_tag)}
+
+
+def known_masks(item: SourceItem, nodata: float | None) -> Mapping[str, str]:
+    """The `.msk` files that were found when the run was planned; of an item that is not planned, those of now."""
+    if not item.etags:
+        return external_masks(item.bands, nodata)
+    masks = [file.external_mask.href for file in item.bands]
+    return {href: item.etags[href] for href in masks if href in item.etags}
+
+
+def _each(files: Sequence[BandFile], ask: Callable[[BandFile], str | None]) -> dict[str, str]:
+    asked = {address_of(file.href): file for file in files}  # values of one Parquet file share its tag
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = zip(files, pool.map(_etag, files), strict=True)
-        return {file.href: tag for file, tag in found if tag is not None}
+        found = dict(zip(asked, pool.map(ask, asked.values()), strict=True))
+    tags = {file.href: found[address_of(file.href)] for file in files}
+    return {href: tag for href, tag in tags.items() if tag is not None}
 
 
 def digests(item: SourceItem) -> Mapping[str, str]:
     """By href: SHA-256 of local files, which identifies their content on any machine; no entry where unknown."""
     found = {}
-    for file in item.files:
+    for file in (*item.files, *(file.external_mask for file in item.bands)):
         path = _local_path(file)
         if path is not None:
             status = os.stat(path)  # noqa: PTH116 - it is text
@@ -63,7 +100,8 @@ def check_unchanged(item: SourceItem) -> None:
     Raises:
         SourceChangedError: one of them is another by now.
     """
-    now = etags(item)
+    masks = [file.external_mask for file in item.bands]
+    now = _each([*item.files, *(mask for mask in masks if item.etags.get(mask.href))], _etag)
     for href, planned in item.etags.items():
         if href in now and now[href] != planned:
             raise SourceChangedError(
@@ -72,9 +110,10 @@ def check_unchanged(item: SourceItem) -> None:
 
 
 def _etag(file: BandFile) -> str | None:
-    if file.href.startswith(("http://", "https://")):
+    address = address_of(file.href)
+    if address.startswith(("http://", "https://")):
         try:
-            return HttpClient(file.origin).head(signed(file.href)).tag
+            return HttpClient(file.origin).head(signed(address)).tag
         except AccessError:
             return None  # opening it meets the same refusal, and records it
     path = _local_path(file)
@@ -84,8 +123,24 @@ def _etag(file: BandFile) -> str | None:
     return f"{status.st_size:x}-{status.st_mtime_ns:x}"
 
 
+def _mask_tag(mask: BandFile) -> str | None:
+    """What identifies a `.msk`; None where there is none, "" where a server does not say."""
+    if not _is_served(mask):
+        return _etag(mask)
+    server, name = _server(mask.href, mask.origin, None)
+    try:
+        start, found = server.part(name, 0, 4)
+    except AccessError as error:
+        return None if is_final(error) else ""  # opening the image asks again
+    return (found.tag or "") if start in TIFF else None  # some servers answer anything with a page
+
+
+def _is_served(file: BandFile) -> bool:
+    return file.href.startswith(("http://", "https://", "s3://"))
+
+
 def _local_path(file: BandFile) -> str | None:
-    path = file.href.removeprefix("file://")
+    path = address_of(file.href).removeprefix("file://")
     there = "://" not in path and file.origin is None and os.path.isfile(path)  # noqa: PTH113 - it may be no path
     return path if there and os.access(path, os.R_OK) else None
 
@@ -105,6 +160,14 @@ class _RangeServer(Protocol):
         ...
 
 
+def _server(address: str, origin: str | None, budget: Budget | None) -> tuple[_RangeServer, str]:
+    """Who is asked for a file, and by which name."""
+    if not address.startswith("s3://"):
+        return HttpClient(origin, _ONCE, budget), signed(address)
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    return _bucket(bucket), key
+
+
 @functools.cache
 def _bucket(name: str) -> _RangeServer:
     require_extra("s3", f"s3://{name}")
@@ -114,8 +177,34 @@ def _bucket(name: str) -> _RangeServer:
     return S3Client(Address(name, "", f"s3://{name}", anon=unsigned), _ONCE)
 
 
+def open_ranges(address: str, origin: str | None, planned: str | None, budget: Budget) -> tuple[IO[bytes], str]:
+    """A local file, or one on a server of which each read is one request; and what identifies its content.
+
+    Raises:
+        AccessError: the server does not answer, or refuses.
+        ChangedError: the file is another one than planned.
+    """
+    if "://" not in address:
+        status = os.stat(address)  # noqa: PTH116 - it is text
+        return open(address, "rb"), f"{status.st_size:x}-{status.st_mtime_ns:x}"  # noqa: PTH123 - as above
+    server, name = _server(address, origin, budget)
+    with budget.spending():
+        _, found = server.part(name, 0, 1, planned)
+    if found.size is None:
+        raise ServerError(public_name(address), "the server does not state its size", *WHOLE_FILES)
+
+    def part(start: int, end: int) -> bytes:
+        with budget.spending():
+            data = server.part(name, start, end, found.tag)[0]
+        if len(data) != end - start:
+            raise ServerError(public_name(address), f"sent {len(data)} bytes of {end - start}")
+        return data
+
+    return cast("IO[bytes]", RangeFile(part, found.size)), found.tag or str(found.size)
+
+
 class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio ships no types
-    """A file on a server, for rasterio to open; nothing else exists beside it.
+    """A file on a server, for rasterio to open; nothing exists beside it but its mask.
 
     GDAL swallows what its callbacks raise. An error is kept in `error`, zeros stand for what was not read, and
     the caller of GDAL has to look.
@@ -123,11 +212,9 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
 
     def __init__(self, address: str, origin: str | None, planned: str | None, budget: Budget) -> None:
         self.error: ClayPublishError | None = None
-        bucket, _, key = address.removeprefix("s3://").partition("/")
-        if address.startswith("s3://"):
-            self._server, self._name = _bucket(bucket), key
-        else:
-            self._server, self._name = HttpClient(origin, _ONCE, budget), signed(address)
+        self.mask: RemoteImage | None = None
+        """The `.msk` beside it."""
+        self._server, self._name = _server(address, origin, budget)
         self._pieces: dict[int, bytes] = {}
         self._budget = budget
         self._start, found = self._ask(0, _HEADER, planned)
@@ -136,7 +223,7 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
     @property
     def driver(self) -> str | None:
         """Of GDAL, by the first bytes; None for what is not an image of a kind that is read."""
-        if self._start[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+        if self._start[:4] in TIFF:
             return "GTiff"
         return "JP2OpenJPEG" if self._start[4:8] == b"jP  " or self._start[:4] == b"\xff\x4f\xff\x51" else None
 
@@ -195,21 +282,19 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
 
     def open(self, path: str, mode: str = "r", **_: object) -> "_Handle":  # noqa: ARG002 - rasterio's interface
         """A handle with a place of its own."""
-        if not self.isfile(path):
-            raise FileNotFoundError(path)
-        return _Handle(self)
+        return _Handle(self._at(path))
 
     def isfile(self, path: str) -> bool:
-        """Whether this is the image, and not one of the files that GDAL looks for beside it."""
-        return path.rpartition("/")[2] == IMAGE
+        """Whether this is the image or its mask, and not one of the other files that GDAL looks for beside it."""
+        return path.rpartition("/")[2] in self.ls(path)
 
     def isdir(self, path: str) -> bool:  # noqa: ARG002 - as above
         """Never."""
         return False
 
     def ls(self, path: str) -> list[str]:  # noqa: ARG002 - as above
-        """Nothing."""
-        return []
+        """The image, and its mask where it has one."""
+        return [IMAGE] if self.mask is None else [IMAGE, _MASK]
 
     def mtime(self, path: str) -> int:  # noqa: ARG002 - as above
         """Unknown."""
@@ -220,21 +305,32 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
         raise PermissionError(path)
 
     def size(self, path: str) -> int:
-        """Bytes of the image."""
+        """Bytes of the image, or of its mask."""
+        return self._at(path).length
+
+    def _at(self, path: str) -> "RemoteImage":
         if not self.isfile(path):
             raise FileNotFoundError(path)
+        return self.mask if self.mask is not None and path.endswith(_MASK) else self
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
         return self._size
 
 
 IMAGE = "image"
 """What GDAL calls a file on a server."""
+_MASK = f"{IMAGE}.msk"
+TIFF = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
+"""The first bytes of TIFF and BigTIFF."""
 
 
 class _Handle(RangeFile):
     """A file as rasterio's callbacks use it."""
 
     def __init__(self, image: RemoteImage) -> None:
-        super().__init__(image.part, image.size(IMAGE))
+        super().__init__(image.part, image.length)
         self._image = image
 
     def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:

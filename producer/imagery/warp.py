@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from rasterio.enums import Resampling
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
 
 from clay_publish.producer.imagery.raster import ImageFile, OpenBand, grid_of, open_bands, readers, session
@@ -186,12 +186,12 @@ def _without_alpha(file: ImageFile) -> Iterator[Any]:
     if not file.mistaken_alpha:
         yield file.dataset
         return
-    with rasterio.open(_plain_vrt(file)) as plain:
+    with file.with_mask(), rasterio.open(_plain_vrt(file)) as plain:
         yield plain
 
 
 def _plain_vrt(file: ImageFile) -> str:
-    """A virtual image of the same bands, none of which is an alpha band."""
+    """A virtual image of the same bands, none of which is an alpha band, with the file's own mask."""
     dataset = file.dataset
     root = ET.Element("VRTDataset", rasterXSize=str(dataset.width), rasterYSize=str(dataset.height))
     ET.SubElement(root, "SRS").text = dataset.crs.to_wkt()
@@ -202,7 +202,15 @@ def _plain_vrt(file: ImageFile) -> str:
         ET.SubElement(band, "ColorInterp").text = "Undefined"
         if dataset.nodatavals[index - 1] is not None:
             ET.SubElement(band, "NoDataValue").text = repr(dataset.nodatavals[index - 1])
-        source = ET.SubElement(band, "SimpleSource")
-        ET.SubElement(source, "SourceFilename", relativeToVRT="0").text = file.path
-        ET.SubElement(source, "SourceBand").text = str(index)
+        _add_source(band, file, str(index))
+    flags = dataset.mask_flag_enums[0]
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        mask = ET.SubElement(ET.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
+        _add_source(mask, file, "mask,1")
     return ET.tostring(root, encoding="unicode")
+
+
+def _add_source(band: ET.Element, file: ImageFile, name: str) -> None:
+    source = ET.SubElement(band, "SimpleSource")
+    ET.SubElement(source, "SourceFilename", relativeToVRT="0").text = file.path
+    ET.SubElement(source, "SourceBand").text = name

@@ -1,7 +1,7 @@
 """The `utm` layout: the Earth cut once, and for every cell and window the best acquisition."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeVar
@@ -26,6 +26,7 @@ SUPERBLOCK = 1200
 
 Ints = npt.NDArray[np.int64]
 T = TypeVar("T", bound=np.generic)
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,19 @@ class Cut:
     """Rows and columns of cells in a superblock."""
 
     @classmethod
-    def of(cls, grid: UtmGrid, square: Square, size: int, across: int = 1) -> "Cut":
-        """Even superblocks of at most `SUPERBLOCK` pixels; a cell belongs to the square that holds its center.
+    def of(cls, grid: UtmGrid, square: Square, size: int, across: int = 1, *, pixels: int = SUPERBLOCK) -> "Cut":
+        """Even superblocks; a cell belongs to the square that holds its center.
 
         Args:
             grid: of the cells.
             square: the south-western one, where the ground of a file is several.
             size: pixels along a side of a cell.
             across: 100 km squares along a side of the ground of a file.
+            pixels: along a side of a superblock, at most.
         """
         row, col = (math.ceil(place * SQUARE / grid.cell - 0.5) for place in (square.row, square.column))
         count = math.ceil(across * SQUARE / grid.cell)
-        blocks = math.ceil(count * size / max(SUPERBLOCK, size))
+        blocks = math.ceil(count * size / max(pixels, size))
         return cls(square, row, col, count, math.ceil(count / blocks))
 
 
@@ -71,18 +73,19 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class _Acquisition:
+class Acquisition:
     """Images of one acquisition: only these may be mosaicked."""
 
     items: tuple[SourceItem, ...]
 
     @property
     def first(self) -> SourceItem:
+        """The one with the lowest id."""
         return self.items[0]
 
 
 @dataclass
-class _Cell:
+class Cell:
     """What becomes of one cell."""
 
     candidates: dict[int, SourceItem] = field(default_factory=dict)
@@ -104,8 +107,9 @@ def read_cells(
     items: tuple[SourceItem, ...],
     window: Window,
     reading: Reading,
-) -> Generator[ChipBlock]:
-    """Chips of a unit's cells, one superblock at a time.
+    read: Callable[["Piece", Window], R],
+) -> Generator[R]:
+    """What `read` makes of a unit's cells, one superblock at a time.
 
     A superblock is warped whole and always the same one for a cell, so that a chip's pixels do not depend on which
     other cells were asked for.
@@ -120,13 +124,14 @@ def read_cells(
     with images(names, reading.sensor, reading.threads) as opened:
         for (block_row, block_col), members in blocks:
             canvas = _canvas(cells, reading.rules, cut.row + block_row * cut.side, cut.col + block_col * cut.side)
-            yield _Piece(cells, canvas, np.array(list(members)), acquisitions, reading, opened, refused).read(window)
+            piece = Piece(cells, canvas, np.array(list(members)), acquisitions, reading, opened, refused)
+            yield read(piece, window)
 
 
-def acquisitions_of(items: tuple[SourceItem, ...]) -> list[_Acquisition]:
+def acquisitions_of(items: tuple[SourceItem, ...]) -> list[Acquisition]:
     """Images by acquisition, in the order of their first id."""
     ordered = sorted(items, key=lambda item: (item.acquisition, item.id))
-    found = [_Acquisition(tuple(group)) for _, group in groupby(ordered, key=lambda item: item.acquisition)]
+    found = [Acquisition(tuple(group)) for _, group in groupby(ordered, key=lambda item: item.acquisition)]
     return sorted(found, key=lambda acquisition: acquisition.first.id)
 
 
@@ -145,18 +150,18 @@ def _rank_of(item: SourceItem, cloud: float, window: Window) -> tuple[float, flo
 
 
 @dataclass
-class _Piece:
+class Piece:
     """One superblock: its cells, and the acquisitions that may fill them."""
 
     cells: Cells
     canvas: Canvas
     members: Ints
-    acquisitions: list[_Acquisition]
+    acquisitions: list[Acquisition]
     reading: Reading
     opened: Images
     refused: tuple[SourceItem, ...] = ()
     """Images left out for their pixel values."""
-    found: list[_Cell] = field(default_factory=list)
+    found: list[Cell] = field(default_factory=list)
     unchecked: set[str] = field(default_factory=set)
     """Images whose cloud mask cannot be read: they are not used."""
 
@@ -164,23 +169,28 @@ class _Piece:
         self.rows, self.cols = self.cells.rows[self.members], self.cells.cols[self.members]
         self.outlines = self.cells.grid.footprints(self.canvas.epsg, self.rows, self.cols)
         self.lon, self.lat = self.cells.grid.centers(self.canvas.epsg, self.rows, self.cols)
-        self.found = [_Cell() for _ in self.rows]
+        self.found = [Cell() for _ in self.rows]
         size = self.reading.rules.size
         # The system gives memory to zeros once they are written to.
-        self.pixels = np.zeros((len(self.rows), len(self.reading.bands), size, size), dtype=np.float32)
+        self.pixels: npt.NDArray[np.float32] = np.zeros(
+            (len(self.rows), len(self.reading.bands), size, size), dtype=np.float32
+        )
 
     def read(self, window: Window) -> ChipBlock:
-        """Choose and read: acquisitions in each cell's order until one gives enough."""
-        clouds = self._rank(window)
+        """Choose and read the best acquisition of each cell."""
+        self.fill(self.rank(window))
+        return self.block(window)
+
+    def fill(self, clouds: list[npt.NDArray[np.float64]]) -> None:
+        """Read acquisitions in each cell's order until one gives enough; `clouds` as `rank` gives them."""
         while waiting := [n for n, cell in enumerate(self.found) if cell.order and cell.reason is not None]:
             wanted: dict[int, list[int]] = {}
             for n in waiting:
                 wanted.setdefault(self.found[n].order.pop(0), []).append(n)
             for number, places in sorted(wanted.items()):
                 self._try(number, places, clouds[number])
-        return self._block(window)
 
-    def _rank(self, window: Window) -> list[npt.NDArray[np.float64]]:
+    def rank(self, window: Window) -> list[npt.NDArray[np.float64]]:
         """Order each cell's candidates: least cloud, nearest to the window's middle, then id.
 
         Returns:
@@ -201,10 +211,11 @@ class _Piece:
                 cell.candidates, key=lambda number: _rank_of(cell.candidates[number], float(clouds[number][n]), window)
             )
             if not cell.candidates:
-                self._explain(n, cell)
+                self.explain(n, cell)
         return clouds
 
-    def _explain(self, n: int, cell: _Cell) -> None:
+    def explain(self, n: int, cell: Cell) -> None:
+        """Say why no image reaches a cell."""
         implausible = [item.id for item in self.refused if touches(item.geometry, self.outlines[n : n + 1])[0]]
         if implausible:
             cell.reason, cell.detail, cell.tried = "implausible", self.reading.refused[implausible[0]], implausible
@@ -213,7 +224,7 @@ class _Piece:
         if left_out:
             cell.reason, cell.tried = "excluded", left_out
 
-    def _clouds(self, acquisition: _Acquisition, touches: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    def _clouds(self, acquisition: Acquisition, touches: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
         """Share of each cell under cloud; NaN where no mask of the acquisition tells."""
         shares = np.full(len(self.rows), np.nan)
         if not touches.any():
@@ -227,17 +238,17 @@ class _Piece:
                 layers = self.opened.warp(self.opened.masks(item), self.canvas, Resampling.nearest)
                 observed, cloud = under_cloud(layers, item.mask.values)
             except ImageryError as error:
-                self._blame(item, error)
+                self.blame(item, error)
                 self.unchecked.add(item.id)
                 continue
             under |= cloud & ~seen
             seen |= observed
         for n in np.flatnonzero(touches).tolist():
-            if self._cut(seen, n).any():
-                shares[n] = self._cut(under, n).mean()
+            if self.cut(seen, n).any():
+                shares[n] = self.cut(under, n).mean()
         return shares
 
-    def _blame(self, item: SourceItem, error: ImageryError) -> None:
+    def blame(self, item: SourceItem, error: ImageryError) -> None:
         """Remember that an image cannot be read, for the cells that find no other."""
         for cell in self.found:
             if item.id in cell.tried and cell.reason == "no_imagery":
@@ -260,7 +271,7 @@ class _Piece:
             try:
                 read = self.opened.warp(self.opened.bands(item), self.canvas, Resampling.bilinear)
             except ImageryError as error:
-                self._blame(item, error)
+                self.blame(item, error)
                 continue
             fresh = np.logical_and.reduce([valid for _, valid in read]) & (owner < 0)
             if not fresh.any():
@@ -268,7 +279,7 @@ class _Piece:
             self._fill(clear, item, read, fresh)
             owner[fresh] = place
         for n in clear:
-            self._give(n, acquisition, self._cut(owner, n), float(cloud[n]))
+            self._give(n, acquisition, self.cut(owner, n), float(cloud[n]))
 
     def _fill(self, places: list[int], item: SourceItem, read: list[Layer], fresh: npt.NDArray[np.bool_]) -> None:
         """Put an image's pixels where no other of its acquisition has any."""
@@ -281,9 +292,9 @@ class _Piece:
                 decibels=self.reading.sensor.decibels,
             )
             for n in places:
-                np.copyto(self.pixels[n, band], self._cut(made, n), where=self._cut(fresh, n))
+                np.copyto(self.pixels[n, band], self.cut(made, n), where=self.cut(fresh, n))
 
-    def _give(self, n: int, acquisition: _Acquisition, owner: npt.NDArray[np.int16], cloud: float) -> None:
+    def _give(self, n: int, acquisition: Acquisition, owner: npt.NDArray[np.int16], cloud: float) -> None:
         valid = float(np.count_nonzero(owner >= 0) / owner.size)
         reason, detail = missing_reason(valid, cloud, self.reading.rules)
         if reason is not None:
@@ -303,14 +314,15 @@ class _Piece:
         if cell.reason == "no_imagery" or (cell.reason == "nodata" and reason == "cloud"):
             cell.reason, cell.detail = reason, detail
 
-    def _cut(self, layer: npt.NDArray[T], n: int) -> npt.NDArray[T]:
+    def cut(self, layer: npt.NDArray[T], n: int) -> npt.NDArray[T]:
         """The pixels of a cell."""
         size, cut = self.reading.rules.size, self.cells.cut
         down = cut.side - 1 - (int(self.rows[n]) - cut.row) % cut.side
         right = (int(self.cols[n]) - cut.col) % cut.side
         return layer[down * size : (down + 1) * size, right * size : (right + 1) * size]
 
-    def _block(self, window: Window) -> ChipBlock:
+    def block(self, window: Window) -> ChipBlock:
+        """What became of the cells."""
         made = [cell.reason is None for cell in self.found]
         grid, epsg = self.cells.grid, self.canvas.epsg
         return ChipBlock(

@@ -42,7 +42,8 @@ from clay_publish.producer.layouts.base import (
     Unit,
     unit_id,
 )
-from clay_publish.producer.layouts.utm import Cells, Cut, read_cells, touches
+from clay_publish.producer.layouts.utm import SUPERBLOCK, Cells, Cut, read_cells, touches
+from clay_publish.producer.layouts.utm_composite import read_combined
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.release.directory import DataFile
@@ -71,7 +72,7 @@ class UtmUnit(Unit):
 
     def read(self, reading: Reading) -> Generator[ChipBlock]:
         """Its chips, one superblock at a time."""
-        return read_cells(self.cells, self.items, self.window, reading)
+        return read_cells(self.cells, self.items, self.window, reading, read_combined)
 
     def missing(self, reason: str, detail: str) -> ChipBlock:
         """All of its cells."""
@@ -114,6 +115,8 @@ class UtmLayout:
     blocks: tuple[Imagery, ...]
     across: int = 1
     """100 km squares along a side of the ground of one file."""
+    superblock: int = SUPERBLOCK
+    """Pixels along a side of what is read in one go, at most."""
     by_window: bool = True
     resampling: str = "all bands are warped to the cell's pixels, bilinear, at the ground scale of each axis"
 
@@ -134,7 +137,7 @@ class UtmLayout:
             _unit(cells, each.window, each.used, decided)
             for each in self.windows(considered, areas)
             for zone in expected_cells(self.grid, each.area.geometry, rule=each.area.rule)
-            for cells in self._by_square(zone, each.excluded)
+            for cells in self.by_square(zone, each.excluded)
         )
         if not made:
             raise SourceError(
@@ -171,7 +174,7 @@ class UtmLayout:
             if not area.geometry.is_empty:
                 yield WindowSources(window, used[window], excluded[window], area)
 
-    def _by_square(self, zone: ZoneCells, excluded: Sequence[SourceItem]) -> Iterator[Cells]:
+    def by_square(self, zone: ZoneCells, excluded: Sequence[SourceItem]) -> Iterator[Cells]:
         """Cells of a zone by square, and by share where a square holds too many."""
         _, rows, cols = zone.cells()
         column = np.floor_divide((cols + 0.5) * self.grid.cell, SQUARE).astype(np.int64)
@@ -179,7 +182,7 @@ class UtmLayout:
         column, line = column - column % self.across, line - line % self.across
         for east, north in np.unique(np.stack([column, line], axis=1), axis=0).tolist():
             mine = np.flatnonzero((column == east) & (line == north))
-            cut = Cut.of(self.grid, Square(zone.zone, east, north), self.size, self.across)
+            cut = Cut.of(self.grid, Square(zone.zone, east, north), self.size, self.across, pixels=self.superblock)
             deep = cut.side * max(1, MAX_CELLS // (cut.side * cut.count))
             share = (rows[mine] - cut.row) // deep
             for number in np.unique(share):

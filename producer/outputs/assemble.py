@@ -92,9 +92,16 @@ def publish_coverage(release: Release, receipts: Sequence[UnitReceipt]) -> Itera
         yield mine.filter(pc.equal(mine["status"], "missing"))
 
 
-def remove_parts(release: Release, file: DataFile, receipts: Sequence[UnitReceipt]) -> None:
-    """Remove the parts of a published file; those of its patches first, which cannot be published without it."""
-    for token in (patches_token(file.token), file.token):
+def remove_parts(release: Release, file: DataFile, receipts: Sequence[UnitReceipt], *, patches: bool) -> None:
+    """Remove the parts of a published file; those of its patches first, which cannot be published without it.
+
+    Args:
+        release: that holds them.
+        file: that was published.
+        receipts: of its units.
+        patches: whether its patches were published too; arrays are made of their parts later.
+    """
+    for token in (*([patches_token(file.token)] if patches else []), file.token):
         remove_all(release, [part_path(receipt.unit, token) for receipt in receipts if token in receipt.parts])
 
 

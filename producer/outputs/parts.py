@@ -12,6 +12,7 @@ import pyarrow as pa
 import shapely
 
 from clay_publish.errors import ReleaseError
+from clay_publish.geo.major_tom_grid import cells_at
 from clay_publish.producer.encoders import Encoded
 from clay_publish.producer.imagery.chips import ChipBlock
 from clay_publish.release import directory as paths
@@ -62,13 +63,16 @@ def embedding_rows(
     field = schema.field("embedding").type
     sources = [item for item in (block.source[n] for n in keep) if item is not None]
     stored, scale = quantize(vectors, dtype)
+    combined = [] if block.combined is None else [each for n in keep if (each := block.combined[n]) is not None]
+    times = [(each.middle, each.start, each.end) for each in combined]
+    times = times or [(item.acquired, item.start, item.end) for item in sources]
     columns: dict[str, Any] = {
         "id": [block.ids[n] for n in keep],
         "geometry": shapely.to_wkb(geometry),
         "bbox": bbox_array(geometry),
-        "datetime": pa.array([item.acquired for item in sources], TIMESTAMP),
-        "start_datetime": pa.array([item.start for item in sources], TIMESTAMP),
-        "end_datetime": pa.array([item.end for item in sources], TIMESTAMP),
+        "datetime": pa.array([middle for middle, _, _ in times], TIMESTAMP),
+        "start_datetime": pa.array([start for _, start, _ in times], TIMESTAMP),
+        "end_datetime": pa.array([end for _, _, end in times], TIMESTAMP),
         "lon": block.lon[keep],
         "lat": block.lat[keep],
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1), field.value_type), type=field),
@@ -78,10 +82,15 @@ def embedding_rows(
         "cloud_fraction": pa.array(block.cloud_fraction[keep], pa.float32(), from_pandas=True),
         "item_id": [item.id for item in sources],
         "item_ids": [list(block.item_ids[n]) for n in keep],
+        "images": [each.images for each in combined],
+        "observations_min": [each.observations[0] for each in combined],
+        "observations_median": [each.observations[1] for each in combined],
         "epsg": pa.array([block.epsg] * len(keep), pa.int32()),
         "row": block.rows[keep],
         "col": block.cols[keep],
     }
+    if "grid_cell" in schema.names:
+        columns["grid_cell"] = cells_at(block.lon[keep], block.lat[keep])
     if pictures is not None:
         names = [f"{block.ids[n]}.webp" for n in keep]
         columns["thumbnail"] = [{"bytes": b, "path": n} for b, n in zip(pictures, names, strict=True)]

@@ -138,7 +138,7 @@ def publish_patches(release: Release, file: DataFile, receipts: Iterable[UnitRec
     tables = read_parts(release, there, token)
     if len(there) < len(mine):
         tables.insert(0, release.parquet(path).read().replace_schema_metadata(None))
-    places = {place.chip: place for place in _places(tables)}
+    places = {place.chip: place for place in chip_places(tables)}
     schema = tables[0].schema
     footer = {
         "emb": json.dumps(footer_emb(plan.fingerprint, gsd), sort_keys=True),
@@ -154,7 +154,7 @@ def publish_patches(release: Release, file: DataFile, receipts: Iterable[UnitRec
 
 
 @dataclass(frozen=True)
-class _Place:
+class PatchRows:
     """Where the patches of a chip lie."""
 
     chip: str
@@ -163,7 +163,7 @@ class _Place:
     rows: int
 
 
-def _places(tables: list[pa.Table]) -> Iterator[_Place]:
+def chip_places(tables: list[pa.Table]) -> Iterator[PatchRows]:
     """The rows of a chip always lie together, though not always in one chunk."""
     for number, table in enumerate(tables):
         end = start = 0
@@ -172,15 +172,15 @@ def _places(tables: list[pa.Table]) -> Iterator[_Place]:
             runs, first = pc.run_end_encode(chunk), end
             for name, run_end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
                 if name != chip and end > start:
-                    yield _Place(chip, number, start, end - start)
+                    yield PatchRows(chip, number, start, end - start)
                     start = end
                 chip, end = name, first + run_end
-        yield _Place(chip, number, start, end - start)
+        yield PatchRows(chip, number, start, end - start)
 
 
-def _groups(places: list[_Place], most: int) -> Iterator[list[_Place]]:
+def _groups(places: list[PatchRows], most: int) -> Iterator[list[PatchRows]]:
     """Chips, so many that their patches fill a row group or less, and at least one."""
-    group: list[_Place] = []
+    group: list[PatchRows] = []
     rows = 0
     for place in places:
         if group and rows + place.rows > most:

@@ -13,6 +13,7 @@ import shapely
 from clay_publish.producer.imagery.pixel_evidence import FOLDER as EVIDENCE
 from clay_publish.producer.imagery.pixel_evidence import evidence_path, examine
 from clay_publish.producer.sources.item import BandFile, ResolvedBand, SourceItem
+from clay_publish.producer.sources.major_tom import ParquetCell
 from clay_publish.producer.sources.selection import Considered, UnreadItem
 from clay_publish.redaction import without_secrets
 from clay_publish.release import directory as paths
@@ -164,11 +165,24 @@ def _asset(file: BandFile, item: SourceItem) -> dict[str, Any]:
     return {
         "key": file.asset,
         "href": _public(file.href),
-        "etag": item.contents.get(file.href) if is_url(file.href) or file.href in item.digests else None,
+        "etag": _content(file, item) if is_url(file.href) or file.href in item.digests else None,
         "size": None,
     }
 
 
+def _content(file: BandFile, item: SourceItem) -> str | None:
+    """What identifies the content of an image, and of the `.msk` beside it."""
+    image, mask = (item.contents.get(each.href) for each in (file, file.external_mask))
+    return image if image is None or mask is None else f"{image} {mask}"
+
+
 def _public(href: str | None) -> str | None:
-    """An address without its secrets; None for a local path."""
+    """An address without its secrets; None for a local path. Of a value of a Parquet file, with its row and column.
+
+    A local copy of Major TOM has the file names of the original: folder and name are kept.
+    """
+    cell = None if href is None else ParquetCell.parse(href)
+    if cell is not None:
+        address = cell.address if is_url(cell.address) else "/".join(cell.address.rsplit("/", 2)[-2:])
+        return replace(cell, address=without_secrets(address) if is_url(address) else address).href
     return None if href is None or not is_url(href) else without_secrets(href)

@@ -1,6 +1,7 @@
 """What a run will be, before it runs."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -9,6 +10,7 @@ from clay_publish.errors import SourceError, SpecError
 from clay_publish.formats import size as shown_size
 from clay_publish.producer.layouts.base import Areas, Counts, SquareCount
 from clay_publish.producer.planning.cost import Alternative, Rates, alternatives, bytes_to_read, stored_bytes
+from clay_publish.producer.planning.observations import Observations, Seen, images_per_chip
 from clay_publish.producer.planning.resolutions import Resolution, doubts, notes, resolutions
 from clay_publish.producer.sources.selection import Selection
 from clay_publish.producer.unit_plan import Inputs
@@ -104,6 +106,10 @@ class Estimate(BaseModel):
     bytes_to_read: int
     bytes_to_store: dict[str, int]
     """By dtype; with patches, where they are asked for."""
+    images_per_chip: float = 1.0
+    """Acquisitions that are read for a chip, on average."""
+    observations: list[Observations] = []
+    """Of composites and series, by window and step of time."""
     rates: Rates | None
     hours: float | None
     usd: float | None
@@ -128,6 +134,7 @@ def estimate(
     shares: Shares | None = None,
     comparison: Comparison | None = None,
     split: tuple[int, int] | None = None,
+    seen: Sequence[Seen] = (),
     free_bytes: int | None = None,
 ) -> tuple[Estimate, Counts]:
     """Count and price a run. No pixel is read.
@@ -138,6 +145,7 @@ def estimate(
         shares: where the time went, if measured.
         comparison: with the version before.
         split: chips with imagery that are reused from it, and that are to be computed.
+        seen: what composites or series are expected to see, or did by their masks.
         free_bytes: free space where the release goes; None where that is not known.
 
     Raises:
@@ -156,6 +164,7 @@ def estimate(
     chips, outputs = counts.with_imagery, output_files(spec, counts)
     warnings = [*_warnings(inputs, counts), *_too_many_files(spec, counts, outputs)]
     reused, to_make = split or (0, chips)
+    images = images_per_chip(seen, spec) if seen else 1.0
     ground = (size * gsd / 1000) ** 2
     usd = None if rates is None else rates.usd(to_make)
     stored = {d: stored_bytes(chips, encoder.dimensions, d, encoder.patches) for d in ("float32", "float16", "int8")}
@@ -182,8 +191,10 @@ def estimate(
         km2=_km2(areas, counts, ground),
         per_scene=counts.per_scene,
         bytes_to_read=round(
-            bytes_to_read(inputs.used, counts, len(encoder.bands), size * size) * to_make / max(chips, 1)
+            bytes_to_read(inputs.used, counts, len(encoder.bands), size * size) * images * to_make / max(chips, 1)
         ),
+        images_per_chip=round(images, 3),
+        observations=[each.told for each in seen],
         bytes_to_store=stored,
         rates=rates,
         hours=None if rates is None else rates.hours(to_make),
@@ -220,7 +231,7 @@ def output_files(spec: Spec, counts: Counts) -> dict[str, int]:
     """Files of each output, at most; documents and figures are some dozens beside them."""
     made = [each for each in counts.squares if each.with_imagery]
     found = {paths.EMBEDDINGS: len(made)}
-    if spec.outputs.patches:
+    if spec.outputs.patch_format == "parquet":
         found[paths.PATCHES] = len(made)
     if spec.outputs.aggregate:
         found[paths.AGGREGATES] = len(made) * len(spec.outputs.aggregate)

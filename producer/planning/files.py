@@ -56,8 +56,12 @@ def as_planned(release: Release, considered: Sequence[Considered], instrument: S
             return each
         item, planned = each.item, known.get(_key(each.item))
         # Files that were moved since are looked at again; their content is still that of the plan, or it is another.
-        known_here = planned is not None and planned.etags.keys() <= {file.href for file in item.files}
-        now = planned if planned is not None and known_here else _Planned(etags(item), digests(item), None)
+        here = {file.href for file in item.files} | {file.external_mask.href for file in item.bands}
+        known_here = planned is not None and planned.etags.keys() <= here
+        if planned is not None and known_here:
+            now = planned
+        else:
+            now = _Planned(etags(item, instrument.nodata), digests(item), None)
         item = replace(item, etags=now.etags, digests=now.digests)
         if item.grid is None:
             grid = planned.grid if planned is not None else None

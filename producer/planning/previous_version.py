@@ -149,7 +149,8 @@ class PreviousVersion:
         """Whether any chip may be reused: the same model, rules and columns. Patches are always computed."""
         mine, theirs = self._inputs.spec, self._spec
         columns = all(
-            getattr(mine.outputs, name) == getattr(theirs.outputs, name) for name in ("thumbnails", "loss", "square_km")
+            getattr(mine.outputs, name) == getattr(theirs.outputs, name)
+            for name in ("thumbnails", "loss", "square_km", "major_tom_cell")
         )
         rules = mine.chips.model_copy(update={"gsd": None}) == theirs.chips.model_copy(update={"gsd": None})
         return self._same_model and columns and rules and not mine.outputs.patches

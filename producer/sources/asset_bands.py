@@ -42,6 +42,8 @@ class AssetBand:
     is_picture: bool
     """A rendering for the eye."""
     is_jp2: bool
+    described_by: str
+    """Who describes it, where the asset does not: the item's properties, or its Collection."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ def is_image(asset: Any) -> bool:
         return False
     if set(_strings(asset.get("roles"))) & (_NOT_IMAGES - {"visual", "overview"}):
         return False
+    if asset["href"].partition("?")[0].lower().endswith(".msk"):
+        return False  # says where the image beside it is valid
     kind = str(asset.get("type") or "").lower()
     return (
         not _OTHER_TYPES.search(kind)
@@ -97,7 +101,66 @@ def _bands_of(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> It
             gsd=_gsd(key, asset, band),
             is_picture=bool(picture),
             is_jp2="jp2" in f"{asset.get('type')} {asset['href']}".lower(),
+            described_by=str(asset.get(_DESCRIBED_BY) or ""),
         )
+
+
+_DESCRIBED_BY = "clay-publish:described_by"
+_OF_ASSET = ("title", "gsd", "roles")
+_OF_BAND = ("name", "common_name", "eo:common_name", "center_wavelength", "eo:center_wavelength", "description", "gsd")
+
+
+def with_descriptions(item: Mapping[str, Any], collection: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The assets of an item; those that do not describe their bands as the item or its Collection does.
+
+    `item_assets` describe an asset by its key. Of the bands that the item's properties, or the Collection and its
+    `summaries`, list for all assets, an asset has the one of its name, or all of them where it is the only image and
+    does not count its bands otherwise. Values of pixels are never taken from there.
+    """
+    assets: dict[str, Any] = dict(item.get("assets") or {})
+    collection = collection or {}
+    lists = [
+        ("the item's properties", _mapping(item.get("properties"))),
+        ("the Collection's summaries", _mapping(collection.get("summaries"))),
+        ("the Collection", collection),
+    ]
+    for key in [key for key, asset in assets.items() if is_image(asset) and not band_list(item, asset)]:
+        template = item_asset(collection, key)
+        said = {name: template[name] for name in _OF_ASSET if name in template} | assets[key]
+        bands = _plain_bands(template)
+        by = "the Collection's item_assets"
+        if not bands:
+            by, bands = next(((by, found) for by, every in lists if (found := _listed(key, every, assets))), ("", []))
+        if bands and band_count(key, assets[key]) in {None, len(bands)}:
+            said |= {"bands": bands, _DESCRIBED_BY: by}
+        assets[key] = said
+    return assets
+
+
+def item_asset(collection: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What a Collection says of the assets with a key in all of its items."""
+    return _mapping(_mapping(collection.get("item_assets")).get(key))
+
+
+def _listed(key: str, holder: Mapping[str, Any], assets: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of the bands that are listed for all assets, those of one."""
+    bands = _plain_bands(holder)
+    named = [band for band in bands if str(band.get("name")).lower() == asset_name(key).lower()]
+    if len(named) == 1:
+        return named
+    return bands if len(bands) > 1 and sum(is_image(asset) for asset in assets.values()) == 1 else []
+
+
+def _plain_bands(holder: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a holder says of each band, without the values of its pixels."""
+    bands = holder.get("bands") or holder.get("eo:bands") or []
+    if not isinstance(bands, list) or not all(isinstance(band, Mapping) for band in bands):
+        return []
+    return [{name: band[name] for name in _OF_BAND if name in band} for band in bands]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def band_list(item: Mapping[str, Any], asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -44,6 +44,10 @@ _WORDS: tuple[tuple[str, frozenset[str]], ...] = (
 )
 
 
+_OF_BANDS = frozenset({"name", "common_name", "description", "center_wavelength"})
+"""What is said of a band itself, rather than of its asset."""
+
+
 @dataclass(frozen=True)
 class MappedBand:
     """An asset band that serves a band of the sensor."""
@@ -186,6 +190,7 @@ class _Described:
         return (tier, exact, found.is_picture, round(distance, 3), found.is_jp2, found.listed > 1)
 
     def _mapped(self, band: Band, found: AssetBand, how: str) -> MappedBand:
+        how = f"{how} in {found.described_by}" if found.described_by and how in _OF_BANDS else how
         return MappedBand(band.name, found.asset, found.index, found.listed if found.listed > 1 else None, how)
 
     def _match(self, band: AssetBand) -> tuple[int, frozenset[str], str] | None:

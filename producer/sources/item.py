@@ -1,7 +1,7 @@
 """An image as the producer needs it: which file holds which band, where, when, and under which terms."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 
@@ -11,6 +11,7 @@ from pyproj import CRS, Geod
 
 from clay_publish.geo.footprints import centers
 from clay_publish.spec.sensors import CloudMask, Sensor
+from clay_publish.storage.store import is_url
 from clay_publish.windows import Window
 
 _MAX_ID = 4096
@@ -53,6 +54,14 @@ class BandFile:
     """Address of the remote catalog that named the file; it may not name local files."""
     count: int | None = None
     """Bands that the file must hold, beside an alpha band; None where it does not matter."""
+    has_external_mask: bool = False
+    """Whether the item names the `.msk` beside the file."""
+
+    @property
+    def external_mask(self) -> "BandFile":
+        """The `.msk` in which GDAL keeps the mask of the file, if there is one; a query stays at the end."""
+        path, mark, query = self.href.partition("?") if is_url(self.href) else (self.href, "", "")
+        return replace(self, href=f"{path}.msk{mark}{query}")
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,8 @@ class FoundItem:
     """Path or address against which its hrefs are relative."""
     collection: Mapping[str, Any] | None
     """Its Collection, where the source leads to it."""
+    error: SourceError | None = None
+    """Why the source's record cannot be read as an item."""
 
 
 def read_items(where: str, search: Search | None = None) -> Iterator[FoundItem]:

@@ -16,6 +16,8 @@ from clay_publish.spec.sensors import Sensor
 
 _CLOSE = 1e-3
 _BASELINE = re.compile(r"^[NV]?(\d{1,2})\.(\d{1,2})$|^[NV]?(\d{2})(\d{2})$", re.IGNORECASE)
+_VERSION = re.compile(r"^N?0\d\.?\d{2}$", re.IGNORECASE)
+"""`processing:version` is the version of any program; a baseline is written `05.11`, one of sen2cor `2.11`."""
 _PRODUCT = re.compile(
     r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_N(\d{2})(\d{2})_|S2[A-D]_OPER_MSI_L2A_TL_\w+_N(\d{2})\.(\d{2})"
 )
@@ -34,7 +36,13 @@ class Scaling:
 
 
 def decide(
-    properties: Mapping[str, Any], values: Values, sensor: Sensor, where: str, block: Imagery | None = None
+    properties: Mapping[str, Any],
+    values: Values,
+    sensor: Sensor,
+    where: str,
+    block: Imagery | None = None,
+    *,
+    usual: Values | None = None,
 ) -> Scaling:
     """Scale and offset of one band of an item.
 
@@ -44,6 +52,7 @@ def decide(
         sensor: of the imagery.
         where: item and asset, for messages.
         block: the imagery block, whose `scale` and `offset` count before all else.
+        usual: what the `item_assets` of the Collection state; they count where nothing else is known.
 
     Raises:
         SourceError: a value that the sensor does not know, or statements that contradict each other.
@@ -55,10 +64,15 @@ def decide(
     _check_known(values, sensor, where)
     stated = None if values.offset is None else _known(values.offset, sensor)
     if sensor.offset_from_baseline is not None:
-        return _by_baseline(properties, stated, sensor, where)
-    if values.scale is None and stated is None:
-        return Scaling(sensor.scale, sensor.offset, "sensor")
-    return Scaling(sensor.scale, sensor.offset if stated is None else stated, "item")
+        found = _by_baseline(properties, stated, sensor, where)
+    elif values.scale is None and stated is None:
+        found = Scaling(sensor.scale, sensor.offset, "sensor")
+    else:
+        found = Scaling(sensor.scale, sensor.offset if stated is None else stated, "item")
+    if usual is None or usual.conflict is not None or found.source not in {"assumed", "sensor"}:
+        return found
+    _check_known(usual, sensor, f"{where}, as its Collection has it")
+    return found if usual.offset is None else Scaling(sensor.scale, _known(usual.offset, sensor), "collection")
 
 
 def _by_baseline(properties: Mapping[str, Any], stated: float | None, sensor: Sensor, where: str) -> Scaling:
@@ -106,7 +120,7 @@ def check_tags(scaling: Scaling, tags: tuple[float, float], sensor: Sensor, wher
     offset = _known(offset, sensor)
     if _same(offset, scaling.offset):
         return scaling
-    if scaling.source in {"assumed", "sensor"}:
+    if scaling.source in {"assumed", "sensor", "collection"}:
         return Scaling(sensor.scale, offset, "file")
     raise SourceError(
         where, f"states the offset {offset:g}", f"{scaling.offset:g}, as follows from {scaling.source}", _FIX
@@ -166,13 +180,20 @@ def _baselines(properties: Mapping[str, Any], where: str) -> Iterator[tuple[str,
             if value is None:
                 raise SourceError(where, f"says {key} {properties[key]!r}", "a baseline such as 05.09", _FIX)
             yield key, value
-    version = _baseline(properties.get("processing:version"))
-    if version is not None:
-        yield "baseline in processing:version", version
+    version = properties.get("processing:version")
+    if isinstance(version, str) and _VERSION.match(version.strip()) and not _is_software(version, properties):
+        yield "baseline in processing:version", float(_baseline(version) or 0)
     for key in (*_PRODUCT_KEYS, "title", "id"):
         product = _PRODUCT.search(str(properties.get(key) or ""))
         if product:
             yield f"baseline in {key}", _number(product)
+
+
+def _is_software(version: str, properties: Mapping[str, Any]) -> bool:
+    """Whether an item says of another program that this is its version."""
+    software = properties.get("processing:software")
+    stated = software.values() if isinstance(software, Mapping) else ()
+    return version.strip() in {str(each).strip().removeprefix("v") for each in stated}
 
 
 def _baseline(value: Any) -> float | None:

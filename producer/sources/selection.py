@@ -12,6 +12,7 @@ import shapely
 from clay_publish.errors import LicenseError, SourceError
 from clay_publish.geo.area import read_area
 from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.major_tom import read_major_tom
 from clay_publish.producer.sources.reader import FoundItem, read_items
 from clay_publish.producer.sources.stac_api import Search
 from clay_publish.producer.sources.stac_item import source_item
@@ -118,7 +119,7 @@ def select(
         search = Search(tuple(block.collections), tuple(block.parsed_windows()), areas[number], block.query)
         if search.area is not None:
             shapely.prepare(search.area)
-        for found in _items(block, search):
+        for found in _items(block, search, sensor):
             _take(found, selection, number=number, search=search, spec=spec, sensor=sensor, needed=needed)
     selection.considered = sorted(
         _without_repeats(spec, selection.considered, by_window=by_window),
@@ -142,7 +143,9 @@ def sample_of(spec: Spec, count: int) -> list[SourceItem]:
     return [found[place] for place in places.tolist()]
 
 
-def _items(block: Imagery, search: Search) -> Iterator[FoundItem]:
+def _items(block: Imagery, search: Search, sensor: Sensor) -> Iterator[FoundItem]:
+    if block.major_tom is not None:
+        yield from read_major_tom(block, sensor, search)
     for source in block.stac:
         for found in read_items(source, search):
             if not block.collections or found.document.get("collection") in block.collections:
@@ -162,6 +165,8 @@ def _take(
     block = spec.imagery[number]
     document, collection = found.document, found.collection or {}
     try:
+        if found.error is not None:
+            raise found.error
         item = source_item(
             document, sensor, block=number, base=found.base, asked=block, needed=needed, collection=collection
         )
@@ -258,7 +263,7 @@ _REPEAT = "another item of the same id is newer, or came first"
 
 
 def _refuse(spec: Spec, selection: Selection, areas: Sequence[shapely.Geometry | None]) -> None:
-    sources = ", ".join(source for block in spec.imagery for source in block.stac)
+    sources = ", ".join(source for block in spec.imagery for source in block.sources)
     reasons = sorted({each.reason or each.status for each in selection.considered})
     alike: dict[str, list[str]] = {}
     for each in selection.broken:

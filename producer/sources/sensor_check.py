@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from clay_publish.errors import SourceError
-from clay_publish.producer.sources.asset_bands import is_image
+from clay_publish.producer.sources.asset_bands import is_image, with_descriptions
 from clay_publish.producer.sources.band_mapping import map_bands
 from clay_publish.producer.sources.item import SourceItem, ground_size
 from clay_publish.spec.sensors import SENSORS, Sensor
@@ -78,7 +78,7 @@ def sensors_of(item: Mapping[str, Any], collection: Mapping[str, Any] | None = N
     for sensor in SENSORS.values():
         try:
             level = check_origin(item, sensor, "the item", collection)
-            map_bands(item, item.get("assets", {}), sensor, "the item")
+            map_bands(item, with_descriptions(item, collection), sensor, "the item")
         except SourceError:
             continue
         fitting.append(sensor.key)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,7 +14,7 @@ from pystac.utils import make_absolute_href
 
 from clay_publish.errors import SourceError, shown
 from clay_publish.geo.footprints import normalize_footprint, to_lonlat
-from clay_publish.producer.sources.asset_bands import number, values_of
+from clay_publish.producer.sources.asset_bands import item_asset, number, values_of, with_descriptions
 from clay_publish.producer.sources.band_mapping import MappedBand, map_bands
 from clay_publish.producer.sources.cloud_mask import find_mask, unread_mask
 from clay_publish.producer.sources.item import BandFile, ItemMask, RasterGrid, ResolvedBand, SourceItem
@@ -83,14 +84,21 @@ def _read(
         raise SourceError(where, "has no properties or no assets", "a STAC Item")
     level = check_origin(item, sensor, where, collection)
     moment, start, end = _times(properties, where)
-    mapped = map_bands(item, assets, sensor, where, stated=asked.bands if asked else None, needed=needed)
+    described = with_descriptions(item, collection)
+    mapped = map_bands(item, described, sensor, where, stated=asked.bands if asked else None, needed=needed)
     mask = find_mask(assets, sensor, asked.mask if asked else None, where)
     masked = None if mask is None else _mask(assets, *mask, base)
     grid_asset, grid = _finest_grid(item, assets, [band.asset for band in mapped], where)
-    values = [values_of(assets[band.asset], band.index, properties) for band in mapped]
     scalings = [
-        decide({"id": item["id"], **properties}, stated, sensor, f"{where}, asset {band.asset}", asked)
-        for band, stated in zip(mapped, values, strict=True)
+        decide(
+            {"id": item["id"], **properties},
+            values_of(assets[band.asset], band.index, properties),
+            sensor,
+            f"{where}, asset {band.asset}",
+            asked,
+            usual=values_of(item_asset(collection or {}, band.asset), band.index),
+        )
+        for band in mapped
     ]
     resolved = tuple(_resolved(band, scaling) for band, scaling in zip(mapped, scalings, strict=True))
     made = SourceItem(
@@ -136,7 +144,9 @@ def _file(assets: Mapping[str, Any], band: MappedBand, base: str | None) -> Band
     href = resolve_href(_href(asset), base)
     origin = base if base is not None and is_url(base) else None
     nodata = values_of(asset, band.index).nodata
-    return BandFile(band.name, band.asset, href, band.index, nodata, origin, band.count)
+    file = BandFile(band.name, band.asset, href, band.index, nodata, origin, band.count)
+    named = (resolve_href(_href(each), base) for each in assets.values() if isinstance(each, Mapping))
+    return replace(file, has_external_mask=file.external_mask.href in named)
 
 
 def _href(asset: Mapping[str, Any]) -> str:

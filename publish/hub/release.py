@@ -15,12 +15,12 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from clay_publish.errors import PublishError
 from clay_publish.progress import Progress, Report
 from clay_publish.publish.hub.repository import MAIN, HubRepository, Refs, RefusedError, same, upload
-from clay_publish.publish.hub.root import HOST_OWNED, VERSION_TAG, manifest_at, named_paths, store_of, sync_root
+from clay_publish.publish.hub.root import VERSION_TAG, manifest_at, named_paths, of_host, store_of, sync_root
 from clay_publish.publish.package import Package, PublishReceipt
 from clay_publish.publish.preflight import check_token
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import FileEntry, sha256
-from clay_publish.release.versions import Version
+from clay_publish.release.versions import Version, report_name
 
 _FILES_A_FOLDER = 10_000
 _FILES_A_REPOSITORY = 100_000
@@ -119,7 +119,7 @@ def _plan(repository: HubRepository, package: Package, revision: str | None) -> 
     there = repository.files(revision)
     ours = {entry.path for entry in package.files}
     add = [e for e in package.files if e.path not in there or not same(package, e, there[e.path])]
-    others = [path for path in there if path not in ours and path not in HOST_OWNED]
+    others = [path for path in there if path not in ours and not of_host(path)]
     before = named_paths(repository, revision, there) if others else frozenset()
     return UploadPlan(add, [p for p in others if p in before], [p for p in others if p not in before])
 
@@ -215,6 +215,7 @@ def _commit(
     revision: str,
     parent: str,
 ) -> str:
+    operations = [*operations, CommitOperationAdd(report_name(package.version), package.report())]
     description = f"manifest.json: SHA-256 {package.closing.sha256}"
     if package.notes:
         description += f"\n\n{package.notes}"

@@ -15,16 +15,19 @@ from clay_publish.errors import PublishError
 from clay_publish.publish.hub.repository import MAIN, HubRepository, Refs
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import Manifest, dump_json
-from clay_publish.release.versions import PublishedVersion, Version, Versions
+from clay_publish.release.versions import REPORT, PublishedVersion, Version, Versions
 from clay_publish.storage.address import SEMVER
 from clay_publish.storage.store import Store
 
 YANKED = "yanked.json"
-HOST_OWNED = frozenset({".gitattributes", YANKED})
-"""Files at the root that belong to no version."""
 VERSION_TAG = re.compile(f"v({SEMVER.pattern})")
 _YANKED_TAG = "-yanked"
 _NOTICE = re.compile(r"<!-- yanked -->\n.*?<!-- /yanked -->\n\n?", re.DOTALL)
+
+
+def of_host(path: str) -> bool:
+    """Whether a file at the root belongs to no version."""
+    return path in {".gitattributes", YANKED} or REPORT.fullmatch(path) is not None
 
 
 def store_of(repository: HubRepository, revision: str) -> Store:
@@ -113,7 +116,7 @@ def _difference(
     there, wanted = repository.files(refs.head), repository.files(commit)
     made: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = []
     for path, file in wanted.items():
-        if path in HOST_OWNED or path == paths.CARD or _same(there.get(path), file):
+        if of_host(path) or path == paths.CARD or _same(there.get(path), file):
             continue
         made.append(CommitOperationCopy(path, path, src_revision=commit))
     before = named_paths(repository, refs.head, there)

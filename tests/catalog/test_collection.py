@@ -15,6 +15,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import COLLECTION, MODEL, SPEC, Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.metadata import SCHEMA_FILE, SCHEMA_URI, schema_text
+from clay_publish.validate.data.stac_schemas import EMBEDDINGS, known
 
 MakeRelease = Callable[..., Release]
 PARQUET = "application/vnd.apache.parquet"
@@ -34,14 +35,15 @@ def cataloged(make_release: MakeRelease) -> Callable[..., Release]:
     return make
 
 
-def accepts(shared_data: Path, document: dict[str, Any], validator: Any) -> list[str]:
+def accepts(document: dict[str, Any], validator: Any) -> list[str]:
     """What the community's schema says, read with STAC 1.1 core; it insists on its own name in `stac_extensions`."""
-    text = (shared_data / "schemas" / "geo-embeddings-v0.0.1.json").read_text()
-    community = json.loads(text.replace("schemas.stacspec.org/v1.0.0", "schemas.stacspec.org/v1.1.0"))
+    community = json.loads(
+        json.dumps(known()[EMBEDDINGS]).replace("schemas.stacspec.org/v1.0.0", "schemas.stacspec.org/v1.1.0")
+    )
     declared = copy.deepcopy(document)
     declared["stac_extensions"].append(community["$id"].rstrip("#"))
-    known = [(uri, Resource.from_contents(s)) for uri, s in validator.schema_cache.items()]
-    judge = jsonschema.Draft7Validator(community, registry=Registry().with_resources(known))
+    resources = [(uri, Resource.from_contents(s)) for uri, s in validator.schema_cache.items()]
+    judge = jsonschema.Draft7Validator(community, registry=Registry().with_resources(resources))
     return [error.message for error in judge.iter_errors(declared)]
 
 
@@ -65,17 +67,17 @@ def accepts(shared_data: Path, document: dict[str, Any], validator: Any) -> list
     ],
 )
 def test_collection_and_model_are_valid_and_the_community_accepts_them(
-    cataloged: Callable[..., Release], options: dict[str, Any], validator: Any, shared_data: Path
+    cataloged: Callable[..., Release], options: dict[str, Any], validator: Any
 ) -> None:
     release = cataloged(**options)
     collection = release.json(COLLECTION)
     checked = pystac.Collection.from_file(release.store.path(COLLECTION)).validate(validator=validator)
     assert len(checked) == 1 + len(collection["stac_extensions"])
     pystac.Item.from_file(release.store.path(MODEL)).validate(validator=validator)
-    assert accepts(shared_data, collection, validator) == []
+    assert accepts(collection, validator) == []
 
 
-def test_the_community_accepts_items(cataloged: Callable[..., Release], validator: Any, shared_data: Path) -> None:
+def test_the_community_accepts_items(cataloged: Callable[..., Release], validator: Any) -> None:
     import pyarrow.parquet as pq
     from stac_geoparquet.arrow import stac_table_to_items
 
@@ -83,7 +85,7 @@ def test_the_community_accepts_items(cataloged: Callable[..., Release], validato
     items = list(stac_table_to_items(pq.read_table(release.store.path("items.parquet"))))
     assert len(items) == 3
     for item in items:
-        assert accepts(shared_data, item, validator) == []
+        assert accepts(item, validator) == []
 
 
 def test_assets_carry_the_size_and_checksum_of_their_files(cataloged: Callable[..., Release]) -> None:
@@ -150,18 +152,18 @@ def test_the_collection_needs_the_items(make_release: MakeRelease) -> None:
         write_collection(make_release())
 
 
-def test_the_sample_is_cataloged_as_a_whole(sample_release: Path, validator: Any, shared_data: Path) -> None:
+def test_the_sample_is_cataloged_as_a_whole(sample_release: Path, validator: Any) -> None:
     import pyarrow.parquet as pq
     from stac_geoparquet.arrow import stac_table_to_items
 
     collection = pystac.Collection.from_file(str(sample_release / COLLECTION))
     collection.validate(validator=validator)
     pystac.Item.from_file(str(sample_release / MODEL)).validate(validator=validator)
-    assert accepts(shared_data, collection.to_dict(transform_hrefs=False), validator) == []
+    assert accepts(collection.to_dict(transform_hrefs=False), validator) == []
     items = list(stac_table_to_items(pq.read_table(sample_release / "items.parquet")))
     for item in items:
         pystac.validation.validate_dict(item, validator=validator)
-        assert accepts(shared_data, item, validator) == []
+        assert accepts(item, validator) == []
     assert sum(item["properties"]["table:row_count"] for item in items) == collection.extra_fields["table:row_count"]
     listed = {asset.href.removeprefix("./") for asset in collection.assets.values()}
     assert {"items.parquet", "sources.parquet", "README.md", "croissant.json", "manifest.json"} <= listed

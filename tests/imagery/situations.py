@@ -29,6 +29,8 @@ class Situation:
     """Asset of the mask; `-`: none."""
     refused: str | None = None
     """Words of the refusal."""
+    collection: dict[str, Any] | None = None
+    """Its Collection, as the catalog at hand gives it."""
 
 
 def ten(key: str = "{}", **said: Any) -> dict[str, Any]:
@@ -102,6 +104,19 @@ BANDS = [
     Situation("nir 1 and nir 2", S2, {k: {"href": "a.tif"} for k in NIR12.split()}, mapping=NIR12),
     Situation("count in the key", "planetscope-4b-sr", {"ortho_analytic_8b_sr": {"href": "a.tif"}}, refused="has no band"),
     Situation("analysis ready data of another scale", SR, {k: {"href": "a.tif"} for k in ("nbart_red", "nbart_green", "nbart_blue", "nbart_nir", "nbart_swir_1", "nbart_swir_2")}, {"platform": "landsat-8"}, refused="has no band"),
+    Situation("item_assets", "aerial-rgb", {"x": {"href": "a.tif"}}, collection={"item_assets": {"x": {"eo:bands": _common({"1": "blue", "2": "green", "3": "red"})}}}, mapping="x#3 x#2 x#1"),
+    Situation("item_assets of STAC 1.1", "aerial-rgb", {"x": {"href": "a.tif"}}, collection={"item_assets": {"x": {"bands": [{"eo:common_name": c} for c in ("blue", "green", "red")]}}}, mapping="x#3 x#2 x#1"),
+    Situation("item_assets, one band each", SR, {k: {"href": f"{k}.tif"} for k in L7}, collection={"item_assets": {k: {"eo:bands": [{"common_name": c}]} for k, c in L7.items()}}, mapping="SR_B3 SR_B2 SR_B1 SR_B4 SR_B5 SR_B7"),
+    Situation("item before item_assets", "naip", {"image": described("Blue Green Red NIR")}, collection={"item_assets": {"image": described("Red Green Blue NIR")}}, mapping="image#3 image#2 image#1 image#4"),
+    Situation("item_assets of another count", "naip", {"image": {"href": "a.tif", "raster:bands": [{}, {}, {}, {}]}}, collection={"item_assets": {"image": described("Blue Green Red")}}, mapping="image#1 image#2 image#3 image#4"),
+    Situation("title in item_assets", S2, {f"x{n}": {"href": "a.tif"} for n in range(10)}, collection={"item_assets": {f"x{n}": {"title": f"Band {b[1:]}"} for n, b in enumerate(TEN)}}, mapping=" ".join(f"x{n}" for n in range(10))),
+    Situation("summaries by name", SR, {k: {"href": "a.tif"} for k in L7}, collection={"summaries": {"eo:bands": _common(L7)}}, mapping="SR_B3 SR_B2 SR_B1 SR_B4 SR_B5 SR_B7"),
+    Situation("summaries of the only image", "naip", {"image": {"href": "a.tif"}}, collection={"summaries": {"eo:bands": _common({"1": "nir", "2": "red", "3": "green", "4": "blue"})}}, mapping="image#2 image#3 image#4 image#1"),
+    Situation("bands of the Collection", SR, {k: {"href": "a.tif"} for k in L7}, collection={"bands": [{"name": k, "eo:common_name": c} for k, c in L7.items()]}, mapping="SR_B3 SR_B2 SR_B1 SR_B4 SR_B5 SR_B7"),
+    Situation("bands of the item", SR, {k: {"href": "a.tif"} for k in L7}, {"bands": [{"name": k, "eo:common_name": c} for k, c in L7.items()]}, mapping="SR_B3 SR_B2 SR_B1 SR_B4 SR_B5 SR_B7"),
+    Situation("bands of the item for its only image", "naip", {"image": {"href": "a.tif"}}, {"bands": [{"eo:common_name": c} for c in ("blue", "green", "red", "nir")]}, mapping="image#3 image#2 image#1 image#4"),
+    Situation("item_assets that are no mapping", "naip", {"image": {"href": "a.tif"}}, collection={"item_assets": ["image"], "summaries": None}, mapping="image#1 image#2 image#3 image#4"),
+    Situation("a mask beside the only image", "aerial-rgb", {"a": {"href": "a.tif"}, "m": {"href": "a.tif.msk"}}, mapping="a#1 a#2 a#3"),
     Situation("HLS names", "hls-l30", {f"B0{n}": {"href": "a.tif"} for n in range(1, 8)}, {"platform": "landsat-8"}, {"collection": "HLSL30.v2.0"}, mapping="B04 B03 B02 B05 B06 B07"),
 ]  # fmt: skip
 
@@ -111,6 +126,13 @@ VALUES = [
     Situation("early baseline", S2, ten(), EARLY, shift=0),
     Situation("CDSE version", S2, ten(**{"raster:scale": 0.0001, "raster:offset": -0.1}), {"processing:version": "05.11"}, shift=-1000),
     Situation("CDSE version alone", S2, ten(), {"processing:version": "05.11"}, shift=-1000),
+    Situation("version of another processor", S2, ten(), {"processing:version": "2.11", "processing:software": {"sen2cor": "2.11"}}, shift=0),
+    Situation("version of another processor, padded", S2, ten(), {"processing:version": "05.10", "processing:software": {"FORCE": "v05.10"}}, shift=0),
+    Situation("version that is a number", S2, ten(), {"processing:version": 5.1}, shift=0),
+    Situation("version of a Landsat processor", S2, ten(), {"processing:version": "LPGS_16.2.0"}, shift=0),
+    Situation("version of a year", S2, ten(), {"processing:version": "2023"}, shift=0),
+    Situation("software beside the baseline", S2, ten(), {"processing:version": "05.11", "processing:software": {"eometadatatool": "251016"}}, shift=-1000),
+    Situation("version of a processor beside a baseline", S2, ten(), {"processing:version": "2.11", **LATE}, shift=-1000),
     Situation("product name", S2, ten(), {"s2:product_uri": "S2A_MSIL2A_20230103T155000_N0509_R054_T18SVG_20230103T200000.SAFE"}, shift=-1000),
     Situation("flag of Earth Search v1", S2, ten(**RASTER), {"earthsearch:boa_offset_applied": True, **LATE}, shift=0),
     Situation("flag of Earth Search v0", S2, ten(), {"sentinel:boa_offset_applied": True, "sentinel:processing_baseline": "05.09"}, shift=0),
@@ -153,6 +175,10 @@ VALUES = [
     Situation("HLS, another scale", "hls-s30", ten(**{"raster:bands": [{"scale": 0.001}]}), refused="has the scale 0.001"),
     Situation("Landsat as published", SR, {k: {"href": "a.tif", "eo:bands": [{"common_name": c}], "raster:bands": [{"scale": 2.75e-05, "offset": -0.2}]} for k, c in L7.items()}, {"platform": "landsat-7"}, shift=0),
     Situation("Landsat, another scale", SR, {k: {"href": "a.tif", "raster:bands": [{"scale": 0.0001}]} for k in L7}, {"platform": "landsat-7"}, refused="has the scale 0.0001"),
+    Situation("offset in item_assets", S2, ten(), collection={"item_assets": ten(**RASTER)}, shift=-1000),
+    Situation("offset in item_assets against a baseline", S2, ten(), EARLY, collection={"item_assets": ten(**RASTER)}, shift=0),
+    Situation("scale of another product in item_assets", SR, {k: {"href": "a.tif"} for k in L7}, {"platform": "landsat-7"}, collection={"item_assets": {k: {"raster:bands": [{"scale": 0.0001}]} for k in L7}}, refused="has the scale 0.0001"),
+    Situation("offset of the item before item_assets", S2, ten(**RASTER), collection={"item_assets": ten(**{"raster:bands": [{"scale": 0.0001, "offset": -0.7}]})}, shift=-1000),
     Situation("NAIP with a scale", "naip", {"image": described(RGBN, **{"raster:bands": [{"scale": 0.1}] * 4})}, refused="has the scale 0.1"),
 ]  # fmt: skip
 

@@ -1,8 +1,10 @@
 """Cloud masks of every kind: of several bands, of part of an image, in another reference system, unreadable."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -13,9 +15,12 @@ import pytest
 import rasterio
 import yaml
 from affine import Affine
+from image_server import Fault, ImageServer
 from rasterio.enums import ColorInterp, Resampling
 
+from clay_publish.errors import ImageryError
 from clay_publish.producer.imagery.raster import open_bands, readers
+from clay_publish.producer.imagery.remote import external_masks
 from clay_publish.producer.imagery.warp import Canvas, Images
 from clay_publish.producer.sources.item import BandFile
 from clay_publish.spec.sensors import SENSORS
@@ -131,6 +136,7 @@ RGBA = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
         ("none", RGBA, ("red", "green", "blue"), 0.5),
         ("external", RGBA[:3], ("red", "green", "blue"), 0.5),
         ("none", RGBA, ("red", "green", "blue", "nir"), 1.0),  # near infrared that is tagged alpha
+        ("external", RGBA, ("red", "green", "blue", "nir"), 0.5),
     ],
 )
 def test_masks_in_and_beside_a_file_say_what_is_valid(
@@ -160,3 +166,107 @@ def test_masks_in_and_beside_a_file_say_what_is_valid(
         assert {float(band.read(0, 0, 64, 64)[1].mean()) for band in bands} == {valid}
         warped = Images(read, SENSORS["naip"], pool).warp(bands, canvas, Resampling.bilinear)
         assert {float(mask.mean()) for _, mask in warped} == {valid}
+
+
+def photograph(folder: Path) -> dict[str, Any]:
+    """An item of an image whose west is masked by the `.msk` beside it."""
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False),
+        rasterio.open(folder / "a.tif", "w", **RGB, transform=Affine(1, 0, 500_160, 0, -1, 4_000_320)) as file,
+    ):
+        file.write(np.random.default_rng(0).integers(60, 180, (3, 64, 64), dtype=np.uint8))
+        file.write_mask(HALF)
+    return {
+        "type": "Feature",
+        "id": "a",
+        "bbox": [-75.1, 36.1, -74.9, 36.2],
+        "properties": {"datetime": "2023-01-03T15:50:00Z", "license": "CC-BY-4.0"},
+        "assets": {"image": {"href": "a.tif"}},
+    }
+
+
+RGB = {"driver": "GTiff", "height": 64, "width": 64, "count": 3, "dtype": "uint8", "crs": "EPSG:32618"}
+AREA = [-74.9982, 36.14704, -74.99752, 36.14759]
+"""Within the cells of the photograph."""
+
+
+def outcomes(folder: Path, run: Run, layout: str, out: str = "made", *, code: int = 0) -> Counter[str]:
+    """Chips of `item.json` by outcome."""
+    chips = {"layout": layout, "size": 32, **({"gsd": 1} if layout == "utm" else {})}
+    imagery: dict[str, Any] = {"stac": (folder / "stac").read_text(), "sensor": "aerial-rgb"}
+    if layout == "utm":
+        imagery["area"] = AREA
+    (folder / "release.yaml").write_text(yaml.safe_dump({"name": "a", "imagery": imagery, "chips": chips}))
+    run("produce", "release.yaml", "--out", out, "--quiet", cwd=folder, code=code)
+    rows = [row for path in (folder / out / "coverage").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    return Counter(row["reason"] or row["status"] for row in rows)
+
+
+@pytest.mark.parametrize("layout", ["scene", "utm"])
+def test_a_mask_beside_an_image_on_a_server_counts(tmp_path: Path, run: Run, layout: str) -> None:
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "item.json").write_text(json.dumps(photograph(served)))
+    with ImageServer(served) as server:
+        (tmp_path / "stac").write_text(f"{server.url}/item.json")
+        assert outcomes(tmp_path, run, layout) == {"embedded": 2, "nodata": 2}
+        # Once to plan; then header and data.
+        assert 2 <= len(server.of("a.tif.msk")) <= 6
+        # It is a part of the content: with another one nothing is reused, and a planned one has to be there.
+        (etag,) = [each["etag"] for row in sources(tmp_path / "made") for each in row["assets"]]
+        assert len(etag.split()) == 2
+        (served / "a.tif.msk").unlink()
+        assert outcomes(tmp_path, run, layout, "without") == {"embedded": 4}
+        (etag,) = [each["etag"] for row in sources(tmp_path / "without") for each in row["assets"]]
+        assert len(etag.split()) == 1
+
+
+def sources(made: Path) -> list[dict[str, Any]]:
+    return pq.read_table(made / "sources.parquet").to_pylist()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("content", "action", "found"),
+    [
+        (b"<VRTDataset rasterXSize='64' rasterYSize='64'/>", "", {"embedded": 4}),  # never opened
+        (b"", "html", {"embedded": 4}),  # a server that answers anything with a page
+        (b"", "status:403", {"embedded": 4}),  # a bucket that does not tell what is not there
+        (b"", "status:503", {"unreadable": 4}),
+        (b"II*\0 and nothing more", "", {"unreadable": 4}),
+    ],
+)
+def test_masks_on_a_server_that_cannot_be_read(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, content: bytes, action: str, found: dict[str, int]
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "item.json").write_text(json.dumps(photograph(served)))
+    (served / "a.tif.msk").write_bytes(content)
+    with ImageServer(served, faults=[Fault(action, "a.tif.msk")] if action else []) as server:
+        (tmp_path / "stac").write_text(f"{server.url}/item.json")
+        assert outcomes(tmp_path, run, "scene", code=2 if "unreadable" in found else 0) == found
+
+
+def test_a_damaged_mask_beside_a_file_is_not_ignored(tmp_path: Path) -> None:
+    photograph(tmp_path)
+    whole = (tmp_path / "a.tif.msk").read_bytes()
+    file = BandFile("red", "image", str(tmp_path / "a.tif"), 1, None, None, 3)
+    for content in (whole[:8], b"II*\0 and nothing more"):
+        (tmp_path / "a.tif.msk").write_bytes(content)
+        with pytest.raises(ImageryError, match="its external mask is damaged"), open_bands([file], None):
+            pass
+
+
+def test_a_mask_is_asked_about_once_an_item_where_nodata_is_known(tmp_path: Path) -> None:
+    for name in ("a.tif", "b.tif", "b.tif.msk", "c.tif.msk"):
+        (tmp_path / name).write_bytes(b"II*\0")
+    with ImageServer(tmp_path) as server:
+        plain = [BandFile(name, name, f"{server.url}/{name}.tif?key=1", None, None) for name in "abc"]
+        assert external_masks(plain, 0) == {}
+        assert [found.name for found in server.requests] == ["a.tif.msk"]
+        assert [href.rpartition("/")[2] for href in external_masks(plain, None)] == [
+            "b.tif.msk?key=1", "c.tif.msk?key=1"
+        ]  # fmt: skip
+        declared = [plain[0], replace(plain[1], has_external_mask=True), plain[2]]
+        assert [href.rpartition("/")[2] for href in external_masks(declared, 0)] == ["b.tif.msk?key=1"]

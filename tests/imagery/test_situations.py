@@ -23,7 +23,7 @@ def read(case: Situation) -> SourceItem:
         "assets": case.assets,
     }
     asked = Imagery.model_validate({"stac": "a.json", "sensor": case.sensor, **case.asked})
-    return source_item(item, SENSORS[case.sensor], block=0, base=None, asked=asked)
+    return source_item(item, SENSORS[case.sensor], block=0, base=None, asked=asked, collection=case.collection)
 
 
 @pytest.mark.parametrize("case", [*BANDS, *VALUES, *MASKS, *LEVELS], ids=lambda case: case.name.replace(" ", "-"))

@@ -115,7 +115,11 @@ produce.run_units = run_units
     assert {(row["reason"], *row["item_ids"]) for row in missing} == {("source_changed", "across")}
     assert len(missing) == 16
     # The header, for planning, and the sample that is evidence; what is not as planned is not read for chips.
-    assert len(server.of("across_B02")) == 3
+    assert len(server.of("across_B02.tif")) - len(server.of("across_B02.tif.msk")) == 3
+    # One request tells that there are no external masks.
+    assert [(found.name, found.sent) for found in server.of("across") if ".msk" in found.name] == [
+        ("across_B02.tif.msk", len(b"no such file"))
+    ]
     (server.folder / "across_B8A.tif").write_bytes(planned)
     assert run(spec, out) == {}
     assert embeddings(out) == embeddings(begun[1])

@@ -74,7 +74,9 @@ class Version:
             "exclude": self.exclude,
             "windows": self.windows,
         }
-        chips = {"layout": layout, "size": 64}
+        if layout == "composite":
+            imagery["composite"] = {"method": "mean", "images": 2}
+        chips = {"layout": layout.replace("composite", "utm"), "size": 64}
         path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump({"name": "reuse", "imagery": imagery, "chips": chips, **more}))
         return path
@@ -131,7 +133,7 @@ def make(spec: Path, out: Path) -> tuple[Release, int]:
     return release, sum(receipt.computed for receipt in read_receipts(release).values())
 
 
-@pytest.mark.parametrize("layout", ["utm", "scene"])
+@pytest.mark.parametrize("layout", ["utm", "scene", "composite"])
 @pytest.mark.parametrize("change", [grown, shrunk, shifted, corrected, added, removed, excluded, dated])
 def test_the_plan_prices_what_is_computed_and_bytes_are_those_from_scratch(
     tmp_path: Path, layout: str, change: Callable[[Version], None]

@@ -4,11 +4,15 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pystac
 import pytest
+import rasterio
+from affine import Affine
 from fault_proxy import FaultProxy
 from image_server import ImageServer
 from s3_servers import KEY, SECRET, start_ministack, with_client
@@ -16,7 +20,10 @@ from shapely import box
 from stac_server import Memory, collection, stac_server
 
 from clay_publish.errors import LicenseError, SourceError, SpecError
+from clay_publish.producer.imagery.raster import open_bands
+from clay_publish.producer.imagery.remote import external_masks
 from clay_publish.producer.produce import produce
+from clay_publish.producer.sources.item import BandFile
 from clay_publish.producer.sources.reader import read_items
 from clay_publish.producer.sources.selection import select, terms
 from clay_publish.producer.sources.stac_api import Search
@@ -371,6 +378,26 @@ def test_items_are_read_from_object_storage(
         assert ids("s3://stac/one.json") == [items[0]["id"]]
         with pytest.raises(SourceError, match="cannot be read"):
             ids("s3://stac/none.json")
+        for name, data in masked_image(tmp_path).items():
+            with_client(address, lambda c, name=name, data=data: c.put_object(Bucket="stac", Key=name, Body=data))
+        file = BandFile("red", "image", "s3://stac/a.tif", 1, None, None, 1)
+        masks = external_masks([file, replace(file, href="s3://stac/none.tif")], None)
+        assert list(masks) == ["s3://stac/a.tif.msk"]
+        with open_bands([file], None, masks) as (band,):
+            assert float(band.read(0, 0, 64, 64)[1].mean()) == 0.5
+
+
+def masked_image(folder: Path) -> dict[str, bytes]:
+    """An image and the `.msk` beside it, which masks half of it."""
+    profile = {"driver": "GTiff", "height": 64, "width": 64, "count": 1, "dtype": "uint8", "crs": "EPSG:32618"}
+    place = Affine(10, 0, 500_000, 0, -10, 4_000_000)
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False),
+        rasterio.open(folder / "a.tif", "w", transform=place, **profile) as file,
+    ):
+        file.write(np.full((1, 64, 64), 7, dtype=np.uint8))
+        file.write_mask(np.repeat(np.array([[0] * 32 + [255] * 32], dtype=np.uint8), 64, axis=0))
+    return {name: (folder / name).read_bytes() for name in ("a.tif", "a.tif.msk")}
 
 
 def test_a_release_is_made_from_an_api(tmp_path: Path, shared_data: Path) -> None:

@@ -51,6 +51,14 @@ def test_a_replaced_manifest_and_a_wrong_pointer_are_named(site: Path) -> None:
     assert faults(site) == {("1.0.0/manifest.json", "changed"), ("latest.json", "inconsistent")}
 
 
+def test_a_report_about_other_bytes_is_named(site: Path) -> None:
+    report = site / "1.0.0.validation.json"
+    report.write_text(json.dumps({**json.loads(report.read_text()), "manifest_sha256": "0" * 64}))
+    assert faults(site) == {("1.0.0.validation.json", "inconsistent")}
+    report.write_text("[]")
+    assert faults(site) == {("1.0.0.validation.json", "changed")}
+
+
 def test_the_command_exits_with_1_when_something_differs(
     site: Path, run: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

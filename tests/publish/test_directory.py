@@ -33,10 +33,34 @@ def test_a_directory_gets_what_a_bucket_gets(sample_release: Path, tmp_path: Pat
     receipt = send(sample_release, site.as_uri())
     assert (receipt.state, receipt.where) == ("published", str(site / "1.0.0"))
     subprocess.run(["/usr/bin/sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=site / "1.0.0", check=True)
-    assert {p.name for p in site.iterdir()} == {"1.0.0", "catalog.json", "latest.json", "README.md"}
+    beside = {"catalog.json", "latest.json", "README.md", "1.0.0.validation.json"}
+    assert {p.name for p in site.iterdir()} == {"1.0.0", *beside}
     assert not list(site.rglob(".tmp-*"))
     assert not (site / "1.0.0" / ".run").exists()
     assert send(sample_release, str(site)).state == "unchanged"
+
+
+def test_the_report_beside_a_version_names_no_place_of_this_machine(sample_release: Path, tmp_path: Path) -> None:
+    release = Release(str(sample_release))
+    finding = Finding(
+        code="VEC001",
+        severity=Severity.WARNING,
+        where=f"{release.store.where}/items.parquet: row 1",
+        found=f"differs from {release.store.where}",
+        expected="",
+        fix=f"`clay-publish validate {release.store.where}`",
+    )
+    checked = {"VEC001": "failed", "INT001": f"not checked: {release.store.where}/x cannot be read"}
+    report = ValidationReport(where=release.store.where, findings=[finding], checked=checked)
+    for _ in range(2):
+        publish_release(release, str(tmp_path / "site"), report, allow_unchecked=True)
+    text = (tmp_path / "site" / "1.0.0.validation.json").read_text()
+    assert release.store.where not in text
+    published = json.loads(text)
+    assert (published["where"], published["name"]) == ("./1.0.0", release.spec().name)
+    assert published["findings"][0]["where"] == "items.parquet: row 1"
+    assert published["checked"]["INT001"] == "not checked: x cannot be read"
+    assert published["manifest_sha256"] == versions(str(tmp_path / "site")).versions[0].manifest_sha256
 
 
 def test_other_bytes_under_a_published_version_are_refused(release_copy: Path, tmp_path: Path) -> None:

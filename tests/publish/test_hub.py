@@ -64,7 +64,12 @@ def test_the_version_is_one_commit_and_a_tag_and_loads(sample_release: Path, hub
     assert len(repository.log) == 2, "the first commit is the Hub's own"
     assert repository.tags == {"v1.0.0": receipt.commit}
     named = {entry.path for entry in read_manifest(Release(str(sample_release))).files}
-    assert paths(hub, "v1.0.0") == named | {"manifest.json", "SHA256SUMS", ".gitattributes"}
+    assert paths(hub, "v1.0.0") == named | {
+        "manifest.json",
+        "SHA256SUMS",
+        "1.0.0.validation.json",
+        ".gitattributes",
+    }
     copy = huggingface_hub.snapshot_download(
         "clay/shore", repo_type="dataset", revision="v1.0.0", local_dir=tmp_path / "copy"
     )

@@ -307,7 +307,8 @@ class Hub(LoopbackServer):
             return 404, {"X-Error-Code": "EntryNotFound"}, b""
         headers = {"X-Repo-Commit": commit, "ETag": f'"{file.oid}"', "Content-Length": str(file.size)}
         if file.sha256 is None:
-            return 200, headers, _ranged(client, file.data, headers)
+            body = _ranged(client, file.data, headers)
+            return 206 if "Content-Range" in headers else 200, headers, body
         headers |= {"X-Linked-Etag": f'"{file.sha256}"', "X-Linked-Size": str(file.size)}
         xet = xet_files(self.folder / "xet").get(file.sha256)
         if xet is not None:
@@ -316,7 +317,8 @@ class Hub(LoopbackServer):
             data = self._bridged(xet, file) if client.command == "GET" else b""
         else:
             data = (self.folder / file.sha256).read_bytes()
-        return 200, headers, _ranged(client, data, headers)
+        body = _ranged(client, data, headers)
+        return 206 if "Content-Range" in headers else 200, headers, body
 
 
 def _size_of(sha256: str, repository: Repository) -> int:
@@ -329,8 +331,9 @@ def _ranged(client: Any, data: bytes, headers: dict[str, str]) -> bytes:
     if client.command == "HEAD" or not wanted:
         return data
     first, _, last = wanted.removeprefix("bytes=").partition("-")
-    data = data[int(first) : int(last) + 1 if last else None]
+    whole, data = len(data), data[int(first) : int(last) + 1 if last else None]
     headers["Content-Length"] = str(len(data))
+    headers["Content-Range"] = f"bytes {first}-{int(first) + len(data) - 1}/{whole}"
     return data
 
 

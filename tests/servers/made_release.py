@@ -17,6 +17,7 @@ from clay_publish.catalog import write_items
 from clay_publish.geo.expected_cells import expected_cells
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
+from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import SCALE_RULE, BandStatistics, Fingerprint, composite_rule, mask_rule
@@ -46,6 +47,7 @@ class Made:
     thumbnails: bool = False
     missing: float = 0.0
     """Share of cells that are missing, in patches: half for cloud, half for no imagery."""
+    codes: bool = False
     limit: int | None = None
     """Cells at most."""
     texts: dict[str, Any] = field(default_factory=dict)
@@ -76,6 +78,7 @@ def make_release(where: Path, made: Made) -> Release:
             _write_files(release, grid, (epsg[there], row[there], col[there]), window, made)
         coverage = pa.concat_tables(tables).sort_by([("epsg", "ascending"), ("row", "ascending"), ("col", "ascending")])
         write_table(release.store, f"{paths.COVERAGE}/zone={zone.zone:02d}.parquet", coverage)
+    write_codes(release, decided, wanted=made.codes)
     _documents(release, made, decided, {"expected": expected, "embedded": embedded, **counts}, area)
     return release
 
@@ -259,7 +262,8 @@ MADE = {
     "windows": Made(
         boxes=((5, 45, 6, 45.6),), gsd=40, missing=0.2, windows=("2023-01-01/2023-02-01", "2023-06-01/2023-07-01")
     ),
-    "large": Made(boxes=((2, 46, 5.0, 47.6),), dimensions=128, missing=0.05),
+    "codes": Made(boxes=((5.4, 45, 6.6, 46),), gsd=20, dimensions=512, missing=0.05, codes=True),
+    "large": Made(boxes=((2, 46, 5.0, 47.6),), dimensions=128, missing=0.05, codes=True),
 }
 """Releases that several tests look at."""
 

@@ -26,9 +26,9 @@ from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, composite_rule, mask_rule
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
 from clay_publish.release.manifest import RUN_RECORD, RunRecord
-from clay_publish.release.metadata import SCHEMA_URI, schema
 from clay_publish.release.tables import ARROW_DTYPES, coverage_schema, embeddings_schema, sources_schema
 from clay_publish.spec.sensors import BandStatistics, sensor
+from clay_publish.validate.data.stac_schemas import known
 from clay_publish.windows import Window
 
 WINDOW = Window(datetime(2023, 1, 1, tzinfo=UTC), datetime(2023, 2, 1, tzinfo=UTC))
@@ -245,22 +245,10 @@ def part() -> type[Part]:
 
 
 @pytest.fixture(scope="session")
-def validator(shared_data: Path) -> JsonSchemaSTACValidator:
+def validator() -> JsonSchemaSTACValidator:
     """pystac's validator, offline, knowing every extension a release declares."""
     made = JsonSchemaSTACValidator()
-    for file in (shared_data / "schemas").glob("*.json"):
-        document = json.loads(file.read_text())
-        made.schema_cache[document["$id"].rstrip("#")] = document
-    made.schema_cache[SCHEMA_URI] = schema()
-    # mlm refers to one definition of the raster extension: the names of data types.
-    names = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"]
-    kinds = {"items": {"properties": {"data_type": {"enum": [*names, "other"]}}}}
-    raster = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"
-    made.schema_cache[raster] = {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "$id": raster,
-        "definitions": {"bands": kinds},
-    }
+    made.schema_cache |= known()
     return made
 
 

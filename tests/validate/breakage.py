@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import shapely
 import yaml
 
+from clay_publish import windows
 from clay_publish.catalog.file_items import write_json_items
 from clay_publish.errors import ClayPublishError
 from clay_publish.producer.outputs.codes import write_codes
@@ -32,29 +33,73 @@ Rows = list[dict[str, Any]]
 
 JSON = "application/geo+json"
 SHORE = "imagery/item.json"
+IMAGERY = Path(windows.__file__).parent / "sample" / "imagery"
+"""The images of the bundled sample."""
 MOROCCO = "s2_l2a_mini_29RKH_20200219/item.json"
 NAIP = "naip/va_m_3607824_se_17_1_20160620_crop.json"
 
+_BARE = {"explorer": False, "codes": False}
+"""What most kinds do without: it follows from the vectors, and would be drawn and computed again after each change."""
+
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "small": (SHORE, {"chips": {"layout": "scene", "size": 64}}),
-    "large": (SHORE, {"chips": {"layout": "scene", "size": 16}}),
-    "int8": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {"dtype": "int8"}}),
-    "utm": (SHORE, {"chips": {"layout": "utm", "size": 64}}),
-    "next": (SHORE, {"chips": {"layout": "scene", "size": 64}, "version": "1.1.0", "previous": "next/1.0.0"}),
-    "clouds": (MOROCCO, {"chips": {"layout": "scene", "size": 32}, "sensor": "sentinel-2-l2a"}),
-    "morocco": (MOROCCO, {"chips": {"layout": "utm", "size": 32, "gsd": 100}, "sensor": "sentinel-2-l2a"}),
-    "float16": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {"dtype": "float16"}}),
+    "small": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {**_BARE}}),
+    "large": (SHORE, {"chips": {"layout": "scene", "size": 16}, "outputs": {**_BARE}}),
+    "int8": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {**_BARE, "dtype": "int8"}}),
+    "utm": (SHORE, {"chips": {"layout": "utm", "size": 64}, "outputs": {**_BARE}}),
+    "utm8": (SHORE, {"chips": {"layout": "utm", "size": 64}, "outputs": {**_BARE, "dtype": "int8"}}),
+    "next": (
+        SHORE,
+        {
+            "chips": {"layout": "scene", "size": 64},
+            "outputs": {**_BARE},
+            "version": "1.1.0",
+            "previous": "next/1.0.0",
+        },
+    ),
+    "clouds": (
+        MOROCCO,
+        {"chips": {"layout": "scene", "size": 32}, "sensor": "sentinel-2-l2a", "outputs": {**_BARE}},
+    ),
+    "mapped": (
+        MOROCCO,
+        {"chips": {"layout": "scene", "size": 64}, "sensor": "sentinel-2-l2a", "outputs": {"codes": False}},
+    ),
+    "morocco": (
+        MOROCCO,
+        {"chips": {"layout": "utm", "size": 32, "gsd": 100}, "sensor": "sentinel-2-l2a", "outputs": {**_BARE}},
+    ),
+    "float16": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {**_BARE, "dtype": "float16"}}),
     "beside": (
         SHORE,
         {
             "chips": {"layout": "scene", "size": 64},
             "model": {"encoder": "clay", "precision": "float32"},
-            "outputs": {"patches": True, "aggregate": [2]},
+            "outputs": {**_BARE, "patches": True, "aggregate": [2], "thumbnails": 32, "loss": True},
         },
     ),
-    "naip": (NAIP, {"chips": {"layout": "scene", "size": 64}, "sensor": "naip"}),
+    "naip": (NAIP, {"chips": {"layout": "scene", "size": 64}, "sensor": "naip", "outputs": {**_BARE}}),
+    "full": (SHORE, {"chips": {"layout": "scene", "size": 64}}),
+    "composite": (
+        MOROCCO,
+        {
+            "chips": {"layout": "utm", "size": 32, "gsd": 100},
+            "sensor": "sentinel-2-l2a",
+            "days": ["2020-02-19", "2020-03-05", "2020-04-20"],
+            "composite": {"method": "median", "images": 2, "min_valid": 1},
+            "outputs": {**_BARE},
+        },
+    ),
+    "arrays": (
+        SHORE,
+        {
+            "imagery": {"windows": ["2016-01-01/2016-02-01"]},
+            "chips": {"layout": "utm", "size": 64},
+            "model": {"encoder": "clay", "precision": "float32"},
+            "outputs": {"arrays": True, "patches": {"format": "zarr"}, "explorer": False},
+        },
+    ),
 }
-"""Item, and what the spec of each kind of good release says beside it."""
+"""Item, and what the spec of each kind of good release says beside it; `days` are dates that the item is copied to."""
 
 
 class Broken:

@@ -1,5 +1,6 @@
 """Good releases of several kinds, made by the program once, and copies of them to break."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from breakage import KINDS, SHORE, Broken
+from mutations_anybody import write_foreign
 
 from clay_publish import windows
 from clay_publish.cards import write_cards
@@ -40,17 +42,26 @@ def good(once: Callable[..., Path], request: pytest.FixtureRequest) -> Callable[
     """A good release of a kind. Read only."""
 
     def get(kind: str) -> Path:
+        if kind == "foreign":
+            return once("good-foreign", lambda home: write_foreign(home / kind / "others")) / kind / "others"
         item, more = KINDS[kind]
         folder = SAMPLE if item == SHORE else request.getfixturevalue("shared_data")
-        imagery = {"stac": str(folder / item), "sensor": more.get("sensor", "sentinel-2-l1c")}
+        imagery = {
+            "stac": str(folder / item),
+            "sensor": more.get("sensor", "sentinel-2-l1c"),
+            **more.get("imagery", {}),
+        }
         spec = {"name": "shore", "version": "1.0.0", "imagery": imagery}
-        spec |= {key: value for key, value in more.items() if key != "sensor"}
+        spec |= {key: value for key, value in more.items() if key not in {"sensor", "days", "composite", "imagery"}}
         if "model" in spec:
             spec["model"] = {**spec["model"], "weights": str(request.getfixturevalue("golden_checkpoint"))}
 
         def build(home: Path) -> None:
             if "previous" in spec:
                 shutil.copytree(get("small"), home / spec["previous"])
+            if "days" in more:
+                days = [_dated(folder / item, home, day) for day in more["days"]]
+                imagery.update(stac=days, windows=["2020-01-01/2021-01-01"], composite=more["composite"])
             file = home / f"{kind}.yaml"
             file.write_text(yaml.safe_dump(spec))
             complete(file, home / kind / spec["version"])
@@ -58,6 +69,20 @@ def good(once: Callable[..., Path], request: pytest.FixtureRequest) -> Callable[
         return once(f"good-{kind}", build) / kind / spec["version"]
 
     return get
+
+
+def _dated(source: Path, folder: Path, day: str) -> str:
+    """A copy of an item as another acquisition."""
+    item = json.loads(source.read_text())
+    for asset in item["assets"].values():
+        asset["href"] = str((source.parent / asset["href"]).resolve())
+    item["id"] = f"{item['id']}-{day}"
+    for name in ("datetime", "start_datetime", "end_datetime"):
+        item["properties"][name] = f"{day}T11:00:00Z"
+    item["properties"]["s2:datatake_id"] = day
+    target = folder / f"{day}.json"
+    target.write_text(json.dumps(item))
+    return str(target)
 
 
 @pytest.fixture

@@ -1,8 +1,14 @@
 """Ways to break the tables beside the embeddings: patches and aggregates."""
 
+import io
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from breakage import Broken, mutation
+from PIL import Image, ImageOps
 
 
 @mutation("SCH015", "patches of other vectors than the footer says", base="beside")
@@ -22,7 +28,9 @@ def patches_of_another_model(broken: Broken) -> None:
     broken.footer(broken.patches, "emb", lambda emb: emb.update({"embrel:fingerprint": "0" * 64}))
 
 
-@mutation("SCH015", "aggregates in the folder of another side", base="beside", also="COV017 VEC017 STC DOC")
+@mutation(
+    "SCH015", "aggregates in the folder of another side", base="beside", also="COV017 VEC017 STC DOC VEC022 GEO016"
+)
 def aggregates_of_another_side(broken: Broken) -> None:
     (broken.folder / "aggregates" / "2x2").rename(broken.folder / "aggregates" / "4x4")
 
@@ -75,6 +83,121 @@ def aggregates_of_one_chip(broken: Broken) -> None:
     rows = [first[cell] for cell in zip(blocks["row"].to_pylist(), blocks["col"].to_pylist(), strict=True)]
     values = chips["embedding"].combine_chunks().values.to_numpy().reshape(len(chips), -1)
     broken.vectors(lambda _: values[rows], broken.aggregates)
+
+
+@mutation("VEC016", "the patches of one chip are zeros", base="beside", also="VEC020")
+def patches_of_zeros(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, slice(64, 128), 0), broken.patches)
+
+
+@mutation("VEC016", "all patches of a chip have one value", base="beside")
+def constant_patches(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, slice(64, 128), 0.5), broken.patches)
+
+
+@mutation("VEC020", "patches are twice as long", base="beside")
+def patches_of_twice_the_scale(broken: Broken) -> None:
+    broken.vectors(lambda v: 2 * v, broken.patches)
+
+
+@mutation("VEC020", "patches are those of the chip before", base="beside", also="VEC021")
+def patches_of_the_chip_before(broken: Broken) -> None:
+    broken.vectors(lambda v: np.roll(v, 64, axis=0), broken.patches)
+
+
+@mutation("VEC020", "patches are those of other chips, shuffled", base="beside", also="VEC021")
+def patches_of_other_chips(broken: Broken) -> None:
+    broken.vectors(lambda v: _by_chip(v)[np.random.default_rng(3).permutation(len(v) // 64)], broken.patches)
+
+
+@mutation("VEC021", "patches are transposed", base="beside")
+def transposed_patches(broken: Broken) -> None:
+    broken.vectors(lambda v: _by_chip(v).swapaxes(1, 2).copy(), broken.patches)
+
+
+@mutation("VEC021", "patches are upside down", base="beside")
+def patches_upside_down(broken: Broken) -> None:
+    broken.vectors(lambda v: _by_chip(v)[:, ::-1].copy(), broken.patches)
+
+
+@mutation("GEO016", "aggregates are centered on their first chip", base="beside")
+def aggregates_off_center(broken: Broken) -> None:
+    broken.column("lon", lambda values: [value - 0.003 for value in values], broken.aggregates)
+
+
+@mutation("GEO016", "aggregates have the ids of chips", base="beside")
+def aggregates_with_ids_of_chips(broken: Broken) -> None:
+    broken.column("id", lambda ids: [one.replace("scene-128px", "scene-64px") for one in ids], broken.aggregates)
+
+
+@mutation("GEO016", "aggregates have the footprint of another one", base="beside")
+def aggregates_with_other_footprints(broken: Broken) -> None:
+    broken.column("geometry", lambda shapes: [*shapes[1:], shapes[0]], broken.aggregates)
+
+
+@mutation("VEC022", "aggregates of another day", base="beside")
+def aggregates_of_another_day(broken: Broken) -> None:
+    for name in ("datetime", "start_datetime", "end_datetime"):
+        broken.column(name, lambda values: [value + timedelta(days=1) for value in values], broken.aggregates)
+
+
+@mutation("VEC022", "aggregates have the loss of one chip", base="beside")
+def aggregates_of_another_loss(broken: Broken) -> None:
+    broken.column("loss", lambda values: [value * 1.01 for value in values], broken.aggregates)
+
+
+@mutation("VEC022", "aggregates name no image", base="beside")
+def aggregates_of_no_image(broken: Broken) -> None:
+    broken.column("item_ids", lambda values: [[] for _ in values], broken.aggregates)
+
+
+@mutation("SCH019", "thumbnails of another size", base="beside", also="GEO017")
+def thumbnails_of_another_size(broken: Broken) -> None:
+    _pictures(broken, lambda pictures: [picture.resize((16, 16)) for picture in pictures])
+
+
+@mutation("SCH019", "thumbnails are black", base="beside")
+def black_thumbnails(broken: Broken) -> None:
+    _pictures(broken, lambda pictures: [Image.new("RGB", picture.size) for picture in pictures])
+
+
+@mutation("SCH019", "thumbnails that cannot be decoded", base="beside", also="RDR005")
+def broken_thumbnails(broken: Broken) -> None:
+    broken.column("thumbnail", lambda values: [value | {"bytes": value["bytes"][:40]} for value in values])
+
+
+@mutation("GEO017", "thumbnails are those of the row before", base="beside")
+def thumbnails_of_the_row_before(broken: Broken) -> None:
+    broken.column("thumbnail", lambda values: [values[-1], *values[:-1]])
+
+
+@mutation("GEO017", "thumbnails are shuffled", base="beside")
+def shuffled_thumbnails(broken: Broken) -> None:
+    order = np.random.default_rng(3).permutation(len(broken.table(broken.data)))
+    broken.column("thumbnail", lambda values: [values[n] for n in order])
+
+
+@mutation("GEO017", "thumbnails are mirrored", base="beside")
+def mirrored_thumbnails(broken: Broken) -> None:
+    _pictures(broken, lambda pictures: [ImageOps.mirror(picture) for picture in pictures])
+
+
+def _pictures(broken: Broken, edit: Callable[[list[Image.Image]], list[Image.Image]]) -> None:
+    """Edit the thumbnails, decoded."""
+
+    def change(values: list[Any]) -> list[Any]:
+        made = edit([Image.open(io.BytesIO(value["bytes"])).convert("RGB") for value in values])
+        files = [io.BytesIO() for _ in made]
+        for picture, file in zip(made, files, strict=True):
+            picture.save(file, "WEBP", quality=90)
+        return [value | {"bytes": file.getvalue()} for value, file in zip(values, files, strict=True)]
+
+    broken.column("thumbnail", change)
+
+
+def _by_chip(vectors: np.ndarray) -> np.ndarray:
+    """[chips, rows, columns, values] of 8 × 8 patches a chip."""
+    return vectors.reshape(-1, 8, 8, vectors.shape[-1])
 
 
 def _recount(broken: Broken, table: str) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 import pyarrow as pa
 from breakage import Broken, mutation
 
+from clay_publish.producer.outputs.missing import write_gaps
+
 # Files
 
 
@@ -25,14 +27,14 @@ def an_omitted_longitude_band(broken: Broken) -> None:
 @mutation("COV001", "a chip is lost, and no row says so", also="")
 def a_silent_gap(broken: Broken) -> None:
     _lose(broken, 7)
-    broken.change(broken.coverage, lambda t: _without(t, _lost_id))
+    broken.change(broken.coverage, lambda t: _without(t, [*_lost]))
     _expect_fewer(broken)
 
 
 @mutation("COV001", "a chip of the utm grid is lost, and no row says so", base="utm")
 def a_silent_gap_in_utm(broken: Broken) -> None:
     _lose(broken, 7)
-    broken.change(broken.coverage, lambda t: _without(t, _lost_id))
+    broken.change(broken.coverage, lambda t: _without(t, [*_lost]))
     _expect_fewer(broken)
 
 
@@ -49,7 +51,7 @@ def a_chip_only_promised(broken: Broken) -> None:
 
 @mutation("COV004", "the coverage says missing, the file has the chip", also="COV012 COV013 COV014")
 def a_chip_called_missing(broken: Broken) -> None:
-    _edit_row(broken, 5, status="missing", reason="cloud")
+    _edit_row(broken, 5, status="missing", reason="cloud", detail=_DETAILS["cloud"])
 
 
 @mutation("COV005", "an embedded chip is not in the coverage", also="COV012 COV014")
@@ -60,7 +62,13 @@ def a_chip_not_in_the_coverage(broken: Broken) -> None:
 @mutation("COV006", "the coverage speaks of a row of chips that the image does not have", also="COV012 COV013")
 def invented_gaps(broken: Broken) -> None:
     def more(table: pa.Table) -> pa.Table:
-        row = table.slice(0, 1).to_pylist()[0] | {"id": "beyond", "row": 99, "status": "missing", "reason": "nodata"}
+        row = table.slice(0, 1).to_pylist()[0] | {
+            "id": "beyond",
+            "row": 99,
+            "status": "missing",
+            "reason": "nodata",
+            "detail": _DETAILS["nodata"],
+        }
         return pa.concat_tables([table, pa.Table.from_pylist([row], schema=table.schema)])
 
     broken.change(broken.coverage, more)
@@ -84,6 +92,12 @@ def a_budget_that_does_not_exist(broken: Broken) -> None:
     _explain(broken, "over_budget")
 
 
+@mutation("COV008", "a gap for want of images in a release of single images")
+def too_few_images_of_one(broken: Broken) -> None:
+    _lose(broken, 7)
+    _explain(broken, "too_few_images")
+
+
 @mutation("COV008", "one chip called unreadable in an image that was read")
 def unreadable_in_a_read_image(broken: Broken) -> None:
     _lose(broken, 7)
@@ -98,7 +112,9 @@ def no_imagery_in_an_image(broken: Broken) -> None:
     _explain(broken, "no_imagery")
 
 
-@mutation("COV016", "a cell twice in one window, with another vector and id", base="utm", also="COV012 COV014 GEO010")
+@mutation(
+    "COV016", "a cell twice in one window, with another vector and id", base="utm", also="COV012 COV014 GEO010 SCH017"
+)
 def a_cell_twice(broken: Broken) -> None:
     def again(table: pa.Table) -> pa.Table:
         row = table.slice(2, 1).to_pylist()[0]
@@ -109,7 +125,7 @@ def a_cell_twice(broken: Broken) -> None:
     broken.recount()
 
 
-@mutation("COV009", "a chip with more cloud than the spec allows")
+@mutation("COV009", "a chip with more cloud than the spec allows", also="PRV018")
 def a_cloudy_chip(broken: Broken) -> None:
     broken.value("cloud_fraction", 2, 0.9)
 
@@ -176,13 +192,16 @@ def an_image_nobody_counts(broken: Broken) -> None:
 # STAC
 
 
-_lost_id: list[str] = []
+_lost: dict[str, bytes] = {}
+"""Id and footprint of the chips that were lost."""
 
 
 def _lose(broken: Broken, *rows: int) -> None:
     """Take chips out of the table; what counts rows counts the rest."""
-    ids = broken.table(broken.data)["id"].to_pylist()
-    _lost_id[:] = [ids[row] for row in rows]
+    table = broken.table(broken.data)
+    ids, shapes = table["id"].to_pylist(), table["geometry"].to_pylist()
+    _lost.clear()
+    _lost.update((ids[row], shapes[row]) for row in rows)
     broken.keep([n for n in range(len(ids)) if n not in rows])
     broken.rebound()
     broken.recount()
@@ -195,7 +214,7 @@ def _expect_fewer(broken: Broken) -> None:
         def lower(document: dict[str, Any], place: tuple[str, ...] = place) -> None:
             for key in place:
                 document = document[key]
-            document["expected"] -= len(_lost_id)
+            document["expected"] -= len(_lost)
 
         broken.json(path, lower)
 
@@ -204,21 +223,27 @@ def _without(table: pa.Table, ids: list[str]) -> pa.Table:
     return table.filter(pa.array([i not in ids for i in table["id"].to_pylist()]))
 
 
+_DETAILS = {
+    "cloud": "0.900 of the pixels are under cloud",
+    "nodata": "0.100 of the pixels are valid",
+    "over_budget": "the budget was spent before its turn",
+    "unreadable": "the image could not be read",
+}
+
+
 def _explain(broken: Broken, reason: str | None) -> None:
     """Call the lost chips missing, everywhere."""
+    more = {"status": "missing", "reason": reason, "detail": _DETAILS.get(str(reason))}
 
     def edit(table: pa.Table) -> pa.Table:
-        rows = [
-            row | {"status": "missing", "reason": reason} if row["id"] in _lost_id else row for row in table.to_pylist()
-        ]
+        rows = [row | more if row["id"] in _lost else row for row in table.to_pylist()]
         return pa.Table.from_pylist(rows, schema=table.schema)
 
     broken.change(broken.coverage, edit)
-    square = [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]
-    properties = {"reason": str(reason), "window": "2016-01-12/2016-01-13", "chips": len(_lost_id)}
-    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": square}, "properties": properties}
-    broken.json("gaps.geojson", lambda gaps: gaps["features"].append(feature))
-    broken.json("manifest.json", lambda m: m["run"]["coverage"].update({str(reason): len(_lost_id)}))
+    missing = [row for row in broken.table(broken.coverage).to_pylist() if row["status"] == "missing"]
+    drawn = [row | {"geometry": _lost[row["id"]]} for row in missing]
+    write_gaps(broken.release, [pa.Table.from_pylist(drawn)])
+    broken.json("manifest.json", lambda m: m["run"]["coverage"].update({str(reason): len(_lost)}))
 
 
 def _edit_row(broken: Broken, row: int, **values: object) -> None:

@@ -4,6 +4,21 @@ import hashlib
 from typing import Any
 
 from breakage import Broken, mutation
+from PIL import Image
+
+from clay_publish.cards import write_cards
+from clay_publish.catalog import write_collection
+from clay_publish.release.benchmarks import (
+    Benchmark,
+    BenchmarkResult,
+    Benchmarks,
+    FoldSizes,
+    Labels,
+    Sampling,
+    Score,
+    subject_of,
+)
+from clay_publish.release.manifest import dump_json
 
 # Files
 
@@ -18,7 +33,7 @@ def a_wrong_extension_field(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c.update({"embrel:pooling": 5}))
 
 
-@mutation("STC002", "items that are no STAC items: no links to their collection's type", also="RDR STC011")
+@mutation("STC002", "items that are no STAC items: no links to their collection's type", also="RDR STC011 ANY006")
 def items_of_another_version(broken: Broken) -> None:
     broken.items(lambda item: item.update(stac_version="0.5.0"))
 
@@ -115,7 +130,7 @@ def another_self(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c["links"].append(link))
 
 
-@mutation("STC012", "a collection that does not link to its model", also="STC001")
+@mutation("STC012", "a collection that does not link to its model", also="STC001 ANY006")
 def no_model_link(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c.update(links=[x for x in c["links"] if x["rel"] != "emb:model"]))
 
@@ -227,6 +242,54 @@ def front_matter_for_source_coop(broken: Broken) -> None:
     card.write_text(f"---\nlicense: cc-by-4.0\n---\n{card.read_text()}")
 
 
+def _evaluated(broken: Broken) -> None:
+    """The release as `clay-publish evaluate --card` leaves it."""
+    release = broken.release
+    score = Score(mean=0.5, spread=0.1, folds=[0.4, 0.6])
+    rows = sum(len(broken.table(path)) for path in release.data_files())
+    spec = release.spec()
+    made = Benchmark(
+        task="regression",
+        labels=Labels(file="stations.csv", sha256="0" * 64, rows=20, target="meanT"),
+        release=subject_of(spec.name, spec.version, release.fingerprint(), rows),
+        sampling=Sampling(used=20, unlabeled=0, too_far=0, limit_m=640, median_m=100, farthest_m=300),
+        folds=FoldSizes(count=2, block_km=1, buffer_km=0.6, seed=0, test=[10, 10], train=[10, 10]),
+        results=[BenchmarkResult(features="shore 1.0.0", dimensions=8, model="ridge", scores={"r2": score})],
+        libraries={},
+    )
+    release.store.write("benchmarks.json", dump_json(Benchmarks(benchmarks=[made]).model_dump(mode="json")))
+    write_cards(release)
+    write_collection(release)
+
+
+@mutation("DOC017", "a score on the card that was not measured")
+def a_better_score_on_the_card(broken: Broken) -> None:
+    _evaluated(broken)
+    broken.text("README.md", "| 0.500 ± 0.100 |", "| 0.900 ± 0.100 |")
+
+
+@mutation("DOC017", "benchmarks of other vectors than those that are published")
+def benchmarks_of_other_vectors(broken: Broken) -> None:
+    _evaluated(broken)
+    broken.json("benchmarks.json", lambda b: b["benchmarks"][0]["release"].update(fingerprint="0" * 64))
+
+
+@mutation("DOC017", "a mean that its folds do not have")
+def a_mean_that_its_folds_do_not_have(broken: Broken) -> None:
+    _evaluated(broken)
+    broken.json("benchmarks.json", lambda b: b["benchmarks"][0]["results"][0]["scores"]["r2"].update(folds=[0.1, 0.6]))
+
+
+@mutation("DOC017", "an evaluation on the card without benchmarks.json", also="INT STC")
+def scores_without_a_file(broken: Broken) -> None:
+    _evaluated(broken)
+    (broken.folder / "benchmarks.json").unlink()
+    broken.json("collection.json", lambda c: c["assets"].pop("benchmarks"))
+    broken.json(
+        "collection.json", lambda c: c.update(links=[link for link in c["links"] if link["rel"] != "emb:benchmark"])
+    )
+
+
 # Provenance
 
 
@@ -241,3 +304,84 @@ def _rehash(broken: Broken, path: str) -> None:
     sums = (broken.folder / "SHA256SUMS").read_text().splitlines()
     lines = [f"{value}  {path}" if line.endswith(f"  {path}") else line for line in sums]
     (broken.folder / "SHA256SUMS").write_text("\n".join(lines) + "\n")
+
+
+@mutation("DOC021", "a card that praises itself")
+def an_edited_card(broken: Broken) -> None:
+    broken.text("README.md", "## ", "The best embeddings of the world.\n\n## ")
+
+
+@mutation("DOC021", "the card for a host that was not regenerated")
+def a_stale_host_card(broken: Broken) -> None:
+    broken.text("hosts/source.coop/README.md", "# ", "# Old ")
+
+
+@mutation("DOC021", "a citation of other authors")
+def a_citation_of_others(broken: Broken) -> None:
+    broken.yaml("CITATION.cff", lambda c: c.update(authors=[{"name": "Somebody else"}]))
+
+
+@mutation("DOC021", "the text of another license")
+def the_text_of_another_license(broken: Broken) -> None:
+    text = (broken.folder / "LICENSE").read_text()
+    (broken.folder / "LICENSE").write_text(text.replace("Adapter", "Somebody") + "\nNo warranty. Attribution 4.0.\n")
+
+
+@mutation("DOC021", "a changelog that tells of another change")
+def a_changelog_of_another_change(broken: Broken) -> None:
+    broken.text("CHANGELOG.md", "First release.", "Everything is better.")
+
+
+@mutation("DOC021", "DataCite metadata of another publisher")
+def datacite_of_another_publisher(broken: Broken) -> None:
+    broken.json("datacite.json", lambda d: d.update(publisher={"name": "Somebody else"}))
+
+
+@mutation("DOC021", "JSON-LD that describes another dataset")
+def json_ld_of_another_dataset(broken: Broken) -> None:
+    broken.json("dataset.jsonld", lambda d: d.update(description="Photographs of cats."))
+
+
+@mutation("DOC021", "Croissant that describes another dataset")
+def croissant_of_another_dataset(broken: Broken) -> None:
+    broken.json("croissant.json", lambda d: d.update(description="Photographs of cats."))
+
+
+@mutation("DOC021", "a Collection with another description")
+def a_collection_of_another_description(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.update(description="Photographs of cats."))
+
+
+@mutation("DOC021", "a Collection of other keywords and providers")
+def a_collection_of_other_providers(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.update(providers=[{"name": "Somebody else"}]))
+
+
+@mutation("DOC021", "a model's Item with another input")
+def a_model_of_another_input(broken: Broken) -> None:
+    broken.json("model.json", lambda m: m["properties"]["mlm:input"][0].update(name="photographs"))
+
+
+@mutation("DOC021", "a JSON Item with another box")
+def a_json_item_of_another_box(broken: Broken) -> None:
+    broken.json_items_follow = False
+    path = broken.release.store.files("items")[0]
+    broken.json(path, lambda item: item.update(bbox=[side + 0.1 for side in item["bbox"]]))
+
+
+@mutation("DOC021", "a JSON Item of another projection")
+def a_json_item_of_another_projection(broken: Broken) -> None:
+    broken.json_items_follow = False
+    path = broken.release.store.files("items")[0]
+    broken.json(path, lambda item: item["properties"].update({"proj:code": "EPSG:32719"}))
+
+
+@mutation("DOC022", "a figure that is white")
+def a_blank_figure(broken: Broken) -> None:
+    Image.new("RGB", (640, 480), "white").save(broken.folder / "figures" / "coverage.png")
+
+
+@mutation("DOC022", "a figure that is cut short")
+def a_figure_cut_short(broken: Broken) -> None:
+    file = broken.folder / "figures" / "embeddings.png"
+    file.write_bytes(file.read_bytes()[:2000])

@@ -7,47 +7,47 @@ def _tiles(broken: Broken) -> str:
     return next(str(p.parent.relative_to(broken.folder)) for p in broken.folder.glob("explore/tiles/*/*.pmtiles"))
 
 
-@mutation("EXP001", "a summary that counts more chips than there are")
+@mutation("EXP001", "a summary that counts more chips than there are", base="full")
 def a_summary_of_more_chips(broken: Broken) -> None:
     broken.json("explore/release.json", lambda d: d["chips"].update(count=d["chips"]["count"] + 1))
 
 
-@mutation("EXP001", "a summary that does not tell of missing chips", base="clouds")
+@mutation("EXP001", "a summary that does not tell of missing chips", base="mapped")
 def a_summary_without_gaps(broken: Broken) -> None:
     broken.json("explore/release.json", lambda d: d["coverage"].update(missing={}))
 
 
-@mutation("EXP002", "an index without the only file")
+@mutation("EXP002", "an index without the only file", base="full")
 def an_index_without_a_file(broken: Broken) -> None:
     broken.change("explore/files.parquet", lambda table: table.slice(0, 0))
 
 
-@mutation("EXP002", "an index whose box is 1° off")
+@mutation("EXP002", "an index whose box is 1° off", base="full")
 def an_index_with_a_moved_box(broken: Broken) -> None:
     broken.column("xmin", lambda values: [value - 1 for value in values], "explore/files.parquet")
 
 
-@mutation("EXP003", "the overview of another layer in the place of one")
+@mutation("EXP003", "the overview of another layer in the place of one", base="full")
 def an_overview_of_another_layer(broken: Broken) -> None:
     tiles = _tiles(broken)
     data = (broken.folder / tiles / "date.pmtiles").read_bytes()
     (broken.folder / tiles / "coverage.pmtiles").write_bytes(data)
 
 
-@mutation("EXP003", "components drawn with the axes in another order")
+@mutation("EXP003", "components drawn with the axes in another order", base="full")
 def components_of_other_axes(broken: Broken) -> None:
     broken.json(
         "explore/basis.json", lambda d: d.update(axes=d["axes"][::-1], low=d["low"][::-1], high=d["high"][::-1])
     )
 
 
-@mutation("EXP003", "an overview cut short")
+@mutation("EXP003", "an overview cut short", base="full")
 def an_overview_cut_short(broken: Broken) -> None:
     file = broken.folder / _tiles(broken) / "components.pmtiles"
     file.write_bytes(file.read_bytes()[:60])
 
 
-@mutation("EXP003", "an overview that the summary does not name")
+@mutation("EXP003", "an overview that the summary does not name", base="full")
 def an_overview_too_many(broken: Broken) -> None:
     tiles = _tiles(broken)
     data = (broken.folder / tiles / "coverage.pmtiles").read_bytes()

@@ -5,6 +5,8 @@ import pyarrow as pa
 import shapely
 from breakage import Broken, mutation
 
+from clay_publish.geo.major_tom_grid import cells_at, name_of_cell, numbers_of_cell
+
 # Vectors
 
 
@@ -84,7 +86,7 @@ def unscaled_web_mercator(broken: Broken) -> None:
     broken.footprints(lambda shapes: np.array([_scaled(s, 1 / np.cos(np.radians(s.centroid.y))) for s in shapes]))
 
 
-@mutation("GEO010", "the same ground and day twice, with another vector and id", also="COV012 COV014 COV016")
+@mutation("GEO010", "the same ground and day twice, with another vector and id", also="COV012 COV014 COV016 SCH017")
 def ground_embedded_twice(broken: Broken) -> None:
     def again(table: pa.Table) -> pa.Table:
         row = table.slice(3, 1).to_pylist()[0]
@@ -95,13 +97,16 @@ def ground_embedded_twice(broken: Broken) -> None:
     broken.recount()
 
 
-@mutation("GEO011", "rows are counted from the bottom", also="GEO012")
+@mutation("GEO011", "rows are counted from the bottom", also="GEO012 SCH017")
 def rows_upside_down(broken: Broken) -> None:
     broken.column("row", lambda rows: [max(rows) - r for r in rows])
 
 
 @mutation(
-    "GEO011", "a cell of the grid next to it", base="utm", also="GEO012 COV001 COV002 COV003 COV005 COV006 COV014"
+    "GEO011",
+    "a cell of the grid next to it",
+    base="utm",
+    also="GEO012 COV001 COV002 COV003 COV005 COV006 COV014 SCH017",
 )
 def a_column_off_by_one(broken: Broken) -> None:
     broken.column("col", lambda cols: [c + 1 for c in cols])
@@ -115,6 +120,17 @@ def footprints_half_a_pixel_off(broken: Broken) -> None:
 @mutation("GEO013", "chips in the file of another square", also="STC004 SCH RDR")
 def a_file_of_another_square(broken: Broken) -> None:
     broken.rename(broken.data.replace("_04_41_", "_04_42_"))
+
+
+@mutation("GEO018", "the Major TOM cell to the east", also="SCH STC DOC RDR")
+def a_cell_to_the_east(broken: Broken) -> None:
+    def add(table: pa.Table) -> pa.Table:
+        names = cells_at(table["lon"].to_numpy(), table["lat"].to_numpy())
+        row, column = numbers_of_cell(names[0])
+        names[0] = name_of_cell(row, column + 1)
+        return table.append_column(pa.field("grid_cell", pa.string(), nullable=False), pa.array(names, pa.string()))
+
+    broken.change(broken.data, add)
 
 
 @mutation("GEO014", "the footer's bbox leaves out half of the chips", also="SCH011")

@@ -1,7 +1,9 @@
 """Ways to break what is told of models, sources and licenses."""
 
+from datetime import timedelta
 from typing import Any
 
+import pyarrow as pa
 from breakage import Broken, mutation
 
 from clay_publish.release.fingerprint import Fingerprint
@@ -50,9 +52,44 @@ def another_mask_in_the_fingerprint(broken: Broken) -> None:
     _decide(broken, mask="none")
 
 
-@mutation("PRV017", "a composite that nobody asked for")
+@mutation("PRV017", "a composite that nobody asked for", also="PRV019")
 def another_composite_in_the_fingerprint(broken: Broken) -> None:
     _decide(broken, composite="median of 16")
+
+
+@mutation("PRV017", "a composite whose spec asks for fewer images", base="composite", also="PRV019 DOC STC")
+def a_smaller_composite_in_the_spec(broken: Broken) -> None:
+    broken.yaml("release.yaml", lambda spec: spec["imagery"][0]["composite"].update(images=1))
+
+
+@mutation("PRV019", "chips count one acquisition twice", base="composite")
+def an_acquisition_counted_twice(broken: Broken) -> None:
+    broken.column("images", lambda values: [values[0] + 1, *values[1:]])
+
+
+@mutation("PRV019", "a pixel without an observation in a composite", base="composite")
+def no_observation(broken: Broken) -> None:
+    broken.value("observations_min", 1, 0)
+
+
+@mutation("PRV019", "a composite without its counts", base="composite", also="DOC SCH STC RDR")
+def uncounted_images(broken: Broken) -> None:
+    broken.change(broken.data, lambda table: table.drop_columns(["images"]))
+
+
+@mutation("TIM010", "the period of a composite leaves an image out", base="composite")
+def a_period_too_short(broken: Broken) -> None:
+    broken.column("end_datetime", lambda values: [values[0] - timedelta(days=1), *values[1:]])
+
+
+@mutation("TIM010", "a composite named after the image that is farthest from the middle", base="composite")
+def named_after_the_farthest(broken: Broken) -> None:
+    def farthest(table: pa.Table) -> pa.Table:
+        first, second = table["item_ids"][0].as_py(), table["item_id"][0].as_py()
+        names = [next(name for name in first if name != second), *table["item_id"].to_pylist()[1:]]
+        return table.set_column(table.schema.get_field_index("item_id"), table.schema.field("item_id"), pa.array(names))
+
+    broken.change(broken.data, farthest)
 
 
 @mutation("PRV006", "a chip of an item that the sources do not list", also="COV GEO")

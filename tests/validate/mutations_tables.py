@@ -14,7 +14,7 @@ def no_time_zone(broken: Broken) -> None:
     broken.retype("datetime", pa.timestamp("us"))
 
 
-@mutation("TIM002", "a period that ends before it starts", also="TIM003")
+@mutation("TIM002", "a period that ends before it starts", also="TIM003 TIM009")
 def a_period_backwards(broken: Broken) -> None:
     table = broken.table(broken.data)
     start, end = table["start_datetime"].to_pylist(), table["end_datetime"].to_pylist()
@@ -22,19 +22,19 @@ def a_period_backwards(broken: Broken) -> None:
     broken.column("end_datetime", lambda _: start)
 
 
-@mutation("TIM003", "chips of another day than their image", also="TIM005 TIM002 TIM007 STC007")
+@mutation("TIM003", "chips of another day than their image", also="TIM005 TIM002 TIM007 STC007 TIM009")
 def another_day(broken: Broken) -> None:
     for name in ("datetime", "start_datetime", "end_datetime"):
         broken.column(name, lambda values: [v + timedelta(days=40) for v in values])
 
 
-@mutation("TIM004", "dates of 1970", also="TIM002 TIM003 TIM005 TIM007 STC007")
+@mutation("TIM004", "dates of 1970", also="TIM002 TIM003 TIM005 TIM007 STC007 TIM009")
 def dates_of_1970(broken: Broken) -> None:
     for name in ("datetime", "start_datetime", "end_datetime"):
         broken.column(name, lambda values: [datetime(1970, 1, 1, tzinfo=UTC)] * len(values))
 
 
-@mutation("TIM004", "a date to come", also="TIM002 TIM003 TIM005 TIM007 STC007")
+@mutation("TIM004", "a date to come", also="TIM002 TIM003 TIM005 TIM007 STC007 TIM009")
 def a_date_to_come(broken: Broken) -> None:
     broken.value("datetime", 1, datetime(2099, 1, 1, tzinfo=UTC))
 
@@ -123,7 +123,7 @@ def no_covering(broken: Broken) -> None:
     broken.footer(broken.data, "geo", lambda geo: geo["columns"]["geometry"].pop("covering"))
 
 
-@mutation("SCH006", "the footer states another dimension than the column", also="DOC008")
+@mutation("SCH006", "the footer states another dimension than the column", also="DOC008 ANY006")
 def a_wrong_dimension_in_the_footer(broken: Broken) -> None:
     broken.footer(broken.data, "emb", lambda emb: emb.update({"emb:dimensions": 768}))
 

@@ -74,6 +74,51 @@ def vectors_of_other_rows(broken: Broken) -> None:
     broken.vectors(lambda v: np.roll(v, 1, axis=0))
 
 
+@mutation("VEC014", "rows are shuffled under their ids")
+def shuffled_vectors(broken: Broken) -> None:
+    broken.reference_follows = False
+    broken.vectors(lambda v: v[np.random.default_rng(5).permutation(len(v))])
+
+
+@mutation("VEC014", "dimensions are stored in another order")
+def permuted_dimensions(broken: Broken) -> None:
+    broken.reference_follows = False
+    broken.vectors(lambda v: v[:, np.random.default_rng(5).permutation(v.shape[1])])
+
+
+@mutation("VEC014", "every vector has the other sign")
+def flipped_signs(broken: Broken) -> None:
+    broken.reference_follows = False
+    broken.vectors(lambda v: -v)
+
+
+@mutation("VEC014", "every vector has noise of a hundredth of its size")
+def noisy_vectors(broken: Broken) -> None:
+    broken.reference_follows = False
+    noise = np.random.default_rng(5)
+    broken.vectors(lambda v: (v + 0.01 * v.std() * noise.standard_normal(v.shape)).astype(v.dtype))
+
+
+@mutation("VEC014", "half of the rows are of another model")
+def half_of_another_model(broken: Broken) -> None:
+    broken.reference_follows = False
+    broken.vectors(lambda v: np.concatenate([v[: len(v) // 2], v[len(v) // 2 :, ::-1]]))
+
+
+@mutation("VEC014", "the vectors of two files are swapped", base="morocco", also="VEC GEO COV")
+def swapped_files(broken: Broken) -> None:
+    broken.reference_follows = False
+    first, second = sorted(broken.release.data_files(), key=lambda path: len(broken.table(path)))[-2:]
+    mine, other = (_values(broken, path) for path in (first, second))
+    broken.vectors(lambda v: np.resize(other, v.shape), first)
+    broken.vectors(lambda v: np.resize(mine, v.shape), second)
+
+
+def _values(broken: Broken, path: str) -> np.ndarray:
+    table = broken.table(path)
+    return table["embedding"].combine_chunks().values.to_numpy(zero_copy_only=False).reshape(len(table), -1)
+
+
 @mutation("VEC014", "vectors are one part in 2,000 too long")
 def vectors_slightly_off(broken: Broken) -> None:
     broken.reference_follows = False
@@ -106,6 +151,26 @@ def few_reference_vectors(broken: Broken) -> None:
     broken.change("reference.parquet", lambda table: table.take(pa.array(range(0, len(table), 2))))
 
 
+@mutation("VEC023", "vectors and references that no imagery gives")
+def invented_vectors(broken: Broken) -> None:
+    broken.vectors(lambda v: v[:, np.random.default_rng(5).permutation(v.shape[1])])
+
+
+@mutation("VEC024", "rows and references are shuffled alike", base="large", also="VEC013")
+def shuffled_with_references(broken: Broken) -> None:
+    broken.vectors(lambda v: v[np.random.default_rng(5).permutation(len(v))])
+
+
+@mutation("VEC024", "vectors are a row late, references too", base="large")
+def a_row_late_with_references(broken: Broken) -> None:
+    broken.vectors(lambda v: np.roll(v, 1, axis=0))
+
+
+@mutation("VEC024", "the vectors of a file are in reverse order, references too", base="large")
+def reversed_with_references(broken: Broken) -> None:
+    broken.vectors(lambda v: v[::-1].copy())
+
+
 @mutation("VEC015", "vectors moved since the version before, with the same fingerprint", base="next", also="VEC012")
 def drift_since_last_version(broken: Broken) -> None:
     broken.vectors(lambda v: np.roll(v, 3, axis=1))
@@ -116,7 +181,7 @@ def a_percentage_for_a_share(broken: Broken) -> None:
     broken.column("valid_fraction", lambda values: [100 * v for v in values])
 
 
-@mutation("VEC006", "a negative loss")
+@mutation("VEC006", "a negative loss", also="SCH018")
 def a_negative_loss(broken: Broken) -> None:
     broken.value("loss", 0, -1.0)
 

@@ -23,8 +23,9 @@ def test_findings_exit_with_1_from_the_threshold_on(broken: Callable[[str], Brok
     release = broken("small")
     release.sources(lambda row: row.update(license=None))
     release.settle()
-    assert "0 errors" not in run("validate", release.folder, "--quiet").stdout
-    said = run("validate", release.folder, "--quiet", "--fail-on", "warning", code=1).stdout
+    again = ("validate", release.folder, "--quiet", "--skip", "DOC021")  # cards state the license, too
+    assert "0 errors" not in run(*again).stdout
+    said = run(*again, "--fail-on", "warning", code=1).stdout
     assert "PRV008" in said
     assert "1 warning" in said
 

@@ -42,7 +42,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def faulty(broken: Callable[..., Broken]) -> Broken:
     """A release with faults in rows, documents and files."""
-    release = broken("small")
+    release = broken("full")
     release.value("valid_fraction", 5, 7.0)
     release.settle()
     card = release.folder / "README.md"
@@ -146,7 +146,7 @@ def test_a_quick_look_finds_what_lies_in_footers_documents_and_the_sample(faulty
 
 
 def test_a_single_file_on_a_server_is_judged(good: Callable[[str], Path], run: Run) -> None:
-    folder = good("small")
+    folder = good("full")
     data = Release(str(folder)).data_files()[0]
     with ImageServer(folder) as server:
         told = json.loads(run("validate", f"{server.url}/{data}", "--only", "VEC", "--json", "--quiet").stdout)
@@ -155,7 +155,7 @@ def test_a_single_file_on_a_server_is_judged(good: Callable[[str], Path], run: R
 
 @pytest.mark.parametrize("command", [["validate"], ["validate", "--quick"], ["search", "--bbox", "-180,-90,180,90"]])
 def test_a_server_without_ranges_is_one_clear_error(command: list[str], good: Callable[[str], Path], run: Run) -> None:
-    folder = good("small")
+    folder = good("full")
     with ImageServer(folder, faults=[Fault("whole", name=".parquet")]) as server:
         name, *options = command
         made = run(name, server.url, *options, code=2)
@@ -168,14 +168,14 @@ def test_a_server_without_ranges_is_one_clear_error(command: list[str], good: Ca
 
 def test_open_release_says_so_too(good: Callable[[str], Path]) -> None:
     with (
-        ImageServer(good("small"), faults=[Fault("whole", name=".parquet")]) as server,
+        ImageServer(good("full"), faults=[Fault("whole", name=".parquet")]) as server,
         pytest.raises(AccessError, match="sends whole files only"),
     ):
         open_release(server.url).items()
 
 
 def test_a_server_that_refuses_one_file_is_not_a_finding(good: Callable[[str], Path], run: Run) -> None:
-    folder = good("small")
+    folder = good("full")
     with ImageServer(folder.parent, faults=[Fault("status:403", name="embeddings/")]) as server:
         said = run("validate", f"{server.url}/{folder.name}", code=2).stderr
     assert f"{server.url}/{folder.name}/embeddings/" in said
@@ -184,7 +184,7 @@ def test_a_server_that_refuses_one_file_is_not_a_finding(good: Callable[[str], P
 
 @pytest.fixture(scope="module")
 def stored(good: Callable[[str], Path], ministack: str) -> str:
-    return upload(good("small"), ministack, "stored")
+    return upload(good("full"), ministack, "stored")
 
 
 @pytest.fixture
@@ -224,5 +224,5 @@ def test_keys_that_expire_while_reading_are_renewed(
     proxy: FaultProxy, stored: str, good: Callable[[str], Path]
 ) -> None:
     proxy.fail(lambda request: request.path.endswith(".parquet"), "error:400:ExpiredToken", times=3)
-    same_but_local(validate(Release(stored)), validate(Release(str(good("small")))))
+    same_but_local(validate(Release(stored)), validate(Release(str(good("full")))))
     assert proxy.faults[0].times <= 0

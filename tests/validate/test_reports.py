@@ -151,3 +151,27 @@ def test_a_quick_look_and_an_empty_judgement_say_so() -> None:
 
     assert "quick look" in first(quick=True)
     assert "Not validated" in first(checked={"VEC001": "not checked: nothing there"})
+
+
+def test_what_follows_from_a_changed_file_is_below_it(broken: Callable[..., Broken], run: Run) -> None:
+    release = broken("small")
+    release.vectors(lambda v: v * float("nan"))  # and the checksums stay
+    said = run("validate", release.folder, "--quiet", "--skip", "DOC021", code=1).stdout.splitlines()
+    assert next(line.split()[1] for line in said if line.startswith("error")) == "INT003"
+    followers = [line for line in said if line.startswith("  follows: error")]
+    assert {"INT004", "VEC001"} <= {line.split()[2] for line in followers}
+    assert not any(line.startswith("error   VEC001") for line in said)
+    page = reports.html(validate(Release(str(release.folder))), all_rules())
+    assert "May follow from it" in page
+    assert 'class="finding"' in page
+    assert 'href="https://clay-foundation.github.io/clay-publish/rules/#int004"' in page
+
+
+def test_a_kind_of_finding_is_one_line(broken: Callable[..., Broken], run: Run) -> None:
+    release = broken("small")
+    for row in range(6):
+        release.value("detail", row, f"because {row}", release.coverage)
+    release.settle()
+    said = run("validate", release.folder, "--quiet", code=1).stdout
+    (line,) = (line for line in said.splitlines() if "COV018" in line)
+    assert "(6 findings: also coverage: embedded, coverage: embedded, and 3 more)" in line

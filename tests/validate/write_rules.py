@@ -5,9 +5,12 @@ from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
-import mutations_beside  # noqa: F401 - registers its mutations
+import mutations_anybody  # noqa: F401 - registers its mutations
+import mutations_arrays  # noqa: F401
+import mutations_beside  # noqa: F401
 import mutations_codes  # noqa: F401
 import mutations_coverage  # noqa: F401
+import mutations_derived  # noqa: F401
 import mutations_documents  # noqa: F401
 import mutations_explorer  # noqa: F401
 import mutations_files  # noqa: F401
@@ -20,30 +23,38 @@ import mutations_vectors  # noqa: F401
 from breakage import MUTATIONS
 
 from clay_publish.release.findings import ValidationReport
-from clay_publish.validate import all_rules
+from clay_publish.validate import Rule, all_rules
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 _RULES = """\
 # Rules
 
-`clay-publish validate RELEASE` judges a release by these rules, whoever made it. Each has a stable code, and a
+`clay-publish validate RELEASE` validates a release by these rules, whoever made it. Each has a stable code, and a
 severity: an **error** makes the release wrong for somebody, a **warning** is worth a look before publishing, an
-**info** is what a reader may want to know.
+**info** is what a reader may want to know. Below each rule stand the [ways to break a release](rules-mutations.md) that
+it is known to find.
 
     clay-publish validate my-first-release/1.0.0
     clay-publish validate my-first-release/1.0.0 --only COV --only GEO009
     clay-publish validate my-first-release/1.0.0 --skip RDR --fail-on warning --json
 
 The exit code is 0 when nothing is found at or above `--fail-on` (by default `error`), 1 when something is, and 2 when
-the release could not be judged. What a rule could not check, because a file is missing, a reader is not installed or a
-schema is not to be had, is listed as *not checked* and never counts as passed. Costly checks of single chips look at
+the release could not be validated. What a rule could not check, because a file is missing, a reader is not installed or
+a schema is not available, is listed as *not checked* and never counts as passed. Costly checks of single chips look at
 `--sample` chips at most, spread over all files, and say so.
+
+Documents that follow from the data (cards, citation, changelog, Croissant, DataCite, JSON-LD, Collection, Items) are
+rendered again and compared byte by byte, where the libraries that made the release are those installed here. Cards of
+more than 128 MB of embeddings, whose numbers would take reading the vectors again, and releases that are not local
+directories are *not checked* in this way; the independent rules on counts, dates, license, model and places hold for
+all.
 
 All embeddings files are read once, in one pass that hashes them, compares the checksums of their pages, and shows each
 batch of rows to all rules; two files at a time on two cores. About 60 bytes a chip are kept for the rules that compare
-chips with each other. What looks at some chips only, whatever `--sample` says: the effective rank is that of 512 chips,
-and of the aggregates of one side 256 are computed again; which blocks there are is compared for all.
+chips with each other, and a few values of the vectors of a million chips at most, to compare neighbors. What looks at
+some chips only, whatever `--sample` says: the effective rank is that of 512 chips, and of the aggregates of one side
+256 are computed again; which blocks there are is compared for all.
 
 ## Releases elsewhere, and quick looks
 
@@ -61,9 +72,11 @@ directories only. A web server cannot list its files: what lies there is what th
 
 ## Reports
 
-`--json` prints one document ([its schema](validation-report.schema.json)); `--html FILE` writes one page with the
-verdict, the findings and how to mend them, the gaps on a map, and the distributions of the vectors' lengths, losses and
-similarities; `--junit FILE` and `--sarif FILE` are for CI. The page holds no script and asks for nothing.
+Findings of one kind are one line, causes first: what may follow from a file that is missing, changed or broken is
+indented below it. `--json` prints one document ([its schema](validation-report.schema.json)); `--html FILE` writes one
+page with the verdict, the findings and how to fix them, their places and the gaps on a map, and the distributions of
+the vectors' lengths, losses and similarities; `--junit FILE` and `--sarif FILE` are for CI. The page holds no script
+and asks for nothing.
 
 In a GitHub workflow:
 
@@ -82,21 +95,46 @@ steps:
     with: {{sarif_file: report.sarif}}
 ```
 
-## Releases of others, and hostile ones
+## Computing vectors again
 
-What is not made by clay-publish is judged as far as it goes: rules that ask for our own layout tell an *info*, no more.
+`--recompute N` (extra `produce`) is the independent proof: it reads the imagery of the N chips with the lowest SHA-256
+of their ids from where the release says it is, embeds them with the published model, and compares: cosines of at least
+1 − 1e-5 in float32 and 1 − 5e-4 in bfloat16, less what quantization takes (VEC023). `--imagery STAC_OR_DIR` names the
+imagery where the published addresses are missing or have expired, `--weights FILE` the weights where the spec names a
+file. If no image can be read, or the model is another one, the rule is *not checked* and the exit code is 2.
 
-A release decides nothing about the machine that judges it. Links out of the directory, paths with `..` and addresses in
-documents are not followed, nor redirects to private addresses; a version before that a spec names on another server is
-only read with `--previous`. JSON and YAML are counted before they are parsed (32 MB and a million values, 8 MB and half
-a million values), tags and self-repeating aliases refused. Texts are shown without control characters. Files are read
-in a child process that has no credentials, no network and no files but the release; one that crashes it, or takes more
-memory or time than its size allows, is an error that names the file. SECURITY.md of the repository lists all promises.
+    clay-publish validate my-first-release/1.0.0 --recompute 16 --imagery my-first-release/imagery
+
+## Embeddings of others
+
+`validate` takes files that this program did not make: a Parquet file (`.parquet`, `.geoparquet`, `.gpq`), a directory
+of them, partitioned or not, or a STAC document beside them. The first line says what the input was taken for: a release
+of clay-publish, Clay v0, Clay v1 and v1.5 in LGND's layout, Major TOM, Earth Index, GeoParquet with vectors, STAC
+documents that describe embeddings, or something without embeddings. The column of vectors is found by type and name
+(`embedding`, `embeddings`, `vector`, …). Only the rules that apply are checked: those of the group `ANY` and some on
+vectors, footprints and files; `--verbose` lists them.
+
+    clay-publish validate clay_03WVN_20220610_20220610_v001.gpq
+
+What holds no embeddings is an error. Where documents only lead to embeddings elsewhere, these are not fetched, and the
+exit code is 2. `emb:` fields of STAC documents and footers and `geoemb:` attributes of Zarr groups are validated
+wherever they appear, in releases too.
+
+## Hostile releases
+
+A release decides nothing about the machine that validates it. Links out of the directory, paths with `..` and addresses
+in documents are not followed, nor redirects to private addresses; a version before that a spec names on another server
+is only read with `--previous`. JSON and YAML are counted before they are parsed (32 MB and a million values, 8 MB and
+half a million values), tags and self-repeating aliases refused. Texts are shown without control characters. Files are
+read in a child process that has no credentials, no network and no files but the release; one that crashes it, or takes
+more memory or time than its size allows, is an error that names the file. SECURITY.md of the repository lists all
+promises.
 
 ## Schemas
 
-Schemas of STAC extensions are fetched once from where the extensions are published, and kept in
-`~/.cache/clay-publish/schemas`. With `CLAY_PUBLISH_SCHEMAS=FOLDER` they come from that folder and nothing is fetched.
+The schemas of all STAC extensions that releases declare come with this program. Others are fetched once from where the
+extensions are published, and kept in `~/.cache/clay-publish/schemas`. With `CLAY_PUBLISH_SCHEMAS=FOLDER` they come from
+that folder and nothing is fetched.
 
 That each rule finds what it is meant to find is shown by [breaking good releases](rules-mutations.md) in {mutations}
 ways.
@@ -125,10 +163,20 @@ def rules_page() -> str:
     parts = [_RULES.format(mutations=len(MUTATIONS))]
     for group, rules in groupby(all_rules(), key=lambda rule: rule.group):
         parts.append(f"\n## {group}\n")
-        parts += [
-            f"\n### {rule.code} {rule.title}\n\n*{rule.severity}.* {rule.reason}\n\nFix: {rule.fix}\n" for rule in rules
-        ]
+        parts += map(_section, rules)
     return "".join(parts)
+
+
+def _section(rule: Rule) -> str:
+    """What a rule asks for, why, what to do, and what it finds; reports link to its code."""
+    head = f"\n### {rule.code} {rule.title} {{ #{rule.code.lower()} }}\n"
+    return f"{head}\n*{rule.severity}.* {rule.reason}\n\nFix: {rule.fix}\n{_found_by(rule)}"
+
+
+def _found_by(rule: Rule) -> str:
+    """The mutations that a rule is meant to find, on one line."""
+    names = sorted(mutation.name for mutation in MUTATIONS if mutation.code == rule.code)
+    return f"\nFinds: {', '.join(f'`{name}`' for name in names)}\n"
 
 
 def mutations_page() -> str:

@@ -60,6 +60,8 @@ class RowFacts:
 
     arrays: dict[str, Array]
     missing: dict[str, ReleaseError]
+    some: Array | None = None
+    """[rows, SOME], a few values of every vector, where they are kept."""
 
 
 def facts_of(chips: ChipRows, places: Callable[[ChipRows], Array], step: int) -> RowFacts:
@@ -114,6 +116,8 @@ class ReleaseFacts:
         self.rows = 0
         self.boxes: dict[str, Array] = {}
         """By file: the boxes of footprints that together have the bounds of all."""
+        self.some: dict[str, Array] = {}
+        """By file: a few values of every vector, of files that together have a million chips at most."""
         self._parts: dict[str, list[Array]] = defaultdict(list)
         self._missing: dict[str, ReleaseError] = {}
 
@@ -127,6 +131,9 @@ class ReleaseFacts:
                 self._missing.setdefault(name, error)
             for name, array in facts.arrays.items():
                 self._parts[name].append(array)
+        some = [facts.some for facts in parts if facts.some is not None]
+        if some and len(some) == len(parts) and len({each.shape[1] for each in some}) == 1:
+            self.some[path] = np.concatenate(some)
         boxes = [facts.arrays["boxes"] for facts in parts if "boxes" in facts.arrays]
         if boxes:
             self.boxes[path] = np.concatenate(boxes)
@@ -147,6 +154,15 @@ class ReleaseFacts:
         if len(parts) > 1:
             self._parts[name] = [np.concatenate(parts)]
         return self._parts[name][0]
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the arrays that every file gives."""
+        return {name for name in self._parts if name not in self._missing}
+
+    def parts(self, name: str) -> list[Array]:
+        """The arrays of this name, as the batches left them."""
+        return self._parts[name]
 
     def place(self, row: int) -> tuple[str, int]:
         """File and row of a row of the release."""

@@ -237,8 +237,8 @@ class ChipRows:
 
     @cached_property
     def scales(self) -> npt.NDArray[np.float32] | None:
-        """What stored integers are multiplied with; None for floats."""
-        if np.issubdtype(self.stored.dtype, np.integer):
+        """What stored integers are multiplied with; None for floats, and where no column states it."""
+        if np.issubdtype(self.stored.dtype, np.integer) and self.has("scale"):
             return self.floats("scale").astype(np.float32)
         return None
 

@@ -149,18 +149,30 @@ class ExtraTables:
             made.examples[int(keys[row])] = (chips.start + row, vector, slack)
 
 
+_CONSTANT = 1e-5
+"""Standard deviation over the values of a vector, relative to the largest, below which all are the same."""
+
+
 def _look_at_vectors(made: Beside, chips: ChipRows) -> None:
-    suspect = np.flatnonzero(~np.isfinite(chips.sums.squares))
-    if suspect.size:
-        suspect = suspect[~np.isfinite(chips.values(suspect)).all(axis=1)]
+    """Note vectors that are none: not finite, zero, or the same value everywhere."""
+    some = chips.sums.some
+    with np.errstate(invalid="ignore"):
+        # Where all values are alike, a few of them are.
+        alike = np.ptp(some, axis=0) <= 4 * _CONSTANT * np.sqrt(chips.stored.shape[1]) * np.abs(some).max(axis=0)
+    suspect = np.flatnonzero(~np.isfinite(chips.sums.squares) | alike)
+    found: dict[int, str] = {}
+    for row, values in zip(suspect.tolist(), chips.values(suspect), strict=True):
+        wild = int((~np.isfinite(values)).sum())
+        if wild:
+            found[row] = f"{wild} values that are not finite"
+        elif values.std(dtype=np.float64) <= _CONSTANT * np.abs(values).max():
+            found[row] = f"every value is {values[0]:g}"
     if chips.scales is not None:
-        suspect = np.union1d(suspect, np.flatnonzero(~(chips.scales > 0)))
-    if suspect.size:
-        made.wrong += suspect.size
-        row = int(suspect[0])
-        values = chips.values(np.array([row]))[0]
-        said = f"{int((~np.isfinite(values)).sum())} values that are not finite"
-        made.bad.append((chips.start + row, said if chips.scales is None else f"scale {chips.scales[row]:g}, {said}"))
+        found |= {row: f"scale {chips.scales[row]:g}" for row in np.flatnonzero(~(chips.scales > 0)).tolist()}
+    if found:
+        made.wrong += len(found)
+        row = min(found)
+        made.bad.append((chips.start + row, found[row]))
 
 
 def _count_patches(made: Beside, chips: ChipRows) -> None:

@@ -15,7 +15,7 @@ from clay_publish.errors import ClayPublishError, ReleaseError, StoreError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.storage.store import Store
-from clay_publish.validate.outcomes import SkippedError
+from clay_publish.validate.outcomes import PARQUET, SkippedError
 from clay_publish.validate.sandbox.marks import marked
 
 if TYPE_CHECKING:
@@ -84,12 +84,14 @@ class ReleaseFiles:
     @cached_property
     def paths(self) -> list[str]:
         """Every file of the release, except those of the run."""
-        return [p for p in self.release.files() if not p.startswith(f"{paths.RUN}/")]
+        found = [p for p in self.release.files() if not p.startswith(f"{paths.RUN}/")]
+        # A web server cannot list; a Zarr store there says in its metadata what it holds.
+        return found or [p for p in ("zarr.json",) if self.store.exists(p)]
 
     @cached_property
     def parquet(self) -> list[str]:
-        """Every file with the extension of Parquet."""
-        return [p for p in self.paths if p.endswith(".parquet")]
+        """Every file with an extension of Parquet."""
+        return [p for p in self.paths if p.endswith(PARQUET)]
 
     @cached_property
     def data(self) -> list[str]:

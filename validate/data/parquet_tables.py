@@ -1,7 +1,9 @@
 """The Parquet files of a release: footers, schemas and rows, read when a rule first asks."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +24,59 @@ MAX_BATCH = 48_000_000
 """Bytes of the rows that are decoded at once."""
 _AT_ONCE = 4
 """Remote footers that are read at a time. On a disk Python takes the time, and threads would wait."""
+
+
+_VECTORS = ("embedding", "embeddings", "vector", "vectors", "features", "feature", "emb")
+"""Names of vector columns, the likeliest first."""
+_HINT = re.compile(r"emb|vec|feat", re.IGNORECASE)
+_SHAPES = ("geometry", "geom", "wkb_geometry")
+_LENGTH = 8
+"""Values of a fixed-size list, at least, that is a vector whatever it is called."""
+_TIMES = ("datetime", "date", "timestamp", "time", "acquired", "year", "start_datetime")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of one table, by what they hold; None where there is none."""
+
+    vectors: str | None
+    shapes: str | None
+    ids: str | None
+    times: tuple[str, ...]
+
+    @classmethod
+    def of(cls, schema: pa.Schema, primary: str | None) -> "Columns":
+        """Find them by type and name."""
+        kinds = dict(zip(schema.names, schema.types, strict=True))
+        lists = [name for name, kind in kinds.items() if _is_vector(kind)]
+        named = [name for name in _VECTORS if name in lists]
+        hinted = [name for name in lists if _HINT.search(name)]
+        fixed = [
+            name for name in lists if pa.types.is_fixed_size_list(kinds[name]) and kinds[name].list_size >= _LENGTH
+        ]
+        binary = [name for name in (primary, *_SHAPES) if name in kinds and _is_binary(kinds[name])]
+        texts = [
+            name
+            for name in ("id", "unique_id", "chip_id", "tile_id")
+            if kinds.get(name) in {pa.string(), pa.large_string()}
+        ]
+        first = next(iter([*named, *hinted, *fixed]), None)
+        return cls(first, next(iter(binary), None), next(iter(texts), None), tuple(n for n in _TIMES if n in kinds))
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Name in the file → name that rules ask for."""
+        pairs = ((self.vectors, "embedding"), (self.shapes, "geometry"), (self.ids, "id"))
+        return {own: name for own, name in pairs if own is not None and own != name}
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    nested = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(nested and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 class ParquetTables:
@@ -139,6 +194,19 @@ class ParquetTables:
             return {k: v for k, v in footer_keys(self._known(path)[1], path).items() if isinstance(v, dict)}
         except ReleaseError:  # SCH004 reports it
             return {}
+
+    def columns(self, path: str) -> Columns:
+        """Return which columns of a table hold vectors, footprints, ids and times; by name in tables of our own."""
+        geo = self.keys[path].get("geo", {})
+        primary = geo.get("primary_column")
+        return Columns.of(self.schema(path), primary if isinstance(primary, str) else None)
+
+    def renamed(self, path: str, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return rows of a table with the column names that rules ask for."""
+        aliases = self.columns(path).aliases if self.foreign and path in self.keys else {}
+        taken = set(batch.schema.names)
+        names = [alias if (alias := aliases.get(n, n)) == n or alias not in taken else n for n in batch.schema.names]
+        return batch.rename_columns(names) if aliases else batch
 
     @cached_property
     def foreign(self) -> bool:

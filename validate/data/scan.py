@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -45,6 +47,9 @@ QUICK_ROWS = 256
 
 WHOLE = 64_000_000
 """Bytes of a file on disk up to which it is read in one piece, hashed and decoded from there: no byte is read twice."""
+
+NEAR = 1_000_000
+"""Chips whose neighbors are compared, at most."""
 
 EXAMPLES = 2048
 """Vectors that are kept of the whole release, about."""
@@ -140,11 +145,14 @@ class Pass:
     """Files that are read at a time, at most."""
     verified: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of files in which rules on rows are known to hold; with these bytes only sampled rules are checked."""
+    near: set[str] = field(default_factory=set)
+    """Files whose chips are compared with their neighbors."""
 
     def run(self) -> Scan:
         """Read every embeddings file once."""
         store, quick = self.tables.files.store, self.tables.files.quick
-        chosen = self.tables.embeddings
+        chosen, chips = self.tables.embeddings, max(self.tables.rows, 1)
+        self.near.update(chosen[:: -(-chips // NEAR)])
         if quick:
             chosen = chosen[:: max(1, -(-len(chosen) // QUICK_FILES))]
         files: dict[str, FileScan] = {}
@@ -240,11 +248,21 @@ class Pass:
             batches = file.iter_batches(rows, use_threads=False, row_groups=groups)
             for batch in islice(batches, 1 if quick else None):
                 batch.validate(full=True)
-                chips = ChipRows(seen.path, seen.rows, batch)
+                chips = ChipRows(seen.path, seen.rows, self.tables.renamed(seen.path, batch))
                 seen.rows += len(chips)
                 for code, check in checks.items():
                     _check_rows(code, check, chips, seen, self.tables.files.store)
-                seen.facts.append(facts_of(chips, self.places, spread))
+                facts = facts_of(chips, self.places, spread)
+                if seen.path in self.near:
+                    facts.some = _some(chips)
+                seen.facts.append(facts)
+
+
+def _some(chips: ChipRows) -> npt.NDArray[np.float32] | None:
+    try:
+        return np.ascontiguousarray(chips.sums.some.T)
+    except (ClayPublishError, *UNFORESEEN):  # the rules on vectors report it
+        return None
 
 
 def _check_rows(

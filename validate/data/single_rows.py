@@ -29,8 +29,9 @@ def value(tables: ParquetTables, facts: ReleaseFacts, column: str, row: int) -> 
 
 def _read(tables: ParquetTables, path: str, file: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
     try:
+        own = {name: old for old, name in tables.columns(path).aliases.items()} if tables.foreign else {}
         with tables.files.reading(path):
-            return file.read_row_group(group, columns=columns)
+            return file.read_row_group(group, columns=[own.get(name, name) for name in columns])
     except (pa.ArrowException, OSError) as error:
         raise ReleaseError(path, f"cannot be read ({short(error)})") from error
 
@@ -66,17 +67,32 @@ def rows_of(
     tables: ParquetTables, path: str, rows: npt.NDArray[np.int64]
 ) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
     """Rows of a file, sorted, and their dequantized vectors; only the row groups that hold them are decoded."""
+    for places, taken in _taken(tables, path, rows, ["embedding", "scale"]):
+        chips = ChipRows(path, 0, taken.to_batches()[0])
+        yield from zip(places, chips.values(slice(None)).astype(np.float64), strict=True)
+
+
+def table_rows(tables: ParquetTables, path: str, rows: npt.NDArray[np.int64], columns: list[str]) -> pa.Table:
+    """Some columns of rows of a file, sorted; columns that it lacks are left out."""
+    parts = [taken for _, taken in _taken(tables, path, rows, columns)]
+    names = [name for name in columns if name in tables.schema(path).names]
+    return pa.concat_tables(parts) if parts else tables.schema(path).empty_table().select(names)
+
+
+def _taken(
+    tables: ParquetTables, path: str, rows: npt.NDArray[np.int64], columns: list[str]
+) -> Iterator[tuple[list[int], pa.Table]]:
+    """By row group: the rows in it, and these columns of them."""
     if not rows.size:
         return
     file = tables.open(path)
-    columns = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
+    columns = [name for name in columns if name in file.schema_arrow.names]
     starts = np.cumsum([0, *(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups))])
     group = np.searchsorted(starts, rows, side="right") - 1
     for number in np.unique(group).tolist():
         places = rows[group == number]
         taken = _read(tables, path, file, number, columns).take(pa.array(places - starts[number])).combine_chunks()
-        chips = ChipRows(path, 0, taken.to_batches()[0])
-        yield from zip(places.tolist(), chips.values(slice(None)).astype(np.float64), strict=True)
+        yield places.tolist(), taken
 
 
 def column_of(tables: ParquetTables, path: str, name: str) -> list[Any]:

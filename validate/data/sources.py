@@ -33,6 +33,8 @@ class Source:
     end: datetime | None
     moment: datetime | None
     platform: str | None
+    acquisition: str | None
+    """Images of one acquisition count once in a composite."""
     crs: str | None
     """As in `proj:code`, or WKT."""
     shape: tuple[int, int] | None
@@ -157,6 +159,7 @@ def _source(row: dict[str, Any]) -> Source:
         end=row["end_datetime"],
         moment=row["datetime"],
         platform=row["platform"],
+        acquisition=row["acquisition"],
         crs=row["proj_code"],
         shape=(int(shape[0]), int(shape[1])) if shape and len(shape) == 2 else None,
         transform=tuple(map(float, transform[:6])) if transform and len(transform) >= 6 else None,

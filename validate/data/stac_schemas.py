@@ -1,7 +1,8 @@
 """The JSON Schemas of STAC core and of the extensions a release declares, without trusting the release.
 
-Core comes with pystac. An extension's schema comes from the folder that CLAY_PUBLISH_SCHEMAS names, from the cache of
-this machine, or, once, from the extension's own address; with CLAY_PUBLISH_SCHEMAS set, nothing is ever fetched.
+Core comes with pystac, the extensions that releases declare with this package (`schemas/`). Another extension's schema
+comes from the folder that CLAY_PUBLISH_SCHEMAS names, from the cache of this machine, or, once, from the extension's
+own address; with CLAY_PUBLISH_SCHEMAS set, nothing is ever fetched.
 """
 
 import json
@@ -26,6 +27,9 @@ from clay_publish.storage.retry import RetryPolicy
 FOLDER = "CLAY_PUBLISH_SCHEMAS"
 """Environment variable: a folder of JSON Schemas to use instead of the network."""
 
+EMBEDDINGS = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
+"""The community's Embedding extension."""
+
 _FIX = f"Put it into the folder that {FOLDER} names."
 _HOSTS = {"stac-extensions.github.io", "schemas.stacspec.org", "proj.org"}
 """Where schemas are fetched from. A release may name any address; it is not asked."""
@@ -38,12 +42,23 @@ def known() -> dict[str, dict[str, Any]]:
     """Return the schemas that lie on this machine, by address."""
     found = {uri.rstrip("#"): document for uri, document in get_local_schema_cache().items()}
     found[SCHEMA_URI] = schema()
-    for folder in (os.environ.get(FOLDER), _cache_folder()):
+    for folder in (os.environ.get(FOLDER), Path(__file__).parent / "schemas", _cache_folder()):
         for file in sorted(Path(folder).glob("*.json")) if folder else []:
             document = json.loads(file.read_text(encoding="utf-8"))
             if isinstance(document.get("$id"), str):
                 found.setdefault(document["$id"].rstrip("#"), document)
+    # mlm 1.5 refers to a definition that no published schema of raster 1.1.0 has: the names of data types.
+    if _RASTER in found:
+        kinds = {"items": {"properties": {"data_type": {"type": "string", "enum": _DATA_TYPES}}}}
+        found[_RASTER] = {**found[_RASTER], "definitions": {"bands": kinds, **found[_RASTER].get("definitions", {})}}
     return found
+
+
+_RASTER = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"
+_DATA_TYPES = [
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"),
+    *("cint16", "cint32", "cfloat32", "cfloat64", "other"),
+]
 
 
 def _cache_folder() -> Path:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 from clay_publish import __version__
 from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.validate.registry import Rule
+from clay_publish.validate.reports.grouping import rule_link
 
 
 def junit(validation: ValidationReport, rules: Sequence[Rule], threshold: Severity = Severity.ERROR) -> str:
@@ -76,6 +77,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": rule.reason},
         "help": {"text": rule.fix},
+        "helpUri": rule_link(rule.code),
         "defaultConfiguration": {"level": _LEVELS[rule.severity]},
     }
 

@@ -7,17 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from itertools import groupby
 
 import jinja2
+import shapely
 
 from clay_publish import __version__
+from clay_publish.geo.area import land
 from clay_publish.release.findings import GroundMap, Histogram, Measures, Severity, ValidationReport
 from clay_publish.validate.registry import Rule
+from clay_publish.validate.reports.grouping import by_kind, rule_link
 
 WIDTH = 640
 _TALL = 480
 _BARS = (640, 180)
+_RINGS = 1000
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,10 @@ class Map:
     """SVG path."""
     missing: list[tuple[str, int, str]]
     """Reason, number of its color, SVG path."""
+    land: str
+    """SVG path."""
+    places: list[tuple[str, float, float, int]]
+    """Rules of the findings at a place, x, y, and how many."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,12 @@ def maps(measures: Measures) -> list[Map]:
 
     width, height = (math.ceil(size) for size in place(east, south))
     embedded = _cells(ground, place) if ground else ""
+    coast = "".join(_ring([place(*point) for point in ring]) for ring in _land(west, south, east, north))
+    spots: dict[tuple[float, float], list[str]] = {}
+    for found in measures.places:
+        x, y = place(found.lon, found.lat)
+        spots.setdefault((round(x), round(y)), []).append(found.code)
+    marks = [(", ".join(sorted(set(codes))), x, y, len(codes)) for (x, y), codes in sorted(spots.items())]
     reasons = reasons_of(measures)
     windows = sorted({outline.window for outline in measures.outlines}) or [""]
     drawn = []
@@ -71,8 +84,15 @@ def maps(measures: Measures) -> list[Map]:
             rings = [ring for ring in rings if ring and all(map(_on_earth, ring))]
             if rings:
                 missing.append((reason, number, "".join(_ring([place(*point) for point in ring]) for ring in rings)))
-        drawn.append(Map(window, max(width, 1), max(height, 1), embedded, missing))
+        drawn.append(Map(window, max(width, 1), max(height, 1), embedded, missing, coast, marks))
     return drawn
+
+
+def _land(west: float, south: float, east: float, north: float) -> list[list[tuple[float, float]]]:
+    """Rings of the land in a box."""
+    parts = shapely.get_parts(shapely.clip_by_rect(land(), west, south, east, north))
+    rings = [part.exterior for part in parts if part.geom_type == "Polygon" and not part.is_empty]
+    return [[(float(x), float(y)) for x, y in ring.coords] for ring in rings[:_RINGS]]
 
 
 def reasons_of(measures: Measures) -> list[str]:
@@ -140,7 +160,6 @@ _CAPTIONS = {
 def html(validation: ValidationReport, rules: Sequence[Rule]) -> str:
     """The report as a page. Its policy lets a browser load nothing and run nothing."""
     measures = validation.measures
-    found = sorted(validation.findings, key=lambda f: (-f.severity.rank, f.code))
     style = (files("clay_publish.validate.reports") / "templates" / "report.css").read_text(encoding="utf-8")
     return _template().render(
         validation=validation,
@@ -149,7 +168,8 @@ def html(validation: ValidationReport, rules: Sequence[Rule]) -> str:
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         verdict=verdict(validation),
         worst=validation.worst(),
-        groups=[(code, list(members)) for code, members in groupby(found, key=lambda f: f.code)],
+        kinds=by_kind(validation.findings),
+        link=rule_link,
         fixes={rule.code: rule.fix for rule in rules},
         titles={rule.code: rule.title for rule in rules},
         unchecked=[(c, s.partition(": ")[2]) for c, s in validation.checked.items() if s.startswith("not checked")],

@@ -1,7 +1,8 @@
 """What a release looks like, for people who read a report: distributions, the ground, the gaps."""
 
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.release.directory import EMBEDDINGS, GAPS
-from clay_publish.release.findings import GroundMap, Histogram, Measures, MissingChips, Outline
+from clay_publish.release.findings import Finding, FindingPlace, GroundMap, Histogram, Measures, MissingChips, Outline
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import ReleaseFacts
 from clay_publish.validate.data.coverage_table import coverage_batches, equals
@@ -26,7 +27,7 @@ _TEXT = 120
 """Letters of a reason or window that are kept."""
 
 
-def measure(context: ReleaseContext) -> Measures | None:
+def measure(context: ReleaseContext, findings: Sequence[Finding] = ()) -> Measures | None:
     """Measure what the rules have read; None where they read no rows."""
     scan = context.__dict__.get("scan")
     if scan is None:
@@ -54,6 +55,7 @@ def measure(context: ReleaseContext) -> Measures | None:
         missing=attempt("missing chips", lambda: _missing(context)) or [],
         outlines=attempt("gaps", lambda: _outlines(context)) or [],
         ground=attempt("ground", lambda: _ground(facts, context)),
+        places=attempt("places of findings", lambda: list(_places(facts, findings))) or [],
         unmeasured=unmeasured,
     )
 
@@ -136,3 +138,24 @@ def _ground(facts: ReleaseFacts, context: ReleaseContext) -> GroundMap:
     col = np.minimum((lon - west) * (shape[1] / (east - west)), shape[1] - 1).astype(np.int64)
     counts = np.bincount(row * shape[1] + col, minlength=shape[0] * shape[1]).reshape(shape)
     return GroundMap(bbox=(float(west), float(south), float(east), float(north)), counts=counts.tolist())
+
+
+_ROW = re.compile(r"(\S+): row (\d+)\b")
+
+
+def _places(facts: ReleaseFacts, findings: Sequence[Finding]) -> Iterator[FindingPlace]:
+    """Chips that findings name by file and row; of files, the middle of their box."""
+    slices = facts.slices()
+    for finding in findings[:_OUTLINES]:
+        match = _ROW.match(finding.where)
+        path = match[1] if match else finding.where.partition(": ")[0]
+        if path not in slices:
+            continue
+        row = slices[path].start + int(match[2]) if match else None
+        if row is not None and row < slices[path].stop and {"lon", "lat"} <= facts.names:
+            lon, lat = float(facts["lon"][row]), float(facts["lat"][row])
+        else:
+            boxes = facts.boxes.get(path, np.empty((0, 4)))
+            lon, lat = (float(np.nanmean(boxes[:, side])) for side in ([0, 2], [1, 3])) if len(boxes) else (np.nan,) * 2
+        if np.isfinite([lon, lat]).all() and abs(lon) <= 180 and abs(lat) <= 90:
+            yield FindingPlace(code=finding.code, lon=lon, lat=lat)

@@ -1,17 +1,37 @@
 """Rules on what people and programs read about a release: the card, the citation, the license."""
 
+import importlib.metadata
+import io
+import itertools
 import json
 import re
+import statistics
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from clay_publish.errors import MissingExtraError, ReleaseError
-from clay_publish.release.directory import CARD, CITATION, CROISSANT, HOST_CARD, ITEMS, LICENSE, SHA256SUMS
+from PIL import Image
+
+from clay_publish.errors import ClayPublishError, MissingExtraError, ReleaseError
+from clay_publish.release.benchmarks import Benchmark, read_benchmarks
+from clay_publish.release.directory import (
+    BENCHMARKS,
+    CARD,
+    CHANGELOG,
+    CITATION,
+    CROISSANT,
+    FIGURES,
+    HOST_CARD,
+    ITEMS,
+    LICENSE,
+    MAX_DOCUMENT,
+    SHA256SUMS,
+)
 from clay_publish.storage.safe_parse import has_more_than
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.outcomes import Broken, Fault, NotChecked, Outcome
 from clay_publish.validate.registry import rule
+from clay_publish.validate.rules.readers import wrong_image
 
 _CARD_KEYS = (
     "license",
@@ -216,3 +236,135 @@ def host_card_is_plain(context: ReleaseContext) -> Iterator[Outcome]:
         relative = [t for t in re.findall(r"!\[[^\[\]]*\]\(([^)\s]+)", text) if "://" not in t]
         if relative:
             yield Fault(HOST_CARD, f"has the picture {relative[0]}", "absolute addresses")
+
+
+_PAGES = frozenset({CARD, HOST_CARD})
+"""Documents with numbers of the vectors, which are not read again for large releases."""
+
+
+@rule("DOC021")
+def documents_are_rendered_alike(context: ReleaseContext) -> Iterator[Outcome]:
+    """Every document that follows from the data, rendered again by the software and libraries that made the release."""
+    if context.render is None:
+        yield NotChecked("documents are rendered again by the command line alone")
+        return
+    context.files.read_whole(CARD)
+    if not context.files.store.local:
+        yield NotChecked("documents are rendered again for directories alone")
+        return
+    made = context.documents.manifest.run.libraries
+    other = {name: (old, _installed(name)) for name, old in made.items() if _installed(name) != old}
+    if other:
+        name, (old, own) = next(iter(other.items()))
+        yield NotChecked(f"the release was made with {name} {old}, and {own or 'none'} is installed here")
+        return
+    if context.documents.spec.previous is not None:
+        try:
+            previous = context.previous
+        except ClayPublishError as error:
+            yield NotChecked(f"{CHANGELOG}: {error.where} {error.found}")
+            previous = None
+    else:
+        previous = None
+    rendered = context.render(context.files.release, None if previous is None else previous.files.release)
+    for path in sorted(_PAGES - rendered.keys()):
+        yield NotChecked(f"{path} states numbers of the vectors, which are too many to be read again")
+    for path, data in sorted(rendered.items()):
+        if path not in context.files.paths:
+            yield Fault(path, "does not exist", "a document of every release")
+            continue
+        found = context.files.store.read(path, len(data) + MAX_DOCUMENT)
+        if found != data:
+            yield _first_difference(path, found.decode("utf-8", "replace"), data.decode())
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _first_difference(path: str, found: str, expected: str) -> Fault:
+    """The first line that differs."""
+    lines = itertools.zip_longest(found.splitlines(), expected.splitlines())
+    for number, (own, other) in enumerate(lines, start=1):
+        if own != other:
+            told = "nothing more" if other is None else other.strip()[:200]
+            return Fault(
+                f"{path}: line {number}", "ends" if own is None else own.strip()[:200] or "an empty line", told
+            )
+    return Fault(path, "has other line endings", "those of `clay-publish`")
+
+
+@rule("DOC022")
+def figures_show_something(context: ReleaseContext) -> Iterator[Outcome]:
+    """Every PNG below `figures/`, decoded: more than one color."""
+    for path in context.files.paths:
+        if not (path.startswith(f"{FIGURES}/") and path.endswith(".png")):
+            continue
+        context.files.read_whole(path)
+        data = context.files.store.read(path, MAX_DOCUMENT)
+        wrong = wrong_image(data)
+        if wrong is None:
+            with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+                colors = picture.convert("RGB").getcolors(maxcolors=1)
+            alike = colors is not None
+            wrong = "shows one color" if alike else None
+        if wrong is not None:
+            yield Fault(path, wrong, "a picture")
+
+
+_SCORE = re.compile(r"-?\d+\.\d{3} ± \d+\.\d{3}")
+_ROUNDING = 2e-6
+"""Of scores in the file, which have six decimals."""
+
+
+@rule("DOC017")
+def card_scores_are_measured(context: ReleaseContext) -> Iterator[Outcome]:
+    """The tables of the section Evaluation, in order, in `README.md` and `hosts/source.coop/README.md`."""
+    there = read_benchmarks(context.files.release) if BENCHMARKS in context.files.paths else None
+    made = [] if there is None else there.benchmarks
+    for each in made:
+        yield from _inconsistent(each, context)
+    expected = [
+        (str(result.dimensions), result.model, *(score.text for score in result.scores.values()))
+        for each in made
+        for result in each.results
+    ]
+    for path in (CARD, HOST_CARD):
+        if path in context.files.paths:
+            yield from _other_scores(path, context.files.text(path), expected)
+
+
+def _inconsistent(made: Benchmark, context: ReleaseContext) -> Iterator[Outcome]:
+    """Where a comparison is of other vectors, or a mean does not follow from its folds."""
+    place = f"{BENCHMARKS}: {made.labels.target}"
+    digest = context.files.release.fingerprint().digest
+    if made.release.fingerprint != digest:
+        yield Fault(place, f"is of the fingerprint {made.release.fingerprint}", digest)
+    if made.release.chips != context.tables.rows:
+        yield Fault(place, f"is of {made.release.chips:,} chips", f"{context.tables.rows:,}, as in the files")
+    if sum(made.folds.test) != made.sampling.used or len(made.folds.test) != made.folds.count:
+        yield Fault(f"{place}: folds", f"test {sum(made.folds.test):,} places", f"{made.sampling.used:,}, each once")
+    for result in made.results:
+        for metric, score in result.scores.items():
+            where = f"{place}: {result.features}, {result.model}, {metric}"
+            if len(score.folds) != made.folds.count:
+                yield Fault(where, f"has {len(score.folds)} folds", str(made.folds.count))
+                continue
+            mean, spread = statistics.fmean(score.folds), statistics.pstdev(score.folds)
+            if abs(mean - score.mean) > _ROUNDING or abs(spread - score.spread) > _ROUNDING:
+                yield Fault(where, f"states {score.mean} ± {score.spread}", f"{mean:.6f} ± {spread:.6f} of its folds")
+
+
+def _other_scores(path: str, text: str, expected: list[tuple[str, ...]]) -> Iterator[Outcome]:
+    section = text.partition("\n## Evaluation\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|") and _SCORE.search(line)]
+    found = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
+    if len(found) != len(expected):
+        yield Fault(f"{path}: Evaluation", f"has {len(found)} results", f"{len(expected)}, as in {BENCHMARKS}")
+        return
+    for cells, wanted in zip(found, expected, strict=True):
+        if cells[1:] != wanted:
+            yield Fault(f"{path}: Evaluation", " | ".join(cells), f"{' | '.join(wanted)}, as in {BENCHMARKS}")

@@ -1,29 +1,34 @@
 """Rules on the reasons for gaps, and on how gaps are counted and drawn."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
 from clay_publish.geo.area import read_area
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.release.directory import COVERAGE, GAPS, MANIFEST, SPEC
-from clay_publish.release.tables import REASONS, STATUSES
+from clay_publish.release.tables import NOT_CLOUD_CHECKED, REASONS, STATUSES
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import coverage_batches, equals, first_items, micros, whole_numbers
 from clay_publish.validate.data.footprints import meters_per_degree
 from clay_publish.validate.data.sources import Source
+from clay_publish.validate.expected.gap_shapes import MOST_CHIPS, expected_gaps
 from clay_publish.validate.expected.layers import expected_windows, window_of
-from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
+from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 from clay_publish.windows import Window
 
 _SLACK = 1e-5
 """Fractions are stored as float32."""
+_NEAR = 5e-6
+"""Degrees, about half a meter: how far a gap may be drawn from its chips."""
 
 
 @rule("COV007")
@@ -116,7 +121,8 @@ def _contradiction(reason: str, source: Source | None, context: ReleaseContext, 
     status = source.status if source is not None else None
     name = source.id if source is not None else "its item"
     contradictions = {
-        "cloud": (spec.chips.max_cloud >= 1, "the spec allows any share of cloud"),
+        "cloud": (spec.chips.max_cloud >= 1 and not spec.combines, "the spec allows any share of cloud"),
+        "too_few_images": (not spec.combines, "the spec asks for no composite"),
         "over_budget": (spec.cost.budget_usd is None, "the spec has no budget"),
         "excluded": (status in {"used", "unused"}, f"{name} is not excluded"),
         "no_imagery": (scene and status == "used", f"{name} was used"),
@@ -201,33 +207,107 @@ def manifest_counts_agree(context: ReleaseContext) -> Iterator[Outcome]:
 
 @rule("COV013")
 def gaps_agree(context: ReleaseContext) -> Iterator[Outcome]:
-    """Chips by reason: every missing chip whose place is known."""
+    """Every feature against those drawn again from the coverage and the pixel grids: properties, chips, outline."""
     document = context.documents.json(GAPS)
     if document.get("type") != "FeatureCollection" or not isinstance(document.get("features"), list):
         yield Fault(GAPS, f"type {document.get('type')!r}", "a FeatureCollection")
         return
-    drawn: Counter[str] = Counter()
+    drawn: dict[Key, list[Any]] = {}
     for number, feature in enumerate(document["features"]):
         wrong = _wrong_gap(feature)
         if wrong is not None:
             yield Fault(f"{GAPS}: feature {number}", wrong, "a polygon in degrees with reason, window and chips")
         else:
-            drawn[feature["properties"]["reason"]] += feature["properties"]["chips"]
-    placed, whole = _missing_by_reason(context)
-    for reason in sorted({*drawn, *whole}):
-        if not placed[reason] <= drawn[reason] <= whole[reason]:
-            yield Fault(f"{GAPS}: {reason}", f"{drawn[reason]:,} chips", f"{whole[reason]:,} as in the coverage")
+            key = tuple(feature["properties"].get(name) for name in _DRAWN)
+            drawn.setdefault(key, []).append(shapely.geometry.shape(feature["geometry"]))
+    missing = sum(count for said, count in context.said.items() if said.status == "missing")
+    if missing > MOST_CHIPS:
+        yield NotChecked(f"{missing:,} missing chips are too many to be drawn again")
+        return
+    expected: dict[Key, list[Any]] = {}
+    for gap in expected_gaps(context):
+        expected.setdefault((gap.reason, gap.window, gap.detail, gap.chips), []).append(gap.shape)
+    yield from _drawings_agree(drawn, expected)
 
 
-def _missing_by_reason(context: ReleaseContext) -> tuple[Counter[str], Counter[str]]:
-    """Missing chips whose row and column are known, and all missing ones."""
-    placed: Counter[str] = Counter()
-    whole: Counter[str] = Counter()
-    for said, count in context.said.items():
-        if said.status == "missing":
-            whole[str(said.reason)] += count
-            placed[str(said.reason)] += count if said.placed else 0
-    return placed, whole
+Key = tuple[Any, ...]
+_DRAWN = ("reason", "window", "detail", "chips")
+"""Properties of a gap."""
+
+
+def _drawings_agree(drawn: dict[Key, list[Any]], expected: dict[Key, list[Any]]) -> Iterator[Outcome]:
+    for key in sorted({*drawn, *expected}, key=repr):
+        mine, theirs = drawn.get(key, []), expected.get(key, [])
+        said = f"{key[0]}, {key[1]}, {key[3]} chips"
+        if len(mine) != len(theirs):
+            yield Fault(f"{GAPS}: {said}", f"{len(mine):,} features", f"{len(theirs):,}, as in the coverage")
+        elif mine:
+            away = _farthest(np.array(mine, dtype=object), np.array(theirs, dtype=object))
+            if away > _NEAR:
+                yield Fault(f"{GAPS}: {said}", f"is drawn {away:.3g} degrees away", "the outline of the missing chips")
+
+
+def _farthest(drawn: npt.NDArray[np.object_], expected: npt.NDArray[np.object_]) -> float:
+    """Largest difference in degrees of bounds, or of the root of areas, between outlines and their nearest ones."""
+    tree = shapely.STRtree(shapely.centroid(drawn))
+    nearest = tree.nearest(shapely.centroid(expected))
+    if np.unique(nearest).size < len(drawn):
+        return float("inf")
+    bounds = np.abs(shapely.bounds(drawn[nearest]) - shapely.bounds(expected)).max()
+    sides = np.abs(np.sqrt(shapely.area(drawn[nearest])) - np.sqrt(shapely.area(expected))).max()
+    return float(max(bounds, sides))
+
+
+@rule("COV018")
+def details_fit_reasons(context: ReleaseContext) -> Iterator[Outcome]:
+    """`detail` of every row: numbers beyond the spec's limits for nodata and cloud, fixed words for others."""
+    found: Counter[tuple[str | None, str | None]] = Counter()
+    for batch in coverage_batches(context.tables, ["reason", "detail"]):
+        pairs = pa.table({"reason": batch.column("reason").cast(pa.string()), "detail": batch.column("detail")})
+        for row in pairs.group_by(["reason", "detail"]).aggregate([([], "count_all")]).to_pylist():
+            found[row["reason"], row["detail"]] += row["count_all"]
+    for (reason, detail), count in sorted(found.items(), key=repr):
+        expected = _expected_detail(reason, detail, context)
+        if expected is not None:
+            where = f"{COVERAGE}: {'embedded' if reason is None else reason}"
+            yield Fault(where, f"the detail {detail!r:.80} in {count:,} rows", expected)
+
+
+_NUMBERED = {
+    "nodata": re.compile(r"(\d\.\d{3}) of the pixels are valid"),
+    "cloud": re.compile(r"(\d\.\d{3}) of the pixels are under cloud"),
+}
+_WORDS = {
+    "invalid_vector": "the model gave NaN, infinite, zero or constant values",
+    "over_budget": "the budget was spent before its turn",
+}
+_DIGIT = 5e-4
+"""Rounding of a share in a detail."""
+
+
+def _expected_detail(reason: str | None, detail: str | None, context: ReleaseContext) -> str | None:
+    """What the detail of a reason should be; None where it is that."""
+    limits = context.documents.spec.chips
+    if reason is not None and reason not in REASONS:
+        return None  # COV007
+    if reason in _NUMBERED:
+        match = _NUMBERED[reason].fullmatch(detail or "")
+        share = float(match[1]) if match else -1.0
+        least, most = (limits.max_cloud, 1.0) if reason == "cloud" else (0.0, max(1 - limits.max_nodata, _DIGIT))
+        return None if match and least - _DIGIT <= share <= most + _DIGIT else f"a share from {least:g} to {most:g}"
+    if reason in _WORDS:
+        return None if detail == _WORDS[reason] else repr(_WORDS[reason])
+    own: dict[str | None, set[str | None]] = {
+        None: {None, NOT_CLOUD_CHECKED},
+        "no_imagery": {None},
+        "excluded": {None},
+    }
+    if reason in own:
+        return None if detail in own[reason] else " or ".join(map(str, own[reason]))
+    of_others = detail in {*_WORDS.values(), NOT_CLOUD_CHECKED} or any(
+        p.fullmatch(detail or "") for p in _NUMBERED.values()
+    )
+    return "what happened" if of_others or not detail else None
 
 
 def _wrong_gap(feature: Any) -> str | None:

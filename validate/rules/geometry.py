@@ -8,6 +8,7 @@ import numpy.typing as npt
 import shapely
 
 from clay_publish.errors import ReleaseError
+from clay_publish.geo.major_tom_grid import bounds_of_cell
 from clay_publish.geo.utm_zones import SQUARE, squares_of
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import repeated
@@ -52,15 +53,14 @@ def in_degrees(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     box = chips.footprints.bounds
     with np.errstate(invalid="ignore"):
         outside = (np.abs(box[:, [0, 2]]) > 180 + _SAME).any(axis=1) | (np.abs(box[:, [1, 3]]) > 90 + _SAME).any(axis=1)
-        outside |= chips.footprints.polygonal & ~np.isfinite(box).all(axis=1)
+    outside |= chips.footprints.polygonal & ~np.isfinite(box).all(axis=1)
+    found = bad_rows(outside, lambda row: f"bounds {_numbers(box[row])}", "degrees, ±180 and ±90")
+    if chips.has("lon") and chips.has("lat"):
         away = ~((np.abs(chips.floats("lon")) <= 180) & (np.abs(chips.floats("lat")) <= 90))
-    away &= ~chips.nulls("lon") & ~chips.nulls("lat")
-    return [
-        *bad_rows(outside, lambda row: f"bounds {_numbers(box[row])}", "degrees, ±180 and ±90"),
-        *bad_rows(
-            away, lambda row: f"lon {chips.value('lon', row)}, lat {chips.value('lat', row)}", "degrees, ±180 and ±90"
-        ),
-    ]
+        away &= ~chips.nulls("lon") & ~chips.nulls("lat")
+        told = lambda row: f"lon {chips.value('lon', row)}, lat {chips.value('lat', row)}"  # noqa: E731
+        found += bad_rows(away, told, "degrees, ±180 and ±90")
+    return found
 
 
 @row_rule("GEO004")
@@ -92,6 +92,26 @@ def antimeridian(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     with np.errstate(invalid="ignore"):
         wide = np.asarray(chips.footprints.polygonal & (box[:, 2] - box[:, 0] > 180))
     return bad_rows(wide, lambda row: f"{box[row, 2] - box[row, 0]:.1f} degrees wide", "two parts, cut at ±180")
+
+
+@row_rule("GEO018")
+def cell_holds_center(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
+    """`grid_cell`, where the release has it; a place on an edge belongs to either cell."""
+    if not chips.has("grid_cell"):
+        return []
+    lon, lat = chips.floats("lon"), chips.floats("lat")
+    names = [str(name) for name in chips.column("grid_cell").to_pylist()]
+    away = np.array([_from_cell(*place) for place in zip(names, lon.tolist(), lat.tolist(), strict=True)], dtype=bool)
+    return bad_rows(away, lambda row: f"{names[row]} for {lon[row]:.5f}, {lat[row]:.5f}", "the cell of its center")
+
+
+def _from_cell(name: str, lon: float, lat: float) -> bool:
+    """Whether a place is outside a cell of the Major TOM grid, or there is no such cell."""
+    try:
+        west, south, east, north = bounds_of_cell(name)
+    except ValueError:
+        return True
+    return not (south - _SAME <= lat <= north + _SAME and (lon - west + _SAME) % 360 <= east - west + 2 * _SAME)
 
 
 @rule("GEO014")

@@ -21,6 +21,7 @@ from clay_publish.release.directory import (
     SOURCES,
     SPEC,
 )
+from clay_publish.release.versions import REPORT
 from clay_publish.storage.store import is_safe
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import repeated
@@ -42,8 +43,8 @@ _REQUIRED = (
     MANIFEST,
     SHA256SUMS,
 )
-_HOST_OWNED = {".gitattributes", "catalog.json", "latest.json"}
-"""What hosts put beside a version."""
+_HOST_OWNED = {".gitattributes", "catalog.json", "latest.json", "yanked.json"}
+"""What hosts and `publish` put beside a version, as validation reports."""
 
 
 @rule("INT001")
@@ -60,7 +61,7 @@ def files_are_listed(context: ReleaseContext) -> Iterator[Outcome]:
     """Directory → manifest."""
     listed = {entry.path for entry in context.documents.manifest.files} | {MANIFEST, SHA256SUMS} | _HOST_OWNED
     for path in context.files.paths:
-        if path not in listed:
+        if path not in listed and REPORT.fullmatch(path) is None:
             yield Fault(path, "is not named in the manifest", "an entry with size and SHA-256")
 
 

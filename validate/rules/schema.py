@@ -11,14 +11,22 @@ from pyproj.exceptions import CRSError
 from clay_publish.errors import MissingExtraError, ReleaseError
 from clay_publish.release.directory import COVERAGE, EMBEDDINGS, MANIFEST, SOURCES, SPEC, DataFile
 from clay_publish.release.geoparquet import group_rows
-from clay_publish.release.tables import coverage_schema, embeddings_schema, hugging_face_features, sources_schema
+from clay_publish.release.tables import (
+    COMBINED,
+    coverage_schema,
+    embeddings_schema,
+    hugging_face_features,
+    sources_schema,
+)
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.extra_tables import beside_paths
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, Sampled, SkippedError, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 
-_OPTIONAL = {"thumbnail", "scale"}
+_OPTIONAL = {"thumbnail", "scale", "grid_cell", *COMBINED}
+"""PRV019 says whether those of composites have to be there."""
+_EVERY = embeddings_schema(1, "int8", thumbnails=True, combined=True, cells=True)
 
 
 @rule("SCH001")
@@ -26,7 +34,7 @@ def columns_are_there(context: ReleaseContext) -> Iterator[Outcome]:
     """Names and order."""
     for path in context.tables.embeddings:
         schema = context.tables.schema(path)
-        expected = embeddings_schema(1, "int8", thumbnails=True).names
+        expected = _EVERY.names
         missing = [n for n in expected if n not in schema.names and n not in _OPTIONAL]
         unknown = [n for n in schema.names if n not in expected]
         if "scale" not in schema.names and pa.types.is_integer(_value_type(schema)):
@@ -42,7 +50,7 @@ def columns_are_there(context: ReleaseContext) -> Iterator[Outcome]:
 @rule("SCH002")
 def types_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """Arrow types, without nullability; the vectors' own type is checked by SCH006."""
-    expected = embeddings_schema(1, "int8", thumbnails=True)
+    expected = _EVERY
     for path in context.tables.embeddings:
         for column in context.tables.schema(path):
             if column.name == "embedding":
@@ -56,7 +64,7 @@ def types_agree(context: ReleaseContext) -> Iterator[Outcome]:
 def no_nulls(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Nulls in the columns that may have none, and inside vectors."""
     found: list[BadRows] = []
-    for column in embeddings_schema(1, "int8"):
+    for column in _EVERY:
         if column.nullable or not chips.has(column.name):
             continue
         array = chips.column(column.name)

@@ -116,7 +116,8 @@ def _band_faults(where: str, band: dict[str, Any], source: Source, sensor: Senso
 @rule("PRV017")
 def pixel_rules_are_the_spec_s(context: ReleaseContext) -> Iterator[Outcome]:
     """`scale`, `mask` and `composite` of the fingerprint; masks of the spec's imagery, and of the used sources."""
-    made, blocks = context.fingerprint, context.documents.spec.imagery
+    made, spec = context.fingerprint, context.documents.spec
+    blocks = spec.imagery
     asked = sorted({block.mask or "" for block in blocks})
     if len(asked) > 1:
         yield Fault(f"{SPEC}: imagery", f"names the masks {', '.join(map(shown, asked))}", "one for all blocks")
@@ -124,7 +125,7 @@ def pixel_rules_are_the_spec_s(context: ReleaseContext) -> Iterator[Outcome]:
     for name, found, expected in (
         ("scale", made.scale, SCALE_RULE),
         ("mask", made.mask, mask_rule(instrument(context), blocks[0].mask)),
-        ("composite", made.composite, composite_rule(made.layout)),
+        ("composite", made.composite, composite_rule(made.layout, blocks[0].composite, spec.model.steps)),
     ):
         if found != expected:
             yield Fault(f"fingerprint: {name}", shown(found), f"{expected}, as {SPEC} asks for")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -18,6 +18,9 @@ from clay_publish.storage.place import RangeFile
 from clay_publish.storage.store import OneFile, Store, check_path, is_url
 from clay_publish.validate.outcomes import RefusedFileError, SkippedError
 from clay_publish.validate.sandbox.marks import touch
+
+if TYPE_CHECKING:  # the parent of a child process needs no context
+    from clay_publish.validate.context import Recompute
 
 
 def packed(error: ClayPublishError) -> list[Any]:
@@ -62,6 +65,9 @@ class _Watched(Store):
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         return super().read(self._look(path), limit)
+
+    def part(self, path: str, start: int, end: int) -> bytes:
+        return super().part(self._look(path), start, end)
 
 
 class WatchedFolder(_Watched):
@@ -147,6 +153,10 @@ class ParentStore(_Watched):
         get = RangeFile(lambda start, end: self._ask("range", path, start, end - start), self.size(path))
         return cast("IO[bytes]", get)
 
+    def part(self, path: str, start: int, end: int) -> bytes:
+        """Read some bytes of a file, in one request to the parent."""
+        return bytes(self._ask("range", self._look(path), start, end - start))
+
     open = ranges
 
     def arrow(self, path: str) -> Any:
@@ -158,9 +168,14 @@ class Server:
     """The parent's side: reads for the child, from the stores of one validation only."""
 
     def __init__(
-        self, stores: list[Store], open_previous: Callable[[str], Store], schema: Callable[[str], dict[str, Any]]
+        self,
+        stores: list[Store],
+        open_previous: Callable[[str], Store],
+        schema: Callable[[str], dict[str, Any]],
+        recompute: "Recompute | None" = None,
     ) -> None:
         self._stores, self._open_previous, self._schema = stores, open_previous, schema
+        self._recompute = recompute
 
     def answer(self, request: bytes, files: dict[tuple[int, str], IO[bytes]]) -> bytes:
         """Return the answer to a request; `files` are those that the channel has open."""
@@ -177,6 +192,9 @@ class Server:
     def _read(self, files: dict[tuple[int, str], IO[bytes]], what: str, arguments: list[Any]) -> Any:
         if what == "schema":
             return self._schema(*arguments)
+        if what == "recompute" and self._recompute is not None:
+            made = self._recompute.vectors([str(name) for name in arguments[0][: self._recompute.chips]])
+            return {name: [float(value) for value in vector] for name, vector in made.items()}
         if what == "previous":
             store = self._open_previous(*arguments)
             self._stores.append(store)

@@ -6,9 +6,13 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import sys
 import sysconfig
 import tempfile
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from clay_publish.errors import ClayPublishError
 from clay_publish.progress import Progress
 from clay_publish.release.directory import Release
 from clay_publish.validate.checks import check_release
+from clay_publish.validate.context import Recompute
 from clay_publish.validate.data import stac_schemas
 from clay_publish.validate.sandbox.marks import Marks, watch
 from clay_publish.validate.sandbox.stores import Parent, ParentStore, WatchedFile, WatchedFolder, packed
@@ -91,6 +96,8 @@ class Guard:
                 self._check(path, writes=True)
         elif event in _LOOKS:
             self._check(arguments[0], writes=False)
+        elif event == "socket.__new__" and arguments[1] == socket.AF_UNIX:
+            pass  # the pair by which an event loop of asyncio wakes itself; to connect or bind it is refused
         elif event.startswith(_REFUSED):
             msg = f"reading a release may not use {event}"
             raise GuardedError(msg)
@@ -113,7 +120,10 @@ def _below(path: str, folders: Any) -> bool:
 def _packages() -> set[str]:
     """Where the modules that are loaded lie, linked ones too."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    return {str(Path(file).resolve().parent) for file in files if file}
+    # What renders documents is loaded when a job asks for it; in a checkout it lies in folders of its own.
+    specs = [find_spec(f"clay_publish.{name}") for name in ("cards", "catalog")]
+    later = [folder for spec in specs if spec is not None for folder in spec.submodule_search_locations or ()]
+    return {str(Path(file).resolve().parent) for file in files if file} | {os.path.realpath(path) for path in later}
 
 
 def main(scratch: str, control_in: int, control_out: int, marks: int, channels: list[tuple[int, int]]) -> None:
@@ -181,6 +191,10 @@ def _answer(job: dict[str, Any], answers: Connection, parent: Parent, guard: Gua
             previous=None if job["previous"] is None else open_(job["previous"], previous),
             verified=job["verified"],
             open_previous=lambda named: open_(parent.ask("previous", named), previous),
+            render=None if job["render"] is None else getattr(import_module(job["render"][0]), job["render"][1]),
+            recompute=None
+            if job["recompute"] is None
+            else Recompute(job["recompute"], partial(parent.ask, "recompute")),
             report=report,
         )
     except ClayPublishError as error:

@@ -5,10 +5,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 from browser import chromium
 from made_release import explorer_release
 from playwright.sync_api import Browser, Page, sync_playwright
 from range_server import RangeServer
+
+from clay_publish.release.directory import Release
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -34,6 +37,29 @@ def made_releases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
         return known[name]
 
     return find
+
+
+@pytest.fixture(scope="session")
+def scene_release(once: Callable[..., Path]) -> Path:
+    """The bundled sample in chips of the image's own grid, with its documents. Read only."""
+    from importlib.resources import files
+
+    from clay_publish.cards import write_cards
+    from clay_publish.catalog import write_items
+    from clay_publish.producer.produce import produce
+    from clay_publish.spec.load import load_spec
+
+    def build(folder: Path) -> None:
+        item = files("clay_publish.sample") / "imagery" / "item.json"
+        spec = {"name": "shore", "version": "1.0.0", "imagery": {"stac": str(item), "sensor": "sentinel-2-l1c"}}
+        spec["chips"] = {"layout": "scene", "size": 64}
+        (folder / "release.yaml").write_text(yaml.safe_dump(spec))
+        release = Release(str(folder / "1.0.0"))
+        produce(load_spec(folder / "release.yaml"), release)
+        write_items(release)
+        write_cards(release)
+
+    return once("scene-explorer", build) / "1.0.0"
 
 
 @pytest.fixture(scope="session")

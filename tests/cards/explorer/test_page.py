@@ -42,8 +42,9 @@ def fact(page: Page, name: str) -> str:
 
 
 def chips_of(release: Path) -> dict[str, list]:
-    table = clay_publish.open_release(str(release)).chips(columns=["id", "lon", "lat", "epsg", "row", "col"]).read_all()
-    return table.to_pydict()
+    layout = Release(str(release)).spec().chips.layout
+    cells = ["epsg", "row", "col"] if layout == "utm" else []
+    return clay_publish.open_release(str(release)).chips(columns=["id", "lon", "lat", *cells]).read_all().to_pydict()
 
 
 def expected_id(release: Path, lon: float, lat: float) -> str:
@@ -56,7 +57,7 @@ def expected_id(release: Path, lon: float, lat: float) -> str:
 
 
 def color_at_center(page: Page) -> tuple[int, int, int]:
-    page.wait_for_timeout(1200)  # tiles are drawn, which nothing in the page announces
+    page.wait_for_selector("#map[data-idle]")
     box = page.locator("#map").bounding_box()
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     return picture.getpixel((int(box["x"] + box["width"] / 2) + 3, int(box["y"] + box["height"] / 2) + 3))
@@ -206,6 +207,58 @@ def test_similar_equals_library(name: str, made_releases: Releases, serve: Serve
     assert max(map(abs, lons)) <= 180
 
 
+def nearest(release: Path, like: int, unlike: int | None = None, box: tuple[float, ...] | None = None) -> list:
+    """Ids and cosines of the 24 nearest chips, by numpy over every vector."""
+    table = clay_publish.open_release(str(release)).chips(columns=["id", "lon", "lat", "embedding"]).read_all()
+    vectors = np.stack(table["embedding"].combine_chunks().to_numpy(zero_copy_only=False)).astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    query = unit(vectors[like] - (0 if unlike is None else vectors[unlike]))
+    cosines = vectors @ query
+    cosines[[like] if unlike is None else [like, unlike]] = -np.inf
+    if box:
+        lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
+        west, south, east, north = box
+        cosines[(lon < west) | (lon > east) | (lat < south) | (lat > north)] = -np.inf
+    first = np.argsort(-cosines, kind="stable")[:24]
+    return [(table["id"][int(n)].as_py(), cosines[n]) for n in first]
+
+
+def test_codes_find_what_all_vectors_find(made_releases: Releases, serve: Serve, opened: Open) -> None:
+    release = made_releases("codes")
+    chips, server = chips_of(release), serve(release)
+    like, unlike = 500, 3000
+    spot, away = (f"{chips['lon'][n]:.6f},{chips['lat'][n]:.6f}" for n in (like, unlike))
+    page = opened(server, at(chips["lon"][like], chips["lat"][like], 10, like=spot, unlike=away))
+    before = server.sent
+    page.get_by_role("button", name="Search all").click()
+    found = shown(page)
+    assert server.sent - before < 8_000_000 < len(chips["id"]) * 4 * 512
+    assert [chip for chip, _ in found] == [chip for chip, _ in nearest(release, like, unlike)]
+    note = page.locator("#similar .note").inner_text()
+    assert (
+        f"{len(chips['id']):,} chips of this period ranked by their compact codes; the vectors of the best 64" in note
+    )
+    assert any(path.startswith("/1.0.0/codes/zone=31/") for path in server.asked)
+    assert any(path.startswith("/1.0.0/codes/zone=32/") for path in server.asked)
+
+
+def test_codes_of_other_vectors_are_refused(
+    made_releases: Releases, serve: Serve, opened: Open, tmp_path: Path
+) -> None:
+    release = Path(shutil.copytree(made_releases("codes"), tmp_path / "x" / "1.0.0"))
+    model = json.loads((release / "codes/model.json").read_text())
+    (release / "codes/model.json").write_text(json.dumps({**model, "signs": model["signs"][::-1]}))
+    chips = chips_of(release)
+    spot = f"{chips['lon'][500]:.6f},{chips['lat'][500]:.6f}"
+    page = opened(serve(release), at(chips["lon"][500], chips["lat"][500], 10, like=spot))
+    page.get_by_role("button", name="Search all").click()
+    expect(page.locator("#similar .alert")).to_contain_text("has another vector in row")
+    for file in release.glob("codes/zone=31/*.arrow"):
+        file.write_bytes(file.read_bytes()[:5000])
+    page.get_by_role("button", name="Search all").click()
+    expect(page.locator("#similar .alert")).to_contain_text("is shorter than it should be")
+
+
 def test_marks_by_hand_and_search_in_view(made_releases: Releases, serve: Serve, opened: Open) -> None:
     release = made_releases("hemispheres")
     page = opened(serve(release))
@@ -244,6 +297,57 @@ def test_hundred_thousand_chips_in_few_bytes(made_releases: Releases, serve: Ser
     inspect_center(page)
     assert first < 5_000_000
     assert server.sent - first < 1_000_000
+
+
+def test_release_of_scene_chips(scene_release: Path, serve: Serve, opened: Open) -> None:
+    release = scene_release
+    chips = chips_of(release)
+    page = opened(serve(release), at(chips["lon"][60], chips["lat"][60], 13))
+    expect(page.locator("#hint")).to_contain_text("chips in view")
+    inspect_center(page)
+    assert fact(page, "Id") == chips["id"][60]
+    link = page.locator("#chip a", has_text="_").first
+    item = json.loads((release / link.get_attribute("href").split("/1.0.0/")[1]).read_text())
+    assert item["id"] == link.inner_text()
+    assert item["assets"]["embeddings"]["href"].endswith(f"{item['id']}.parquet")
+    page.get_by_role("button", name="More like this").click()
+    page.get_by_role("button", name="Search all").click()
+    assert [chip for chip, _ in shown(page)] == [chip for chip, _ in nearest(release, 60)]
+
+
+def test_dropped_report_shows_findings_on_the_map(made_releases: Releases, serve: Serve, opened: Open) -> None:
+    release = made_releases("hemispheres")
+    chips = chips_of(release)
+    file = next(str(p.relative_to(release)) for p in sorted(release.glob("embeddings/*/*")))
+    found = {"severity": "error", "expected": "", "fix": "Fix it."}
+    findings = [
+        {**found, "code": "VEC001", "where": f"{file}: row 1", "found": "is not finite"},
+        {**found, "code": "COV001", "where": "coverage", "found": f"lacks {chips['id'][300]}"},
+        {**found, "code": "DOC001", "where": "README.md", "found": "has no title"},
+    ]
+    page = opened(serve(release), at(0, 40, 3))
+    page.evaluate(
+        """text => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([text], "report.json"));
+            document.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+        }""",
+        json.dumps({"findings": findings, "checked": {"VEC001": "failed", "COV001": "failed", "DOC001": "failed"}}),
+    )
+    expect(page.locator("#checks")).to_contain_text("3 errors")
+    expect(page.locator("#checks")).to_contain_text("2 places marked on the map")
+    buttons = page.locator("#checks .findings button")
+    assert buttons.count() == 2
+    buttons.nth(1).click()
+    page.wait_for_url(lambda address: "map=3.00/40" not in address)
+    _, lat, lon = (float(part) for part in page.url.split("#map=")[1].split("&")[0].split("/"))
+    assert (lon, lat) == pytest.approx((chips["lon"][300], chips["lat"][300]), abs=1e-3)
+    marked = color_at_center(page)
+    page.locator("#report").set_input_files(
+        {"name": "none.json", "mimeType": "application/json", "buffer": b'{"findings": [], "checked": {}}'}
+    )
+    expect(page.locator("#checks")).to_contain_text("no errors")
+    assert color_at_center(page) != marked
 
 
 def test_yanked_version_and_report_are_shown(

@@ -14,6 +14,7 @@ from pmtiles.reader import Reader, traverse
 from pmtiles.tile import MagicNumberNotFound, SpecVersionUnsupported, deserialize_header
 
 from clay_publish.errors import ReleaseError
+from clay_publish.release import directory as paths
 from clay_publish.release.findings import Severity
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.overviews import SIDE, Pixels, Redrawing, Spot, decoded, stored
@@ -62,6 +63,8 @@ def summary_agrees(context: ReleaseContext) -> Iterator[Outcome]:
         "chips.files": len(context.tables.embeddings),
         "chips.layout": context.fingerprint.layout,
         "model.dimensions": context.fingerprint.dimensions,
+        "codes": paths.CODES_MODEL in context.files.paths,
+        "items": any(path.startswith(f"{paths.JSON_ITEMS}/") for path in context.files.paths),
         "coverage.expected": counts[True] + counts[False],
         "coverage.embedded": counts[True],
         "coverage.missing": dict(reasons),

@@ -1,18 +1,25 @@
 """Rules on the tables beside the embeddings: patches of the chips, and aggregates of them."""
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from clay_publish.release.directory import AGGREGATES, PATCHES, footer_keys
+from clay_publish.release.directory import AGGREGATES, PATCHES, DataFile, footer_keys
 from clay_publish.release.tables import embeddings_schema, patches_schema
 from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.extra_tables import SAMPLE, beside_paths, side_of
-from clay_publish.validate.data.single_rows import vectors_at
+from clay_publish.validate.data.single_rows import table_rows, vectors_at
+from clay_publish.validate.expected.cells import ChipGrids
 from clay_publish.validate.outcomes import Broken, Fault, Outcome, Sampled
 from clay_publish.validate.registry import rule
+from clay_publish.validate.rules.derived_columns import epsg_is_that_of_the_grid, ids_follow_the_rule
+from clay_publish.validate.rules.geometry import bbox_is_bounds, center_from_grid, footprint_from_grid
 from clay_publish.validate.rules.schema import columns_agree
 
 _ROUNDING = {"float32": 1e-5, "float16": 1e-3, "int8": 1e-5}
@@ -39,10 +46,9 @@ def tables_beside_agree(context: ReleaseContext) -> Iterator[Outcome]:
                 )
         yield from columns_agree(path, schema, expected)
         yield from _footer(context, path, side)
-    if not context.documents.spec.outputs.patches and any(
-        path.startswith(f"{PATCHES}/") for path in context.files.paths
-    ):
-        yield Fault(PATCHES, "is there", "no patches, as release.yaml asks for none")
+    asked = context.documents.spec.outputs.patch_format == "parquet"
+    if not asked and any(path.startswith(f"{PATCHES}/") for path in context.files.paths):
+        yield Fault(PATCHES, "is there", "no tables of patches, as release.yaml asks for none")
 
 
 def _footer(context: ReleaseContext, path: str, side: int | None) -> Iterator[Outcome]:
@@ -62,12 +68,12 @@ def _footer(context: ReleaseContext, path: str, side: int | None) -> Iterator[Ou
 
 @rule("VEC016")
 def beside_is_finite(context: ReleaseContext) -> Iterator[Outcome]:
-    """NaN, infinite values, and scales of integers that are no positive numbers."""
+    """NaN and infinite values, zeros and constants, and scales of integers that are not positive numbers."""
     for path, made in context.extra.files.items():
         if made.bad:
             row, found = made.bad[0]
             more = f"; {made.wrong:,} of {made.rows:,} rows in all" if made.wrong > 1 else ""
-            yield Fault(f"{path}: row {row}", f"{found}{more}", "finite numbers")
+            yield Fault(f"{path}: row {row}", f"{found}{more}", "finite numbers that differ")
         elif made.gap is not None:
             yield Broken(made.path, made.gap)
 
@@ -76,7 +82,7 @@ def beside_is_finite(context: ReleaseContext) -> Iterator[Outcome]:
 def patches_fit_chips(context: ReleaseContext) -> Iterator[Outcome]:
     """Ids against the embeddings file of the same name; every chip with one patch of every layer, row and column."""
     there = {made.counterpart: made for path, made in context.extra.files.items() if path.startswith(f"{PATCHES}/")}
-    if not there and not context.documents.spec.outputs.patches:
+    if not there and context.documents.spec.outputs.patch_format != "parquet":
         return
     ids, slices = context.scan.facts["ids"], context.scan.facts.slices()
     for path in sorted({*there, *slices}):
@@ -156,3 +162,99 @@ def aggregates_are_means(context: ReleaseContext) -> Iterator[Outcome]:
                 )
     if seen < total:
         yield Sampled(seen, total)
+
+
+@rule("GEO016")
+def aggregates_are_in_place(context: ReleaseContext) -> Iterator[Outcome]:
+    """Id, center, footprint, box and epsg of every aggregate, by the rules on chips, on the grid of its side."""
+    checks = (
+        ids_follow_the_rule,
+        center_from_grid,
+        footprint_from_grid,
+        bbox_is_bounds,
+        epsg_is_that_of_the_grid,
+    )
+    for path in beside_paths(context.tables):
+        side = side_of(path)
+        if side is None:
+            continue
+        made = context.fingerprint.model_copy(update={"size": context.fingerprint.size * side})
+        larger = cast(
+            "ReleaseContext",
+            SimpleNamespace(
+                fingerprint=made,
+                sources=context.sources,
+                grids=ChipGrids(made, lambda: context.sources, context.tables),
+                tables=SimpleNamespace(named={path: DataFile.parse(path)}),
+                sampled=lambda chips: np.arange(len(chips)),
+            ),
+        )
+        start, names = 0, ["id", "geometry", "bbox", "lon", "lat", "item_id", "epsg", "row", "col"]
+        for batch in context.tables.batches(path, columns=names):
+            chips = ChipRows(path, start, batch)
+            start += len(chips)
+            for bad in (each for check in checks for each in check(chips, larger)):
+                row = int(bad.rows[0])
+                more = f"; {len(bad.rows):,} rows in all" if len(bad.rows) > 1 else ""
+                yield Fault(f"{path}: row {chips.start + row}", bad.found(row) + more, bad.expected)
+
+
+_SHARES = ("loss", "valid_fraction", "cloud_fraction")
+
+
+@rule("VEC022")
+def aggregates_describe_their_chips(context: ReleaseContext) -> Iterator[Outcome]:
+    """Period, date, images, loss and fractions of some blocks of each side, computed again from the chips' own."""
+    columns = ["start_datetime", "end_datetime", "datetime", "item_id", "item_ids", *_SHARES]
+    total = seen = 0
+    for side, files in context.extra.by_side(context.documents.spec.outputs.aggregate):
+        keys = context.extra.blocks_of_chips(context.scan.facts, side)
+        for made in files:
+            step = max(1, -(-len(made.examples) * len(files) // SAMPLE))
+            chosen = sorted((row, key) for key, (row, _, _) in list(made.examples.items())[::step])
+            total, seen = total + made.rows, seen + len(chosen)
+            stated = table_rows(context.tables, made.path, np.array([row for row, _ in chosen], np.int64), columns)
+            members = np.flatnonzero(np.isin(keys, np.array([key for _, key in chosen], np.int64)))
+            chips: dict[int, list[dict[str, Any]]] = {}
+            for place, chip in _members(context, members, columns):
+                chips.setdefault(int(keys[place]), []).append(chip)
+            for (row, key), own in zip(chosen, stated.to_pylist(), strict=True):
+                if len(chips.get(key, ())) == side * side:  # COV017
+                    for name, expected in _described(chips[key]).items():
+                        if not _alike(own[name], expected):
+                            yield Fault(f"{made.path}: row {row}: {name}", f"{own[name]!s:.80}", f"{expected!s:.80}")
+    if seen < total:
+        yield Sampled(seen, total)
+
+
+def _members(
+    context: ReleaseContext, rows: npt.NDArray[np.int64], columns: list[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    for path, mine in context.scan.facts.slices().items():
+        wanted = rows[(rows >= mine.start) & (rows < mine.stop)]
+        if wanted.size:
+            table = table_rows(context.tables, path, wanted - mine.start, columns)
+            yield from zip(wanted.tolist(), table.to_pylist(), strict=True)
+
+
+def _described(chips: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the aggregate of some chips should say."""
+    start, end = min(chip["start_datetime"] for chip in chips), max(chip["end_datetime"] for chip in chips)
+    images = Counter(chip["item_id"] for chip in chips)
+    shares = {name: [chip[name] for chip in chips] for name in _SHARES}
+    return {
+        "start_datetime": start,
+        "end_datetime": end,
+        "datetime": start + (end - start) / 2,
+        "item_id": min(images, key=lambda name: (-images[name], name)),
+        "item_ids": sorted({name for chip in chips for name in chip["item_ids"]}),
+        **{name: None if None in values else sum(values) / len(values) for name, values in shares.items()},
+    }
+
+
+def _alike(found: Any, expected: Any) -> bool:
+    if isinstance(found, float) and isinstance(expected, float):
+        return abs(found - expected) <= 1e-5 * max(abs(expected), 1e-3)
+    if isinstance(found, datetime) and isinstance(expected, datetime):
+        return abs(found - expected) <= timedelta(milliseconds=1)
+    return bool(found == expected)

@@ -1,7 +1,7 @@
 /** What `validate` found: the report beside the version, or one that is dropped onto the page, with places on the map. */
 
 import type { Chips } from "./chips";
-import { byId, el, number, say } from "./dom";
+import { byId, el, number, plural, say } from "./dom";
 import { type Box, outline, parseChipId } from "./grid";
 import type { ReleaseSource } from "./source";
 import type { Summary } from "./summary";
@@ -29,7 +29,7 @@ export class Checks {
 
   /** Read the report that `publish` put beside the version. */
   async published(source: ReleaseSource): Promise<void> {
-    const document = await source.json(`${this.summary.version}.validation.json`, true).catch(() => null);
+    const document = await source.json(`${this.summary.version}.validation.json`, !source.hub).catch(() => null);
     await this.show(document, "published with this version");
   }
 
@@ -75,37 +75,36 @@ export class Checks {
     const checked = Object.values((document.checked ?? {}) as Record<string, unknown>);
     const passed = checked.filter((state) => state === "passed").length;
     const errors = findings.filter(({ severity }) => severity === "error").length;
-    const verdict = errors ? `${number(errors)} errors` : "no errors";
+    const verdict = errors ? plural(errors, "error") : "no errors";
     const items = findings.slice(0, SHOWN).map((finding) => this.item(finding));
+    const places = await this.places(findings);
+    this.draw(places);
     this.root.replaceChildren(
       title,
       el(
         "p",
         {},
         el("span", { class: `badge ${errors ? "error" : "like"}` }, verdict),
-        ` ${number(findings.length)} findings`,
+        ` ${plural(findings.length, "finding")}`,
       ),
       el("p", { class: "note" }, `${number(passed)} of ${number(checked.length)} rules passed (${from}).`),
-      el("ul", { class: "findings", tabindex: "0", "aria-label": "Findings" }, ...items),
+      places.length ? el("p", { class: "note" }, `${plural(places.length, "place")} marked on the map.`) : "",
+      findings.length ? el("ul", { class: "findings", tabindex: "0", "aria-label": "Findings" }, ...items) : "",
       findings.length > SHOWN ? el("p", { class: "note" }, `The first ${SHOWN} are listed.`) : "",
       pick,
     );
-    this.draw(await this.places(findings));
   }
 
-  private item({ code, severity, where, found, expected, fix }: Finding): HTMLElement {
+  private item(finding: Finding): HTMLElement {
+    const { code, severity, where, found, expected, fix } = finding;
     const kind = severity === "error" || severity === "warning" ? severity : "muted";
     const text = ` ${where} ${found}${expected ? ` (expected ${expected})` : ""}. ${fix}`;
-    const button = el("button", { type: "button", class: "small", click: () => this.jump(where) }, "Map");
-    return el("li", {}, el("strong", { class: kind }, code), text, this.onMap(where) ? button : "");
+    const button = el("button", { type: "button", class: "small", click: () => this.jump(finding) }, "Map");
+    return el("li", {}, el("strong", { class: kind }, code), text, onMap(`${where} ${found}`) ? button : "");
   }
 
-  private onMap(where: string): boolean {
-    return cells(where).length > 0 || /embeddings\/zone=\d\d\/[^\s:]+\.parquet/.test(where);
-  }
-
-  private async jump(where: string): Promise<void> {
-    const [feature] = await this.places([{ code: "", severity: "", where, found: "", expected: "", fix: "" }]);
+  private async jump(finding: Finding): Promise<void> {
+    const [feature] = await this.places([finding]);
     if (feature?.geometry.type !== "Polygon") return;
     const ring = feature.geometry.coordinates[0] ?? [];
     const lons = ring.map(([lon]) => lon ?? 0);
@@ -116,28 +115,41 @@ export class Checks {
 
   /** Outlines of the cells and files that findings name. */
   private async places(findings: Finding[]): Promise<GeoJSON.Feature[]> {
-    const files = await this.chips.index().catch(() => []);
     const made = new Map<string, GeoJSON.Feature>();
+    const named = findings.flatMap(({ code, where, found }) =>
+      paths(`${where} ${found}`).map((path) => ({ path, code })),
+    );
+    const files = named.length ? await this.chips.index().catch(() => []) : [];
+    const boxes = new Map(files.map(({ path, box }) => [path, box]));
     for (const { code, where, found } of findings) {
-      for (const cell of [...cells(where), ...cells(found)]) {
-        const ring = outline(cell, this.summary.chips.side);
-        made.set(JSON.stringify(cell), polygon(ring, code));
+      for (const cell of cells(`${where} ${found}`)) {
+        made.set(JSON.stringify(cell), polygon(outline(cell, this.summary.chips.side), code));
       }
-      for (const { path, box } of files) {
-        if (!where.includes(path)) continue;
-        const { west, south, east, north } = box;
-        const ring = [
-          [west, south],
-          [east, south],
-          [east, north],
-          [west, north],
-          [west, south],
-        ];
-        made.set(path, polygon(ring, code));
-      }
+    }
+    for (const { path, code } of named) {
+      const box = boxes.get(path);
+      if (!box) continue;
+      const { west, south, east, north } = box;
+      const ring = [
+        [west, south],
+        [east, south],
+        [east, north],
+        [west, north],
+        [west, south],
+      ];
+      made.set(path, polygon(ring, code));
     }
     return [...made.values()];
   }
+}
+
+/** Whether a finding names a cell or a file. */
+function onMap(text: string): boolean {
+  return cells(text).length > 0 || paths(text).length > 0;
+}
+
+function paths(text: string): string[] {
+  return text.match(/embeddings\/zone=\d\d\/[^\s:/]+\.parquet/g) ?? [];
 }
 
 function polygon(ring: number[][], code: string): GeoJSON.Feature {

@@ -44,6 +44,9 @@ export interface Details {
 /** More chips than this are not drawn one by one. */
 export const MOST = 6000;
 const CLICK_LIMIT = 1_000_000;
+const NAMES = ["id", "datetime", "start_datetime", "end_datetime", "loss", "valid_fraction", "cloud_fraction"];
+/** What a click needs of a row group. */
+const CLICK = ["epsg", "row", "col", "lon", "lat", ...NAMES, "item_id", "item_ids"];
 
 export class Chips {
   private files: Promise<DataFile[]> | null = null;
@@ -158,6 +161,15 @@ export class Chips {
     return found;
   }
 
+  /** The chip in a row of a file. */
+  async row(file: DataFile, row: number): Promise<Chip> {
+    const table = await this.table(file);
+    const group = table.groups.find(({ start, rows }) => row >= start && row < start + rows);
+    const chip = group && (await this.group(file, group))[row - group.start];
+    if (!chip) throw new ReleaseError(`${file.path} has no row ${row}.`);
+    return chip;
+  }
+
   /** All chips of a row group. */
   group(file: DataFile, group: Group): Promise<Chip[]> {
     const key = `${file.path} ${group.number}`;
@@ -219,6 +231,7 @@ export class Chips {
     if ((rows && (cell.row < rows[0] || cell.row > rows[1])) || (cols && (cell.col < cols[0] || cell.col > cols[1]))) {
       return null;
     }
+    await table.warm(group, CLICK);
     const [epsg, row, col] = await Promise.all(["epsg", "row", "col"].map((name) => table.column(group, name)));
     const place = Array.from({ length: group.rows }, (_, at) => at).find(
       (at) => row?.[at] === cell.row && col?.[at] === cell.col && epsg?.[at] === cell.epsg,
@@ -231,6 +244,7 @@ export class Chips {
 
   private async footprintIn(file: DataFile, group: Group, lon: number, lat: number): Promise<Chip | null> {
     const table = await this.table(file);
+    await table.warm(group, CLICK);
     const [lons, lats] = await Promise.all(["lon", "lat"].map((name) => table.column(group, name)));
     const pad = degrees(this.side * 0.75, lat);
     for (let place = group.rows - 1; place >= 0; place -= 1) {
@@ -251,9 +265,8 @@ export class Chips {
     const table = await this.table(chip.file);
     const { group, row } = chip;
     const one = async (name: string) => (table.has(name) ? (await table.column(group, name, row, row + 1))[0] : null);
-    const names = ["id", "datetime", "start_datetime", "end_datetime", "loss", "valid_fraction", "cloud_fraction"];
     const [id, datetime, start, end, loss, valid, cloud, item, items] = await Promise.all(
-      [...names, "item_id", "item_ids"].map(one),
+      [...NAMES, "item_id", "item_ids"].map(one),
     );
     return {
       id: String(id),

@@ -53,6 +53,7 @@ export function code(title: string, text: string): HTMLElement {
 }
 
 export const number = (value: number): string => value.toLocaleString("en-US");
+export const plural = (count: number, noun: string): string => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 export const percent = (share: number): string => `${(100 * share).toFixed(share > 0.999 && share < 1 ? 2 : 1)} %`;
 export const day = (stamp: string | number): string => new Date(stamp).toISOString().slice(0, 10);
 

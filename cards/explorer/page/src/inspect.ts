@@ -31,7 +31,6 @@ export function showChip(
   base: string,
   chip: Chip,
   details: Details,
-  itemLink: string | null,
   actions: Actions,
 ): void {
   const items = details.items.length > 1 ? `${details.item} and ${details.items.length - 1} more` : details.item;
@@ -42,11 +41,12 @@ export function showChip(
       ["Id", details.id],
       ["Time", period(details)],
       ["Center", `${chip.lat.toFixed(5)}, ${chip.lon.toFixed(5)}`],
-      ["Image", link(itemLink, items)],
+      ["Image", items],
       ["Loss", details.loss === null ? null : details.loss.toPrecision(4)],
       ["Valid", details.valid === null ? null : percent(details.valid)],
       ["Cloud", details.cloud === null ? "no cloud mask" : percent(details.cloud)],
       ["Cell", chip.cell ? `EPSG:${chip.cell.epsg}, row ${chip.cell.row}, column ${chip.cell.col}` : null],
+      ["Item", summary.items ? item(base, chip.file.path) : null],
       ["File", link(new URL(chip.file.path, base).href, chip.file.path)],
     ]),
     el(
@@ -57,6 +57,13 @@ export function showChip(
     ),
     snippets(summary, base, chip, details),
   );
+}
+
+/** The STAC Item of an embeddings file. */
+function item(base: string, path: string): Node {
+  const [zone, file] = path.split("/").slice(-2);
+  const id = (file ?? "").replace(/\.parquet$/, "");
+  return link(new URL(`items/${zone}/${id}.json`, base).href, id);
 }
 
 export function showMissing(root: HTMLElement, summary: Summary, missing: Missing): void {

@@ -7,7 +7,7 @@ import { picture } from "./inspect";
 import { feature } from "./map";
 import type { Overviews } from "./overview";
 import { type Answer, key, SEARCH_LIMIT, Similar } from "./similar";
-import { ReleaseError } from "./source";
+import { ReleaseError, type ReleaseSource } from "./source";
 import type { Place } from "./state";
 import type { Period, Summary } from "./summary";
 
@@ -38,12 +38,13 @@ export class Likeness {
 
   constructor(
     private readonly root: HTMLElement,
+    source: ReleaseSource,
     private readonly summary: Summary,
     private readonly chips: Chips,
     private readonly overviews: Overviews,
     private readonly around: Surroundings,
   ) {
-    this.similar = new Similar(chips, summary);
+    this.similar = new Similar(source, chips, summary);
     this.render();
   }
 
@@ -74,7 +75,10 @@ export class Likeness {
   }
 
   private get whole(): boolean {
-    return this.summary.chips.bytes <= SEARCH_LIMIT;
+    const { count, bytes } = this.summary.chips;
+    return (
+      bytes <= SEARCH_LIMIT || (this.summary.codes && count * (this.summary.model.dimensions + 16) <= SEARCH_LIMIT)
+    );
   }
 
   private render(): void {
@@ -164,8 +168,11 @@ export class Likeness {
 
   private results(): HTMLElement[] {
     if (!this.answer) return [];
-    const { found, searched } = this.answer;
-    const note = `${number(searched)} chips ${this.where} compared, exactly, on their vectors.`;
+    const { found, searched, compared } = this.answer;
+    const note =
+      compared === null
+        ? `${number(searched)} chips ${this.where} compared, exactly, on their vectors.`
+        : `${number(searched)} chips ${this.where} ranked by their compact codes; the vectors of the best ${number(compared)} compared exactly.`;
     const strip = el("div", { class: "strip", id: "results", role: "group", "aria-label": "Results" });
     for (const [at, { chip, similarity }] of found.entries()) {
       const face = el("canvas", { width: "1", height: "1", "aria-hidden": "true" });
@@ -212,6 +219,7 @@ export class Likeness {
       like: of("like"),
       unlike: of("unlike"),
       searched: this.answer.searched,
+      candidates: this.answer.compared,
       features: this.answer.found.map(({ chip, similarity }, at) => ({
         ...feature(chip, { id: this.ids[at], rank: at + 1, similarity }),
         geometry: geometry(chip),

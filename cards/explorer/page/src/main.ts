@@ -42,11 +42,13 @@ class Page {
     this.overviews = new Overviews(source, summary);
     const { lon, lat, zoom } = state;
     const start = lon !== undefined && lat !== undefined && zoom !== undefined ? { lon, lat, zoom } : null;
-    this.map = new ReleaseMap(byId("map"), summary, this.overviews, start);
+    const first = chosen(summary, state);
+    this.overviews.warm(first.layer, first.period);
+    this.map = new ReleaseMap(byId("map"), summary, this.overviews, first, first.opacity, start);
     showTitle(byId("title"), summary);
     const switched = (on: boolean) => this.map.basemap(on ? (summary.basemap?.tiles ?? null) : null);
-    this.controls = new Controls(byId("layers"), summary, chosen(summary, state), () => this.refresh(), switched);
-    this.likeness = new Likeness(byId("similar"), summary, this.chips, this.overviews, {
+    this.controls = new Controls(byId("layers"), summary, first, () => this.refresh(), switched);
+    this.likeness = new Likeness(byId("similar"), source, summary, this.chips, this.overviews, {
       box: () => this.map.view,
       period: () => this.period,
       drawMarks: (features) => this.map.set("marks", features),
@@ -69,10 +71,11 @@ class Page {
 
   async start(state: Partial<State>): Promise<void> {
     await this.map.ready();
-    this.map.fade(this.controls.chosen.opacity);
     this.refresh();
     this.map.map.once("idle", () => {
       document.body.dataset.drawn = "true";
+      this.map.outline();
+      this.chips.index().catch(() => {}); // read before the first click needs it, which says what is wrong
     });
     let settling = 0;
     this.map.map.on("moveend", () => {
@@ -188,7 +191,7 @@ class Page {
     const details = await this.chips.details(chip);
     if (turn !== this.inspection) return;
     this.map.set("selected", [feature(chip)]);
-    showChip(byId("chip"), this.summary, this.source.base.href, chip, details, null, {
+    showChip(byId("chip"), this.summary, this.source.base.href, chip, details, {
       like: () => this.likeness.mark(chip, details.id, "like"),
       unlike: () => this.likeness.mark(chip, details.id, "unlike"),
     });

@@ -41,14 +41,14 @@ export interface View extends Box {
 export class ReleaseMap {
   readonly map: maplibregl.Map;
   private readonly dark = matchMedia("(prefers-color-scheme: dark)");
-  private overview: { layer: string; period: string } = { layer: "", period: "" };
-  private opacity = 1;
   private single = false;
 
   constructor(
     container: HTMLElement,
     summary: Summary,
     overviews: Overviews,
+    private overview: { layer: string; period: string },
+    private opacity: number,
     start: { lon: number; lat: number; zoom: number } | null,
   ) {
     maplibregl.setWorkerUrl(new URL("./maplibre-worker.js", import.meta.url).href);
@@ -65,7 +65,11 @@ export class ReleaseMap {
     ];
     this.map = new maplibregl.Map({
       container,
-      style: { version: 8, sources: this.sources(), layers: this.layers() },
+      style: {
+        version: 8,
+        sources: { ...this.sources(), overview: this.raster(summary) },
+        layers: this.layers().flatMap((layer) => (layer.id === "chips-fill" ? [this.rasterLayer, layer] : [layer])),
+      },
       ...(start
         ? { center: [start.lon, start.lat], zoom: start.zoom }
         : { bounds, fitBoundsOptions: { padding: 30, maxZoom: 13 } }),
@@ -84,23 +88,52 @@ export class ReleaseMap {
     this.map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "top-right");
     this.map.addControl(new maplibregl.ScaleControl({ unit: "metric" }), "bottom-left");
     this.dark.addEventListener("change", () => this.paint());
+    this.map.on("idle", () => {
+      container.dataset.idle = "true";
+    });
+    this.map.on("movestart", () => this.busy());
   }
 
-  /** Land comes as gzipped GeoJSON: few hosts compress what they send. */
-  private async land(): Promise<void> {
-    const answer = await fetch(new URL("./land.bin", import.meta.url));
-    if (!answer.ok || !answer.body) return;
-    const text = await new Response(answer.body.pipeThrough(new DecompressionStream("gzip"))).text();
-    (this.map.getSource("land") as maplibregl.GeoJSONSource).setData(JSON.parse(text) as GeoJSON.GeoJSON);
+  /** Forget that everything was drawn: something is about to change. */
+  private busy(): void {
+    delete this.map.getContainer().dataset.idle;
+    this.map.triggerRepaint();
   }
 
+  /** Resolve once layers can be changed. */
   ready(): Promise<void> {
     return new Promise<void>((resolve) => {
       if (this.map.isStyleLoaded()) resolve();
-      else this.map.once("load", () => resolve());
-    }).then(() => {
-      this.land().catch(() => console.warn("The outlines of land cannot be drawn."));
+      else this.map.once("style.load", () => resolve());
     });
+  }
+
+  /** Draw the outlines of land: once the release is drawn, since they take as long as the release. */
+  async outline(): Promise<void> {
+    try {
+      (this.map.getSource("land") as maplibregl.GeoJSONSource).setData(await land());
+    } catch {
+      console.warn("The outlines of land cannot be drawn.");
+    }
+  }
+
+  private raster(summary: Summary): maplibregl.RasterSourceSpecification {
+    const { layer, period } = this.overview;
+    return {
+      type: "raster",
+      tiles: [`overview://${layer}/${period}/{z}/{x}/{y}`],
+      tileSize: summary.tiles.size,
+      maxzoom: summary.tiles.maxzoom,
+    };
+  }
+
+  private get rasterLayer(): maplibregl.RasterLayerSpecification {
+    return {
+      id: "overview",
+      type: "raster",
+      source: "overview",
+      paint: { "raster-resampling": "nearest", "raster-fade-duration": 0, "raster-opacity": this.opacity },
+    };
   }
 
   private get theme() {
@@ -220,18 +253,8 @@ export class ReleaseMap {
     this.overview = { layer, period };
     if (this.map.getLayer("overview")) this.map.removeLayer("overview");
     if (this.map.getSource("overview")) this.map.removeSource("overview");
-    this.map.addSource("overview", {
-      type: "raster",
-      tiles: [`overview://${layer}/${period}/{z}/{x}/{y}`],
-      tileSize: summary.tiles.size,
-      maxzoom: summary.tiles.maxzoom,
-    });
-    const paint = {
-      "raster-resampling": "nearest",
-      "raster-fade-duration": 0,
-      "raster-opacity": this.opacity,
-    } as const;
-    this.map.addLayer({ id: "overview", type: "raster", source: "overview", paint }, "chips-fill");
+    this.map.addSource("overview", this.raster(summary));
+    this.map.addLayer(this.rasterLayer, "chips-fill");
     this.draw();
   }
 
@@ -259,12 +282,14 @@ export class ReleaseMap {
   }
 
   private draw(): void {
+    this.busy();
     if (this.map.getLayer("overview"))
       this.map.setPaintProperty("overview", "raster-opacity", this.single ? 0 : this.opacity);
     this.map.setPaintProperty("chips-fill", "fill-opacity", ["case", ["has", "color"], this.opacity, 0]);
   }
 
   set(collection: Collection, features: GeoJSON.Feature[]): void {
+    this.busy();
     (this.map.getSource(collection) as maplibregl.GeoJSONSource).setData({ type: "FeatureCollection", features });
   }
 
@@ -280,6 +305,18 @@ export class ReleaseMap {
     const turn = Math.round((near - lon) / 360) * 360;
     this.map.easeTo({ center: [lon + turn, lat], zoom, duration: still ? 0 : 600 });
   }
+}
+
+/** Outlines of land, a feature each. They come as gzipped GeoJSON: few hosts compress what they send. */
+async function land(): Promise<GeoJSON.FeatureCollection> {
+  const answer = await fetch(new URL("./land.bin", import.meta.url));
+  if (!answer.ok || !answer.body) throw new Error(`HTTP ${answer.status}`);
+  const text = await new Response(answer.body.pipeThrough(new DecompressionStream("gzip"))).text();
+  const { geometry } = JSON.parse(text) as { geometry: GeoJSON.MultiPolygon };
+  const features = geometry.coordinates.map(
+    (coordinates): GeoJSON.Feature => ({ type: "Feature", properties: {}, geometry: { type: "Polygon", coordinates } }),
+  );
+  return { type: "FeatureCollection", features };
 }
 
 /** A chip as a GeoJSON feature. */

@@ -38,8 +38,14 @@ export class Overviews {
     return this.summary.layers.some((each) => each.id === layer && each.periods.includes(period));
   }
 
-  /** The stored bytes of a tile; null where it is empty. */
-  async tile(layer: string, period: string, z: number, x: number, y: number, signal?: AbortSignal) {
+  /** Read the directory of an overview before its tiles are asked for. */
+  warm(layer: string, period: string): void {
+    this.archive(layer, period)
+      ?.getHeader()
+      .catch(() => {}); // the first tile says what is wrong
+  }
+
+  private archive(layer: string, period: string): PMTiles | null {
     if (!this.has(layer, period)) return null;
     const path = `explore/tiles/${period}/${layer}.pmtiles`;
     let archive = this.archives.get(path);
@@ -47,7 +53,12 @@ export class Overviews {
       archive = new PMTiles(new PmtilesSource(this.source, path));
       this.archives.set(path, archive);
     }
-    return (await archive.getZxy(z, x, y, signal))?.data ?? null;
+    return archive;
+  }
+
+  /** The stored bytes of a tile; null where it is empty. */
+  async tile(layer: string, period: string, z: number, x: number, y: number, signal?: AbortSignal) {
+    return (await this.archive(layer, period)?.getZxy(z, x, y, signal))?.data ?? null;
   }
 
   /** A tile as MapLibre takes it: its bytes, or the part of a coarser one where the pyramid ends before. */

@@ -1,13 +1,20 @@
-/** The chips most like some chips and least like others: every vector of an area compared, exactly. */
+/** The chips most like some chips and least like others: all vectors of an area compared, or those of the best codes. */
 
 import type { Chip, Chips, DataFile } from "./chips";
+import { Codes } from "./codes";
 import { type Box, meet } from "./grid";
-import { ReleaseError } from "./source";
+import { ReleaseError, type ReleaseSource } from "./source";
 import type { Period, Summary } from "./summary";
 import type { Group } from "./table";
 
-/** Compressed bytes of vectors that one search reads. */
+/** Compressed bytes of vectors, or of codes, that one search reads. */
 export const SEARCH_LIMIT = 64_000_000;
+/** Compressed bytes of vectors that are read where there are codes, which say the same in fewer. */
+const EXACT_LIMIT = 8_000_000;
+/** Best codes whose vectors are compared. */
+const CANDIDATES = 64;
+/** No estimate is farther from the cosine: such codes are not those of the vectors. */
+const MISFIT = 0.15;
 const KEPT_LIMIT = 512_000_000;
 
 export interface Found {
@@ -18,8 +25,10 @@ export interface Found {
 
 export interface Answer {
   found: Found[];
-  /** Chips compared. */
+  /** Chips compared, by their vectors or by their codes. */
   searched: number;
+  /** Of these, how many vectors were compared where codes were; null where all were. */
+  compared: number | null;
 }
 
 interface Work {
@@ -30,8 +39,10 @@ interface Work {
 export class Similar {
   private readonly kept = new Map<string, Float32Array>();
   private bytes = 0;
+  private codes: Promise<Codes> | null = null;
 
   constructor(
+    private readonly source: ReleaseSource,
     private readonly chips: Chips,
     private readonly summary: Summary,
   ) {}
@@ -43,21 +54,22 @@ export class Similar {
   }
 
   /** Row groups to be read for a box, and their compressed bytes. */
-  async plan(box: Box | null, period: Period): Promise<{ work: Work[]; bytes: number; chips: number }> {
-    const whole = { west: -180, south: -90, east: 180, north: 90 };
+  private async plan(box: Box, files: DataFile[]): Promise<{ work: Work[]; bytes: number }> {
     const work: Work[] = [];
     let bytes = 0;
-    let chips = 0;
-    for (const file of await this.chips.filesIn(box ?? whole, period)) {
-      if (bytes > SEARCH_LIMIT) break;
+    for (const file of files) {
+      if (bytes > this.limit) break;
       const table = await this.chips.table(file);
-      for (const group of await this.chips.groupsIn(file, box ?? whole)) {
+      for (const group of await this.chips.groupsIn(file, box)) {
         work.push({ file, group });
         bytes += table.size(group, "embedding");
-        chips += group.rows;
       }
     }
-    return { work, bytes, chips };
+    return { work, bytes };
+  }
+
+  private get limit(): number {
+    return this.summary.codes ? EXACT_LIMIT : SEARCH_LIMIT;
   }
 
   /**
@@ -75,10 +87,13 @@ export class Similar {
     report: (share: number) => void,
     signal: AbortSignal,
   ): Promise<Answer> {
-    const { work, bytes } = await this.plan(box, period);
-    if (bytes > SEARCH_LIMIT) throw new ReleaseError(tooMuch());
+    const area = box ?? { west: -180, south: -90, east: 180, north: 90 };
+    const files = await this.chips.filesIn(area, period);
+    const { work, bytes } = await this.plan(area, files);
+    if (bytes > this.limit && !this.summary.codes) throw new ReleaseError(TOO_MUCH);
     const query = await this.query(positive, negative);
     const marked = new Set([...positive, ...negative].map(key));
+    if (bytes > this.limit) return this.rankByCodes(files, query, marked, box, most, report, signal);
     let best: Found[] = [];
     let searched = 0;
     for (const [number, { file, group }] of work.entries()) {
@@ -97,7 +112,43 @@ export class Similar {
       report((number + 1) / work.length);
       await new Promise((resolve) => setTimeout(resolve));
     }
-    return { found: best, searched };
+    return { found: best, searched, compared: null };
+  }
+
+  /** As `rank`: the best codes are candidates, and their vectors decide. */
+  private async rankByCodes(
+    files: DataFile[],
+    query: Float64Array,
+    marked: Set<string>,
+    box: Box | null,
+    most: number,
+    report: (share: number) => void,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    this.codes ??= Codes.open(this.source, this.summary.model.dimensions);
+    const codes = await this.codes;
+    if (files.reduce((sum, { rows }) => sum + rows, 0) * codes.bytesPerChip > SEARCH_LIMIT) {
+      throw new ReleaseError(TOO_MUCH);
+    }
+    const all = await this.chips.index();
+    const { found, searched } = await codes.best(files, all, query, box, CANDIDATES + marked.size, report, signal);
+    const wanted = found.filter(({ file, row }) => !marked.has(`${file.path} ${row}`)).slice(0, CANDIDATES);
+    const exact = await Promise.all(
+      wanted.map(async ({ file, row, estimate }): Promise<Found> => {
+        const chip = await this.chips.row(file, row);
+        const similarity = cosinesWith(await this.vector(chip), query)[0] ?? Number.NaN;
+        if (!(Math.abs(similarity - estimate) <= MISFIT)) {
+          throw new ReleaseError(`${file.path} has another vector in row ${row} than its code was made from.`);
+        }
+        return { chip, similarity };
+      }),
+    );
+    signal.throwIfAborted();
+    return {
+      found: exact.sort((a, b) => b.similarity - a.similarity).slice(0, most),
+      searched,
+      compared: exact.length,
+    };
   }
 
   private async query(positive: Chip[], negative: Chip[]): Promise<Float64Array> {
@@ -153,9 +204,7 @@ export class Similar {
 }
 
 /** Why an area is not searched. */
-export function tooMuch(): string {
-  return `The area holds more than ${SEARCH_LIMIT / 1_000_000} MB of vectors. Zoom in to search a smaller one.`;
-}
+const TOO_MUCH = `A search reads at most ${SEARCH_LIMIT / 1_000_000} MB, and this area holds more. Zoom in to search a smaller one.`;
 
 /** Identity of a chip in a release. */
 export function key(chip: Chip): string {

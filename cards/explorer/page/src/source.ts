@@ -7,14 +7,34 @@ export class ReleaseError extends Error {}
 
 const DOCUMENT_LIMIT = 32_000_000;
 const WHOLE_LIMIT = 4_000_000;
+/** Ranges with less between them than this are one request. */
+const NEAR = 1 << 17;
 /** Ranges that are remembered, and the bytes of the largest of them. */
 const KEPT = 200;
-const KEPT_SIZE = 1 << 18;
+const KEPT_SIZE = 1 << 19;
+
+/** A file for hyparquet, parts of which can be read before they are asked for. */
+export interface PageBuffer extends AsyncBuffer {
+  warm?: (ranges: [number, number][]) => Promise<void>;
+}
+
+/** Ranges without those that lie near each other, in order. */
+function joined(ranges: [number, number][]): [number, number][] {
+  const made: [number, number][] = [];
+  for (const [start, end] of [...ranges].sort((a, b) => a[0] - b[0])) {
+    const last = made.at(-1);
+    if (last && start - last[1] < NEAR) last[1] = Math.max(last[1], end);
+    else made.push([start, end]);
+  }
+  return made;
+}
 
 export class ReleaseSource {
   /** Address of the release, with a slash at the end. */
   readonly base: URL;
-  private readonly ranges = new Map<string, Promise<ArrayBuffer>>();
+  /** Whether it is a revision of a repository on the Hugging Face Hub, whose other revisions are other versions. */
+  readonly hub: boolean;
+  private readonly ranges: { path: string; start: number; end: number; data: Promise<ArrayBuffer> }[] = [];
 
   constructor(address: string, page: string) {
     let base: URL;
@@ -37,6 +57,7 @@ export class ReleaseSource {
     base.hash = "";
     base.pathname = base.pathname.replace(/\/?$/, "/");
     this.base = base;
+    this.hub = /\/resolve\/[^/]+\/$/.test(base.pathname);
   }
 
   /** Address of a file of the release, or of one beside it in the product's root. */
@@ -45,7 +66,7 @@ export class ReleaseSource {
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
     if (bad || /[\\\u0000-\u001f\u007f]/.test(path)) throw new ReleaseError(`“${path}” is not a path in a release.`);
     const encoded = path.split("/").map(encodeURIComponent).join("/").replaceAll("%3D", "=");
-    return new URL(beside ? `../${encoded}` : encoded, this.base).href;
+    return new URL(beside ? `../${this.hub ? "main/" : ""}${encoded}` : encoded, this.base).href;
   }
 
   private async ask(url: string, headers: Record<string, string>, signal?: AbortSignal): Promise<Response> {
@@ -109,22 +130,42 @@ export class ReleaseSource {
     return data;
   }
 
-  /** A file whose size is known, for hyparquet. */
-  buffer(path: string, size: number): AsyncBuffer {
-    return { byteLength: size, slice: (start, end = size) => this.kept(path, start, Math.min(end, size)) };
+  /** Several ranges of a file; those that lie near each other are asked for at once. */
+  async rangesOf(path: string, ranges: [number, number][], signal?: AbortSignal): Promise<ArrayBuffer[]> {
+    const parts = await Promise.all(
+      joined(ranges).map(async ([start, end]) => ({ start, end, data: await this.range(path, start, end, signal) })),
+    );
+    return ranges.map(([start, end]) => {
+      const whole = parts.find((each) => each.start <= start && end <= each.end);
+      const data = whole?.data.slice(start - whole.start, end - whole.start);
+      if (data?.byteLength !== end - start) throw new ReleaseError(`${this.url(path)} is shorter than it should be.`);
+      return data;
+    });
   }
 
-  /** As `range`; small ranges are asked for once. */
-  private kept(path: string, start: number, end: number): Promise<ArrayBuffer> {
+  /** A file whose size is known, for hyparquet. */
+  buffer(path: string, size: number): PageBuffer {
+    return {
+      byteLength: size,
+      slice: (start, end = size) => this.kept(path, start, Math.min(end, size)),
+      warm: async (ranges) => {
+        await Promise.all(joined(ranges).map(([start, end]) => this.kept(path, start, Math.min(end, size))));
+      },
+    };
+  }
+
+  /** As `range`; what lies in a small range that was read is not asked for again. */
+  private async kept(path: string, start: number, end: number): Promise<ArrayBuffer> {
     if (end - start > KEPT_SIZE) return this.range(path, start, end);
-    const key = `${start}-${end} ${path}`;
-    const known = this.ranges.get(key);
-    if (known) return known;
-    const reading = this.range(path, start, end);
-    this.ranges.set(key, reading);
-    reading.catch(() => this.ranges.delete(key));
-    if (this.ranges.size > KEPT) this.ranges.delete(this.ranges.keys().next().value as string);
-    return reading;
+    let found = this.ranges.find((each) => each.path === path && each.start <= start && end <= each.end);
+    if (!found) {
+      const reading = { path, start, end, data: this.range(path, start, end) };
+      this.ranges.push(reading);
+      if (this.ranges.length > KEPT) this.ranges.shift();
+      reading.data.catch(() => this.ranges.splice(this.ranges.indexOf(reading), 1));
+      found = reading;
+    }
+    return (await found.data).slice(start - found.start, end - found.start);
   }
 
   /** A small file whose size is not known. */

@@ -50,6 +50,10 @@ export interface Summary {
   tiles: { size: number; maxzoom: number };
   layers: Layer[];
   coverage_files: { path: string; size: number }[];
+  /** Whether there are compact codes. */
+  codes: boolean;
+  /** Whether each Item has a JSON document of its own. */
+  items: boolean;
   address: string | null;
   citation: string;
   basemap: { tiles: string; attribution: string } | null;
@@ -146,6 +150,8 @@ function checked(d: Json): Summary {
       const f = object(each, "coverage_files");
       return { path: text(f.path, "coverage_files"), size: number(f.size, "coverage_files") };
     }),
+    codes: d.codes === true,
+    items: d.items === true,
     address: maybe(d.address),
     citation: text(d.citation, "citation"),
     basemap: d.basemap ? basemap(object(d.basemap, "basemap")) : null,

@@ -1,14 +1,16 @@
 /** Parquet tables of the release, column by column and page by page. */
 
-import { type AsyncBuffer, type FileMetaData, parquetMetadataAsync, parquetScan, type RowGroup } from "hyparquet";
+import { type FileMetaData, parquetMetadataAsync, parquetScan, type RowGroup } from "hyparquet";
 import { decompressGzip, decompressZstd } from "hyparquet-compressors";
-import { ReleaseError } from "./source";
+import { type PageBuffer, ReleaseError } from "./source";
 
 const compressors = {
   ZSTD: (input: Uint8Array, length: number) => decompressZstd(input, new Uint8Array(length)),
   GZIP: decompressGzip,
 };
 const FOOTER = 1 << 16;
+/** Compressed bytes of columns that are read in one. */
+const WARM_LIMIT = 200_000;
 /** Bytes of one column of one row group that are read: more is a mistake or an attack. */
 const CHUNK_LIMIT = 1 << 28;
 
@@ -21,11 +23,11 @@ export interface Group {
 export class Table {
   private constructor(
     readonly path: string,
-    private readonly file: AsyncBuffer,
+    private readonly file: PageBuffer,
     readonly metadata: FileMetaData,
   ) {}
 
-  static async open(path: string, file: AsyncBuffer): Promise<Table> {
+  static async open(path: string, file: PageBuffer): Promise<Table> {
     try {
       return new Table(path, file, await parquetMetadataAsync(file, { initialFetchSize: FOOTER }));
     } catch (error) {
@@ -55,6 +57,19 @@ export class Table {
   /** Compressed bytes of a column in a row group. */
   size(group: Group, column: string): number {
     return this.chunks(group, column).reduce((sum, c) => sum + Number(c.meta_data?.total_compressed_size ?? 0), 0);
+  }
+
+  /** Read columns of a row group in few requests, if that costs little. */
+  async warm(group: Group, columns: string[]): Promise<void> {
+    const chunks = columns.flatMap((column) => this.chunks(group, column));
+    if (columns.reduce((sum, column) => sum + this.size(group, column), 0) > WARM_LIMIT) return;
+    const ranges = chunks.flatMap(({ meta_data: data, offset_index_offset: at, offset_index_length: length }) => {
+      const start = Number(data?.dictionary_page_offset || data?.data_page_offset || 0);
+      const found: [number, number][] = [[start, start + Number(data?.total_compressed_size ?? 0)]];
+      if (at !== undefined && length !== undefined) found.push([Number(at), Number(at) + length]);
+      return found;
+    });
+    await this.file.warm?.(ranges);
   }
 
   /** Whether single pages of a column can be read. */

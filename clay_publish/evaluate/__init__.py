@@ -1,0 +1,1 @@
+"""Compare how well the vectors of releases predict labels: spatially blocked cross-validation with simple models."""

@@ -1,0 +1,217 @@
+"""How often a composite will see the ground: clear observations per pixel, before any money is spent.
+
+An estimate takes the cloud cover that an item states as the chance that a pixel of it is hidden, the same everywhere in
+the image and independent of other images. A measurement reads the masks of a few cells.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from matplotlib.figure import Figure
+from pydantic import BaseModel, ConfigDict
+
+from clay_publish.geo.expected_cells import ZoneCells, expected_cells
+from clay_publish.geo.maps import Frame, png, whole_box
+from clay_publish.geo.utm_grid import epsg_of
+from clay_publish.producer.layouts.utm_layout import UtmLayout, WindowSources
+from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.unit_plan import Inputs
+from clay_publish.spec.models import Composite, Spec
+from clay_publish.windows import Window
+
+SAMPLE = 4_000
+"""Cells of a window that are looked at, spread evenly over all."""
+_PANELS = 12
+"""Windows that the picture shows, at most."""
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Observations(BaseModel):
+    """Clear observations of one window, or of a part of it that is a step of time."""
+
+    model_config = ConfigDict(frozen=True)
+
+    window: str
+    measured: bool
+    """By masks that were read; else estimated from the cloud cover of the items."""
+    cells: int
+    """That were looked at."""
+    histogram: list[int]
+    """Cells by their clear observations per pixel, rounded down: 0, 1, and so on."""
+    median: float
+    """Of the cells' clear observations per pixel."""
+    images: float
+    """Acquisitions that are read per cell, on average; at most `imagery.composite.images`."""
+    enough: float
+    """Share of the pixels with `imagery.composite.min_valid` or more."""
+    short: float
+    """Share of the cells with too few such pixels: they would be missing."""
+
+
+@dataclass(frozen=True)
+class CellSample:
+    """Some cells of a window, and the images of the window."""
+
+    window: Window
+    used: Sequence[SourceItem]
+    epsg: Ints
+    row: Ints
+    col: Ints
+    lon: Floats
+    lat: Floats
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a window's cells will see."""
+
+    sample: CellSample
+    per_pixel: Floats
+    """[cells] clear observations of a pixel, on average."""
+    told: Observations
+
+
+def samples(inputs: Inputs, count: int = SAMPLE) -> Iterator[CellSample]:
+    """Cells of each window, or of each step of time in it."""
+    layout, parts = inputs.layout, parts_of(inputs.spec)
+    assert isinstance(layout, UtmLayout), "composites are of this layout"
+    for each in layout.windows(inputs.selection.considered, inputs.areas):
+        epsg, row, col = _spread(layout, each, count)
+        lon, lat = layout.grid.centers(epsg, row, col)
+        for part in (each.window,) if parts == 1 else each.window.split(parts):
+            used = [item for item in each.used if item.acquired in part]
+            yield CellSample(part, used, epsg, row, col, lon, lat)
+
+
+def parts_of(spec: Spec) -> int:
+    """Parts of a window whose acquisitions are chosen apart: its steps of time, unless these are single images."""
+    return 1 if spec.model.steps is None or spec.images_in_order else spec.model.steps
+
+
+def composite_of(spec: Spec) -> Composite:
+    """How a chip, or a step of it, is made."""
+    return spec.imagery[0].composite or Composite(method="best")
+
+
+def _spread(layout: UtmLayout, each: WindowSources, count: int) -> tuple[Ints, Ints, Ints]:
+    zones = list(expected_cells(layout.grid, each.area.geometry, rule=each.area.rule))
+    total = sum(len(zone) for zone in zones)
+    step, begun, found = max(1, -(-total // count)), 0, []
+    for zone in zones:
+        found.append(_every(zone, np.arange(-begun % step, len(zone), step)))
+        begun += len(zone)
+    if not found:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+    epsg, row, col = (np.concatenate(column).astype(np.int64) for column in zip(*found, strict=True))
+    return epsg, row, col
+
+
+def _every(zone: ZoneCells, places: Ints) -> tuple[Ints, Ints, Ints]:
+    """Cells of a zone by their place among its runs."""
+    row, first, stop = zone.runs
+    ends = np.cumsum(stop - first)
+    run = np.searchsorted(ends, places, side="right")
+    rows = row[run]
+    cols: Ints = np.asarray(stop[run] - (ends[run] - places), dtype=np.int64)
+    return epsg_of(np.full(len(places), zone.zone), rows), rows, cols
+
+
+def estimated(inputs: Inputs) -> list[Seen]:
+    """What each window's cells are expected to see."""
+    spec = inputs.spec
+    return [_estimated(sample, composite_of(spec), spec.chips.max_nodata) for sample in samples(inputs)]
+
+
+def _estimated(sample: CellSample, composite: Composite, max_nodata: float) -> Seen:
+    chances = _chances(sample)
+    best = -np.sort(-chances, axis=1)[:, : composite.most]
+    counted = np.zeros((len(best), best.shape[1] + 1))
+    counted[:, 0] = 1  # the chance of so many clear observations, image after image
+    for place in range(best.shape[1]):
+        chance = best[:, place, None]
+        counted[:, 1:] = counted[:, 1:] * (1 - chance) + counted[:, :-1] * chance
+        counted[:, 0] *= 1 - chance[:, 0]
+    enough = counted[:, composite.min_valid :].sum(axis=1)
+    per_pixel, images = best.sum(axis=1), (best > 0).sum(axis=1)
+    told = summary(sample, per_pixel, images, enough, most=composite.most, max_nodata=max_nodata, measured=False)
+    return Seen(sample, per_pixel, told)
+
+
+def _chances(sample: CellSample) -> Floats:
+    """[cells, acquisitions] that a pixel is seen clear; 0 where the acquisition does not reach the cell."""
+    placed = [item for item in sample.used if item.geometry is not None]
+    names = sorted({item.acquisition for item in placed})
+    number = {name: place for place, name in enumerate(names)}
+    chances = np.zeros((len(sample.row), len(names)))
+    if placed and len(sample.row):
+        tree = shapely.STRtree([item.geometry for item in placed])
+        cells, images = tree.query(shapely.points(sample.lon, sample.lat), predicate="intersects")
+        clear = np.array([1 - (item.cloud_cover or 0.0) / 100 for item in placed])[images]
+        np.maximum.at(chances, (cells, np.array([number[item.acquisition] for item in placed])[images]), clear)
+    return chances
+
+
+def summary(
+    sample: CellSample,
+    per_pixel: Floats,
+    images: Ints,
+    enough: Floats,
+    *,
+    most: int,
+    max_nodata: float,
+    measured: bool,
+) -> Observations:
+    """What is told of a window.
+
+    Args:
+        sample: its cells.
+        per_pixel: clear observations of a pixel, by cell.
+        images: acquisitions that are read, by cell.
+        enough: share of the pixels with enough observations, by cell.
+        most: acquisitions of a chip.
+        max_nodata: share of a chip that may be without data.
+        measured: whether masks were read.
+    """
+    count = len(per_pixel)
+    return Observations(
+        window=str(sample.window),
+        measured=measured,
+        cells=count,
+        histogram=np.bincount(np.floor(per_pixel + 1e-9).astype(np.int64), minlength=most + 1).tolist(),
+        median=round(float(np.median(per_pixel)), 3) if count else 0.0,
+        images=round(float(images.mean()), 3) if count else 0.0,
+        enough=round(float(enough.mean()), 4) if count else 0.0,
+        short=round(float((enough < 1 - max_nodata - 1e-6).mean()), 4) if count else 0.0,
+    )
+
+
+def images_per_chip(seen: Sequence[Seen], spec: Spec) -> float:
+    """Acquisitions that are read for a chip, on average over all windows; of all its steps."""
+    cells = sum(each.told.cells for each in seen)
+    return parts_of(spec) * sum(each.told.images * each.told.cells for each in seen) / cells if cells else 0.0
+
+
+def draw_observations(seen: Sequence[Seen]) -> bytes:
+    """A map and a histogram of each window, as PNG."""
+    shown = [each for each in seen[:_PANELS] if each.told.cells]
+    figure = Figure(figsize=(8.6, 2.6 * max(1, len(shown))), dpi=110, layout="constrained")
+    panels = figure.subplots(max(1, len(shown)), 2, squeeze=False)
+    top = max((float(each.per_pixel.max()) for each in shown), default=1.0)
+    for (chart, bars), each in zip(panels, shown, strict=False):
+        lon, lat = each.sample.lon, each.sample.lat
+        frame = Frame.around(whole_box(lon, lat))
+        drawn = chart.scatter(
+            frame.unwrapped(lon), lat, c=each.per_pixel, s=6, vmin=0, vmax=max(top, 1.0), cmap="viridis", marker="s"
+        )
+        chart.set(xlim=(frame.west, frame.east), ylim=(frame.south, frame.north), title=each.told.window)
+        chart.set_aspect(frame.aspect)
+        figure.colorbar(drawn, ax=chart, label="clear observations")
+        bars.bar(np.arange(len(each.told.histogram)), each.told.histogram, color="#2171b5")
+        how = "measured by masks" if each.told.measured else "estimated from the cloud cover of the items"
+        bars.set(xlabel="clear observations per pixel", ylabel="cells", title=how)
+    return png(figure)

@@ -1,0 +1,287 @@
+"""Arrays of a release of two zones and both hemispheres: the vectors of its tables, in any reader."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import xarray as xr
+import yaml
+import zarr
+from pyproj import Transformer
+from s3_servers import S3View
+
+from clay_publish.errors import ReleaseError, SpecError
+from clay_publish.geo.utm_grid import parse_chip_id
+from clay_publish.producer.outputs.arrays.write import stored_vectors
+from clay_publish.producer.produce import produce
+from clay_publish.release.array_store import ArrayGrid
+from clay_publish.release.directory import Release
+from clay_publish.search.reader import open_release
+from clay_publish.spec.load import load_spec, resolve_spec
+
+from .equator import WINDOWS, equator
+from .processes import start
+
+STORE = "arrays/arrays.zarr"
+ZONES = (18, 19)
+ROW_TOP = 114 * 256 - 1
+"""Of cells of 320 m: whole blocks of 256 up to 84°N."""
+Once = Callable[[str, Callable[[Path], object]], Path]
+Rows = list[dict[str, Any]]
+
+# rioxarray 0.19 multiplies affine matrices in a way that affine 3 is going to drop.
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def made(once: Once, golden_checkpoint: Path) -> Path:
+    """A release with chips and patches as arrays. Read only."""
+
+    def build(folder: Path) -> None:
+        model = {"encoder": "clay", "weights": str(golden_checkpoint), "precision": "float32"}
+        outputs = {"arrays": True, "explorer": False, "patches": {"format": "zarr"}}
+        spec = equator(folder / "spec", model=model, outputs=outputs)
+        produce(load_spec(spec), Release(str(folder / "release")))
+
+    return once("arrays-patches", build) / "release"
+
+
+@pytest.fixture(scope="module")
+def plain(once: Once) -> tuple[Path, Path]:
+    """A spec of chips alone, and the release that an undisturbed run makes of it. Read only."""
+    folder = once("arrays-chips", lambda folder: start(equator(folder / "spec"), folder / "release").finish())
+    return folder / "spec" / "release.yaml", folder / "release"
+
+
+def rows_of(release: Path, table: str) -> Rows:
+    tables = [pq.read_table(path, partitioning=None) for path in sorted((release / table).rglob("*.parquet"))]
+    return [row for one in tables for row in one.to_pylist()]
+
+
+def place(row: dict[str, Any]) -> tuple[int, int, int, int]:
+    """Zone, time, y and x of a chip, by the formula that the attributes state."""
+    token = parse_chip_id(row["id"])
+    return row["epsg"] % 100, WINDOWS.index(str(token.window)), ROW_TOP - row["row"], row["col"]
+
+
+START = {18: (ROW_TOP - 30, 2580), 19: (ROW_TOP - 30, 490)}
+"""Row and column of pixels of 60 × 60 that hold all chips of a zone."""
+
+
+def around(dataset: xr.Dataset) -> xr.Dataset:
+    """The pixels around all chips."""
+    y, x = START[int(dataset.attrs["proj:code"][-2:])]
+    return dataset.isel(y=slice(y, y + 60), x=slice(x, x + 60))
+
+
+def test_every_chip_is_a_pixel_and_every_other_pixel_is_nodata(made: Path) -> None:
+    chips = rows_of(made, "embeddings")
+    assert {row["epsg"] for row in chips} == {32618, 32718, 32619, 32719}
+    assert {str(parse_chip_id(row["id"]).window) for row in chips} == set(WINDOWS)
+    opened = {zone: xr.open_zarr(made / STORE, group=f"utm{zone}", chunks=None) for zone in ZONES}
+    loaded = {zone: around(dataset).load() for zone, dataset in opened.items()}
+    for row in chips:
+        zone, time, y, x = place(row)
+        pixel = loaded[zone].isel(time=time, y=y - START[zone][0], x=x - START[zone][1])
+        assert opened[zone].attrs["embrel:cells"]["row_top"] == ROW_TOP
+        found = (pixel.embeddings * pixel.scales).values
+        np.testing.assert_allclose(found, row["embedding"], atol=float(pixel.scales) / 2 * 1.001)
+        assert float(pixel.valid) == np.float32(row["valid_fraction"])
+        assert np.isnan(pixel.cloud) if row["cloud_fraction"] is None else float(pixel.cloud) == row["cloud_fraction"]
+    embedded = {place(row) for row in chips}
+    for zone, near in loaded.items():
+        lonely = np.argwhere(np.isfinite(near.scales.values)) + np.array([0, *START[zone]])
+        assert {(zone, *cell) for cell in lonely.tolist()} == {each for each in embedded if each[0] == zone}
+        assert np.array_equal(np.isnan(near.embeddings.values).all(axis=3), np.isnan(near.scales.values))
+
+
+def test_the_reason_layer_is_the_coverage(made: Path) -> None:
+    expected = rows_of(made, "coverage")
+    assert {row["reason"] for row in expected} == {None, "nodata"}
+    for zone in ZONES:
+        reason = around(xr.open_zarr(made / STORE, group=f"utm{zone}", chunks=None)).reason
+        names = reason.attrs["flag_meanings"].split()
+        cells = np.argwhere(reason.values)
+        codes = reason.values[tuple(cells.T)]
+        found = {
+            tuple(cell): names[code]
+            for cell, code in zip((cells + np.array([0, *START[zone]])).tolist(), codes, strict=True)
+        }
+        mine = [row for row in expected if row["epsg"] % 100 == zone]
+        assert found == {place(row)[1:]: row["reason"] or "embedded" for row in mine}
+
+
+def test_coordinates_are_where_the_chips_are(made: Path) -> None:
+    import rioxarray  # noqa: F401 - registers the accessor
+
+    for row in rows_of(made, "embeddings")[::7]:
+        zone, time, y, x = place(row)
+        dataset = xr.open_zarr(made / STORE, group=f"utm{zone}", chunks=None)
+        assert dataset.embeddings.rio.crs.to_epsg() == 32600 + zone
+        assert dataset.rio.transform().a == 320
+        assert list(dataset.rio.transform())[:6] == dataset.attrs["spatial:transform"]
+        lon, lat = Transformer.from_crs(32600 + zone, "OGC:CRS84", always_xy=True).transform(
+            dataset.x.values[x], dataset.y.values[y]
+        )
+        np.testing.assert_allclose([lon, lat], [row["lon"], row["lat"]], atol=1e-9)
+        assert str(dataset.time.values[time])[:10] == WINDOWS[time][:10]
+        assert str(dataset.time_bounds.values[time, 1])[:10] == WINDOWS[time][11:]
+
+
+def test_patches_are_pixels_of_their_ground_size(made: Path) -> None:
+    seen = 0
+    for part in (made / ".run" / "parts").glob("patches_*/*.arrow"):
+        table = pa.ipc.open_file(part).read_all()
+        for row in table.to_pylist()[::25]:
+            chip = parse_chip_id(row["chip_id"])
+            opened = zarr.open_group(made / STORE / f"utm{chip.epsg % 100}" / "patches", mode="r")
+            assert opened.attrs["spatial:transform"][0] == 80
+            assert opened.attrs["geoemb:chip_layout"]["chip_size"] == [8, 8]
+            y, x = (ROW_TOP - chip.row) * 4 + row["patch_row"], chip.col * 4 + row["patch_col"]
+            time = WINDOWS.index(str(chip.window))
+            stored, scale = opened["embeddings"][time, y, x], opened["scales"][time, y, x]
+            np.testing.assert_allclose(stored * scale, row["embedding"], atol=scale / 2 * 1.001)
+            seen += 1
+    assert seen > 50
+    assert not (made / "patches").exists()
+
+
+def test_zarr_alone_reads_the_store(made: Path) -> None:
+    root = zarr.open_group(made / STORE, mode="r")
+    assert sorted(root.group_keys()) == ["utm18", "utm19"]
+    assert root.attrs["geoemb:spatial_layout"] == "utm_zones"
+    array = root["utm18/embeddings"]
+    assert array.metadata.dimension_names == ("time", "y", "x", "band")
+    assert (array.dtype, array.fill_value, array.shards[0]) == (np.int8, -128, 1)
+    shard = array.shards[1]
+    assert 256 % shard == 0
+    assert (ROW_TOP + 1) % shard == 0  # a shard starts at row 0
+    assert np.prod(array.shards) <= 256 << 20
+    names = [each["name"] for each in root["utm18"].attrs["zarr_conventions"]]
+    assert names == ["geoemb:", "proj:", "spatial"]
+
+
+def test_to_xarray_is_the_same_from_arrays_and_from_tables(made: Path, tmp_path: Path) -> None:
+    tables = shutil.copytree(made, tmp_path / "release", ignore=shutil.ignore_patterns("arrays"))
+    from clay_publish.catalog import write_items
+
+    write_items(Release(str(tables)))
+    shutil.copytree(made / "arrays", tmp_path / "with" / "arrays")
+    shutil.copytree(tables, tmp_path / "with", dirs_exist_ok=True)
+    box = (-72.008, -0.006, -71.995, 0.007)
+    both = [open_release(tmp_path / name) for name in ("with", "release")]
+    for zone in ZONES:
+        arrays, rows = (each.to_xarray(zone=zone, bbox=box) for each in both)
+        assert arrays.sizes == rows.sizes
+        assert 3 < arrays.sizes["y"] < 8
+        for name in ("valid", "cloud", "reason", "x", "y", "time"):
+            np.testing.assert_array_equal(arrays[name].values, rows[name].values)
+        step = np.nanmax(np.abs(rows.embeddings.values)) / 127
+        np.testing.assert_allclose(arrays.embeddings.values, rows.embeddings.values, atol=step / 2 * 1.001)
+        assert np.isnan(arrays.embeddings.values).any() == np.isnan(rows.embeddings.values).any()
+        one, other = (each.to_xarray(zone, box, WINDOWS[1]) for each in both)
+        np.testing.assert_allclose(one.embeddings[0, 1, ::-1, 3], other.embeddings[0, 1, ::-1, 3], atol=step / 2)
+        lazy = both[0].to_xarray(zone, box, chunks={"y": 2})
+        np.testing.assert_array_equal(lazy.embeddings.compute(), arrays.embeddings)
+    fine = both[0].to_xarray(18, box, patches=True)
+    assert fine.sizes["y"] == pytest.approx(4 * arrays.sizes["y"], abs=7)
+    assert np.isfinite(fine.embeddings.values).any()
+    with pytest.raises(ValueError, match="18, 19"):
+        both[0].to_xarray(bbox=box)
+    with pytest.raises(ReleaseError, match="patches"):
+        both[1].to_xarray(18, patches=True)
+
+
+def arrays_in(release: Path) -> dict[str, bytes]:
+    folder = release / "arrays"
+    return {path.relative_to(release).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("shards", [3, pytest.param(7, marks=pytest.mark.slow)])
+def test_killed_between_shards_it_goes_on(shards: int, plain: tuple[Path, Path], tmp_path: Path) -> None:
+    spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
+    out = tmp_path / "release"
+    assert start(spec, out).kill_when(lambda: len(list(out.glob(f"{STORE}/*/reason/c/*/*/*"))) >= shards)
+    done = {path: path.stat().st_mtime_ns for path in out.glob(f"{STORE}/*/reason/c/*/*/[0-9]*")}
+    assert not (out / STORE / "zarr.json").exists()
+    start(spec, out).finish()
+    assert arrays_in(out) == arrays_in(plain[1])
+    assert all(path.stat().st_mtime_ns == before for path, before in done.items())  # not made again
+    assert not list(out.rglob(".tmp-*"))
+
+
+def test_arrays_may_be_asked_for_and_left_out_later(plain: tuple[Path, Path], tmp_path: Path) -> None:
+    spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
+    out = Path(shutil.copytree(plain[1], tmp_path / "release"))
+    document = yaml.safe_load(spec.read_text())
+    for arrays in (False, {"dtype": "float16"}):
+        document["outputs"]["arrays"] = arrays
+        spec.write_text(yaml.safe_dump(document))
+        start(spec, out).finish()
+        assert bool(arrays_in(out)) == bool(arrays)
+    stored = zarr.open_group(out / STORE / "utm18", mode="r")
+    assert "scales" not in stored
+    for row in rows_of(out, "embeddings"):
+        zone, *cell = place(row)
+        if zone == 18:
+            np.testing.assert_array_equal(stored["embeddings"][tuple(cell)], np.float16(row["embedding"]))
+
+
+def test_on_an_object_store_the_arrays_are_the_same(plain: tuple[Path, Path], bucket: S3View) -> None:
+    start(plain[0], f"s3://{bucket.bucket}/release").finish()
+    found = {name: bucket.get(name) for name in bucket.names("release/arrays/")}
+    assert {name.removeprefix("release/"): data for name, data in found.items()} == arrays_in(plain[1])
+    reader = Release(f"s3://{bucket.bucket}/release")
+    assert json.loads(reader.store.read(f"{STORE}/zarr.json"))["attributes"]["geoemb:type"] == "chip"
+
+
+def test_values_beyond_float16_are_refused() -> None:
+    kind = pa.list_(pa.float32(), 2)
+    table = pa.table({"embedding": pa.array([[1.0, 70_000.0]], kind)})
+    with pytest.raises(ReleaseError, match="int8"):
+        stored_vectors(table, "float16", "here")
+
+
+@pytest.mark.parametrize(
+    ("cell", "dimensions", "item", "patches"), [(1280, 1024, 1, 1), (1280, 768, 2, 1), (960, 1024, 1, 12)]
+)
+def test_shards_are_small_enough_and_start_at_the_equator(cell: int, dimensions: int, item: int, patches: int) -> None:
+    grid = ArrayGrid(cell, dimensions, item, patches)
+    assert grid.shard**2 * dimensions * item <= 256 << 20
+    assert ((grid.row_top + 1) * patches) % grid.shard == 0
+    assert grid.shard % grid.chunk == 0
+    block = 256 if patches == 1 else 32 * patches
+    assert block % grid.shard == 0
+    assert grid.top >= 9_329_006  # 84°N at the edge of a zone
+    assert grid.bbox[1] <= -8_883_085
+
+
+BAD = {
+    "outputs.arrays needs chips.layout utm": {"chips": {"layout": "scene"}},
+    "outputs.arrays needs imagery.windows": {"imagery": {"stac": "x", "sensor": "naip"}},
+    "needs `arrays: true`": {"outputs": {"patches": {"format": "zarr"}}},
+    "int8": {"outputs": {"arrays": {"dtype": "float32"}}},
+    "arrays.*kind": {"outputs": {"arrays": {"kind": "int8"}}},
+}
+
+
+@pytest.mark.parametrize("said", BAD)
+def test_specs_that_cannot_be_arrays_are_refused(said: str, tmp_path: Path) -> None:
+    imagery = {"stac": "x", "sensor": "naip", "windows": WINDOWS}
+    document = {"name": "bad", "imagery": imagery, "outputs": {"arrays": True}, **BAD[said]}
+    with pytest.raises(SpecError, match=said):
+        resolve_spec(document, where="spec", folder=tmp_path)
+
+
+def test_patches_that_do_not_divide_a_chip_are_refused(golden_checkpoint: Path, tmp_path: Path) -> None:
+    model = {"encoder": "clay", "weights": str(golden_checkpoint)}
+    outputs = {"arrays": True, "patches": {"format": "zarr"}}
+    spec = equator(tmp_path / "spec", model=model, outputs=outputs, chips={"layout": "utm", "size": 36})
+    with pytest.raises(SpecError, match="padded"):
+        produce(load_spec(spec), Release(str(tmp_path / "release")))

@@ -1,0 +1,93 @@
+"""What `plan` says of composites before they are made: an estimate, and what masks say."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from clay_publish.cli.app import app
+
+from .cloudy import YEAR, Cloudy, cloudy
+
+COMPOSITE = {"method": "median", "images": 5, "min_valid": 3}
+
+
+@pytest.fixture(scope="module")
+def year(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Cloudy:
+    scene = shared_data / "s2_l1c_T18SVG_20160112" / "item.json"
+    return cloudy(tmp_path_factory.mktemp("cloudy"), scene, dates=6, cover=0.4)
+
+
+def planned(folder: Path, year: Cloudy, *options: str, **imagery: Any) -> tuple[dict[str, Any], str]:
+    """`plan.json`, and what is printed."""
+    block = {"stac": [str(item) for item in year.items], "sensor": "sentinel-2-l2a", "windows": [YEAR], **imagery}
+    document = {"name": "p", "imagery": block, "chips": {"layout": "utm", "size": 64}}
+    (folder / "release.yaml").write_text(yaml.safe_dump(document))
+    out = folder / "out"
+    result = CliRunner().invoke(app, ["plan", str(folder / "release.yaml"), "--out", str(out), *options])
+    assert result.exit_code == 0, result.output
+    return json.loads((out / ".run" / "plan.json").read_text()), result.stdout
+
+
+def test_the_estimate_follows_from_the_cloud_cover(year: Cloudy, tmp_path: Path) -> None:
+    made, printed = planned(tmp_path, year, composite=COMPOSITE)
+    (told,) = made["observations"]
+    chances = []
+    for date in year.dates:
+        covers = [json.loads(item.read_text())["properties"]["eo:cloud_cover"] for item in date.items]
+        chances.append(1 - min(covers) / 100)  # of a cell in both tiles, the better one
+    best = sorted(chances, reverse=True)[: COMPOSITE["images"]]
+    enough = 0.0
+    for clear in itertools.product((0, 1), repeat=len(best)):
+        if sum(clear) >= COMPOSITE["min_valid"]:
+            enough += np.prod([chance if seen else 1 - chance for chance, seen in zip(best, clear, strict=True)])
+    assert not told["measured"]
+    assert told["cells"] == made["chips"]["expected"] == 49
+    assert told["images"] == made["images_per_chip"] == 5
+    assert told["median"] == pytest.approx(sum(best), abs=0.05)
+    assert told["enough"] == pytest.approx(enough, abs=0.02)
+    assert sum(told["histogram"]) == 49
+    assert np.argmax(told["histogram"]) == int(sum(best))
+    assert "clear observations per pixel (an estimate from the cloud cover of the items)" in printed
+    assert (tmp_path / "out" / ".run" / "observations.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_plan_counts_the_bytes_of_all_images(year: Cloudy, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    single, printed = planned(tmp_path / "one", year)
+    several, _ = planned(tmp_path, year, composite=COMPOSITE)
+    assert several["bytes_to_read"] == pytest.approx(5 * single["bytes_to_read"], rel=0.01)
+    assert single["observations"] == []
+    assert "observations" not in printed
+
+
+def test_a_calibration_reads_the_masks(year: Cloudy, tmp_path: Path) -> None:
+    made, printed = planned(tmp_path, year, "--calibrate", "9", composite=COMPOSITE)
+    (told,) = made["observations"]
+    assert told["measured"]
+    assert "(measured by masks)" in printed
+    clear = np.stack([date.clear for date in year.dates])
+    counts = []
+    for row, col in itertools.product(range(7), range(7)):
+        # The cells begin where the first whole one does; every sixth of them is looked at.
+        counts.append(clear[:, _cell(year, row), _cell(year, col, across=True)])
+    some = [counts[place] for place in range(0, 49, 6)]
+    means = [np.sort(each.mean(axis=(1, 2)))[::-1][: COMPOSITE["images"]].sum() for each in some]
+    assert told["cells"] == len(some) == 9
+    assert told["median"] == pytest.approx(np.median(means), abs=0.01)
+
+
+def _cell(year: Cloudy, number: int, *, across: bool = False) -> slice:
+    """Pixels of the row of cells with this number from the south, or of the column from the west."""
+    east, north = year.transform @ (0, 512 if not across else 0)
+    side = 640.0
+    if across:
+        first = round((np.ceil(east / side) * side - east) / 10)
+        return slice(first + 64 * number, first + 64 * (number + 1))
+    bottom = 512 - round((np.ceil(north / side) * side - north) / 10)
+    return slice(bottom - 64 * (number + 1), bottom - 64 * number)

@@ -1,0 +1,45 @@
+"""`validate --recompute`: vectors are computed again from the published imagery with the published model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+from breakage import IMAGERY, Broken
+
+Run = Callable[..., "CompletedProcess[str]"]
+ASKED = ("--quiet", "--recompute", "3")
+
+
+@pytest.mark.parametrize("kind", ["small", "utm8", pytest.param("beside", marks=pytest.mark.slow)])
+def test_a_good_release_is_reproduced(
+    kind: str, good: Callable[[str], Path], run: Run, golden_checkpoint: Path
+) -> None:
+    weights = ("--weights", golden_checkpoint) if kind == "beside" else ()
+    where = ("validate", good(kind), *ASKED, "--only", "VEC023", "--imagery", IMAGERY, *weights, "--verbose")
+    assert "VEC023 passed on 3 of " in run(*where).stdout
+
+
+def test_invented_vectors_are_found(broken: Callable[[str], Broken], run: Run) -> None:
+    release = broken("small")
+    release.vectors(lambda v: np.roll(v, 1, axis=1))
+    release.settle()
+    said = run("validate", release.folder, *ASKED, "--only", "VEC023", "--imagery", IMAGERY, code=1).stdout
+    assert "VEC023" in said
+    assert "with the vector computed again" in said
+
+
+def test_imagery_that_cannot_be_read_is_not_checked(good: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
+    made = run("validate", good("small"), *ASKED, "--only", "VEC023", "--imagery", tmp_path, code=2)
+    assert "VEC023 not checked" in made.stdout
+
+
+def test_another_model_is_not_compared(good: Callable[[str], Path], run: Run, golden_checkpoint: Path) -> None:
+    weights = golden_checkpoint.with_name("nowhere.ckpt")
+    made = run("validate", good("beside"), *ASKED, "--only", "VEC023", "--weights", weights, code=2)
+    assert "VEC023 not checked" in made.stdout
+
+
+def test_options_of_recomputing_need_it(good: Callable[[str], Path], run: Run) -> None:
+    run("validate", good("small"), "--imagery", IMAGERY, code=2)

@@ -1,0 +1,122 @@
+"""Rules on columns that follow from the chip's cell and its images: id, epsg, period, cloud fraction, loss."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.data.chips import ChipRows
+from clay_publish.validate.data.coverage_table import micros
+from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
+from clay_publish.validate.registry import row_rule, rule
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_MILLISECOND = 1_000
+_NONE = np.iinfo(np.int64).min
+
+
+@row_rule("SCH017")
+def ids_follow_the_rule(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
+    """`scene-PXpx_ITEM_ROW_COL_WINDOW`, or `utm-SIDEm_EPSG_ROW_COL_WINDOW`."""
+    made, named = context.fingerprint, context.tables.named
+    if made.layout == "scene":
+        places = pa.array(context.sources.places(chips), mask=context.sources.places(chips) < 0)
+        sources = context.sources.items
+        head = pa.array([f"scene-{made.size}px_{_safe(source.id)}" for source in sources], pa.string()).take(places)
+        windows = [source.window for source in sources]
+        tail = pa.array([window and window.token for window in windows], pa.string()).take(places)
+    elif chips.path in named:
+        token = UtmGrid(context.grids.usual_side).token
+        head = pc.binary_join_element_wise(token, pc.cast(chips.column("epsg"), pa.string()), "_")
+        tail = pa.scalar(named[chips.path].window.token)
+    else:
+        return []  # SCH013
+    cell = (pc.cast(chips.column(name), pa.string()) for name in ("row", "col"))
+    expected = pc.binary_join_element_wise(head, *cell, tail, "_")
+    same = pc.equal(chips.column("id"), expected).fill_null(pa.scalar(value=True)).to_numpy(zero_copy_only=False)
+    return bad_rows(~same, "an id of another cell", "the id of its grid, cell and window")
+
+
+def _safe(name: str) -> str:
+    """An item's id as part of a chip's: unsafe characters replaced, and then a digest added."""
+    safe = _UNSAFE.sub("-", name)[:100]
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+@row_rule("GEO015")
+def epsg_is_that_of_the_grid(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
+    """`epsg` against the image's CRS; in the `utm` layout against the zone of the file."""
+    found = chips.integers("epsg")
+    if context.fingerprint.layout == "utm":
+        if chips.path not in context.tables.named:
+            return []  # SCH013
+        expected = np.full(len(chips), context.tables.named[chips.path].square.epsg)
+    else:
+        codes = [(source.crs or "").removeprefix("EPSG:") for source in context.sources.items]
+        known = np.array([int(code) if code.isdigit() else _NONE for code in codes] + [_NONE])
+        places = context.sources.places(chips)
+        expected = np.where(places < 0, found, known[places])  # PRV006 reports items that nobody knows
+    return bad_rows(found != expected, lambda row: f"epsg {found[row]}", "the code of the chip's pixel grid")
+
+
+@row_rule("TIM009")
+def period_is_the_item_s(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
+    """`datetime`, `start_datetime` and `end_datetime` against those of the chip's item, within a millisecond."""
+    if chips.has("images"):
+        return []  # a composite has the period of all of its acquisitions
+    places, sources = context.sources.places(chips), context.sources.items
+    bad = np.zeros(len(chips), dtype=bool)
+    for name, field in (("datetime", "moment"), ("start_datetime", "start"), ("end_datetime", "end")):
+        moments = [getattr(source, field) for source in sources]
+        stated = np.array([_NONE if moment is None else micros(moment) for moment in moments] + [_NONE])[places]
+        own = chips.micros(name)
+        known = (stated != _NONE) & (own != _NONE)
+        bad |= known & (np.abs(own - np.where(known, stated, own)) > _MILLISECOND)
+    return bad_rows(bad, lambda row: _period(chips, row), "the times that sources.parquet states for the item")
+
+
+def _period(chips: ChipRows, row: int) -> str:
+    moment, start, end = (chips.value(name, row) for name in ("datetime", "start_datetime", "end_datetime"))
+    return f"{moment}, {start} to {end}; item {chips.value('item_id', row)}"
+
+
+@row_rule("PRV018")
+def cloud_needs_a_mask(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
+    """`cloud_fraction` is null where none of the chip's items has a cloud mask."""
+    cloud = ~chips.nulls("cloud_fraction")
+    if not cloud.any():
+        return []
+    masked = np.array([source.mask is not None for source in context.sources.items] + [True])
+    lists = chips.column("item_ids")
+    known = pc.index_in(pc.list_flatten(lists), value_set=context.sources.ids).fill_null(-1)
+    parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    some: npt.NDArray[np.bool_] = masked[context.sources.places(chips)]
+    some[parents[masked[known.to_numpy(zero_copy_only=False)]]] = True
+    bad = cloud & ~some
+    values = chips.floats("cloud_fraction")
+    return bad_rows(bad, lambda row: f"cloud_fraction {values[row]:g}, and no item has a mask", "null")
+
+
+@rule("SCH018")
+def loss_is_in_every_file_or_none(context: ReleaseContext) -> Iterator[Outcome]:
+    """Nulls of `loss`, as the statistics in the footers count them, against `outputs.loss`."""
+    asked = context.documents.spec.outputs.loss
+    for path in context.tables.embeddings:
+        footer = context.tables.footer(path)
+        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+        columns = [number for number in range(footer.num_columns) if footer.schema.column(number).path == "loss"]
+        statistics = [group.column(number).statistics for group in groups for number in columns]
+        if not statistics or any(each is None or each.null_count is None for each in statistics):
+            continue
+        nulls = sum(each.null_count for each in statistics)
+        if nulls != (0 if asked else footer.num_rows):
+            expected = (
+                "a loss in every row, as release.yaml asks for" if asked else "none, as release.yaml asks for no loss"
+            )
+            yield Fault(f"{path}: loss", f"null in {nulls:,} of {footer.num_rows:,} rows", expected)
