@@ -53,6 +53,7 @@ def produce(
     release: Release,
     *,
     encoder: Encoder | None = None,
+    check: str | None = None,
     report: Report = silent,
     then: Then = lambda _: None,
 ) -> RunRecord:
@@ -63,6 +64,7 @@ def produce(
         release: where to write to.
         encoder: one that is loaded already; default: the one the spec names. On Ray it only serves the plan: workers
             load the one the spec names, and refuse to begin where that is another.
+        check: `module:name` of what validates each embeddings file where it is made; default: none is.
         report: who is told how far it is.
         then: what else is done while nobody else may work there.
 
@@ -76,14 +78,21 @@ def produce(
     encoder = encoder or load_encoder(spec, spec.instrument)
     with lease(release) as held:
         release.store.remove_orphans()
-        run = begin(spec, release, encoder, report=report, held=held)
+        run = begin(spec, release, encoder, check=check, report=report, held=held)
         record = finish(run, run_units(run, engine), engine)
         then(record)
         return record
 
 
 def begin(
-    spec: Spec, release: Release, encoder: Encoder, *, report: Report, held: Lease, share: Share | None = None
+    spec: Spec,
+    release: Release,
+    encoder: Encoder,
+    *,
+    report: Report,
+    held: Lease,
+    check: str | None = None,
+    share: Share | None = None,
 ) -> Run:
     """Plan a run or a share of it, make sure that the release was begun with the same plan, and write what is known.
 
@@ -102,7 +111,7 @@ def begin(
     plan = inputs.plan()
     if spec.previous is not None:
         plan = PreviousVersion(inputs).split(plan).plan
-    work = make_work(release, spec, encoder, plan.fingerprint)
+    work = make_work(release, spec, encoder, plan.fingerprint, check=check)
     keep_files(release, plan, considered)
     began = plan.adopt(release, _today())
     if encoder.patches:
@@ -184,6 +193,7 @@ def produce_share(
     share: Share,
     *,
     encoder: Encoder | None = None,
+    check: str | None = None,
     report: Report = silent,
     then: Then = lambda _: None,
 ) -> RunRecord | ShareDone:
@@ -197,6 +207,7 @@ def produce_share(
         release: where to write to, the same for all.
         share: which one.
         encoder: as in `produce`.
+        check: as in `produce`.
         report: who is told how far it is.
         then: as in `produce`, where this worker finishes the release.
 
@@ -211,7 +222,7 @@ def produce_share(
         )
     encoder = encoder or load_encoder(spec, spec.instrument)
     with _patient_lease(release, share) as held:
-        run = begin(spec, release, encoder, report=report, held=held, share=share)
+        run = begin(spec, release, encoder, check=check, report=report, held=held, share=share)
         run_units(run, in_threads)
     waiting = ShareDone(share, len(run.units), _left(run))
     if waiting.left:

@@ -68,6 +68,7 @@ def check_release(
     refused: Mapping[str, str] = {},
     threads: int | None = None,
     previous: Release | None = None,
+    verified: Mapping[str, str] = {},
     open_previous: Callable[[str], Release] | None = None,
     render: Render | None = None,
     recompute: Recompute | None = None,
@@ -84,6 +85,7 @@ def check_release(
         refused: files, and rules after a colon, that ended an earlier child, and how.
         threads: files that are read at a time, at most.
         previous: the version before, where it is not a neighbor of this one.
+        verified: SHA-256 of embeddings files in which the rules on rows are known to hold.
         open_previous: opens the version before by the name that the release gives it.
         render: renders the documents again; without it they are not compared.
         recompute: computes vectors again; without it they are not.
@@ -101,6 +103,7 @@ def check_release(
         quick=quick,
         threads=threads,
         previous=previous,
+        verified=verified,
         open_previous=open_previous,
         render=render,
         recompute=recompute,

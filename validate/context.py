@@ -58,6 +58,8 @@ class ReleaseContext:
         quick: bool = False,
         threads: int | None = None,
         previous: Release | None = None,
+        verified: Mapping[str, str] = {},
+        sources: SourceTable | None = None,
         open_previous: Callable[[str], Release] | None = None,
         render: Render | None = None,
         recompute: Recompute | None = None,
@@ -82,6 +84,9 @@ class ReleaseContext:
         """What kept rules from being checked, so far."""
         self._checks, self._sampled, self._sample = checks, sampled, sample
         self._previous, self._report, self._threads = previous, report, threads
+        self._verified = verified
+        if sources is not None:
+            vars(self)["sources"] = sources
         self._open_previous = open_previous or (lambda named: Release(neighbor(self.files.store, named)))
 
     @once
@@ -145,6 +150,7 @@ class ReleaseContext:
             self._report,
             self._sampled,
             self._threads,
+            self._verified,
         ).run()
 
     def _places(self, chips: ChipRows) -> npt.NDArray[np.int32]:

@@ -2,15 +2,16 @@
 
 import atexit
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from clay_publish import __version__
 from clay_publish.errors import ReleaseError
 from clay_publish.progress import Report, silent
 from clay_publish.release.directory import Release
-from clay_publish.release.findings import ValidationReport
+from clay_publish.release.findings import FileVerdict, ValidationReport
 from clay_publish.storage.store import Store
 from clay_publish.validate.sandbox.child import Child, CrashedError
 from clay_publish.validate.sandbox.stores import Server, describe, neighbor, unpacked
@@ -32,6 +33,7 @@ def validate(
     sample: int = SAMPLE,
     quick: bool = False,
     previous: Release | None = None,
+    verdicts: Mapping[str, FileVerdict] = {},
     render: "Render | None" = None,
     recompute: "Recompute | None" = None,
     report: Report = silent,
@@ -46,6 +48,8 @@ def validate(
         quick: read metadata, footers and a sample of rows only; what needs more is not checked.
         previous: the version before, where it is not a neighbor of this one. A release that names another server
             is not followed there.
+        verdicts: of the workers that made the files, for the last step of the run that they are of. Files are read and
+            hashed all the same; only rules on rows that they say hold in these bytes are not checked again.
         render: a function of a module that renders the release's documents again, in the child process.
         recompute: computes vectors of some chips again, in this process: it needs the imagery and the model.
         report: hears of the progress.
@@ -66,6 +70,11 @@ def validate(
         "render": None if render is None else [render.__module__, render.__name__],
         "recompute": None if recompute is None else recompute.chips,
         "refused": {},
+        "verified": {
+            path: verdict.sha256
+            for path, verdict in verdicts.items()
+            if verdict.valid and verdict.validator == __version__
+        },
     }
     with ExitStack() as stack:
         for each in stores:

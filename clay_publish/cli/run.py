@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from clay_publish.release.manifest import RunRecord
     from clay_publish.spec.models import Spec
 
+_CHECK = "clay_publish.validate.landing:FileCheck"
+"""Validates each embeddings file where it is made."""
+
 
 def run(
     spec: SpecFile = Path("release.yaml"),
@@ -44,7 +47,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Do everything, from the spec to a validated release directory."""
-    from clay_publish.release.run_status import keep_verdict
+    from clay_publish.release.run_status import file_verdicts, keep_verdict
 
     screen = Screen(quiet=quiet, as_json=json)
     asked = _asked(spec, overrides, out, engine, workers)
@@ -53,7 +56,8 @@ def run(
 
         def check(_: "RunRecord") -> None:
             describe(asked.release, report, previous=asked.spec.previous)
-            validation = run_validation(asked.release, report, previous=asked.spec.previous)
+            verdicts_kept = file_verdicts(asked.release)
+            validation = run_validation(asked.release, report, previous=asked.spec.previous, verdicts=verdicts_kept)
             keep_verdict(asked.release, validation)
             verdicts.append(_count(validation.findings))
 
@@ -197,9 +201,9 @@ def _embed(asked: _Asked, unit: str | None, report: "Report", then: "Then") -> _
         share = None if unit is None else Share.parse(unit)
         before = read_receipts(release)
         if share is None:
-            record: RunRecord | ShareDone = embed(asked.spec, release, report=report, then=then)
+            record: RunRecord | ShareDone = embed(asked.spec, release, check=_CHECK, report=report, then=then)
         else:
-            record = produce_share(asked.spec, release, share, report=report, then=then)
+            record = produce_share(asked.spec, release, share, check=_CHECK, report=report, then=then)
         after = read_receipts(release)
     computed = sum(receipt.computed for name, receipt in after.items() if before.get(name) != receipt)
     return _Made(record, computed, time.monotonic() - begun)

@@ -65,7 +65,11 @@ def _lines(found: "RunStatus") -> Iterator[str]:
     if found.findings is not None:
         counts = ", ".join(f"{count} {severity}" for severity, count in sorted(found.findings.items()))
         yield f"verdict   {counts or 'no findings'}"
-        yield from (f"  invalid {path}" for path in found.invalid_files[:10])
+    elif sum(found.verdicts.values()):
+        yield (
+            "verdicts  " + ", ".join(f"{count:,} {kind}" for kind, count in found.verdicts.items() if count) + " files"
+        )
+    yield from (f"  invalid {path}" for path in found.invalid_files[:10])
     for each in found.holders:
         share = f" (share {each.share})" if each.share else ""
         beat = f", heartbeat {duration(each.heartbeat)} ago" if each.heartbeat is not None else ""

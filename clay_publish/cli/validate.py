@@ -11,7 +11,7 @@ from clay_publish.cli.console import Json, Quiet, Screen, Where, release_at
 if TYPE_CHECKING:
     from clay_publish.progress import Report
     from clay_publish.release.directory import Release
-    from clay_publish.release.findings import Severity, ValidationReport
+    from clay_publish.release.findings import FileVerdict, Severity, ValidationReport
     from clay_publish.validate.context import Recompute
 
 Codes = Annotated[list[str] | None, typer.Option(metavar="CODE", help="A rule (COV001) or group (COV); repeatable.")]
@@ -154,6 +154,7 @@ def run_validation(
     sample: int | None = None,
     quick: bool = False,
     previous: str | None = None,
+    verdicts: "Mapping[str, FileVerdict] | None" = None,
     recompute: "Recompute | None" = None,
 ) -> "ValidationReport":
     """Validate a release with the options of the command line."""
@@ -168,6 +169,7 @@ def run_validation(
         sample=SAMPLE if sample is None else sample,
         quick=quick,
         previous=None if previous is None else release_at(previous),
+        verdicts=verdicts or {},
         render=render_documents,
         recompute=recompute,
         report=report,

@@ -103,6 +103,32 @@ class Measures(BaseModel):
     """What could not be measured, and why."""
 
 
+class FileVerdict(BaseModel):
+    """What the worker that made an embeddings file found in it, by the rules that need no other file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    """Path in the release."""
+    sha256: str
+    """Of the bytes that were checked."""
+    validator: str
+    """Version of the rules."""
+    findings: list[Finding]
+    unchecked: dict[str, str]
+    """Rules that could not be checked, and why."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether every rule was checked and holds."""
+        return not self.findings and not self.unchecked
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Findings that make the release invalid."""
+        return [finding for finding in self.findings if finding.severity is Severity.ERROR]
+
+
 class ValidationReport(BaseModel):
     """Everything that was found in one release."""
 

@@ -10,7 +10,7 @@ from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.redaction import redact
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
-from clay_publish.release.findings import Severity, ValidationReport
+from clay_publish.release.findings import FileVerdict, Severity, ValidationReport
 from clay_publish.release.lease import holders
 from clay_publish.release.manifest import UNITS, dump_json
 from clay_publish.release.unit_receipts import ATTEMPTS, RECEIPTS, UnitReceipt, is_finished, parse_receipt
@@ -19,6 +19,8 @@ DAMAGE = ("unreadable", "source_changed", "failed", "implausible")
 """Reasons for missing chips that are properties neither of the ground nor of the sky."""
 VERDICT = f"{paths.RUN}/validation.json"
 """What the last run found when it validated the release."""
+VERDICTS = f"{paths.RUN}/verdicts"
+"""One file for each embeddings file, by the worker that made it."""
 _SHOWN = 10
 _PACE_OF = 50
 """The newest units, from which the pace is computed."""
@@ -74,8 +76,10 @@ class RunStatus(BaseModel):
     budget_usd: float | None
     findings: dict[str, int] | None
     """Of the validation that ended the run, by severity; None where the release has not been validated since."""
+    verdicts: dict[str, int]
+    """Published embeddings files that were validated as they landed: `valid`, `invalid` (errors) and `other`."""
     invalid_files: list[str]
-    """Files with errors, by that validation."""
+    """Files with errors, by that validation; before it, by the workers that made them."""
     holders: list[LeaseHolder]
 
     @property
@@ -92,6 +96,34 @@ def keep_verdict(release: Release, validation: ValidationReport) -> None:
     release.store.write(VERDICT, redact(dump_json(validation.model_dump(mode="json", exclude={"measures"}))))
 
 
+def keep_file_verdict(release: Release, verdict: FileVerdict) -> None:
+    """Keep what a worker found in a file that it made."""
+    release.store.write(_verdict_path(verdict.file), redact(dump_json(verdict.model_dump(mode="json"))))
+
+
+def file_verdict(release: Release, file: str) -> FileVerdict | None:
+    """What is kept of a file; None where nothing is, or nothing that can be read."""
+    kept = release.store.read_tagged(_verdict_path(file))
+    return None if kept is None else _parse_verdict(kept[0])
+
+
+def file_verdicts(release: Release) -> dict[str, FileVerdict]:
+    """What is kept of all published files."""
+    found = (file_verdict(release, file) for file in release.data_files())
+    return {verdict.file: verdict for verdict in found if verdict is not None}
+
+
+def _verdict_path(file: str) -> str:
+    return f"{VERDICTS}/{file.removeprefix(f'{paths.EMBEDDINGS}/').removesuffix('.parquet')}.json"
+
+
+def _parse_verdict(data: bytes) -> FileVerdict | None:
+    try:
+        return FileVerdict.model_validate_json(data)
+    except ValueError:
+        return None  # the file is validated again
+
+
 @dataclass
 class StatusReader:
     """Reads the status of one release; asked again, it reads only the receipts that are new."""
@@ -99,6 +131,8 @@ class StatusReader:
     release: Release
     _receipts: dict[str, UnitReceipt] = field(default_factory=dict)
     """By path; only of units that did not fail, which no later run writes again."""
+    _verdicts: dict[str, FileVerdict] = field(default_factory=dict)
+    """By path; only those without findings, which change only with their file."""
 
     def read(self) -> RunStatus:
         """Return how far the run is.
@@ -140,6 +174,10 @@ class StatusReader:
         left = max(0, chips["to_compute"] - chips["computed"])
         usd, in_all, budget = self._dollars(receipts, chips)
         findings, invalid = self._verdict(finished=finished)
+        files = release.data_files()
+        landed = self._read_verdicts(files)
+        if findings is None:
+            invalid = [verdict.file for verdict in landed if verdict.errors]
         return RunStatus(
             where=store.where,
             state=state,
@@ -155,13 +193,18 @@ class StatusReader:
                 FailedUnit(unit=each.unit, items=each.items[:_SHOWN], reason=each.error or "")
                 for each in failed[:_SHOWN]
             ],
-            files=len(release.data_files()),
+            files=len(files),
             chips_per_second=pace,
             seconds_left=left / pace if pace and chips["to_compute"] else None,
             usd=usd,
             usd_in_all=in_all,
             budget_usd=budget,
             findings=findings,
+            verdicts={
+                "valid": sum(verdict.valid for verdict in landed),
+                "invalid": sum(bool(verdict.errors) for verdict in landed),
+                "other": sum(not verdict.valid and not verdict.errors for verdict in landed),
+            },
             invalid_files=invalid,
             holders=[
                 LeaseHolder(share=each.share, name=each.name, alive=each.alive, heartbeat=each.heartbeat)
@@ -182,6 +225,19 @@ class StatusReader:
                     self._receipts[path] = receipt
             if receipt.unit in units:
                 found.append(receipt)
+        return found
+
+    def _read_verdicts(self, files: list[str]) -> list[FileVerdict]:
+        there = set(self.release.store.files(VERDICTS))
+        found = []
+        for file in files:
+            verdict = self._verdicts.get(file)
+            if verdict is None and _verdict_path(file) in there:
+                verdict = file_verdict(self.release, file)
+            if verdict is not None:
+                found.append(verdict)
+                if verdict.valid:
+                    self._verdicts[file] = verdict
         return found
 
     def _dollars(

@@ -348,6 +348,8 @@ class Running(_SpecBlock):
     """Without progress, after which a request to a server of imagery or items is given up."""
     item_seconds: Annotated[float, Field(gt=0)] = 600
     """In all that the requests for the files of one item may take."""
+    stop_after_findings: Annotated[int, Field(ge=0)] = 1
+    """Embeddings files with errors, found as they are made, after which the run stops; 0: never."""
 
 
 class Publish(_SpecBlock):

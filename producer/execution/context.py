@@ -5,10 +5,11 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from clay_publish.producer.encoders import ChipBatch, Encoded, Encoder
 from clay_publish.producer.encoders.base import Floats
 from clay_publish.producer.outputs.thumbnails import Thumbnails
 from clay_publish.release.directory import Release
+from clay_publish.release.findings import FileVerdict
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.tables import embeddings_schema
 from clay_publish.spec.models import Spec
@@ -157,6 +159,10 @@ def _joined(parts: list[Floats | None]) -> Floats | None:
     return np.concatenate(there) if there else None
 
 
+FileChecker = Callable[[str], FileVerdict]
+"""Validates a published embeddings file, by its path."""
+
+
 @dataclass(frozen=True)
 class Work:
     """What every unit of a run needs; made once a process."""
@@ -168,11 +174,21 @@ class Work:
     fingerprint: Fingerprint
     schema: pa.Schema
     thumbnails: Thumbnails | None = None
+    check: FileChecker | None = None
+    """Validates each embeddings file as soon as it is there."""
+    check_name: str | None = None
+    """`module:name` of it, for workers elsewhere."""
     pace: Pace = field(default_factory=Pace)
 
 
 def make_work(
-    release: Release, spec: Spec, encoder: Encoder, fingerprint: Fingerprint, *, cores: int | None = None
+    release: Release,
+    spec: Spec,
+    encoder: Encoder,
+    fingerprint: Fingerprint,
+    *,
+    cores: int | None = None,
+    check: str | None = None,
 ) -> Work:
     """What the units of a run need.
 
@@ -182,6 +198,7 @@ def make_work(
         encoder: as the spec names it.
         fingerprint: of the plan.
         cores: that the model may use; default: all of this machine.
+        check: `module:name` of what gives, for a release, its `FileChecker`. Stages do not import one another.
 
     Raises:
         SpecError: the encoder does not take the bands that thumbnails need.
@@ -202,4 +219,12 @@ def make_work(
             cells=outputs.major_tom_cell,
         ),
         thumbnails=thumbnails,
+        check=None if check is None else _named(check)(release),
+        check_name=check,
     )
+
+
+def _named(check: str) -> Callable[[Release], FileChecker]:
+    module, _, name = check.partition(":")
+    made: Callable[[Release], FileChecker] = getattr(import_module(module), name)
+    return made

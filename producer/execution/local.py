@@ -154,4 +154,4 @@ def _one(run: Run, unit: Unit) -> UnitReceipt:
 
 def _publish(run: Run, ready: Sequence[Ready]) -> None:
     for each in ready:
-        publish_ready(each, run.work, run.plan, run.gsd)
+        run.landed(publish_ready(each, run.work, run.plan, run.gsd))

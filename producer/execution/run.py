@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Protocol
 
+from clay_publish import __version__
 from clay_publish.errors import ReleaseError
 from clay_publish.producer.execution.attempts import TRIES, died_in, end
 from clay_publish.producer.execution.context import Work
@@ -27,9 +28,11 @@ from clay_publish.producer.unit_plan import Plan, units_of
 from clay_publish.progress import Progress, Report
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.findings import FileVerdict
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, derive_run_record, dump_json
 from clay_publish.release.measurements import measured, write_measurements
+from clay_publish.release.run_status import file_verdict, keep_file_verdict
 from clay_publish.release.tables import OMITTED, PER_FILE, PER_RELEASE, chips_per_file
 from clay_publish.release.unit_receipts import FINISHED, UnitReceipt, read_receipts, receipts_digest
 from clay_publish.spec.models import Spec
@@ -151,17 +154,34 @@ def run_units(run: "Run", engine: Engine) -> list[UnitReceipt]:
     return [run.receipts[unit.id] for unit in run.units]
 
 
-def publish_ready(ready: Ready, work: Work, plan: Plan, gsd: float) -> None:
-    """Make parts into the published file, and compute its reference vectors; rerun after an interruption."""
+def publish_ready(ready: Ready, work: Work, plan: Plan, gsd: float) -> FileVerdict | None:
+    """Make parts into the published file, compute its reference vectors, and validate it; rerun after an interruption.
+
+    Returns:
+        What is wrong with the file, where it is there and the run validates.
+    """
     release, mine = work.release, list(ready.receipts)
     made = publish_file(release, ready.file, mine, plan, gsd)
     as_table = work.spec.outputs.patch_format != "zarr"
     if made and as_table:
         publish_patches(release, ready.file, mine, plan, gsd)
-    if made or release.store.exists(f"{paths.EMBEDDINGS}/{ready.file.name}"):
+    path, verdict = f"{paths.EMBEDDINGS}/{ready.file.name}", None
+    if made or release.store.exists(path):
         keep_reference(ready.file, ready.units, mine, count=ready.reference, work=work)
-    if made:
+        verdict = _verdict(path, work, made=made)
+    if made:  # last: while there are parts, the file is made and validated again
         remove_parts(release, ready.file, mine, patches=as_table)
+    return verdict
+
+
+def _verdict(path: str, work: Work, *, made: bool) -> FileVerdict | None:
+    if work.check is None:
+        return None
+    kept = None if made else file_verdict(work.release, path)
+    if kept is None or kept.validator != __version__:
+        kept = work.check(path)
+        keep_file_verdict(work.release, kept)
+    return kept
 
 
 @dataclass
@@ -186,6 +206,8 @@ class Run:
     """The units that each published file waits for; of a share only files that are of no other."""
     died: dict[str, int] = field(default_factory=dict)
     """How many runs ended while a unit was at work."""
+    invalid: set[str] = field(default_factory=set)
+    """Files with errors, of those that were published or looked at by this process."""
     reference: int = PER_FILE
     """Chips of each file that are computed a second time, as far as the plan tells: it knows the files, not their rows.
     What is missing then is added at the end."""
@@ -271,6 +293,26 @@ class Run:
     def _waiting(self, file: DataFile, names: Iterable[str], count: int) -> Ready:
         units = tuple(self._by_id[name] for name in sorted(names))
         return Ready(file, units, tuple(self.receipts[unit.id] for unit in units), count)
+
+    def landed(self, verdict: FileVerdict | None) -> None:
+        """Count a file that was validated as it was published.
+
+        Raises:
+            ReleaseError: as many files have errors as `run.stop_after_findings` allows.
+        """
+        if verdict is None or not verdict.errors:
+            return
+        self.invalid.add(verdict.file)
+        limit, first = self.work.spec.run.stop_after_findings, verdict.errors[0]
+        said = f"{len(self.invalid):,} finished files have errors" if len(self.invalid) > 1 else "has errors"
+        if limit and len(self.invalid) >= limit:
+            raise ReleaseError(
+                verdict.file,
+                f"{said}, and the run stops ({first.code}: {first.where}: {first.found})",
+                first.expected,
+                f"{first.fix} Or set run.stop_after_findings to a greater number, or to 0, and run again.",
+            )
+        self.say(f"warning: {verdict.file}: {first.code}: {first.found}")
 
     def without_reference(self, references: References) -> list[Ready]:
         """Files whose reference vectors are not all there, now that the rows of all files are known."""

@@ -143,6 +143,8 @@ class Pass:
     """Codes of the rules that check a sample."""
     threads: int | None = None
     """Files that are read at a time, at most."""
+    verified: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of files in which rules on rows are known to hold; with these bytes only sampled rules are checked."""
     near: set[str] = field(default_factory=set)
     """Files whose chips are compared with their neighbors."""
 
@@ -183,7 +185,8 @@ class Pass:
     def _is_hashed_apart(self, path: str) -> bool:
         """Whether a file is too large to be hashed and decoded from one piece."""
         store = self.tables.files.store
-        return store.local and not self.tables.files.quick and store.size(path) > WHOLE
+        large = store.local and not self.tables.files.quick and store.size(path) > WHOLE
+        return large and path not in self.verified
 
     def _marked(self, path: str) -> tuple[str | None, FileScan]:
         with self.tables.files.reading(path):
@@ -197,10 +200,15 @@ class Pass:
                 with files.store.ranges(path) as file:
                     return None, self._parquet(path, pa.PythonFile(file, mode="r"))
             if files.store.local and not self._is_hashed_apart(path):
+                if path in self.verified and files.store.size(path) > WHOLE:  # its hash decides how it is read
+                    own = digest(files.store, path)
+                    return own, self._parquet(path, files.source(path), own)
                 data = files.store.read(path)
-                return hashlib.sha256(data).hexdigest(), self._parquet(path, pa.BufferReader(data))
+                own = hashlib.sha256(data).hexdigest()
+                return own, self._parquet(path, pa.BufferReader(data), own)
             # A remote file is fetched once, hashed on the way, and read from the copy.
-            seen = self._parquet(path, files.source(path))
+            source = files.source(path)
+            seen = self._parquet(path, source, files.hashed.get(path))
             files.discard(path)
             return files.hashed.get(path), seen
         except AccessError:
@@ -208,20 +216,31 @@ class Pass:
         except ClayPublishError as error:
             return None, FileScan(path, damage=error.found)
 
-    def _parquet(self, path: str, source: Any) -> FileScan:
+    def _parquet(self, path: str, source: Any, sha256: str | None = None) -> FileScan:
         seen, footer, quick = FileScan(path), self.tables.footer(path), self.tables.files.quick
         # A quick validation reads the first pages in the middle of the file.
         groups = [footer.num_row_groups // 2] if quick and footer.num_row_groups else list(range(footer.num_row_groups))
         try:
             seen.bare = without_checksum(source, footer, path, groups, first=quick)
-            self._rows(seen, source, groups)
+            self._rows(seen, source, groups, self._to_check(path, sha256))
         except ReleaseError as error:
             seen.damage = below(error, path)
         except (pa.ArrowException, OSError) as error:
             seen.damage = short(error)
         return seen
 
-    def _rows(self, seen: FileScan, source: Any, groups: list[int]) -> None:
+    def _to_check(self, path: str, sha256: str | None) -> Mapping[str, Callable[[ChipRows], Sequence[BadRows]]]:
+        if sha256 is None or self.verified.get(path) != sha256:
+            return self.checks
+        return {code: check for code, check in self.checks.items() if code in self.sampled}
+
+    def _rows(
+        self,
+        seen: FileScan,
+        source: Any,
+        groups: list[int],
+        checks: Mapping[str, Callable[[ChipRows], Sequence[BadRows]]],
+    ) -> None:
         quick, spread = self.tables.files.quick, max(1, self.tables.rows // EXAMPLES)
         buffer, most = (_BUFFER, QUICK_ROWS) if quick else (0, BATCH)
         with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False, buffer_size=buffer) as file:
@@ -231,7 +250,7 @@ class Pass:
                 batch.validate(full=True)
                 chips = ChipRows(seen.path, seen.rows, self.tables.renamed(seen.path, batch))
                 seen.rows += len(chips)
-                for code, check in self.checks.items():
+                for code, check in checks.items():
                     _check_rows(code, check, chips, seen, self.tables.files.store)
                 facts = facts_of(chips, self.places, spread)
                 if seen.path in self.near:

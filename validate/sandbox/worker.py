@@ -189,6 +189,7 @@ def _answer(job: dict[str, Any], answers: Connection, parent: Parent, guard: Gua
             refused=refused,
             threads=job["threads"],
             previous=None if job["previous"] is None else open_(job["previous"], previous),
+            verified=job["verified"],
             open_previous=lambda named: open_(parent.ask("previous", named), previous),
             render=None if job["render"] is None else getattr(import_module(job["render"][0]), job["render"][1]),
             recompute=None

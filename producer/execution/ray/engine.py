@@ -226,6 +226,7 @@ class _Driver:
             gsd=run.gsd,
             cores=max(1, int(self.means.cpus)),
             libraries=libraries(),
+            check=run.work.check_name,
         )
 
     def _hand_out(self) -> bool:
@@ -287,6 +288,8 @@ class _Driver:
         if isinstance(task.what, Unit):
             assert isinstance(answer, UnitReceipt)
             self._done(task.what, answer)
+        elif isinstance(task.what, Ready):
+            self.run.landed(answer)
         elif task.what == "there":
             self._call(task.hand, "begin")
         elif task.what == "begin":

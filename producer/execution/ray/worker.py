@@ -16,6 +16,7 @@ from clay_publish.producer.execution.run import Ready, publish_ready
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.unit_plan import Plan, fingerprint_of
 from clay_publish.release.directory import Release
+from clay_publish.release.findings import FileVerdict
 from clay_publish.release.manifest import UNITS
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
@@ -42,6 +43,8 @@ class Job:
     """That the model may use."""
     libraries: Mapping[str, str]
     """Versions of what decides the bytes of a release."""
+    check: str | None = None
+    """`module:name` of what validates the files that are made."""
 
 
 def _told(
@@ -94,7 +97,7 @@ class Worker:
                 f"is not the planned one ({'; '.join(differ)})",
                 "the same weights and code on every machine",
             )
-        self._made = make_work(release, spec, encoder, job.plan.fingerprint, cores=job.cores)
+        self._made = make_work(release, spec, encoder, job.plan.fingerprint, cores=job.cores, check=job.check)
 
     @_told
     def make(self, unit: Unit, runs: int) -> UnitReceipt | None:
@@ -119,13 +122,13 @@ class Worker:
         return run_isolated(unit, self._work)
 
     @_told
-    def publish(self, ready: Ready) -> None:
-        """Make parts into a published file.
+    def publish(self, ready: Ready) -> FileVerdict | None:
+        """Make parts into a published file, and validate it.
 
         Raises:
             ClayPublishError: a part is damaged, or nothing can be written.
         """
-        publish_ready(ready, self._work, self._job.plan, self._job.gsd)
+        return publish_ready(ready, self._work, self._job.plan, self._job.gsd)
 
     def stop(self) -> None:
         """Let the units at work end where they are."""

@@ -1,0 +1,113 @@
+"""Each embeddings file is validated by the worker that made it: what is kept, shown, trusted and what stops a run."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clay_publish.release.directory import Release
+from clay_publish.release.findings import FileVerdict
+from clay_publish.release.run_status import VERDICTS, file_verdicts
+from clay_publish.validate import validate
+from clay_publish.validate.landing import FileCheck
+
+from .processes import start
+
+Run = Callable[..., Any]
+
+MOVED = """
+import pyarrow.compute as pc
+from clay_publish.producer.execution import unit
+real = unit.embedding_rows
+def embedding_rows(*arguments, **more):
+    table = real(*arguments, **more)
+    place = table.schema.get_field_index("lon")
+    return table.set_column(place, table.schema.field(place), pc.add(table["lon"], 1.0))
+unit.embedding_rows = embedding_rows
+"""
+"""All longitudes are wrong."""
+
+DIE_BEFORE_VERDICT = """
+import os, signal
+from clay_publish.producer.execution import run
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+run.keep_file_verdict = die
+"""
+
+
+def check_whole(out: Path) -> dict[str, FileVerdict]:
+    """There is a verdict of each file, of the bytes that are there."""
+    release = Release(str(out))
+    kept = file_verdicts(release)
+    assert sorted(kept) == release.data_files()
+    for path, verdict in kept.items():
+        assert verdict.sha256 == hashlib.sha256((out / path).read_bytes()).hexdigest()
+    return kept
+
+
+def status(run: Run, out: Path, code: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run("status", out, "--json", code=code).stdout)
+    return found
+
+
+def test_each_file_has_a_verdict(begun: tuple[Path, Path], run: Run) -> None:
+    kept = check_whole(begun[1])
+    assert kept
+    assert all(verdict.valid for verdict in kept.values()), kept
+    found = status(run, begun[1], 0)
+    assert found["verdicts"] == {"valid": len(kept), "invalid": 0, "other": 0}
+    assert f"verdicts  {len(kept)} valid files" in run("status", begun[1]).stdout
+
+
+def test_a_run_stops_at_invalid_files(spec: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "release"
+    stopped = start(spec, out, first=MOVED)
+    assert stopped.wait() == 2
+    assert "has errors, and the run stops (GEO" in stopped.errors.read_text()
+    (invalid,) = [path for path, verdict in file_verdicts(Release(str(out))).items() if verdict.errors]
+    found = status(run, out, 2)
+    assert (found["state"], found["invalid_files"]) == ("stopped", [invalid])
+    assert f"invalid {invalid}" in run("status", out, code=2).stdout
+    assert start(spec, out, first=MOVED).wait() == 2  # it does not forget
+    going_on = start(spec, out, first=MOVED, more=["--set", "run.stop_after_findings=0"])
+    going_on.finish()
+    assert len(status(run, out, 1)["invalid_files"]) == len(check_whole(out)) > 1
+
+
+def test_a_run_killed_before_a_verdict_validates_the_file(begun: tuple[Path, Path], spec: Path, tmp_path: Path) -> None:
+    out = tmp_path / "release"
+    start(spec, out, first=DIE_BEFORE_VERDICT).wait()
+    assert Release(str(out)).data_files()
+    assert not Release(str(out)).store.files(VERDICTS)
+    start(spec, out).finish()
+    assert check_whole(out) == check_whole(begun[1])
+
+
+def test_verdicts_hold_for_their_bytes_alone(release_copy: Path) -> None:
+    release = Release(str(release_copy))
+    path = release.data_files()[0]
+    check = FileCheck(release)
+    before = check(path)
+    assert before.valid, before
+    table = pq.read_table(release_copy / path, partitioning=None)
+    place = table.schema.get_field_index("lon")
+    moved = table.set_column(place, table.schema.field(place), pc.add(table["lon"], 1.0))
+    with pq.ParquetWriter(release_copy / path, table.schema, write_page_checksum=True) as writer:
+        writer.write_table(moved)
+    after = check(path)
+    found = {finding.code for finding in after.errors}
+    assert found
+    rules = sorted(found)
+    plain = validate(release, only=rules)
+    assert {finding.code for finding in plain.findings} == found
+    assert validate(release, only=rules, verdicts={path: before}) == plain
+    assert validate(release, only=rules, verdicts={path: after}) == plain
+    claimed = before.model_copy(update={"sha256": after.sha256})
+    assert not validate(release, only=rules, verdicts={path: claimed}).findings
+    other = claimed.model_copy(update={"validator": "0.0.1"})
+    assert validate(release, only=rules, verdicts={path: other}) == plain
