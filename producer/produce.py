@@ -65,7 +65,7 @@ def produce(
         encoder: one that is loaded already; default: the one the spec names. On Ray it only serves the plan: workers
             load the one the spec names, and refuse to begin where that is another.
         check: `module:name` of what validates each embeddings file where it is made; default: none is.
-        report: who is told how far it is.
+        report: receives the progress.
         then: what else is done while nobody else may work there.
 
     Raises:
@@ -208,7 +208,7 @@ def produce_share(
         share: which one.
         encoder: as in `produce`.
         check: as in `produce`.
-        report: who is told how far it is.
+        report: receives the progress.
         then: as in `produce`, where this worker finishes the release.
 
     Raises:
@@ -234,7 +234,7 @@ def produce_share(
                 then(done)
             return done
     except LockedError:
-        return waiting  # whoever holds it is done later than this one, and looks again
+        return waiting  # the holder ends later than this process, and checks again
 
 
 def _left(run: Run) -> int:
@@ -242,7 +242,7 @@ def _left(run: Run) -> int:
 
 
 def _finish(run: Run, waiting: ShareDone) -> RunRecord | ShareDone:
-    """Publish what is of several shares, and what is made of all of them together; nobody else is at work."""
+    """Publish the files of several shares, and those made from all of them; no other process is at work."""
     release = run.work.release
     receipts = read_receipts(release)
     if is_finished(release, [receipts[unit.id] for unit in run.plan.units]):

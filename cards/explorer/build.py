@@ -19,6 +19,10 @@ from clay_publish.release.geoparquet import write_table
 from clay_publish.release.manifest import dump_json
 from clay_publish.windows import Window
 
+PAGE = ("index.html", "LICENSES.txt", "explorer.css", "explorer.js", "land.bin", "maplibre.css", "maplibre.js",
+        "maplibre-worker.js")  # fmt: skip
+"""The page's own files, as `make explorer` builds them into `assets/`."""
+
 FOLDER = "explore"
 SPACE = "hosts/huggingface-space"
 SUMMARY = f"{FOLDER}/release.json"
@@ -138,8 +142,3 @@ def web_address(facts: CardFacts) -> str | None:
     if publish.hugging_face:
         return f"https://huggingface.co/datasets/{publish.hugging_face}/resolve/v{facts.spec.version}"
     return facts.address
-
-
-PAGE = ("index.html", "LICENSES.txt", "explorer.css", "explorer.js", "land.bin", "maplibre.css", "maplibre.js",
-        "maplibre-worker.js")  # fmt: skip
-"""The page's own files, as `make explorer` builds them into `assets/`."""

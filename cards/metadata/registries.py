@@ -2,6 +2,8 @@
 
 Sources: https://schema.datacite.org/meta/kernel-4.5/, https://schema.org/Dataset,
 https://developers.google.com/search/docs/appearance/structured-data/dataset.
+
+Source of CITATION.cff: Citation File Format 1.2.0, https://citation-file-format.github.io.
 """
 
 import re

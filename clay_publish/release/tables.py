@@ -1,4 +1,9 @@
-"""The Arrow schemas of a release's tables. DESIGN: one row a chip, one row a source item, one row an expected chip."""
+"""The Arrow schemas of a release's tables. DESIGN: one row a chip, one row a source item, one row an expected chip.
+
+Each embeddings file gives `reference.parquet` the chips whose ids have the lowest SHA-256: four, or more where a
+release would have fewer than 64. Their vectors are computed from the imagery a second time and kept in float32, so
+that readers can detect vectors that do not belong to their rows, or stored values that are read wrongly.
+"""
 
 import hashlib
 import heapq

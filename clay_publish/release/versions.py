@@ -1,6 +1,8 @@
 """Versions of a release: their order, which there are at a place, and which step a change asks for.
 
 Source for the way of versioning: Overture Maps' release catalog.
+
+Source: Semantic Versioning 2.0.0, https://semver.org.
 """
 
 import functools

@@ -106,7 +106,7 @@ def change_map(table: pa.Table, title: str) -> bytes:
         title: above the map.
 
     Raises:
-        QueryError: there is no chip to draw.
+        QueryError: the table holds no chips to draw.
     """
     if not table.num_rows:
         raise QueryError("change", "no chip is in both windows", "windows and a box that share ground")

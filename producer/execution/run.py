@@ -67,7 +67,7 @@ class Books:
         return cls(total, spec.cost.usd_per_hour, budget, planned)
 
     def enter(self, receipt: UnitReceipt) -> None:
-        """Count a unit that is done, in this run or before; each once. Reused chips cost nothing, and are no pace."""
+        """Count a finished unit, of this run or before, once. Reused chips cost nothing; they are not in the rate."""
         with self._lock:
             if receipt.unit in self._entered or not receipt.seconds:
                 return

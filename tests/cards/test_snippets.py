@@ -11,6 +11,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from clay_publish.release.tables import coverage_schema
+
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -77,6 +79,8 @@ def test_agents_guide(sample_release: Path, tmp_path: Path) -> None:
     assert int(box.split()[0]) > 0
     assert "distance" not in nearest
     assert nearest.count("[") == 2
+    named = set(re.findall(r"`(status|reason)`", text))
+    assert named == {"status", "reason"} <= set(coverage_schema().names)
     assert json.loads((sample_release / "collection.json").read_text())["embrel:fingerprint"] in text
 
 

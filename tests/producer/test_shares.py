@@ -131,7 +131,7 @@ def test_units_that_fail_do_not_keep_the_last_from_finishing(spec: Path, begun: 
 def test_on_an_object_store(spec: Path, begun: Begun, bucket: S3View) -> None:
     out = f"s3://{bucket.bucket}/release"
     ended = [said(program) for program in begin(spec, out, (1, 2, 3, 4))]
-    assert sum("64 of 64 expected chips" in text for text in ended) == 1
+    assert sum("64 of 64 expected chips" in text for text in ended) == 1, ended
     assert embeddings_in(bucket) == embeddings(begun[1])
     for name in NAMES:
         assert bucket.get(f"release/{name}") == (begun[1] / name).read_bytes(), name

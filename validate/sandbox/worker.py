@@ -1,4 +1,8 @@
-"""The child process: validates one release after the other, may open only what it was given, until the pipe closes."""
+"""The child process: validates one release after the other, may open only what it was given, until the pipe closes.
+
+Python's audit events are refused where they ask for a socket, a process, or a file elsewhere. Native code raises no
+such events; it is given open files and bytes, and paths below the release that were checked.
+"""
 
 import faulthandler
 import json
