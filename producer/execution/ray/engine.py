@@ -15,7 +15,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,7 +71,7 @@ def cluster(asked: Running) -> Iterator[Means]:
 
 def _connect(address: str) -> None:
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        _init(address=address)
     except (ConnectionError, RuntimeError) as error:
         raise ReleaseError(
             f"RAY_ADDRESS {address}",
@@ -82,14 +82,22 @@ def _connect(address: str) -> None:
 
 
 def _start(asked: Running) -> None:
-    ray.init(
+    _init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, math.ceil((asked.workers or 1) * asked.cpus_per_worker)),
         object_store_memory=_OBJECTS,
         include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
     )
+
+
+def _init(**settings: Any) -> None:
+    """Initialize Ray from the root folder.
+
+    Ray puts the current folder first on its workers' `sys.path`, where a folder named like an installed package hides
+    it. A checkout of this project has one: `clay_publish/`, without the stages.
+    """
+    with chdir(os.sep):
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **settings)
 
 
 def _means(asked: Running, where: str) -> Means:
