@@ -153,8 +153,8 @@ def bitmaps(zones: list[ZoneCells], inputs: Iterator[tuple[Cells, Cells]]) -> Co
         summary = layer.summary()
         found["nowhere"] += summary.counts[EXPECTED]
         found["only said"] += summary.counts[EXPECTED | SAID_EMBEDDED]
-        strangers = summary.strangers.get(PRESENT, [(0, 0)])[0][0]
-        found["not asked for"] += summary.counts[PRESENT] + strangers
+        unexpected = summary.unexpected.get(PRESENT, [(0, 0)])[0][0]
+        found["not asked for"] += summary.counts[PRESENT] + unexpected
     return found
 
 

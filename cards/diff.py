@@ -82,24 +82,24 @@ class Difference(_Model):
         if self.identical:
             return ["identical: the same chips, vectors, coverage and columns"]
         chips, coverage = self.chips, self.coverage
-        told = [f"fingerprint, {line}" for line in self.fingerprint] + self.columns
+        lines = [f"fingerprint, {line}" for line in self.fingerprint] + self.columns
         if chips.added:
-            told.append(f"{number(chips.added)} chips added{_by_reason(coverage.gained, 'before')}")
+            lines.append(f"{number(chips.added)} chips added{_by_reason(coverage.gained, 'before')}")
         if chips.removed:
-            told.append(f"{number(chips.removed)} chips removed{_by_reason(coverage.lost, 'now')}")
+            lines.append(f"{number(chips.removed)} chips removed{_by_reason(coverage.lost, 'now')}")
         if chips.changed is None:
-            told.append("vectors were not compared: the fingerprints differ")
+            lines.append("vectors were not compared: the fingerprints differ")
         else:
             moved = f", by up to {percent(chips.largest)} of their length" if chips.changed else ""
-            told.append(f"{number(chips.changed)} vectors changed{moved}; {number(chips.unchanged or 0)} stayed")
+            lines.append(f"{number(chips.changed)} vectors changed{moved}; {number(chips.unchanged or 0)} stayed")
         if coverage.expected != coverage.expected_before:
             change = coverage.expected - coverage.expected_before
             share = f", {percent(abs(change) / coverage.expected_before)}" if coverage.expected_before else ""
             more = f"{number(abs(change))} {'more' if change > 0 else 'fewer'}{share}"
-            told.append(
+            lines.append(
                 f"{number(coverage.expected)} chips expected, {number(coverage.expected_before)} before ({more})"
             )
-        return told
+        return lines
 
     def markdown(self, day: str) -> str:
         """The entry of a changelog."""
@@ -121,7 +121,7 @@ def _reason(reason: str, when: str) -> str:
 
 
 TOLERANCE = 1e-3
-"""How far a vector may move, as a share of its length, and still be the same."""
+"""Largest relative change of a vector that still counts as unchanged."""
 
 _Places = npt.NDArray[np.int64]
 
@@ -236,7 +236,7 @@ def _chips(old: Release, new: Release, tolerance: float, *, comparable: bool) ->
 
 
 def _moved(old: pq.ParquetFile, new: pq.ParquetFile, places: _Places) -> Iterator[npt.NDArray[np.float64]]:
-    """How far each vector of `old` that `new` has too is from it, as a share of its length, row group by row group.
+    """The relative distance of each vector of `old` from the one of `new`, row group by row group.
 
     `places` is where in `new` each row of `old` is, −1 for nowhere. Both files are in the same order, so what a row
     group of one needs lies in few row groups of the other.

@@ -46,7 +46,7 @@ def _printable(character: str) -> str:
 def markdown(value: Any) -> Markup:
     """A value as one line of Markdown that shows exactly its characters."""
     if hasattr(value, "__html__"):
-        return Markup(value.__html__())  # noqa: S704 - marked as safe by whoever made it
+        return Markup(value.__html__())  # noqa: S704 - marked as safe by its maker
     if isinstance(value, int | float):
         return Markup(str(value))  # noqa: S704 - digits
     return _escape(one_line(str(value)))

@@ -253,7 +253,7 @@ def _lineage(spec: Spec, fingerprint: Fingerprint) -> str:
 
 
 def _attribution(release: Release) -> dict[str, str]:
-    """Whom to name for the imagery, as OGC API Common has it for collections."""
+    """The attribution of the imagery, as OGC API Common defines it for collections."""
     table = release.parquet(paths.SOURCES).read(columns=["status", "attribution"])
     used: pa.Table = table.filter(pc.equal(table["status"], "used"))
     stated = sorted(text for text in used["attribution"].unique().to_pylist() if text)

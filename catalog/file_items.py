@@ -255,6 +255,6 @@ def _coverage(summaries: Sequence[FileSummary], missing: Missing) -> pa.StructAr
 
 def _source_hrefs(release: Release) -> dict[str, str]:
     table = release.parquet(paths.SOURCES).read(columns=["id", "href"])
-    # Elsewhere than on the web nobody can follow it, and it would tell of the machine that made the release.
+    # A path outside the web cannot be followed, and would reveal the machine that made the release.
     known = table.filter(pc.match_substring_regex(table["href"], r"^https?://[^\s<>\"{}|\\^`]+$"))
     return dict(zip(known["id"].to_pylist(), known["href"].to_pylist(), strict=True))

@@ -20,7 +20,7 @@ MAX_POINTS = 512
 """Of an outline. Beyond, it is drawn around blocks of 2 × 2 chips, 4 × 4, …"""
 
 _TOLERANCE = 1e-5
-"""Degrees, about a metre: how far an outline may leave the true one."""
+"""Degrees, about a meter: tolerance of an outline."""
 _GRID = 1e-8
 """Degrees, about a millimeter: to what corners are snapped where chips share no numbered grid."""
 

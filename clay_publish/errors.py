@@ -60,7 +60,7 @@ class ReleaseError(ClayPublishError):
 
 
 class LockedError(ReleaseError):
-    """Somebody else is at work on the same share of a release."""
+    """Another process is at work on the same shard of a release."""
 
 
 class StoreError(ClayPublishError, OSError):

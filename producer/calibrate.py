@@ -85,7 +85,7 @@ def observed(inputs: Inputs, *, cells: int) -> list[Seen]:
                     counts += [seen for _, seen in chips]
         per_pixel = np.array([seen.mean() for seen in counts])
         enough = np.array([(seen >= asked.min_valid).mean() for seen in counts])
-        told = summary(
+        observations = summary(
             sample,
             per_pixel,
             np.array(images),
@@ -94,7 +94,7 @@ def observed(inputs: Inputs, *, cells: int) -> list[Seen]:
             max_nodata=rules.max_nodata,
             measured=True,
         )
-        found.append(Seen(sample, per_pixel, told))
+        found.append(Seen(sample, per_pixel, observations))
     return found
 
 

@@ -46,7 +46,7 @@ def plan(
         release: the directory the run will write to; the plan is kept in its `.run/`.
         calibrate: about how many real chips to time on this machine.
         read_headers: read the headers of all images that do not state their grid, were there more than 10,000.
-        report: who is told how far it is.
+        report: receives the progress.
 
     Raises:
         SpecError, SourceError, LicenseError, EncoderError: as `produce`.

@@ -66,7 +66,7 @@ def produce(
             load the one the spec names, and refuse to begin where that is another.
         check: `module:name` of what validates each embeddings file where it is made; default: none is.
         report: receives the progress.
-        then: what else is done while nobody else may work there.
+        then: called while the lease is still held.
 
     Raises:
         SpecError, SourceError, LicenseError, EncoderError: before any pixel is read.
@@ -221,14 +221,14 @@ def produce_share(
             "run.engine", f"is {spec.run.engine}", "local, for a share of a run", "Ray shares it out itself."
         )
     encoder = encoder or load_encoder(spec, spec.instrument)
-    with _patient_lease(release, share) as held:
+    with _retried_lease(release, share) as held:
         run = begin(spec, release, encoder, check=check, report=report, held=held, share=share)
         run_units(run, in_threads)
     waiting = ShareDone(share, len(run.units), _left(run))
     if waiting.left:
         return waiting
     try:
-        with _patient_lease(release) as held:
+        with _retried_lease(release) as held:
             done = _finish(Run.of(run.plan, run.work, run.selection, run.gsd, report=report, held=held), waiting)
             if isinstance(done, RunRecord):
                 then(done)
@@ -255,7 +255,7 @@ def _finish(run: Run, waiting: ShareDone) -> RunRecord | ShareDone:
 
 
 @contextmanager
-def _patient_lease(release: Release, share: Share | None = None) -> Iterator[Lease]:
+def _retried_lease(release: Release, share: Share | None = None) -> Iterator[Lease]:
     """A lease, asked for several times: one that is just looking whether all is done holds it for a moment."""
     with ExitStack() as stack:
         locked = retrying(lambda error: isinstance(error, LockedError), _RETRIES)

@@ -168,7 +168,7 @@ def read_inputs(spec: Spec, *, encoder: Encoder | None = None, report: Report) -
     Args:
         spec: the release spec.
         encoder: one that is loaded already; default: the one the spec names.
-        report: who is told.
+        report: receives the progress.
 
     Raises:
         SpecError, SourceError, LicenseError, EncoderError: the spec cannot be followed.

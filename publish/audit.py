@@ -56,7 +56,7 @@ def audit(where: str, *, quick: bool = False, report: Report = silent) -> AuditR
     Args:
         where: the place, as for `publish`.
         quick: compare names and sizes only. Else every byte is read where the host keeps no SHA-256.
-        report: told about each version.
+        report: receives the progress, version by version.
 
     Raises:
         PublishError: nothing is published there, or the place cannot be asked.

@@ -17,7 +17,7 @@ from clay_publish.storage.place import TEMPORARY
 from clay_publish.storage.store import check_path
 
 Sent = Callable[[int], None]
-"""Told how many more bytes have arrived."""
+"""Receives the number of bytes that have arrived since the last call."""
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,10 @@ def publish_release(
         force: why a source without known terms of use may be published; the reason is published too.
         allow_unchecked: publish although rules of integrity, coverage or license were not checked.
         create: make the repository on the Hub where there is none.
-        report: told about the bytes that arrived.
+        report: receives the number of bytes sent.
 
     Raises:
-        PublishError: it does not validate, other bytes are out under this version, or the transfer failed.
+        PublishError: the release is not valid, other bytes are published under this version, or the transfer failed.
         LicenseError: a source has no known terms of use.
     """
     package = pack(release, validation, force=force, allow_unchecked=allow_unchecked)
@@ -55,7 +55,7 @@ def publish_release(
 
 
 def versions(where: str) -> Versions:
-    """The versions that are out at a place.
+    """List published versions.
 
     Raises:
         PublishError: nothing is published there, or the place cannot be asked.

@@ -273,7 +273,7 @@ class S3Bucket:
                 arrived,
             )
         except OutdatedManifestError:
-            self._abort(upload)  # its parts are of bytes that are no more
+            self._abort(upload)  # its parts hold outdated bytes
             raise
         try:
             stored = self._client.complete(key, upload.id, parts, None)

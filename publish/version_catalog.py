@@ -60,7 +60,7 @@ def change(bucket: Bucket, new: Versions, edit: Callable[[Versions], Versions]) 
 
 
 def _point(bucket: Bucket) -> None:
-    """Make `latest.json` and the root card say what the catalog says by now."""
+    """Update `latest.json` and the root card from the catalog."""
     for _ in range(_ATTEMPTS):
         there = read_versions(bucket)
         latest = there[0].latest if there else None

@@ -1,4 +1,4 @@
-"""Release → findings: validates what lies on disk, whoever wrote it.
+"""Release → findings: validates the files of a release, by any producer.
 
 Rules are small functions and tables, grouped in files, over a context that reads each part of the release when it is
 first needed. Rules on rows share one pass over the embeddings. Nothing that could not be checked counts as passed.

@@ -49,7 +49,7 @@ from clay_publish.validate.sandbox.marks import marked
 ZARR = "zarr.json"
 """What a release holds that is a Zarr store and nothing else."""
 OF_STORES = {"ARR002", "ARR003", "ARR006"}
-"""Rules for such a store, whoever made it."""
+"""Rules for such a store, whatever program wrote it."""
 
 _LONGEST = 1000
 """Letters of a text that a finding quotes."""

@@ -72,7 +72,7 @@ class ReleaseContext:
         self.documents = Documents(self.files, self.tables)
         """What it says about itself."""
         self.input = Input(self.files, self.tables)
-        """What it is, whoever made it."""
+        """The kind of input."""
         self.extra = ExtraTables(self.tables, lambda: self.fingerprint, lambda: self.sources)
         """Its patches and aggregates."""
         self.recompute = recompute

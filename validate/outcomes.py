@@ -90,8 +90,8 @@ class BadRows:
 def bad_rows(mask: npt.NDArray[np.bool_], found: Callable[[int], str] | str, expected: str) -> list[BadRows]:
     """Return the rows that a mask marks; an empty list if there are none."""
     rows = np.flatnonzero(mask)
-    told = found if callable(found) else lambda _: found
-    return [BadRows(rows, told, expected)] if rows.size else []
+    describe = found if callable(found) else lambda _: found
+    return [BadRows(rows, describe, expected)] if rows.size else []
 
 
 def and_more(first: str, count: int) -> str:

@@ -56,7 +56,7 @@ class Rule:
 
     @property
     def reason(self) -> str:
-        """Why it matters to whoever uses the embeddings."""
+        """Why it matters to users of the embeddings."""
         return _texts()[self.code]["reason"]
 
     @property

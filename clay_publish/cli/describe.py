@@ -16,7 +16,7 @@ def diff(
     old: Annotated[str, typer.Argument(metavar="OLD", help="Directory or address of the older version.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="Directory or address of the newer version.")],
     tolerance: Annotated[
-        float, typer.Option(min=0, help="How far a vector may move, as a share of its length, and still be the same.")
+        float, typer.Option(min=0, help="Largest relative change of a vector that still counts as unchanged.")
     ] = 1e-3,
     json: Json = False,
 ) -> None:
@@ -46,12 +46,12 @@ def catalog(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the STAC item table, the Collection and the manifest anew."""
+    """Regenerate the STAC item table and the Collection, and update the manifest."""
     _write(where, again="catalog", screen=Screen(quiet=quiet, as_json=json), json_items=json_items)
 
 
 def card(where: Where, previous: Previous = None, json: Json = False, quiet: Quiet = False) -> None:
-    """Write the dataset card, citation and pictures anew, and what holds their checksums."""
+    """Regenerate the dataset card, citation and figures, and update the manifest."""
     _write(where, again="card", screen=Screen(quiet=quiet, as_json=json), previous=previous)
 
 

@@ -76,7 +76,7 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     if made.comparison is not None:
         c = made.comparison
         yield f"reused      {chips['reused']:,} chips from {c.previous}; to compute: {chips['to_make']:,}"
-        model = "same model" if c.same_model else "another model: all is made anew"
+        model = "same model" if c.same_model else "another model: everything is computed again"
         yield (
             f"since       {c.previous}: images {c.stays:,} stay, {c.new:,} new, {c.fixed:,} fixed, {c.changed:,}"
             f" changed, {c.gone:,} gone; {model}"

@@ -59,7 +59,7 @@ def bars(console: Console) -> Bars:
 
 @dataclass
 class _Speeds:
-    """How fast each stage is, since it was first heard of: what was done before is no pace."""
+    """The rate of each stage since its first report; work done before that does not count."""
 
     begun: dict[str, tuple[float, int]] = field(default_factory=dict)
 

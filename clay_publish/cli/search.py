@@ -43,7 +43,7 @@ def serve(
             raise ClayPublishError(
                 f"port {port}", f"cannot be used ({error.strerror})", fix="Choose another."
             ) from error
-        listening.listen()  # whoever reads the address can connect
+        listening.listen()  # the address is printed once clients can connect
         typer.echo(f"http://{HOST}:{listening.getsockname()[1]}")
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
 
@@ -54,7 +54,7 @@ Datetime = Annotated[
 ]
 MaxDistance = Annotated[
     float | None,
-    typer.Option(metavar="METERS", min=0, help="How far the center of a chip may be; default: three chip sides."),
+    typer.Option(metavar="METERS", min=0, help="Largest distance to the center of a chip; default: three chip sides."),
 ]
 
 
@@ -119,7 +119,7 @@ def search(
 
 
 def _say_distances(reader: "ReleaseReader", likes: "Sequence[str | tuple[float, float]]") -> None:
-    """Which chips stand for places, and how far they are."""
+    """The chips nearest to places, and their distances."""
     for place in likes:
         if not isinstance(place, str):
             row = reader.nearest(*place, columns=["id"]).to_pylist()

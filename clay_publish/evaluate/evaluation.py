@@ -91,7 +91,7 @@ def evaluate(
         max_distance: as `collect`.
         datetime: as `collect`.
         folds: how places are divided.
-        report: told about each trained model.
+        report: receives each trained model.
 
     Raises:
         QueryError: labels that cannot be used, or too few of them near chips.

@@ -60,7 +60,7 @@ class Area:
             if outside is not None and outside.area > 0:
                 size = _km2(outside)
                 name = "Antarctica " if self.name == "land" and box[1] == -90 else ""
-                said.append(f"{name}{where} is out of range of the utm grid: {size:,.0f} km² of the area")
+                said.append(f"{name}{where} lies outside the utm grid: {size:,.0f} km² of the area")
         return said
 
 

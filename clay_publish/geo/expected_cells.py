@@ -90,7 +90,7 @@ _EPSILON = 1e-6
 """Of a cell's side: what touches less than this is not shared."""
 
 _TOLERANCE = 1e-4
-"""Of a cell's side: how far a straight piece of outline may stray from the true line."""
+"""Share of a cell's side: tolerance of a straight piece of outline."""
 
 _EARTH_RADIUS = 6_371_000.0
 _DEGREE = 111_320.0

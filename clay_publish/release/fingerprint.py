@@ -48,7 +48,7 @@ class Fingerprint(BaseModel):
     padding: str
     """What is added around a chip whose size the model cannot take."""
     metadata: Literal["tutorial", "zeros", "none"]
-    """How time and place are told to the model."""
+    """How time and place are passed to the model."""
     precision: Literal["float32", "bfloat16"]
     dtype: Literal["float32", "float16", "int8"]
 

@@ -111,7 +111,7 @@ def run_record(release: Release) -> RunRecord:
 
 
 def derive_run_record(release: Release) -> RunRecord:
-    """How the embeddings were made, from the plan, the receipts, and the footers of the files: whoever made them.
+    """How the embeddings were made, from the plan, the receipts, and the footers of the files.
 
     Raises:
         ReleaseError: a unit has no receipt, a file is of another fingerprint, or the files don't hold what the receipts

@@ -28,7 +28,7 @@ class Machine(BaseModel):
 
 
 class Measurements(BaseModel):
-    """What the embeddings took. Chips that were taken over from the version before took nothing."""
+    """Time and energy of the run. Chips reused from the previous version count as nothing."""
 
     model_config = ConfigDict(frozen=True)
 

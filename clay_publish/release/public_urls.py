@@ -49,7 +49,7 @@ def data_path(href: str) -> str:
     """
     found = _DATA.search(href)
     if found is None or not href.isprintable():
-        raise ReleaseError(repr(href[:200]), "is no data file of this release", f"…/{paths.EMBEDDINGS}/zone=…")
+        raise ReleaseError(repr(href[:200]), "is not a data file of this release", f"…/{paths.EMBEDDINGS}/zone=…")
     path = found[1]
     DataFile.parse(path)
     return path

@@ -52,7 +52,7 @@ State = Literal["starting", "running", "finished", "stopped", "planned"]
 
 
 class RunStatus(BaseModel):
-    """How far a run is."""
+    """Progress of a run."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -135,7 +135,7 @@ class StatusReader:
     """By path; only those without findings, which change only with their file."""
 
     def read(self) -> RunStatus:
-        """Return how far the run is.
+        """Return the progress of the run.
 
         Raises:
             ReleaseError: nothing was planned or made there, or it cannot be read.

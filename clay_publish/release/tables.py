@@ -111,7 +111,7 @@ COLUMNS: dict[str, str] = {
     "layer": "Layer of the model the patch embedding comes from, 1 the first.",
     "patch_row": "Row of the patch in its chip, from the top.",
     "patch_col": "Column of the patch in its chip, from the left.",
-    "tolerance": "How far a stored value, read rightly, may be from the one here.",
+    "tolerance": "Largest difference between the stored value, scale applied, and this one.",
 }
 
 
@@ -305,7 +305,7 @@ OMITTED = 0.05
 
 
 def reference_schema(dimensions: int) -> pa.Schema:
-    """The table: id, float32 vector, and how far a stored value, read rightly, may be from it."""
+    """The table: id, float32 vector, and the tolerance of the stored value, scale applied."""
     names = (("id", pa.string()), ("embedding", vector_type(dimensions, "float32")), ("tolerance", pa.float32()))
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in names])
 

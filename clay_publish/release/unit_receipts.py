@@ -47,7 +47,7 @@ class UnitReceipt(BaseModel):
     """When: seconds since 1970 by the clock of its machine."""
     device: str
     machine: str = ""
-    """What is known of the machine that made it; nothing where its chips were taken over."""
+    """The machine that made it; empty where its chips were reused."""
     error: str | None = None
     """Why none of its chips could be made."""
     notes: list[str] = []

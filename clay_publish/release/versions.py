@@ -32,7 +32,7 @@ def report_name(version: str) -> str:
 
 
 class VersionStep(StrEnum):
-    """How far a version is from the one before."""
+    """The step from the previous version."""
 
     PATCH = "patch"
     """Fixes and documents."""

@@ -20,15 +20,15 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
-JUDGED = ("bbox", "start_datetime", "end_datetime")
-"""What a row is judged by."""
+EXTENT_COLUMNS = ("bbox", "start_datetime", "end_datetime")
+"""The columns that decide whether a row lies in an extent."""
 _DAY = timedelta(days=1) - timedelta(microseconds=1)
 _PERIOD = re.compile(r"(\d{4})(?:-(\d{2}))?")
 """A year, or a month."""
 
 
 class QueryError(ClayPublishError, ValueError):
-    """What is asked of a release makes no sense."""
+    """An invalid query."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Extent:
         A year, month or day is the whole of it, as start and as end.
 
         Raises:
-            QueryError: four numbers that are no box, or no such interval.
+            QueryError: not a box of four numbers, or not an interval.
         """
         box = None
         if bbox is not None:

@@ -235,10 +235,10 @@ class ReleaseReader:
         chips = self._read(rows.take(found), shelf, names)
         covered = np.zeros(len(lon), bool)
         covered[found] = inside(lon[found], lat[found], chips["bbox"].combine_chunks())
-        told = status_of(self.release, lon, lat, covered, extent)
+        known = status_of(self.release, lon, lat, covered, extent)
         tokens = np.array([DataFile.parse(path).window.token for path in shelf.paths], dtype=object)
-        told.window[covered] = tokens[rows.file[covered]] if len(tokens) else None
-        return join(points, chips, meters, {"status": told.status, "window": told.window, "detail": told.detail})
+        known.window[covered] = tokens[rows.file[covered]] if len(tokens) else None
+        return join(points, chips, meters, {"status": known.status, "window": known.window, "detail": known.detail})
 
     def probe(self, lon: float, lat: float, datetime: str | None = None) -> dict[str, Any]:
         """What the release has at one place: the row that `sample` gives, as a dictionary.
@@ -599,8 +599,8 @@ class ReleaseReader:
         """Files that may hold a chip: those of its window, and in the `utm` layout of its place."""
         extent = Extent()
         try:
-            told = parse_chip_id(chip)
-            lon, lat = told.grid.centers(np.array([told.epsg]), np.array([told.row]), np.array([told.col]))
+            known = parse_chip_id(chip)
+            lon, lat = known.grid.centers(np.array([known.epsg]), np.array([known.row]), np.array([known.col]))
             extent = Extent((float(lon[0]), float(lat[0]), float(lon[0]), float(lat[0])))
         except ValueError:  # an id of the scene layout, or of another program
             pass

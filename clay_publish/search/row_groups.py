@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.geoparquet import geo_metadata
-from clay_publish.search.query import JUDGED, SIDES, Extent, QueryError
+from clay_publish.search.query import EXTENT_COLUMNS, SIDES, Extent, QueryError
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -90,7 +90,7 @@ class Rows:
 
 
 def select(file: pq.ParquetFile, extent: Extent, columns: Sequence[str] | None, where: str) -> pa.Table:
-    """The rows of a table that meet an extent. What rows are judged by is read first, the rest where one does.
+    """Return the rows of a table that meet an extent; columns other than its own are read only where a row matches.
 
     Raises:
         QueryError: there is no such column.
@@ -119,7 +119,7 @@ def matching_groups(
     file: pq.ParquetFile, extent: Extent, where: str, groups: range | None = None
 ) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
     """The row groups, of all or of some, that hold rows within an extent, and which rows."""
-    absent = [name for name in JUDGED if name not in file.schema_arrow.names]
+    absent = [name for name in EXTENT_COLUMNS if name not in file.schema_arrow.names]
     if absent and not extent.everything:
         raise ReleaseError(where, f"has no column {absent[0]}", "the columns of a release")
     for group in extent.row_groups(file.metadata):
@@ -128,7 +128,7 @@ def matching_groups(
         if extent.everything:
             yield group, np.ones(file.metadata.row_group(group).num_rows, dtype=bool)
             continue
-        mask = extent.meets(read(file, [group], JUDGED, where))
+        mask = extent.meets(read(file, [group], EXTENT_COLUMNS, where))
         if mask.any():
             yield group, mask
 
@@ -179,9 +179,9 @@ def group_boxes(footer: pq.FileMetaData) -> npt.NDArray[np.float64]:
     if not all(f"bbox.{side}" in places for side in SIDES):
         return made
     for group in range(footer.num_row_groups):
-        told = [footer.row_group(group).column(places[f"bbox.{side}"]).statistics for side in SIDES]
-        if all(one is not None and one.has_min_max for one in told):
-            xmin, ymin, xmax, ymax = told
+        statistics = [footer.row_group(group).column(places[f"bbox.{side}"]).statistics for side in SIDES]
+        if all(one is not None and one.has_min_max for one in statistics):
+            xmin, ymin, xmax, ymax = statistics
             made[group, 1], made[group, 3] = ymin.min, ymax.max
             if xmin.max <= xmax.min + 180:  # no row has its east left of its west
                 made[group, 0], made[group, 2] = xmin.min, xmax.max

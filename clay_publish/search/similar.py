@@ -12,7 +12,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import Release
 from clay_publish.search.candidates import best_codes
 from clay_publish.search.codes import Encoding
-from clay_publish.search.query import JUDGED, Extent, QueryError
+from clay_publish.search.query import EXTENT_COLUMNS, Extent, QueryError
 from clay_publish.search.row_groups import THREADS, Ints, Rows, Shelf, matching_groups, read, vectors
 
 Floats = npt.NDArray[np.float64]
@@ -211,7 +211,7 @@ def likely_chips(
 def _needed(release: Release, shelf: Shelf, extent: Extent) -> Sequence[str]:
     known = release.parquet(shelf.paths[0]).schema_arrow.names
     names = [name for name in ("embedding", "scale") if name in known]
-    return names if extent.everything else [*names, *JUDGED]
+    return names if extent.everything else [*names, *EXTENT_COLUMNS]
 
 
 def _largest(cosines: npt.NDArray[Any], k: int) -> Ints:

@@ -254,16 +254,16 @@ def _explain(error: ValidationError, where: str, document: Document) -> SpecErro
     errors = error.errors(include_url=False)
     unknown = [each for each in errors if each["type"] == "extra_forbidden"]
     meant = {(each["loc"][:-1], near) for each in unknown if (near := _nearest(each["loc"]))}
-    told: list[tuple[int, str, SpecError]] = []
+    messages: list[tuple[int, str, SpecError]] = []
     for each in errors:
         place = _as_written(each["loc"], document.values)
         if each["type"] == "missing" and (each["loc"][:-1], each["loc"][-1]) in meant:
             continue  # the misspelled key explains it
         line = document.line(place)
         key = _key(place) or "the spec"
-        told.append((line or 0, key, _described(each, f"{where}:{line}: {key}" if line else f"{where}: {key}")))
-    told = list({(line, key): (line, key, made) for line, key, made in reversed(told)}.values())
-    faults = [made for _, _, made in sorted(told, key=lambda row: row[:2])]
+        messages.append((line or 0, key, _described(each, f"{where}:{line}: {key}" if line else f"{where}: {key}")))
+    messages = list({(line, key): (line, key, made) for line, key, made in reversed(messages)}.values())
+    faults = [made for _, _, made in sorted(messages, key=lambda row: row[:2])]
     if len(faults) == 1:
         return faults[0]
     listed = "\n".join(f"  {fault}" for fault in faults)
@@ -277,11 +277,11 @@ def _described(each: Mapping[str, Any], place: str) -> SpecError:
         return SpecError(place, "is an unknown key", fix=hint)
     if each["type"] == "missing":
         return SpecError(place, "is missing", fix="Add it.")
-    told = _EXPECTED.get(each["type"])
-    if told is None:
+    messages = _EXPECTED.get(each["type"])
+    if messages is None:
         message = str(each["msg"]).removeprefix("Value error, ")
         return SpecError(place, f"found {shown(each['input'])}", _lower(message).removeprefix("expected "))
-    return SpecError(place, f"found {shown(each['input'])}", told.format(**each.get("ctx", {})))
+    return SpecError(place, f"found {shown(each['input'])}", messages.format(**each.get("ctx", {})))
 
 
 _EXPECTED = {

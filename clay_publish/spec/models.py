@@ -266,12 +266,12 @@ class Arrays(_SpecBlock):
 
 
 class Basemap(_SpecBlock):
-    """Raster tiles of somebody else that the explorer offers below the data. Nothing is loaded until it is chosen."""
+    """Raster tiles of another server that the explorer offers below the data. Nothing is loaded until chosen."""
 
     tiles: Annotated[str, Field(pattern=r"^https://[^\s{}]+/\{z\}/\{x\}/\{y\}[^\s{}]*$")]
     """Address of a tile in web mercator: `https://…/{z}/{x}/{y}.png`."""
     attribution: str
-    """Whom to name."""
+    """The attribution."""
 
 
 class Outputs(_SpecBlock):

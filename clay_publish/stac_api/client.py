@@ -18,7 +18,7 @@ from stac_geoparquet.arrow import stac_table_to_items
 from starlette.requests import Request
 
 from clay_publish.release import directory as paths
-from clay_publish.search.query import JUDGED, Extent, QueryError
+from clay_publish.search.query import EXTENT_COLUMNS, Extent, QueryError
 from clay_publish.search.reader import ReleaseReader
 from clay_publish.search.row_groups import read
 from clay_publish.stac_api.cql2_arrow import geometry, matches, parse_filter, parse_json, properties
@@ -58,7 +58,7 @@ def find_items(reader: ReleaseReader, question: Question, *, limit: int, start: 
     """The items that answer a question, from row `start` of `items.parquet` on.
 
     Raises:
-        QueryError: a question that makes no sense, or takes too long.
+        QueryError: the query is invalid, or takes too long.
         ReleaseError: the table cannot be read.
     """
     release = reader.release
@@ -110,7 +110,7 @@ def _place(question: Question) -> tuple[shapely.Geometry | None, Extent]:
 
 
 def _columns(question: Question, *, exact: bool) -> set[str]:
-    needed = {*JUDGED}
+    needed = {*EXTENT_COLUMNS}
     if question.ids is not None:
         needed.add("id")
     if exact:

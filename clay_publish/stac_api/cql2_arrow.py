@@ -19,7 +19,7 @@ from clay_publish.search.query import QueryError
 from clay_publish.windows import parse_time
 
 MAX_DEPTH = 64
-"""Of a filter: deeper ones are no question anybody asks."""
+"""Deepest nesting of a filter."""
 MAX_NODES = 10_000
 MAX_VERTICES = 5_000
 """Of a geometry that items are compared with."""

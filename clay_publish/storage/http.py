@@ -83,7 +83,7 @@ class Head:
 
 @dataclass(frozen=True)
 class HttpClient:
-    """Requests on behalf of the user or a document: whom it trusts, and how long it waits."""
+    """Requests on behalf of the user or a document: its origin, retry policy and time limits."""
 
     origin: str | None = None
     """Address of the document that named what is fetched; None: the user did."""
@@ -140,7 +140,7 @@ class HttpClient:
         self._retried(fetch)
 
     def part(self, url: str, start: int, end: int, tag: str | None = None) -> tuple[bytes, Head]:
-        """Bytes `start` to `end` (exclusive) of a file, never more, and what it is by now. Errors as `head`.
+        """Bytes `start` to `end` (exclusive) of a file, never more, and its current size and tag. Errors as `head`.
 
         Raises:
             NoRangesError: the server sends whole files only, and `start` is not 0.

@@ -108,7 +108,7 @@ class Directory:
     def put(self, path: str, data: bytes, tag: str | None) -> str | None:
         """Create a file, or compare and rename.
 
-        Of two that replace a file in the same instant, both may be told that they did, and the last did.
+        Of two writers that replace a file in the same instant, both may get a tag; the last one wins.
         """
         mine = hashlib.sha256(data).hexdigest()
         if tag is None and self.create(path, [data]):

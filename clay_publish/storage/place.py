@@ -49,7 +49,7 @@ class Place(Protocol):
         ...
 
     def put(self, path: str, data: bytes, tag: str | None) -> str | None:
-        """Create a file, or replace the one with this tag; its new tag, None where it is another by now."""
+        """Create a file, or replace the one with this tag. Return the new tag, None if it has changed."""
         ...
 
     def remove(self, path: str) -> None:

@@ -198,7 +198,7 @@ class S3Client:
         return absent(lambda: self.retried(ask, path))
 
     def part(self, path: str, start: int, end: int, tag: str | None = None) -> tuple[bytes, Head]:
-        """Bytes `start` to `end` (exclusive) of an object, and what it is by now.
+        """Bytes `start` to `end` (exclusive) of an object, and its current size and ETag.
 
         Raises:
             ChangedError: the object no longer has the ETag `tag`.
@@ -222,7 +222,7 @@ class S3Client:
             raise self._refused(error, path) from error
 
     def put(self, path: str, data: bytes, tag: str | None, **headers: str) -> str | None:
-        """Create an object, or replace the one with this ETag; its new ETag, None where it is another by now."""
+        """Create an object, or replace the one with this ETag. Return the new ETag, None if it has changed."""
         try:
             return str(self.call("put_object", path, Body=data, **condition(tag), **headers)["ETag"])
         except ClientError as error:

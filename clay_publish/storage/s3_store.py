@@ -81,7 +81,7 @@ class Objects:
         )
 
     def _send_parts(self, path: str, file: IO[bytes], size: int, tag: str | None) -> bool:
-        """Create or replace an object in parts; False where it is another by now."""
+        """Create or replace an object in parts. Return False if it has changed."""
         client, upload = self._client, self._client.begin(path)
         arrived: dict[int, Part] = {}
         expected = ""

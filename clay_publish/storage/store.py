@@ -265,7 +265,7 @@ class Store:
         return self.put(path, data, None) is not None
 
     def put(self, path: str, data: bytes, tag: str | None) -> str | None:
-        """Create a small file, or replace the one that has this tag; its new tag, None where it is another by now."""
+        """Create a small file, or replace the one with this tag. Return the new tag, None if it has changed."""
         with self._errors(path, "for writing"):
             return self._place.put(self._checked(path), data, tag)
 

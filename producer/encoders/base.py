@@ -104,7 +104,7 @@ def load_encoder(spec: Spec, sensor: Sensor) -> Encoder:
     """The encoder that a spec names, ready to run on this sensor.
 
     Raises:
-        SpecError: there is no such encoder; the nearest is named.
+        SpecError: unknown encoder; the message names the nearest.
         MissingExtraError: torch is not installed.
         EncoderError: the model cannot be loaded, or cannot take this sensor, chip size or output.
     """

@@ -41,7 +41,7 @@ def this_machine() -> str:
 
 
 class StoppedError(Exception):
-    """The run ends for another reason; this unit is left unfinished, which is no fault of its own."""
+    """The run ends for another reason and leaves this unit unfinished."""
 
 
 class Pace:

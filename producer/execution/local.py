@@ -90,7 +90,7 @@ def main() -> None:
     """Make the unit that stands on standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; this process ends with its parent
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output of libraries must not mix with the answers
     size = int.from_bytes(sys.stdin.buffer.read(8))
     job: _Job = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301 - our own words
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    """Two runs must not work on one unit: this one ends when whoever started it does."""
+    """Two runs must not work on one unit: this process ends with its parent."""
     os.read(0, 1)
     os._exit(1)
 
@@ -148,7 +148,7 @@ def _one(run: Run, unit: Unit) -> UnitReceipt:
         return left
     with at_work(run.work.release, unit.id, run.died.get(unit.id, 0) + 1):
         receipt = attempt(unit, run.work)
-    run.books.enter(receipt)  # at once, so that no unit begins when the budget is spent
+    run.ledger.enter(receipt)  # at once, so that no unit begins when the budget is spent
     return receipt
 
 

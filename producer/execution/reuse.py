@@ -86,11 +86,11 @@ class _Previous:
     def _coverage(self, unit: Unit) -> pa.Table:
         """What became of each of a unit's chips."""
         frame, _ = lost_rows(unit, "failed", "")
-        told = []
+        tables = []
         for zone in pc.unique(frame["zone"]).to_pylist():
             table = self._table(f"{paths.COVERAGE}/zone={zone:02d}.parquet")
-            told.append(table.filter(pc.is_in(table["id"], frame["id"].combine_chunks())))
-        table = pa.concat_tables(told).combine_chunks()
+            tables.append(table.filter(pc.is_in(table["id"], frame["id"].combine_chunks())))
+        table = pa.concat_tables(tables).combine_chunks()
         place = pc.index_in(frame["id"], table["id"].combine_chunks())
         table = table.take(place.combine_chunks() if isinstance(place, pa.ChunkedArray) else place)
         embedded = pc.equal(table["status"], "embedded")

@@ -1,4 +1,4 @@
-"""What every engine does alike: find what is done, keep the books and the budget, say which files can be published."""
+"""What every engine does alike: find what is done, keep the ledger and the budget, say which files can be published."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from clay_publish.producer.execution.unit import set_aside
 from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.aggregates import write_aggregates
-from clay_publish.producer.outputs.assemble import publish_coverage, publish_file, remove_parts, remove_strangers
+from clay_publish.producer.outputs.assemble import publish_coverage, publish_file, remove_parts, remove_unknown_files
 from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.producer.outputs.missing import write_gaps
 from clay_publish.producer.outputs.parts import COVERAGE, file_of, is_there, read_parts, remove_all, standing
@@ -44,7 +44,7 @@ _EARLY = 0.02
 
 
 @dataclass
-class Books:
+class Ledger:
     """What was done and what it cost; for several threads."""
 
     total: int
@@ -59,8 +59,8 @@ class Books:
     _lock: Lock = field(default_factory=Lock)
 
     @classmethod
-    def of(cls, spec: Spec, units: Iterable[Unit], planned: Rates | None, share: Share | None = None) -> "Books":
-        """Empty books for the units of a plan; a share may spend as much of the budget as any other."""
+    def of(cls, spec: Spec, units: Iterable[Unit], planned: Rates | None, share: Share | None = None) -> "Ledger":
+        """Empty ledger for the units of a plan; a share may spend as much of the budget as any other."""
         total, budget = sum(unit.chips for unit in units if unit.items and not unit.reused), spec.cost.budget_usd
         if budget is not None and share is not None:
             budget /= share.of
@@ -186,7 +186,7 @@ def _verdict(path: str, work: Work, *, made: bool) -> FileVerdict | None:
 
 @dataclass
 class Run:
-    """The units that one process is to see done, and how far they are."""
+    """The units of one process, and their progress."""
 
     plan: Plan
     work: Work
@@ -197,9 +197,9 @@ class Run:
     report: Report
     held: Lease
     share: Share | None
-    """None: all of the plan, and nobody else is at work."""
+    """None: all of the plan; no other process is at work."""
     units: tuple[Unit, ...]
-    books: Books
+    ledger: Ledger
     receipts: dict[str, UnitReceipt] = field(default_factory=dict)
     """Of units that are done, in this run or before."""
     files: dict[DataFile, set[str]] = field(default_factory=dict)
@@ -227,8 +227,8 @@ class Run:
     ) -> "Run":
         """A run of a plan, or of a share of it."""
         units = plan.units if share is None else units_of(share, plan.units)
-        books = Books.of(work.spec, units, planned_rates(work.release, work.spec), share)
-        run = cls(plan, work, selection, gsd, report, held, share, units, books)
+        ledger = Ledger.of(work.spec, units, planned_rates(work.release, work.spec), share)
+        run = cls(plan, work, selection, gsd, report, held, share, units, ledger)
         for unit in plan.units:
             for file in unit.files:
                 run.files.setdefault(file, set()).add(unit.id)
@@ -251,7 +251,7 @@ class Run:
                 self._enter(receipt)
         self.died = {name: runs for name, runs in died_in(release).items() if self.share is None or name in own}
         if self.share is None:
-            remove_strangers(release, self.files, self.receipts.values())
+            remove_unknown_files(release, self.files, self.receipts.values())
         self._tell()
         return self._ready(self.files)
 
@@ -266,7 +266,7 @@ class Run:
             LockedError: another run has taken this one's place.
         """
         self.held.check()
-        if not self.books.spent:
+        if not self.ledger.spent:
             return None
         detail = "the budget was spent before its turn"
         return set_aside(unit, self.work, detail, "run again with a greater cost.budget_usd", "over_budget")
@@ -284,7 +284,7 @@ class Run:
 
     def _enter(self, receipt: UnitReceipt) -> None:
         self.receipts[receipt.unit] = receipt
-        self.books.enter(receipt)
+        self.ledger.enter(receipt)
 
     def _ready(self, files: Iterable[DataFile]) -> list[Ready]:
         done = [file for file in files if file in self.files and self.files[file] <= self.receipts.keys()]
@@ -324,11 +324,11 @@ class Run:
         return [self._waiting(file, names.get(file.token, ()), references.count) for file in files]
 
     def _tell(self) -> None:
-        self.say(self.books.line())
+        self.say(self.ledger.line())
 
     def say(self, message: str) -> None:
         """Report how many chips are computed, with a message."""
-        done, total = self.books.chips, self.books.total
+        done, total = self.ledger.chips, self.ledger.total
         self.report(Progress("produce", done, total if total >= done else 0, message, unit="chips"))
 
 
@@ -343,7 +343,7 @@ def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunReco
     """
     run.held.check()
     release, plan, spec = run.work.release, run.plan, run.work.spec
-    release.store.remove_orphans()  # of workers that died in the middle of a write; nobody else is at work now
+    release.store.remove_orphans()  # of workers killed in the middle of a write; no other process is at work now
     counts: Counter[str] = Counter()
     for receipt in receipts:
         counts.update(receipt.counts)
@@ -394,7 +394,7 @@ def _publish_reference(run: Run, engine: Engine) -> None:
 def _first_detail(release: Release, receipts: Sequence[UnitReceipt]) -> str:
     """Why a chip is missing, in the words of the first row that says so."""
     for table in read_parts(release, receipts, COVERAGE):
-        told = table["detail"].drop_null()
-        if len(told):
-            return str(told[0].as_py())
+        details = table["detail"].drop_null()
+        if len(details):
+            return str(details[0].as_py())
     return ""

@@ -50,10 +50,10 @@ class _Rows:
 def run_unit(unit: Unit, work: Work) -> UnitReceipt:
     """Read, embed and write one unit. Its receipt is written last.
 
-    An image that cannot be read is no error of the run: its chips are recorded as `unreadable`.
+    An image that cannot be read does not fail the run: its chips are recorded as `unreadable`.
 
     Raises:
-        EncoderError: the model gave something that is no embedding of this release.
+        EncoderError: the model's output is not an embedding of this release.
         StoreError: a part cannot be written.
         StoppedError: the run ends.
     """
@@ -86,7 +86,7 @@ def set_aside(unit: Unit, work: Work, detail: str, error: str, reason: Reason = 
         unit: that is left out.
         work: what the run needs.
         detail: why, as it is published.
-        error: why, for whoever runs this.
+        error: the reason, for the operator of the run.
         reason: of its chips in the coverage table.
     """
     return _lose(unit, work, reason, detail=detail, error=error)
@@ -160,7 +160,7 @@ def _finish(
 
 
 def ahead(blocks: Generator[ChipBlock], pace: Pace) -> Iterator[ChipBlock]:
-    """Read in a thread of its own, as far ahead of whoever takes the blocks as there is room."""
+    """Read ahead in a separate thread, as far as there is room."""
     waiting: queue.SimpleQueue[ChipBlock | BaseException | None] = queue.SimpleQueue()
     stop = threading.Event()
 
@@ -291,7 +291,7 @@ def encode(block: ChipBlock, pixels: npt.NDArray[np.float32], chosen: npt.NDArra
     sources, combined = [block.source[n] for n in chosen], block.combined
     times = [item.acquired for item in sources if item is not None]
     if combined is not None:
-        times = [each.told for n in chosen if (each := combined[n]) is not None]
+        times = [each.encoder_time for n in chosen if (each := combined[n]) is not None]
     chips = ChipBatch(
         pixels=pixels,
         lon=block.lon[chosen],

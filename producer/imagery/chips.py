@@ -55,8 +55,8 @@ class Combined:
     start: datetime
     end: datetime
     """Of all of them; for images that are composites themselves, of their periods."""
-    told: datetime
-    """The date that the encoder is told: the same for all chips of a window."""
+    encoder_time: datetime
+    """The date that the encoder receives: the same for all chips of a window."""
 
     @property
     def middle(self) -> datetime:

@@ -135,7 +135,7 @@ def reducer(composite: Composite) -> Reducer:
     """What reduces the images of one chip.
 
     Raises:
-        SpecError: nobody added the reduction.
+        SpecError: the reduction is not registered.
     """
     if composite.method in _REDUCERS:
         return _REDUCERS[composite.method]()

@@ -58,7 +58,7 @@ def read_cell(cell: ParquetCell, origin: str | None, planned: str | None, budget
 
 
 class _UnhashedFile:
-    """A file that is no part of the key of a cache."""
+    """A file outside the cache key."""
 
     def __init__(self, file: Any) -> None:
         self.file = file

@@ -84,7 +84,7 @@ class Examined:
 
 
 def examine(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release | None = None) -> Examined:
-    """Look at the pixels of an image, or read what was found when somebody did before.
+    """Sample the pixels of an image, or read the recorded sample.
 
     Args:
         item: the image.
@@ -211,8 +211,8 @@ class _Weighed:
 
 def weigh(item: SourceItem, samples: Sequence[BandSample], sensor: Sensor, *, accept: bool) -> Evidence:
     """Compare the samples of an image with the statistics of its sensor."""
-    told = [sample for sample in samples if sample.valid > 0]
-    weighed = [_weighed(item, sample, sensor) for sample in told]
+    usable = [sample for sample in samples if sample.valid > 0]
+    weighed = [_weighed(item, sample, sensor) for sample in usable]
     wrong = [] if not weighed else (_radar(weighed) if sensor.decibels else _optical(weighed, sensor))
     doubts = [] if not weighed or sensor.decibels else _shifts(item, weighed, sensor)
     if sensor.decibels and weighed and not wrong:

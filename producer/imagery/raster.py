@@ -96,7 +96,7 @@ def _is_remote(address: str) -> bool:
 
 
 class ImageFile:
-    """One open file; opened anew where a server lets a read down."""
+    """One open file, reopened when a read from its server fails."""
 
     def __init__(self, file: BandFile, planned: Mapping[str, str], budget: Budget | None = None) -> None:
         self._file, self._path = file, image_address(file)

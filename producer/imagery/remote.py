@@ -99,7 +99,7 @@ def check_unchanged(item: SourceItem) -> None:
     """Make sure that the files are those of the plan.
 
     Raises:
-        SourceChangedError: one of them is another by now.
+        SourceChangedError: one of them has changed.
     """
     masks = [file.external_mask for file in item.bands]
     now = _each([*item.files, *(mask for mask in masks if item.etags.get(mask.href))], _etag)
@@ -157,7 +157,7 @@ def signed(href: str) -> str:
 
 class _RangeServer(Protocol):
     def part(self, name: str, start: int, end: int, tag: str | None = None) -> tuple[bytes, Head]:
-        """Bytes of a file, and what it is by now."""
+        """Bytes of a file, and its current size and tag."""
         ...
 
 
@@ -229,7 +229,7 @@ class RemoteImage(MultiByteRangeResourceContainer):  # type: ignore[misc]  # ras
         return "JP2OpenJPEG" if self._start[4:8] == b"jP  " or self._start[:4] == b"\xff\x4f\xff\x51" else None
 
     def part(self, start: int, end: int) -> bytes:
-        """Bytes `start` to `end`; zeros where they cannot be had, and then `error` says why."""
+        """Bytes `start` to `end`; zeros where reading fails, with the reason in `error`."""
         end = min(end, self._size)
         if self.error is not None or end <= start:
             return bytes(max(0, end - start))

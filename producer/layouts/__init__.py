@@ -13,7 +13,7 @@ def layout_of(spec: Spec, instrument: Sensor) -> Layout:
     """The layout that a spec asks for, for images of a sensor.
 
     Raises:
-        SpecError: nobody added the reduction of its composite.
+        SpecError: the reduction of its composite is not registered.
     """
     if spec.chips.layout == "scene":
         return SceneLayout(spec.chips.size, instrument.gsd, spec.outputs.across)

@@ -80,7 +80,7 @@ class Unit(ABC):
 def unit_id(items: Iterable[SourceItem], ground: bytes | None, decided: dict[str, Any]) -> str:
     """Hash of the items, their content, the ground asked for, and all that decides the vectors.
 
-    Not of the release's name and version: the next version takes over units that have not changed.
+    The release's name and version are not part of it: the next version reuses unchanged units.
     """
     document = {
         "items": [

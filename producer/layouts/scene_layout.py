@@ -49,7 +49,7 @@ class SceneUnit(Unit):
 
     @property
     def scene(self) -> SceneChips | None:
-        """Where its chips lie; None where nobody knows the image's pixel grid yet."""
+        """Where its chips lie; None while the image's pixel grid is unknown."""
         return scene_of(self.items[0], self.size, self.across)
 
     @property
@@ -189,7 +189,7 @@ class SceneLayout:
 
 
 def scene_of(item: SourceItem, size: int, across: int) -> SceneChips | None:
-    """Where an image's chips lie; None where nobody knows its pixel grid yet."""
+    """Where an image's chips lie; None while its pixel grid is unknown."""
     return None if item.grid is None else SceneChips(item, item.grid, size, across)
 
 

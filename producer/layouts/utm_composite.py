@@ -363,14 +363,14 @@ def _combined(chip: _Chip, composite: Composite, window: Window) -> Combined:
         last=max(item.acquired for item in items),
         start=min(item.start for item in items),
         end=max(item.end for item in items),
-        told=window.middle,
+        encoder_time=window.middle,
     )
 
 
 def _alone(item: SourceItem) -> Combined:
     """A step that is one image."""
     moment = item.acquired
-    return Combined(1, (1, 1.0), first=moment, last=moment, start=item.start, end=item.end, told=moment)
+    return Combined(1, (1, 1.0), first=moment, last=moment, start=item.start, end=item.end, encoder_time=moment)
 
 
 class _Series:
@@ -395,7 +395,7 @@ class _Series:
             return
         part = None if block.combined is None else block.combined[n]
         part = part or _alone(source)
-        self.parts[step], self.times[step] = part, part.told
+        self.parts[step], self.times[step] = part, part.encoder_time
         self.sources.append(source)
         self.used.update(block.item_ids[n])
         self.valid.append(float(block.valid_fraction[n]))
@@ -433,7 +433,7 @@ class _Series:
             last=max(part.last for part in parts),
             start=min(part.start for part in parts),
             end=max(part.end for part in parts),
-            told=window.middle,
+            encoder_time=window.middle,
         )
 
 

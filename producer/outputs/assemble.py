@@ -105,7 +105,7 @@ def remove_parts(release: Release, file: DataFile, receipts: Sequence[UnitReceip
         remove_all(release, [part_path(receipt.unit, token) for receipt in receipts if token in receipt.parts])
 
 
-def remove_strangers(release: Release, files: Iterable[DataFile], receipts: Iterable[UnitReceipt]) -> None:
+def remove_unknown_files(release: Release, files: Iterable[DataFile], receipts: Iterable[UnitReceipt]) -> None:
     """Remove parts that no receipt names, and published files that this plan does not have."""
     known = {part_path(r.unit, token) for r in receipts for token in r.parts}
     remove_all(release, [path for path in release.store.files(PARTS) if path not in known])

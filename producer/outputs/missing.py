@@ -92,7 +92,7 @@ Reason = Literal["unreadable", "source_changed", "failed", "over_budget", "impla
 def lost_rows(unit: Unit, reason: Reason, detail: str) -> tuple[pa.Table, Counter[str]]:
     """Rows of the coverage table for a whole unit, and the chips by reason.
 
-    Of an image whose grid nobody knows it is one row for the whole item.
+    For an image of unknown grid, one row stands for the whole item.
     """
     block = unit.missing(reason, detail)
     if block is not None:

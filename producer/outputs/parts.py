@@ -160,7 +160,7 @@ def read_part(release: Release, receipt: UnitReceipt, token: str) -> pa.Table:
             release.store.path(path),
             "is damaged",
             f"SHA-256 {entry.sha256}",
-            "Run it again; what is damaged is made anew.",
+            "Rerun the command; damaged parts are computed again.",
         )
     return pa.ipc.open_file(buffer).read_all()
 
@@ -223,7 +223,7 @@ def _published(token: str) -> str | None:
 def write_receipt(release: Release, receipt: UnitReceipt) -> UnitReceipt:
     """From now on the unit is done. Of several that did it the first is believed; its receipt is given back.
 
-    Unless that one failed, or speaks of parts that are no more, or of other ones.
+    Unless that one failed, or lists parts that are missing or differ.
     """
     path, data = f"{RECEIPTS}/{receipt.unit}.json", dump_json(receipt.model_dump(mode="json")).encode()
     while not release.store.create(path, data):

@@ -62,7 +62,7 @@ class Comparison(BaseModel):
     """Used before and now, with other content."""
     gone: int
     same_model: bool
-    """Whether vectors of unchanged images are taken over; a version with another model makes all of them anew."""
+    """Whether vectors of unchanged images are reused; with another model all are computed again."""
 
 
 class Estimate(BaseModel):
@@ -194,7 +194,7 @@ def estimate(
             bytes_to_read(inputs.used, counts, len(encoder.bands), size * size) * images * to_make / max(chips, 1)
         ),
         images_per_chip=round(images, 3),
-        observations=[each.told for each in seen],
+        observations=[each.observed for each in seen],
         bytes_to_store=stored,
         rates=rates,
         hours=None if rates is None else rates.hours(to_make),

@@ -73,7 +73,7 @@ class Seen:
     sample: CellSample
     per_pixel: Floats
     """[cells] clear observations of a pixel, on average."""
-    told: Observations
+    observed: Observations
 
 
 def samples(inputs: Inputs, count: int = SAMPLE) -> Iterator[CellSample]:
@@ -138,8 +138,8 @@ def _estimated(sample: CellSample, composite: Composite, max_nodata: float) -> S
         counted[:, 0] *= 1 - chance[:, 0]
     enough = counted[:, composite.min_valid :].sum(axis=1)
     per_pixel, images = best.sum(axis=1), (best > 0).sum(axis=1)
-    told = summary(sample, per_pixel, images, enough, most=composite.most, max_nodata=max_nodata, measured=False)
-    return Seen(sample, per_pixel, told)
+    observed = summary(sample, per_pixel, images, enough, most=composite.most, max_nodata=max_nodata, measured=False)
+    return Seen(sample, per_pixel, observed)
 
 
 def _chances(sample: CellSample) -> Floats:
@@ -166,7 +166,7 @@ def summary(
     max_nodata: float,
     measured: bool,
 ) -> Observations:
-    """What is told of a window.
+    """Describe the observations of a window.
 
     Args:
         sample: its cells.
@@ -192,13 +192,13 @@ def summary(
 
 def images_per_chip(seen: Sequence[Seen], spec: Spec) -> float:
     """Acquisitions that are read for a chip, on average over all windows; of all its steps."""
-    cells = sum(each.told.cells for each in seen)
-    return parts_of(spec) * sum(each.told.images * each.told.cells for each in seen) / cells if cells else 0.0
+    cells = sum(each.observed.cells for each in seen)
+    return parts_of(spec) * sum(each.observed.images * each.observed.cells for each in seen) / cells if cells else 0.0
 
 
 def draw_observations(seen: Sequence[Seen]) -> bytes:
     """A map and a histogram of each window, as PNG."""
-    shown = [each for each in seen[:_PANELS] if each.told.cells]
+    shown = [each for each in seen[:_PANELS] if each.observed.cells]
     figure = Figure(figsize=(8.6, 2.6 * max(1, len(shown))), dpi=110, layout="constrained")
     panels = figure.subplots(max(1, len(shown)), 2, squeeze=False)
     top = max((float(each.per_pixel.max()) for each in shown), default=1.0)
@@ -208,10 +208,10 @@ def draw_observations(seen: Sequence[Seen]) -> bytes:
         drawn = chart.scatter(
             frame.unwrapped(lon), lat, c=each.per_pixel, s=6, vmin=0, vmax=max(top, 1.0), cmap="viridis", marker="s"
         )
-        chart.set(xlim=(frame.west, frame.east), ylim=(frame.south, frame.north), title=each.told.window)
+        chart.set(xlim=(frame.west, frame.east), ylim=(frame.south, frame.north), title=each.observed.window)
         chart.set_aspect(frame.aspect)
         figure.colorbar(drawn, ax=chart, label="clear observations")
-        bars.bar(np.arange(len(each.told.histogram)), each.told.histogram, color="#2171b5")
-        how = "measured by masks" if each.told.measured else "estimated from the cloud cover of the items"
+        bars.bar(np.arange(len(each.observed.histogram)), each.observed.histogram, color="#2171b5")
+        how = "measured by masks" if each.observed.measured else "estimated from the cloud cover of the items"
         bars.set(xlabel="clear observations per pixel", ylabel="cells", title=how)
     return png(figure)

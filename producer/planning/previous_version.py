@@ -51,7 +51,7 @@ class _Image:
         start, end = row["start_datetime"], row["end_datetime"]
         window = Window.of_days(start) if start == end else Window.of_days(start, end)
         geometry = None if row["geometry"] is None else shapely.from_wkb(row["geometry"])
-        # Of an image whose content nobody knows, only that it is there: it is never the same as another.
+        # An image of unknown content is never the same as another.
         return cls(row["id"], row["datetime"], window, geometry, decides(row))
 
 
@@ -207,7 +207,7 @@ class PreviousVersion:
         """A unit's reused and computed parts; chips with imagery of each; chips that may be embedded only now."""
         block = unit.missing("", "")
         if block is None:
-            return [unit], (0, 0), 0  # nobody knows yet which chips it has
+            return [unit], (0, 0), 0  # its chips are not known yet
         was = self._states(block.ids, [square.zone for square in block.squares], unit.window)
         changes = self._changed.get(unit.rivals, _Changes([], [], []))
         reached = unit.touched([item.geometry for item in unit.items], block.geometry)

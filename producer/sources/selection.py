@@ -35,7 +35,7 @@ def terms(item: str | None, collection: str | None, sensor: str | None, spec: st
     """The license of a source: as the item says, else its collection, else as the sensor usually has, else the spec.
 
     What STAC writes where a license has no SPDX identifier (`proprietary`, `various`, `other`) says nothing about the
-    terms, and neither does a name that nobody knows: the next one is asked. None is unknown, which stops `publish`.
+    terms, and neither does an unknown name: the next one is asked. None is unknown, which stops `publish`.
     """
     for stated in (item, collection, sensor):
         if stated is not None and (_OPEN.fullmatch(stated) or _contradicts(stated)):

@@ -239,5 +239,5 @@ def _ground(area: shapely.Geometry) -> dict[str, Any]:
 
 
 def _interval(window: Window) -> str:
-    """Closed at both ends, as an API has it; whoever reads the items leaves out our end."""
+    """Closed at both ends, as in the API; the caller drops items at our open end."""
     return f"{window.start:%Y-%m-%dT%H:%M:%SZ}/{window.end:%Y-%m-%dT%H:%M:%SZ}"

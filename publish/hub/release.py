@@ -53,8 +53,8 @@ def publish_to_hub(
     """Publish one version, or find that it is there already.
 
     Raises:
-        PublishError: other bytes are out under this version, the Hub's limits do not allow it, or what arrived is not
-            what was sent.
+        PublishError: other bytes are published under this version, the Hub's limits are exceeded, or the received
+            bytes differ from those sent.
     """
     begun = time.monotonic()
     _check_limits(package)

@@ -97,7 +97,7 @@ class HubRepository:
         return {file.path: file for file in found if isinstance(file, RepoFile)}
 
     def upload(self, additions: Sequence[CommitOperationAdd], revision: str) -> None:
-        """Send the bytes of files; nobody sees them before a commit names them."""
+        """Send the bytes of files; they are invisible until a commit names them."""
         self._ask(
             lambda: self._api.preupload_lfs_files(
                 self.name, additions, repo_type="dataset", revision=revision, free_memory=False

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from clay_publish.producer.execution.run import Books
+from clay_publish.producer.execution.run import Ledger
 from clay_publish.producer.planning.cost import Rates
 from clay_publish.producer.produce import produce
 from clay_publish.progress import Progress
@@ -26,16 +26,16 @@ def a_receipt(number: int, chips: int, seconds: float) -> UnitReceipt:
 
 
 def test_dollars_and_their_projection_follow_from_seconds() -> None:
-    books = Books(total=1000, usd_per_hour=3.6, budget_usd=1.0, planned=None)
-    books.enter(a_receipt(1, 100, 50))
-    books.enter(a_receipt(1, 100, 50))  # entered before
-    assert books.usd == pytest.approx(0.05)
-    assert books.projected_usd == pytest.approx(0.5)
-    assert not books.spent
-    assert books.line() == "$0.05 of about $0.50"
-    books.enter(a_receipt(2, 100, 950))
-    assert books.spent
-    assert "budget of $1 is spent" in books.line()
+    ledger = Ledger(total=1000, usd_per_hour=3.6, budget_usd=1.0, planned=None)
+    ledger.enter(a_receipt(1, 100, 50))
+    ledger.enter(a_receipt(1, 100, 50))  # entered before
+    assert ledger.usd == pytest.approx(0.05)
+    assert ledger.projected_usd == pytest.approx(0.5)
+    assert not ledger.spent
+    assert ledger.line() == "$0.05 of about $0.50"
+    ledger.enter(a_receipt(2, 100, 950))
+    assert ledger.spent
+    assert "budget of $1 is spent" in ledger.line()
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_dollars_and_their_projection_follow_from_seconds() -> None:
 )
 def test_a_run_that_strays_from_the_plan_says_so(seconds: float, said: str) -> None:
     rates = Rates(chips_per_hour=10_000, usd_per_hour=None, measured=False)
-    books = Books(total=1000, usd_per_hour=None, budget_usd=None, planned=rates)
-    books.enter(a_receipt(1, 100, seconds))
-    assert ("than planned" in books.line()) == bool(said)
-    assert said in books.line()
+    ledger = Ledger(total=1000, usd_per_hour=None, budget_usd=None, planned=rates)
+    ledger.enter(a_receipt(1, 100, seconds))
+    assert ("than planned" in ledger.line()) == bool(said)
+    assert said in ledger.line()
 
 
 @pytest.fixture

@@ -73,17 +73,17 @@ def _values(table: pa.Table) -> np.ndarray:
     return np.array(table["vector"].to_pylist(), np.float32)
 
 
-@mutation("ANY001", "a file of somebody else without vectors", base="foreign", settle=False, also="RDR001")
+@mutation("ANY001", "an external file without vectors", base="foreign", settle=False, also="RDR001")
 def others_without_vectors(broken: Broken) -> None:
     _change(broken, lambda table: table.drop_columns(["vector"]))
 
 
-@mutation("ANY001", "a file of somebody else without rows", base="foreign", settle=False)
+@mutation("ANY001", "an external file without rows", base="foreign", settle=False)
 def others_without_rows(broken: Broken) -> None:
     _change(broken, lambda table: table.slice(0, 0))
 
 
-@mutation("ANY002", "two files of somebody else with vectors of other types", base="foreign", settle=False, also="RDR")
+@mutation("ANY002", "two external files with vectors of different types", base="foreign", settle=False, also="RDR")
 def others_of_two_types(broken: Broken) -> None:
     _change(broken, lambda t: _set(t, pa.array(list(_values(t).astype(float)), pa.list_(pa.float64(), 16))))
 
@@ -93,7 +93,7 @@ def others_of_two_lengths(broken: Broken) -> None:
     _change(broken, lambda t: _set(t, pa.array(list(_values(t)[:, :12]), pa.list_(pa.float32()))))
 
 
-@mutation("ANY003", "a table of somebody else without GeoParquet metadata", base="foreign", settle=False, also="SCH011")
+@mutation("ANY003", "an external table without GeoParquet metadata", base="foreign", settle=False, also="SCH011")
 def others_without_crs(broken: Broken) -> None:
     _change(broken, lambda table: table.replace_schema_metadata(None))
 
@@ -108,7 +108,7 @@ def others_with_an_unknown_crs(broken: Broken) -> None:
     _change(broken, edit)
 
 
-@mutation("ANY004", "footprints of somebody else twice, with other vectors", base="foreign", settle=False)
+@mutation("ANY004", "duplicate footprints in an external table, with different vectors", base="foreign", settle=False)
 def others_with_repeated_footprints(broken: Broken) -> None:
     def edit(table: pa.Table) -> pa.Table:
         place = table.schema.get_field_index("geometry")
@@ -118,7 +118,9 @@ def others_with_repeated_footprints(broken: Broken) -> None:
     _change(broken, edit)
 
 
-@mutation("ANY005", "integer vectors of somebody else without a scale", base="foreign", settle=False, also="ANY002 RDR")
+@mutation(
+    "ANY005", "integer vectors of an external table without a scale", base="foreign", settle=False, also="ANY002 RDR"
+)
 def others_without_a_scale(broken: Broken) -> None:
     def edit(table: pa.Table) -> pa.Table:
         return _set(table, pa.array(list((40 * _values(table)).astype(np.int8)), pa.list_(pa.int8(), 16)))

@@ -34,7 +34,7 @@ def no_codes(broken: Broken) -> None:
 
 
 @mutation("SCH016", "codes that the spec does not ask for", base="full")
-def codes_nobody_asked_for(broken: Broken) -> None:
+def codes_not_in_the_spec(broken: Broken) -> None:
     broken.codes_follow = False
     broken.yaml("release.yaml", lambda spec: spec["outputs"].update(codes=False))
 

@@ -80,7 +80,7 @@ def a_gap_without_a_reason(broken: Broken) -> None:
     _explain(broken, None)
 
 
-@mutation("COV007", "a gap with a reason that nobody knows", also="COV013")
+@mutation("COV007", "a gap with an unknown reason", also="COV013")
 def an_unknown_reason(broken: Broken) -> None:
     _lose(broken, 7)
     _explain(broken, "bad luck")
@@ -179,9 +179,9 @@ def another_id_in_the_coverage(broken: Broken) -> None:
 
 
 @mutation(
-    "COV015", "an image without grid that nobody mentions", also="COV002 COV003 COV004 COV005 COV006 GEO011 GEO012"
+    "COV015", "an image without grid that coverage omits", also="COV002 COV003 COV004 COV005 COV006 GEO011 GEO012"
 )
-def an_image_nobody_counts(broken: Broken) -> None:
+def an_image_that_is_not_counted(broken: Broken) -> None:
     def more(table: pa.Table) -> pa.Table:
         row = table.to_pylist()[0] | {"id": "blind", "proj_shape": None, "proj_transform": None}
         return pa.concat_tables([table, pa.Table.from_pylist([row], schema=table.schema)])

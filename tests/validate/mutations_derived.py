@@ -37,7 +37,7 @@ def ids_of_other_cells(broken: Broken) -> None:
     _rename(broken, lambda _, old: swap.get(old, old))
 
 
-@mutation("SCH017", "ids are numbers that somebody gave")
+@mutation("SCH017", "ids are numbers of an external numbering")
 def ids_that_are_numbers(broken: Broken) -> None:
     _rename(broken, lambda number, _: f"chip-{number:05}")
 
@@ -78,7 +78,7 @@ def periods_that_begin_earlier(broken: Broken) -> None:
     broken.column("start_datetime", lambda values: [value - timedelta(days=1) for value in values])
 
 
-@mutation("PRV018", "a cloud fraction of 0 that nobody measured")
+@mutation("PRV018", "a cloud fraction of 0 that was never measured")
 def a_cloud_fraction_without_a_mask(broken: Broken) -> None:
     broken.column("cloud_fraction", lambda values: [0.0] * len(values))
     _rows(broken, broken.coverage, lambda _, row: row.update(detail=None))

@@ -221,7 +221,7 @@ def another_name_in_the_collection(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c.update(id="landsat-annual"))
 
 
-@mutation("DOC014", "a path of somebody's machine in the spec")
+@mutation("DOC014", "a local path in the spec")
 def a_local_path(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(stac=["/home/maria/items/item.json"]))
 

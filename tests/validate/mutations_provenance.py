@@ -52,7 +52,7 @@ def another_mask_in_the_fingerprint(broken: Broken) -> None:
     _decide(broken, mask="none")
 
 
-@mutation("PRV017", "a composite that nobody asked for", also="PRV019")
+@mutation("PRV017", "a composite that is not in the spec", also="PRV019")
 def another_composite_in_the_fingerprint(broken: Broken) -> None:
     _decide(broken, composite="median of 16")
 
@@ -104,7 +104,7 @@ def an_excluded_item_used(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(exclude=[item]))
 
 
-@mutation("PRV008", "nobody knows the license of a source")
+@mutation("PRV008", "a source of unknown license")
 def an_unknown_license(broken: Broken) -> None:
     broken.sources(lambda row: row.update(license=None))
 
@@ -141,7 +141,7 @@ def chips_of_an_implausible_image(broken: Broken) -> None:
     broken.sources(lambda row: row["evidence"].update(status="implausible", sentences=["values look multiplied"]))
 
 
-@mutation("PRV015", "an offset that the sensor does not know, and nobody stated")
+@mutation("PRV015", "an offset unknown to the sensor and not stated")
 def an_unknown_offset(broken: Broken) -> None:
     broken.sources(lambda row: row["bands"][0].update(offset=-0.7))
 

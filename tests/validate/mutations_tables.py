@@ -50,7 +50,7 @@ def a_file_of_two_days(broken: Broken) -> None:
 
 
 @mutation("TIM006", "a window that the spec does not ask for", also="COV PRV007")
-def a_window_nobody_asked_for(broken: Broken) -> None:
+def a_window_not_in_the_spec(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(windows=["2019-01-01/2020-01-01"]))
 
 

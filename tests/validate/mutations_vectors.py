@@ -137,7 +137,7 @@ def a_wide_tolerance(broken: Broken) -> None:
     broken.column("tolerance", lambda values: [1000 * v for v in values], "reference.parquet")
 
 
-@mutation("VEC014", "reference vectors are of chips that somebody chose")
+@mutation("VEC014", "reference vectors of hand-picked chips")
 def chosen_reference_chips(broken: Broken) -> None:
     broken.reference_follows = False
     ids = broken.table("reference.parquet")["id"].to_pylist()

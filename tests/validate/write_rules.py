@@ -30,10 +30,10 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 _RULES = """\
 # Rules
 
-`clay-publish validate RELEASE` validates a release by these rules, whoever made it. Each has a stable code, and a
-severity: an **error** makes the release wrong for somebody, a **warning** is worth a look before publishing, an
-**info** is what a reader may want to know. Below each rule stand the [ways to break a release](rules-mutations.md) that
-it is known to find.
+`clay-publish validate RELEASE` checks a release against these rules, whatever program wrote it. Each has a stable
+code and a severity: an **error** makes the release wrong for a user, a **warning** should be reviewed before
+publishing, an **info** is for information only. Each rule lists the [mutations](rules-mutations.md) of a release that
+it is tested to find.
 
     clay-publish validate my-first-release/1.0.0
     clay-publish validate my-first-release/1.0.0 --only COV --only GEO009
@@ -42,7 +42,7 @@ it is known to find.
 The exit code is 0 when nothing is found at or above `--fail-on` (by default `error`), 1 when something is, and 2 when
 the release could not be validated. What a rule could not check, because a file is missing, a reader is not installed or
 a schema is not available, is listed as *not checked* and never counts as passed. Costly checks of single chips look at
-`--sample` chips at most, spread over all files, and say so.
+`--sample` chips drawn from all files; the report states the sample size.
 
 Documents that follow from the data (cards, citation, changelog, Croissant, DataCite, JSON-LD, Collection, Items) are
 rendered again and compared byte by byte, where the libraries that made the release are those installed here. Cards of
@@ -50,11 +50,11 @@ more than 128 MB of embeddings, whose numbers would take reading the vectors aga
 directories are *not checked* in this way; the independent rules on counts, dates, license, model and places hold for
 all.
 
-All embeddings files are read once, in one pass that hashes them, compares the checksums of their pages, and shows each
-batch of rows to all rules; two files at a time on two cores. About 60 bytes a chip are kept for the rules that compare
-chips with each other, and a few values of the vectors of a million chips at most, to compare neighbors. What looks at
-some chips only, whatever `--sample` says: the effective rank is that of 512 chips, and of the aggregates of one side
-256 are computed again; which blocks there are is compared for all.
+All embeddings files are read once, in one pass that hashes them, compares the checksums of their pages and passes
+each batch of rows to all rules; two files at a time on two cores. About 60 bytes per chip are kept for the rules that
+compare chips with each other, and a few values of the vectors of at most a million chips, to compare neighbors. Two
+checks have a fixed sample, whatever `--sample` says: the effective rank of 512 chips, and 256 recomputed aggregates of
+each side; the list of aggregate blocks is compared in full.
 
 ## Releases elsewhere, and quick looks
 

@@ -122,7 +122,7 @@ class ReleaseFacts:
         self._missing: dict[str, ReleaseError] = {}
 
     def add(self, path: str, rows: int, parts: list[RowFacts]) -> None:
-        """Take over what a file left, in order."""
+        """Add the facts of a file, in order."""
         self.paths.append(path)
         self.starts.append(self.rows)
         self.rows += rows

@@ -63,7 +63,7 @@ class Said:
     start: int | None
     """Of the window, in microseconds since 1970."""
     placed: bool
-    """Whether row and column are told."""
+    """Whether row and column are stated."""
 
 
 COUNTED = ("status", "reason", "window_start", "row")
@@ -106,12 +106,12 @@ def _parts(
     """Start, whether placed, and the rows; None for all rows."""
     known = row.is_valid().to_numpy(zero_copy_only=False) if row.null_count else None
     for start, mine in times:
-        told = None if start == _NO_TIME else start
+        stated = None if start == _NO_TIME else start
         if known is None:
-            yield told, True, mine
+            yield stated, True, mine
         else:
-            yield told, True, known if mine is None else known & mine
-            yield told, False, ~known if mine is None else ~known & mine
+            yield stated, True, known if mine is None else known & mine
+            yield stated, False, ~known if mine is None else ~known & mine
 
 
 def distinct(values: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.bool_] | None]]:

@@ -1,4 +1,4 @@
-"""What a validation took its input for: the kinds of embeddings that are published, told by columns and documents."""
+"""The kind of a validation's input, recognized by columns and documents."""
 
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ _DOCUMENTS, _ITEMS = 200, 4
 
 
 class Input:
-    """What the files are, whoever made them."""
+    """The kind of the files."""
 
     def __init__(self, files: ReleaseFiles, tables: ParquetTables) -> None:
         self._files, self._tables = files, tables

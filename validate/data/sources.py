@@ -98,7 +98,7 @@ class SourceTable:
 
     @cached_property
     def items(self) -> list[Source]:
-        """Each item once; a chip's item is told by its place in this list."""
+        """Each item once; a chip's item is an index into this list."""
         return list(self.by_id.values())
 
     @cached_property

@@ -71,7 +71,7 @@ def fetched_schema(uri: str) -> dict[str, Any]:
     """Fetch a schema, once, and keep it.
 
     Raises:
-        ReleaseError: it is not to be had.
+        ReleaseError: not available.
     """
     parts = urllib.parse.urlsplit(uri)
     if os.environ.get(FOLDER) or parts.scheme != "https" or parts.hostname not in _HOSTS:
@@ -94,7 +94,7 @@ def schema_of(uri: str) -> dict[str, Any]:
     """The schema at an address.
 
     Raises:
-        ReleaseError: it is not to be had.
+        ReleaseError: not available.
     """
     plain = uri.rstrip("#")
     return known()[plain] if plain in known() else fetch(plain)
@@ -113,14 +113,14 @@ def violations(document: dict[str, Any], schema: dict[str, Any]) -> list[str]:
     """What a schema has to say about a document: `place: message`.
 
     Raises:
-        ReleaseError: the schema refers to one that is not to be had.
+        ReleaseError: the schema refers to one that is not available.
     """
     kind: type[Validator] = jsonschema.validators.validator_for(schema)
     validator = kind(schema, registry=_registry())
     try:
         errors = list(validator.iter_errors(document))
     except Unresolvable as error:
-        raise ReleaseError(str(schema.get("$id")), f"refers to a schema that cannot be had ({error})") from error
+        raise ReleaseError(str(schema.get("$id")), f"refers to a schema that is not available ({error})") from error
     best = sorted(errors, key=jsonschema.exceptions.relevance, reverse=True)
     return [_told(error) for error in best]
 

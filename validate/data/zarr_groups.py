@@ -151,8 +151,8 @@ def _documents(files: ReleaseFiles, documents: Documents, folder: str) -> dict[s
     named = [path for path in files.paths if path.startswith(start) and path.rpartition("/")[2] == DOCUMENT]
     found = {path.removesuffix(DOCUMENT).rstrip("/"): documents.json(path) for path in named}
     if list(found) == [folder]:  # a web server, which cannot list
-        told = found[folder].get("consolidated_metadata")
-        members = told.get("metadata") if isinstance(told, dict) else None
+        consolidated = found[folder].get("consolidated_metadata")
+        members = consolidated.get("metadata") if isinstance(consolidated, dict) else None
         for path, document in members.items() if isinstance(members, dict) else ():
             if isinstance(document, dict):
                 found[f"{start}{path}"] = document

@@ -50,7 +50,7 @@ class CellRaster:
     """First column."""
     flags: npt.NDArray[np.uint8]
     """(rows, columns)."""
-    strangers: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    unexpected: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     """Some cells that were marked outside of the rectangle, by flag; the first entry counts all of them as (n, 0)."""
     _marks: dict[int, int] = field(default_factory=dict)
     """Marks made inside, by flag."""
@@ -66,7 +66,7 @@ class CellRaster:
         inside = (down >= 0) & (down < height) & (along >= 0) & (along < width)
         if not inside.all():
             outside = np.flatnonzero(~inside)
-            known = self.strangers.setdefault(flag, [(0, 0)])
+            known = self.unexpected.setdefault(flag, [(0, 0)])
             known[0] = (known[0][0] + outside.size, 0)
             known += [(int(rows[n]), int(cols[n])) for n in outside[: max(0, 4 - len(known))]]
             down, along = down[inside], along[inside]
@@ -92,7 +92,7 @@ class CellRaster:
             counts=[int(count) for count in counts],
             cells={combination: self._cells(combination) for combination in wanted},
             twice={flag: marks - set_[flag] for flag, marks in self._marks.items() if marks > set_[flag]},
-            strangers=self.strangers,
+            unexpected=self.unexpected,
         )
 
     def _cells(self, combination: int, most: int = 3) -> list[tuple[int, int]]:
@@ -113,7 +113,7 @@ class Summary:
     """Row and column of the first cells, by combination, where it is not a usual one."""
     twice: dict[int, int]
     """Marks made again on the same cell, by flag."""
-    strangers: dict[int, list[tuple[int, int]]]
+    unexpected: dict[int, list[tuple[int, int]]]
 
 
 _USUAL = {EXPECTED | PRESENT | SAID_EMBEDDED, EXPECTED | SAID_MISSING}

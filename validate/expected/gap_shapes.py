@@ -65,7 +65,7 @@ def _runs(context: ReleaseContext, path: str) -> Iterator[Gap]:
 
 
 def _outline(context: ReleaseContext, row: dict[str, Any]) -> Any:
-    """The footprint of an image whose grid nobody knows; None where it has none."""
+    """The footprint of an image whose grid is unknown; None where it has no footprint."""
     source = context.sources.by_id.get(next(iter(row["item_ids"] or ()), ""))
     return None if source is None else source.geometry
 

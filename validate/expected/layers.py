@@ -181,7 +181,7 @@ def _mark_table(
         for start, mine in distinct(starts):
             window = by_start.get(start)
             if window is None:
-                raise ReleaseError(paths[0], f"speaks of a window from {start} microseconds, which nobody asked for")
+                raise ReleaseError(paths[0], f"speaks of a window from {start} microseconds, which is not in the spec")
             for flag, which in ((SAID_EMBEDDED, embedded), (SAID_MISSING, ~embedded)):
                 chosen = which if mine is None else which & mine
                 if chosen.all():

@@ -13,7 +13,7 @@ from clay_publish.validate.reports.grouping import rule_link
 
 
 def junit(validation: ValidationReport, rules: Sequence[Rule], threshold: Severity = Severity.ERROR) -> str:
-    """One test case a rule. Findings below the threshold are told and fail nothing."""
+    """One test case per rule. Findings below the threshold are listed and do not fail it."""
     suite = ET.Element("testsuite", name="clay-publish validate", hostname="localhost")
     failures = skipped = 0
     for rule in rules:

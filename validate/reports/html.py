@@ -189,8 +189,8 @@ def verdict(validation: ValidationReport) -> str:
     if worst is None:
         return "Valid as far as a quick look tells" if validation.quick else "Valid: nothing is wrong"
     counts = [(sum(f.severity == s for f in validation.findings), str(s)) for s in reversed(Severity)]
-    told = ", ".join(f"{n} {name}{'s' if n != 1 and name != 'info' else ''}" for n, name in counts if n)
-    return f"{'Not valid' if worst is Severity.ERROR else 'Valid, with remarks'}: {told}"
+    counted = ", ".join(f"{n} {name}{'s' if n != 1 and name != 'info' else ''}" for n, name in counts if n)
+    return f"{'Not valid' if worst is Severity.ERROR else 'Valid, with remarks'}: {counted}"
 
 
 @cache

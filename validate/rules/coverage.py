@@ -34,7 +34,7 @@ class WrongCells:
 _NO_CELL = 1 << 4
 """A flag that no cell has."""
 _SAID = SAID_EMBEDDED | SAID_MISSING
-_STRANGE = ("rows speak of chips that nobody expects", "expected chips", "rows speak of chips outside of the image")
+_STRANGE = ("rows of chips that are not expected", "expected chips", "rows of chips outside the image")
 
 CELL_RULES: dict[str, tuple[WrongCells, ...]] = {
     "COV001": (
@@ -77,8 +77,8 @@ def _wrong_cells(kinds: tuple[WrongCells, ...], context: ReleaseContext) -> Iter
             again = sum(layer.twice.get(flag, 0) for flag in kind.repeated)
             if again:
                 yield Fault(layer.name, f"{again:,} rows repeat a cell", kind.expected)
-            if kind.beyond is not None and kind.having in layer.strangers:
-                (count, _), *cells = layer.strangers[kind.having]
+            if kind.beyond is not None and kind.having in layer.unexpected:
+                (count, _), *cells = layer.unexpected[kind.having]
                 rows, cols = layer.shape
                 yield _fault(layer, count, cells, kind.beyond, f"{rows} rows and {cols} columns")
 

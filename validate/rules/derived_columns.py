@@ -61,7 +61,7 @@ def epsg_is_that_of_the_grid(chips: ChipRows, context: ReleaseContext) -> Sequen
         codes = [(source.crs or "").removeprefix("EPSG:") for source in context.sources.items]
         known = np.array([int(code) if code.isdigit() else _NONE for code in codes] + [_NONE])
         places = context.sources.places(chips)
-        expected = np.where(places < 0, found, known[places])  # PRV006 reports items that nobody knows
+        expected = np.where(places < 0, found, known[places])  # PRV006 reports unknown items
     return bad_rows(found != expected, lambda row: f"epsg {found[row]}", "the code of the chip's pixel grid")
 
 

@@ -95,9 +95,9 @@ def datasets_reads_card(context: ReleaseContext) -> Iterator[Outcome]:
     if "embeddings" not in configs:
         yield Fault(f"{CARD}: configs", f"{', '.join(configs) or 'none'}", "a configuration `embeddings`")
     elif "embeddings" in infos and infos["embeddings"].splits:
-        told = sum(split.num_examples for split in infos["embeddings"].splits.values())
-        if told != context.tables.rows:
-            yield Fault(f"{CARD}: dataset_info", f"{told:,} examples", f"{context.tables.rows:,} as in the files")
+        stated = sum(split.num_examples for split in infos["embeddings"].splits.values())
+        if stated != context.tables.rows:
+            yield Fault(f"{CARD}: dataset_info", f"{stated:,} examples", f"{context.tables.rows:,} as in the files")
 
 
 @rule("DOC003")
@@ -290,9 +290,9 @@ def _first_difference(path: str, found: str, expected: str) -> Fault:
     lines = itertools.zip_longest(found.splitlines(), expected.splitlines())
     for number, (own, other) in enumerate(lines, start=1):
         if own != other:
-            told = "nothing more" if other is None else other.strip()[:200]
+            stated = "nothing more" if other is None else other.strip()[:200]
             return Fault(
-                f"{path}: line {number}", "ends" if own is None else own.strip()[:200] or "an empty line", told
+                f"{path}: line {number}", "ends" if own is None else own.strip()[:200] or "an empty line", stated
             )
     return Fault(path, "has other line endings", "those of `clay-publish`")
 

@@ -189,19 +189,19 @@ def area_hides_nothing(context: ReleaseContext) -> Iterator[Outcome]:
 @rule("COV012")
 def manifest_counts_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """`run.coverage` of the manifest."""
-    told = {key: count for key, count in context.documents.manifest.run.coverage.items() if count}
+    stated = {key: count for key, count in context.documents.manifest.run.coverage.items() if count}
     counted: Counter[str] = Counter()
     for said, count in context.said.items():
         counted["embedded" if said.status == "embedded" else str(said.reason)] += count
     counted["expected"] = counted.total()
-    for key in sorted({*told, *counted}):
-        if told.get(key, 0) != counted[key]:
+    for key in sorted({*stated, *counted}):
+        if stated.get(key, 0) != counted[key]:
             yield Fault(
-                f"{MANIFEST}: run.coverage.{key}", f"{told.get(key, 0):,}", f"{counted[key]:,} as in the coverage"
+                f"{MANIFEST}: run.coverage.{key}", f"{stated.get(key, 0):,}", f"{counted[key]:,} as in the coverage"
             )
-    if told.get("embedded", 0) != context.tables.rows:
+    if stated.get("embedded", 0) != context.tables.rows:
         yield Fault(
-            f"{MANIFEST}: run.coverage.embedded", f"{told.get('embedded', 0):,}", f"{context.tables.rows:,} rows"
+            f"{MANIFEST}: run.coverage.embedded", f"{stated.get('embedded', 0):,}", f"{context.tables.rows:,} rows"
         )
 
 

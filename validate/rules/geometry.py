@@ -18,7 +18,7 @@ from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 
 _METRE = 0.1
-"""How far a footprint may be from its pixels."""
+"""Tolerance of a footprint, against its pixels."""
 _SAME = 1e-7
 """Degrees, about a centimeter."""
 
@@ -58,8 +58,8 @@ def in_degrees(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     if chips.has("lon") and chips.has("lat"):
         away = ~((np.abs(chips.floats("lon")) <= 180) & (np.abs(chips.floats("lat")) <= 90))
         away &= ~chips.nulls("lon") & ~chips.nulls("lat")
-        told = lambda row: f"lon {chips.value('lon', row)}, lat {chips.value('lat', row)}"  # noqa: E731
-        found += bad_rows(away, told, "degrees, ±180 and ±90")
+        stated = lambda row: f"lon {chips.value('lon', row)}, lat {chips.value('lat', row)}"  # noqa: E731
+        found += bad_rows(away, stated, "degrees, ±180 and ±90")
     return found
 
 
@@ -119,17 +119,17 @@ def footer_bbox(context: ReleaseContext) -> Iterator[Outcome]:
     """`geo.columns.geometry.bbox` against the rows."""
     facts = context.scan.facts
     for path, box in facts.boxes.items():
-        told = context.tables.keys[path].get("geo", {}).get("columns", {}).get("geometry", {}).get("bbox")
-        if told is None or len(told) != 4:
+        stated = context.tables.keys[path].get("geo", {}).get("columns", {}).get("geometry", {}).get("bbox")
+        if stated is None or len(stated) != 4:
             continue
-        west, south, east, north = told
+        west, south, east, north = stated
         outside = (box[:, 1] < south - _SAME) | (box[:, 3] > north + _SAME)
         if west <= east:
             outside |= (box[:, 0] < west - _SAME) | (box[:, 2] > east + _SAME)
         else:
             outside |= (box[:, 0] < west - _SAME) & (box[:, 0] > east + _SAME)
         if outside.any():
-            yield Fault(f"{path}: footer geo", f"bbox {_numbers(np.array(told))}", "the bounds of all footprints")
+            yield Fault(f"{path}: footer geo", f"bbox {_numbers(np.array(stated))}", "the bounds of all footprints")
 
 
 def _numbers(values: npt.NDArray[np.float64]) -> str:
@@ -282,7 +282,7 @@ def footprint_from_grid(chips: ChipRows, context: ReleaseContext) -> Sequence[Ba
 
 
 def _from_border(x: Floats, y: Floats) -> Floats:
-    """How far outlines (n, points) are from that of the unit square, in sides: off its border, or short of a corner."""
+    """Distance of outlines (n, points) from that of the unit square, in sides: off its border, or short of a corner."""
     off = np.abs(np.maximum(np.abs(x - 0.5), np.abs(y - 0.5)) - 0.5).max(axis=1)
     corners = [np.hypot(x - right, y - low).min(axis=1) for right in (0, 1) for low in (0, 1)]
     return np.asarray(np.maximum.reduce([off, *corners]))

@@ -102,10 +102,10 @@ def sums_agree(context: ReleaseContext) -> Iterator[Outcome]:
             yield Fault(f"{SHA256SUMS}: line {number}", repr(line[:60]), "a SHA-256, two spaces, a path")
             continue
         sums[path] = value
-    told = {entry.path: entry.sha256 for entry in context.documents.manifest.files}
-    for path in sorted(sums.keys() | told.keys()):
-        if sums.get(path) != told.get(path):
-            found = "is missing" if path not in sums else "is not in the manifest" if path not in told else "differs"
+    listed = {entry.path: entry.sha256 for entry in context.documents.manifest.files}
+    for path in sorted(sums.keys() | listed.keys()):
+        if sums.get(path) != listed.get(path):
+            found = "is missing" if path not in sums else "is not in the manifest" if path not in listed else "differs"
             yield Fault(f"{SHA256SUMS}: {path}", found, "the same list as the manifest's")
 
 

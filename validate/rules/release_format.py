@@ -49,10 +49,10 @@ def measurements_are_apart(context: ReleaseContext) -> Iterator[Outcome]:
             read_measurements(context.files.release)
         except ReleaseError as error:
             yield Fault(MEASUREMENTS, error.found[:300], "seconds, machines and libraries")
-    told = context.documents.json(MANIFEST).get("run")
+    stated = context.documents.json(MANIFEST).get("run")
     for key in _MEASURED:
-        if isinstance(told, dict) and key in told:
-            yield Fault(f"{MANIFEST}: run.{key}", repr(told[key])[:60], f"{key} in {MEASUREMENTS} alone")
+        if isinstance(stated, dict) and key in stated:
+            yield Fault(f"{MANIFEST}: run.{key}", repr(stated[key])[:60], f"{key} in {MEASUREMENTS} alone")
     for path, footer in context.tables.keys.items():
         if _ENERGY in footer.get("emb", {}):
             yield Fault(f"{path}: footer emb: {_ENERGY}", "is a measurement", f"measurements in {MEASUREMENTS} alone")
@@ -72,11 +72,11 @@ def day_agrees(context: ReleaseContext) -> Iterator[Outcome]:
     if day is None:
         yield Fault(f"{SPEC}: released", "is missing", "YYYY-MM-DD")
         return
-    told: dict[str, Any] = {f"{CITATION}: date-released": context.documents.citation.get("date-released")}
+    stated: dict[str, Any] = {f"{CITATION}: date-released": context.documents.citation.get("date-released")}
     for path, key in ((CROISSANT, "datePublished"), (JSON_LD, "datePublished"), (DATACITE, "dates")):
         if path in context.files.paths:
-            told[f"{path}: {key}"] = _issued(context.documents.json(path).get(key))
-    for place, found in told.items():
+            stated[f"{path}: {key}"] = _issued(context.documents.json(path).get(key))
+    for place, found in stated.items():
         if str(found) != day.isoformat():
             yield Fault(place, repr(found)[:60], day.isoformat())
     if (

@@ -25,7 +25,7 @@ _FACTOR = 12
 
 @rule("PRV012")
 def sensor_made_images(context: ReleaseContext) -> Iterator[Outcome]:
-    """Platform and collection of the used sources against the fingerprint's sensor; names nobody knows say nothing."""
+    """Platform and collection of the used sources against the fingerprint's sensor; unknown names are ignored."""
     sensor = context.fingerprint.sensor
     own = set(instrument(context).missions)
     if not own:

@@ -135,19 +135,19 @@ def item_rows_agree(context: ReleaseContext) -> Iterator[Outcome]:
 def item_boxes_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """To a decimeter."""
     for path, row in _items_of_files(context, ["bbox"]):
-        told = [row["bbox"][side] for side in ("xmin", "ymin", "xmax", "ymax")]
-        yield from _bounds_agree(f"{ITEMS}: {row['id']}: bbox", told, context.scan.facts.boxes.get(path))
+        stated = [row["bbox"][side] for side in ("xmin", "ymin", "xmax", "ymax")]
+        yield from _bounds_agree(f"{ITEMS}: {row['id']}: bbox", stated, context.scan.facts.boxes.get(path))
 
 
-def _bounds_agree(where: str, told: list[float], own: npt.NDArray[np.float64] | None) -> Iterator[Outcome]:
+def _bounds_agree(where: str, stated: list[float], own: npt.NDArray[np.float64] | None) -> Iterator[Outcome]:
     """Compare a box with the bounds of footprints, of which longitudes say nothing where one crosses ±180°."""
     if own is None or not len(own):
         yield NotChecked(f"{where.partition(':')[0]}: the files have no footprints")
         return
-    crossing = bool((own[:, 0] > own[:, 2]).any()) or told[0] > told[2]
+    crossing = bool((own[:, 0] > own[:, 2]).any()) or stated[0] > stated[2]
     bounds = (own[:, 0].min(), own[:, 1].min(), own[:, 2].max(), own[:, 3].max())
-    if any(abs(told[side] - bounds[side]) > _NEAR for side in ((1, 3) if crossing else range(4))):
-        yield Fault(where, ", ".join(f"{v:.5f}" for v in told), ", ".join(f"{v:.5f}" for v in bounds))
+    if any(abs(stated[side] - bounds[side]) > _NEAR for side in ((1, 3) if crossing else range(4))):
+        yield Fault(where, ", ".join(f"{v:.5f}" for v in stated), ", ".join(f"{v:.5f}" for v in bounds))
 
 
 @rule("STC007")
@@ -190,11 +190,11 @@ def assets_agree(context: ReleaseContext) -> Iterator[Outcome]:
         if path not in there and f"{path}/zarr.json" not in there:
             yield Fault(where, f"{href} is not there", "a file of the release")
             continue
-        size, told = asset.get("file:size"), asset.get("file:checksum")
+        size, stated = asset.get("file:size"), asset.get("file:checksum")
         if size is not None and size != context.files.store.size(path):
             yield Fault(where, f"file:size {size}", f"{context.files.store.size(path)}")
-        if told is not None and told != f"1220{context.digests[path]}":
-            yield Fault(where, f"file:checksum {told[:20]}…", f"1220{context.digests[path][:16]}…")
+        if stated is not None and stated != f"1220{context.digests[path]}":
+            yield Fault(where, f"file:checksum {stated[:20]}…", f"1220{context.digests[path][:16]}…")
     for path, row in _items_of_files(context, ["assets"]):
         size = row["assets"]["embeddings"].get("file:size")
         if size is not None and size != context.files.store.size(path):

@@ -1,4 +1,4 @@
-"""Rules on all vectors together: collapse, dead dimensions, outliers, shifted runs, reference values, drift."""
+"""Rules on all vectors together: collapse, constant dimensions, outliers, shifted runs, reference values, drift."""
 
 import hashlib
 from collections.abc import Iterator
@@ -62,11 +62,11 @@ def few_dead_dimensions(context: ReleaseContext) -> Iterator[Outcome]:
         yield NotChecked(f"{facts.rows} chips are too few to tell")
         return
     low, high = facts["low"].min(axis=0), facts["high"].max(axis=0)
-    dead = np.flatnonzero(low == high)
-    if dead.size > max(1, 0.25 * len(low)):
-        listed = ", ".join(map(str, dead[:8]))
+    constant = np.flatnonzero(low == high)
+    if constant.size > max(1, 0.25 * len(low)):
+        listed = ", ".join(map(str, constant[:8]))
         yield Fault(
-            EMBEDDINGS, f"{dead.size} of {len(low)} dimensions never vary ({listed})", "at most a quarter of them"
+            EMBEDDINGS, f"{constant.size} of {len(low)} dimensions never vary ({listed})", "at most a quarter of them"
         )
 
 

@@ -1,4 +1,4 @@
-"""Who works on a release: one whole run at a time, or the shares of one run side by side, and nobody who has died."""
+"""Release lock: one full run, or several shards of the same run. Stale locks are released."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def holders(release: Release) -> list[Holder]:
 
 @contextmanager
 def lease(release: Release, share: Share | None = None) -> Iterator[Lease]:
-    """Hold a release, or a share of the run that makes it; given back when the block ends, or the process dies.
+    """Hold the lease of a release, or of a shard of its run; released when the block or the process ends.
 
     A whole run keeps out everybody else. A share keeps out whole runs, shares of another count, and itself.
 

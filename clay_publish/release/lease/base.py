@@ -1,4 +1,4 @@
-"""Whoever works on a release: what they hold is called, whom it keeps out, and how they are named to others."""
+"""Leases: their names, which of them exclude each other, and how messages name a holder."""
 
 import os
 import re
@@ -34,7 +34,7 @@ class Share:
         """Read `2/4`.
 
         Raises:
-            SpecError: it is no share: the number must be from 1 to the number of shares.
+            SpecError: not a share: the number must be from 1 to the number of shares.
         """
         match = _WRITTEN.fullmatch(text.strip())
         if match is None:
@@ -57,7 +57,7 @@ class Lease(Protocol):
         """Go on only while it is held; to be asked before each unit.
 
         Raises:
-            LockedError: this run gave no sign of life for so long that another took its place.
+            LockedError: the lease was lost: another run took over after a timeout without a heartbeat.
         """
         ...
 
@@ -88,7 +88,7 @@ def lease_path(share: Share | None) -> str:
 
 
 def excludes(share: Share | None, path: str) -> bool:
-    """Whether the lease at this path, of somebody else, cannot be held at the same time."""
+    """Whether another process's lease at this path excludes this one."""
     name = path.rpartition("/")[2]
     if share is None or name in {_WHOLE, _name(share)}:
         return True
@@ -102,7 +102,7 @@ def this_process() -> str:
 
 
 def locked(release: Release, path: str, holder: str) -> LockedError:
-    """What somebody is told who comes second."""
+    """The error for a second process."""
     name = path.rpartition("/")[2]
     where = release.store.where if name == _WHOLE else f"{release.store.where} (share {name.replace('-of-', '/')})"
     return LockedError(where, f"is being worked on by {holder}", fix="Wait for it, or stop it and run again.")

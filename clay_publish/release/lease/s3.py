@@ -1,8 +1,8 @@
 """Leases on an object store: conditional puts do the work of locks.
 
-A lease is a small object that its holder puts anew every few seconds, each time on the condition that nobody else has.
-Whoever comes second watches it: if it changes, its holder lives; if it does not for a while, by the watcher's own
-clock, it is taken over by the same kind of put, which the holder's next one then meets. Nothing is ever deleted, so
+A lease is a small object that its holder rewrites every few seconds, each time with a conditional put.
+A second process watches it: if it changes, the holder is alive; if it does not for a timeout, by the watcher's own
+clock, the watcher takes it over with a conditional put, and the holder's next put fails. Nothing is ever deleted, so
 that no server has to know of conditional deletes: a lease that was given back says so.
 """
 
@@ -44,9 +44,9 @@ class Times:
     """Seconds."""
 
     beat: float = 10.0
-    """Between two signs of life."""
+    """Between two heartbeats."""
     timeout: float = 60.0
-    """Without one, before a lease may be taken over."""
+    """Timeout without a heartbeat, after which another process may take the lease."""
 
 
 TIMES = Times()
@@ -76,7 +76,7 @@ class _SeenLease:
 
     @property
     def free(self) -> bool:
-        """Whether nobody holds it: given back, or of a process of this machine that has ended."""
+        """Whether it is free: released, or of a process of this machine that has ended."""
         return self.state.free or _has_ended(self.state.process)
 
 
@@ -143,7 +143,7 @@ class _Mine:
                 self._tag = tag
                 self._heart.start()
                 return
-            # Somebody was quicker; to watch it again says who, or that it is free after all.
+            # Another process was first; watch again to learn which, or that it is free after all.
 
     def check(self) -> None:
         """Whether it is still held."""
@@ -170,7 +170,7 @@ class _Mine:
             try:
                 tag = self._put(self._state, self._tag) or self._still_mine()
             except ClayPublishError:
-                continue  # the server is away; if somebody takes over meanwhile, the next put meets it
+                continue  # the server is unreachable; if another process takes over meanwhile, the next put fails
             if tag is None:
                 self._lost.set()
                 return
@@ -211,7 +211,7 @@ def _watch(release: Release, leases: Iterable[str], times: Times) -> dict[str, _
 
 
 def _set_free(release: Release, path: str, seen: _SeenLease) -> None:
-    """Take a lease from a dead holder: if it was not dead after all, its next sign of life meets this."""
+    """Take a stale lease. If its holder is alive after all, the holder's next heartbeat fails."""
     if seen.state.free:
         return
     freed = seen.state.model_copy(update={"free": True, "holder": this_process(), "run": uuid.uuid4().hex})
@@ -254,7 +254,7 @@ def _process(number: int) -> str | None:
 
 
 def _has_ended(process: str | None) -> bool:
-    """Whether a process that would be seen here is not: its number may be another's by now, who began later."""
+    """Whether a process of this machine has ended; its number may have been reused since."""
     here = _this_process()
     if process is None or here is None or process.split()[:2] != here.split()[:2]:
         return False

@@ -107,18 +107,24 @@ def arrays_dataset(release: Release, zone: int, group: str) -> xr.Dataset:
         if name in arrays:
             layers[name] = _lazy_layer(arrays[name], arrays[name].oindex.__getitem__, arrays[name].dtype)
     windows = [Window.parse(text) for text in opened.attributes["embrel:windows"]]
-    told = {key: value for key, value in opened.attributes.items() if key != "zarr_conventions"}
-    return _dataset(layers, windows, (np.asarray(arrays["y"][:]), np.asarray(arrays["x"][:])), zone, told)
+    attributes = {key: value for key, value in opened.attributes.items() if key != "zarr_conventions"}
+    return _dataset(layers, windows, (np.asarray(arrays["y"][:]), np.asarray(arrays["x"][:])), zone, attributes)
 
 
 def _lazy_layer(array: Any, get: Callable[[Key], Values], dtype: npt.DTypeLike) -> Any:
     dims = (*_DIMS, "band")[: array.ndim]
-    told = {key: value for key, value in array.attrs.items() if key in {"long_name", "flag_values", "flag_meanings"}}
-    return _variable(dims, _Lazy(array.shape, dtype, get), told, array.chunks)
+    attributes = {
+        key: value for key, value in array.attrs.items() if key in {"long_name", "flag_values", "flag_meanings"}
+    }
+    return _variable(dims, _Lazy(array.shape, dtype, get), attributes, array.chunks)
 
 
 def _dataset(
-    layers: dict[str, Any], windows: Sequence[Window], yx: tuple[Values, Values], zone: int, told: Mapping[str, Any]
+    layers: dict[str, Any],
+    windows: Sequence[Window],
+    yx: tuple[Values, Values],
+    zone: int,
+    attributes: Mapping[str, Any],
 ) -> xr.Dataset:
     """Return the layers with their coordinates and the attributes of the group."""
     start = np.array([window.start.replace(tzinfo=None) for window in windows], "datetime64[ns]")
@@ -132,7 +138,7 @@ def _dataset(
         "band": ("band", np.arange(layers[names.EMBEDDINGS].shape[3])),
         "spatial_ref": ((), 0, crs.to_cf()),
     }
-    return xr.Dataset(layers, coordinates, told)
+    return xr.Dataset(layers, coordinates, attributes)
 
 
 class TableCube:
@@ -156,8 +162,8 @@ class TableCube:
         for name, column in ((names.VALID, "valid_fraction"), (names.CLOUD, "cloud_fraction")):
             layers[name] = _variable(_DIMS, _Lazy(shape, np.float32, partial(self._fractions, column)), {})
         layers[names.REASON] = _variable(_DIMS, _Lazy(shape, np.uint8, self._reasons), names.reason_flags())
-        told = {"proj:code": f"EPSG:{32600 + self._zone}", "embrel:cells": self._grid.document()}
-        return _dataset(layers, self._windows, self._grid.centers(), self._zone, told)
+        attributes = {"proj:code": f"EPSG:{32600 + self._zone}", "embrel:cells": self._grid.document()}
+        return _dataset(layers, self._windows, self._grid.centers(), self._zone, attributes)
 
     def _embeddings(self, key: Key) -> Values:
         asked = _OuterIndex(key, (len(self._windows), *self._grid.shape, self._dimensions))

@@ -1,10 +1,10 @@
-"""The engine of many machines: Ray actors make the units, this process hands them out and keeps the books.
+"""The engine of many machines: Ray actors make the units, this process hands them out and keeps the ledger.
 
 Of Ray only actors are used: their processes hold the model, write parts and receipts themselves, and answer with small
 receipts. A few units are on their way to each, the rest wait here.
 
 Ray restarts an actor whose process died (`max_restarts=-1`), but repeats none of its calls (`max_task_retries=0`): when
-a unit ends its process, the innocent ones beside it die as well, and only whoever counts the deaths of each can find
+a unit crashes its process, the units beside it are lost as well, and only counting the crashes of each unit can find
 out which it was. So this process does: all that were at work are tried again, after the last but one try alone.
 """
 
@@ -115,7 +115,7 @@ def _room(node: Mapping[str, float], cpus: float, gpus: float) -> int:
 
 
 _LOOK = 10.0
-"""Seconds after which whoever watches is told that no worker is there yet."""
+"""Seconds after which the run reports that no worker has started yet."""
 _GRACE = 30.0
 """Seconds that units have to end where they are, when a run ends early."""
 
@@ -238,7 +238,7 @@ class _Driver:
         )
 
     def _hand_out(self) -> bool:
-        """Give work to whoever is free; whether any is left, here or on its way."""
+        """Dispatch queued units to idle workers. Return True while work remains."""
         while True:
             free = [hand for hand in self.hands if hand.up and len(hand.tasks) < SIDE_BY_SIDE]
             free = [hand for hand in free if not any(task.alone for task in hand.tasks)]

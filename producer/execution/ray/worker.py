@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is told once."""
+    """What a worker receives once."""
 
     where: str
     """Of the release."""

@@ -150,7 +150,7 @@ class ZoneGroup:
         self._group = zarr.create_group(MemoryStore(self._stored), zarr_format=3, attributes=described.zone(zone, grid))
         self.layers = self._layers()
         """Name → type, fill value and attributes, in the order in which the files of a shard are written."""
-        self._arrays = {name: self._create(name, *told) for name, told in self.layers.items()}
+        self._arrays = {name: self._create(name, *attributes) for name, attributes in self.layers.items()}
         self._coordinates()
 
     def _layers(self) -> dict[str, tuple[str, float, dict[str, Any]]]:
@@ -194,8 +194,8 @@ class ZoneGroup:
         self._coordinate("time", bounds[:, 0], ("time",), {**start, **seconds})
         self._coordinate("time_bounds", bounds, ("time", "bounds"), seconds)
         for name, values, axis in (("y", y, "Y"), ("x", x, "X")):
-            told = {"standard_name": f"projection_{name}_coordinate", "axis": axis, "units": "m"}
-            self._coordinate(name, values, (name,), told)
+            attributes = {"standard_name": f"projection_{name}_coordinate", "axis": axis, "units": "m"}
+            self._coordinate(name, values, (name,), attributes)
         numbers = np.arange(self._described.fingerprint.dimensions, dtype=np.int32)
         self._coordinate("band", numbers, ("band",), {"long_name": "number of the dimension"})
         crs = CRS.from_epsg(32600 + self._zone)

@@ -179,10 +179,12 @@ def write_arrays(
         for group in groups:
             writer = _GroupWriter(release, described, group, zone, there)
             kept |= writer.write(before_shard)
-            members |= {f"{group.name}/{key}".lstrip("/"): told for key, told in writer.stored.documents().items()}
+            members |= {
+                f"{group.name}/{key}".lstrip("/"): document for key, document in writer.stored.documents().items()
+            }
         folder = names.zone_group(zone)
         kept |= _write_documents(release, f"{names.STORE}/{folder}", members)
-        every |= {f"{folder}/{key}": told for key, told in members.items()}
+        every |= {f"{folder}/{key}": document for key, document in members.items()}
     root = {"zarr.json": group_document(described.root())}
     kept |= _write_documents(release, names.STORE, root, every)
     remove_all(release, sorted(there - kept))
@@ -193,9 +195,9 @@ def _write_documents(
 ) -> set[str]:
     """Write `zarr.json` files; the one of the folder holds those of its members and of `others`. Return their paths."""
     every = members | (others or {})
-    below = {key.removesuffix("/zarr.json"): told for key, told in every.items() if key != "zarr.json"}
-    for key, told in members.items():
-        text = consolidated(told, below) if key == "zarr.json" else dump_json(told)
+    below = {key.removesuffix("/zarr.json"): document for key, document in every.items() if key != "zarr.json"}
+    for key, document in members.items():
+        text = consolidated(document, below) if key == "zarr.json" else dump_json(document)
         release.store.write(f"{folder}/{key}", text)
     return {f"{folder}/{key}" for key in members}
 

@@ -1,6 +1,6 @@
 """What a store of embeddings says of itself: the conventions `geoemb:` v1, `proj:` v1 and `spatial:` v1.
 
-Any store can be held against these rules, whoever made it.
+These rules apply to any store, whatever program wrote it.
 """
 
 import re
@@ -179,8 +179,8 @@ def _numbers(value: Any, count: int) -> list[float] | None:
 
 
 def _spatial(group: GroupDocument) -> Iterator[Outcome]:
-    told, where = group.attributes, f"{group.where}: spatial:"
-    dims = told.get("spatial:dimensions")
+    attributes, where = group.attributes, f"{group.where}: spatial:"
+    dims = attributes.get("spatial:dimensions")
     if not (isinstance(dims, list) and len(dims) in {2, 3} and all(_is_text(dim) for dim in dims)):
         yield Fault(f"{where}dimensions", f"{dims!r:.60}", "names of the dimensions of y and x")
         return
@@ -188,14 +188,14 @@ def _spatial(group: GroupDocument) -> Iterator[Outcome]:
     if vectors is not None and not set(dims) <= set(vectors.dims):
         yield Fault(f"{where}dimensions", ", ".join(dims), f"dimensions of {vectors.path}: {', '.join(vectors.dims)}")
         return
-    transform, shape = _numbers(told.get("spatial:transform"), 6), told.get("spatial:shape")
-    if told.get("spatial:transform_type", "affine") == "affine" and transform is None:
-        yield Fault(f"{where}transform", f"{told.get('spatial:transform')!r:.60}", "six coefficients")
+    transform, shape = _numbers(attributes.get("spatial:transform"), 6), attributes.get("spatial:shape")
+    if attributes.get("spatial:transform_type", "affine") == "affine" and transform is None:
+        yield Fault(f"{where}transform", f"{attributes.get('spatial:transform')!r:.60}", "six coefficients")
     if vectors is not None and shape is not None:
         real = [vectors.shape[vectors.dims.index(dim)] for dim in dims]
         if shape != real:
             yield Fault(f"{where}shape", f"{shape!r:.60}", f"{real}, as {vectors.path} has")
-    bbox = _numbers(told.get("spatial:bbox"), 4)
+    bbox = _numbers(attributes.get("spatial:bbox"), 4)
     if bbox is not None and transform is not None and isinstance(shape, list) and len(shape) == 2:
         a, b, c, d, e, f = transform
         corners = [(col, row) for col in (0, shape[1]) for row in (0, shape[0])]

@@ -82,7 +82,7 @@ def pixels_are_the_vectors(context: ReleaseContext) -> Iterator[Outcome]:
         total += int((context.scan.facts["epsg"] % 100 == zone).sum())
         places = _pixels(context, group, rows)
         vectors = dict(vectors_at(context.tables, context.scan.facts, rows))
-        told = {column: _column(context, rows, column) for column in ("valid_fraction", "cloud_fraction")}
+        expected_columns = {column: _column(context, rows, column) for column in ("valid_fraction", "cloud_fraction")}
         for number, row in enumerate(rows.tolist()):
             pixel = tuple(int(axis[number]) for axis in places)
             where = f"{group.path}/{EMBEDDINGS}: {list(pixel)} ({context.name(row)})"
@@ -90,7 +90,10 @@ def pixels_are_the_vectors(context: ReleaseContext) -> Iterator[Outcome]:
                 continue
             yield from _pixel(context, group, pixel, vectors[row], where)
             for layer, column in ((VALID, "valid_fraction"), (CLOUD, "cloud_fraction")):
-                found, expected = float(context.zarr_array(f"{group.path}/{layer}")[pixel]), told[column][number]
+                found, expected = (
+                    float(context.zarr_array(f"{group.path}/{layer}")[pixel]),
+                    expected_columns[column][number],
+                )
                 if not np.isclose(found, np.nan if expected is None else expected, rtol=1e-6, equal_nan=True):
                     yield Fault(f"{group.path}/{layer}: {list(pixel)}", f"{found}", f"{expected}, as {column} says")
             seen += 1

@@ -128,10 +128,10 @@ def _chip_size(group: GroupDocument) -> Any:
 def _consolidated(context: ReleaseContext) -> Iterator[Outcome]:
     """Readers believe the metadata that a group holds of what lies below it."""
     for name, group in context.zarr.groups.items():
-        told = group.document.get("consolidated_metadata")
-        if told is None and "/" in name:
+        consolidated = group.document.get("consolidated_metadata")
+        if consolidated is None and "/" in name:
             continue
-        members = told.get("metadata") if isinstance(told, dict) else None
+        members = consolidated.get("metadata") if isinstance(consolidated, dict) else None
         start = f"{group.path}/"
         below = {
             path.removeprefix(start): doc for path, doc in context.zarr.documents.items() if path.startswith(start)

@@ -53,15 +53,15 @@ def tables_beside_agree(context: ReleaseContext) -> Iterator[Outcome]:
 
 def _footer(context: ReleaseContext, path: str, side: int | None) -> Iterator[Outcome]:
     emb = footer_keys(context.tables.annotated_schema(path), path).get("emb")
-    told: dict[str, Any] = emb if isinstance(emb, dict) else {}
+    stated: dict[str, Any] = emb if isinstance(emb, dict) else {}
     made = context.fingerprint
     wanted = {"embrel:fingerprint": made.digest, "emb:dimensions": made.dimensions, "data_type": made.dtype}
     for key, value in wanted.items():
-        if told.get(key) != value:
-            yield Fault(f"{path}: footer emb: {key}", str(told.get(key))[:40], f"{value!s:.40} as in the embeddings")
+        if stated.get(key) != value:
+            yield Fault(f"{path}: footer emb: {key}", str(stated.get(key))[:40], f"{value!s:.40} as in the embeddings")
     if side is not None:
         pixels = [made.size * side] * 2
-        size = told.get("emb:chip_layout", {}).get("chip_size")
+        size = stated.get("emb:chip_layout", {}).get("chip_size")
         if size != pixels:
             yield Fault(f"{path}: footer emb: emb:chip_layout.chip_size", str(size), str(pixels))
 
@@ -126,8 +126,8 @@ def aggregates_are_complete(context: ReleaseContext) -> Iterator[Outcome]:
             continue
         blocks, counts = np.unique(context.extra.blocks_of_chips(context.scan.facts, side), return_counts=True)
         complete = blocks[counts == side * side]
-        told = np.concatenate([np.empty(0, np.int64), *(key for made in files for key in made.keys)])
-        own, again = np.unique(told, return_counts=True)
+        stated = np.concatenate([np.empty(0, np.int64), *(key for made in files for key in made.keys)])
+        own, again = np.unique(stated, return_counts=True)
         missing, strange = np.setdiff1d(complete, own).size, np.setdiff1d(own, complete).size
         twice = int((again > 1).sum())
         if missing or strange or twice:

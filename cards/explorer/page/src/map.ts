@@ -262,7 +262,7 @@ export class ReleaseMap {
     this.draw();
   }
 
-  /** Raster tiles of somebody else below the data, or none. */
+  /** Raster tiles of another server below the data, or none. */
   basemap(address: string | null): void {
     if (this.map.getLayer("basemap")) this.map.removeLayer("basemap");
     if (this.map.getSource("basemap")) this.map.removeSource("basemap");
