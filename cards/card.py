@@ -40,7 +40,7 @@ def fields(facts: CardFacts) -> dict[str, Any]:
         made["doi"] = one_line(spec.doi)
     made |= {
         "embedding_spatial_types": ["patch"],
-        "embedding_temporal_type": "multi-date" if facts.multi_date else "single-date",
+        "embedding_temporal_type": ["multi-date" if facts.multi_date else "single-date"],
         "embedding_spatial_context": f"{fingerprint.size} x {fingerprint.size} pixels, {facts.ground:.10g} m a side",
         "embedding_temporal_context": _time_range(facts),
         "embedding_dimension": fingerprint.dimensions,

@@ -90,6 +90,9 @@ def _open_onnx(weights: Weights) -> tuple[Run, str]:
     names = [each.name for each in session.get_inputs()]
 
     def run(*inputs: npt.NDArray[Any]) -> Floats:
+        if len(names) != len(inputs):
+            msg = f"the file takes {len(names)} inputs, {', '.join(names)}; it would get {len(inputs)}"
+            raise ValueError(msg)
         given = dict(zip(names, inputs, strict=True))
         vectors: Floats = np.asarray(session.run(None, given)[0], dtype=np.float32)
         return vectors

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.geo.expected_cells import ZoneCells, expected_cells
@@ -128,32 +129,55 @@ def estimated(inputs: Inputs) -> list[Seen]:
 
 
 def _estimated(sample: CellSample, composite: Composite, max_nodata: float) -> Seen:
-    chances = _chances(sample)
-    best = -np.sort(-chances, axis=1)[:, : composite.most]
-    counted = np.zeros((len(best), best.shape[1] + 1))
-    counted[:, 0] = 1  # the chance of so many clear observations, image after image
+    clear, counted = _chances(sample)
+    order = np.argsort(-clear, axis=1, kind="stable")[:, : composite.most]
+    best = np.take_along_axis(counted, order, axis=1)
+    chances = np.zeros((len(best), best.shape[1] + 1))
+    chances[:, 0] = 1  # of so many clear observations, image after image
     for place in range(best.shape[1]):
         chance = best[:, place, None]
-        counted[:, 1:] = counted[:, 1:] * (1 - chance) + counted[:, :-1] * chance
-        counted[:, 0] *= 1 - chance[:, 0]
-    enough = counted[:, composite.min_valid :].sum(axis=1)
+        chances[:, 1:] = chances[:, 1:] * (1 - chance) + chances[:, :-1] * chance
+        chances[:, 0] *= 1 - chance[:, 0]
+    enough = chances[:, composite.min_valid :].sum(axis=1)
     per_pixel, images = best.sum(axis=1), (best > 0).sum(axis=1)
     observed = summary(sample, per_pixel, images, enough, most=composite.most, max_nodata=max_nodata, measured=False)
     return Seen(sample, per_pixel, observed)
 
 
-def _chances(sample: CellSample) -> Floats:
-    """[cells, acquisitions] that a pixel is seen clear; 0 where the acquisition does not reach the cell."""
+def _chances(sample: CellSample) -> tuple[Floats, Floats]:
+    """[cells, acquisitions] share of the cell that is clear, and chance that a pixel counts as observed: where an
+    image has no mask, all do. Both are 0 where the acquisition does not reach the cell, or is all cloud."""
     placed = [item for item in sample.used if item.geometry is not None]
     names = sorted({item.acquisition for item in placed})
     number = {name: place for place, name in enumerate(names)}
-    chances = np.zeros((len(sample.row), len(names)))
+    clear = np.zeros((len(sample.row), len(names)))
+    counted = np.zeros_like(clear)
     if placed and len(sample.row):
         tree = shapely.STRtree([item.geometry for item in placed])
         cells, images = tree.query(shapely.points(sample.lon, sample.lat), predicate="intersects")
-        clear = np.array([1 - (item.cloud_cover or 0.0) / 100 for item in placed])[images]
-        np.maximum.at(chances, (cells, np.array([number[item.acquisition] for item in placed])[images]), clear)
-    return chances
+        shares = np.array([1 - (item.cloud_cover or 0.0) / 100 for item in placed])
+        taken = np.where([item.mask is None for item in placed], shares > 0, shares)
+        places = (cells, np.array([number[item.acquisition] for item in placed])[images])
+        np.maximum.at(clear, places, shares[images])
+        np.maximum.at(counted, places, taken[images])
+    return clear, counted
+
+
+def caveats(inputs: Inputs, seen: Sequence[Seen]) -> list[str]:
+    """What the reader of these numbers should know of the images."""
+    said, masks = [], inputs.sensor.masks
+    unmasked = [item.id for item in inputs.used if item.mask is None]
+    if masks and unmasked:
+        said.append(
+            f"{len(unmasked):,} images such as {unmasked[0]} have no cloud mask: their pixels under cloud count as clear"
+        )
+    unstated = [item.id for item in inputs.used if item.mask is not None and item.cloud_cover is None]
+    if unstated and any(not each.observed.measured for each in seen):
+        said.append(
+            f"{len(unstated):,} images such as {unstated[0]} state no cloud cover: the estimate of clear observations"
+            " takes them as clear; --calibrate N reads masks instead"
+        )
+    return said
 
 
 def summary(
@@ -208,10 +232,12 @@ def draw_observations(seen: Sequence[Seen]) -> bytes:
         drawn = chart.scatter(
             frame.unwrapped(lon), lat, c=each.per_pixel, s=6, vmin=0, vmax=max(top, 1.0), cmap="viridis", marker="s"
         )
-        chart.set(xlim=(frame.west, frame.east), ylim=(frame.south, frame.north), title=each.observed.window)
+        how = "measured by masks" if each.observed.measured else "estimated from the cloud cover of the items"
+        title = f"{each.observed.window}\n{how}"
+        chart.set(xlim=(frame.west, frame.east), ylim=(frame.south, frame.north), title=title)
         chart.set_aspect(frame.aspect)
         figure.colorbar(drawn, ax=chart, label="clear observations")
         bars.bar(np.arange(len(each.observed.histogram)), each.observed.histogram, color="#2171b5")
-        how = "measured by masks" if each.observed.measured else "estimated from the cloud cover of the items"
         bars.set(xlabel="clear observations per pixel", ylabel="cells", title=how)
+        bars.xaxis.set_major_locator(MaxNLocator(integer=True))
     return png(figure)

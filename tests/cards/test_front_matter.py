@@ -34,6 +34,7 @@ def test_the_keys_of_the_geo_embeddings_card_are_there(card: DatasetCard) -> Non
     assert data.keys() >= REQUIRED
     assert all(data[key] for key in REQUIRED)
     assert data["embedding_spatial_types"] == ["patch"]
+    assert data["embedding_temporal_type"] == ["single-date"]
     assert data["license"] == "cc-by-4.0"
 
 

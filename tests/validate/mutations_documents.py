@@ -160,6 +160,11 @@ def a_missing_card_key(broken: Broken) -> None:
     broken.front(lambda matter: matter.pop("grid_spacing"))
 
 
+@mutation("DOC003", "a kind of date that is a word, not a list", also="DOC021")
+def a_word_for_a_list(broken: Broken) -> None:
+    broken.front(lambda matter: matter.update(embedding_temporal_type="single-date"))
+
+
 @mutation("DOC004", "a citation without authors")
 def no_authors(broken: Broken) -> None:
     broken.yaml("CITATION.cff", lambda cited: cited.pop("authors"))

@@ -48,6 +48,11 @@ _CARD_KEYS = (
     "model_link",
 )
 """Required by the geo-embeddings data card."""
+_CARD_LISTS = {
+    "embedding_spatial_types": {"pixel", "patch", "scene"},
+    "embedding_temporal_type": {"single-date", "multi-date"},
+}
+"""Keys that are lists of some of these words."""
 
 _LOCAL = re.compile(
     r"(?<![\w./:-])(?:/(?:home|Users|root|tmp|mnt|var|data|scratch)/[^\s\"')]+"
@@ -106,12 +111,10 @@ def card_keys_are_there(context: ReleaseContext) -> Iterator[Outcome]:
     for key in _CARD_KEYS:
         if context.documents.front_matter.get(key) in (None, "", []):
             yield Fault(f"{CARD}: {key}", "is missing", "a value")
-    kinds = context.documents.front_matter.get("embedding_spatial_types") or []
-    if not set(kinds) <= {"pixel", "patch", "scene"}:
-        yield Fault(f"{CARD}: embedding_spatial_types", str(kinds), "pixel, patch or scene")
-    if context.documents.front_matter.get("embedding_temporal_type") not in {"single-date", "multi-date", None}:
-        found = context.documents.front_matter["embedding_temporal_type"]
-        yield Fault(f"{CARD}: embedding_temporal_type", str(found), "single-date or multi-date")
+    for key, known in _CARD_LISTS.items():
+        kinds = context.documents.front_matter.get(key) or []
+        if not isinstance(kinds, list) or not {str(kind) for kind in kinds} <= known:
+            yield Fault(f"{CARD}: {key}", str(kinds), f"a list of {' or '.join(sorted(known))}")
 
 
 @rule("DOC004")
