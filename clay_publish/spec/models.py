@@ -106,10 +106,10 @@ class Composite(_SpecBlock):
     @model_validator(mode="after")
     def _counts_fit(self) -> Self:
         if self.method == "best" and self.min_valid > 1:
-            msg = "min_valid belongs to median and mean; best takes whole images"
+            msg = "no min_valid above 1: best takes whole images"
             raise ValueError(msg)
         if self.min_valid > self.most:
-            msg = f"min_valid is {self.min_valid}, and a chip has at most {self.most} images"
+            msg = f"at least {self.min_valid} images, as min_valid asks for; not {self.most}"
             raise ValueError(msg)
         return self
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,31 @@ def test_the_estimate_follows_from_the_cloud_cover(year: Cloudy, tmp_path: Path)
     assert np.argmax(told["histogram"]) == int(sum(best))
     assert "clear observations per pixel (an estimate from the cloud cover of the items)" in printed
     assert (tmp_path / "out" / ".run" / "observations.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_estimate_of_images_without_a_mask_or_a_cloud_cover(year: Cloudy, tmp_path: Path) -> None:
+    """Without a mask, cloud counts as ground; a cloud cover that an item does not state is a guess, which is said."""
+    (tmp_path / "unmasked").mkdir()
+    made, _ = planned(tmp_path / "unmasked", year, composite=COMPOSITE, mask="none")
+    assert made["observations"][0]["median"] == COMPOSITE["images"]
+    assert made["observations"][0]["short"] == 0
+    assert [said for said in made["warnings"] if "their pixels under cloud count as clear" in said]
+    for item in year.items:
+        for file in item.parent.glob(f"{item.stem}*"):
+            shutil.copy(file, tmp_path)
+        stated = json.loads(item.read_text())
+        del stated["properties"]["eo:cloud_cover"]
+        (tmp_path / item.name).write_text(json.dumps(stated))
+    silent = [str(tmp_path / item.name) for item in year.items]
+    made, printed = planned(tmp_path, year, composite=COMPOSITE, stac=silent)
+    assert "7 images such as" in printed
+    assert "state no cloud cover: the estimate of clear observations takes them as clear" in printed
+
+
+def test_a_window_without_images_is_a_warning(year: Cloudy, tmp_path: Path) -> None:
+    windows = ["2019-01-01/2020-01-01", YEAR]
+    _, printed = planned(tmp_path, year, composite=COMPOSITE, windows=windows)
+    assert "no image lies in the windows 2019-01-01/2020-01-01: without imagery.area, no chips" in printed
 
 
 def test_a_plan_counts_the_bytes_of_all_images(year: Cloudy, tmp_path: Path) -> None:
