@@ -86,7 +86,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
             "sensor": "sentinel-2-l2a",
             "days": ["2020-02-19", "2020-03-05", "2020-04-20"],
             "composite": {"method": "median", "images": 2, "min_valid": 1},
-            "outputs": {**_BARE},
+            "outputs": {**_BARE, "aggregate": [2]},
         },
     ),
     "arrays": (
