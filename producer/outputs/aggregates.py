@@ -29,7 +29,7 @@ from clay_publish.windows import Window
 
 
 def block_rows(
-    schema: pa.Schema, places: Places, chips: pa.Table, each: int, dtype: Dtype, acquisitions: Mapping[str, str]
+    schema: pa.Schema, places: Places, chips: pa.Table, each: int, dtype: Dtype, *, acquisitions: Mapping[str, str]
 ) -> pa.Table:
     """Rows for blocks of `each` chips, which follow one another in `chips`.
 
@@ -195,7 +195,8 @@ class _Blocks:
             for start in range(0, len(members), step):
                 some = slice(start, start + step)
                 chips = self._gather(members[some].ravel())
-                rows = block_rows(schema, place.only(some), chips, self.side**2, fingerprint.dtype, self.acquisitions)
+                here, each = place.only(some), self.side**2
+                rows = block_rows(schema, here, chips, each, fingerprint.dtype, acquisitions=self.acquisitions)
                 writer.write_table(rows.replace_schema_metadata(footer), row_group_size=step)
 
     def _footer(self, schema: pa.Schema, place: Places) -> dict[str, str]:

@@ -99,6 +99,12 @@ def composite_of(spec: Spec) -> Composite:
     return spec.imagery[0].composite or Composite(method="best")
 
 
+def may_lack(spec: Spec) -> float:
+    """Share of a chip's pixels that cloud may hide. Hidden pixels of a composite are without data as well."""
+    rules = spec.chips
+    return rules.max_cloud if composite_of(spec).method == "best" else min(rules.max_nodata, rules.max_cloud)
+
+
 def _spread(layout: UtmLayout, each: WindowSources, count: int) -> tuple[Ints, Ints, Ints]:
     zones = list(expected_cells(layout.grid, each.area.geometry, rule=each.area.rule))
     total = sum(len(zone) for zone in zones)
@@ -125,10 +131,10 @@ def _every(zone: ZoneCells, places: Ints) -> tuple[Ints, Ints, Ints]:
 def estimated(inputs: Inputs) -> list[Seen]:
     """What each window's cells are expected to see."""
     spec = inputs.spec
-    return [_estimated(sample, composite_of(spec), spec.chips.max_nodata) for sample in samples(inputs)]
+    return [_estimated(sample, composite_of(spec), may_lack(spec)) for sample in samples(inputs)]
 
 
-def _estimated(sample: CellSample, composite: Composite, max_nodata: float) -> Seen:
+def _estimated(sample: CellSample, composite: Composite, lacking: float) -> Seen:
     clear, counted = _chances(sample)
     order = np.argsort(-clear, axis=1, kind="stable")[:, : composite.most]
     best = np.take_along_axis(counted, order, axis=1)
@@ -140,13 +146,16 @@ def _estimated(sample: CellSample, composite: Composite, max_nodata: float) -> S
         chances[:, 0] *= 1 - chance[:, 0]
     enough = chances[:, composite.min_valid :].sum(axis=1)
     per_pixel, images = best.sum(axis=1), (best > 0).sum(axis=1)
-    observed = summary(sample, per_pixel, images, enough, most=composite.most, max_nodata=max_nodata, measured=False)
+    observed = summary(sample, per_pixel, images, enough, most=composite.most, lacking=lacking, measured=False)
     return Seen(sample, per_pixel, observed)
 
 
 def _chances(sample: CellSample) -> tuple[Floats, Floats]:
-    """[cells, acquisitions] share of the cell that is clear, and chance that a pixel counts as observed: where an
-    image has no mask, all do. Both are 0 where the acquisition does not reach the cell, or is all cloud."""
+    """[cells, acquisitions] share of the cell that is clear, and chance that a pixel counts as observed.
+
+    Where an image has no mask, all pixels count. Both are 0 where the acquisition does not reach the cell, or is all
+    cloud.
+    """
     placed = [item for item in sample.used if item.geometry is not None]
     names = sorted({item.acquisition for item in placed})
     number = {name: place for place, name in enumerate(names)}
@@ -169,7 +178,8 @@ def caveats(inputs: Inputs, seen: Sequence[Seen]) -> list[str]:
     unmasked = [item.id for item in inputs.used if item.mask is None]
     if masks and unmasked:
         said.append(
-            f"{len(unmasked):,} images such as {unmasked[0]} have no cloud mask: their pixels under cloud count as clear"
+            f"{len(unmasked):,} images such as {unmasked[0]} have no cloud mask:"
+            " their pixels under cloud count as clear"
         )
     unstated = [item.id for item in inputs.used if item.mask is not None and item.cloud_cover is None]
     if unstated and any(not each.observed.measured for each in seen):
@@ -187,7 +197,7 @@ def summary(
     enough: Floats,
     *,
     most: int,
-    max_nodata: float,
+    lacking: float,
     measured: bool,
 ) -> Observations:
     """Describe the observations of a window.
@@ -198,7 +208,7 @@ def summary(
         images: acquisitions that are read, by cell.
         enough: share of the pixels with enough observations, by cell.
         most: acquisitions of a chip.
-        max_nodata: share of a chip that may be without data.
+        lacking: share of a chip's pixels that may be without enough, as `may_lack` gives it.
         measured: whether masks were read.
     """
     count = len(per_pixel)
@@ -210,7 +220,7 @@ def summary(
         median=round(float(np.median(per_pixel)), 3) if count else 0.0,
         images=round(float(images.mean()), 3) if count else 0.0,
         enough=round(float(enough.mean()), 4) if count else 0.0,
-        short=round(float((enough < 1 - max_nodata - 1e-6).mean()), 4) if count else 0.0,
+        short=round(float(((enough <= 0) | (enough < 1 - lacking - 1e-6)).mean()), 4) if count else 0.0,
     )
 
 

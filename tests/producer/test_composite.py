@@ -253,7 +253,11 @@ def test_a_damaged_image_is_replaced_by_the_next_or_blamed(year: Cloudy, tmp_pat
     [
         ({"composite": {"method": "medain"}, "windows": [YEAR]}, {}, "median, mean, best, or x-NAME"),
         ({"composite": {"images": 0}, "windows": [YEAR]}, {}, "at least 1"),
-        ({"composite": {"images": 2, "min_valid": 3}, "windows": [YEAR]}, {}, "expected at least 3 images, as min_valid asks for; not 2"),
+        (
+            {"composite": {"images": 2, "min_valid": 3}, "windows": [YEAR]},
+            {},
+            "expected at least 3 images, as min_valid asks for; not 2",
+        ),
         ({"composite": {"method": "best", "min_valid": 2}, "windows": [YEAR]}, {}, "best takes whole images"),
         ({"composite": {"method": "best", "images": 4}, "windows": [YEAR]}, {}, "use median or mean, or model.steps"),
         ({"composite": {}}, {}, "needs imagery.windows"),

@@ -24,10 +24,12 @@ def year(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Cloudy:
     return cloudy(tmp_path_factory.mktemp("cloudy"), scene, dates=6, cover=0.4)
 
 
-def planned(folder: Path, year: Cloudy, *options: str, **imagery: Any) -> tuple[dict[str, Any], str]:
+def planned(
+    folder: Path, year: Cloudy, *options: str, chips: dict[str, Any] | None = None, **imagery: Any
+) -> tuple[dict[str, Any], str]:
     """`plan.json`, and what is printed."""
     block = {"stac": [str(item) for item in year.items], "sensor": "sentinel-2-l2a", "windows": [YEAR], **imagery}
-    document = {"name": "p", "imagery": block, "chips": {"layout": "utm", "size": 64}}
+    document = {"name": "p", "imagery": block, "chips": {"layout": "utm", "size": 64, **(chips or {})}}
     (folder / "release.yaml").write_text(yaml.safe_dump(document))
     out = folder / "out"
     result = CliRunner().invoke(app, ["plan", str(folder / "release.yaml"), "--out", str(out), *options])
@@ -75,6 +77,24 @@ def test_the_estimate_of_images_without_a_mask_or_a_cloud_cover(year: Cloudy, tm
     made, printed = planned(tmp_path, year, composite=COMPOSITE, stac=silent)
     assert "7 images such as" in printed
     assert "state no cloud cover: the estimate of clear observations takes them as clear" in printed
+
+
+@pytest.mark.parametrize(
+    ("least", "chips", "short"),
+    [
+        (1, {"max_nodata": 0.5, "max_cloud": 0.5}, 0.0),
+        (5, {"max_nodata": 0.5, "max_cloud": 0.5}, 1.0),
+        (4, {"max_nodata": 0.9, "max_cloud": 0.9}, 0.0),
+        (4, {"max_nodata": 0.9, "max_cloud": 0.1}, 1.0),
+        (4, {"max_nodata": 0.1, "max_cloud": 0.9}, 1.0),
+    ],
+)
+def test_chips_that_would_be_missing(
+    year: Cloudy, tmp_path: Path, least: int, chips: dict[str, Any], short: float
+) -> None:
+    """Pixels that cloud hides count for both limits."""
+    made, _ = planned(tmp_path, year, composite={**COMPOSITE, "min_valid": least}, chips=chips)
+    assert made["observations"][0]["short"] == short
 
 
 def test_a_window_without_images_is_a_warning(year: Cloudy, tmp_path: Path) -> None:

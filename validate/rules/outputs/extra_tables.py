@@ -208,8 +208,7 @@ _COUNTED: dict[str, Callable[[list[Any]], Any]] = {"observations_min": min, "obs
 
 @rule("VEC022")
 def aggregates_describe_their_chips(context: ReleaseContext) -> Iterator[Outcome]:
-    """Period, date, images, observations, loss and fractions of some blocks of each side, computed again from the
-    chips' own."""
+    """Period, images, observations, loss and fractions of some blocks of each side, computed again from the chips."""
     counted = COMBINED if context.fingerprint.combines else ()
     columns = ["start_datetime", "end_datetime", "datetime", "item_id", "item_ids", *_SHARES, *counted]
     total = seen = 0
