@@ -377,6 +377,52 @@ def test_yanked_version_and_report_are_shown(
     assert page.evaluate("typeof window.bad") == "undefined"
 
 
+def on_hub(release: Path, folder: Path, latest: str | None, yanked: dict[str, str]) -> Path:
+    """Lay files out as the Hub answers for them: the version at its tag, the latest one at the root."""
+    resolve = folder / "resolve"
+    shutil.copytree(release, resolve / "v1.0.0")
+    report = {"findings": [], "checked": {"COV001": "passed"}}
+    (resolve / "v1.0.0" / "1.0.0.validation.json").write_text(json.dumps(report))
+    if latest:
+        (resolve / "main").mkdir()
+        (resolve / "main/collection.json").write_text(json.dumps({"id": "made", "version": latest}))
+        if yanked:
+            (resolve / "main/yanked.json").write_text(json.dumps(yanked))
+    return resolve
+
+
+@pytest.mark.parametrize(
+    ("latest", "yanked", "standing", "versions"),
+    [
+        ("1.0.0", {}, "", "1.0.0 (this one) latest"),
+        ("1.10.0", {"1.9.0": "cut"}, "newer version 1.10.0 is the latest.", "1.10.0 latest 1.9.0 yanked: cut 1.0.0"),
+        ("0.9.0", {"1.0.0": "<b>wrong</b> dates"}, "yanked <b>wrong</b> dates", "0.9.0 latest"),
+        ("1.0.0", {"1.0.0": "wrong"}, "yanked wrong", "1.0.0 (this one) yanked: wrong"),
+        ("1.0.0-rc.2", {}, "", "1.0.0 (this one) 1.0.0-rc.2 latest"),
+        (None, {}, "", "Not available: the main branch"),
+    ],
+)
+def test_hub_tells_versions(
+    latest: str | None,
+    yanked: dict[str, str],
+    standing: str,
+    versions: str,
+    made_releases: Releases,
+    serve: Serve,
+    opened: Open,
+    tmp_path: Path,
+) -> None:
+    release = on_hub(made_releases("one"), tmp_path / "hub", latest, yanked)
+    other = serve(release, cors=True)
+    page = opened(serve(made_releases("one")), release=f"{other.address}/resolve/v1.0.0/")
+    expect(page.locator("#versions")).to_contain_text("Versions")
+    assert versions in " ".join(page.locator("#versions").inner_text().split())
+    assert page.locator("#standing").inner_text() == standing
+    expect(page.locator("#checks")).to_contain_text("1 of 1 rules passed (published with this version)")
+    for link in page.locator("#versions a").all():
+        assert f"/v{link.inner_text()}/" in unquote(link.get_attribute("href"))
+
+
 def test_report_can_be_opened(made_releases: Releases, serve: Serve, opened: Open, tmp_path: Path) -> None:
     page = opened(serve(made_releases("one")))
     expect(page.locator("#checks")).to_contain_text("Not available")
