@@ -83,12 +83,15 @@ def opened(browser: Browser) -> Iterator[Open]:
     faults: list[str] = []
     with ExitStack() as stack:
 
-        def open_page(server: RangeServer, state: str = "", *, release: str | None = None, **context: object) -> Page:
+        def open_page(
+            server: RangeServer, state: str = "", *, release: str | None = None, also: str = "blob:", **context: object
+        ) -> Page:
             options = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **context}
             page = stack.enter_context(browser.new_context(**options)).new_page()
             allowed = (
                 server.address,
                 (release or server.address).removesuffix("1.0.0/").removesuffix("v"),
+                also,
                 "blob:",
                 "data:",
             )

@@ -1,5 +1,6 @@
 """Overviews, their periods and the index: what is drawn, and that it is drawn the same way every time."""
 
+import gzip
 import io
 import itertools
 import json
@@ -109,3 +110,18 @@ def test_summary_tells_hosts_nothing_of_this_machine(made_releases: Releases) ->
     text = (made_releases("windows") / "explore/release.json").read_text()
     assert str(Path.home()) not in text
     assert json.loads(text)["coverage"]["missing"].keys() == {"cloud", "no_imagery"}
+
+
+def test_layer_exists_only_with_its_column(scene_release: Path) -> None:
+    columns = set(pq.ParquetFile(next(scene_release.glob("embeddings/*/*"))).schema_arrow.names)
+    layers = {layer["id"] for layer in json.loads((scene_release / "explore/release.json").read_text())["layers"]}
+    assert {"loss", "cloud_fraction"} & columns == set()
+    assert layers == {"components", "coverage", "date"}
+
+
+def test_page_and_libraries_are_small(scene_release: Path) -> None:
+    page = [
+        path for path in (scene_release / "explore").iterdir() if path.name not in {"files.parquet", "release.json"}
+    ]
+    assert len(page) > 8
+    assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in page if path.is_file()) < 1_500_000
