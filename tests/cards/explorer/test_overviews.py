@@ -112,11 +112,17 @@ def test_summary_tells_hosts_nothing_of_this_machine(made_releases: Releases) ->
     assert json.loads(text)["coverage"]["missing"].keys() == {"cloud", "no_imagery"}
 
 
-def test_layer_exists_only_with_its_column(scene_release: Path) -> None:
-    columns = set(pq.ParquetFile(next(scene_release.glob("embeddings/*/*"))).schema_arrow.names)
-    layers = {layer["id"] for layer in json.loads((scene_release / "explore/release.json").read_text())["layers"]}
-    assert {"loss", "cloud_fraction"} & columns == set()
-    assert layers == {"components", "coverage", "date"}
+def test_layer_exists_only_with_its_values(scene_release: Path, made_releases: Releases) -> None:
+    seen = set()
+    for release in (scene_release, made_releases("one")):
+        table = pq.read_table(release / "embeddings", partitioning=None)
+        layers = {layer["id"] for layer in json.loads((release / "explore/release.json").read_text())["layers"]}
+        assert {"components", "coverage", "date"} <= layers
+        for layer, column in (("loss", "loss"), ("cloud", "cloud_fraction")):
+            there = table[column].null_count < len(table)
+            assert (layer in layers) == there
+            seen.add((layer, there))
+    assert seen == {("loss", False), ("loss", True), ("cloud", False), ("cloud", True)}
 
 
 def test_page_and_libraries_are_small(scene_release: Path) -> None:

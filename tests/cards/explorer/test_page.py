@@ -287,12 +287,15 @@ def test_chip_past_its_zone_has_no_color(made_releases: Releases, serve: Serve, 
     period = "2023-06-01_2023-07-01"
     page = opened(serve(release), at(5.99, 45.28, 9, period=period, like="5.985,45.28"))
     page.get_by_role("button", name="Search all").click()
+    pixel = "c.getContext('2d').getImageData(5, 5, 1, 1).data"
+    painted = f"[...document.querySelectorAll('#results canvas')].every(c => {pixel}[3])"
+    page.evaluate(f"async () => {{ while (!{painted}) await new Promise(requestAnimationFrame); }}")
     own: dict[bool, set[str]] = {True: set(), False: set()}
     for chip, _ in shown(page):
         epsg, row, col = (int(part) for part in chip.split("_")[1:4])
         lon, _ = UtmGrid(2560).centers(np.array([epsg]), np.array([row]), np.array([col]))
         canvas = page.locator(f"#results button[data-id='{chip}'] canvas")
-        color = canvas.evaluate("c => [...c.getContext('2d').getImageData(5, 5, 1, 1).data].join()")
+        color = canvas.evaluate(f"c => [...{pixel}].join()")
         own[int((lon[0] + 180) // 6) + 1 == epsg % 100].add(color)
     assert own[False] == {"138,151,161,255"}
     assert own[False] & own[True] == set()
