@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.geoparquet import total_bbox
 from clay_publish.release.manifest import RunRecord
-from clay_publish.release.public_urls import release_address
+from clay_publish.release.public_urls import release_address, source_coop_address
 from clay_publish.release.tables import COLUMNS, THUMBNAIL
 from clay_publish.spec.models import Spec
 
@@ -142,6 +142,12 @@ class CardFacts:
         """Where this version will be found on the web."""
         found = release_address(self.spec)
         return quote(found, safe=":/%@~+,;=&$!") if found else None
+
+    @property
+    def explorer_page(self) -> str | None:
+        """Where a browser shows the explorer: source.coop sends it as a page, the Hub as text."""
+        shown = source_coop_address(self.spec) or self.address
+        return f"{shown}/explore/index.html" if shown and urlsplit(shown).hostname != "huggingface.co" else None
 
 
 def read_facts(release: Release) -> CardFacts:
