@@ -19,6 +19,7 @@ import rasterio
 import yaml
 from affine import Affine
 from scipy.spatial import cKDTree
+from torchgeo_wheel import torchgeo_environment
 from typer.testing import CliRunner
 
 from clay_publish.cli.app import app
@@ -204,7 +205,11 @@ def test_python(
     if "stations.parquet" in code:
         CliRunner().invoke(app, ["sample-points", str(Path.cwd()), "stations.csv", "--out", "stations.parquet"])
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "cards" / "standins"))
+    if "torchgeo" in code:
+        for name, value in torchgeo_environment().items():
+            monkeypatch.setenv(name, value)
+            if name == "PYTHONPATH":
+                monkeypatch.syspath_prepend(value)
     exec(compile(replaced(code, stands_for), "document", "exec"), {"__name__": "__main__"})  # noqa: S102 - our own text
 
 
