@@ -35,7 +35,7 @@ types: $(VENV)/.test $(VENV)/.lint build/tree
 	cd build/tree && $(abspath $(VENV))/bin/mypy --config-file $(CURDIR)/pyproject.toml --package clay_publish
 
 docs: $(VENV)/.test $(VENV)/.docs build/tree
-	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(VENV)/bin/mkdocs build --strict --quiet
 
 lint: $(VENV)/.lint build/tree
 	$(VENV)/bin/ruff check .
