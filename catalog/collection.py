@@ -213,7 +213,7 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
             "embeddings": {
                 "type": PARQUET,
                 "title": "Embeddings (GeoParquet)",
-                "description": "One row a chip; the columns are those of `table:columns`.",
+                "description": "One row per chip; the columns are those of `table:columns`.",
                 "roles": ["data"],
                 "processing:lineage": _lineage(spec, fingerprint),
                 "processing:software": {"clay-publish": __version__, **run.libraries},

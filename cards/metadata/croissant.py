@@ -129,7 +129,7 @@ def _records(table: Table) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": table.config,
         "name": table.config,
-        "description": f"{table.rows} rows, one a {table.noun}.",
+        "description": f"{table.rows} rows, one per {table.noun}.",
         "key": [{"@id": f"{table.config}/{column}"} for column in table.key],
         **({"geocr:timeSeriesIndex": {"@id": f"{table.config}/datetime"}} if "datetime" in table.schema.names else {}),
         "field": [_field(table, column) for column in table.schema],
