@@ -18,6 +18,10 @@ from clay_publish.release.metadata import preprocessing
 from clay_publish.release.public_urls import source_coop_address
 from clay_publish.release.tables import REASONS, hugging_face_features
 
+_OWN_GROUND = "spatial context determined by embedding spatial type"
+_OWN_TIME = "temporal context determined by embedding spatial type"
+"""Phrases of the geo-embeddings data card, for vectors that depend on their own chip and window alone."""
+
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 _SIZES_BEYOND = ((10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"))
 
@@ -41,10 +45,10 @@ def fields(facts: CardFacts) -> dict[str, Any]:
     made |= {
         "embedding_spatial_types": ["patch"],
         "embedding_temporal_type": ["multi-date" if facts.multi_date else "single-date"],
-        "embedding_spatial_context": f"{fingerprint.size} x {fingerprint.size} pixels, {facts.ground:.10g} m a side",
-        "embedding_temporal_context": _time_range(facts),
+        "embedding_spatial_context": _OWN_GROUND,
+        "embedding_temporal_context": _OWN_TIME,
         "embedding_dimension": fingerprint.dimensions,
-        "grid_spacing": f"{facts.ground:.10g} m",
+        "grid_spacing": [[_number(facts.ground)] * 2],
         "inference_datasets": [one_line(name) for name in facts.sources.collections[:20]] or [facts.spec.sensor],
         "model_name": one_line(fingerprint.model_name),
         "model_link": one_line(fingerprint.model_link),
@@ -76,8 +80,10 @@ def _size(rows: int) -> str:
     return "10B<n<100B"
 
 
-def _time_range(facts: CardFacts) -> str:
-    return f"{facts.start.date().isoformat()} to {facts.end.date().isoformat()}"
+def _number(meters: float) -> float:
+    """`640` rather than `640.0`, and ten digits at most."""
+    rounded = float(f"{meters:.10g}")
+    return int(rounded) if rounded.is_integer() else rounded
 
 
 def _config(table: Table, *, default: bool) -> dict[str, Any]:

@@ -147,6 +147,7 @@ _EXTENSIONS = [
         )
     ),
 ]
+_WEB_MAP_LINKS = "https://stac-extensions.github.io/web-map-links/v1.2.0/schema.json"
 _XARRAY = "https://stac-extensions.github.io/xarray-assets/v1.0.0/schema.json"
 _KEYWORDS = ["embeddings", "geospatial", "Earth observation", "foundation model"]
 
@@ -161,7 +162,9 @@ def write_collection(release: Release) -> None:
     release.store.write(f"{paths.SCHEMAS}/{SCHEMA_FILE}", schema_text())
     release.store.write(paths.MODEL, dump_json(model_item(release, overview)))
     document = collection_document(release, overview, assets=document_assets(release))
-    document["links"] += _benchmark(release) + _items(release)
+    maps = _maps(release)
+    document["stac_extensions"] += [_WEB_MAP_LINKS] if maps else []
+    document["links"] += _benchmark(release) + maps + _items(release)
     release.store.write(paths.COLLECTION, dump_json(document))
 
 
@@ -210,7 +213,7 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
             "embeddings": {
                 "type": PARQUET,
                 "title": "Embeddings (GeoParquet)",
-                "description": "One row a chip; the columns are those of `table:columns`.",
+                "description": "One row per chip; the columns are those of `table:columns`.",
                 "roles": ["data"],
                 "processing:lineage": _lineage(spec, fingerprint),
                 "processing:software": {"clay-publish": __version__, **run.libraries},
@@ -329,6 +332,17 @@ def _benchmark(release: Release) -> list[dict[str, str]]:
         return []
     link = {"rel": "emb:benchmark", "href": f"./{paths.BENCHMARKS}", "type": "application/json"}
     return [{**link, "title": "How well the embeddings predict labels"}]
+
+
+def _maps(release: Release) -> list[dict[str, str]]:
+    """Links to the coverage of each period as map tiles, where the release has an explorer."""
+    found = []
+    for path in release.store.files(f"{paths.EXPLORER}/tiles"):
+        period, _, name = path.removeprefix(f"{paths.EXPLORER}/tiles/").partition("/")
+        if name == "coverage.pmtiles":
+            title = f"Coverage, {period.replace('_', ' to ')}: embedded, or the reason why not"
+            found.append({"rel": "pmtiles", "href": f"./{path}", "type": "application/vnd.pmtiles", "title": title})
+    return found
 
 
 def _items(release: Release) -> list[dict[str, str]]:

@@ -116,7 +116,7 @@ def check_release(
         if not context.files.paths:
             raise ReleaseError(release.store.where, "holds no files", "a release directory, or files of embeddings")
         _check_format(context)
-        _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one a rule
+        _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one per rule
         rules = [rule for rule in rules if _applies(rule, context)]
         findings: list[Finding] = []
         checked: dict[str, str] = {}

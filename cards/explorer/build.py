@@ -14,6 +14,7 @@ from clay_publish.cards.explorer.pyramid import write_pyramids
 from clay_publish.cards.explorer.summary import files_table, summary
 from clay_publish.cards.filters import one_line
 from clay_publish.cards.release_facts import CardFacts
+from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.manifest import dump_json
@@ -24,7 +25,7 @@ PAGE = ("index.html", "LICENSES.txt", "explorer.css", "explorer.js", "land.bin",
         "maplibre-worker.js")  # fmt: skip
 """The page's own files, as `make explorer` builds them into `assets/`."""
 
-FOLDER = "explore"
+FOLDER = paths.EXPLORER
 SPACE = "hosts/huggingface-space"
 SUMMARY = f"{FOLDER}/release.json"
 INDEX = f"{FOLDER}/files.parquet"

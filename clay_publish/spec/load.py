@@ -220,12 +220,12 @@ def _previous(where: str | None, folder: Path) -> str | None:
 
 
 def _excluded(entry: str, where: str, folder: Path) -> list[str]:
-    """An id as it is, a file as the ids in it: one a line, `#` starts a comment."""
+    """An id as it is, a file as the ids in it: one per line, `#` starts a comment."""
     if "/" not in entry and not entry.endswith((".txt", ".csv")):
         return [entry]
     path = folder / entry
     if not path.is_file():
-        raise SpecError(where, f"{path} not found", "item ids, or a file with one a line")
+        raise SpecError(where, f"{path} not found", "item ids, or a file with one per line")
     lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line]
 

@@ -22,7 +22,7 @@ from clay_publish.spec.models import ChipSpec
 from clay_publish.windows import Window
 
 SUPERBLOCK = 1200
-"""Pixels a side, at most, of what is warped in one go."""
+"""Pixels per side, at most, of what is warped in one go."""
 
 Ints = npt.NDArray[np.int64]
 T = TypeVar("T", bound=np.generic)

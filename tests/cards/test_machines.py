@@ -53,6 +53,26 @@ def test_croissant_is_valid_and_its_records_load(told: Path, monkeypatch: pytest
     }
 
 
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")
+def test_croissant_has_the_terms_of_geocroissant(told: Path) -> None:
+    import rdflib
+
+    document = json.loads((told / "croissant.json").read_text())
+    assert "http://mlcommons.org/croissant/geo/1.0" in document["conformsTo"]
+    text = (told / "croissant.json").read_text()
+    graph = rdflib.Graph().parse(data=text, format="json-ld")
+    geo = rdflib.Namespace("http://mlcommons.org/croissant/geo/")
+    (dataset,) = graph.subjects(rdflib.RDF.type, rdflib.URIRef("https://schema.org/Dataset"))
+    assert str(graph.value(dataset, geo.coordinateReferenceSystem)) == "OGC:CRS84"
+    resolution = graph.value(dataset, geo.spatialResolution)
+    assert graph.value(resolution, rdflib.URIRef("https://schema.org/value")).toPython() == 10
+    assert "64 × 64 pixels (640 m a side)" in str(graph.value(dataset, geo.samplingStrategy))
+    series = list(graph.subject_objects(geo.timeSeriesIndex))
+    assert [str(field).rpartition("embeddings/")[2] for _, field in series] == ["datetime"]
+    place = document["spatialCoverage"]["geo"]["box"]
+    assert place == json.loads((told / "dataset.jsonld").read_text())["spatialCoverage"]["geo"]["box"]
+
+
 def test_datacite_is_valid(told: Path) -> None:
     from datacite import schema45
 

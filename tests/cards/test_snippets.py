@@ -5,11 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 import duckdb
 import pytest
+from torchgeo_wheel import torchgeo_environment
 
 from clay_publish.release.tables import coverage_schema
 
@@ -47,8 +47,8 @@ json.dump(told, sys.stdout)
 def run_python(codes: list[str], folder: Path, home: Path) -> list[str]:
     """What examples print in a fresh interpreter, in a folder, without a network to ask."""
     environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    if PathFinder.find_spec("torchgeo") is None:  # not one that another test has imported
-        environment["PYTHONPATH"] = str(Path(__file__).parent / "standins")
+    if any("torchgeo" in code for code in codes):
+        environment |= torchgeo_environment()
     done = subprocess.run(
         [sys.executable, "-c", _RUNNER],
         input=json.dumps(codes),

@@ -52,7 +52,17 @@ _CARD_LISTS = {
     "embedding_spatial_types": {"pixel", "patch", "scene"},
     "embedding_temporal_type": {"single-date", "multi-date"},
 }
-"""Keys that are lists of some of these words."""
+_CARD_PHRASES = {
+    "embedding_spatial_context": (
+        "spatial context determined by embedding spatial type",
+        "spatial context beyond embedding spatial type",
+    ),
+    "embedding_temporal_context": (
+        "temporal context determined by embedding spatial type",
+        "spatial context beyond embedding temporal type",
+    ),
+}
+"""The values that the data card allows, in its own words."""
 
 _LOCAL = re.compile(
     r"(?<![\w./:-])(?:/(?:home|Users|root|tmp|mnt|var|data|scratch)/[^\s\"')]+"
@@ -107,14 +117,31 @@ def datasets_reads_card(context: ReleaseContext) -> Iterator[Outcome]:
 
 @rule("DOC003")
 def card_keys_are_there(context: ReleaseContext) -> Iterator[Outcome]:
-    """Required keys."""
-    for key in _CARD_KEYS:
-        if context.documents.front_matter.get(key) in (None, "", []):
-            yield Fault(f"{CARD}: {key}", "is missing", "a value")
+    """Required keys, and the shapes and phrases of the data card."""
+    matter = context.documents.front_matter
+    missing = {key for key in _CARD_KEYS if matter.get(key) in (None, "", [])}
+    for key in sorted(missing):
+        yield Fault(f"{CARD}: {key}", "is missing", "a value")
     for key, known in _CARD_LISTS.items():
-        kinds = context.documents.front_matter.get(key) or []
-        if not isinstance(kinds, list) or not {str(kind) for kind in kinds} <= known:
-            yield Fault(f"{CARD}: {key}", str(kinds), f"a list of {' or '.join(sorted(known))}")
+        if key not in missing and not _is_list_of(matter[key], known):
+            yield Fault(f"{CARD}: {key}", str(matter[key])[:100], f"a list of {' or '.join(sorted(known))}")
+    for key, phrases in _CARD_PHRASES.items():
+        if key not in missing and matter[key] not in phrases:
+            yield Fault(f"{CARD}: {key}", str(matter[key])[:100], " or ".join(map(repr, phrases)))
+    if "grid_spacing" not in missing and not _are_sizes(matter["grid_spacing"]):
+        yield Fault(f"{CARD}: grid_spacing", str(matter["grid_spacing"])[:100], "pairs of meters, such as [[640, 640]]")
+
+
+def _is_list_of(value: Any, known: set[str]) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) and one in known for one in value)
+
+
+def _are_sizes(value: Any) -> bool:
+    """Whether this is a list of pairs of positive numbers."""
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(type(side) in {int, float} and side > 0 for side in pair)
+        for pair in value
+    )
 
 
 @rule("DOC004")
@@ -161,7 +188,7 @@ def croissant_is_valid(context: ReleaseContext) -> Iterator[Outcome]:
     except (mlcroissant.ValidationError, AssertionError, ValueError, KeyError, TypeError) as error:
         found = [str(error)]
     for problem in list(found)[:5]:
-        yield Fault(CROISSANT, str(problem)[:300], "valid Croissant 1.0")
+        yield Fault(CROISSANT, str(problem)[:300], "valid Croissant")
 
 
 def _refers_elsewhere(document: Any) -> bool:

@@ -75,7 +75,7 @@ class Described:
         return cls(spec, fingerprint, spec.outputs.array_dtype, names.array_windows(spec))
 
     def geoemb(self, pixels: int) -> dict[str, Any]:
-        """The `geoemb:` attributes of vectors of so many pixels a side."""
+        """The `geoemb:` attributes of vectors of so many pixels per side."""
         made = self.fingerprint
         integers = self.dtype == "int8"
         scale = {"scale": {"type": "array", "array_name": names.SCALES, "nodata": "NaN"}} if integers else {}

@@ -46,7 +46,7 @@ class Pixels:
     row: Ints
     col: Ints
     values: pa.Table
-    """One row a chip; or, in order, one row a patch of each chip."""
+    """One row per chip; or, in order, one row per patch of each chip."""
 
 
 class PixelSource(Protocol):
@@ -263,7 +263,7 @@ class _GroupWriter:
         for pixels in self.group.source.read(self._overlapping(box, window), box):
             south, east = top - pixels.row, pixels.col - left
             if seen[south, east].any():
-                raise ReleaseError(self._where(window), "has two embeddings of one cell", "one a cell and window")
+                raise ReleaseError(self._where(window), "has two embeddings of one cell", "one per cell and window")
             seen[south, east] = True
             self._place(layers, south, east, pixels)
         if (seen != (reason == names.EMBEDDED)).any():
