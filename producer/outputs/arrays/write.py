@@ -160,7 +160,7 @@ def write_arrays(
     Raises:
         ReleaseError: a table cannot be read, or a value does not fit the type of the arrays.
     """
-    described = Described.of(spec, fingerprint)
+    described = Described.of(release, spec, fingerprint)
     made = {
         "receipts": receipts_digest(receipts),
         "outputs": spec.outputs.model_dump(mode="json", include={"arrays", "patches"}),
