@@ -1,6 +1,7 @@
 """Vectors of single chips from the arrays of a release, where reading them takes fewer bytes than from its tables."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from clay_publish.release import array_store as names
 from clay_publish.release.directory import Release
 from clay_publish.release.tables import ARROW_DTYPES
 from clay_publish.search.arrays.zarr_store import open_group
+from clay_publish.search.row_groups import THREADS
 from clay_publish.windows import Window
 
 Ints = npt.NDArray[np.int64]
@@ -112,11 +114,9 @@ class _Zone:
 
     def read(self, places: Ints) -> Vectors:
         """Return the vectors of some pixels."""
-        each, back = np.unique(places, axis=1, return_inverse=True)
-        time, y, x = each
-        values = np.asarray(self.embeddings.vindex[time, y, x]).astype(np.float32)
+        values = _pixels(self.embeddings, places).astype(np.float32)
         if self.scales is not None:
-            values *= np.asarray(self.scales.vindex[time, y, x])[:, None]
+            values *= _pixels(self.scales, places)[:, None]
         if np.isnan(values).any():
             raise ReleaseError(
                 self.where,
@@ -124,4 +124,21 @@ class _Zone:
                 "one of every chip",
                 "Check the release with `clay-publish validate`.",
             )
-        return np.ascontiguousarray(values[back.ravel()])
+        return values
+
+
+def _pixels(array: Any, places: Ints) -> npt.NDArray[Any]:
+    """Return the values of some pixels, each chunk read once."""
+    sides = np.array(array.chunks[:3])[:, None]
+    chunks, chunk_of = np.unique(places // sides, axis=1, return_inverse=True)
+    found = np.empty((places.shape[1], *array.shape[3:]), array.dtype)
+
+    def of_chunk(number: int) -> None:
+        start = chunks[:, number] * sides[:, 0]
+        mine = np.flatnonzero(chunk_of.ravel() == number)
+        whole = array[tuple(slice(first, first + side) for first, side in zip(start, sides[:, 0], strict=True))]
+        found[mine] = whole[tuple(places[:, mine] - start[:, None])]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(of_chunk, range(chunks.shape[1])))
+    return found
