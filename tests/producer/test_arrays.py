@@ -212,6 +212,15 @@ def test_killed_between_shards_it_goes_on(shards: int, plain: tuple[Path, Path],
     assert not list(out.rglob(".tmp-*"))
 
 
+def test_shares_of_a_run_make_the_same_arrays(plain: tuple[Path, Path], tmp_path: Path) -> None:
+    spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
+    out = tmp_path / "release"
+    start(spec, out, more=("--unit", "2/2")).finish()
+    assert not (out / "arrays").exists()  # not before every unit is done
+    start(spec, out, more=("--unit", "1/2")).finish()
+    assert arrays_below(out) == arrays_below(plain[1])
+
+
 def test_arrays_may_be_asked_for_and_left_out_later(plain: tuple[Path, Path], tmp_path: Path) -> None:
     spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
     out = Path(shutil.copytree(plain[1], tmp_path / "release"))
