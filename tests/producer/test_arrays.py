@@ -238,6 +238,7 @@ def test_arrays_may_be_asked_for_and_left_out_later(plain: tuple[Path, Path], tm
             np.testing.assert_array_equal(stored["embeddings"][tuple(cell)], np.float16(row["embedding"]))
 
 
+@pytest.mark.slow
 def test_on_an_object_store_the_arrays_are_the_same(plain: tuple[Path, Path], bucket: S3View) -> None:
     start(plain[0], f"s3://{bucket.bucket}/release").finish()
     found = {name: bucket.get(name) for name in bucket.names("release/arrays/")}
