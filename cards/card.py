@@ -13,6 +13,7 @@ from clay_publish.cards.figures.sample import Quality
 from clay_publish.cards.filters import environment, one_line
 from clay_publish.cards.release_facts import CardFacts, Table
 from clay_publish.release import directory as paths
+from clay_publish.release.array_store import zone_group
 from clay_publish.release.benchmarks import METRICS
 from clay_publish.release.metadata import preprocessing
 from clay_publish.release.public_urls import source_coop_address
@@ -139,7 +140,9 @@ def host_card(facts: CardFacts, quality: Quality, figures: frozenset[str], bibte
 def agents_guide(facts: CardFacts) -> str:
     """Return `AGENTS.md`: how code loads the release, for coding assistants."""
     template = environment().get_template("agents.md.jinja")
-    text: str = template.render(facts=facts, spec=facts.spec, fingerprint=facts.fingerprint, box=_box(facts))
+    text: str = template.render(
+        facts=facts, spec=facts.spec, fingerprint=facts.fingerprint, box=_box(facts), array_group=_array_group(facts)
+    )
     return text
 
 
@@ -161,6 +164,7 @@ def _body(
             license_address=licenses.address(facts.spec.license),
             preprocessing=preprocessing(facts.fingerprint),
             box=_box(facts),
+            array_group=_array_group(facts),
             period=_period(facts),
             sources=sorted({source for block in facts.spec.imagery for source in block.sources})[:10],
             changelog=Markup(history.entry),  # noqa: S704 - escaped when it was made
@@ -179,6 +183,13 @@ def _box(facts: CardFacts) -> tuple[float, float, float, float]:
     x, y = (east - west) / 3, (north - south) / 3
     digits = max(2, 1 - math.floor(math.log10(min(x, y))))
     return round(west + x, digits), round(south + y, digits), round(east - x, digits), round(north - y, digits)
+
+
+def _array_group(facts: CardFacts) -> str | None:
+    """Group of the arrays that holds the middle of the release, else the first one; None where there are no arrays."""
+    west, _, east, _ = _box(facts)
+    middle = zone_group(int(((west + east) / 2 + 180) // 6) % 60 + 1)
+    return middle if middle in facts.arrays else next(iter(facts.arrays), None)
 
 
 def _period(facts: CardFacts) -> str:

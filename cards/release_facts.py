@@ -12,6 +12,7 @@ from clay_publish.cards.provenance import CoverageCounts, SourceCounts, read_cov
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release import manifest
+from clay_publish.release.array_store import STORE, zone_group
 from clay_publish.release.benchmarks import Benchmark, read_benchmarks
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
@@ -106,6 +107,8 @@ class CardFacts:
     """`codes/model.json`; None where the release has no codes."""
     benchmarks: tuple[Benchmark, ...] = ()
     """What the maintainer measured on labels."""
+    arrays: tuple[str, ...] = ()
+    """Groups of the arrays, one per UTM zone."""
 
     @property
     def embeddings(self) -> Table:
@@ -176,7 +179,15 @@ def read_facts(release: Release) -> CardFacts:
         reference=release.store.exists(paths.REFERENCE),
         codes=release.json(paths.CODES_MODEL) if release.store.exists(paths.CODES_MODEL) else None,
         benchmarks=() if evaluated is None else tuple(evaluated.benchmarks),
+        arrays=_array_groups(release),
     )
+
+
+def _array_groups(release: Release) -> tuple[str, ...]:
+    if not release.store.exists(f"{STORE}/zarr.json"):
+        return ()
+    zones = (int(path.removesuffix(".parquet")[-2:]) for path in release.data_files(paths.COVERAGE))
+    return tuple(zone_group(zone) for zone in sorted(zones))
 
 
 def _tables(release: Release) -> list[Table]:

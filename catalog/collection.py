@@ -20,6 +20,7 @@ from clay_publish.catalog.overview import Overview, rfc3339
 from clay_publish.release import directory as paths
 from clay_publish.release import metadata
 from clay_publish.release.array_store import MEDIA_TYPE, STORE
+from clay_publish.release.benchmarks import link_benchmarks
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json, run_record, sha256
@@ -153,12 +154,15 @@ _KEYWORDS = ["embeddings", "geospatial", "Earth observation", "foundation model"
 
 
 def write_collection(release: Release) -> None:
-    """Write `schemas/`, `model.json` and `collection.json`. What they list must be there already.
+    """Write `schemas/`, `model.json` and `collection.json`, and what arrays say of benchmarks.
+
+    What they list must be there already.
 
     Raises:
         ReleaseError: there is no `items.parquet`, no embeddings, or no record of the run.
     """
     overview = Overview.read(release)
+    link_benchmarks(release)
     release.store.write(f"{paths.SCHEMAS}/{SCHEMA_FILE}", schema_text())
     release.store.write(paths.MODEL, dump_json(model_item(release, overview)))
     document = collection_document(release, overview, assets=document_assets(release))

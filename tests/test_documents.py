@@ -18,15 +18,13 @@ import pytest
 import rasterio
 import yaml
 from affine import Affine
+from array_copy import add_arrays
 from scipy.spatial import cKDTree
 from torchgeo_wheel import torchgeo_environment
 from typer.testing import CliRunner
 
 from clay_publish.cli.app import app
-from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.encoders.exported import ExportedModel
-from clay_publish.producer.outputs.arrays.write import write_arrays
-from clay_publish.release.directory import Release
 from clay_publish.release.tables import patches_schema
 from clay_publish.spec.models import Imagery, Spec
 from clay_publish.spec.sensors import Sensor
@@ -74,19 +72,8 @@ def folder(sample_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     shapes.rename(columns={"id": "field"}).to_file(made / "fields.geojson")
     shutil.copytree(made / "embeddings", made / "aggregates" / "2x2")
     _add_patches(made)
-    _add_arrays(made)
+    add_arrays(made)
     return made
-
-
-def _add_arrays(made: Path) -> None:
-    """Arrays of the sample, whose image's day is the only time step."""
-    document = yaml.safe_load((made / "release.yaml").read_text())
-    document["imagery"][0]["windows"] = ["2016-01-12/2016-01-13"]
-    document["outputs"]["arrays"] = True
-    (made / "release.yaml").write_text(yaml.safe_dump(document))
-    release = Release(str(made))
-    spec = release.spec()
-    write_arrays(release, spec, release.fingerprint(), load_encoder(spec, spec.instrument), [])
 
 
 def _add_land_cover(release: Path, chips: pa.Table) -> None:

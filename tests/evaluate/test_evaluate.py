@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
+import zarr
 from PIL import Image
 from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.metrics import accuracy_score, r2_score
@@ -178,11 +180,20 @@ def test_card_publishes_the_result(run: Run, release_copy: Path, labels: Path, t
 
 
 @pytest.mark.slow
-def test_rerun_keeps_benchmarks(run: Run, labels: Path, tmp_path: Path) -> None:
+def test_rerun_keeps_benchmarks_and_arrays_name_them(run: Run, labels: Path, tmp_path: Path) -> None:
     run("sample", tmp_path / "first", cwd=tmp_path)
     spec, out = tmp_path / "first" / "release.yaml", tmp_path / "release"
+    document = yaml.safe_load(spec.read_text())
+    document["imagery"]["windows"] = ["2016-01-01/2016-02-01"]
+    document["outputs"] = {**document.get("outputs", {}), "arrays": True}
+    spec.write_text(yaml.safe_dump(document))
     run("run", spec, "--out", out, cwd=tmp_path)
     run("evaluate", out, "--labels", labels, "--target", "value", *LOCAL, "--card")
+    store = out / "arrays" / "arrays.zarr"
+    root = zarr.open_group(store, mode="r")
+    for group in (root, root["utm18"], zarr.open_group(store / "utm18", mode="r")):
+        assert group.attrs["geoemb:benchmark"] == ["../../benchmarks.json"]
+    assert "no findings" in run("validate", out).stdout  # type: ignore[attr-defined]
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and ".run" not in path.parts}
     run("run", spec, "--out", out, cwd=tmp_path)
     after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and ".run" not in path.parts}
