@@ -27,6 +27,11 @@ _PRODUCT = re.compile(
     r"(product[_:]?type|processing[_:]?level|landsat:correction|product_uri|product_id|product_name|collection_number)$",
     re.IGNORECASE,
 )
+_PRODUCT_NAME = re.compile(
+    r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_|HLS\.[SL]30\.T\w{5}\.\d{7}T\d{6}|L[COTEM]\d{2}_L[12]\w{2}_\d{6}_\d{8}_\d{8}_\d{2}_\w{2}",
+    re.IGNORECASE,
+)
+"""Full names of products, as files and folders of agencies have them."""
 _CALIBRATION = re.compile(
     r"(calibration|radiometry|measurement_type|backscatter[_:]?(type|coefficient))$", re.IGNORECASE
 )
@@ -197,7 +202,10 @@ def _statements(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, item[key].lower()
     assets = item.get("assets")
     if isinstance(assets, dict):
-        yield from (("asset", key.lower()) for key in sorted(assets) if is_image(assets[key]))
+        images = {key: assets[key] for key in sorted(assets) if is_image(assets[key])}
+        yield from (("asset", key.lower()) for key in images)
+        names = {found[0].lower() for asset in images.values() if (found := _PRODUCT_NAME.search(asset["href"]))}
+        yield from (("href", name) for name in sorted(names))
 
 
 def _calibration(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -80,6 +80,8 @@ class CloudMask(_SensorPart):
     """Classes that mean cloud or cloud shadow; bits of which any is set; or the lowest percentage that counts."""
     nodata: tuple[int, ...] = ()
     """Values that mean no data."""
+    highest: int | None = None
+    """Highest value beside `nodata`; a file with others is not such a mask."""
     bands: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1,)
     """Bands of the file, from 1, that are looked at; a pixel is under cloud where any of them says so."""
     empty: tuple[date, date] | None = None
