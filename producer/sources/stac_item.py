@@ -87,7 +87,7 @@ def _read(
     moment, start, end = _times(properties, where)
     described = with_descriptions(item, collection)
     mapped = map_bands(item, described, sensor, where, stated=asked.bands if asked else None, needed=needed)
-    mask = find_mask(assets, sensor, asked.mask if asked else None, where)
+    mask = find_mask(assets, sensor, asked.mask if asked else None, where, moment.date())
     masked = None if mask is None else _mask(assets, *mask, base)
     grid_asset, grid = _finest_grid(item, assets, [band.asset for band in mapped], where)
     scalings = [
@@ -112,7 +112,7 @@ def _read(
         end=end,
         bands=tuple(_file(assets, band, base) for band in mapped),
         mask=masked,
-        mask_note=None if masked else unread_mask(assets, sensor),
+        mask_note=None if masked else unread_mask(assets, sensor, moment.date()),
         grid=grid,
         proj_code=_proj_code(properties, assets.get(grid_asset, {})),
         resolved=resolved,

@@ -73,6 +73,16 @@ def an_unknown_column(broken: Broken) -> None:
     _more(broken, "tile")
 
 
+@mutation("SCH001", "no Major TOM cells, which release.yaml asks for")
+def no_grid_cell(broken: Broken) -> None:
+    broken.yaml("release.yaml", lambda spec: spec["outputs"].update(major_tom_cell=True))
+
+
+@mutation("SCH001", "no thumbnails, which release.yaml asks for", base="beside", also="SCH DOC")
+def no_thumbnail(broken: Broken) -> None:
+    broken.change(broken.data, lambda table: table.drop_columns(["thumbnail"]))
+
+
 def _more(broken: Broken, name: str) -> None:
     def append(table: pa.Table) -> pa.Table:
         more = table.append_column(name, pa.array([18] * len(table)))
