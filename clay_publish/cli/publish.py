@@ -87,11 +87,14 @@ def _send(
     quiet: bool,
 ) -> None:
     from clay_publish.publish import publish_release, record_hub
+    from clay_publish.publish.targets import check_target
     from clay_publish.release.lease import lease_if_run
     from clay_publish.release.versions import Mirror
 
     screen, release = Screen(quiet=quiet, as_json=json), release_at(where)
     targets = to or _of_spec(release)
+    for target in targets:
+        check_target(target)  # validation takes long
     full = verify is Verify.full
     with screen.progress() as report, lease_if_run(release):
         validation = run_validation(release, report, previous=before)

@@ -30,7 +30,7 @@ from clay_publish.search.change import change_schema, changes, parse_window
 from clay_publish.search.codes import Encoding
 from clay_publish.search.nearest import nearest_chips
 from clay_publish.search.points import coordinates, join
-from clay_publish.search.query import Extent, QueryError
+from clay_publish.search.query import SWAPPED, Extent, QueryError
 from clay_publish.search.row_groups import (
     Rows,
     Shelf,
@@ -386,28 +386,34 @@ class ReleaseReader:
         box = read(self.release.parquet(path), [0], ["bbox"], self.release.store.path(path))["bbox"][0].as_py()
         return float(box["ymax"] - box["ymin"]) * _DEGREE
 
-    def near_enough(self, place: str, found: pa.Table, max_distance: float | None) -> pa.Table:
-        """The rows of `nearest` within a distance, meters; default: three chip sides.
+    def near_enough(self, place: tuple[float, float], found: pa.Table, max_distance: float | None) -> pa.Table:
+        """The rows of `nearest` to a place (lon, lat) within a distance, meters; default: three chip sides.
 
         Raises:
-            QueryError: there is none; the distance of the nearest is stated.
+            QueryError: there is none; the distance of the nearest is stated, and whether lon and lat look swapped.
         """
         limit = 3 * self.chip_side if max_distance is None else max_distance
         close = found.filter(pc.less_equal(found["distance"], limit))
         if found.num_rows and not close.num_rows:
             raise QueryError(
-                place,
+                f"{place[0]:g},{place[1]:g}",
                 f"is {meters(found['distance'][0].as_py())} from the center of the nearest chip",
                 f"at most {meters(limit)}" + (", three chip sides" if max_distance is None else ""),
-                "Ask for another place, or pass --max-distance METERS (max_distance=).",
+                SWAPPED
+                if self.is_swapped(*place, limit)
+                else "Ask for another place, or pass --max-distance METERS (max_distance=).",
             )
         return close
+
+    def is_swapped(self, lon: float, lat: float, within: float) -> bool:
+        """Return whether chips lie within meters of a place once its longitude and latitude are exchanged."""
+        return abs(lon) <= 90 and self.nearest(lat, lon, 1, columns=["id"], max_distance=within).num_rows > 0
 
     def _direction(
         self, like: Like | Sequence[Like], unlike: Like | Sequence[Like], max_distance: float | None
     ) -> npt.NDArray[np.float64]:
         def of_place(lon: float, lat: float) -> npt.ArrayLike:
-            found = self.near_enough(f"{lon:g},{lat:g}", self.nearest(lon, lat, 1, columns=["embedding"]), max_distance)
+            found = self.near_enough((lon, lat), self.nearest(lon, lat, 1, columns=["embedding"]), max_distance)
             if not found.num_rows:
                 raise QueryError(f"{lon:g},{lat:g}", "has no chip near it: the release is empty", "a place with chips")
             values: Vectors = vectors(found)[0]

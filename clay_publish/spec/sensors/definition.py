@@ -219,7 +219,7 @@ def read_sensor(path: Path, where: str | None = None) -> Sensor:
         raise SpecError(where, f"{path} has {len(data):,} bytes", f"at most {_MAX_BYTES:,}")
     try:
         document = yaml.safe_load(data)
-    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         raise SpecError(where, f"{path} is not YAML ({' '.join(str(error).split())})") from error
     return parse_sensor(document, where)
 
