@@ -34,6 +34,7 @@ _PLACES = {
 """CRS, center, and rows and columns of pixels."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "layout"),
     [(place, layout) for place in _PLACES for layout in ("scene", "utm") if "pole" not in place or layout == "scene"],

@@ -301,7 +301,7 @@ def _superblocks(context: ReleaseContext, files: Ints, rows: Ints, side: float) 
             square = context.tables.named[path].square
             corners[number] = [math.ceil(place * SQUARE / side - 0.5) for place in (square.row, square.column)]
     north, east = ((facts[name][rows] - corners[files - 1, at]) // cells for at, name in enumerate(("rows", "cols")))
-    return (files * 4096 + north) * 4096 + east
+    return np.asarray((files * 4096 + north) * 4096 + east, np.int64)
 
 
 def _standardized(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
