@@ -34,7 +34,12 @@ def a_repeated_vector(broken: Broken) -> None:
 
 @mutation("VEC010", "the model has collapsed: all vectors nearly alike", also="VEC007 VEC011 VEC012")
 def collapsed_vectors(broken: Broken) -> None:
-    broken.vectors(lambda v: (v[:1] * (1 + 1e-4 * np.arange(len(v))[:, None])).astype(v.dtype))
+    def alike(vectors: np.ndarray) -> np.ndarray:
+        if vectors.dtype == np.int8:  # lengths differ by the scales
+            return np.repeat(vectors[:1], len(vectors), axis=0)
+        return (vectors[:1] * (1 + 1e-4 * np.arange(len(vectors))[:, None])).astype(vectors.dtype)
+
+    broken.vectors(alike)
 
 
 @mutation("VEC011", "half of the dimensions never vary")
@@ -44,7 +49,10 @@ def dead_dimensions(broken: Broken) -> None:
 
 @mutation("VEC012", "one vector is a thousand times as long as the others", also="VEC010")
 def an_outlying_norm(broken: Broken) -> None:
-    broken.vectors(lambda v: _set(v, 8, v[8] * 1000))
+    if "scale" in broken.table(broken.data).column_names:
+        broken.column("scale", lambda scales: [*scales[:8], 1000 * scales[8], *scales[9:]])
+    else:
+        broken.vectors(lambda v: _set(v, 8, v[8] * 1000))
 
 
 @mutation("VEC013", "a batch of 256 chips is shifted against its neighbors", base="large")
@@ -169,6 +177,25 @@ def a_row_late_with_references(broken: Broken) -> None:
 @mutation("VEC024", "the vectors of a file are in reverse order, references too", base="large")
 def reversed_with_references(broken: Broken) -> None:
     broken.vectors(lambda v: v[::-1].copy())
+
+
+@mutation("VEC024", "512 vectors of a file are a row late, references too", base="large")
+def a_batch_a_row_late(broken: Broken) -> None:
+    broken.vectors(lambda v: np.concatenate([v[:640], np.roll(v[640:1152], 1, axis=0), v[1152:]]))
+
+
+@mutation("VEC025", "every other superblock is shifted, references too", base="tiles", also="VEC013 VEC024")
+def shifted_superblocks(broken: Broken) -> None:
+    for path in broken.release.data_files():
+        rows, cols = (broken.table(path)[name].to_numpy() for name in ("row", "col"))
+        odd = ((rows - rows.min()) // 53 + (cols - cols.min()) // 53) % 2 == 1
+        broken.vectors(lambda v, odd=odd: (v + odd[:, None] * v.std(axis=0)).astype(v.dtype), path)
+
+
+@mutation("VEC025", "the largest file is shifted, references too", base="tiles", also="VEC013 VEC024")
+def a_shifted_file(broken: Broken) -> None:
+    largest = max(broken.release.data_files(), key=lambda path: len(broken.table(path)))
+    broken.vectors(lambda v: (v + 2 * v.std(axis=0)).astype(v.dtype), largest)
 
 
 @mutation("VEC015", "vectors moved since the version before, with the same fingerprint", base="next", also="VEC012")
