@@ -103,7 +103,7 @@ class _SpecLoader(yaml.SafeLoader):
     """YAML as PyYAML reads it; what looks like a date stays text, so that a day that does not exist has a place."""
 
 
-_SpecLoader.add_constructor("tag:yaml.org,2002:timestamp", _SpecLoader.construct_yaml_str)
+_SpecLoader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node))
 
 
 def _not_yaml(where: str, error: Exception) -> tuple[str, str]:
