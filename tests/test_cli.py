@@ -136,6 +136,7 @@ def test_a_sample_that_was_edited_is_not_overwritten(tmp_path: Path, run: Run) -
     assert (tmp_path / "s" / "release.yaml").read_text() == "name: mine\n"
 
 
+@pytest.mark.slow
 def test_without_the_extra_run_names_it_and_validate_works(
     tmp_path: Path, run: Run, sample_release: Path, base_install: dict[str, str]
 ) -> None:
@@ -187,6 +188,7 @@ def test_a_command_that_is_none_is_named(run: Run) -> None:
     assert "No such command" in run("pubish", code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_bars_and_the_result_stays_alone_on_stdout(sample_release: Path, tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     command = [Path(sys.executable).with_name("clay-publish"), "publish", sample_release, "--to", tmp_path / "site"]

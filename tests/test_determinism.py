@@ -37,6 +37,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, run: Run, spec: Path) -> Pat
     return out
 
 
+@pytest.mark.slow
 def test_two_runs_differ_in_run_json_alone(first: Path, tmp_path: Path, run: Run, spec: Path) -> None:
     run("run", spec, "--out", tmp_path / "again", "--quiet")
     one, other = digests(first), digests(tmp_path / "again")
@@ -57,6 +58,7 @@ def test_a_rerun_changes_no_file(first: Path, run: Run, spec: Path) -> None:
     assert digests(first) == before
 
 
+@pytest.mark.slow
 def test_the_day_of_the_first_run_stays(tmp_path: Path, run: Run) -> None:
     """Without `released`: SOURCE_DATE_EPOCH, or the clock, when the run begins; a later run takes the same."""
     run("sample", tmp_path / "first")

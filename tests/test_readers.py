@@ -129,6 +129,7 @@ def test_the_same_spec_gives_the_same_bytes(sample_release: Path, tmp_path: Path
     ("item", "expected"),
     [("s2_l1c_T18SVG_20160112/item.json", 16), ("s2_l2a_mini_29RKH_20200219/item.json", None)],
 )
+@pytest.mark.slow
 def test_real_items_need_a_spec_of_under_ten_lines(
     shared_data: Path, tmp_path: Path, run: Run, item: str, expected: int | None
 ) -> None:

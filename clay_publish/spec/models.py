@@ -443,6 +443,7 @@ class Spec(_SpecBlock):
         composite = self.imagery[0].composite
         return composite is not None and composite.method == "best" and composite.images is not None
 
+    @model_validator(mode="after")
     def _arrays_have_a_grid(self) -> Self:
         if not self.outputs.arrays:
             return self

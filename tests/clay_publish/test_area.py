@@ -169,6 +169,7 @@ def test_land_is_the_land_of_the_earth() -> None:
     assert "Antarctica south of 80°S is out of range" in said[0]
 
 
+@pytest.mark.slow
 def test_all_land_is_expected_in_cells_of_ten_kilometers() -> None:
     grid = UtmGrid(10_000)
     land = read_area("land").geometry

@@ -177,6 +177,7 @@ def test_card_publishes_the_result(run: Run, release_copy: Path, labels: Path, t
         assert "Cut a patch version" in failed.stderr  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_rerun_keeps_benchmarks(run: Run, labels: Path, tmp_path: Path) -> None:
     run("sample", tmp_path / "first", cwd=tmp_path)
     spec, out = tmp_path / "first" / "release.yaml", tmp_path / "release"

@@ -233,6 +233,7 @@ def test_arrays_may_be_asked_for_and_left_out_later(plain: tuple[Path, Path], tm
             np.testing.assert_array_equal(stored["embeddings"][tuple(cell)], np.float16(row["embedding"]))
 
 
+@pytest.mark.slow
 def test_on_an_object_store_the_arrays_are_the_same(plain: tuple[Path, Path], bucket: S3View) -> None:
     start(plain[0], f"s3://{bucket.bucket}/release").finish()
     found = {name: bucket.get(name) for name in bucket.names("release/arrays/")}
@@ -274,6 +275,7 @@ BAD = {
 @pytest.mark.parametrize("said", BAD)
 def test_specs_that_cannot_be_arrays_are_refused(said: str, tmp_path: Path) -> None:
     imagery = {"stac": "x", "sensor": "naip", "windows": WINDOWS}
+    (tmp_path / "x").touch()
     document = {"name": "bad", "imagery": imagery, "outputs": {"arrays": True}, **BAD[said]}
     with pytest.raises(SpecError, match=said):
         resolve_spec(document, where="spec", folder=tmp_path)

@@ -45,6 +45,7 @@ def reductions(monkeypatch: pytest.MonkeyPatch) -> dict[str, composite.Reduction
     return registered
 
 
+@pytest.mark.slow
 def test_reductions_of_the_documentation(
     reductions: dict[str, composite.Reduction], shared_data: Path, tmp_path: Path
 ) -> None:

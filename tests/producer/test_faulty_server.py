@@ -54,6 +54,7 @@ def test_what_passes_changes_nothing(
     assert embeddings(tmp_path / "release") == embeddings(begun[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["status:503", "reset", "truncate", "html"])
 def test_what_stays_is_recorded_after_some_tries_and_tried_again_by_the_next_run(
     action: str, server: ImageServer, spec: Path, begun: tuple[Path, Path], tmp_path: Path

@@ -140,6 +140,7 @@ def test_remote_copy_is_read_by_ranges(run: Run, copy: Path, tmp_path: Path) -> 
     assert next(a for a in used["assets"] if a["key"] == "B04")["href"].startswith(f"{used['href']}#row=0&column=B04")
 
 
+@pytest.mark.slow
 def test_copy_on_the_hub_is_read_at_its_commit(run: Run, copy: Path, tmp_path: Path) -> None:
     (tmp_path / "hub").mkdir()
     with Hub(tmp_path / "hub", xet=False) as hub:

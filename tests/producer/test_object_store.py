@@ -76,6 +76,7 @@ def test_killed_on_an_object_store_it_goes_on_and_what_is_done_is_not_done_again
     assert finished.items() <= receipts_in(bucket).items()
 
 
+@pytest.mark.slow
 def test_four_shares_at_once_make_the_same_release(spec: Path, begun: Begun, bucket: S3View) -> None:
     workers = [start(spec, where(bucket), HASTY, more=["--unit", f"{number}/4"]) for number in (1, 2, 3, 4)]
     for worker in workers:
@@ -84,6 +85,7 @@ def test_four_shares_at_once_make_the_same_release(spec: Path, begun: Begun, buc
     assert len(receipts_in(bucket)) == 4
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_copied_to(spec: Path, begun: Begun, bucket: S3View, tmp_path: Path) -> None:
     first, last = tmp_path / "first", tmp_path / "last"
     assert start(spec, first).kill_when(lambda: any((first / ".run" / "receipts").glob("*.json")))
@@ -114,6 +116,7 @@ def test_a_second_run_is_refused_and_the_holder_named(
     assert not bucket.names("release/.run/receipts/")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_asleep_while_another_took_its_place_stops(spec: Path, begun: Begun, bucket: S3View) -> None:
     slow = f"{HASTY}\nimport time\nfrom clay_publish.producer.execution import local as e\nreal = e.attempt\n"
     slow += "e.attempt = lambda *given: (time.sleep(2), real(*given))[1]"

@@ -324,6 +324,7 @@ def test_an_image_across_the_antimeridian_promises_its_own_ground(shared_data: P
     assert made.km2["expected"] == pytest.approx(ground, rel=0.06)
 
 
+@pytest.mark.slow
 def test_more_files_than_the_hub_takes_are_refused(document: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     files = planned(document).output_files
     assert files["embeddings"] > 1

@@ -304,6 +304,7 @@ def _scales(file: Any) -> tuple[float, float]:
     return float(GEOD.line_length([lon[0], lon_right], [lat[0], lat[0]])), float(GEOD.line_length(lon, lat))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["scene", "utm"])
 def test_every_sensor_becomes_a_release(shared_data: Path, tmp_path: Path, make: Make, case: Case, layout: str) -> None:
     path = case.build(shared_data, tmp_path)

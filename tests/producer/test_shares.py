@@ -111,6 +111,7 @@ def test_a_whole_run_takes_over_what_shares_have_done(spec: Path, begun: Begun, 
     assert done.items() <= after.items()
 
 
+@pytest.mark.slow
 def test_units_that_fail_do_not_keep_the_last_from_finishing(spec: Path, begun: Begun, tmp_path: Path) -> None:
     out, file = tmp_path / "release", spec.with_name("across_B02.tif")
     file.rename(tmp_path / "elsewhere.tif")

@@ -22,6 +22,7 @@ def test_a_square_of_several_is_named_by_its_south_west() -> None:
     assert Square(18, 5, 41).within(1) == Square(18, 5, 41)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["scene", "utm"])
 def test_files_of_200_km_hold_the_same_chips(layout: str, tmp_path: Path) -> None:
     spec = scattered(tmp_path / "spec")

@@ -26,6 +26,7 @@ def test_both_hosts_at_once_the_spec_names_them_and_each_knows_of_the_other(
         spec.read_text().replace("publish: {}", f"publish: {{source_coop: {bucket}/shore, hugging_face: clay/shore}}")
     )
     run("catalog", release_copy, "--quiet")
+    run("card", release_copy, "--quiet")
     (tmp_path / "hub").mkdir()
     with Hub(tmp_path / "hub", xet=True) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
@@ -48,6 +49,7 @@ def test_both_hosts_at_once_the_spec_names_them_and_each_knows_of_the_other(
         assert not [p for p in release_copy.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
 
 
+@pytest.mark.slow
 def test_what_is_published_is_judged_mirrored_and_marked_where_it_lies(
     sample_release: Path, bucket: str, ministack: str, run: Run, tmp_path: Path
 ) -> None:

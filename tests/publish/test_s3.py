@@ -47,7 +47,12 @@ def test_what_arrives_is_what_the_manifest_names_and_the_pointers_come_last(
     for entry in manifest.files:
         assert hashlib.sha256(view.get(prefix + entry.path)).hexdigest() == entry.sha256
     named = {prefix + entry.path for entry in manifest.files} | {f"{prefix}manifest.json", f"{prefix}SHA256SUMS"}
-    assert set(view.names()) == named | {"shore/catalog.json", "shore/latest.json", "shore/README.md"}
+    assert set(view.names()) == named | {
+        "shore/1.0.0.validation.json",
+        "shore/catalog.json",
+        "shore/latest.json",
+        "shore/README.md",
+    }
     catalog = json.loads(view.get("shore/catalog.json"))
     assert catalog["latest"] == "1.0.0"
     assert [link["href"] for link in catalog["links"] if link["rel"] == "child"] == ["./1.0.0/collection.json"]
@@ -96,7 +101,8 @@ def test_the_pointer_is_written_after_everything_it_points_to(
     data = [n for n, name in enumerate(names) if name.endswith(".parquet")]
     documents = [n for n, name in enumerate(names) if n and name.startswith("1.0.0/") and n not in data]
     assert max(data) < min(documents)
-    assert names[-4:] == ["1.0.0/manifest.json", "catalog.json", "latest.json", "README.md"]
+    last = ["1.0.0/manifest.json", "1.0.0.validation.json", "catalog.json", "latest.json", "README.md"]
+    assert names[-5:] == last
 
 
 def test_the_same_bytes_again_send_nothing(sample_release: Path, bucket: str, proxy: FaultProxy) -> None:

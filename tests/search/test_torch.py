@@ -37,6 +37,7 @@ def test_every_chip_comes_once_with_its_values(where: str) -> None:
         dataset[26]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_of_a_loader_give_what_one_process_gives(where: str, method: str) -> None:
     dataset = EmbeddingsDataset(where)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def look(page: Path, scripts: list[str], size: tuple[int, int], folder: Path) ->
             assert process.stderr is not None
             line = next(line for line in process.stderr if "DevTools listening on" in line)
             port = int(line.split("127.0.0.1:")[1].split("/")[0])
-            return asyncio.run(_look(page, scripts, size, port))
+            with ThreadPoolExecutor(1) as own:  # Playwright keeps a loop running in the main thread
+                return own.submit(asyncio.run, _look(page, scripts, size, port)).result()
         finally:
             process.terminate()
             process.wait(timeout=20)

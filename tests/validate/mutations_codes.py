@@ -26,7 +26,7 @@ def _change(broken: Broken, name: str, edit: Any) -> None:
         writer.write_table(table)
 
 
-@mutation("SCH016", "codes that the spec asks for and that are missing", base="full")
+@mutation("SCH016", "codes that the spec asks for and that are missing", base="full", also="EXP001")
 def no_codes(broken: Broken) -> None:
     broken.codes_follow = False
     for path in sorted((broken.folder / "codes").rglob("*"), reverse=True):

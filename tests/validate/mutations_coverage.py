@@ -92,7 +92,7 @@ def a_budget_that_does_not_exist(broken: Broken) -> None:
     _explain(broken, "over_budget")
 
 
-@mutation("COV008", "a gap for want of images in a release of single images")
+@mutation("COV008", "a gap for want of images in a release of single images", also="COV018")
 def too_few_images_of_one(broken: Broken) -> None:
     _lose(broken, 7)
     _explain(broken, "too_few_images")

@@ -28,6 +28,7 @@ def replace_data(release: Broken, table: pa.Table, **options: Any) -> None:
     pq.write_table(table, release.folder / release.data, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["zstd", "gzip"])
 def test_a_page_that_decompresses_to_gigabytes(broken: Callable[..., Broken], codec: str) -> None:
     release = broken("small")

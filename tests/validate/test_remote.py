@@ -107,6 +107,7 @@ def hub(tmp_path: Path) -> Iterator[hub_server.Hub]:
         yield running
 
 
+@pytest.mark.slow
 def test_on_the_hub_at_a_revision(faulty: Broken, hub: hub_server.Hub, run: Run) -> None:
     api = HfApi(endpoint=hub.address, token="t")  # noqa: S106 - any will do
     api.create_repo("clay/shore", repo_type="dataset")

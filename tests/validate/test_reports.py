@@ -64,6 +64,7 @@ def test_json_is_as_its_published_schema_says(good: Callable[[str], Path], bad: 
         jsonschema.validate({"where": "x", "findings": [{}], "checked": {}}, schema)
 
 
+@pytest.mark.slow
 def test_files_are_written_where_they_are_asked_for(good: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
     names = {kind: tmp_path / f"report.{kind}" for kind in ("html", "junit", "sarif")}
     run("validate", good("small"), "--quiet", *(part for kind, path in names.items() for part in (f"--{kind}", path)))
