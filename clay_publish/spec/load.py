@@ -103,7 +103,12 @@ class _SpecLoader(yaml.SafeLoader):
     """YAML as PyYAML reads it; what looks like a date stays text, so that a day that does not exist has a place."""
 
 
-_SpecLoader.add_constructor("tag:yaml.org,2002:timestamp", _SpecLoader.construct_yaml_str)
+def _text(loader: yaml.SafeLoader, node: yaml.Node) -> str:
+    assert isinstance(node, yaml.ScalarNode)
+    return str(loader.construct_scalar(node))
+
+
+_SpecLoader.add_constructor("tag:yaml.org,2002:timestamp", _text)
 
 
 def _not_yaml(where: str, error: Exception) -> tuple[str, str]:

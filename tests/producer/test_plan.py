@@ -207,6 +207,9 @@ def test_an_area_without_images_is_refused(document: dict[str, Any]) -> None:
     document["imagery"][0]["area"] = [10, 10, 11, 11]
     with pytest.raises(SourceError, match="none usable"):
         planned(document)
+    document["imagery"][0]["area"] = [11, 10, 10.5, 10.1]
+    with pytest.raises(SourceError, match=r"crosses the antimeridian: from 11° eastward to 10\.5°, 359\.5° wide"):
+        planned(document)
 
 
 def program(*arguments: str, code: int = 0) -> str:

@@ -323,6 +323,31 @@ def test_places_far_from_any_chip_are_refused_with_their_distance(
     assert not (tmp_path / "none.parquet").exists()
 
 
+def test_latitude_before_longitude_is_suspected(command: Any, run: Any, reader: ReleaseReader, tmp_path: Path) -> None:
+    where = reader.release.store.where
+    chip = reader.chips().read_next_batch().to_pylist()[0]
+    lon, lat = chip["lon"], chip["lat"]
+    points = tmp_path / "points.csv"
+    points.write_text(f"lon,lat\n{lat},{lon}\n")
+    for arguments in (
+        ("search", where, "--near", f"{lat},{lon}"),
+        ("search", where, "--like", f"{lat},{lon}"),
+        ("search", where, "--near", "37.5,-122"),
+        ("search", where, "--bbox", "37,-122,38,-121"),
+        ("sample-points", where, points, "--out", tmp_path / "none.parquet"),
+    ):
+        assert "Latitude and longitude look swapped" in command(*arguments, code=2), arguments
+    empty = run("search", where, "--bbox", f"{lat - 0.1},{lon - 0.1},{lat + 0.1},{lon + 0.1}").stderr
+    assert "Latitude and longitude look swapped: --bbox -" in empty
+    assert "swapped" not in command("search", where, "--near", "-76,37.5", code=2)
+    assert "swapped" not in run("search", where, "--bbox", "1,2,3,4").stderr
+
+
+def test_a_box_with_west_beyond_east_says_how_wide_it_is(run: Any, reader: ReleaseReader) -> None:
+    said = run("search", reader.release.store.where, "--bbox", "10,37,9,38").stderr
+    assert "--bbox 10,37,9,38 crosses the antimeridian: from 10° eastward to 9°, 359° wide" in said
+
+
 def test_an_empty_result_says_what_the_release_has(run: Any, reader: ReleaseReader) -> None:
     for options in (("--bbox", "1,2,3,4"), ("--datetime", "2016"), ("--bbox", "1,2,3,4", "--chips")):
         made = run("search", reader.release.store.where, *options)
