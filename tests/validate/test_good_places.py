@@ -51,7 +51,8 @@ def test_unusual_places_have_no_finding(place: str, layout: str, tmp_path: Path)
     file = tmp_path / "place.yaml"
     file.write_text(yaml.safe_dump(spec))
     report = check_release(Release(str(complete(file, tmp_path / "1.0.0"))), sample=64, render=render_documents)
-    assert [(finding.code, finding.where, finding.found) for finding in report.findings] == []
+    found = [(finding.code, finding.where, finding.found) for finding in report.findings]
+    assert not found, found
 
 
 def _item(folder: Path, crs: str, x: float, y: float, size: int | tuple[int, int]) -> Path:
