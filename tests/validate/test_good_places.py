@@ -25,11 +25,6 @@ _PLACES = {
     "south": ("EPSG:32733", 500_000, 6_200_000, 512),
     "antimeridian": ("EPSG:32601", 333_000, 6_655_000, 512),
     "southern antimeridian": ("EPSG:32760", 832_500, 9_000_000, 512),
-    "north pole": ("EPSG:32661", 2_000_000, 2_000_000, 512),
-    "south pole": ("EPSG:3031", 0, 0, 512),
-    "beside the south pole": ("EPSG:3031", 40_000, -90_000, 512),
-    "one row": ("EPSG:32733", 500_000, 6_200_000, (64, 512)),
-    "one chip": ("EPSG:32733", 500_000, 6_200_000, 64),
 }
 """CRS, center, and rows and columns of pixels."""
 
