@@ -33,9 +33,6 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-SUPERBLOCK = 1200
-"""Pixels a side, at most, of what is warped in one go."""
-
 _ROW_BITS, _COL_BITS = 28, 24
 _ROW_SHIFT = 1 << (_ROW_BITS - 1)
 _CHIP_ID = re.compile(r"utm-([0-9.e+-]+)m_(32[67]\d\d)_(-?\d+)_(\d+)_(.+)")

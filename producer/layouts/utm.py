@@ -12,7 +12,7 @@ import shapely
 from rasterio.enums import Resampling
 
 from clay_publish.errors import ImageryError
-from clay_publish.geo.utm_grid import SUPERBLOCK, UtmGrid
+from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
 from clay_publish.producer.imagery.chips import ChipBlock, Reading, missing_reason, normalize, under_cloud
 from clay_publish.producer.imagery.remote import SourceChangedError
@@ -20,6 +20,9 @@ from clay_publish.producer.imagery.warp import Canvas, Images, Layer, images
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.spec.models import ChipSpec
 from clay_publish.windows import Window
+
+SUPERBLOCK = 1200
+"""Pixels a side, at most, of what is warped in one go."""
 
 Ints = npt.NDArray[np.int64]
 T = TypeVar("T", bound=np.generic)

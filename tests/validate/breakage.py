@@ -68,11 +68,6 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         MOROCCO,
         {"chips": {"layout": "utm", "size": 32, "gsd": 100}, "sensor": "sentinel-2-l2a", "outputs": {**_BARE}},
     ),
-    # Takes 20 s: releases of fewer chips have too few neighbors across edges.
-    "tiles": (
-        MOROCCO,
-        {"chips": {"layout": "utm", "size": 16, "gsd": 60}, "sensor": "sentinel-2-l2a", "outputs": {**_BARE}},
-    ),
     "float16": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {**_BARE, "dtype": "float16"}}),
     "beside": (
         SHORE,

@@ -184,20 +184,6 @@ def a_batch_a_row_late(broken: Broken) -> None:
     broken.vectors(lambda v: np.concatenate([v[:640], np.roll(v[640:1152], 1, axis=0), v[1152:]]))
 
 
-@mutation("VEC025", "every other superblock is shifted, references too", base="tiles", also="VEC013 VEC024")
-def shifted_superblocks(broken: Broken) -> None:
-    for path in broken.release.data_files():
-        rows, cols = (broken.table(path)[name].to_numpy() for name in ("row", "col"))
-        odd = ((rows - rows.min()) // 53 + (cols - cols.min()) // 53) % 2 == 1
-        broken.vectors(lambda v, odd=odd: (v + odd[:, None] * v.std(axis=0)).astype(v.dtype), path)
-
-
-@mutation("VEC025", "the largest file is shifted, references too", base="tiles", also="VEC013 VEC024")
-def a_shifted_file(broken: Broken) -> None:
-    largest = max(broken.release.data_files(), key=lambda path: len(broken.table(path)))
-    broken.vectors(lambda v: (v + 2 * v.std(axis=0)).astype(v.dtype), largest)
-
-
 @mutation("VEC015", "vectors moved since the version before, with the same fingerprint", base="next", also="VEC012")
 def drift_since_last_version(broken: Broken) -> None:
     broken.vectors(lambda v: np.roll(v, 3, axis=1))

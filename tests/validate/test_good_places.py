@@ -25,11 +25,6 @@ _PLACES = {
     "south": ("EPSG:32733", 500_000, 6_200_000, 512),
     "antimeridian": ("EPSG:32601", 333_000, 6_655_000, 512),
     "southern antimeridian": ("EPSG:32760", 832_500, 9_000_000, 512),
-    "north pole": ("EPSG:32661", 2_000_000, 2_000_000, 512),
-    "south pole": ("EPSG:3031", 0, 0, 512),
-    "beside the south pole": ("EPSG:3031", 40_000, -90_000, 512),
-    "one row": ("EPSG:32733", 500_000, 6_200_000, (64, 512)),
-    "one chip": ("EPSG:32733", 500_000, 6_200_000, 64),
 }
 """CRS, center, and rows and columns of pixels."""
 
@@ -51,7 +46,8 @@ def test_unusual_places_have_no_finding(place: str, layout: str, tmp_path: Path)
     file = tmp_path / "place.yaml"
     file.write_text(yaml.safe_dump(spec))
     report = check_release(Release(str(complete(file, tmp_path / "1.0.0"))), sample=64, render=render_documents)
-    assert [(finding.code, finding.where, finding.found) for finding in report.findings] == []
+    found = [(finding.code, finding.where, finding.found) for finding in report.findings]
+    assert not found, found
 
 
 def _item(folder: Path, crs: str, x: float, y: float, size: int | tuple[int, int]) -> Path:

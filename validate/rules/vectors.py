@@ -1,6 +1,5 @@
 """Rules on single vectors, and on pairs of them."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,13 +9,11 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from clay_publish.geo.utm_grid import SUPERBLOCK
-from clay_publish.geo.utm_zones import SQUARE
 from clay_publish.release.directory import EMBEDDINGS
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import ReleaseFacts, repeated
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.data.neighbors import Ints, Pairs, Seam
+from clay_publish.validate.data.neighbors import Ints, Pairs
 from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 
@@ -242,66 +239,6 @@ def _some_of_each(context: ReleaseContext) -> tuple[npt.NDArray[np.float32], Int
 def _files(context: ReleaseContext, rows: Ints) -> Ints:
     """Number of the file of each row of the release."""
     return np.asarray(np.searchsorted(context.scan.facts.starts, rows, side="right"), np.int64)
-
-
-_RATIO = 1.25
-"""How many times as much, or as little, neighbors may differ across a seam as beside it."""
-
-
-@rule("VEC025")
-def seams_do_not_show(context: ReleaseContext) -> Iterator[Outcome]:
-    """Differences of neighbors across edges of files, superblocks, images and zones, over those beside the edge."""
-    values, keys, rows = _some_of_each(context)
-    checked = 0
-    for kind, seam in _seams(context, keys, rows):
-        windows = (keys >> 40)[seam.across[0]] % 4096 if context.fingerprint.layout == "utm" else seam.across[0] * 0
-        for window in np.unique(windows):
-            part = seam.where(windows == window)
-            count = len(part.across[0])
-            if count < _NEIGHBORS:
-                continue
-            checked += 1
-            across, beside = (
-                np.abs(values[first] - values[second]).mean(axis=1) for first, second in (part.across, part.inside)
-            )
-            ratio = float(np.median(across) / max(np.median(beside), 1e-12))
-            # Each pair is compared with the one beside it: what the ground does there is the same for both.
-            larger, smaller = int((across > beside).sum()), int((across < beside).sum())
-            sure = abs(larger - smaller) > _SURE * np.sqrt(max(larger + smaller, 1))
-            if sure and not 1 / _RATIO <= ratio <= _RATIO:
-                found = f"neighbors differ {ratio:.2f} times as much across edges of {kind} ({count:,} pairs)"
-                yield Fault(EMBEDDINGS, found, f"{1 / _RATIO:.1f} to {_RATIO} times as much as those beside the edges")
-                break
-    if not checked:
-        yield NotChecked(f"no kind of edge has {_NEIGHBORS} pairs of neighbors")
-
-
-def _seams(context: ReleaseContext, keys: Ints, rows: Ints) -> Iterator[tuple[str, Seam]]:
-    """Where chips were made apart from each other."""
-    facts = context.scan.facts
-    files = _files(context, rows)
-    yield "files", Seam.of(keys, files)
-    if context.fingerprint.layout == "scene" or not len(rows):
-        return
-    yield "images", Seam.of(keys, facts["items"][rows].astype(np.int64))
-    side = context.grids.usual_side
-    if not context.fingerprint.combines:
-        yield "superblocks", Seam.of(keys, _superblocks(context, files, rows, side))
-    yield "zones", Seam.of_zones(keys, facts["lon"][rows], facts["lat"][rows], side)
-
-
-def _superblocks(context: ReleaseContext, files: Ints, rows: Ints, side: float) -> Ints:
-    """A number for each superblock of a 100 km square, as single images are warped; a file's where it has no name."""
-    facts, size = context.scan.facts, context.fingerprint.size
-    count = math.ceil(SQUARE / side)
-    cells = math.ceil(count / math.ceil(count * size / max(SUPERBLOCK, size)))
-    corners = np.zeros((len(facts.paths), 2), np.int64)
-    for number, path in enumerate(facts.paths):
-        if path in context.tables.named:
-            square = context.tables.named[path].square
-            corners[number] = [math.ceil(place * SQUARE / side - 0.5) for place in (square.row, square.column)]
-    north, east = ((facts[name][rows] - corners[files - 1, at]) // cells for at, name in enumerate(("rows", "cols")))
-    return np.asarray((files * 4096 + north) * 4096 + east, np.int64)
 
 
 def _standardized(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
