@@ -174,6 +174,8 @@ def _chances(sample: CellSample) -> tuple[Floats, Floats]:
 
 def caveats(inputs: Inputs, seen: Sequence[Seen]) -> list[str]:
     """What the reader of these numbers should know of the images."""
+    if not seen:  # no chip is of several acquisitions
+        return []
     said, masks = [], inputs.sensor.masks
     unmasked = [item.id for item in inputs.used if item.mask is None]
     if masks and unmasked:
