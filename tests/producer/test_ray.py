@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from array_copy import arrays_below
 from s3_servers import KEY, SECRET, S3View, free_port
 
 from clay_publish.errors import EncoderError
@@ -186,12 +187,18 @@ def test_a_run_goes_on_from_one_engine_to_the_other(cluster: Cluster, forty: tup
 
 
 def test_composites_whose_workers_are_killed(cluster: Cluster, shared_data: Path, tmp_path: Path) -> None:
-    """Two images of each quarter of a year."""
+    """Two images of each quarter of a year, as rows and as arrays."""
     (tmp_path / "here").mkdir()
     scenes = cloudy(tmp_path, shared_data / "s2_l1c_T18SVG_20160112" / "item.json")
     quarters = [str(part) for part in Window.parse(YEAR).split(4)]
     imagery = {"windows": quarters, "composite": {"method": "median", "images": 2}}
-    made = made_of(tmp_path / "here", scenes.items, imagery=imagery, chips={**CHIPS_64, "max_nodata": 0.9})
+    made = made_of(
+        tmp_path / "here",
+        scenes.items,
+        imagery=imagery,
+        chips={**CHIPS_64, "max_nodata": 0.9},
+        outputs={"arrays": True},
+    )
     spec, out = Path(shutil.copy(tmp_path / "here" / "release.yaml", tmp_path)), tmp_path / "release"
     running = start(spec, out, more=ON_RAY)
     until(running, lambda: len(receipts(out)) > 0)
@@ -203,6 +210,7 @@ def test_composites_whose_workers_are_killed(cluster: Cluster, shared_data: Path
     covered = [path.relative_to(there) for path in (there / "coverage").rglob("*.parquet")]
     for name in ("sources.parquet", "reference.parquet", "gaps.geojson", *covered):
         assert (out / name).read_bytes() == (there / name).read_bytes(), name
+    assert arrays_below(out) == arrays_below(there) != {}
 
 
 def test_a_unit_that_ends_every_worker_is_set_aside(
