@@ -30,6 +30,8 @@ def a_constant_vector(broken: Broken) -> None:
 @mutation("VEC007", "two chips share one vector")
 def a_repeated_vector(broken: Broken) -> None:
     broken.vectors(lambda v: _set(v, 9, v[30]))
+    if "scale" in broken.table(broken.data).column_names:  # with integers, half of the vector
+        broken.column("scale", lambda scales: [*scales[:9], scales[30], *scales[10:]])
 
 
 @mutation("VEC010", "the model has collapsed: all vectors nearly alike", also="VEC007 VEC011 VEC012")
