@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import rasterio
 import yaml
+from rasterio.windows import Window as Pixels
 
 from clay_publish.errors import ReleaseError, SpecError
 from clay_publish.producer.imagery.chips import ChipBlock, Reading
@@ -141,6 +143,31 @@ def test_a_composite_covers_what_is_coverable(year: Cloudy, composites: Made) ->
         counts[reason or "embedded"] += 1
     assert counts["embedded"] > counts["too_few_images"] > 0
     assert composites.counts["expected"] == sum(counts.values())
+
+
+def test_cells_without_a_pixel_say_why(shared_data: Path, tmp_path: Path) -> None:
+    """Beyond the images there is no imagery; where every image is blank, no data."""
+    scenes = cloudy(
+        tmp_path, shared_data / "s2_l1c_T18SVG_20160112" / "item.json", dates=2, cover=0.1, tiles=False, offset=False
+    )
+    for item in scenes.items:
+        for path, side in ((item.with_suffix(".tif"), 200), (item.with_name(f"{item.stem}_scl.tif"), 100)):
+            with rasterio.open(path, "r+") as file:
+                file.write(np.zeros((file.count, side, side), file.dtypes[0]), window=Pixels(0, 0, side, side))
+    west, south, east, north = json.loads(scenes.items[0].read_text())["bbox"]
+    area = [west - 0.02, south, east, north]
+    made = made_of(tmp_path, scenes.items, imagery={**asked(images=2), "area": area})
+    reasons = {(row["row"], row["col"]): row["reason"] for row in made.coverage}
+    inside = 0
+    for (row, col), reason in reasons.items():
+        rows, cols = scenes.window(row, col, SIZE)
+        if cols.stop <= 0:
+            assert reason == "no_imagery"
+        elif rows.start >= 0 and cols.start >= 0 and rows.stop <= 200 and cols.stop <= 200:
+            assert reason == "nodata"
+            inside += 1
+    assert inside > 0
+    assert list(reasons.values()).count("no_imagery") > 0 < made.counts["embedded"]
 
 
 def test_rows_tell_their_images(year: Cloudy, composites: Made) -> None:
