@@ -454,11 +454,13 @@ class ReleaseReader:
         Raises:
             ReleaseError: as for `items`.
         """
-        if extent not in self._shelves:
+        found = self._shelves.get(extent)  # one look: another thread may clear them
+        if found is None:
+            found = self._read_shelf(extent)
             if len(self._shelves) >= _SHELVES:
                 self._shelves.clear()
-            self._shelves[extent] = self._read_shelf(extent)
-        return self._shelves[extent]
+            self._shelves[extent] = found
+        return found
 
     def _read_shelf(self, extent: Extent) -> Shelf:
         table = select(self._items, extent, ["bbox", "assets"], self.release.store.path(paths.ITEMS))

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import geopandas as gpd
+import made_release
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -259,6 +260,17 @@ def test_a_sample_says_why_a_place_has_no_embedding(make_release: Any) -> None:
     assert near["embedding"].type == pa.list_(pa.field("element", pa.float32(), nullable=False), 8)
     told = reader.probe(float(lon[1]), float(lat[1]))
     assert (told["status"], told["window"]) == ("cloud", january)
+
+
+def test_centers_get_the_newest_of_many_windows(tmp_path: Path) -> None:
+    windows = tuple(f"2023-0{month}-01/2023-0{month + 1}-01" for month in range(1, 7))
+    made = made_release.Made(((5.0, 45.0, 5.7, 45.5),), gsd=40, windows=windows, limit=400, dimensions=4)
+    write_items(made_release.make_release(tmp_path, made))
+    reader = open_release(tmp_path)
+    chips = reader.chips(datetime="2023-03-02/2023-03-03", columns=["lon", "lat"]).read_all()
+    found = reader.sample(chips)
+    assert set(found["distance"].to_pylist()) == {0.0}
+    assert set(found["window"].to_pylist()) == {"2023-06-01_2023-07-01"}
 
 
 def test_several_windows_are_kept_apart(make_release: Any) -> None:
