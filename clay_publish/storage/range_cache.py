@@ -1,6 +1,5 @@
 """A cache of byte ranges on disk, keyed by address and ETag, so that a second session fetches little again."""
 
-import email.utils
 import hashlib
 import os
 import tempfile
@@ -39,10 +38,8 @@ class RangeCache:
         )  # a relative one is ignored, as XDG says
         return cls(root / "clay-publish" / "ranges")
 
-    def get(self, file: str, tag: str | None, start: int, end: int) -> bytes | None:
-        """Return bytes `start` to `end` (exclusive) of a file with this ETag; None where they are not kept."""
-        if not _is_etag(tag):
-            return None
+    def get(self, file: str, tag: str, start: int, end: int) -> bytes | None:
+        """Return bytes `start` to `end` (exclusive) of a file with this strong ETag; None where they are not kept."""
         path = self._path(file, tag, start, end)
         try:
             stored = path.read_bytes()
@@ -52,12 +49,13 @@ class RangeCache:
         data = stored[_DIGEST:]
         if len(data) == end - start and hashlib.sha256(data).digest() == stored[:_DIGEST]:
             return data
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # as the class says
+            path.unlink()
         return None
 
-    def put(self, file: str, tag: str | None, start: int, data: bytes) -> None:
-        """Keep bytes of a file from `start` on; of a file without ETag, nothing."""
-        if not _is_etag(tag) or not 0 < len(data) <= min(_LARGEST, self._limit):
+    def put(self, file: str, tag: str, start: int, data: bytes) -> None:
+        """Keep bytes of a file with this strong ETag, from `start` on."""
+        if not 0 < len(data) <= min(_LARGEST, self._limit):
             return
         path = self._path(file, tag, start, start + len(data))
         with suppress(OSError), self._lock:  # as the class says
@@ -74,7 +72,7 @@ class RangeCache:
             if self._held is None or self._held > self._limit:
                 self._held = self._evict()
 
-    def _path(self, file: str, tag: str | None, start: int, end: int) -> Path:
+    def _path(self, file: str, tag: str, start: int, end: int) -> Path:
         name = hashlib.sha256(f"{file}\n{tag}\n{start}-{end}".encode()).hexdigest()
         return self._folder / name[:2] / name
 
@@ -94,8 +92,3 @@ class RangeCache:
             if held <= 0.9 * self._limit:
                 break
         return held
-
-
-def _is_etag(tag: str | None) -> bool:
-    """Whether a tag is an ETag rather than a date, which does not change when a file does twice in a second."""
-    return bool(tag) and email.utils.parsedate_tz(str(tag)) is None

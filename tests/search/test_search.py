@@ -19,14 +19,16 @@ import pystac
 import pytest
 import tiny_release
 from pyproj import Geod
+from range_server import RangeServer
 
 from clay_publish.catalog import write_items
 from clay_publish.cli.app import main
-from clay_publish.errors import ReleaseError
+from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import Square
 from clay_publish.producer.outputs.arrays.write import write_arrays
 from clay_publish.release.directory import Release
+from clay_publish.search.arrays.zarr_store import open_group
 from clay_publish.search.output import write_chips
 from clay_publish.search.query import QueryError
 from clay_publish.search.reader import ReleaseReader, open_release
@@ -232,6 +234,21 @@ def test_an_embedding_that_the_arrays_lack_is_an_error(with_arrays: Callable[[st
     shutil.rmtree(Path(release.store.where) / "arrays/arrays.zarr/utm18/scales/c")
     with pytest.raises(ReleaseError, match="has no embedding of a chip that the table has"):
         sampled(release.store.where, chips)
+
+
+def test_a_shard_that_changes_is_refused(with_arrays: Callable[[str], Release]) -> None:
+    release = with_arrays("int8")
+    folder = Path(release.store.where)
+    with RangeServer(folder, etags=True) as server:
+        reader = open_release(server.address, cache=False)
+        valid = open_group(reader.release, "arrays/arrays.zarr/utm18").arrays["valid"]
+        y, x = np.argwhere(valid[0] > 0)[0]
+        assert valid[0, y, x] > 0
+        for shard in (folder / "arrays/arrays.zarr/utm18/valid/c").rglob("*"):
+            if shard.is_file():
+                shard.write_bytes(shard.read_bytes() + b"\0")
+        with pytest.raises(StoreError, match="changed while it was read"):
+            valid[0, y, x]
 
 
 def test_no_places_make_no_rows(reader: ReleaseReader) -> None:

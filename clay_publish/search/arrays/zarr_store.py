@@ -10,6 +10,7 @@ from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteReque
 
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.release.directory import Release
+from clay_publish.storage.http import Head
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
@@ -27,7 +28,7 @@ class ReleaseZarrStore(Store):
     def __init__(self, release: Release, folder: str = "") -> None:
         super().__init__(read_only=True)
         self._release, self._folder = release, f"{folder}/" if folder else ""
-        self._sizes: dict[str, int] = {}
+        self._heads: dict[str, Head] = {}
 
     def __eq__(self, other: object) -> bool:
         mine = (self._release.store, self._folder)
@@ -44,13 +45,13 @@ class ReleaseZarrStore(Store):
         try:
             if asked is None:
                 return store.read(path)
-            if path not in self._sizes:  # of a shard, of which several ranges are read
-                self._sizes[path] = store.size(path)
-            size = self._sizes[path]
+            if path not in self._heads:  # of a shard, of which several ranges are read: all of the same bytes
+                self._heads.setdefault(path, self._release.head(path))
+            size, tag = self._heads[path].size or 0, self._heads[path].tag
             if isinstance(asked, RangeByteRequest):
-                return store.part(path, asked.start, min(asked.end, size))
+                return store.part(path, asked.start, min(asked.end, size), tag)
             last = max(0, size - asked.suffix) if isinstance(asked, SuffixByteRequest) else asked.offset
-            return store.part(path, last, size)
+            return store.part(path, last, size, tag)
         except StoreError as error:
             if error.found == "does not exist":
                 return None
