@@ -610,8 +610,8 @@ class ReleaseReader:
         """The chips that `sample` joins; their vectors from the arrays where that is cheaper and the same."""
         light, cells = ["id", "datetime", "lon", "lat", "bbox"], ["epsg", "row", "col"]
         assets = self._items.schema_arrow.field("assets").type
-        kind = self._stored.field("embedding").type.value_type if len(rows.file) else pa.float32()
-        rounded = kind != pa.float32() and {*cells} <= {*self._stored.names}
+        kind = self._stored.field("embedding").type if len(rows.file) else pa.list_(pa.float32(), 1)
+        rounded = kind.value_type != pa.float32() and {*cells} <= {*self._stored.names}
         if not rounded or assets.get_field_index("arrays") < 0 or find_spec("zarr") is None:
             return self._read(rows, shelf, [*light, "embedding"])
         from clay_publish.search.arrays.chip_vectors import ChipCells, chip_vectors  # noqa: PLC0415 - with an extra

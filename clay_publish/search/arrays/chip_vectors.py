@@ -13,7 +13,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.release import array_store as names
 from clay_publish.release.directory import Release
 from clay_publish.release.tables import ARROW_DTYPES
-from clay_publish.search.arrays.zarr_store import open_group
+from clay_publish.search.arrays.zarr_store import open_group, reading
 from clay_publish.search.row_groups import THREADS
 from clay_publish.windows import Window
 
@@ -38,13 +38,13 @@ class ChipCells:
     window: Sequence[Window]
 
 
-def chip_vectors(release: Release, cells: ChipCells, stored: pa.DataType, most: int) -> Vectors | None:
+def chip_vectors(release: Release, cells: ChipCells, stored: pa.FixedSizeListType, most: int) -> Vectors | None:
     """Return the vectors of chips as the table has them, the scale of integers applied.
 
     Args:
         release: with arrays.
         cells: of the chips.
-        stored: type of the table's numbers.
+        stored: type of the table's vectors.
         most: bytes that are read for the same from the table.
 
     Returns:
@@ -53,16 +53,16 @@ def chip_vectors(release: Release, cells: ChipCells, stored: pa.DataType, most: 
     Raises:
         ReleaseError: the arrays cannot be read, or have no embedding of a chip that the table has.
     """
-    zones = np.unique(cells.zone).tolist()
-    if stored not in {ARROW_DTYPES["int8"], ARROW_DTYPES["float16"]} or most <= _OPENING * len(zones):
+    zones, numbers = np.unique(cells.zone).tolist(), stored.value_type
+    if numbers not in {ARROW_DTYPES["int8"], ARROW_DTYPES["float16"]} or most <= _OPENING * len(zones):
         return None
-    groups = [_Zone.open(release, zone) for zone in zones]
+    groups = [_Zone.open(release, zone, stored.list_size) for zone in zones]
     mine = [np.flatnonzero(cells.zone == zone) for zone in zones]
     places = [group.places(cells, some) for group, some in zip(groups, mine, strict=True)]
-    same = all(pa.from_numpy_dtype(group.embeddings.dtype) == stored for group in groups)
+    same = all(pa.from_numpy_dtype(group.embeddings.dtype) == numbers for group in groups)
     if not same or sum(group.bytes_of(place) for group, place in zip(groups, places, strict=True)) > most:
         return None
-    values = np.empty((len(cells.zone), groups[0].embeddings.shape[3]), np.float32)
+    values = np.empty((len(cells.zone), stored.list_size), np.float32)
     for group, some, place in zip(groups, mine, places, strict=True):
         values[some] = group.read(place)
     return values
@@ -79,16 +79,17 @@ class _Zone:
     windows: dict[Window, int]
 
     @classmethod
-    def open(cls, release: Release, zone: int) -> "_Zone":
-        folder = f"{names.STORE}/{names.zone_group(zone)}"
-        group = open_group(release, folder)
-        where = release.store.path(folder)
+    def open(cls, release: Release, zone: int, dimensions: int) -> "_Zone":
+        group = open_group(release, f"{names.STORE}/{names.zone_group(zone)}")
+        embeddings, scales = group.embeddings()
+        if embeddings.shape[3] != dimensions:
+            raise ReleaseError(group.where, f"has {embeddings.shape[3]} dimensions", f"{dimensions}, as the table")
         try:
             windows = {Window.parse(text): place for place, text in enumerate(group.attributes["embrel:windows"])}
             top = int(group.attributes["embrel:cells"]["row_top"])
-            return cls(where, group.arrays[names.EMBEDDINGS], group.arrays.get(names.SCALES), top, windows)
         except (KeyError, TypeError, ValueError) as error:
-            raise ReleaseError(where, f"has no readable {error}", "arrays of a release") from error
+            raise ReleaseError(group.where, f"has no readable {error}", "arrays of a release") from error
+        return cls(group.where, embeddings, scales, top, windows)
 
     def places(self, cells: ChipCells, some: Ints) -> Ints:
         """Return [3, n] time, y and x of some of the chips."""
@@ -104,7 +105,7 @@ class _Zone:
         arrays = [array for array in (self.embeddings, self.scales) if array is not None]
         total = _OPENING
         for array in arrays:
-            shard, chunk = (np.array(sides[:3])[:, None] for sides in (array.shards, array.chunks))
+            shard, chunk = (np.array(sides[:3])[:, None] for sides in (array.shards or array.chunks, array.chunks))
             chunks = np.unique(places // chunk, axis=1).shape[1]
             shards = np.unique(places // shard, axis=1).shape[1]
             index = _INDEX * int(np.prod(shard // chunk))
@@ -114,9 +115,10 @@ class _Zone:
 
     def read(self, places: Ints) -> Vectors:
         """Return the vectors of some pixels."""
-        values = _pixels(self.embeddings, places).astype(np.float32)
-        if self.scales is not None:
-            values *= _pixels(self.scales, places)[:, None]
+        with reading(self.where):
+            values = _pixels(self.embeddings, places).astype(np.float32)
+            if self.scales is not None:
+                values *= _pixels(self.scales, places)[:, None]
         if np.isnan(values).any():
             raise ReleaseError(
                 self.where,
