@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from clay_publish.release.directory import Release
 from clay_publish.search.query import SWAPPED, Extent, QueryError
-from clay_publish.search.row_groups import Ints, Rows, Shelf, group_boxes, matching_groups, read
+from clay_publish.search.row_groups import Ints, Rows, Shelf, group_boxes, group_starts, matching_groups, read
 
 Floats = npt.NDArray[np.float64]
 
@@ -153,7 +153,7 @@ class _NearestSearch:
         """Offer the chips of one file to some places."""
         path = self.shelf.paths[file]
         source, where = self.release.parquet(path), self.release.store.path(path)
-        starts = np.cumsum([0, *(source.metadata.row_group(g).num_rows for g in range(source.num_row_groups))])
+        starts = group_starts(source.metadata)
         boxes = group_boxes(source.metadata)
         every, inside = mine, self.extent.row_groups(source.metadata)
         least = {group: at_least(self.lon[every], self.lat[every], boxes[group : group + 1]) for group in inside}

@@ -187,7 +187,7 @@ def widen(release: Release) -> None:
 
 
 def test_threads_may_ask_for_more_boxes_than_are_remembered(tiny: Release, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clay_publish.search.reader._SHELVES", 1)
+    monkeypatch.setattr("clay_publish.search.tables._SHELVES", 1)
     reader = ReleaseReader(tiny)
     shelves = {Extent((float(west), 36.0, -70.0, 38.0)): Shelf([str(west)], np.zeros((1, 4))) for west in (-80, -79)}
     monkeypatch.setattr(reader, "_read_shelf", shelves.__getitem__)

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release import array_store as names
-from clay_publish.release.directory import Release
+from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.tables import ARROW_DTYPES
 from clay_publish.search.arrays.zarr_store import open_group, reading
-from clay_publish.search.row_groups import THREADS
+from clay_publish.search.row_groups import THREADS, Rows, Shelf
 from clay_publish.windows import Window
 
 Ints = npt.NDArray[np.int64]
@@ -37,22 +37,34 @@ class ChipCells:
     col: Ints
     window: Sequence[Window]
 
+    @classmethod
+    def of(cls, rows: Rows, shelf: Shelf, chips: pa.Table) -> "ChipCells":
+        """Read them from the files' names, and from `epsg`, `row` and `col` of the chips."""
+        epsg, row, col = (chips[name].to_numpy().astype(np.int64) for name in ("epsg", "row", "col"))
+        windows = {number: DataFile.parse(shelf.paths[number]).window for number in np.unique(rows.file).tolist()}
+        return cls(epsg % 100, row, col, [windows[number] for number in rows.file.tolist()])
 
-def chip_vectors(release: Release, cells: ChipCells, stored: pa.FixedSizeListType, most: int) -> Vectors | None:
+
+def chip_vectors(
+    release: Release, shelf: Shelf, rows: Rows, chips: pa.Table, stored: pa.FixedSizeListType
+) -> Vectors | None:
     """Return the vectors of chips as the table has them, the scale of integers applied.
 
     Args:
         release: with arrays.
-        cells: of the chips.
+        shelf: the files of the table.
+        rows: the chips.
+        chips: their `epsg`, `row` and `col`.
         stored: type of the table's vectors.
-        most: bytes that are read for the same from the table.
 
     Returns:
-        [n, D]; None where the arrays are rounded and the table is not, or where more bytes would be read.
+        [n, D]; None where the arrays are rounded and the table is not, or where more bytes would be read than from the
+        table.
 
     Raises:
         ReleaseError: the arrays cannot be read, or have no embedding of a chip that the table has.
     """
+    cells, most = ChipCells.of(rows, shelf, chips), rows.column_bytes(release, shelf, ["embedding", "scale"])
     zones, numbers = np.unique(cells.zone).tolist(), stored.value_type
     if numbers not in {ARROW_DTYPES["int8"], ARROW_DTYPES["float16"]} or most <= _OPENING * len(zones):
         return None
