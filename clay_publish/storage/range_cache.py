@@ -15,6 +15,16 @@ _DIGEST = hashlib.sha256().digest_size
 _OFF = {"0", "off", "false", "no"}
 
 
+def user_cache() -> Path | None:
+    """Return the folder of this program's caches, below `XDG_CACHE_HOME` or `~/.cache`; None for users without a home."""
+    stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        root = stated if stated.is_absolute() else Path.home() / ".cache"  # a relative one is ignored, as XDG says
+    except RuntimeError:
+        return None
+    return root / "clay-publish"
+
+
 class RangeCache:
     """Ranges of published files below `folder`, the least recently used ones removed first.
 
@@ -29,14 +39,11 @@ class RangeCache:
 
     @classmethod
     def of_user(cls) -> "RangeCache | None":
-        """Return the cache below `XDG_CACHE_HOME`; None where `CLAY_PUBLISH_CACHE=off` switches it off."""
-        if os.environ.get("CLAY_PUBLISH_CACHE", "").lower() in _OFF:
+        """Return the cache of this user; None where `CLAY_PUBLISH_CACHE=off` switches it off, or there is no home."""
+        folder = user_cache()
+        if folder is None or os.environ.get("CLAY_PUBLISH_CACHE", "").lower() in _OFF:
             return None
-        home = os.environ.get("XDG_CACHE_HOME", "")
-        root = (
-            Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
-        )  # a relative one is ignored, as XDG says
-        return cls(root / "clay-publish" / "ranges")
+        return cls(folder / "ranges")
 
     def get(self, file: str, tag: str, start: int, end: int) -> bytes | None:
         """Return bytes `start` to `end` (exclusive) of a file with this strong ETag; None where they are not kept."""

@@ -145,6 +145,18 @@ def test_files_with_weak_etags_are_read_and_not_kept(
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
+def test_a_damaged_range_that_cannot_be_removed_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    cache = RangeCache(tmp_path)
+    cache.put("file", "etag", 0, b"data")
+    (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert cache.get("file", "etag", 0, 4) is None
+
+
 def test_the_cache_keeps_to_its_limit(tmp_path: Path) -> None:
     cache = RangeCache(tmp_path, limit=10_000)
     data = np.random.default_rng(0).bytes(1_000)
