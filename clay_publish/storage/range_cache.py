@@ -16,7 +16,7 @@ _OFF = {"0", "off", "false", "no"}
 
 
 def user_cache() -> Path | None:
-    """Return the folder of this program's caches, below `XDG_CACHE_HOME` or `~/.cache`; None for users without a home."""
+    """Return the folder of all caches, below `XDG_CACHE_HOME` or `~/.cache`; None for a user without a home."""
     stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
         root = stated if stated.is_absolute() else Path.home() / ".cache"  # a relative one is ignored, as XDG says
