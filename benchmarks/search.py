@@ -1,10 +1,14 @@
 """Search by likeness: all vectors, codes, FAISS, usearch and DuckDB on the same release, in one run.
 
     python benchmarks/search.py 100000 1000000
+    python benchmarks/search.py --codes 144000000 256
 
 needs `pip install faiss-cpu usearch duckdb psutil`. Each method runs in a process of its own, which loads what it
 needs; time is that of one search, the median of several; memory is the largest resident set; recall@10 is against
 all vectors. Files lie on a disk and in its cache. Vectors are clustered around 500 centers; their spectrum decays.
+
+The second form writes the codes alone of a global release, of random bits, and searches them: seconds, and the memory
+of the process without the pages of the files, which the system may take back.
 """
 
 import json
@@ -84,7 +88,7 @@ def write(folder: Path, count: int) -> None:
     source = {**dict.fromkeys(sources_schema().names), "id": "scene", "block": 0, "status": "used", "bands": [],
               "license": "CC-BY-4.0", "href": "https://example.org/scene.json", "assets": []}  # fmt: skip
     write_table(release.store, "sources.parquet", pa.Table.from_pylist([source], schema=sources_schema()))
-    release.store.write("release.yaml", "name: bench\nimagery: {stac: https://example.org, sensor: sentinel-2-l2a}\n")
+    release.store.write("release.yaml", "name: bench\nreleased: 2023-02-01\nimagery: {stac: https://example.org, sensor: sentinel-2-l2a}\n")
     run = RunRecord(fingerprint=made, plan_sha256="1" * 64, libraries={},
                     coverage={"expected": count, "embedded": count},
                     seconds=1, device="cpu")  # fmt: skip
@@ -144,6 +148,72 @@ def search(method: str, folder: str) -> None:
     print(json.dumps({"load_s": loaded, "search_s": median(seconds), "memory_MB": memory, "found": found}))
 
 
+def write_codes_alone(folder: Path, count: int, dimensions: int) -> list[str]:
+    """Write files of codes of one window, as many chips in each of 60 zones; return their embeddings files."""
+    import pyarrow as pa
+
+    from clay_publish.geo.utm_zones import Square
+    from clay_publish.release.directory import EMBEDDINGS, DataFile
+    from clay_publish.search.code_files import BATCH, code_columns, code_path, code_schema
+    from clay_publish.search.codes import Codes, Encoding
+    from clay_publish.windows import Window
+
+    encoding, random, paths = Encoding.of(dimensions), np.random.default_rng(0), []
+    window = Window(datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC))
+    for zone in range(1, 61):
+        size = count // 60
+        files = [f"{EMBEDDINGS}/{DataFile(Square(zone, 4, row), window).name}" for row in range(-(-size // BATCH))]
+        schema = code_schema(encoding, files, (0.01, 0.01))
+        path = folder / code_path(zone, window)
+        path.parent.mkdir(parents=True)
+        with path.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for number in range(len(files)):
+                here = min(BATCH, size - number * BATCH)
+                planes = (random.integers(0, 256, (here, encoding.plane_bytes), np.uint8) for _ in range(encoding.bits))
+                codes = Codes(tuple(planes), np.full(here, 0.01, np.float32))
+                lon = random.uniform(6 * zone - 186, 6 * zone - 180, here).astype(np.float32)
+                place = [lon, random.uniform(-60, 70, here).astype(np.float32), np.full(here, number, np.int32)]
+                rows = [*code_columns(codes), *map(pa.array, place), pa.array(np.arange(here, dtype=np.int32))]
+                writer.write_batch(pa.RecordBatch.from_arrays(rows, schema=schema))
+        paths += files
+    return paths
+
+
+def search_codes(count: int, dimensions: int) -> None:
+    """Search the codes alone, three times."""
+    import threading
+
+    from clay_publish.release.directory import Release
+    from clay_publish.search.candidates import best_codes
+    from clay_publish.search.codes import Encoding
+    from clay_publish.search.query import Extent
+    from clay_publish.search.row_groups import Shelf
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_codes_alone(Path(folder), count, dimensions)
+        held = sum(file.stat().st_size for file in Path(folder).rglob("*.arrow"))
+        print(f"{count:,} codes of {dimensions} dimensions, {held / 1e9:.1f} GB", flush=True)
+        most, ended = [0], threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.05):
+                status = Path("/proc/self/status").read_text()
+                most[0] = max(most[0], int(status.partition("RssAnon:")[2].split()[0]))
+
+        threading.Thread(target=watch).start()
+        shelf = Shelf(paths, np.tile([-180.0, -90, 180, 90], (len(paths), 1)))
+        for query_vector in np.random.default_rng(1).normal(size=(3, dimensions)):
+            direction = query_vector / np.linalg.norm(query_vector)
+            start, used = time.perf_counter(), time.process_time()
+            best_codes(
+                Release(folder), Encoding.of(dimensions), shelf, direction, count=100,
+                extent=Extent(bbox=None, start=None, end=None),
+            )  # fmt: skip
+            seconds, cpu = time.perf_counter() - start, time.process_time() - used
+            print(f"  search {seconds:6.1f} s  {cpu:6.1f} CPU-s  memory {most[0] / 1000:6.0f} MB", flush=True)
+        ended.set()
+
+
 def main(counts: list[int]) -> None:
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
@@ -165,5 +235,7 @@ def main(counts: list[int]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--method"]:
         search(*sys.argv[2:4])
+    elif sys.argv[1:2] == ["--codes"]:
+        search_codes(int(sys.argv[2]), int(sys.argv[3]))
     else:
         main([int(count) for count in sys.argv[1:] or ["100000", "1000000"]])

@@ -79,31 +79,47 @@ _SLOWEST = 1_000
 """Bytes per second that count as progress."""
 
 
-class _Progress:
-    """A socket whose reads have to make progress within `seconds`, however they are spread over time."""
+class Progress:
+    """What a server has sent, which has to be enough within each `seconds`, however it is spread over time."""
 
-    _seconds, _got, _end = 0.0, 0, float("inf")
-
-    def watch(self, seconds: float) -> None:
-        """Begin to measure: an answer is expected from now on."""
+    def __init__(self, seconds: float) -> None:
         self._seconds, self._got, self._end = seconds, 0, time.monotonic() + seconds
 
-    def recv_into(self, *arguments: Any, **options: Any) -> int:
-        size: int = super().recv_into(*arguments, **options)  # type: ignore[misc]  # of the socket
+    def count(self, size: int) -> None:
+        """Bytes have arrived.
+
+        Raises:
+            TimeoutError: they are too few.
+        """
         self._got += size
         now = time.monotonic()
         if size and now > self._end:
             if self._got < _SLOWEST * self._seconds:
                 raise TimeoutError(f"sent {self._got} bytes in {self._seconds:g} s")
             self._got, self._end = 0, now + self._seconds
+
+
+class _Watched:
+    """A socket whose reads have to make progress."""
+
+    _progress: Progress | None = None
+
+    def watch(self, seconds: float) -> None:
+        """Begin to measure: an answer is expected from now on."""
+        self._progress = Progress(seconds)
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        size: int = super().recv_into(*arguments, **options)  # type: ignore[misc]  # of the socket
+        if self._progress is not None:
+            self._progress.count(size)
         return size
 
 
-class _Socket(_Progress, socket.socket):
+class _Socket(_Watched, socket.socket):
     pass
 
 
-class _TlsSocket(_Progress, ssl.SSLSocket):
+class _TlsSocket(_Watched, ssl.SSLSocket):
     pass
 
 

@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from threading import BoundedSemaphore, Event, Lock
 from typing import Any, TypeVar
@@ -34,8 +34,9 @@ from botocore.exceptions import (
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import StoreError
+from clay_publish.storage.connections import Progress
 from clay_publish.storage.http import ChangedError, Head, ServerError
-from clay_publish.storage.retry import RetryPolicy, is_transient, retrying
+from clay_publish.storage.retry import Budget, RetryPolicy, is_transient, limits, retrying
 
 T = TypeVar("T")
 
@@ -46,10 +47,11 @@ PART = 16 * MIB
 _LARGER_PARTS = (64 * MIB, 512 * MIB)
 _MOST_PARTS = 10_000
 _PARTS_AT_ONCE = 8
+_READ = 1 << 18
 NOT_FOUND, CHANGED = 404, 412
 _UNEXPLAINED = (400, 403)
 
-_LOST = (HTTPClientError, IncompleteReadError, ResponseStreamingError)
+_LOST = (HTTPClientError, IncompleteReadError, ResponseStreamingError, TimeoutError)
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 _AGAIN = frozenset({"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "BadDigest"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
@@ -169,7 +171,7 @@ class S3Client:
             expected = "credentials in the environment, a profile or its credential_process"
             fix = "For source.coop, get them on the page of the product."
             raise ServerError(self.address.where, found, expected, fix, status=401) from None
-        except BotoCoreError as error:
+        except (BotoCoreError, TimeoutError) as error:
             raise self._lost(error, path) from error
 
     def get(self, path: str, limit: int | None = None) -> tuple[bytes, str] | None:
@@ -177,7 +179,7 @@ class S3Client:
 
         def fetch(client: Any) -> tuple[bytes, str]:
             answer = client.get_object(Bucket=self.address.bucket, Key=self.key(path), **_payer())
-            with closing(answer["Body"]) as body:
+            with closing(_steady(answer["Body"])) as body:
                 return body.read(None if limit is None else limit + 1), answer["ETag"]
 
         return absent(lambda: self.retried(fetch, path))
@@ -197,10 +199,13 @@ class S3Client:
 
         return absent(lambda: self.retried(ask, path))
 
-    def part(self, path: str, start: int, end: int, tag: str | None = None) -> tuple[bytes, Head]:
+    def part(
+        self, path: str, start: int, end: int, tag: str | None = None, budget: Budget | None = None
+    ) -> tuple[bytes, Head]:
         """Bytes `start` to `end` (exclusive) of an object, and its current size and ETag.
 
         Raises:
+            TooSlowError: the time of `budget` is spent.
             ChangedError: the object no longer has the ETag `tag`.
             ServerError: there is none (`status` 404), or as `call`.
         """
@@ -209,7 +214,7 @@ class S3Client:
             answer = client.get_object(
                 Bucket=self.address.bucket, Key=self.key(path), Range=f"bytes={start}-{end - 1}", **_payer()
             )
-            with closing(answer["Body"]) as body:
+            with closing(_steady(answer["Body"], budget)) as body:
                 size = str(answer.get("ContentRange", "")).rpartition("/")[2]
                 found = Head(int(size) if size.isdigit() else None, answer["ETag"].strip('"'), strong=True)
                 if tag not in {None, found.tag}:
@@ -217,7 +222,8 @@ class S3Client:
                 return bytes(body.read(end - start)), found
 
         try:
-            return self.retried(fetch, path)
+            with nullcontext() if budget is None else budget.spending():
+                return self.retried(fetch, path)
         except ClientError as error:
             raise self._refused(error, path) from error
 
@@ -344,7 +350,7 @@ class S3Client:
         config = Config(
             retries={"total_max_attempts": 1},  # one mechanism retries: `retried`
             connect_timeout=20,
-            read_timeout=60,
+            read_timeout=limits().stall,
             max_pool_connections=32,
             s3={"addressing_style": "path"} if elsewhere else {},
             **({"signature_version": UNSIGNED} if at.anon else {}),
@@ -365,6 +371,35 @@ class S3Client:
         found = f"the server refused {error.operation_name} ({code} {status}: {message})"
         fix = _FIXES.get("AccessDenied" if status == 403 and code not in _FIXES else code, "")
         return ServerError(self.place(path), found, "", fix, status=status)
+
+
+class _SteadyStream:
+    """The stream below a body of botocore: its reads make progress, and end with the time of an item."""
+
+    def __init__(self, raw: Any, budget: Budget | None) -> None:
+        self._raw, self._budget = raw, budget
+        self._progress = Progress(limits().stall)
+
+    def read(self, amt: int | None = None) -> bytes:
+        """Up to `amt` bytes, fewer only at the end."""
+        data = bytearray()
+        while (left := _READ if amt is None else min(_READ, amt - len(data))) and (piece := self._raw.read1(left)):
+            data += piece
+            self._progress.count(len(piece))
+            if self._budget is not None:
+                self._budget.check()
+        return bytes(data)
+
+    def close(self) -> None:
+        """Close the connection, or give it back if all was read."""
+        self._raw.close()
+
+
+def _steady(body: Any, budget: Budget | None = None) -> Any:
+    """A body that a server cannot keep open by sending little; botocore limits only the time of a single packet."""
+    stream = "_raw_stream"  # botocore has no public way to its stream
+    setattr(body, stream, _SteadyStream(getattr(body, stream), budget))
+    return body
 
 
 def _payer() -> dict[str, str]:

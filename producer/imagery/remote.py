@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import IO, Protocol, cast
 
 from rasterio.abc import MultiByteRangeResourceContainer
@@ -166,16 +167,27 @@ def _server(address: str, origin: str | None, budget: Budget | None) -> tuple[_R
     if not address.startswith("s3://"):
         return HttpClient(origin, _ONCE, budget), signed(address)
     bucket, _, key = address.removeprefix("s3://").partition("/")
-    return _bucket(bucket), key
+    return _Bucket(_reader_of(bucket), budget), key
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """A bucket, of which an item is read."""
+
+    ask: Callable[..., tuple[bytes, Head]]
+    budget: Budget | None
+
+    def part(self, name: str, start: int, end: int, tag: str | None = None) -> tuple[bytes, Head]:
+        return self.ask(name, start, end, tag, self.budget)
 
 
 @functools.cache
-def _bucket(name: str) -> _RangeServer:
+def _reader_of(name: str) -> Callable[..., tuple[bytes, Head]]:
     require_extra("s3", f"s3://{name}")
     from clay_publish.storage.s3 import Address, S3Client  # noqa: PLC0415 - boto3 comes with an extra
 
     unsigned = os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in {"YES", "TRUE", "ON", "1"}
-    return S3Client(Address(name, "", f"s3://{name}", anon=unsigned), _ONCE)
+    return S3Client(Address(name, "", f"s3://{name}", anon=unsigned), _ONCE).part
 
 
 def open_ranges(address: str, origin: str | None, planned: str | None, budget: Budget) -> tuple[IO[bytes], str]:

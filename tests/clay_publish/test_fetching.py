@@ -29,6 +29,7 @@ from clay_publish.storage import retry
 from clay_publish.storage.connections import ForbiddenAddressError, is_public, resolve
 from clay_publish.storage.http import ChangedError, HttpClient, NoRangesError, ServerError
 from clay_publish.storage.retry import Budget, Limits, TooSlowError, set_limits
+from clay_publish.storage.s3 import Address, S3Client
 
 MIB = 1 << 20
 QUOTA = 64 * MIB
@@ -283,17 +284,37 @@ def test_a_server_that_hangs_or_drips_is_given_up(
         HttpClient(policy=retry.RetryPolicy(attempts=1)).read(f"{server.address}/x", MIB)
 
 
-def test_what_takes_too_long_in_all_is_given_up(server: Scripted) -> None:
-    def slow(client: BaseHTTPRequestHandler) -> None:
-        begin(client, {"Content-Range": f"bytes 0-{QUOTA - 1}/{QUOTA}", "Content-Length": str(QUOTA)}, 206)
-        for _ in range(QUOTA // 4096):
-            client.wfile.write(b"x" * 4096)
-            time.sleep(0.01)
+def slowly(piece: int, pause: float) -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(client: BaseHTTPRequestHandler) -> None:
+        size = {"Content-Range": f"bytes 0-{QUOTA - 1}/{QUOTA}", "Content-Length": str(QUOTA), "ETag": '"one"'}
+        begin(client, size, 206)
+        for _ in range(QUOTA // piece):
+            client.wfile.write(b"x" * piece)
+            time.sleep(pause)
 
-    server.answers["/x"] = slow
+    return answer
+
+
+def test_what_takes_too_long_in_all_is_given_up(server: Scripted) -> None:
+    server.answers["/x"] = server.answers["/bucket/x"] = slowly(4096, 0.01)
     with pytest.raises(TooSlowError, match=r"took more than 0\.3 s"):
         HttpClient(budget=Budget("item one", 0.3)).part(f"{server.address}/x", 0, QUOTA)
-    assert len(server.asked) == 1
+    with pytest.raises(TooSlowError, match=r"took more than 0\.3 s"):
+        of_a_bucket(server).part("x", 0, QUOTA, budget=Budget("item one", 0.3))
+    assert server.asked == ["/x", "/bucket/x"]
+
+
+def of_a_bucket(server: Scripted) -> S3Client:
+    return S3Client(Address("bucket", "", "s3://bucket", server.address, anon=True), retry.RetryPolicy(attempts=1))
+
+
+def test_an_object_store_that_drips_is_given_up(server: Scripted) -> None:
+    set_limits(Limits(stall=0.4))
+    server.answers["/bucket/x"] = slowly(1, 0.05)
+    with pytest.raises(ServerError, match=r"s3://bucket/x: the server did not answer .*\(sent \d+ bytes in 0.4 s"):
+        of_a_bucket(server).part("x", 0, QUOTA)
+    with pytest.raises(ServerError, match="the server did not answer"):
+        of_a_bucket(server).get("x")
 
 
 def a_band(url: str, origin: str) -> BandFile:
