@@ -12,7 +12,7 @@ from clay_publish.spec.models import Running
 from clay_publish.validate.shares import Choice, SharedValidation
 
 _TRIES = 3
-"""How often a task is begun again whose process ended; it goes on where it stopped."""
+"""How often a task is begun again whose process ended; it resumes."""
 
 
 def scan_on_ray(release: Release, choice: Choice, workers: int | None, report: Report) -> SharedValidation:

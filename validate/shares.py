@@ -2,7 +2,7 @@
 
 What was seen in a file is kept in `.run/scans`, in a folder named after the rules and the files of the release, so that
 nothing is used that was seen before a file changed. `Store` writes each file whole or not at all: a process may end at
-any moment, and the same command goes on where it stopped.
+any moment, and the same command resumes.
 """
 
 import hashlib

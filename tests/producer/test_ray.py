@@ -73,7 +73,7 @@ def started(tmp_path_factory: pytest.TempPathFactory, ministack: str) -> Iterato
     env = {
         **os.environ,
         **{f"AWS_{name}": value for name, value in settings.items()},
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])),
         "FAULTS": str(faults),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
@@ -209,6 +209,19 @@ def test_on_an_object_store(cluster: Cluster, spec: Path, begun: tuple[Path, Pat
     for name in NAMES:
         assert bucket.get(f"release/{name}") == (begun[1] / name).read_bytes(), name
     assert not bucket.names("release/.run/attempts/")
+
+
+def test_a_validation_whose_worker_is_killed(
+    cluster: Cluster, forty: tuple[Path, Path], tmp_path: Path, run: Run
+) -> None:
+    """The same report as from one process; what was kept of files is used."""
+    release = shutil.copytree(forty[1], tmp_path / "release")
+    expected = run("validate", release, "--json", "--quiet", code=1).stdout
+    fault = cluster.put("kill-scan")
+    found = run("validate", release, *ON_RAY, "--json", "--quiet", code=1).stdout
+    assert found == expected
+    assert not fault.exists()
+    assert not list((release / ".run" / "scans").rglob("*.*"))
 
 
 def test_without_a_cluster_one_of_this_machine_is_started_and_ended(
