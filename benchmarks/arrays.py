@@ -2,9 +2,13 @@
 
 `python benchmarks/arrays.py [DIMENSIONS [SIDE …]]`: 2,048 × 2,048 chips of 40 m in one 100 km square, table and arrays
 of int8. Locally and 30 ms away.
+
+`python benchmarks/arrays.py memory [DIMENSIONS …]`: the memory that a shard takes while it is made, in a process of its
+own.
 """
 
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +25,7 @@ from scenes import served
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import Square
 from clay_publish.producer.outputs.arrays.write import write_arrays
+from clay_publish.release.array_store import ArrayGrid
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.geoparquet import geo_metadata, group_rows, hilbert_distance, table_writer, write_table
@@ -36,20 +41,33 @@ from tiny_release import fingerprint
 SIDE, CELL = 2048, 40.0
 ROW, COL = 100_000, 12_544
 """Of the south-western chip: in one square of 100 km, 256 chips from where a shard starts."""
+SHARD_ROW = 391 * 256
+"""The same, where a shard starts."""
 WINDOW = Window.parse("2023-01-01/2024-01-01")
 SIZES = (1, 256, 2048)
+NO_PATCHES: Any = SimpleNamespace(patches=0, patch_layers=())
 
 
 def main() -> None:
-    """Print one line for each size, place and form."""
+    """Print one line for each size, place and form; or for each number of dimensions."""
+    if sys.argv[1:2] == ["memory"]:
+        for dimensions in sys.argv[2:] or ["128", "1024", "4096"]:
+            subprocess.run([sys.executable, __file__, "shard", dimensions], check=True)
+        return
+    if sys.argv[1:2] == ["shard"]:
+        measure_memory(int(sys.argv[2]))
+        return
+    if sys.argv[1:2] == ["tables"]:
+        _tables(Release(sys.argv[2]), _fingerprint(int(sys.argv[3])), int(sys.argv[4]), SHARD_ROW)
+        return
     dimensions, *sizes = (int(text) for text in sys.argv[1:] or ["128"])
-    made = fingerprint("int8").model_copy(update={"dimensions": dimensions, "size": 8, "gsd": CELL / 8})
+    made = _fingerprint(dimensions)
     with tempfile.TemporaryDirectory() as folder:
         release = Release(folder)
         spec = _documents(release)
-        file = _tables(release, made)
+        file = _tables(release, made, SIDE)
         begun = time.perf_counter()
-        write_arrays(release, spec, made, SimpleNamespace(patches=0, patch_layers=()), [])  # type: ignore[arg-type]
+        write_arrays(release, spec, made, NO_PATCHES, [])
         seconds = time.perf_counter() - begun
         chips = SIDE**2
         stored = {
@@ -67,6 +85,35 @@ def main() -> None:
                 for size in sizes or SIZES:
                     for name, way in ways.items():
                         _measure(server, f"{place}, {size}², {name}", size, lambda w=way, p=where: w(_opened(p, file)))
+
+
+def measure_memory(dimensions: int) -> None:
+    """Print what a process takes above what it held before, while it makes one shard and while it makes four."""
+    made = _fingerprint(dimensions)
+    before = 0
+    for side in (256, 512):
+        with tempfile.TemporaryDirectory() as folder:
+            release = Release(folder)
+            spec = _documents(release)
+            # Written by another process, whose memory does not count.
+            subprocess.run([sys.executable, __file__, "tables", folder, str(dimensions), str(side)], check=True)
+            before = before or _memory("VmRSS")
+            write_arrays(release, spec, made, NO_PATCHES, [])
+            grid = ArrayGrid(CELL, dimensions, 1)
+            shard, shards = grid.shard**2 * dimensions, (side // grid.shard) ** 2
+            taken = _memory("VmHWM") - before
+            what = f"{dimensions:,} dimensions, {shards:,} shards of {shard / 2**20:,.0f} MiB"
+            print(f"{what}: {taken / 2**20:,.0f} MiB more, {taken / shard:.1f} × the embeddings of a shard", flush=True)
+
+
+def _memory(which: str) -> int:
+    """Bytes: `VmRSS`, what this process takes; `VmHWM`, the most that it took."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith(which)) * 1024
+
+
+def _fingerprint(dimensions: int) -> Fingerprint:
+    return fingerprint("int8").model_copy(update={"dimensions": dimensions, "size": 8, "gsd": CELL / 8})
 
 
 def _opened(where: str, file: str) -> Release:
@@ -106,15 +153,15 @@ def _documents(release: Release) -> Spec:
     return Spec.model_validate(document)
 
 
-def _tables(release: Release, made: Fingerprint) -> str:
-    """Write one embeddings file and the coverage; path of the file."""
-    row, col = (side.ravel() for side in np.mgrid[ROW : ROW + SIDE, COL : COL + SIDE])
+def _tables(release: Release, made: Fingerprint, side: int, first: int = ROW) -> str:
+    """Write one embeddings file of side × side chips and the coverage; path of the file."""
+    row, col = (axis.ravel() for axis in np.mgrid[first : first + side, COL : COL + side])
     epsg = np.full(len(row), 32618)
     lon, lat = UtmGrid(CELL).centers(epsg, row, col)
     order = np.argsort(hilbert_distance(lon, lat), kind="stable")
     row, col, lon, lat = row[order], col[order], lon[order], lat[order]
     schema = embeddings_schema(made.dimensions, "int8")
-    file = DataFile(Square(18, int((COL + 1) * CELL // 100_000), int((ROW + 1) * CELL // 100_000)), WINDOW)
+    file = DataFile(Square(18, int((COL + 1) * CELL // 100_000), int((first + 1) * CELL // 100_000)), WINDOW)
     path = f"embeddings/{file.name}"
     footer = {"emb": json.dumps(footer_emb(made, CELL / 8)), "geo": json.dumps(geo_metadata({"Polygon"}, None))}
     rng = np.random.default_rng(0)

@@ -42,7 +42,7 @@ from clay_publish.spec.load import load_spec
 from clay_publish.spec.models import Running, Spec
 
 SMALL, LARGE = (120, 128), (40, 512)
-"""Units, and pixels a side of each image; chips have 64."""
+"""Units, and pixels per side of each image; chips have 64."""
 _LOOK_EVERY = 2.0
 
 
@@ -68,7 +68,7 @@ class Watch:
             self.memory = max(self.memory, sum(_pss(each) for each in (me, *me.children(recursive=True))))
 
     def result(self) -> dict[str, float]:
-        """Seconds a unit, seconds before the first, and megabytes."""
+        """Seconds per unit, seconds before the first, and megabytes."""
         self._stop.set()
         self._thread.join()
         (first, since, busy), (last, until, most) = next(each for each in self.done if each[0]), self.done[-1]

@@ -1,14 +1,15 @@
 """Overviews of all land of the Earth in cells of 1 km: bytes per chip and layer, time, memory.
 
-python benchmarks/explorer.py FOLDER [ZONE …]
+python benchmarks/explorer.py FOLDER [--cell METERS] [--zones ZONE …]
 
 Embeddings files hold what the overviews are drawn from (8 numbers a vector, float16), the coverage table the missing
-chips alone. With zones, only these are made; what lies in FOLDER already is taken as it is.
+chips alone. With zones, only these are made; what lies in FOLDER already is taken as it is. Cells of 2 km are a quarter
+of the chips.
 """
 
+import argparse
 import json
 import resource
-import sys
 import time
 from pathlib import Path
 
@@ -30,20 +31,23 @@ from clay_publish.release.metadata import footer_emb
 from clay_publish.windows import Window
 
 WINDOW = Window.parse("2023-01-01/2024-01-01")
-GRID = UtmGrid(1000)
 DIMENSIONS = 8
 MISSING = 0.04
 
 
 def main() -> None:
-    release = Release(sys.argv[1])
-    zones = {int(zone) for zone in sys.argv[2:]}
-    if not Path(sys.argv[1]).exists():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--cell", type=int, default=1000)
+    parser.add_argument("--zones", type=int, nargs="*")
+    asked = parser.parse_args()
+    release, grid = Release(str(asked.folder)), UtmGrid(asked.cell)
+    if not asked.folder.exists():
         before = time.perf_counter()
         chips = sum(
-            make(release, part)
-            for part in expected_cells(GRID, land(), rule="intersects")
-            if not zones or part.zone in zones
+            make(release, grid, part)
+            for part in expected_cells(grid, land(), rule="intersects")
+            if not asked.zones or part.zone in asked.zones
         )
         print(
             f"made {chips:,} chips in {len(release.data_files()):,} files: {time.perf_counter() - before:.0f} s",
@@ -52,7 +56,7 @@ def main() -> None:
     rows = sum(release.parquet(path).metadata.num_rows for path in release.data_files())
     before = time.perf_counter()
     times = Periods((Period(WINDOW.token, WINDOW.start, WINDOW.end),))
-    drawn = draw_overviews(release, times, GRID.cell)
+    drawn = draw_overviews(release, times, grid.cell)
     seconds = time.perf_counter() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"overviews of {rows:,} chips: {seconds:.0f} s, {rows / seconds:,.0f} chips/s, peak memory {peak:.0f} MB")
@@ -61,7 +65,7 @@ def main() -> None:
         print(f"{path}: {size / 1e6:.1f} MB, {size / rows:.2f} bytes per chip")
 
 
-def make(release: Release, part: ZoneCells) -> int:
+def make(release: Release, grid: UtmGrid, part: ZoneCells) -> int:
     epsg, row, col = part.cells()
     rng = np.random.default_rng(part.zone)
     lost = rng.random(len(row)) < MISSING
@@ -81,8 +85,8 @@ def make(release: Release, part: ZoneCells) -> int:
         }
     )
     write(release, f"{paths.COVERAGE}/{zone}.parquet", table)
-    east = np.floor_divide((col + 0.5) * GRID.cell, SQUARE).astype(int)
-    north = np.floor_divide((row + 0.5) * GRID.cell, SQUARE).astype(int)
+    east = np.floor_divide((col + 0.5) * grid.cell, SQUARE).astype(int)
+    north = np.floor_divide((row + 0.5) * grid.cell, SQUARE).astype(int)
     square = east * 1000 + north + 500
     order = np.argsort(square, kind="stable")
     made = 0
@@ -90,19 +94,20 @@ def make(release: Release, part: ZoneCells) -> int:
         mine = all_there[~lost[all_there]]
         if len(mine):
             file = DataFile(Square(part.zone, int(east[mine[0]]), int(north[mine[0]])), WINDOW)
-            write(release, f"{paths.EMBEDDINGS}/{file.name}", rows_of(epsg[mine], row[mine], col[mine], rng))
+            write(release, f"{paths.EMBEDDINGS}/{file.name}", rows_of(grid, (epsg[mine], row[mine], col[mine]), rng))
             made += len(mine)
     return made
 
 
-def rows_of(epsg: np.ndarray, row: np.ndarray, col: np.ndarray, rng: np.random.Generator) -> pa.Table:
-    lon, lat = GRID.centers(epsg, row, col)
+def rows_of(grid: UtmGrid, cells: tuple[np.ndarray, ...], rng: np.random.Generator) -> pa.Table:
+    epsg, row, col = cells
+    lon, lat = grid.centers(epsg, row, col)
     waves = np.random.default_rng(1).normal(size=(DIMENSIONS, 2)) * np.array([6.0, 6.0])
     phase = np.stack([lon, lat], axis=1) @ np.radians(waves.T) * 6
     noise = rng.normal(size=(len(row), DIMENSIONS)) * 0.15
     vectors = (np.sin(phase) / (1 + np.arange(DIMENSIONS)) + noise / (1 + np.arange(DIMENSIONS))).astype(np.float16)
     ids = pc.binary_join_element_wise(
-        "utm-1000m", *(pa.array(part).cast(pa.string()) for part in (epsg, row, col)), WINDOW.token, "_"
+        f"utm-{grid.cell:g}m", *(pa.array(part).cast(pa.string()) for part in (epsg, row, col)), WINDOW.token, "_"
     )
     acquired = np.datetime64("2023-01-01", "us") + (rng.integers(0, 12, 1) * 30 + (lon * 3).astype(int) % 30).astype(
         "timedelta64[D]"
@@ -122,7 +127,7 @@ def rows_of(epsg: np.ndarray, row: np.ndarray, col: np.ndarray, rng: np.random.G
             "col": pa.array(col, pa.int32()),
         }
     )
-    decided = fingerprint(DIMENSIONS).model_copy(update={"size": 100, "dtype": "float16"})
+    decided = fingerprint(DIMENSIONS).model_copy(update={"size": int(grid.cell / 10), "dtype": "float16"})
     return table.replace_schema_metadata({"geo": json.dumps(geo), "emb": json.dumps(footer_emb(decided, 10.0))})
 
 

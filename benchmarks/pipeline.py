@@ -92,7 +92,7 @@ def rows(folder: Path) -> Iterator[Row]:
 
 
 def alone(encoder: Any, pixels: np.ndarray[Any, Any]) -> float:
-    """Chips a second of the model, called as units call it."""
+    """Chips per second of the model, called as units call it."""
     item_time = item_at_time()
     model, count = EncoderPool(encoder), len(pixels)
     batch = ChipBatch(pixels, np.zeros(count), np.zeros(count), [item_time] * count, 10.0)

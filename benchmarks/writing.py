@@ -143,12 +143,12 @@ def rows(folder: Path, count: int = 65_536) -> Iterator[Row]:
     other = (folder / "geopandas.parquet").stat().st_size
     yield (
         "writing: GeoPandas, a frame in memory",
-        f"{count / theirs[1]:,.0f} rows/s, {other / count:.0f} bytes a row",
+        f"{count / theirs[1]:,.0f} rows/s, {other / count:.0f} bytes per row",
         "1",
     )
     yield (
         "writing: parts checked, sorted, published (this)",
-        f"{count / ours[1]:,.0f} rows/s, {size / count:.0f} bytes a row",
+        f"{count / ours[1]:,.0f} rows/s, {size / count:.0f} bytes per row",
         f"{theirs[1] / ours[1]:.1f} × the first",
     )
     shutil.rmtree(folder / "writing")

@@ -13,10 +13,15 @@ from clay_publish.cards.figures.sample import Quality
 from clay_publish.cards.filters import environment, one_line
 from clay_publish.cards.release_facts import CardFacts, Table
 from clay_publish.release import directory as paths
+from clay_publish.release.array_store import zone_group
 from clay_publish.release.benchmarks import METRICS
 from clay_publish.release.metadata import preprocessing
 from clay_publish.release.public_urls import source_coop_address
 from clay_publish.release.tables import REASONS, hugging_face_features
+
+_OWN_GROUND = "spatial context determined by embedding spatial type"
+_OWN_TIME = "temporal context determined by embedding spatial type"
+"""Phrases of the geo-embeddings data card, for vectors that depend on their own chip and window alone."""
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 _SIZES_BEYOND = ((10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"))
@@ -40,11 +45,11 @@ def fields(facts: CardFacts) -> dict[str, Any]:
         made["doi"] = one_line(spec.doi)
     made |= {
         "embedding_spatial_types": ["patch"],
-        "embedding_temporal_type": "multi-date" if facts.multi_date else "single-date",
-        "embedding_spatial_context": f"{fingerprint.size} x {fingerprint.size} pixels, {facts.ground:.10g} m a side",
-        "embedding_temporal_context": _time_range(facts),
+        "embedding_temporal_type": ["multi-date" if facts.multi_date else "single-date"],
+        "embedding_spatial_context": _OWN_GROUND,
+        "embedding_temporal_context": _OWN_TIME,
         "embedding_dimension": fingerprint.dimensions,
-        "grid_spacing": f"{facts.ground:.10g} m",
+        "grid_spacing": [[_number(facts.ground)] * 2],
         "inference_datasets": [one_line(name) for name in facts.sources.collections[:20]] or [facts.spec.sensor],
         "model_name": one_line(fingerprint.model_name),
         "model_link": one_line(fingerprint.model_link),
@@ -76,8 +81,10 @@ def _size(rows: int) -> str:
     return "10B<n<100B"
 
 
-def _time_range(facts: CardFacts) -> str:
-    return f"{facts.start.date().isoformat()} to {facts.end.date().isoformat()}"
+def _number(meters: float) -> float:
+    """`640` rather than `640.0`, and ten digits at most."""
+    rounded = float(f"{meters:.10g}")
+    return int(rounded) if rounded.is_integer() else rounded
 
 
 def _config(table: Table, *, default: bool) -> dict[str, Any]:
@@ -133,7 +140,9 @@ def host_card(facts: CardFacts, quality: Quality, figures: frozenset[str], bibte
 def agents_guide(facts: CardFacts) -> str:
     """Return `AGENTS.md`: how code loads the release, for coding assistants."""
     template = environment().get_template("agents.md.jinja")
-    text: str = template.render(facts=facts, spec=facts.spec, fingerprint=facts.fingerprint, box=_box(facts))
+    text: str = template.render(
+        facts=facts, spec=facts.spec, fingerprint=facts.fingerprint, box=_box(facts), array_group=_array_group(facts)
+    )
     return text
 
 
@@ -155,6 +164,7 @@ def _body(
             license_address=licenses.address(facts.spec.license),
             preprocessing=preprocessing(facts.fingerprint),
             box=_box(facts),
+            array_group=_array_group(facts),
             period=_period(facts),
             sources=sorted({source for block in facts.spec.imagery for source in block.sources})[:10],
             changelog=Markup(history.entry),  # noqa: S704 - escaped when it was made
@@ -173,6 +183,13 @@ def _box(facts: CardFacts) -> tuple[float, float, float, float]:
     x, y = (east - west) / 3, (north - south) / 3
     digits = max(2, 1 - math.floor(math.log10(min(x, y))))
     return round(west + x, digits), round(south + y, digits), round(east - x, digits), round(north - y, digits)
+
+
+def _array_group(facts: CardFacts) -> str | None:
+    """Group of the arrays that holds the middle of the release, else the first one; None where there are no arrays."""
+    west, _, east, _ = _box(facts)
+    middle = zone_group(int(((west + east) / 2 + 180) // 6) % 60 + 1)
+    return middle if middle in facts.arrays else next(iter(facts.arrays), None)
 
 
 def _period(facts: CardFacts) -> str:

@@ -16,6 +16,7 @@ from clay_publish.cards.filters import markdown
 from clay_publish.errors import ReleaseError
 from clay_publish.formats import number, percent
 from clay_publish.release import directory as paths
+from clay_publish.release.array_store import STORE
 from clay_publish.release.directory import Release
 from clay_publish.release.format_version import check_release
 from clay_publish.release.tables import REASONS
@@ -67,7 +68,7 @@ class Difference(_Model):
     chips: ChipChanges
     coverage: CoverageChanges
     columns: list[str]
-    """Columns and tables: `embeddings: column loss added`."""
+    """Columns, tables and arrays: `embeddings: column loss added`."""
     fingerprint: list[str]
     """`field: before → after`."""
 
@@ -166,9 +167,9 @@ def _step(
     if fingerprint:
         return VersionStep.MAJOR, "the fingerprint differs, so vectors of both must not be compared"
     if columns:
-        return VersionStep.MAJOR, "its tables have other columns"
+        return VersionStep.MAJOR, "its tables or arrays have other columns"
     if more:
-        return VersionStep.MINOR, "it has more tables"
+        return VersionStep.MINOR, "it has more tables or arrays"
     if chips.added or chips.removed:
         what = (
             "adds and removes chips"
@@ -184,7 +185,7 @@ def _step(
 def _schemas(old: Release, new: Release) -> tuple[list[str], list[str]]:
     """What a reader of the old tables would stumble over, and what is merely more."""
     before, after = _tables(old), _tables(new)
-    columns = [f"table {name} removed" for name in before if name not in after]
+    columns = [f"{_named(name)} removed" for name in before if name not in after]
     for name in before.keys() & after.keys():
         mine, theirs = before[name], after[name]
         columns += [f"{name}: column {field.name} removed" for field in mine if field.name not in theirs.names]
@@ -194,18 +195,39 @@ def _schemas(old: Release, new: Release) -> tuple[list[str], list[str]]:
             for field in mine
             if field.name in theirs.names and field.type != theirs.field(field.name).type
         ]
-    return sorted(columns), [f"table {name} added" for name in after if name not in before]
+    return sorted(columns), [f"{_named(name)} added" for name in after if name not in before]
+
+
+def _named(name: str) -> str:
+    return name if name.startswith(STORE) else f"table {name}"
 
 
 def _tables(release: Release) -> dict[str, pa.Schema]:
-    """The schema of each partitioned table, by its folder."""
+    """The schema of each partitioned table, by its folder; of arrays, the layers of chips and those of patches."""
     found: dict[str, pa.Schema] = {}
     for top in (paths.EMBEDDINGS, paths.PATCHES, paths.AGGREGATES):
         for path in release.data_files(top):
             folder = path.partition("/zone=")[0]
             if folder not in found:
                 found[folder] = release.parquet(path).schema_arrow.remove_metadata()
-    return found
+    return found | _arrays(release)
+
+
+def _arrays(release: Release) -> dict[str, pa.Schema]:
+    """Names and types of the layers of each kind of group, which are the same in all zones."""
+    path = f"{STORE}/zarr.json"
+    if not release.store.exists(path):
+        return {}
+    found: dict[str, dict[str, pa.DataType]] = {}
+    try:
+        for name, document in release.json(path)["consolidated_metadata"]["metadata"].items():
+            if document["node_type"] == "array" and len(document["shape"]) >= 3:
+                _, *below, layer = name.split("/")
+                kind = pa.type_for_alias(document["data_type"])
+                found.setdefault("/".join([STORE, *below]), {})[layer] = kind
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ReleaseError(release.store.path(path), f"has no readable {error}", "metadata of Zarr v3") from error
+    return {folder: pa.schema(list(layers.items())) for folder, layers in found.items()}
 
 
 def _chips(old: Release, new: Release, tolerance: float, *, comparable: bool) -> ChipChanges:

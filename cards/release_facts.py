@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +12,13 @@ from clay_publish.cards.provenance import CoverageCounts, SourceCounts, read_cov
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release import manifest
+from clay_publish.release.array_store import STORE, zone_group
 from clay_publish.release.benchmarks import Benchmark, read_benchmarks
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.geoparquet import total_bbox
 from clay_publish.release.manifest import RunRecord
-from clay_publish.release.public_urls import release_address
+from clay_publish.release.public_urls import release_address, source_coop_address
 from clay_publish.release.tables import COLUMNS, THUMBNAIL
 from clay_publish.spec.models import Spec
 
@@ -106,6 +107,8 @@ class CardFacts:
     """`codes/model.json`; None where the release has no codes."""
     benchmarks: tuple[Benchmark, ...] = ()
     """What the maintainer measured on labels."""
+    arrays: tuple[str, ...] = ()
+    """Groups of the arrays, one per UTM zone."""
 
     @property
     def embeddings(self) -> Table:
@@ -143,6 +146,12 @@ class CardFacts:
         found = release_address(self.spec)
         return quote(found, safe=":/%@~+,;=&$!") if found else None
 
+    @property
+    def explorer_page(self) -> str | None:
+        """Where a browser shows the explorer: source.coop sends it as a page, the Hub as text."""
+        shown = source_coop_address(self.spec) or self.address
+        return f"{shown}/explore/index.html" if shown and urlsplit(shown).hostname != "huggingface.co" else None
+
 
 def read_facts(release: Release) -> CardFacts:
     """Read them.
@@ -170,7 +179,15 @@ def read_facts(release: Release) -> CardFacts:
         reference=release.store.exists(paths.REFERENCE),
         codes=release.json(paths.CODES_MODEL) if release.store.exists(paths.CODES_MODEL) else None,
         benchmarks=() if evaluated is None else tuple(evaluated.benchmarks),
+        arrays=_array_groups(release),
     )
+
+
+def _array_groups(release: Release) -> tuple[str, ...]:
+    if not release.store.exists(f"{STORE}/zarr.json"):
+        return ()
+    zones = (int(path.removesuffix(".parquet")[-2:]) for path in release.data_files(paths.COVERAGE))
+    return tuple(zone_group(zone) for zone in sorted(zones))
 
 
 def _tables(release: Release) -> list[Table]:

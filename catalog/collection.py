@@ -20,6 +20,7 @@ from clay_publish.catalog.overview import Overview, rfc3339
 from clay_publish.release import directory as paths
 from clay_publish.release import metadata
 from clay_publish.release.array_store import MEDIA_TYPE, STORE
+from clay_publish.release.benchmarks import link_benchmarks
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json, run_record, sha256
@@ -147,21 +148,27 @@ _EXTENSIONS = [
         )
     ),
 ]
+_WEB_MAP_LINKS = "https://stac-extensions.github.io/web-map-links/v1.2.0/schema.json"
 _XARRAY = "https://stac-extensions.github.io/xarray-assets/v1.0.0/schema.json"
 _KEYWORDS = ["embeddings", "geospatial", "Earth observation", "foundation model"]
 
 
 def write_collection(release: Release) -> None:
-    """Write `schemas/`, `model.json` and `collection.json`. What they list must be there already.
+    """Write `schemas/`, `model.json` and `collection.json`, and what arrays say of benchmarks.
+
+    What they list must be there already.
 
     Raises:
         ReleaseError: there is no `items.parquet`, no embeddings, or no record of the run.
     """
     overview = Overview.read(release)
+    link_benchmarks(release)
     release.store.write(f"{paths.SCHEMAS}/{SCHEMA_FILE}", schema_text())
     release.store.write(paths.MODEL, dump_json(model_item(release, overview)))
     document = collection_document(release, overview, assets=document_assets(release))
-    document["links"] += _benchmark(release) + _items(release)
+    maps = _maps(release)
+    document["stac_extensions"] += [_WEB_MAP_LINKS] if maps else []
+    document["links"] += _benchmark(release) + maps + _items(release)
     release.store.write(paths.COLLECTION, dump_json(document))
 
 
@@ -210,7 +217,7 @@ def collection_document(release: Release, overview: Overview, assets: Mapping[st
             "embeddings": {
                 "type": PARQUET,
                 "title": "Embeddings (GeoParquet)",
-                "description": "One row a chip; the columns are those of `table:columns`.",
+                "description": "One row per chip; the columns are those of `table:columns`.",
                 "roles": ["data"],
                 "processing:lineage": _lineage(spec, fingerprint),
                 "processing:software": {"clay-publish": __version__, **run.libraries},
@@ -329,6 +336,17 @@ def _benchmark(release: Release) -> list[dict[str, str]]:
         return []
     link = {"rel": "emb:benchmark", "href": f"./{paths.BENCHMARKS}", "type": "application/json"}
     return [{**link, "title": "How well the embeddings predict labels"}]
+
+
+def _maps(release: Release) -> list[dict[str, str]]:
+    """Links to the coverage of each period as map tiles, where the release has an explorer."""
+    found = []
+    for path in release.store.files(f"{paths.EXPLORER}/tiles"):
+        period, _, name = path.removeprefix(f"{paths.EXPLORER}/tiles/").partition("/")
+        if name == "coverage.pmtiles":
+            title = f"Coverage, {period.replace('_', ' to ')}: embedded, or the reason why not"
+            found.append({"rel": "pmtiles", "href": f"./{path}", "type": "application/vnd.pmtiles", "title": title})
+    return found
 
 
 def _items(release: Release) -> list[dict[str, str]]:

@@ -1,6 +1,6 @@
 """Numbers as people read them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _BYTES = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
@@ -25,8 +25,18 @@ def percent(share: float) -> str:
 
 
 def meters(value: float) -> str:
-    """`960 m`, `1.28 km`."""
+    """`960 m`, `1.28 km`, `14,660 km`."""
+    if value >= 1e7:
+        return f"{value / 1000:,.0f} km"
     return f"{value / 1000:.4g} km" if value >= 1000 else f"{value:.4g} m"
+
+
+def crossing(bbox: Sequence[float]) -> str:
+    """`crosses the antimeridian: from 170° eastward to -170°, 20° wide`; nothing where west <= east."""
+    west, _, east, _ = bbox
+    if west <= east:
+        return ""
+    return f"crosses the antimeridian: from {west:g}° eastward to {east:g}°, {east - west + 360:g}° wide"
 
 
 def duration(seconds: float) -> str:

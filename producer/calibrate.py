@@ -23,7 +23,7 @@ from clay_publish.producer.layouts.utm_composite import clear_by_masks
 from clay_publish.producer.layouts.utm_layout import UtmLayout
 from clay_publish.producer.planning.cost import Rates
 from clay_publish.producer.planning.estimate import Shares
-from clay_publish.producer.planning.observations import Seen, composite_of, samples, summary
+from clay_publish.producer.planning.observations import Seen, composite_of, may_lack, samples, summary
 from clay_publish.producer.produce import produce
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.unit_plan import Inputs
@@ -91,7 +91,7 @@ def observed(inputs: Inputs, *, cells: int) -> list[Seen]:
             np.array(images),
             enough,
             most=asked.most,
-            max_nodata=rules.max_nodata,
+            lacking=may_lack(spec),
             measured=True,
         )
         found.append(Seen(sample, per_pixel, observations))

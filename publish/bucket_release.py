@@ -28,7 +28,7 @@ from clay_publish.release.versions import PublishedVersion
 
 _FILES_AT_ONCE = 8
 _USUAL_RATE = 20e6
-"""Bytes a second that a dry run reckons with: an ordinary line of 160 Mbit/s."""
+"""Bytes per second that a dry run reckons with: an ordinary line of 160 Mbit/s."""
 
 
 def publish_version(

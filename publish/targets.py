@@ -53,6 +53,7 @@ def bucket_at(target: str, package: Package | None = None) -> Bucket:
         PublishError: nothing this program can publish to.
         MissingExtraError: boto3 is not installed.
     """
+    check_target(target)
     if target.startswith("file://"):
         return LocalBucket(Path(unquote(urlsplit(target).path)))
     if coop_name(target) is not None:
@@ -60,6 +61,17 @@ def bucket_at(target: str, package: Package | None = None) -> Bucket:
     if target.startswith("s3://"):
         bucket, _, prefix = target.removeprefix("s3://").rstrip("/").partition("/")
         return _s3(bucket, prefix, os.environ.get(S3_ENDPOINT), target.rstrip("/"), package)
+    return LocalBucket(Path(target).expanduser())
+
+
+def check_target(target: str) -> None:
+    """Refuse a target that names no place, before anything is read or sent.
+
+    Raises:
+        PublishError: nothing this program can publish to.
+    """
+    if target.startswith(("file://", "s3://")) or hub_name(target) is not None or coop_name(target) is not None:
+        return
     if is_url(target):
         raise PublishError(target, "is not a supported publish target", KNOWN)
     if not target.startswith(("/", "./", "../", "~/")) and target not in {".", ".."}:
@@ -70,7 +82,6 @@ def bucket_at(target: str, package: Package | None = None) -> Bucket:
     there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
     if not there.is_dir():
         raise PublishError(str(there), "is not a directory", "a directory, or one that can be created")
-    return LocalBucket(folder)
 
 
 def _product(target: str, package: Package | None) -> tuple[str, str, str | None, str]:

@@ -59,7 +59,10 @@ def test_two_commands_make_a_valid_release_and_one_line_says_so(first: Path) -> 
     assert line.startswith(str(first / "my-first-release" / "1.0.0"))
     assert "121 of 121 expected chips (100.0%)" in line
     assert line.rstrip().endswith("s, valid")
-    assert "produce: 121 of 121 chips" in (first / "stderr").read_text()
+    said = (first / "stderr").read_text()
+    assert "produce: 121 of 121 chips" in said
+    release = first / "my-first-release" / "1.0.0"
+    assert said.endswith(f"Look at {release}/README.md. Next: clay-publish publish {release} --to PLACE\n")
 
 
 def test_run_again_does_no_unit_twice_and_changes_no_vector(first: Path, run: Run) -> None:
@@ -163,6 +166,12 @@ def test_publish_refuses_what_does_not_validate(release_copy: Path, tmp_path: Pa
     made = run("publish", release_copy, "--to", tmp_path / "site", code=2)
     assert "does not validate" in made.stderr
     assert not (tmp_path / "site").exists()
+
+
+def test_a_place_that_is_none_is_refused_before_anything_is_validated(sample_release: Path, run: Run) -> None:
+    made = run("publish", sample_release, "--to", "./site", "--to", "sorce.coop", code=2)
+    assert "Did you mean source.coop?" in made.stderr
+    assert "rules" not in made.stderr
 
 
 def test_publish_and_its_dry_run(sample_release: Path, tmp_path: Path, run: Run) -> None:

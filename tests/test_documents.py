@@ -1,11 +1,12 @@
-"""Every block of code in README.md and docs/ runs, on the sample release."""
+"""Every block of code in README.md and docs/ runs, on the sample release; a tutorial as a whole, in its order."""
 
+import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -17,20 +18,20 @@ import pytest
 import rasterio
 import yaml
 from affine import Affine
+from array_copy import add_arrays
 from scipy.spatial import cKDTree
+from torchgeo_wheel import torchgeo_environment
 from typer.testing import CliRunner
 
 from clay_publish.cli.app import app
-from clay_publish.producer.encoders import load_encoder
 from clay_publish.producer.encoders.exported import ExportedModel
-from clay_publish.producer.outputs.arrays.write import write_arrays
-from clay_publish.release.directory import Release
 from clay_publish.release.tables import patches_schema
 from clay_publish.spec.models import Imagery, Spec
 from clay_publish.spec.sensors import Sensor
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/explanations").glob("*.md"))]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 ELSEWHERE = {
@@ -71,19 +72,8 @@ def folder(sample_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     shapes.rename(columns={"id": "field"}).to_file(made / "fields.geojson")
     shutil.copytree(made / "embeddings", made / "aggregates" / "2x2")
     _add_patches(made)
-    _add_arrays(made)
+    add_arrays(made)
     return made
-
-
-def _add_arrays(made: Path) -> None:
-    """Arrays of the sample, whose image's day is the only time step."""
-    document = yaml.safe_load((made / "release.yaml").read_text())
-    document["imagery"][0]["windows"] = ["2016-01-12/2016-01-13"]
-    document["outputs"]["arrays"] = True
-    (made / "release.yaml").write_text(yaml.safe_dump(document))
-    release = Release(str(made))
-    spec = release.spec()
-    write_arrays(release, spec, release.fingerprint(), load_encoder(spec, spec.instrument), [])
 
 
 def _add_land_cover(release: Path, chips: pa.Table) -> None:
@@ -147,7 +137,7 @@ def api(folder: Path) -> Iterator[str]:
 
 
 def test_nothing_is_written_in_a_language_that_nobody_runs() -> None:
-    languages = {block[1] for page in PAGES for block in BLOCK.finditer(page.read_text())}
+    languages = {block[1] for page in [*PAGES, *TUTORIALS] for block in BLOCK.finditer(page.read_text())}
     assert languages <= {"", "console", "python", "sh", "sql", "text", "yaml"}
 
 
@@ -202,7 +192,11 @@ def test_python(
     if "stations.parquet" in code:
         CliRunner().invoke(app, ["sample-points", str(Path.cwd()), "stations.csv", "--out", "stations.parquet"])
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "cards" / "standins"))
+    if "torchgeo" in code:
+        for name, value in torchgeo_environment().items():
+            monkeypatch.setenv(name, value)
+            if name == "PYTHONPATH":
+                monkeypatch.syspath_prepend(value)
     exec(compile(replaced(code, stands_for), "document", "exec"), {"__name__": "__main__"})  # noqa: S102 - our own text
 
 
@@ -224,3 +218,60 @@ def test_yaml_is_part_of_something_that_is_read(code: str) -> None:
             for each in ([imagery] if isinstance(imagery, dict) else imagery)
         ]
         Spec.model_validate({"name": "x"} | document | {"imagery": read})
+
+
+@pytest.fixture
+def imagery(shared_data: Path, tmp_path: Path) -> dict[str, str]:
+    """Texts of the tutorials and what they stand for here: a real Level-2A item, dated into each of their windows."""
+    folder = shared_data / "s2_l2a_mini_29RKH_20200219"
+    items = []
+    for day in ("2022-01-15", "2023-01-15", "2023-07-15"):
+        item = json.loads((folder / "item.json").read_text())
+        item["id"] = f"{item['id']}-{day}"
+        item["properties"]["datetime"] = f"{day}T11:34:25Z"
+        for asset in item["assets"].values():
+            asset["href"] = str(folder / asset["href"])
+        items.append(item)
+    (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    return {
+        "https://earth-search.aws.element84.com/v1": str(tmp_path / "items.json"),
+        "[-75.72, 37.62, -75.54, 37.77]": "[-11.15, 25.05, -11.08, 25.11]",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_tutorial(
+    page: Path,
+    imagery: dict[str, str],
+    folder: Path,
+    sample_release: Path,
+    run: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blocks in their order, in one folder; YAML that begins with the name of a file is written to it."""
+    stands_for = {"RELEASE": str(folder), **imagery}
+    monkeypatch.chdir(folder if page.stem == "classifier" else tmp_path)
+    if page.stem == "publish":
+        shutil.copytree(sample_release, tmp_path / "my-first-release" / "1.0.0")
+    names: dict[str, object] = {"__name__": "__main__"}
+    for language, text in BLOCK.findall(page.read_text()):
+        code = replaced(text, stands_for)
+        file = re.match(r"# (\S+\.yaml)\n", code)
+        if file:
+            Path(file[1]).write_text(code)
+        elif language == "sh":
+            for line in code.splitlines():
+                program, *arguments = shlex.split(line)
+                assert program == "clay-publish"
+                run(*arguments, cwd=Path.cwd())
+        elif language == "sql":
+            assert duckdb.sql(code).to_arrow_table().num_columns
+        elif language == "yaml":
+            Spec.model_validate(
+                {"name": "x", "imagery": {"stac": "x", "sensor": "sentinel-2-l2a"}, **yaml.safe_load(code)}
+            )
+        else:
+            assert language == "python"
+            exec(compile(code, str(page), "exec"), names)  # noqa: S102 - our own text

@@ -1,6 +1,9 @@
 """A release opens, unchanged, in what people already use; and what it says about the ground is true."""
 
+import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pyproj
 import pytest
 import shapely
 import yaml
+from torchgeo_wheel import torchgeo_environment
 
 from clay_publish.release.directory import Release
 
@@ -42,8 +46,39 @@ def test_pyarrow(sample_release: Path) -> None:
     assert set(table["zone"].to_pylist()) == {18}
 
 
-def test_geopandas_and_torchgeo(sample_release: Path) -> None:
-    """TorchGeo's `ClayEmbeddings(root)` is this read of the folder, and these three columns."""
+_TORCHGEO = """
+import inspect, json, sys
+from torchgeo.datasets import ClayEmbeddings
+
+chips = ClayEmbeddings(sys.argv[1])
+samples = [{name: value.tolist() for name, value in chips[n].items()} for n in range(len(chips))]
+json.dump([inspect.getfile(ClayEmbeddings), samples], sys.stdout)
+"""
+
+
+def test_torchgeo(sample_release: Path) -> None:
+    """The class of TorchGeo itself; where TorchGeo cannot be installed, `geo` and `utils` of it are stubs."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ImportWarning", "-c", _TORCHGEO, sample_release / "embeddings"],
+        env={**os.environ, **torchgeo_environment()},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    file, samples = json.loads(done.stdout)
+    assert file.endswith("torchgeo/datasets/clay.py")
+    assert "standins" not in file
+    assert len(samples) == CHIPS
+    table = rows(sample_release).to_pylist()
+    for sample, chip in zip(samples, table, strict=True):
+        assert sample["embedding"] == chip["embedding"]
+        assert (sample["x"], sample["y"]) == pytest.approx((chip["lon"], chip["lat"]), abs=1e-5)
+        assert sample["t"] == pytest.approx(chip["datetime"].timestamp(), abs=64)  # TorchGeo rounds to float32
+
+
+def test_geopandas(sample_release: Path) -> None:
     import geopandas
 
     frame = geopandas.read_parquet(sample_release / "embeddings")

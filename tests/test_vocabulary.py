@@ -27,6 +27,7 @@ INSTEAD = {
     r"\bmakes? no sense\b": "is invalid",
     r"\btak(e|es|en) over from the version\b": "reused from the previous version",
     r"\ba version that is out\b": "a published version",
+    r"\b(one|one row|bytes|one thread) a (chip|file|cell|row|window|line|core|value)\b": "per chip, per file",
     r"\bpatien(t|ce)\b": "retry, timeout",
 }
 

@@ -206,7 +206,7 @@ def _opened(context: ReleaseContext) -> Iterator[None]:
         if not context.files.paths:
             raise ReleaseError(store.where, "holds no files", "a release directory, or files of embeddings")
         _check_format(context)
-        _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one a rule
+        _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one per rule
         yield
 
 

@@ -157,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help=f"folder that holds {FOLDER}")
     parser.add_argument("--weights", help="a checkpoint of Clay, to be compared as well")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[16, 32, 64], help="pixels a side of the chips")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[16, 32, 64], help="pixels per side of the chips")
     asked = parser.parse_args()
     encoders = {"random-features": {"encoder": "random-features"}}
     if asked.weights:

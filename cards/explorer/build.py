@@ -14,16 +14,18 @@ from clay_publish.cards.explorer.pyramid import write_pyramids
 from clay_publish.cards.explorer.summary import files_table, summary
 from clay_publish.cards.filters import one_line
 from clay_publish.cards.release_facts import CardFacts
+from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.manifest import dump_json
+from clay_publish.release.public_urls import source_coop_address
 from clay_publish.windows import Window
 
 PAGE = ("index.html", "LICENSES.txt", "explorer.css", "explorer.js", "land.bin", "maplibre.css", "maplibre.js",
         "maplibre-worker.js")  # fmt: skip
 """The page's own files, as `make explorer` builds them into `assets/`."""
 
-FOLDER = "explore"
+FOLDER = paths.EXPLORER
 SPACE = "hosts/huggingface-space"
 SUMMARY = f"{FOLDER}/release.json"
 INDEX = f"{FOLDER}/files.parquet"
@@ -141,4 +143,4 @@ def web_address(facts: CardFacts) -> str | None:
     publish = facts.spec.publish
     if publish.hugging_face:
         return f"https://huggingface.co/datasets/{publish.hugging_face}/resolve/v{facts.spec.version}"
-    return facts.address
+    return source_coop_address(facts.spec) or facts.address

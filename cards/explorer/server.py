@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from clay_publish.cards.explorer.build import FOLDER, SUMMARY
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.release.directory import RUN, Release, content_type
+from clay_publish.storage.address import HUB_DATASETS
 from clay_publish.storage.store import Store, is_safe
 
 HOST = "127.0.0.1"
@@ -17,6 +18,9 @@ HOST = "127.0.0.1"
 _PIECE = 1 << 20
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 _BESIDE = re.compile(r"catalog\.json|[0-9A-Za-z.+-]+\.validation\.json")
+_HUB_ROOT = "resolve/main"
+"""Where the Hub has the root of a repository; the page knows a release of it by its address, `resolve/v1.0.0`."""
+_ON_HUB = {f"{_HUB_ROOT}/collection.json": "collection.json", f"{_HUB_ROOT}/yanked.json": "yanked.json"}
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,16 @@ def serve_release(release: Release, port: int, opened: Callable[[str], None]) ->
             "Set `outputs.explorer: true` and run `clay-publish card`.",
         )
     name = re.sub(r"[^0-9A-Za-z.+-]", "-", str(release.json(SUMMARY).get("version", "release")))
-    folder, _, _ = release.store.where.rstrip("/").rpartition("/")
-    root = Store(folder or "/")
+    where = release.store.where.rstrip("/")
+    hub = where.startswith(HUB_DATASETS)
+    root = Store(where.partition("@")[0] if hub else where.rpartition("/")[0] or "/")
     try:
         server = _Server((HOST, port), _Handler)
     except OSError as error:
         raise ClayPublishError(f"port {port}", f"cannot be used ({error.strerror})", fix="Choose another.") from error
-    server.release, server.root, server.name = release.store, root, name
+    server.release, server.root, server.name = release.store, root, f"resolve/v{name}" if hub else name
     with server:
-        opened(f"http://{HOST}:{server.server_port}/{name}/{FOLDER}/index.html")
+        opened(f"http://{HOST}:{server.server_port}/{server.name}/{FOLDER}/index.html")
         server.serve_forever(poll_interval=0.1)
 
 
@@ -67,10 +72,12 @@ class _Server(ThreadingHTTPServer):
 
     def find(self, path: str) -> _Resource | None:
         """What lies at a path of the address; None where nothing is served."""
-        first, _, rest = path.lstrip("/").partition("/")
-        if first == self.name and rest and is_safe(rest) and not rest.startswith(f"{RUN}/"):
-            return _Resource(self.release, rest)
-        return _Resource(self.root, first) if not rest and _BESIDE.fullmatch(first) else None
+        path = path.lstrip("/")
+        if path.startswith(f"{self.name}/"):
+            rest = path.removeprefix(f"{self.name}/")
+            return _Resource(self.release, rest) if is_safe(rest) and not rest.startswith(f"{RUN}/") else None
+        beside = _ON_HUB.get(path) if self.name.startswith("resolve/") else _BESIDE.fullmatch(path) and path
+        return _Resource(self.root, beside) if beside else None
 
 
 class _Handler(BaseHTTPRequestHandler):

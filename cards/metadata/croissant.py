@@ -1,6 +1,7 @@
-"""Croissant 1.1: the release as machine learning tools read it.
+"""Croissant 1.1 and GeoCroissant 1.0: the release as machine learning tools read it.
 
-Source: https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html.
+Sources: https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html,
+https://docs.mlcommons.org/croissant/docs/croissant-geo-spec.html.
 """
 
 from datetime import date
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from clay_publish.cards import licenses
 from clay_publish.cards.filters import one_line
-from clay_publish.cards.metadata.registries import creators, described
+from clay_publish.cards.metadata.registries import creators, described, extent
 from clay_publish.cards.release_facts import CardFacts, Table
 
 _CONTEXT: dict[str, Any] = {
@@ -18,6 +19,7 @@ _CONTEXT: dict[str, Any] = {
     "@vocab": "https://schema.org/",
     "sc": "https://schema.org/",
     "cr": "http://mlcommons.org/croissant/",
+    "geocr": "http://mlcommons.org/croissant/geo/",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "dct": "http://purl.org/dc/terms/",
     "conformsTo": "dct:conformsTo",
@@ -80,7 +82,7 @@ def croissant(facts: CardFacts, released: date, bibtex: str) -> dict[str, Any]:
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.1",
+        "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/geo/1.0"],
         "name": spec.name,
         "alternateName": one_line(facts.title),
         "description": described(facts),
@@ -92,9 +94,23 @@ def croissant(facts: CardFacts, released: date, bibtex: str) -> dict[str, Any]:
         "keywords": ["embeddings", "earth observation", *(one_line(word, 60) for word in spec.keywords)],
         "citeAs": bibtex,
         "isLiveDataset": False,
+        **extent(facts),
+        "geocr:coordinateReferenceSystem": "OGC:CRS84",
+        "geocr:spatialResolution": {"@type": "QuantitativeValue", "value": facts.gsd, "unitText": "m"},
+        "geocr:samplingStrategy": _sampling(facts),
         "distribution": [_files(table) for table in facts.tables],
         "recordSet": [_records(table) for table in facts.tables],
     }
+
+
+def _sampling(facts: CardFacts) -> str:
+    """How the chips were chosen. The release holds no rasters, so the terms of GeoCroissant for bands say nothing."""
+    cut = "cells of a fixed UTM grid" if facts.fingerprint.layout == "utm" else "whole chips of each image"
+    size = facts.fingerprint.size
+    return (
+        f"Every chip of {size} × {size} pixels ({facts.ground:.10g} m a side) in the area and windows of release.yaml: "
+        f"{cut}. Chips without an embedding are listed in coverage/, each with the reason."
+    )
 
 
 def _files(table: Table) -> dict[str, Any]:
@@ -113,8 +129,9 @@ def _records(table: Table) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": table.config,
         "name": table.config,
-        "description": f"{table.rows} rows, one a {table.noun}.",
+        "description": f"{table.rows} rows, one per {table.noun}.",
         "key": [{"@id": f"{table.config}/{column}"} for column in table.key],
+        **({"geocr:timeSeriesIndex": {"@id": f"{table.config}/datetime"}} if "datetime" in table.schema.names else {}),
         "field": [_field(table, column) for column in table.schema],
     }
 

@@ -43,10 +43,21 @@ def creators(facts: CardFacts) -> list[dict[str, Any]]:
     return made or [{"@type": "Organization", "name": f"The creators of {facts.spec.name}"}]
 
 
+def extent(facts: CardFacts) -> dict[str, Any]:
+    """Place and period of the chips, as schema.org states them."""
+    west, south, east, north = facts.bbox
+    return {
+        "temporalCoverage": f"{facts.start.date().isoformat()}/{facts.end.date().isoformat()}",
+        "spatialCoverage": {
+            "@type": "Place",
+            "geo": {"@type": "GeoShape", "box": f"{south:.6f} {west:.6f} {north:.6f} {east:.6f}"},
+        },
+    }
+
+
 def json_ld(facts: CardFacts, released: date) -> dict[str, Any]:
     """A `Dataset` to put into a web page."""
     spec = facts.spec
-    west, south, east, north = facts.bbox
     made: dict[str, Any] = {
         "@context": "https://schema.org/",
         "@type": "Dataset",
@@ -59,11 +70,7 @@ def json_ld(facts: CardFacts, released: date) -> dict[str, Any]:
         "isAccessibleForFree": True,
         "creator": creators(facts),
         "keywords": ["embeddings", "earth observation", *(one_line(word, 60) for word in spec.keywords)],
-        "temporalCoverage": f"{facts.start.date().isoformat()}/{facts.end.date().isoformat()}",
-        "spatialCoverage": {
-            "@type": "Place",
-            "geo": {"@type": "GeoShape", "box": f"{south:.6f} {west:.6f} {north:.6f} {east:.6f}"},
-        },
+        **extent(facts),
         "measurementTechnique": one_line(facts.fingerprint.model_name),
         "variableMeasured": {
             "@type": "PropertyValue",

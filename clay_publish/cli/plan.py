@@ -130,7 +130,7 @@ def _cost(made: "Estimate") -> str:
     if made.rates is None:
         return "unknown: state cost.chips_per_hour, or use --calibrate N"
     rates = made.rates
-    said = f"{made.hours:,.1f} hours at {rates.chips_per_hour:,.0f} chips an hour"
+    said = f"{made.hours:,.1f} hours at {rates.chips_per_hour:,.0f} chips per hour"
     said += " (measured here)" if rates.measured else " (stated)"
     if made.usd is not None:
         said += f", {_usd(made.usd)} at ${rates.usd_per_hour:g} an hour"

@@ -87,11 +87,14 @@ def _send(
     quiet: bool,
 ) -> None:
     from clay_publish.publish import publish_release, record_hub
+    from clay_publish.publish.targets import check_target
     from clay_publish.release.lease import lease_if_run
     from clay_publish.release.versions import Mirror
 
     screen, release = Screen(quiet=quiet, as_json=json), release_at(where)
     targets = to or _of_spec(release)
+    for target in targets:
+        check_target(target)  # validation takes long
     full = verify is Verify.full
     with screen.progress() as report, lease_if_run(release):
         validation = run_validation(release, report, previous=before)
@@ -194,10 +197,15 @@ def _show(found: "Versions", as_json: bool) -> None:
 
 
 def _remember(release: "Release", places: list[str]) -> None:
-    """Keep where a release was published, since a published version must not change any more."""
-    from clay_publish.release.directory import PUBLISHED
-    from clay_publish.release.manifest import dump_json
+    """Keep where a release was published, since a published version must not change any more.
 
+    A copy without the records of its run is a published version itself, and nothing is added to it.
+    """
+    from clay_publish.release.directory import PUBLISHED
+    from clay_publish.release.manifest import RUN_RECORD, dump_json
+
+    if not release.store.exists(RUN_RECORD):
+        return
     known = release.json(PUBLISHED)["places"] if release.store.exists(PUBLISHED) else []
     if os.access(release.store.where, os.W_OK):
         release.store.write(PUBLISHED, dump_json({"places": sorted({*known, *places})}))

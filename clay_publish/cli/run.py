@@ -118,16 +118,18 @@ def _tell(made: _Made, release: "Release", screen: Screen, findings: dict[str, i
     line = f"{where}: {embedded:,} of {expected:,} expected chips ({summary['coverage']:.1%}){reasons}; {did}"
     line += f", in {duration(made.seconds)}"
     bad = findings is not None and bool(findings.get("error"))
-    look, command = f"{where}/README.md", "publish"
+    look, command, to = f"{where}/README.md", "publish", ""
     if findings is None:
         look, command = f"{where}/coverage", "catalog"
     else:
         summary["findings"] = findings
         line += ", NOT valid" if bad else ", valid"
         command = "validate" if bad else "publish"
+        place = release.spec().publish
+        to = "" if bad or place.hugging_face or place.source_coop else " --to PLACE"
     screen.result(line, summary)
     if not screen.as_json:
-        typer.echo(f"Look at {look}. Next: clay-publish {command} {where}", err=True)
+        typer.echo(f"Look at {look}. Next: clay-publish {command} {where}{to}", err=True)
     if bad:
         raise typer.Exit(1)
     _leave_if_unfinished(record, json=screen.as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clay_publish.cli.console import Json, Screen, Where
-from clay_publish.formats import meters
+from clay_publish.formats import crossing, meters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ def search(
     if out is not None:
         check_output(out)
     reader = open_release(where)
-    box = numbers(bbox, "--bbox", 4) if bbox else None
+    box = box_of(bbox) if bbox else None
     screen = Screen(quiet=True, as_json=json)
     if view is not None:
         _refuse(near or like or not chips or out is None, "--as, without --chips and --out,", "--chips --out FILE")
@@ -102,7 +102,7 @@ def search(
         columns = _columns(reader, out)
         if near:
             lon, lat = numbers(near, "--near", 2)
-            table = reader.near_enough(f"--near {near}", reader.nearest(lon, lat, top, datetime, columns), max_distance)
+            table = reader.near_enough((lon, lat), reader.nearest(lon, lat, top, datetime, columns), max_distance)
         else:
             likes, others = [_like(one) for one in like or ()], [_like(one) for one in unlike or ()]
             _say_distances(reader, [*likes, *others])
@@ -115,7 +115,7 @@ def search(
     else:
         found = _items(reader.items(box, datetime), out, screen)
     if not found:
-        typer.echo(f"nothing found: {_extent(reader)}", err=True)
+        typer.echo(f"nothing found: {_extent(reader)}{_swapped(reader, box)}", err=True)
 
 
 def _say_distances(reader: "ReleaseReader", likes: "Sequence[str | tuple[float, float]]") -> None:
@@ -140,6 +140,18 @@ def _extent(reader: "ReleaseReader") -> str:
     return f"the release has chips in{crossing or ground}, {windows[0].start:%Y-%m-%d} to {windows[-1].end:%Y-%m-%d}"
 
 
+def _swapped(reader: "ReleaseReader", box: "Sequence[float] | None") -> str:
+    """What to say where a box holds nothing, and something once latitude and longitude are swapped."""
+    from clay_publish.search.query import Extent
+
+    if box is None or max(abs(box[0]), abs(box[2])) > 90 or box[0] > box[2]:
+        return ""
+    turned = [box[1], box[0], box[3], box[2]]
+    if not reader.shelf(Extent.of(turned, None)).paths:
+        return ""
+    return f". Latitude and longitude look swapped: --bbox {','.join(f'{side:g}' for side in turned)} meets chips"
+
+
 def sample_points(
     where: Where,
     points: Annotated[Path, typer.Argument(metavar="POINTS", help="CSV or Parquet with columns lon and lat.")],
@@ -152,8 +164,8 @@ def sample_points(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from clay_publish.search.points import read_points
-    from clay_publish.search.query import QueryError
+    from clay_publish.search.points import coordinates, read_points
+    from clay_publish.search.query import SWAPPED, QueryError
     from clay_publish.search.reader import open_release
     from clay_publish.storage.store import Store
 
@@ -166,7 +178,9 @@ def sample_points(
     if beyond and beyond == joined.num_rows:
         first = reader.sample(table.slice(0, 1), datetime)["distance"][0].as_py()
         nearest = "no chip" if first is None else f"the nearest chip of the first is {meters(first)} away"
-        fix = "Sample another release, or pass --max-distance METERS."
+        lon, lat = coordinates(table)
+        swapped = reader.is_swapped(float(lon[0]), float(lat[0]), limit)
+        fix = SWAPPED if swapped else "Sample another release, or pass --max-distance METERS."
         raise QueryError(str(points), f"has no place near a chip ({nearest})", f"at most {meters(limit)}", fix)
     with Store(out.resolve().parent).writer(out.name) as file:
         pq.write_table(joined, file, compression="zstd")
@@ -215,7 +229,7 @@ def change(
     if drawn is not None and drawn.suffix != ".png":
         raise QueryError(str(drawn), f"ends with {drawn.suffix or 'nothing'}", ".png")
     reader = open_release(where)
-    table = reader.change(before, after, numbers(bbox, "--bbox", 4) if bbox else None).read_all()
+    table = reader.change(before, after, box_of(bbox) if bbox else None).read_all()
     if not table.num_rows:
         raise QueryError("change", "no chip is in both windows", "windows and a box that share ground")
     if drawn is not None:
@@ -227,6 +241,18 @@ def change(
     line = f"{len(values):,} chips, cosine distance {values.mean():.4f} on average, {values.max():.4f} at most"
     facts = {"chips": len(values), "mean": float(values.mean()), "max": float(values.max())}
     Screen(quiet=True, as_json=json).result(line, facts)
+
+
+def box_of(text: str) -> list[float]:
+    """West, south, east, north; says where it crosses the antimeridian, since that may not be meant.
+
+    Raises:
+        QueryError: other than four numbers.
+    """
+    box = numbers(text, "--bbox", 4)
+    if crosses := crossing(box):
+        typer.echo(f"--bbox {text} {crosses}", err=True)
+    return box
 
 
 def numbers(text: str, option: str, count: int) -> list[float]:

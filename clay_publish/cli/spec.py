@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from clay_publish.cli.console import Json, Screen
-from clay_publish.cli.search import numbers
+from clay_publish.cli.search import box_of
 from clay_publish.errors import SpecError, StoreError
 
 
@@ -49,7 +49,7 @@ def init(
         if sensor != "sentinel-2-l2a":
             changes["collections"] = None
     if bbox is not None:
-        west, south, east, north = numbers(bbox, "--bbox", 4)
+        west, south, east, north = box_of(bbox)
         if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
             raise SpecError("--bbox", f"found {bbox}", "west,south,east,north in degrees")
         changes["area"] = f"[{west:g}, {south:g}, {east:g}, {north:g}]"

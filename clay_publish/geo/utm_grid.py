@@ -131,7 +131,7 @@ class UtmGrid:
         return polygons(lon.reshape(x.shape), lat.reshape(x.shape))
 
     def numbers(self, epsg: npt.ArrayLike, row: npt.ArrayLike, col: npt.ArrayLike) -> Ints:
-        """[N] one number a cell, ascending by zone, then row from south to north, then column."""
+        """[N] one number per cell, ascending by zone, then row from south to north, then column."""
         zone, row, col = _zones(epsg), np.atleast_1d(row).astype(np.int64), np.atleast_1d(col).astype(np.int64)
         numbers: Ints = (zone << (_ROW_BITS + _COL_BITS)) | ((row + _ROW_SHIFT) << _COL_BITS) | col
         return numbers

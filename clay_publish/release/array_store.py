@@ -56,7 +56,7 @@ def zone_group(zone: int) -> str:
 
 
 def patches_group(layer: int | None) -> str:
-    """Name of the group of patches below a zone's group; one a layer where the spec lists layers."""
+    """Name of the group of patches below a zone's group; one per layer where the spec lists layers."""
     return "patches" if layer is None else f"patches_layer{layer}"
 
 

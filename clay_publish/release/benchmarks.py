@@ -1,13 +1,18 @@
 """`benchmarks.json`: how well the vectors of a release predict labels, as its maintainer measured it."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
+from clay_publish.release.array_store import STORE
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.manifest import dump_json
+from clay_publish.release.public_urls import release_address
+from clay_publish.spec.models import Spec
 
 Task = Literal["regression", "classification"]
 
@@ -19,6 +24,8 @@ METRICS: dict[str, str] = {
     "f1_macro": "F1, macro",
 }
 """Scores by key, and how documents call them."""
+GEOEMB = "geoemb:benchmark"
+"""Attribute of groups of arrays."""
 
 
 class _BenchmarkPart(BaseModel):
@@ -146,3 +153,47 @@ def read_benchmarks(release: Release) -> Benchmarks | None:
         where = release.store.path(paths.BENCHMARKS)
         fix = "Regenerate it with `clay-publish evaluate --card`."
         raise ReleaseError(f"{where}: {place}", str(first["msg"]), "benchmarks of format 1", fix) from error
+
+
+def benchmark_addresses(release: Release, spec: Spec) -> list[str]:
+    """Return what `geoemb:benchmark` of the arrays lists: `benchmarks.json`, or nothing where there is none."""
+    if not release.store.exists(paths.BENCHMARKS):
+        return []
+    return [f"{release_address(spec) or '../..'}/{paths.BENCHMARKS}"]
+
+
+def with_benchmarks(attributes: Mapping[str, Any], addresses: list[str]) -> dict[str, Any]:
+    """Return the attributes of a group of arrays with these addresses, or with none."""
+    others = {key: value for key, value in attributes.items() if key != GEOEMB}
+    return others | ({GEOEMB: addresses} if addresses else {})
+
+
+def link_benchmarks(release: Release) -> None:
+    """Bring `geoemb:benchmark` of the arrays up to date: a release is evaluated after its arrays are written.
+
+    Raises:
+        ReleaseError: the metadata of the arrays cannot be read.
+    """
+    if not release.store.exists(f"{STORE}/zarr.json"):
+        return
+    addresses = benchmark_addresses(release, release.spec())
+    documents = [path for path in release.store.files(STORE) if path.endswith("/zarr.json")]
+    for path in documents:
+        stored = release.json(path)
+        try:
+            whole = _linked(stored, addresses)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ReleaseError(release.store.path(path), f"has no readable {error}", "metadata of Zarr v3") from error
+        if whole != stored:
+            release.store.write(path, dump_json(whole, compact="consolidated_metadata" in whole))
+
+
+def _linked(document: dict[str, Any], addresses: list[str]) -> dict[str, Any]:
+    if document["node_type"] != "group":
+        return document
+    linked = {**document, "attributes": with_benchmarks(document["attributes"], addresses)}
+    if "consolidated_metadata" in document:
+        below = document["consolidated_metadata"]
+        members = {name: _linked(member, addresses) for name, member in below["metadata"].items()}
+        linked["consolidated_metadata"] = {**below, "metadata": members}
+    return linked

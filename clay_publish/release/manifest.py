@@ -205,6 +205,7 @@ def _rows(release: Release, path: str, fingerprint: Fingerprint) -> int | None:
     return int(file.metadata.num_rows)
 
 
-def dump_json(document: Any) -> str:
-    """JSON as every document of a release is written: indented, UTF-8, a newline at the end."""
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def dump_json(document: Any, *, compact: bool = False) -> str:
+    """JSON as every document of a release is written: indented or compact, UTF-8, a newline at the end."""
+    indent, separators = (None, (",", ":")) if compact else (2, None)
+    return json.dumps(document, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False) + "\n"

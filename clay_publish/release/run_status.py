@@ -268,7 +268,7 @@ class StatusReader:
 
 
 def _pace(receipts: list[UnitReceipt]) -> float | None:
-    """Chips a second of the newest units: by when they were finished, or where that says nothing, by what they took."""
+    """Chips per second of the newest units: by when they were finished, or if that is not known, by what they took."""
     computed = sorted((each for each in receipts if each.computed), key=lambda each: each.finished)[-_PACE_OF:]
     if not computed:
         return None

@@ -1,4 +1,4 @@
-"""The Arrow schemas of a release's tables. DESIGN: one row a chip, one row a source item, one row an expected chip.
+"""The Arrow schemas of a release's tables: one row per chip, per source item, and per expected chip.
 
 Each embeddings file gives `reference.parquet` the chips whose ids have the lowest SHA-256: four, or more where a
 release would have fewer than 64. Their vectors are computed from the imagery a second time and kept in float32, so
@@ -171,7 +171,7 @@ def embeddings_schema(
 
 
 def patches_schema(dimensions: int, dtype: Dtype = "float32", *, layers: bool = False) -> pa.Schema:
-    """The table of patch embeddings: one row a patch, and a layer where the spec lists layers."""
+    """The table of patch embeddings: one row per patch, and a layer where the spec lists layers."""
     return _schema(
         [
             ("chip_id", pa.string()),

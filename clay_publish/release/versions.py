@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -173,14 +174,21 @@ def parse_catalog(data: bytes, where: str) -> Versions:
 def root_versions(release: Release) -> Versions | None:
     """Return the versions below a product root; None where the place is not one.
 
+    A folder of this machine whose folders are versions is one, too: `run` makes it, and nothing is published in it yet.
+
     Raises:
         ReleaseError: its catalog cannot be read.
         StoreError: the place cannot be read.
     """
     store = release.store
-    if store.exists(paths.SPEC) or store.exists(paths.MANIFEST) or not store.exists(CATALOG):
+    if store.exists(paths.SPEC) or store.exists(paths.MANIFEST):
         return None
-    return parse_catalog(store.read(CATALOG, paths.MAX_DOCUMENT), store.path(CATALOG))
+    if store.exists(CATALOG):
+        return parse_catalog(store.read(CATALOG, paths.MAX_DOCUMENT), store.path(CATALOG))
+    made = sorted(Path(store.where).glob(f"*/{paths.SPEC}")) if store.local else []
+    versions = [PublishedVersion(version=each.parent.name) for each in made if SEMVER.fullmatch(each.parent.name)]
+    name = Path(store.where).name
+    return Versions(name=name, title=name, versions=versions) if versions else None
 
 
 def refuse_root(release: Release) -> None:
@@ -258,6 +266,8 @@ def check_previous(spec: Spec, fingerprint: Fingerprint | None = None) -> None:
         return
     before = Release(spec.previous)
     refuse_root(before)
+    if not before.store.exists(paths.SPEC):
+        raise SpecError("previous", f"{spec.previous} holds no release", "the directory or address of a version")
     check_release(before)
     theirs = before.spec()
     if theirs.name != spec.name:

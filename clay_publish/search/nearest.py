@@ -10,7 +10,7 @@ from pyproj import Geod
 from scipy.spatial import cKDTree
 
 from clay_publish.release.directory import Release
-from clay_publish.search.query import Extent, QueryError
+from clay_publish.search.query import SWAPPED, Extent, QueryError
 from clay_publish.search.row_groups import Ints, Rows, Shelf, group_boxes, matching_groups, read
 
 Floats = npt.NDArray[np.float64]
@@ -108,7 +108,9 @@ def nearest_chips(
     good = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= 90) & (np.abs(lon) <= 360)
     if not good.all():
         wrong = int(np.flatnonzero(~good)[0])
-        raise QueryError(f"place {wrong}", f"{lon[wrong]}, {lat[wrong]} is not a place on Earth", "lon, lat in degrees")
+        swapped = abs(lon[wrong]) <= 90 < abs(lat[wrong]) <= 180
+        found = f"{lon[wrong]}, {lat[wrong]} is not a place on Earth"
+        raise QueryError(f"place {wrong}", found, "lon, lat in degrees", SWAPPED if swapped else "")
     if k < 1:
         raise QueryError("k", f"{k} chips were asked for", "one or more")
     shape = (len(lon), k)

@@ -119,14 +119,20 @@ class Extent:
         return any(xmin[0] <= last and xmax[1] >= first for first, last in spans)
 
 
+SWAPPED = "Latitude and longitude look swapped: longitude comes first."
+"""The way out, where a question has an answer once they are exchanged."""
+
+
 def _box(bbox: Sequence[float]) -> Bbox:
     sides = [float(side) for side in bbox]
     good = len(sides) == 4 and all(np.isfinite(sides))
     if not good or not (-90 <= sides[1] <= sides[3] <= 90) or max(abs(sides[0]), abs(sides[2])) > 180:
+        swapped = good and -180 <= sides[1] < sides[3] <= 180 and -90 <= sides[0] < sides[2] <= 90
         raise QueryError(
             "bbox",
             f"{list(bbox)} is not a box on Earth",
             "west, south, east, north in degrees; west > east across the antimeridian",
+            SWAPPED if swapped else "",
         )
     return (sides[0], sides[1], sides[2], sides[3])
 

@@ -6,6 +6,7 @@ Only the files, row groups and columns that are needed are read, wherever the re
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from clay_publish.search.change import change_schema, changes, parse_window
 from clay_publish.search.codes import Encoding
 from clay_publish.search.nearest import nearest_chips
 from clay_publish.search.points import coordinates, join
-from clay_publish.search.query import Extent, QueryError
+from clay_publish.search.query import SWAPPED, Extent, QueryError
 from clay_publish.search.row_groups import (
     Rows,
     Shelf,
@@ -209,6 +210,9 @@ class ReleaseReader:
     def sample(self, points: pa.Table, datetime: str | None = None, *, max_distance: float | None = None) -> pa.Table:
         """Join the nearest chip's embedding to each row of a table of places, and why it is missing where it is.
 
+        The vectors are read from the arrays of the release where these hold the same numbers as its tables (both int8,
+        or both float16) and fewer bytes are read.
+
         Args:
             points: has a column `lon` or `longitude` and one `lat` or `latitude`, in degrees.
             datetime: as for `items`; of chips equally near, the one of the newest window.
@@ -228,11 +232,10 @@ class ReleaseReader:
         shelf = self.shelf(extent).newest_first()
         lon, lat = coordinates(points)
         rows, meters = nearest_chips(self.release, shelf, lon, lat, k=1, extent=extent)
-        names = ["id", "datetime", "lon", "lat", "bbox", "embedding"]
         limit = np.inf if max_distance is None else max_distance
         meters = np.where(meters <= limit, meters, np.inf)
         found = np.flatnonzero(np.isfinite(meters))
-        chips = self._read(rows.take(found), shelf, names)
+        chips = self._sampled(rows.take(found), shelf)
         covered = np.zeros(len(lon), bool)
         covered[found] = inside(lon[found], lat[found], chips["bbox"].combine_chunks())
         known = status_of(self.release, lon, lat, covered, extent)
@@ -383,28 +386,34 @@ class ReleaseReader:
         box = read(self.release.parquet(path), [0], ["bbox"], self.release.store.path(path))["bbox"][0].as_py()
         return float(box["ymax"] - box["ymin"]) * _DEGREE
 
-    def near_enough(self, place: str, found: pa.Table, max_distance: float | None) -> pa.Table:
-        """The rows of `nearest` within a distance, meters; default: three chip sides.
+    def near_enough(self, place: tuple[float, float], found: pa.Table, max_distance: float | None) -> pa.Table:
+        """The rows of `nearest` to a place (lon, lat) within a distance, meters; default: three chip sides.
 
         Raises:
-            QueryError: there is none; the distance of the nearest is stated.
+            QueryError: there is none; the distance of the nearest is stated, and whether lon and lat look swapped.
         """
         limit = 3 * self.chip_side if max_distance is None else max_distance
         close = found.filter(pc.less_equal(found["distance"], limit))
         if found.num_rows and not close.num_rows:
             raise QueryError(
-                place,
+                f"{place[0]:g},{place[1]:g}",
                 f"is {meters(found['distance'][0].as_py())} from the center of the nearest chip",
                 f"at most {meters(limit)}" + (", three chip sides" if max_distance is None else ""),
-                "Ask for another place, or pass --max-distance METERS (max_distance=).",
+                SWAPPED
+                if self.is_swapped(*place, limit)
+                else "Ask for another place, or pass --max-distance METERS (max_distance=).",
             )
         return close
+
+    def is_swapped(self, lon: float, lat: float, within: float) -> bool:
+        """Return whether chips lie within meters of a place once its longitude and latitude are exchanged."""
+        return abs(lon) <= 90 and self.nearest(lat, lon, 1, columns=["id"], max_distance=within).num_rows > 0
 
     def _direction(
         self, like: Like | Sequence[Like], unlike: Like | Sequence[Like], max_distance: float | None
     ) -> npt.NDArray[np.float64]:
         def of_place(lon: float, lat: float) -> npt.ArrayLike:
-            found = self.near_enough(f"{lon:g},{lat:g}", self.nearest(lon, lat, 1, columns=["embedding"]), max_distance)
+            found = self.near_enough((lon, lat), self.nearest(lon, lat, 1, columns=["embedding"]), max_distance)
             if not found.num_rows:
                 raise QueryError(f"{lon:g},{lat:g}", "has no chip near it: the release is empty", "a place with chips")
             values: Vectors = vectors(found)[0]
@@ -594,6 +603,29 @@ class ReleaseReader:
             return schema.empty_table()
         names = stored_columns(schema.names, self._stored.names)
         return dequantized(rows.read(self.release, shelf, names), schema)
+
+    def _sampled(self, rows: Rows, shelf: Shelf) -> pa.Table:
+        """The chips that `sample` joins; their vectors from the arrays where that is cheaper and the same."""
+        light, cells = ["id", "datetime", "lon", "lat", "bbox"], ["epsg", "row", "col"]
+        assets = self._items.schema_arrow.field("assets").type
+        kind = self._stored.field("embedding").type.value_type if len(rows.file) else pa.float32()
+        rounded = kind != pa.float32() and {*cells} <= {*self._stored.names}
+        if not rounded or assets.get_field_index("arrays") < 0 or find_spec("zarr") is None:
+            return self._read(rows, shelf, [*light, "embedding"])
+        from clay_publish.search.arrays.chip_vectors import ChipCells, chip_vectors  # noqa: PLC0415 - with an extra
+
+        table = self._read(rows, shelf, [*light, *cells])
+        epsg, row, col = (table[name].to_numpy().astype(np.int64) for name in cells)
+        parsed = {number: DataFile.parse(shelf.paths[number]).window for number in np.unique(rows.file).tolist()}
+        windows = [parsed[number] for number in rows.file.tolist()]
+        most = rows.column_bytes(self.release, shelf, ["embedding", "scale"])
+        found = chip_vectors(self.release, ChipCells(epsg % 100, row, col, windows), kind, most)
+        field = self.schema(["embedding"]).field("embedding")
+        if found is None:
+            column = self._read(rows, shelf, ["embedding"])["embedding"]
+        else:
+            column = pa.chunked_array([pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), type=field.type)])
+        return table.drop_columns(cells).append_column(field, column)
 
     def _files_of(self, chip: str) -> list[str]:
         """Files that may hold a chip: those of its window, and in the `utm` layout of its place."""

@@ -81,22 +81,55 @@ def read_yaml(path: Path) -> Document:
         ) from error
     except UnicodeDecodeError as error:
         raise SpecError(str(path), f"is not UTF-8 (byte {error.start})", "a YAML text") from error
-    loader = yaml.SafeLoader(text)
+    loader = _SpecLoader(text)
     try:
         node = loader.get_single_node()
         values = loader.construct_document(node) if node is not None else None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise SpecError(str(path), f"is not YAML ({' '.join(str(error).split())})") from error
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        raise SpecError(*_not_yaml(str(path), error)) from error
     finally:
         loader.dispose()
     if not isinstance(values, dict):
         raise SpecError(str(path), f"holds {type(values).__name__}", "keys and values such as `name: my-release`")
     assert node is not None
-    return Document(values, dict(_lines(node, (), str(path), set())))
+    repeated: list[SpecError] = []
+    lines = dict(_lines(node, (), str(path), set(), repeated))
+    if repeated:
+        raise _together(str(path), repeated)
+    return Document(values, lines)
 
 
-def _lines(node: yaml.Node, place: Place, where: str, seen: set[int]) -> Iterator[tuple[Place, int]]:
-    """The line of every key and list entry. A node that aliases repeat is walked once."""
+class _SpecLoader(yaml.SafeLoader):
+    """YAML as PyYAML reads it; what looks like a date stays text, so that a day that does not exist has a place."""
+
+
+def _text(loader: yaml.SafeLoader, node: yaml.Node) -> str:
+    assert isinstance(node, yaml.ScalarNode)
+    return str(loader.construct_scalar(node))
+
+
+_SpecLoader.add_constructor("tag:yaml.org,2002:timestamp", _text)
+
+
+def _not_yaml(where: str, error: Exception) -> tuple[str, str]:
+    """Place, with the line, and what is wrong with a text that is not YAML."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{where}:{error.problem_mark.line + 1}", f"is not YAML ({error.problem or error.context})"
+    return where, f"is not YAML ({' '.join(str(error).split()) or type(error).__name__})"
+
+
+def _together(where: str, faults: Sequence[SpecError]) -> SpecError:
+    """One error that lists all."""
+    if len(faults) == 1:
+        return faults[0]
+    listed = "\n".join(f"  {fault}" for fault in faults)
+    return SpecError(where, f"has {len(faults)} errors", fix=f"\n{listed}")
+
+
+def _lines(
+    node: yaml.Node, place: Place, where: str, seen: set[int], repeated: list[SpecError]
+) -> Iterator[tuple[Place, int]]:
+    """The line of every key and list entry; duplicate keys go to `repeated`. What aliases repeat is walked once."""
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -106,16 +139,15 @@ def _lines(node: yaml.Node, place: Place, where: str, seen: set[int]) -> Iterato
             line = key.start_mark.line + 1
             name = str(key.value)
             if name in first and key.tag != "tag:yaml.org,2002:merge":
-                raise SpecError(
-                    f"{where}:{line}: {_key((*place, name))}", f"is a duplicate key (first on line {first[name]})"
-                )
-            first[name] = line
+                fault = f"is a duplicate key (first on line {first[name]})"
+                repeated.append(SpecError(f"{where}:{line}: {_key((*place, name))}", fault, fix="Remove one of them."))
+            first.setdefault(name, line)
             yield (*place, name), line
-            yield from _lines(value, (*place, name), where, seen)
+            yield from _lines(value, (*place, name), where, seen, repeated)
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
             yield (*place, number), value.start_mark.line + 1
-            yield from _lines(value, (*place, number), where, seen)
+            yield from _lines(value, (*place, number), where, seen, repeated)
 
 
 def _overridden(document: Document, override: str) -> Document:
@@ -124,9 +156,9 @@ def _overridden(document: Document, override: str) -> Document:
     if not equals or not key:
         raise SpecError(f"--set {override}", "is not an assignment", "key=value such as chips.size=256")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"--set {override}", "has a value that is not YAML") from error
+        value = yaml.load(text, Loader=_SpecLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        raise SpecError(f"--set {override}", _not_yaml("", error)[1]) from error
     *path, last = (int(part) if part.isdigit() else part for part in key.split("."))
     values = copy.deepcopy(document.values)
     holder: Any = values
@@ -220,12 +252,12 @@ def _previous(where: str | None, folder: Path) -> str | None:
 
 
 def _excluded(entry: str, where: str, folder: Path) -> list[str]:
-    """An id as it is, a file as the ids in it: one a line, `#` starts a comment."""
+    """An id as it is, a file as the ids in it: one per line, `#` starts a comment."""
     if "/" not in entry and not entry.endswith((".txt", ".csv")):
         return [entry]
     path = folder / entry
     if not path.is_file():
-        raise SpecError(where, f"{path} not found", "item ids, or a file with one a line")
+        raise SpecError(where, f"{path} not found", "item ids, or a file with one per line")
     lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line]
 
@@ -263,11 +295,7 @@ def _explain(error: ValidationError, where: str, document: Document) -> SpecErro
         key = _key(place) or "the spec"
         messages.append((line or 0, key, _described(each, f"{where}:{line}: {key}" if line else f"{where}: {key}")))
     messages = list({(line, key): (line, key, made) for line, key, made in reversed(messages)}.values())
-    faults = [made for _, _, made in sorted(messages, key=lambda row: row[:2])]
-    if len(faults) == 1:
-        return faults[0]
-    listed = "\n".join(f"  {fault}" for fault in faults)
-    return SpecError(where, f"has {len(faults)} errors", fix=f"\n{listed}")
+    return _together(where, [made for _, _, made in sorted(messages, key=lambda row: row[:2])])
 
 
 def _described(each: Mapping[str, Any], place: str) -> SpecError:
@@ -287,6 +315,10 @@ def _described(each: Mapping[str, Any], place: str) -> SpecError:
 _EXPECTED = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
+    **dict.fromkeys(
+        ("date_from_datetime_inexact", "date_from_datetime_parsing", "date_parsing", "date_type"),
+        "a day that exists, such as 2026-11-28",
+    ),
     "dict_type": "keys and values",
     "float_parsing": "a number",
     "float_type": "a number",

@@ -106,10 +106,10 @@ class Composite(_SpecBlock):
     @model_validator(mode="after")
     def _counts_fit(self) -> Self:
         if self.method == "best" and self.min_valid > 1:
-            msg = "min_valid belongs to median and mean; best takes whole images"
+            msg = "no min_valid above 1: best takes whole images"
             raise ValueError(msg)
         if self.min_valid > self.most:
-            msg = f"min_valid is {self.min_valid}, and a chip has at most {self.most} images"
+            msg = f"at least {self.min_valid} images, as min_valid asks for; not {self.most}"
             raise ValueError(msg)
         return self
 
@@ -147,7 +147,7 @@ class Imagery(_SpecBlock):
     windows: list[Annotated[str, AfterValidator(_check_window)]] = []
     query: dict[str, Any] = {}
     exclude: Annotated[list[str], BeforeValidator(_as_list)] = []
-    """Ids of known bad items; or files that list them, one a line."""
+    """Ids of known bad items; or files that list them, one per line."""
 
     @model_validator(mode="after")
     def _one_kind_of_source(self) -> Self:
@@ -222,7 +222,7 @@ class ChipSpec(_SpecBlock):
 
     layout: Literal["scene", "utm"] = "utm"
     size: Annotated[int, Field(ge=8, le=2048)] = 128
-    """Pixels a side."""
+    """Pixels per side."""
     gsd: Annotated[float | None, Field(gt=0, le=10_000)] = None
     """Meters a pixel in the `utm` layout; default: the sensor's."""
     max_nodata: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -283,7 +283,7 @@ class Outputs(_SpecBlock):
     arrays: bool | Arrays = False
     """Chips, and patches of the format `zarr`, as Zarr arrays beside the tables."""
     thumbnails: Annotated[int, Field(ge=0, le=512)] = 0
-    """Pixels a side; 0 is none."""
+    """Pixels per side; 0 is none."""
     major_tom_cell: bool = False
     """A column `grid_cell`: the cell of the Major TOM grid that holds the center of the chip."""
     aggregate: list[Annotated[int, Field(ge=2, le=64)]] = []

@@ -76,7 +76,7 @@ def _lookup(host: str, port: int) -> list[str]:
 
 CONNECT_SECONDS = 10.0
 _SLOWEST = 1_000
-"""Bytes a second that count as progress."""
+"""Bytes per second that count as progress."""
 
 
 class _Progress:

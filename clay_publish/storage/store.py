@@ -110,7 +110,7 @@ class Store:
         except ClayPublishError:
             raise
         except FileNotFoundError as error:
-            raise StoreError(self._named(path), "does not exist", fix=f"It was needed {doing}.") from error
+            raise StoreError(self._named(path), "does not exist") from error
         except OSError as error:
             raise StoreError(self._named(path), f"cannot be used {doing} ({error})") from error
 

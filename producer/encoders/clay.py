@@ -204,7 +204,7 @@ class Clay:
     sizes: Sizes
     bands: tuple[BandStatistics, ...]
     side: int
-    """Pixels a side of the chips it will get."""
+    """Pixels per side of the chips it will get."""
     weights_sha256: str | None
     metadata: Literal["tutorial", "zeros", "none"]
     precision: Precision

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 PATCH = 8
-"""Pixels a side of one patch."""
+"""Pixels per side of one patch."""
 WAVE_DIM = 128
 """Size of an encoded wavelength."""
 WEIGHT_TOKENS = 128

@@ -6,7 +6,7 @@ Beside `model.onnx` (or `.pt2`) lies `model.yaml`:
 name: My encoder
 link: https://example.org/my-encoder
 dimensions: 384
-size: 128                              # pixels a side; left out where it takes any
+size: 128                              # pixels per side; left out where it takes any
 bands:                                 # in this order; mean and std default to the sensor's
   - {name: red, mean: 123.7, std: 58.4}
   - {name: green, mean: 116.3, std: 57.1}
@@ -90,6 +90,9 @@ def _open_onnx(weights: Weights) -> tuple[Run, str]:
     names = [each.name for each in session.get_inputs()]
 
     def run(*inputs: npt.NDArray[Any]) -> Floats:
+        if len(names) != len(inputs):
+            msg = f"the file takes {len(names)} inputs, {', '.join(names)}; it would get {len(inputs)}"
+            raise ValueError(msg)
         given = dict(zip(names, inputs, strict=True))
         vectors: Floats = np.asarray(session.run(None, given)[0], dtype=np.float32)
         return vectors

@@ -113,7 +113,7 @@ class Pace:
 
 
 class EncoderPool:
-    """The encoder, called by all units: on a CPU by one thread a core, which beats many threads in one call."""
+    """The encoder, called by all units: on a CPU by one thread per core, which beats many threads in one call."""
 
     def __init__(self, encoder: Encoder, cores: int | None = None) -> None:
         self.encoder = encoder

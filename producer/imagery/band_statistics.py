@@ -18,7 +18,7 @@ from clay_publish.progress import Progress, Report, silent
 from clay_publish.spec.sensors import Sensor, StatisticsSource
 
 WINDOW = 512
-"""Pixels a side of what is read in one go."""
+"""Pixels per side of what is read in one go."""
 _DIGITS = 6
 
 

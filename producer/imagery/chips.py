@@ -182,6 +182,13 @@ def under_cloud(
                 "Name another mask in `imagery.mask`, or `none`.",
             )
         data = valid & ~np.isin(values, list(mask.nodata))
+        if mask.highest is not None and data.any() and (most := int(values[data].max())) > mask.highest:
+            raise ImageryError(
+                f"mask {mask.assets[0]}",
+                f"has the value {most}",
+                f"at most {mask.highest}",
+                "Name another mask in `imagery.mask`, or `none`.",
+            )
         observed.append(data)
         under.append(data & _is_cloud(values, mask))
     return np.logical_or.reduce(observed), np.logical_or.reduce(under)

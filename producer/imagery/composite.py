@@ -145,7 +145,7 @@ def reducer(composite: Composite) -> Reducer:
             "imagery.composite.method",
             f"{composite.method!r} is not registered",
             known,
-            "Add your function to clay_publish.producer.imagery.composite.REDUCTIONS before the run.",
+            "Add your function to clay_publish.producer.imagery.composite.REDUCTIONS before the run, on every worker.",
         )
     return _Stacked(composite.method, REDUCTIONS[composite.method])
 

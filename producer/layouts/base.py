@@ -27,7 +27,7 @@ from clay_publish.windows import Window
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Chosen = npt.NDArray[np.bool_]
-"""One truth value a chip."""
+"""One truth value per chip."""
 Areas = Sequence[Area | None]
 """Each imagery block's; None where it has none."""
 

@@ -41,7 +41,7 @@ class SceneUnit(Unit):
     area: shapely.Geometry | None
     """Only chips whose center lies in it, OGC:CRS84."""
     size: int
-    """Pixels a side of a chip."""
+    """Pixels per side of a chip."""
     left_out: Chosen | None = None
     """[rows, columns], chips that are of another unit."""
     across: int = 1
@@ -168,7 +168,7 @@ class SceneLayout:
         return None
 
     def owners(self, chips: pa.Table) -> Ints:
-        """One number an image."""
+        """One number per image."""
         indices = chips["item_id"].combine_chunks().dictionary_encode().indices
         return np.asarray(indices.to_numpy().astype(np.int64))
 

@@ -62,7 +62,7 @@ class UtmUnit(Unit):
 
     @property
     def chips(self) -> int:
-        """One a cell."""
+        """One per cell."""
         return len(self.cells.rows)
 
     @property
@@ -111,7 +111,7 @@ class UtmLayout:
 
     gsd: float
     size: int
-    """Pixels a side of a cell."""
+    """Pixels per side of a cell."""
     blocks: tuple[Imagery, ...]
     across: int = 1
     """100 km squares along a side of the ground of one file."""

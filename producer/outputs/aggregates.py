@@ -6,7 +6,7 @@ coarser, so its footprint is that cell's. Its vector is the mean of the n² publ
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,15 +24,26 @@ from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.geoparquet import bbox_array, group_rows, table_writer
 from clay_publish.release.metadata import footer_emb
-from clay_publish.release.tables import TIMESTAMP, Dtype, embeddings_schema, hugging_face_features
+from clay_publish.release.tables import COMBINED, TIMESTAMP, Dtype, embeddings_schema, hugging_face_features
 from clay_publish.windows import Window
 
 
-def block_rows(schema: pa.Schema, places: Places, chips: pa.Table, each: int, dtype: Dtype) -> pa.Table:
+def block_rows(
+    schema: pa.Schema, places: Places, chips: pa.Table, each: int, dtype: Dtype, *, acquisitions: Mapping[str, str]
+) -> pa.Table:
     """Rows for blocks of `each` chips, which follow one another in `chips`.
 
     The mean of what is stored, in float32; a loss or cloud fraction only where every chip has one; the period from the
-    first start to the last end, and its middle as the date; the image that most chips are taken from.
+    first start to the last end, and its middle as the date; the image that most chips are taken from. Of composites,
+    the number of acquisitions of all images, and the least and the median of what the chips say of their observations.
+
+    Args:
+        schema: of the rows.
+        places: of the blocks.
+        chips: theirs.
+        each: chips of a block.
+        dtype: of the stored values.
+        acquisitions: item id → acquisition; needed for composites alone.
     """
     count = len(places.ids)
     kind = schema.field("embedding").type
@@ -41,6 +52,7 @@ def block_rows(schema: pa.Schema, places: Places, chips: pa.Table, each: int, dt
     end = chips["end_datetime"].to_numpy().reshape(count, each).max(axis=1)
     images = chips["item_id"].to_pylist()
     sources = chips["item_ids"].to_pylist()
+    together = [sorted(set().union(*sources[n : n + each])) for n in range(0, len(sources), each)]
     columns: dict[str, Any] = {
         "id": pa.array(places.ids, pa.string()),
         "geometry": shapely.to_wkb(places.geometry),
@@ -54,11 +66,15 @@ def block_rows(schema: pa.Schema, places: Places, chips: pa.Table, each: int, dt
         "scale": scale,
         **{name: _mean(chips[name], each) for name in ("loss", "valid_fraction", "cloud_fraction")},
         "item_id": [_most(images[n : n + each]) for n in range(0, len(images), each)],
-        "item_ids": [sorted(set().union(*sources[n : n + each])) for n in range(0, len(sources), each)],
+        "item_ids": together,
         "epsg": pa.array(places.epsg, pa.int32(), from_pandas=True),
         "row": pa.array(places.row, pa.int32()),
         "col": pa.array(places.col, pa.int32()),
     }
+    if "images" in schema.names:
+        least, median = (chips[name].to_numpy().reshape(count, each) for name in COMBINED[1:])
+        images_of = [len({acquisitions[name] for name in names}) for names in together]
+        columns |= dict(zip(COMBINED, (images_of, least.min(axis=1), np.median(median, axis=1)), strict=True))
     return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in schema], schema=schema.remove_metadata())
 
 
@@ -96,6 +112,7 @@ _NEEDED = (
     "end_datetime",
     "item_id",
     "item_ids",
+    *COMBINED[1:],
 )
 
 
@@ -106,9 +123,11 @@ def write_aggregates(release: Release, plan: Plan, layout: Layout, sides: Iterab
         file = DataFile.parse(path)
         groups.setdefault((file.window, layout.together(file)), []).append(file)
     written: set[str] = set()
+    units = plan.units if plan.fingerprint.combines else ()
+    acquisitions = {item.id: item.acquisition for unit in units for item in unit.items}
     for side in sorted(set(sides)):
         for (window, _), files in sorted(groups.items(), key=lambda entry: entry[1]):
-            written.update(_Blocks(release, plan, layout, side, window, tuple(files), gsd).write())
+            written.update(_Blocks(release, plan, layout, side, window, tuple(files), gsd, acquisitions).write())
     for path in release.store.files(paths.AGGREGATES):
         if path not in written:
             release.store.remove(path)
@@ -125,6 +144,7 @@ class _Blocks:
     window: Window
     files: tuple[DataFile, ...]
     gsd: float
+    acquisitions: Mapping[str, str]
 
     @cached_property
     def index(self) -> pa.Table:
@@ -168,15 +188,15 @@ class _Blocks:
 
     def _write(self, path: str, place: Places, members: Ints) -> None:
         fingerprint = self.plan.fingerprint
-        schema = embeddings_schema(fingerprint.dimensions, fingerprint.dtype)
+        schema = embeddings_schema(fingerprint.dimensions, fingerprint.dtype, combined=fingerprint.combines)
         footer = self._footer(schema, place)
         step = max(1, min(group_rows(schema), _MEMBERS // self.side**2))
         with table_writer(self.release.store, path, schema.with_metadata(footer)) as writer:
             for start in range(0, len(members), step):
                 some = slice(start, start + step)
-                rows = block_rows(
-                    schema, place.only(some), self._gather(members[some].ravel()), self.side**2, fingerprint.dtype
-                )
+                chips = self._gather(members[some].ravel())
+                here, each = place.only(some), self.side**2
+                rows = block_rows(schema, here, chips, each, fingerprint.dtype, acquisitions=self.acquisitions)
                 writer.write_table(rows.replace_schema_metadata(footer), row_group_size=step)
 
     def _footer(self, schema: pa.Schema, place: Places) -> dict[str, str]:

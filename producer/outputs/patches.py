@@ -36,7 +36,7 @@ def told_before(encoder: Encoder, size: int, dtype: Dtype) -> str:
     """What patches will take, for who starts a run: they outweigh the imagery they are made of."""
     width: int = ARROW_DTYPES[dtype].bit_width // 8
     stored = encoder.patches * encoder.dimensions * width
-    pixels = size * size * len(encoder.bands) * 2  # nearly all imagery has two bytes a value
+    pixels = size * size * len(encoder.bands) * 2  # nearly all imagery has two bytes per value
     return (
         f"patches: {encoder.patches} a chip, {stored / 1e6:.3g} MB a chip before compression,"
         f" {stored / pixels:.2g} times its pixels"

@@ -19,7 +19,7 @@ class Thumbnails:
     """How normalized pixels become a picture: picture = pixels × gain + bias, 0 black and 1 white."""
 
     size: int
-    """Pixels a side."""
+    """Pixels per side."""
     places: tuple[int, ...]
     """Which of the encoder's bands are red, green and blue."""
     gain: tuple[float, ...]

@@ -50,12 +50,12 @@ class Rates(BaseModel):
 
 
 class Alternative(BaseModel):
-    """The same run with chips of another size, at the same chips an hour."""
+    """The same run with chips of another size, at the same chips per hour."""
 
     model_config = ConfigDict(frozen=True)
 
     size: int
-    """Pixels a side."""
+    """Pixels per side."""
     km2_per_chip: float
     km2_per_usd: float | None
     chips: int
@@ -82,7 +82,7 @@ def alternatives(
 
     Args:
         chips: counted for the size of the spec; other sizes are scaled by the ground of a chip.
-        size: pixels a side in the spec.
+        size: pixels per side in the spec.
         gsd: meters a pixel.
         rates: None where neither spec nor machine says.
         dimensions: of an embedding.

@@ -1,7 +1,7 @@
 """What a run will be, before it runs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -10,7 +10,7 @@ from clay_publish.errors import SourceError, SpecError
 from clay_publish.formats import size as shown_size
 from clay_publish.producer.layouts.base import Areas, Counts, SquareCount
 from clay_publish.producer.planning.cost import Alternative, Rates, alternatives, bytes_to_read, stored_bytes
-from clay_publish.producer.planning.observations import Observations, Seen, images_per_chip
+from clay_publish.producer.planning.observations import Observations, Seen, caveats, images_per_chip
 from clay_publish.producer.planning.resolutions import Resolution, doubts, notes, resolutions
 from clay_publish.producer.sources.selection import Selection
 from clay_publish.producer.unit_plan import Inputs
@@ -162,7 +162,7 @@ def estimate(
             " ".join(inputs.layout.beyond(areas)) or "Choose a smaller chips.size or chips.gsd.",
         )
     chips, outputs = counts.with_imagery, output_files(spec, counts)
-    warnings = [*_warnings(inputs, counts), *_too_many_files(spec, counts, outputs)]
+    warnings = [*_warnings(inputs, counts), *caveats(inputs, seen), *_too_many_files(spec, counts, outputs)]
     reused, to_make = split or (0, chips)
     images = images_per_chip(seen, spec) if seen else 1.0
     ground = (size * gsd / 1000) ** 2
@@ -325,6 +325,16 @@ def _means(spec: Spec, device: str, free: int | None, needed: int) -> list[str]:
     return said
 
 
+def _empty_windows(inputs: Inputs) -> Iterator[str]:
+    for number, block in enumerate(inputs.spec.imagery):
+        moments = [item.acquired for item in inputs.used if item.block == number]
+        empty = [str(each) for each in block.parsed_windows() if not any(moment in each for moment in moments)]
+        if empty:
+            more = f" and {len(empty) - 3:,} more" if len(empty) > 3 else ""
+            outcome = "their chips are missing" if block.area else "without imagery.area, no chips of them are expected"
+            yield f"no image lies in the windows {', '.join(empty[:3])}{more}: {outcome}"
+
+
 def _warnings(inputs: Inputs, counts: Counts) -> list[str]:
     said = inputs.layout.beyond(inputs.areas)
     said += notes(inputs.spec, inputs.sensor, inputs.used, inputs.layout.gsd)
@@ -332,6 +342,7 @@ def _warnings(inputs: Inputs, counts: Counts) -> list[str]:
     unknown = [item.id for item in inputs.used if item.license is None]
     if unknown:
         said.append(f"terms of use of {len(unknown)} images are unknown ({unknown[0]}, …); `publish` will refuse them")
+    said += _empty_windows(inputs)
     if not counts.with_imagery:
         said.append("no chip has imagery")
     said += [f"{each.id}: {each.reason}" for each in inputs.selection.broken[:3]]

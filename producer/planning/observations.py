@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.geo.expected_cells import ZoneCells, expected_cells
@@ -98,6 +99,12 @@ def composite_of(spec: Spec) -> Composite:
     return spec.imagery[0].composite or Composite(method="best")
 
 
+def may_lack(spec: Spec) -> float:
+    """Share of a chip's pixels that cloud may hide. Hidden pixels of a composite are without data as well."""
+    rules = spec.chips
+    return rules.max_cloud if composite_of(spec).method == "best" else min(rules.max_nodata, rules.max_cloud)
+
+
 def _spread(layout: UtmLayout, each: WindowSources, count: int) -> tuple[Ints, Ints, Ints]:
     zones = list(expected_cells(layout.grid, each.area.geometry, rule=each.area.rule))
     total = sum(len(zone) for zone in zones)
@@ -124,36 +131,65 @@ def _every(zone: ZoneCells, places: Ints) -> tuple[Ints, Ints, Ints]:
 def estimated(inputs: Inputs) -> list[Seen]:
     """What each window's cells are expected to see."""
     spec = inputs.spec
-    return [_estimated(sample, composite_of(spec), spec.chips.max_nodata) for sample in samples(inputs)]
+    return [_estimated(sample, composite_of(spec), may_lack(spec)) for sample in samples(inputs)]
 
 
-def _estimated(sample: CellSample, composite: Composite, max_nodata: float) -> Seen:
-    chances = _chances(sample)
-    best = -np.sort(-chances, axis=1)[:, : composite.most]
-    counted = np.zeros((len(best), best.shape[1] + 1))
-    counted[:, 0] = 1  # the chance of so many clear observations, image after image
+def _estimated(sample: CellSample, composite: Composite, lacking: float) -> Seen:
+    clear, counted = _chances(sample)
+    order = np.argsort(-clear, axis=1, kind="stable")[:, : composite.most]
+    best = np.take_along_axis(counted, order, axis=1)
+    chances = np.zeros((len(best), best.shape[1] + 1))
+    chances[:, 0] = 1  # of so many clear observations, image after image
     for place in range(best.shape[1]):
         chance = best[:, place, None]
-        counted[:, 1:] = counted[:, 1:] * (1 - chance) + counted[:, :-1] * chance
-        counted[:, 0] *= 1 - chance[:, 0]
-    enough = counted[:, composite.min_valid :].sum(axis=1)
+        chances[:, 1:] = chances[:, 1:] * (1 - chance) + chances[:, :-1] * chance
+        chances[:, 0] *= 1 - chance[:, 0]
+    enough = chances[:, composite.min_valid :].sum(axis=1)
     per_pixel, images = best.sum(axis=1), (best > 0).sum(axis=1)
-    observed = summary(sample, per_pixel, images, enough, most=composite.most, max_nodata=max_nodata, measured=False)
+    observed = summary(sample, per_pixel, images, enough, most=composite.most, lacking=lacking, measured=False)
     return Seen(sample, per_pixel, observed)
 
 
-def _chances(sample: CellSample) -> Floats:
-    """[cells, acquisitions] that a pixel is seen clear; 0 where the acquisition does not reach the cell."""
+def _chances(sample: CellSample) -> tuple[Floats, Floats]:
+    """[cells, acquisitions] share of the cell that is clear, and chance that a pixel counts as observed.
+
+    Where an image has no mask, all pixels count. Both are 0 where the acquisition does not reach the cell, or is all
+    cloud.
+    """
     placed = [item for item in sample.used if item.geometry is not None]
     names = sorted({item.acquisition for item in placed})
     number = {name: place for place, name in enumerate(names)}
-    chances = np.zeros((len(sample.row), len(names)))
+    clear = np.zeros((len(sample.row), len(names)))
+    counted = np.zeros_like(clear)
     if placed and len(sample.row):
         tree = shapely.STRtree([item.geometry for item in placed])
         cells, images = tree.query(shapely.points(sample.lon, sample.lat), predicate="intersects")
-        clear = np.array([1 - (item.cloud_cover or 0.0) / 100 for item in placed])[images]
-        np.maximum.at(chances, (cells, np.array([number[item.acquisition] for item in placed])[images]), clear)
-    return chances
+        shares = np.array([1 - (item.cloud_cover or 0.0) / 100 for item in placed])
+        taken = np.where([item.mask is None for item in placed], shares > 0, shares)
+        places = (cells, np.array([number[item.acquisition] for item in placed])[images])
+        np.maximum.at(clear, places, shares[images])
+        np.maximum.at(counted, places, taken[images])
+    return clear, counted
+
+
+def caveats(inputs: Inputs, seen: Sequence[Seen]) -> list[str]:
+    """What the reader of these numbers should know of the images."""
+    if not seen:  # no chip is of several acquisitions
+        return []
+    said, masks = [], inputs.sensor.masks
+    unmasked = [item.id for item in inputs.used if item.mask is None]
+    if masks and unmasked:
+        said.append(
+            f"{len(unmasked):,} images such as {unmasked[0]} have no cloud mask:"
+            " their pixels under cloud count as clear"
+        )
+    unstated = [item.id for item in inputs.used if item.mask is not None and item.cloud_cover is None]
+    if unstated and any(not each.observed.measured for each in seen):
+        said.append(
+            f"{len(unstated):,} images such as {unstated[0]} state no cloud cover: the estimate of clear observations"
+            " takes them as clear; --calibrate N reads masks instead"
+        )
+    return said
 
 
 def summary(
@@ -163,7 +199,7 @@ def summary(
     enough: Floats,
     *,
     most: int,
-    max_nodata: float,
+    lacking: float,
     measured: bool,
 ) -> Observations:
     """Describe the observations of a window.
@@ -174,7 +210,7 @@ def summary(
         images: acquisitions that are read, by cell.
         enough: share of the pixels with enough observations, by cell.
         most: acquisitions of a chip.
-        max_nodata: share of a chip that may be without data.
+        lacking: share of a chip's pixels that may be without enough, as `may_lack` gives it.
         measured: whether masks were read.
     """
     count = len(per_pixel)
@@ -186,7 +222,7 @@ def summary(
         median=round(float(np.median(per_pixel)), 3) if count else 0.0,
         images=round(float(images.mean()), 3) if count else 0.0,
         enough=round(float(enough.mean()), 4) if count else 0.0,
-        short=round(float((enough < 1 - max_nodata - 1e-6).mean()), 4) if count else 0.0,
+        short=round(float(((enough <= 0) | (enough < 1 - lacking - 1e-6)).mean()), 4) if count else 0.0,
     )
 
 
@@ -208,10 +244,12 @@ def draw_observations(seen: Sequence[Seen]) -> bytes:
         drawn = chart.scatter(
             frame.unwrapped(lon), lat, c=each.per_pixel, s=6, vmin=0, vmax=max(top, 1.0), cmap="viridis", marker="s"
         )
-        chart.set(xlim=(frame.west, frame.east), ylim=(frame.south, frame.north), title=each.observed.window)
+        how = "measured by masks" if each.observed.measured else "estimated from the cloud cover of the items"
+        title = f"{each.observed.window}\n{how}"
+        chart.set(xlim=(frame.west, frame.east), ylim=(frame.south, frame.north), title=title)
         chart.set_aspect(frame.aspect)
         figure.colorbar(drawn, ax=chart, label="clear observations")
         bars.bar(np.arange(len(each.observed.histogram)), each.observed.histogram, color="#2171b5")
-        how = "measured by masks" if each.observed.measured else "estimated from the cloud cover of the items"
         bars.set(xlabel="clear observations per pixel", ylabel="cells", title=how)
+        bars.xaxis.set_major_locator(MaxNLocator(integer=True))
     return png(figure)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import ImageryError, SpecError
+from clay_publish.formats import crossing
 from clay_publish.producer.imagery.pixel_evidence import examine
 from clay_publish.producer.sources.cloud_mask import NO_MASK
 from clay_publish.producer.sources.item import SourceItem, ground_size
@@ -113,12 +114,9 @@ def notes(spec: Spec, sensor: Sensor, used: Sequence[SourceItem], gsd: float | N
         SpecError: as `check_masks`.
     """
     said = [
-        f"imagery.area {block.area} crosses the antimeridian: from {west:g}° eastward to {east:g}°,"
-        f" {east - west + 360:g}° wide"
+        f"imagery.area {block.area} {crosses}"
         for block in spec.imagery
-        if isinstance(block.area, list)
-        for west, _, east, _ in [block.area]
-        if west > east
+        if isinstance(block.area, list) and (crosses := crossing(block.area))
     ]
     found = (_oversampled(used, gsd), size_note(used, sensor), check_masks(used, spec, sensor))
     return said + [note for note in found if note is not None]

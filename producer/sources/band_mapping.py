@@ -117,7 +117,7 @@ def map_bands(
                 fix="Choose the sensor that made it, or state the assets in `imagery.bands`.",
             )
         return tuple(each for each in whole if each.name in needed)
-    _check_unique(found, where)
+    _check_unique(found, assets, where)
     return tuple(found[band.name] for band in wanted)
 
 
@@ -125,13 +125,16 @@ def _label(band: MappedBand) -> str:
     return band.asset if band.index is None else f"{band.asset}#{band.index}"
 
 
-def _check_unique(found: Mapping[str, MappedBand], where: str) -> None:
-    seen: dict[tuple[str, int | None], str] = {}
+def _check_unique(found: Mapping[str, MappedBand], assets: Mapping[str, Any], where: str) -> None:
+    """Refuse one band of one file for two bands of the sensor, be it by the same asset or by two."""
+    seen: dict[tuple[str, int], str] = {}
     for name, band in found.items():
-        other = seen.setdefault((band.asset, band.index), name)
+        place = (str(assets[band.asset].get("href")), band.index or 1)
+        other = seen.setdefault(place, name)
         if other != name:
+            labels = " and ".join(sorted({_label(found[other]), _label(band)}))
             raise SourceError(
-                where, f"has one asset band, {_label(band)}, for both {other} and {name}", "one for each",
+                where, f"has one band of one file, {labels}, for both {other} and {name}", "one for each",
                 "State them in `imagery.bands`.",
             )  # fmt: skip
 

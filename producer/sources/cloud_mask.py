@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from clay_publish.errors import SourceError
@@ -16,20 +17,35 @@ NO_MASK = "none"
 
 
 def find_mask(
-    assets: Mapping[str, Any], sensor: Sensor, stated: str | None, where: str
+    assets: Mapping[str, Any], sensor: Sensor, stated: str | None, where: str, day: date
 ) -> tuple[str, CloudMask] | None:
     """Key of the mask's asset, and what its values mean; None where the item has none, or the spec wants none.
 
+    Args:
+        assets: of the item.
+        sensor: of the imagery.
+        stated: `imagery.mask` of the spec.
+        where: for messages.
+        day: of the acquisition.
+
     Raises:
-        SourceError: the spec names an asset that the item lacks, that is not an image, or one for a sensor without
-            masks.
+        SourceError: the spec names an asset that the item lacks, that is not an image, that is empty on that day, or
+            one for a sensor without masks.
     """
     if stated == NO_MASK:
         return None
     if stated is not None:
-        return _stated(assets, sensor, stated, where)
+        key, mask = _stated(assets, sensor, stated, where)
+        if _is_empty(mask, day):
+            raise SourceError(
+                where, f"is of {day}, and masks such as {key!r} are empty {_period(mask)}",
+                "a mask that was filled", "Name another mask, or state `imagery.mask: none`.",
+            )  # fmt: skip
+        return key, mask
     images = {key: asset for key, asset in assets.items() if is_image(asset)}
     for mask in sensor.masks:
+        if _is_empty(mask, day):
+            continue
         keys = [key for key in images if _has_name(key, mask)]
         if not keys and mask.title is not None:
             keys = [key for key in images if re.search(mask.title, _words(images[key]))]
@@ -38,10 +54,15 @@ def find_mask(
     return None
 
 
-def unread_mask(assets: Mapping[str, Any], sensor: Sensor) -> str | None:
-    """Why a cloud mask that an item has, but not as an image, is not used; None where there is none."""
+def unread_mask(assets: Mapping[str, Any], sensor: Sensor, day: date) -> str | None:
+    """Why a cloud mask that an item has is not used: not an image, or empty on that day; None where there is none."""
     for key, asset in sorted(assets.items()) if sensor.masks else ():
-        if not isinstance(asset, Mapping) or is_image(asset):
+        if not isinstance(asset, Mapping):
+            continue
+        if is_image(asset):
+            empty = next((mask for mask in sensor.masks if _is_empty(mask, day) and _has_name(key, mask)), None)
+            if empty is not None:
+                return f"its mask {key!r} is not used: those of acquisitions {_period(empty)} are empty"
             continue
         named = _OUTLINES.match(asset_name(key).lower()) or any(_has_name(key, mask) for mask in sensor.masks)
         if named and re.search(r"gml|json|xml|shp|gpkg|\bvector", f"{asset.get('type')} {asset.get('href')}".lower()):
@@ -73,6 +94,14 @@ def _stated(assets: Mapping[str, Any], sensor: Sensor, stated: str, where: str) 
         if _has_name(stated, mask) or (mask.title is not None and re.search(mask.title, _words(assets[stated])))
     )
     return stated, next(fitting, sensor.masks[0])
+
+
+def _is_empty(mask: CloudMask, day: date) -> bool:
+    return mask.empty is not None and mask.empty[0] <= day <= mask.empty[1]
+
+
+def _period(mask: CloudMask) -> str:
+    return "" if mask.empty is None else f"from {mask.empty[0]} to {mask.empty[1]}"
 
 
 def _has_name(key: str, mask: CloudMask) -> bool:

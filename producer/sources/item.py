@@ -131,7 +131,8 @@ class SourceItem:
     """What says that the item is the sensor's product; None where nothing does."""
     platform: str | None
     acquisition: str
-    """Images of one acquisition may be mosaicked: the datatake, or the composite and its period."""
+    """Images of one acquisition may be mosaicked, and count once: the datatake, the pass along a Landsat path, or the
+    composite and its period."""
     cloud_cover: float | None
     """Percent."""
     license: str | None

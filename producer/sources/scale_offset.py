@@ -188,7 +188,7 @@ def _baselines(properties: Mapping[str, Any], where: str) -> Iterator[tuple[str,
     version = properties.get("processing:version")
     if isinstance(version, str) and _VERSION.match(version.strip()) and not _is_software(version, properties):
         yield "baseline in processing:version", float(_baseline(version) or 0)
-    for key in (*_PRODUCT_KEYS, "title", "id"):
+    for key in (*_PRODUCT_KEYS, "title", "id", "href"):
         product = _PRODUCT.search(str(properties.get(key) or ""))
         if product:
             yield f"baseline in {key}", _number(product)

@@ -10,6 +10,7 @@ import numpy as np
 import shapely
 
 from clay_publish.errors import LicenseError, SourceError
+from clay_publish.formats import crossing
 from clay_publish.geo.area import read_area
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.major_tom import read_major_tom
@@ -276,8 +277,15 @@ def _refuse(spec: Spec, selection: Selection, areas: Sequence[shapely.Geometry |
         sources,
         f"found {count:,} item{'' if count == 1 else 's'}, none usable ({'; '.join(reasons[:3]) or 'it is empty'})",
         "at least one item that passes windows, area, query and exclude",
-        _swapped(selection, areas),
+        " ".join([*_crossing(spec), _swapped(selection, areas)]).strip(),
     )
+
+
+def _crossing(spec: Spec) -> Iterator[str]:
+    """What to say of an area that is nearly the whole Earth, where west and east were confused."""
+    for block in spec.imagery:
+        if isinstance(block.area, list) and (crosses := crossing(block.area)):
+            yield f"The area {block.area} {crosses}; for the ground between them, the smaller longitude comes first."
 
 
 def _swapped(selection: Selection, areas: Sequence[shapely.Geometry | None]) -> str:

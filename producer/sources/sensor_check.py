@@ -5,11 +5,12 @@ Catalogs write these names in many ways (`Sentinel-2A`, `sentinel 2`, `LANDSAT_8
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from clay_publish.errors import SourceError
-from clay_publish.producer.sources.asset_bands import is_image, with_descriptions
+from clay_publish.producer.sources.asset_bands import band_list, is_image, with_descriptions
 from clay_publish.producer.sources.band_mapping import map_bands
 from clay_publish.producer.sources.item import SourceItem, ground_size
 from clay_publish.spec.sensors import SENSORS, Sensor
@@ -25,6 +26,14 @@ _SAID = (
 _PRODUCT = re.compile(
     r"(product[_:]?type|processing[_:]?level|landsat:correction|product_uri|product_id|product_name|collection_number)$",
     re.IGNORECASE,
+)
+_PRODUCT_NAME = re.compile(
+    r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_|HLS\.[SL]30\.T\w{5}\.\d{7}T\d{6}|L[COTEM]\d{2}_L[12]\w{2}_\d{6}_\d{8}_\d{8}_\d{2}_\w{2}",
+    re.IGNORECASE,
+)
+"""Full names of products, as files and folders of agencies have them."""
+_CALIBRATION = re.compile(
+    r"(calibration|radiometry|measurement_type|backscatter[_:]?(type|coefficient))$", re.IGNORECASE
 )
 _OTHER_MAKERS = re.compile(
     r"maxar|worldview|geoeye|quickbird|vantor|skysat|pleiades|spot-?[567]|airbus|blacksky|capella|umbra|iceye"
@@ -61,7 +70,7 @@ def check_origin(
             sensor.title,
             f"Set `imagery.sensor` to {fitting}, or choose other collections.",
         )
-    statements = list(_statements(item))
+    statements = [*_statements(item), *(_calibration(item) if sensor.decibels else ())]
     level = _check_level(statements, sensor, where, item)
     if not known:
         texts = [*(name for _, name in said), *(text for _, text in statements)]
@@ -101,7 +110,9 @@ def _check_level(
         for name, pattern in level.others.items()
         if re.search(pattern, text)
     ]
-    if theirs and not (ours and level.derived):
+    if ours:
+        theirs = [each for each in theirs if each[2] not in level.derived_from]
+    if theirs:
         key, text, name = theirs[0]
         also = f", and {ours[0]}" if ours else ""
         others = [other for other in SENSORS.values() if set(other.missions) & set(sensor.missions)]
@@ -191,7 +202,29 @@ def _statements(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, item[key].lower()
     assets = item.get("assets")
     if isinstance(assets, dict):
-        yield from (("asset", key.lower()) for key in sorted(assets) if is_image(assets[key]))
+        images = {key: assets[key] for key in sorted(assets) if is_image(assets[key])}
+        yield from (("asset", key.lower()) for key in images)
+        names = {found[0].lower() for asset in images.values() if (found := _PRODUCT_NAME.search(asset["href"]))}
+        yield from (("href", name) for name in sorted(names))
+
+
+def _calibration(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What an item of radar says about its backscatter: properties, and the words for its images and their bands."""
+    properties = item.get("properties", {})
+    for key in sorted(properties):
+        if _CALIBRATION.search(key) and isinstance(properties[key], str):
+            yield key, properties[key].lower()
+    assets = item.get("assets")
+    for name, asset in sorted(assets.items()) if isinstance(assets, dict) else ():
+        if not is_image(asset):
+            continue
+        yield f"file of asset {name}", PurePosixPath(urlsplit(asset["href"]).path).name.lower()
+        for holder in (asset, *band_list(item, asset)):
+            yield from (
+                (f"asset {name}: {key}", holder[key].lower())
+                for key in ("title", "description", "name")
+                if isinstance(holder.get(key), str)
+            )
 
 
 def size_note(items: Iterable[SourceItem], sensor: Sensor) -> str | None:

@@ -194,7 +194,7 @@ class Api:
             return None if found is None else found.to_dict(include_self_link=False, transform_hrefs=False)
 
     def _questions(self, search: Search) -> Iterator[dict[str, Any]]:
-        """One a window: an API takes one interval."""
+        """One per window: an API takes one interval."""
         common: dict[str, Any] = {"limit": _PAGE}
         if search.collections:
             common["collections"] = list(search.collections)

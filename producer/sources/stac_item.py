@@ -2,9 +2,10 @@
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -86,7 +87,7 @@ def _read(
     moment, start, end = _times(properties, where)
     described = with_descriptions(item, collection)
     mapped = map_bands(item, described, sensor, where, stated=asked.bands if asked else None, needed=needed)
-    mask = find_mask(assets, sensor, asked.mask if asked else None, where)
+    mask = find_mask(assets, sensor, asked.mask if asked else None, where, moment.date())
     masked = None if mask is None else _mask(assets, *mask, base)
     grid_asset, grid = _finest_grid(item, assets, [band.asset for band in mapped], where)
     scalings = [
@@ -111,7 +112,7 @@ def _read(
         end=end,
         bands=tuple(_file(assets, band, base) for band in mapped),
         mask=masked,
-        mask_note=None if masked else unread_mask(assets, sensor),
+        mask_note=None if masked else unread_mask(assets, sensor, moment.date()),
         grid=grid,
         proj_code=_proj_code(properties, assets.get(grid_asset, {})),
         resolved=resolved,
@@ -278,13 +279,29 @@ def _crs(properties: Mapping[str, Any], asset: Mapping[str, Any]) -> str | None:
     return None
 
 
+_DATATAKES = ("s2:datatake_id", "sentinel2:datatake_id", "eopf:datatake_id", "sat:absolute_orbit")
+_BASELINE = re.compile(r"_N\d\d\.\d\d$")
+"""Ends the id of a Sentinel-2 datatake: tiles of one that were processed apart are still one acquisition."""
+
+
 def _acquisition(item: Mapping[str, Any], properties: Mapping[str, Any], start: datetime, end: datetime) -> str:
-    for key in ("s2:datatake_id", "sentinel2:datatake_id", "sat:absolute_orbit", "landsat:scene_id"):
+    """Images of one acquisition share it: a datatake, a pass along a Landsat path, a period, or a day."""
+    platform = str(properties.get("platform") or "").casefold().replace("_", "-")  # catalogs differ in its spelling
+    for key in _DATATAKES:
         if properties.get(key) is not None:
-            return f"{properties.get('platform', '')} {properties[key]}".strip()
+            return f"{platform} {_BASELINE.sub('', str(properties[key]))}".strip()
+    path = str(properties.get("landsat:wrs_path") or "")
+    if path.isdecimal():
+        return f"{platform} path {int(path)} {_day_of_pass(int(path), start).isoformat()}".strip()
     if start != end:
         return f"{item.get('collection', '')} {start.isoformat()}/{end.isoformat()}".strip()
-    return f"{item.get('collection', '')} {properties.get('platform', '')} {start.date().isoformat()}".strip()
+    return f"{item.get('collection', '')} {platform} {start.date().isoformat()}".strip()
+
+
+def _day_of_pass(path: int, moment: datetime) -> date:
+    """The day of a Landsat pass where its path crosses the equator, so that no pass goes on past midnight."""
+    longitude = (-65 - (path - 1) * 360 / 233 + 180) % 360 - 180
+    return (moment + timedelta(hours=longitude / 15)).date()
 
 
 def _license(item: Mapping[str, Any], properties: Mapping[str, Any]) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from array_copy import add_arrays
 from image_server import ImageServer
 
 from clay_publish.cards import write_cards
@@ -113,6 +114,22 @@ def test_another_column_asks_for_a_major_step(pair: tuple[Path, Path]) -> None:
     found = compare(*between(pair))
     assert found.step is VersionStep.MAJOR
     assert found.columns == ["embeddings: column loss removed"]
+
+
+def test_arrays_are_compared_as_tables_are(pair: tuple[Path, Path]) -> None:
+    add_arrays(pair[1])
+    found = compare(*between(pair))
+    assert (found.step, found.columns) == (VersionStep.MINOR, ["arrays/arrays.zarr added"])
+    assert not found.identical
+    add_arrays(pair[0], "float16")
+    found = compare(*between(pair))
+    assert found.step is VersionStep.MAJOR
+    assert found.columns == [
+        "arrays/arrays.zarr: column embeddings was halffloat, is int8",
+        "arrays/arrays.zarr: column scales added",
+    ]
+    shutil.rmtree(pair[1] / "arrays")
+    assert compare(*between(pair)).columns == ["arrays/arrays.zarr removed"]
 
 
 def test_the_changelog_grows_version_by_version(pair: tuple[Path, Path]) -> None:

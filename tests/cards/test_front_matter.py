@@ -34,6 +34,10 @@ def test_the_keys_of_the_geo_embeddings_card_are_there(card: DatasetCard) -> Non
     assert data.keys() >= REQUIRED
     assert all(data[key] for key in REQUIRED)
     assert data["embedding_spatial_types"] == ["patch"]
+    assert data["embedding_temporal_type"] == ["single-date"]
+    assert data["embedding_spatial_context"] == "spatial context determined by embedding spatial type"
+    assert data["embedding_temporal_context"] == "temporal context determined by embedding spatial type"
+    assert data["grid_spacing"] == [[640, 640]]
     assert data["license"] == "cc-by-4.0"
 
 

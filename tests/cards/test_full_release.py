@@ -64,6 +64,6 @@ def test_the_card_shows_what_there_is(full_release: Path) -> None:
     assert figures == ["coverage.png", "embeddings.png", "loss-map.png", "loss.png", "neighbors.png", "norms.png"]
     assert all(f"](figures/{name})" in text for name in figures)
     assert "| `embedding` | list of 96 int8 | The embedding of the patch. |" in text
-    assert "one a square of 2 × 2 chips" in text
+    assert "one per square of 2 × 2 chips" in text
     assert "| `thumbnail` | picture, may be null | Small picture of the chip. |" in text
     assert "`reference.parquet` holds some of them computed a second time in float32" in text

@@ -1,10 +1,12 @@
 """What machines read about a release: Croissant, DataCite, schema.org."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from clay_publish.cards import write_cards
 from clay_publish.release.directory import Release
@@ -51,6 +53,26 @@ def test_croissant_is_valid_and_its_records_load(told: Path, monkeypatch: pytest
     }
 
 
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")
+def test_croissant_has_the_terms_of_geocroissant(told: Path) -> None:
+    import rdflib
+
+    document = json.loads((told / "croissant.json").read_text())
+    assert "http://mlcommons.org/croissant/geo/1.0" in document["conformsTo"]
+    text = (told / "croissant.json").read_text()
+    graph = rdflib.Graph().parse(data=text, format="json-ld")
+    geo = rdflib.Namespace("http://mlcommons.org/croissant/geo/")
+    (dataset,) = graph.subjects(rdflib.RDF.type, rdflib.URIRef("https://schema.org/Dataset"))
+    assert str(graph.value(dataset, geo.coordinateReferenceSystem)) == "OGC:CRS84"
+    resolution = graph.value(dataset, geo.spatialResolution)
+    assert graph.value(resolution, rdflib.URIRef("https://schema.org/value")).toPython() == 10
+    assert "64 × 64 pixels (640 m a side)" in str(graph.value(dataset, geo.samplingStrategy))
+    series = list(graph.subject_objects(geo.timeSeriesIndex))
+    assert [str(field).rpartition("embeddings/")[2] for _, field in series] == ["datetime"]
+    place = document["spatialCoverage"]["geo"]["box"]
+    assert place == json.loads((told / "dataset.jsonld").read_text())["spatialCoverage"]["geo"]["box"]
+
+
 def test_datacite_is_valid(told: Path) -> None:
     from datacite import schema45
 
@@ -86,3 +108,34 @@ def test_every_term_of_the_json_ld_is_one_of_schema_org(told: Path) -> None:
     assert west < w < e < east
     assert south < s < n < north
     assert 50 <= len(document["description"]) <= 5000
+
+
+def test_card_on_source_coop_links_to_the_explorer(told: Path) -> None:
+    page = "https://data.source.coop/me/shore/1.0.0/explore/index.html"
+    assert page in (told / "hosts/source.coop/README.md").read_text()
+    assert page in (told / "README.md").read_text()
+
+
+def test_space_shows_the_release_on_the_hub(release_copy: Path, tmp_path: Path) -> None:
+    address = "https://huggingface.co/datasets/me/shore/resolve/v1.0.0"
+    respecify(release_copy, publish={"hugging_face": "me/shore", "base_url": address.rpartition("/")[0]})
+    write_cards(Release(str(release_copy)))
+    assert "explore/index.html" not in (release_copy / "README.md").read_text(), "the Hub shows HTML as text"
+    space = release_copy / "hosts/huggingface-space"
+    front = yaml.safe_load((space / "README.md").read_text().strip("-\n"))
+    assert (front["sdk"], front["datasets"]) == ("static", ["me/shore"])
+    assert f'<meta name="release" content="{address}">' in (space / "index.html").read_text()
+    hf = tmp_path / "hf"
+    hf.write_text('#!/bin/sh\necho "$@" >> "$LOG"\n')
+    hf.chmod(0o755)
+    settings = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LOG": str(tmp_path / "log")}
+    subprocess.run(["/bin/sh", space / "upload.sh", "me/space"], cwd=release_copy, env=settings, check=True)
+    create, *uploads = ((tmp_path / "log").read_text()).splitlines()
+    assert create == "repo create me/space --repo-type space --space-sdk static --exist-ok"
+    sent = {line.split()[3]: line.split()[2] for line in uploads}
+    page = {
+        path.name for path in (release_copy / "explore").iterdir() if path.suffix in {".js", ".css", ".bin", ".txt"}
+    }
+    assert sent.keys() == page | {"index.html", "README.md"}
+    assert all((release_copy / path).is_file() for path in sent.values())
+    assert sent["index.html"] == "hosts/huggingface-space/index.html"

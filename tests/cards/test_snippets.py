@@ -5,12 +5,14 @@ import os
 import re
 import subprocess
 import sys
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 import duckdb
 import pytest
+from array_copy import add_arrays
+from torchgeo_wheel import torchgeo_environment
 
+from clay_publish.cards import write_cards
 from clay_publish.release.tables import coverage_schema
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -47,8 +49,8 @@ json.dump(told, sys.stdout)
 def run_python(codes: list[str], folder: Path, home: Path) -> list[str]:
     """What examples print in a fresh interpreter, in a folder, without a network to ask."""
     environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    if PathFinder.find_spec("torchgeo") is None:  # not one that another test has imported
-        environment["PYTHONPATH"] = str(Path(__file__).parent / "standins")
+    if any("torchgeo" in code for code in codes):
+        environment |= torchgeo_environment()
     done = subprocess.run(
         [sys.executable, "-c", _RUNNER],
         input=json.dumps(codes),
@@ -70,6 +72,23 @@ def test_python(sample_release: Path, tmp_path: Path) -> None:
     told = run_python(codes, sample_release, tmp_path)
     assert len(told) == len(codes) == 5
     assert all(text.strip() for text in told)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16"])
+def test_arrays(dtype: str, release_copy: Path, tmp_path: Path) -> None:
+    release = add_arrays(release_copy, dtype)
+    write_cards(release)
+    text = (release_copy / "README.md").read_text()
+    assert f"as Zarr 3 arrays of {dtype}, a pixel each, one group per UTM zone: `utm18` |" in text
+    assert 'group="utm18"' in (release_copy / "AGENTS.md").read_text()
+    (code,) = [code for code in blocks(text, "python") if "open_zarr" in code]
+    (told,) = run_python([code], release_copy, tmp_path)
+    values, _, reason = told.strip().rpartition(" ")
+    assert (reason, "nan" in values) == ("1", False)
+    chips = [row for path in release.data_files() for row in release.parquet(path).read()["embedding"].to_pylist()]
+    found = [float(number) for number in values.strip("[]").split()]
+    off = {"int8": 0.51 * max(map(abs, found)) / 127, "float16": 1e-2}[dtype]
+    assert any(found == pytest.approx(chip, abs=off) for chip in chips)
 
 
 def test_agents_guide(sample_release: Path, tmp_path: Path) -> None:

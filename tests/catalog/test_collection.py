@@ -125,6 +125,19 @@ def test_extent_and_totals_are_those_of_the_files(cataloged: Callable[..., Relea
     assert [column["name"] for column in collection["table:columns"]][:2] == ["id", "geometry"]
 
 
+def test_coverage_tiles_are_linked(cataloged: Callable[..., Release], validator: Any) -> None:
+    release = cataloged()
+    assert not [uri for uri in release.json(COLLECTION)["stac_extensions"] if "web-map-links" in uri]
+    for layer in ("coverage", "components"):
+        release.store.write(f"explore/tiles/2023-01-01_2023-02-01/{layer}.pmtiles", layer)
+    write_collection(release)
+    pystac.Collection.from_file(release.store.path(COLLECTION)).validate(validator=validator)
+    (link,) = [link for link in release.json(COLLECTION)["links"] if link["rel"] == "pmtiles"]
+    assert link["href"] == "./explore/tiles/2023-01-01_2023-02-01/coverage.pmtiles"
+    assert link["type"] == "application/vnd.pmtiles"
+    assert [uri for uri in release.json(COLLECTION)["stac_extensions"] if "web-map-links" in uri]
+
+
 def test_an_older_version_and_the_newest_are_linked(cataloged: Callable[..., Release]) -> None:
     publish = {"base_url": "https://data.source.coop/clay/tiny/"}
     links = cataloged(spec={"version": "1.1.0", "previous": "1.0.0", "publish": publish}).json(COLLECTION)["links"]

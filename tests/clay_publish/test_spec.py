@@ -79,6 +79,8 @@ def test_what_is_wrong_is_named_with_its_key_and_the_way_out(
     ("content", "message"),
     [
         (b"name: [", "is not YAML"),
+        (b"name: [a\ntitle: x\n", r"release.yaml:2: is not YAML \(expected ',' or '\]', but got ':'\)"),
+        (b"name: a\nchips: {64, !!int x}\n", "is not YAML"),
         (b"- a\n- b\n", "holds list .expected keys and values"),
         (b"name: \xff", "is not UTF-8"),
         (b"", "holds NoneType"),
@@ -158,10 +160,32 @@ def test_all_errors_are_listed_with_their_lines(tmp_path: Path) -> None:
     assert "release.yaml:9: chips.sise: is an unknown key. Did you mean 'size'?" in lines[4]
 
 
-def test_a_duplicate_key_is_refused_with_both_lines(tmp_path: Path) -> None:
+def test_every_duplicate_key_is_refused_with_both_lines(tmp_path: Path) -> None:
     (tmp_path / "release.yaml").write_text("name: a\nchips:\n  size: 64\n  size: 128\n")
     with pytest.raises(SpecError, match=r"release.yaml:4: chips.size: is a duplicate key \(first on line 3\)"):
         load_spec(tmp_path / "release.yaml")
+    (tmp_path / "release.yaml").write_text("name: a\nchips:\n  size: 64\n  size: 128\nname: b\nname: c\n")
+    with pytest.raises(SpecError) as raised:
+        load_spec(tmp_path / "release.yaml")
+    text = str(raised.value)
+    assert "has 3 errors" in text
+    assert "release.yaml:4: chips.size" in text
+    assert "release.yaml:5: name: is a duplicate key (first on line 1)" in text
+    assert "release.yaml:6: name: is a duplicate key (first on line 1)" in text
+
+
+def test_a_day_that_does_not_exist_is_one_error_among_others(tmp_path: Path, smallest: dict[str, Any]) -> None:
+    text = yaml.safe_dump(smallest, sort_keys=False) + "released: 2026-13-01\nlicense: CCBY4\n"
+    (tmp_path / "release.yaml").write_text(text)
+    with pytest.raises(SpecError) as raised:
+        load_spec(tmp_path / "release.yaml")
+    line = text.splitlines().index("released: 2026-13-01") + 1
+    assert f"release.yaml:{line}: released: found '2026-13-01' (expected a day that exists" in str(raised.value)
+    assert f"release.yaml:{line + 1}: license: found 'CCBY4'" in str(raised.value)
+    (tmp_path / "release.yaml").write_text(yaml.safe_dump(smallest))
+    with pytest.raises(SpecError, match="released: found '2026-02-30'"):
+        load_spec(tmp_path / "release.yaml", ["released=2026-02-30"])
+    assert str(load_spec(tmp_path / "release.yaml", ["released=2026-02-28"]).released) == "2026-02-28"
 
 
 @pytest.mark.parametrize(

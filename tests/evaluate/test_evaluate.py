@@ -5,17 +5,26 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
+import zarr
 from PIL import Image
 from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.neighbors import KNeighborsRegressor
 
+from clay_publish.evaluate.comparison import compare
+from clay_publish.evaluate.folds import split
+from clay_publish.evaluate.samples import FeatureSet, Samples, harmonics
+from clay_publish.release.benchmarks import Sampling
 from clay_publish.release.directory import Release
+from clay_publish.search.points import coordinates, read_points
 from clay_publish.search.reader import open_release
 
 Run = Callable[..., object]
@@ -178,12 +187,86 @@ def test_card_publishes_the_result(run: Run, release_copy: Path, labels: Path, t
 
 
 @pytest.mark.slow
-def test_rerun_keeps_benchmarks(run: Run, labels: Path, tmp_path: Path) -> None:
+def test_rerun_keeps_benchmarks_and_arrays_name_them(run: Run, labels: Path, tmp_path: Path) -> None:
     run("sample", tmp_path / "first", cwd=tmp_path)
     spec, out = tmp_path / "first" / "release.yaml", tmp_path / "release"
+    document = yaml.safe_load(spec.read_text())
+    document["imagery"]["windows"] = ["2016-01-01/2016-02-01"]
+    document["outputs"] = {**document.get("outputs", {}), "arrays": True}
+    spec.write_text(yaml.safe_dump(document))
     run("run", spec, "--out", out, cwd=tmp_path)
     run("evaluate", out, "--labels", labels, "--target", "value", *LOCAL, "--card")
+    store = out / "arrays" / "arrays.zarr"
+    root = zarr.open_group(store, mode="r")
+    for group in (root, root["utm18"], zarr.open_group(store / "utm18", mode="r")):
+        assert group.attrs["geoemb:benchmark"] == ["../../benchmarks.json"]
+    assert "no findings" in run("validate", out).stdout  # type: ignore[attr-defined]
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and ".run" not in path.parts}
     run("run", spec, "--out", out, cwd=tmp_path)
     after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and ".run" not in path.parts}
     assert after == before
+
+
+@pytest.fixture
+def with_thumbnails(release_copy: Path) -> Path:
+    """The sample whose chips have thumbnails of one color and a black left half, by their place in the table."""
+    for path in (release_copy / "embeddings").rglob("*.parquet"):
+        table = pq.read_table(path)
+        pictures = [_picture(place) for place in range(len(table))]
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        column = pa.array([{"bytes": each, "path": None} for each in pictures], kind)
+        pq.write_table(table.append_column("thumbnail", column), path)
+    return release_copy
+
+
+def _picture(place: int) -> bytes:
+    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+    pixels[:, 4:] = [place % 200, place // 200, 255 - place % 200]
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_thumbnails_are_a_baseline(run: Run, with_thumbnails: Path, labels: Path, tmp_path: Path) -> None:
+    out = tmp_path / "evaluation"
+    asked = ("evaluate", with_thumbnails, "--labels", labels, "--target", "value", *LOCAL, "--out", out, "--json")
+    found = _json(run(*asked))
+    ridge, knn = (r for r in found["results"] if r["features"] == "band means and deviations of thumbnails")
+    assert (ridge["dimensions"], ridge["model"], knn["model"]) == (6, "ridge", "knn")
+    chips = open_release(with_thumbnails).chips(columns=["id", "thumbnail"]).read_all().to_pylist()
+    pixels = {c["id"]: np.asarray(Image.open(BytesIO(c["thumbnail"]["bytes"])), dtype=float) for c in chips}
+    places = pq.read_table(out / "predictions.parquet").to_pydict()
+    x = np.array([[*pixels[n].mean((0, 1)), *pixels[n].std((0, 1))] for n in places["chip_id"]])
+    x, y = x / np.sqrt(x.var(axis=0).mean()), np.array(places["label"])
+    lon, lat, fold = (np.array(places[name]) for name in ("lon", "lat", "fold"))
+    scores = []
+    for number in range(4):
+        test = fold == number
+        train = np.array([not test[n] and _away(lon, lat, n, test) >= 0.3 for n in range(len(y))])
+        fitted = RidgeCV([10 ** (step / 2 - 2) for step in range(17)]).fit(x[train], y[train])
+        scores.append(r2_score(y[test], fitted.predict(x[test])))
+    assert ridge["scores"]["r2"]["folds"] == pytest.approx(scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("target", ["meanT", "meanP"])
+def test_place_alone_predicts_the_climate_of_real_stations(shared_data: Path, target: str) -> None:
+    """Harmonics on the stations of SatCLIP, which no image at hand covers: what embeddings would have to beat."""
+    table = read_points(str(shared_data / "labels_latlon" / "satclip_stationDataAll.csv"))
+    lon, lat = coordinates(table)
+    value = table[target].to_numpy().astype(np.float64)
+    features = (FeatureSet("harmonics", harmonics(lon, lat)),)
+    sampling = Sampling(used=len(lon), unlabeled=0, too_far=0, limit_m=1, median_m=0, farthest_m=0)
+    samples = Samples(lon, lat, value, "regression", np.arange(len(lon)).astype(str), features, sampling, side_m=1)
+    folds = split(samples)
+    assert (folds.block_km, folds.count) == (500, 5)
+    made = {result.model: result.scores["r2"] for result in compare(samples, folds).results}
+    assert made["constant"].mean < 0.05
+    assert made["ridge"].mean > (0.8 if target == "meanT" else 0)
+    x = features[0].values / np.sqrt(features[0].values.var(axis=0).mean())
+    scores = []
+    for number in range(5):
+        test, train = folds.fold == number, folds.train[number]
+        assert min(_away(lon, lat, int(n), test) for n in np.flatnonzero(train)[:20]) >= folds.buffer_km
+        fitted = RidgeCV([10 ** (step / 2 - 2) for step in range(17)]).fit(x[train], value[train])
+        scores.append(r2_score(value[test], fitted.predict(x[test])))
+    assert made["ridge"].folds == pytest.approx(scores, abs=1e-5)

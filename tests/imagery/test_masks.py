@@ -39,11 +39,22 @@ def write(path: Path, values: Pixels, transform: Affine = GRID, crs: str = "EPSG
         file.write(values)
 
 
-def made(folder: Path, run: Run, sensor: str, mask: str, layout: str, *, code: int = 0) -> list[tuple[str, str]]:
+def made(
+    folder: Path,
+    run: Run,
+    sensor: str,
+    mask: str,
+    layout: str,
+    *,
+    code: int | None = 0,
+    day: str = "2023-01-03",
+    asked: str | None = None,
+) -> list[tuple[str, str]]:
     """Outcome and detail of each chip of a scene of 64 × 64 pixels, two rows of two chips, from west to east."""
     values = np.random.default_rng(0).integers(1000, 3000, (1, 64, 64)).astype(np.uint16)
-    write(folder / "a.tif", values)
-    assets = {band.name: {"href": "a.tif"} for band in SENSORS[sensor].bands}
+    assets = {band.name: {"href": f"{band.name}.tif"} for band in SENSORS[sensor].bands}
+    for asset in assets.values():
+        write(folder / asset["href"], values)
     if sensor.startswith("planetscope"):
         write(folder / "b.tif", np.repeat(values, len(assets), axis=0))
         assets = {"ortho_analytic_4b_sr": {"href": "b.tif"}}
@@ -51,14 +62,15 @@ def made(folder: Path, run: Run, sensor: str, mask: str, layout: str, *, code: i
         "type": "Feature",
         "id": "a",
         "bbox": [-75.1, 36.1, -74.9, 36.2],
-        "properties": {"datetime": "2023-01-03T15:50:00Z", "license": "CC-BY-4.0"},
+        "properties": {"datetime": f"{day}T15:50:00Z", "license": "CC-BY-4.0"},
         "assets": {**assets, mask: {"href": "mask.tif"}},
     }
     (folder / "item.json").write_text(json.dumps(item))
     chips = {"layout": layout, "size": 32, **({"gsd": 10} if layout == "utm" else {})}
-    document = {"name": "a", "imagery": {"stac": "item.json", "sensor": sensor}, "chips": chips}
+    imagery = {"stac": "item.json", "sensor": sensor, **({"mask": asked} if asked else {})}
+    document: dict[str, Any] = {"name": "a", "imagery": imagery, "chips": chips}
     if layout == "utm":
-        document["imagery"]["area"] = [-74.998, 36.142, -74.9915, 36.1474]  # type: ignore[index]
+        document["imagery"]["area"] = [-74.998, 36.142, -74.9915, 36.1474]
     (folder / "release.yaml").write_text(yaml.safe_dump(document))
     run("produce", "release.yaml", "--out", "made", "--quiet", cwd=folder, code=code)
     paths = sorted((folder / "made" / "coverage").glob("*.parquet"))
@@ -119,6 +131,29 @@ def test_a_mask_that_cannot_be_read_is_not_a_clear_sky(tmp_path: Path, run: Run,
     found = made(tmp_path, run, "sentinel-2-l2a", "cloud", layout, code=2)
     assert Counter(outcome for outcome, _ in found) == {"unreadable": 4}
     assert "mask" in found[0][1] or "cloud" in found[0][1]
+
+
+@pytest.mark.parametrize("layout", ["scene", "utm"])
+@pytest.mark.parametrize(("asset", "value"), [("SCL", 200), ("cloud", 101), ("clouds", 255)])
+def test_values_that_a_mask_does_not_have_are_not_a_clear_sky(
+    tmp_path: Path, run: Run, asset: str, value: int, layout: str
+) -> None:
+    mask = np.zeros((1, 64, 64), dtype=np.uint8)
+    mask[:, ::4, ::4] = value
+    write(tmp_path / "mask.tif", mask)
+    asked = asset if asset == "clouds" else None
+    found = made(tmp_path, run, "sentinel-2-l2a", asset, layout, code=2, asked=asked)
+    assert Counter(outcome for outcome, _ in found) == {"unreadable": 4}
+    assert "Name another mask in `imagery.mask`" in found[0][1]
+
+
+@pytest.mark.parametrize("layout", ["scene", "utm"])
+def test_qa60_is_read_by_its_bits(tmp_path: Path, run: Run, layout: str) -> None:
+    mask = np.zeros((1, 64, 64), dtype=np.uint16)
+    mask[:, :32, :32], mask[:, 32:, :32] = 1 << 10, 1 << 11
+    write(tmp_path / "mask.tif", mask)
+    found = made(tmp_path, run, "sentinel-2-l2a", "QA60", layout, day="2021-01-03")
+    assert [outcome for outcome, _ in found] == ["cloud", "cloud", "embedded", "embedded"]
 
 
 HALF = np.repeat(np.array([[0] * 32 + [255] * 32], dtype=np.uint8), 64, axis=0)

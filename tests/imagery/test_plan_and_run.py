@@ -90,7 +90,8 @@ def test_too_many_headers_are_read_only_when_asked(folder: Path, item: Item, mon
 def test_scenes_are_priced_by_their_own_pixels(folder: Path, run: Run, item: Item) -> None:
     coarse = copy.deepcopy(item)
     for key in ("B02", "B03", "B04", "B08"):
-        coarse["assets"][key]["href"] = coarse["assets"]["B11"]["href"]
+        coarse["assets"][key]["href"] = f"./coarse-{key}.tif"
+        shutil.copyfile(folder / coarse["assets"]["B11"]["href"], folder / f"coarse-{key}.tif")
     plan, rows, _ = both(folder, run, [without_grid(coarse)], "chips.size=16")
     assert (plan["gsd"], plan["chips"]["expected"], len(rows)) == (20, 4, 4)
     assert plan["km2"]["expected"] == pytest.approx(4 * (16 * 0.02) ** 2, abs=0.001)

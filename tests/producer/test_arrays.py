@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 import yaml
 import zarr
+from array_copy import arrays_below
 from pyproj import Transformer
 from s3_servers import S3View
 
@@ -198,11 +199,6 @@ def test_to_xarray_is_the_same_from_arrays_and_from_tables(made: Path, tmp_path:
         both[1].to_xarray(18, patches=True)
 
 
-def arrays_in(release: Path) -> dict[str, bytes]:
-    folder = release / "arrays"
-    return {path.relative_to(release).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize("shards", [3, pytest.param(7, marks=pytest.mark.slow)])
 def test_killed_between_shards_it_goes_on(shards: int, plain: tuple[Path, Path], tmp_path: Path) -> None:
     spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
@@ -211,9 +207,18 @@ def test_killed_between_shards_it_goes_on(shards: int, plain: tuple[Path, Path],
     done = {path: path.stat().st_mtime_ns for path in out.glob(f"{STORE}/*/reason/c/*/*/[0-9]*")}
     assert not (out / STORE / "zarr.json").exists()
     start(spec, out).finish()
-    assert arrays_in(out) == arrays_in(plain[1])
+    assert arrays_below(out) == arrays_below(plain[1])
     assert all(path.stat().st_mtime_ns == before for path, before in done.items())  # not made again
     assert not list(out.rglob(".tmp-*"))
+
+
+def test_shares_of_a_run_make_the_same_arrays(plain: tuple[Path, Path], tmp_path: Path) -> None:
+    spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
+    out = tmp_path / "release"
+    start(spec, out, more=("--unit", "2/2")).finish()
+    assert not (out / "arrays").exists()  # not before every unit is done
+    start(spec, out, more=("--unit", "1/2")).finish()
+    assert arrays_below(out) == arrays_below(plain[1])
 
 
 def test_arrays_may_be_asked_for_and_left_out_later(plain: tuple[Path, Path], tmp_path: Path) -> None:
@@ -224,7 +229,7 @@ def test_arrays_may_be_asked_for_and_left_out_later(plain: tuple[Path, Path], tm
         document["outputs"]["arrays"] = arrays
         spec.write_text(yaml.safe_dump(document))
         start(spec, out).finish()
-        assert bool(arrays_in(out)) == bool(arrays)
+        assert bool(arrays_below(out)) == bool(arrays)
     stored = zarr.open_group(out / STORE / "utm18", mode="r")
     assert "scales" not in stored
     for row in rows_of(out, "embeddings"):
@@ -237,7 +242,7 @@ def test_arrays_may_be_asked_for_and_left_out_later(plain: tuple[Path, Path], tm
 def test_on_an_object_store_the_arrays_are_the_same(plain: tuple[Path, Path], bucket: S3View) -> None:
     start(plain[0], f"s3://{bucket.bucket}/release").finish()
     found = {name: bucket.get(name) for name in bucket.names("release/arrays/")}
-    assert {name.removeprefix("release/"): data for name, data in found.items()} == arrays_in(plain[1])
+    assert {name.removeprefix("release/"): data for name, data in found.items()} == arrays_below(plain[1])
     reader = Release(f"s3://{bucket.bucket}/release")
     assert json.loads(reader.store.read(f"{STORE}/zarr.json"))["attributes"]["geoemb:type"] == "chip"
 
@@ -265,7 +270,7 @@ def test_shards_are_small_enough_and_start_at_the_equator(cell: int, dimensions:
 
 BAD = {
     "outputs.arrays needs chips.layout utm": {"chips": {"layout": "scene"}},
-    "outputs.arrays needs imagery.windows": {"imagery": {"stac": "x", "sensor": "naip"}},
+    "outputs.arrays needs imagery.windows": {"imagery": {"stac": "https://example.org/stac", "sensor": "naip"}},
     "needs `arrays: true`": {"outputs": {"patches": {"format": "zarr"}}},
     "int8": {"outputs": {"arrays": {"dtype": "float32"}}},
     "arrays.*kind": {"outputs": {"arrays": {"kind": "int8"}}},
@@ -274,8 +279,7 @@ BAD = {
 
 @pytest.mark.parametrize("said", BAD)
 def test_specs_that_cannot_be_arrays_are_refused(said: str, tmp_path: Path) -> None:
-    imagery = {"stac": "x", "sensor": "naip", "windows": WINDOWS}
-    (tmp_path / "x").touch()
+    imagery = {"stac": "https://example.org/stac", "sensor": "naip", "windows": WINDOWS}
     document = {"name": "bad", "imagery": imagery, "outputs": {"arrays": True}, **BAD[said]}
     with pytest.raises(SpecError, match=said):
         resolve_spec(document, where="spec", folder=tmp_path)

@@ -115,7 +115,7 @@ def asked(method: str = "median", **more: Any) -> dict[str, Any]:
 def composites(year: Cloudy, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A release of composites of all dates."""
     folder = tmp_path_factory.mktemp("composites")
-    return made_of(folder, year.items, imagery=asked(images=8, min_valid=2))
+    return made_of(folder, year.items, imagery=asked(images=8, min_valid=2), outputs={"aggregate": [2]})
 
 
 def made_of(folder: Path, items: list[Path], **spec: Any) -> Made:
@@ -158,6 +158,24 @@ def test_rows_tell_their_images(year: Cloudy, composites: Made) -> None:
         assert row["datetime"] == min(moments) + (max(moments) - min(moments)) / 2
         assert abs(acquisitions[row["item_id"]].moment - middle) == min(abs(moment - middle) for moment in moments)
     assert twice, "a chip of both tiles of one acquisition"
+
+
+def test_aggregates_count_each_acquisition_once(year: Cloudy, composites: Made) -> None:
+    acquisitions = {item.stem: date.id for date in year.dates for item in date.items}
+    (path,) = composites.release.data_files("aggregates")
+    blocks = pq.read_table(composites.release.store.path(path)).to_pylist()
+    chips = composites.embeddings.to_pylist()
+    assert len(blocks) == 2
+    for block in blocks:
+        mine = [chip for chip in chips if (chip["row"] // 2, chip["col"] // 2) == (block["row"], block["col"])]
+        assert len(mine) == 4
+        names = {name for chip in mine for name in chip["item_ids"]}
+        assert block["item_ids"] == sorted(names)
+        assert block["images"] == len({acquisitions[name] for name in names})
+        assert block["observations_min"] == min(chip["observations_min"] for chip in mine)
+        assert block["observations_median"] == np.median([chip["observations_median"] for chip in mine])
+        assert block["start_datetime"] == min(chip["start_datetime"] for chip in mine)
+        assert block["end_datetime"] == max(chip["end_datetime"] for chip in mine)
 
 
 def test_a_composite_is_nearer_to_the_clear_scene_than_its_best_image(
@@ -203,8 +221,10 @@ def test_killed_composites_are_resumed_to_the_same_bytes(composites: Made, tmp_p
     out = tmp_path / "release"
     assert start(spec, out).kill_when(lambda: any((out / ".run" / "attempts").glob("*.json")))
     start(spec, out).finish()
-    paths = [*composites.release.data_files(), *composites.release.data_files("coverage"), "reference.parquet"]
-    for path in [*paths, "sources.parquet", "gaps.geojson"]:
+    tables = ("embeddings", "aggregates", "coverage")
+    paths = [path for table in tables for path in composites.release.data_files(table)]
+    assert len(paths) == 3
+    for path in [*paths, "reference.parquet", "sources.parquet", "gaps.geojson"]:
         assert (out / path).read_bytes() == Path(composites.release.store.path(path)).read_bytes(), path
 
 
@@ -233,7 +253,11 @@ def test_a_damaged_image_is_replaced_by_the_next_or_blamed(year: Cloudy, tmp_pat
     [
         ({"composite": {"method": "medain"}, "windows": [YEAR]}, {}, "median, mean, best, or x-NAME"),
         ({"composite": {"images": 0}, "windows": [YEAR]}, {}, "at least 1"),
-        ({"composite": {"images": 2, "min_valid": 3}, "windows": [YEAR]}, {}, "min_valid is 3"),
+        (
+            {"composite": {"images": 2, "min_valid": 3}, "windows": [YEAR]},
+            {},
+            "expected at least 3 images, as min_valid asks for; not 2",
+        ),
         ({"composite": {"method": "best", "min_valid": 2}, "windows": [YEAR]}, {}, "best takes whole images"),
         ({"composite": {"method": "best", "images": 4}, "windows": [YEAR]}, {}, "use median or mean, or model.steps"),
         ({"composite": {}}, {}, "needs imagery.windows"),

@@ -1,4 +1,4 @@
-"""The code of docs/imagery.md and docs/composites.md works."""
+"""The code of docs/new-sensor.md and docs/composites.md works."""
 
 import re
 from pathlib import Path
@@ -17,13 +17,14 @@ from .cloudy import cloudy
 from .test_composite import S2, SIZE, read
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "imagery.md"
+NEW_SENSOR = DOCUMENT.with_name("new-sensor.md")
 COMPOSITES = DOCUMENT.with_name("composites.md")
 
 
 def test_a_sensor_is_added_in_less_than_20_lines() -> None:
-    (text,) = re.findall(r"```yaml\n(key:.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(key:.*?)```", NEW_SENSOR.read_text(), flags=re.DOTALL)
     assert len(text.splitlines()) < 20
-    aster = parse_sensor(yaml.safe_load(text), "docs/imagery.md")
+    aster = parse_sensor(yaml.safe_load(text), "docs/new-sensor.md")
     item = {
         "type": "Feature",
         "id": "a",
@@ -64,7 +65,9 @@ def test_reductions_of_the_documentation(
                 seen = np.stack([date.values[(slice(None), *window)] for date in scenes.dates]).astype(float)
                 seen = np.where(clear[:, None], seen, np.nan)[:, :, enough]
                 if method == "x-p25":
-                    np.testing.assert_allclose(found, np.nanpercentile(seen, 25, axis=0), atol=0.1)
+                    some = np.s_[:, ::97]  # numpy takes long for percentiles among NaN
+                    lower = np.nanpercentile(seen[:, *some], 25, axis=0, method="lower")
+                    np.testing.assert_allclose(found[some], lower, atol=0.1)
                 else:  # three unknowns of at least three values; noise of 60 either way, haze of 300
                     truth = scenes.truth[(slice(None), *window)][:, enough]
                     assert np.median(np.abs(found - truth)) < 150

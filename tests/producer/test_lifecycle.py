@@ -83,7 +83,7 @@ def test_a_run_ends_with_what_to_look_at_and_a_second_one_has_nothing_to_do(
     spec.write_text(yaml.safe_dump(document))
     made = run("run", spec, "--out", out, "--quiet")
     assert made.stdout.startswith(f"{out}: 121 of 121 expected chips (100.0%); computed 121, in ")
-    assert made.stderr == f"Look at {out}/README.md. Next: clay-publish publish {out}\n"
+    assert made.stderr == f"Look at {out}/README.md. Next: clay-publish publish {out} --to PLACE\n"
     before = {path: path.read_bytes() for path in (out / "embeddings").rglob("*.parquet")}
     again = run("run", spec, "--out", out, "--quiet").stdout
     assert "; nothing to do, all of it was done before, in " in again

@@ -123,7 +123,7 @@ def test_planning_reads_no_pixels(run: Run, copy: Path, tmp_path: Path) -> None:
     data[64:-200_000] = bytes(len(data) - 200_064)  # what is left is the footer
     images.write_bytes(data)
     made = spec(tmp_path, "Core-S2L1C", imagery={"area": [-75.7, 37.55, -75.6, 37.7]})
-    plan = json.loads(run("plan", made, "--json", "--quiet").stdout)
+    plan = json.loads(run("plan", made, "--json", "--quiet", cwd=tmp_path).stdout)
     assert 0 < plan["chips"]["expected"] < 32
 
 
@@ -208,7 +208,7 @@ def test_metadata_that_cannot_be_used_is_refused(
     run: Run, rows: list[dict[str, Any]], tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
     write_copy(tmp_path / "Core-S2L1C", rows[:1], **changes)
-    failed = run("plan", spec(tmp_path, "Core-S2L1C"), code=2)
+    failed = run("plan", spec(tmp_path, "Core-S2L1C"), code=2, cwd=tmp_path)
     assert words in " ".join(failed.stderr.split())
 
 
@@ -237,15 +237,15 @@ def test_images_that_are_not_those_of_the_metadata_are_unreadable(
 
 
 def test_share_alike_terms_bind_the_release(run: Run, copy: Path, tmp_path: Path) -> None:
-    failed = run("plan", spec(tmp_path, copy.name, license="CC-BY-4.0"), code=2)
+    failed = run("plan", spec(tmp_path, copy.name, license="CC-BY-4.0"), code=2, cwd=tmp_path)
     assert "is under CC-BY-SA-4.0" in failed.stderr
-    assert run("plan", spec(tmp_path, copy.name, license="CC-BY-4.0", imagery={"license": "CC-BY-4.0"}))
+    assert run("plan", spec(tmp_path, copy.name, license="CC-BY-4.0", imagery={"license": "CC-BY-4.0"}), cwd=tmp_path)
 
 
 def test_a_spec_names_one_kind_of_source(run: Run, copy: Path, tmp_path: Path) -> None:
-    failed = run("plan", spec(tmp_path, copy.name, imagery={"stac": "item.json"}), code=2)
+    failed = run("plan", spec(tmp_path, copy.name, imagery={"stac": "item.json"}), code=2, cwd=tmp_path)
     assert "found both" in failed.stderr
-    failed = run("plan", spec(tmp_path, "elsewhere"), code=2)
+    failed = run("plan", spec(tmp_path, "elsewhere"), code=2, cwd=tmp_path)
     assert "has no metadata.parquet" in failed.stderr
 
 

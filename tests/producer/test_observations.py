@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ def year(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Cloudy:
     return cloudy(tmp_path_factory.mktemp("cloudy"), scene, dates=6, cover=0.4)
 
 
-def planned(folder: Path, year: Cloudy, *options: str, **imagery: Any) -> tuple[dict[str, Any], str]:
+def planned(
+    folder: Path, year: Cloudy, *options: str, chips: dict[str, Any] | None = None, **imagery: Any
+) -> tuple[dict[str, Any], str]:
     """`plan.json`, and what is printed."""
     block = {"stac": [str(item) for item in year.items], "sensor": "sentinel-2-l2a", "windows": [YEAR], **imagery}
-    document = {"name": "p", "imagery": block, "chips": {"layout": "utm", "size": 64}}
+    document = {"name": "p", "imagery": block, "chips": {"layout": "utm", "size": 64, **(chips or {})}}
     (folder / "release.yaml").write_text(yaml.safe_dump(document))
     out = folder / "out"
     result = CliRunner().invoke(app, ["plan", str(folder / "release.yaml"), "--out", str(out), *options])
@@ -55,6 +58,49 @@ def test_the_estimate_follows_from_the_cloud_cover(year: Cloudy, tmp_path: Path)
     assert np.argmax(told["histogram"]) == int(sum(best))
     assert "clear observations per pixel (an estimate from the cloud cover of the items)" in printed
     assert (tmp_path / "out" / ".run" / "observations.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_estimate_of_images_without_a_mask_or_a_cloud_cover(year: Cloudy, tmp_path: Path) -> None:
+    """Without a mask, cloud counts as ground; a cloud cover that an item does not state is a guess, which is said."""
+    (tmp_path / "unmasked").mkdir()
+    made, _ = planned(tmp_path / "unmasked", year, composite=COMPOSITE, mask="none")
+    assert made["observations"][0]["median"] == COMPOSITE["images"]
+    assert made["observations"][0]["short"] == 0
+    assert [said for said in made["warnings"] if "their pixels under cloud count as clear" in said]
+    for item in year.items:
+        for file in item.parent.glob(f"{item.stem}*"):
+            shutil.copy(file, tmp_path)
+        stated = json.loads(item.read_text())
+        del stated["properties"]["eo:cloud_cover"]
+        (tmp_path / item.name).write_text(json.dumps(stated))
+    silent = [str(tmp_path / item.name) for item in year.items]
+    made, printed = planned(tmp_path, year, composite=COMPOSITE, stac=silent)
+    assert "7 images such as" in printed
+    assert "state no cloud cover: the estimate of clear observations takes them as clear" in printed
+
+
+@pytest.mark.parametrize(
+    ("least", "chips", "short"),
+    [
+        (1, {"max_nodata": 0.5, "max_cloud": 0.5}, 0.0),
+        (5, {"max_nodata": 0.5, "max_cloud": 0.5}, 1.0),
+        (4, {"max_nodata": 0.9, "max_cloud": 0.9}, 0.0),
+        (4, {"max_nodata": 0.9, "max_cloud": 0.1}, 1.0),
+        (4, {"max_nodata": 0.1, "max_cloud": 0.9}, 1.0),
+    ],
+)
+def test_chips_that_would_be_missing(
+    year: Cloudy, tmp_path: Path, least: int, chips: dict[str, Any], short: float
+) -> None:
+    """Pixels that cloud hides count for both limits."""
+    made, _ = planned(tmp_path, year, composite={**COMPOSITE, "min_valid": least}, chips=chips)
+    assert made["observations"][0]["short"] == short
+
+
+def test_a_window_without_images_is_a_warning(year: Cloudy, tmp_path: Path) -> None:
+    windows = ["2019-01-01/2020-01-01", YEAR]
+    _, printed = planned(tmp_path, year, composite=COMPOSITE, windows=windows)
+    assert "no image lies in the windows 2019-01-01/2020-01-01: without imagery.area, no chips" in printed
 
 
 def test_a_plan_counts_the_bytes_of_all_images(year: Cloudy, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_ground_out_of_range_is_said(tmp_path: Path) -> None:
             "chips": {"size": 1000, "gsd": 10},
         }
     )
-    assert any("south of 80°S is out of range" in sentence for sentence in made.warnings)
+    assert any("south of 80°S lies outside the utm grid" in sentence for sentence in made.warnings)
     assert made.chips["no_imagery"] > 0
 
 
@@ -199,13 +199,16 @@ def test_an_area_that_no_cell_reaches_is_refused(tmp_path: Path) -> None:
     item["geometry"] = shapely.geometry.mapping(shapely.box(-1, 84.5, 1, 87))
     (tmp_path / "item.json").write_text(json.dumps(item))
     block = {"stac": str(tmp_path / "item.json"), "sensor": "satellogic-MSI-L1D", "area": [-20, 85, 20, 89]}
-    with pytest.raises(SourceError, match=r"no whole chip.*north of 84°N is out of range"):
+    with pytest.raises(SourceError, match=r"no whole chip.*north of 84°N lies outside the utm grid"):
         planned({"name": "p", "imagery": block, "chips": {"size": 100, "gsd": 10}})
 
 
 def test_an_area_without_images_is_refused(document: dict[str, Any]) -> None:
     document["imagery"][0]["area"] = [10, 10, 11, 11]
     with pytest.raises(SourceError, match="none usable"):
+        planned(document)
+    document["imagery"][0]["area"] = [11, 10, 10.5, 10.1]
+    with pytest.raises(SourceError, match=r"crosses the antimeridian: from 11° eastward to 10\.5°, 359\.5° wide"):
         planned(document)
 
 

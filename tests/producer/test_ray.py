@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from array_copy import arrays_below
 from s3_servers import KEY, SECRET, S3View, free_port
 
 from clay_publish.errors import EncoderError
@@ -23,11 +24,16 @@ from clay_publish.producer.unit_plan import Plan
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import UNITS, libraries
 from clay_publish.spec.load import load_spec
+from clay_publish.spec.models import Composite
+from clay_publish.windows import Window
 
+from .cloudy import YEAR, cloudy
 from .many import CHIPS
 from .places import NAMES, embeddings_in
 from .processes import Program, start
 from .scattered import assert_same, embeddings
+from .test_composite import CHIPS as CHIPS_64
+from .test_composite import made_of
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -73,7 +79,7 @@ def started(tmp_path_factory: pytest.TempPathFactory, ministack: str) -> Iterato
     env = {
         **os.environ,
         **{f"AWS_{name}": value for name, value in settings.items()},
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "FAULTS": str(faults),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
@@ -180,6 +186,33 @@ def test_a_run_goes_on_from_one_engine_to_the_other(cluster: Cluster, forty: tup
     assert done.items() <= receipts(out).items()
 
 
+def test_composites_whose_workers_are_killed(cluster: Cluster, shared_data: Path, tmp_path: Path) -> None:
+    """Two images of each quarter of a year, as rows and as arrays."""
+    (tmp_path / "here").mkdir()
+    scenes = cloudy(tmp_path, shared_data / "s2_l1c_T18SVG_20160112" / "item.json")
+    quarters = [str(part) for part in Window.parse(YEAR).split(4)]
+    imagery = {"windows": quarters, "composite": {"method": "median", "images": 2}}
+    made = made_of(
+        tmp_path / "here",
+        scenes.items,
+        imagery=imagery,
+        chips={**CHIPS_64, "max_nodata": 0.9},
+        outputs={"arrays": True},
+    )
+    spec, out = Path(shutil.copy(tmp_path / "here" / "release.yaml", tmp_path)), tmp_path / "release"
+    running = start(spec, out, more=ON_RAY)
+    until(running, lambda: len(receipts(out)) > 0)
+    cluster.workers()[0].kill()
+    running.finish()
+    there = Path(made.release.store.where)
+    assert embeddings(out) == embeddings(there)
+    assert len(embeddings(out)) == len(quarters)
+    covered = [path.relative_to(there) for path in (there / "coverage").rglob("*.parquet")]
+    for name in ("sources.parquet", "reference.parquet", "gaps.geojson", *covered):
+        assert (out / name).read_bytes() == (there / name).read_bytes(), name
+    assert arrays_below(out) == arrays_below(there) != {}
+
+
 def test_a_unit_that_ends_every_worker_is_set_aside(
     cluster: Cluster, spec: Path, begun: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -260,6 +293,13 @@ def job(begun: tuple[Path, Path]) -> Job:
         cores=1,
         libraries=libraries(),
     )
+
+
+def test_a_worker_refuses_a_reduction_that_it_lacks(job: Job) -> None:
+    block = job.spec.imagery[0].model_copy(update={"composite": Composite(method="x-mine")})
+    chips = job.spec.chips.model_copy(update={"layout": "utm"})
+    refused = Worker(dataclasses.replace(job, spec=job.spec.model_copy(update={"imagery": [block], "chips": chips})))
+    assert "'x-mine' is not registered" in str(refused.begin())
 
 
 def test_a_worker_does_what_the_driver_does_or_refuses(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Every sensor becomes a release in both layouts: from real files, or small ones made of real pixels to the facts."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,8 +67,8 @@ def _landsat_l1(data: Path, folder: Path) -> Path:
     source = data / "landsat8_c2l2_mini_001062_20201031"
     assets = {}
     for name, number in {"red": 4, "green": 3, "blue": 2, "nir08": 5, "swir16": 6, "swir22": 7}.items():
-        href = str(next(source.glob(f"*_SR_B{number}.TIF")))
-        assets[name] = {"href": href, "bands": [{"name": f"B{number}", "eo:common_name": name}]}
+        shutil.copyfile(next(source.glob(f"*_SR_B{number}.TIF")), folder / f"B{number}.tif")  # whose name says no level
+        assets[name] = {"href": f"B{number}.tif", "bands": [{"name": f"B{number}", "eo:common_name": name}]}
     return write_item(folder / "l1.json", assets, **{"proj:code": "EPSG:32620"})
 
 

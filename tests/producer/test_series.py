@@ -1,6 +1,7 @@
 """Encoders that take time steps: an encoder exported here, parts of a window, and images in the order of time."""
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch import nn
 from clay_publish.catalog import write_collection, write_items
 from clay_publish.catalog.file_items import items_of
 from clay_publish.errors import EncoderError, SpecError
+from clay_publish.producer.encoders import ChipBatch, Encoder, load_encoder
 from clay_publish.producer.encoders.base import Steps
+from clay_publish.spec.load import resolve_spec
 from clay_publish.windows import Window
 
 from .cloudy import BANDS, YEAR, Cloudy, cloudy
@@ -47,6 +50,13 @@ class _Seasons(nn.Module):
         return self.head(steps.sum(1) / there.sum(1, keepdim=True).clamp(min=1))
 
 
+class _Blind(nn.Module):
+    """Takes pixels alone."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.mean((1, 3, 4))
+
+
 @pytest.fixture(scope="module")
 def model() -> _Seasons:
     return _Seasons().eval()
@@ -73,6 +83,39 @@ def year(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Cloudy:
     scene = shared_data / "s2_l1c_T18SVG_20160112" / "item.json"
     found = cloudy(tmp_path_factory.mktemp("cloudy"), scene, dates=8, cover=0.3)
     return Cloudy(found.truth, found.dates[:6], found.transform)
+
+
+def test_an_onnx_file_takes_steps(model: _Seasons, weights: dict[str, Any], tmp_path: Path) -> None:
+    """Of a batch with steps that are there and not, and one that is filled up."""
+    names, kinds = ("pixels", "dates", "there"), (torch.float32, torch.int64, torch.bool)
+    shapes = ((3, STEPS, len(BANDS), SIZE, SIZE), (3, STEPS, 3), (3, STEPS))
+    example = tuple(torch.ones(shape, dtype=kind) for shape, kind in zip(shapes, kinds, strict=True))
+    path, blind = tmp_path / "seasons.onnx", tmp_path / "blind.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        options: dict[str, Any] = {"dynamo": True, "external_data": False, "verbose": False}
+        torch.onnx.export(model, example, path, input_names=names, **options)
+        torch.onnx.export(_Blind(), example[:1], blind, input_names=names[:1], **options)
+    for each in (path, blind):
+        each.with_suffix(".yaml").write_text(yaml.safe_dump(SETTINGS))
+
+    def load(asked: dict[str, Any]) -> Encoder:
+        imagery = {"stac": "https://example.org/items.json", "sensor": S2.key, "windows": [YEAR]}
+        document = {"name": "test", "imagery": imagery, "chips": {"size": SIZE, "layout": "utm"}, "model": asked}
+        return load_encoder(resolve_spec(document, where="spec", folder=tmp_path), S2)
+
+    rng = np.random.default_rng(1)
+    pixels = rng.normal(size=(4, *shapes[0][1:])).astype(np.float32)
+    dates = rng.integers(1, 13, (4, STEPS, 3))
+    there = rng.random((4, STEPS)) < 0.6
+    where = np.zeros(4)
+    batch = ChipBatch(pixels, where, where, [], 10.0, Steps(there=there, dates=dates))
+    asked = {"encoder": "exported", "weights": str(path), "steps": STEPS}
+    vectors = load(asked).encode(batch).embeddings
+    np.testing.assert_allclose(vectors, load(weights).encode(batch).embeddings, atol=1e-5)
+    assert np.ptp(vectors, axis=0).min() > 0
+    with pytest.raises(EncoderError, match="the file takes 1 inputs, pixels; it would get 3"):
+        load({**asked, "weights": str(blind)})
 
 
 def test_each_part_of_the_window_is_a_composite(year: Cloudy, weights: dict[str, Any]) -> None:

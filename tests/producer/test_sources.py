@@ -27,6 +27,7 @@ from clay_publish.producer.sources.item import BandFile
 from clay_publish.producer.sources.reader import read_items
 from clay_publish.producer.sources.selection import select, terms
 from clay_publish.producer.sources.stac_api import Search
+from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.release.directory import Release
 from clay_publish.spec.load import resolve_spec
 from clay_publish.spec.models import ChipSpec, Spec
@@ -354,6 +355,41 @@ def test_terms_that_contradict_the_release_name_the_item(
     (tmp_path / "items.json").write_text(json.dumps(items[:1]))
     with pytest.raises(LicenseError, match=f"item {items[0]['id']}: is under {stated}"):
         used(a_spec(str(tmp_path / "items.json")))
+
+
+LANDSAT = {"platform": "LANDSAT_8", "landsat:scene_id": "LC80900802023010LGN00", "landsat:wrs_path": "090"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"s2:datatake_id": "GS2A_A_N05.00"}, {"s2:datatake_id": "GS2A_A_N02.14"}, True),
+        ({"s2:datatake_id": "GS2A_A_N05.00"}, {"eopf:datatake_id": "GS2A_A_N05.00", "platform": "Sentinel-2A"}, True),
+        ({"s2:datatake_id": "GS2A_A_N05.00"}, {"s2:datatake_id": "GS2A_B_N05.00"}, False),
+        ({}, {}, True),
+        ({}, {"platform": "sentinel-2b"}, False),
+        (LANDSAT, {**LANDSAT, "landsat:scene_id": "LC80900812023010LGN00"}, True),
+        # The same pass, after midnight in UTC; 16 days later; the path beside it.
+        (LANDSAT, {**LANDSAT, "platform": "landsat-8", "datetime": "2023-01-11T00:00:20Z"}, True),
+        (LANDSAT, {**LANDSAT, "datetime": "2023-01-26T23:59:50Z"}, False),
+        (LANDSAT, {**LANDSAT, "landsat:wrs_path": 91}, False),
+    ],
+)
+def test_images_of_one_acquisition(items: list[dict[str, Any]], one: Any, other: Any, same: bool) -> None:
+    """Tiles of a datatake processed apart, and rows of a Landsat path, were seen at once and count once."""
+    for name in ("s2:datatake_id", "start_datetime", "end_datetime"):
+        items[0]["properties"].pop(name, None)
+    usual = {"platform": "sentinel-2a", "datetime": "2023-01-10T23:59:50Z"}
+    made = [
+        source_item(
+            {**items[0], "properties": {**items[0]["properties"], **usual, **stated}},
+            sensor("sentinel-2-l2a"),
+            block=0,
+            base=None,
+        ).acquisition
+        for stated in (one, other)
+    ]
+    assert (made[0] == made[1]) is same, made
 
 
 def test_unknown_terms_stay_unknown() -> None:

@@ -1,6 +1,7 @@
 """One spelling of an address means one place in every command, and a product's root is not taken for a version."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,6 +55,22 @@ def test_every_command_refuses_a_root_and_names_its_versions(site: Path, tmp_pat
         assert f"Use {site}/1.1.0." in said
     assert not (tmp_path / "copy").exists()
     run("validate", site / "1.0.0", "--quiet")
+
+
+def test_the_folder_of_versions_that_run_makes_is_a_root(sample_release: Path, tmp_path: Path, run: Run) -> None:
+    root = tmp_path / "shore"
+    for version in ("1.0.0", "1.1.0"):
+        shutil.copytree(sample_release, root / version)
+    for command in (
+        ("validate", root),
+        ("search", root),
+        ("mirror", root, "--to", tmp_path / "copy"),
+        ("status", root),
+    ):
+        said = run(*command, code=2).stderr
+        assert "is the root of the product shore, with the versions 1.1.0 latest, 1.0.0" in said, command
+        assert f"Use {root}/1.1.0." in said
+    assert open_release(root, version="1.0.0").release.store.where == str(root / "1.0.0")
 
 
 def test_the_newest_version_that_is_not_yanked_opens(site: Path) -> None:

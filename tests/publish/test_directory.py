@@ -10,10 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import yaml
+from array_copy import add_arrays
 from s3_servers import send
 
 from clay_publish.errors import LicenseError, PublishError
-from clay_publish.publish import publish_release, versions, yank
+from clay_publish.publish import audit, publish_release, versions, yank
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.release.geoparquet import write_table
@@ -92,6 +93,27 @@ def test_a_new_version_shares_what_did_not_change(release_copy: Path, tmp_path: 
     assert set(receipt.sent) == {"SHA256SUMS", "manifest.json", "release.yaml"}
     embeddings = Release(str(release_copy)).data_files()[0]
     assert (site / "1.0.0" / embeddings).stat().st_ino == (site / "1.0.1" / embeddings).stat().st_ino
+
+
+def test_arrays_of_a_new_version_share_what_did_not_change(release_copy: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    write_manifest(add_arrays(release_copy), "test")
+    send(release_copy, str(site))
+    of_version(release_copy, "1.0.1")
+    root = release_copy / "arrays" / "arrays.zarr" / "zarr.json"
+    root.write_text(root.read_text().replace('"version":"1.0.0"', '"version":"1.0.1"'))
+    write_manifest(Release(str(release_copy)), "test")
+    sent = set(send(release_copy, str(site)).sent)
+    assert sent == {"SHA256SUMS", "manifest.json", "release.yaml", "arrays/arrays.zarr/zarr.json"}
+    (shard,) = (site / "1.0.0").glob("arrays/arrays.zarr/utm18/embeddings/c/*/*/*/*")
+    assert shard.stat().st_ino == (site / "1.0.1" / shard.relative_to(site / "1.0.0")).stat().st_ino
+    flipped = bytearray(shard.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    shard.chmod(0o644)
+    shard.write_bytes(flipped)
+    faults = {(fault.place, fault.fault) for fault in audit(str(site)).faults}
+    path = shard.relative_to(site / "1.0.0").as_posix()
+    assert faults == {(f"{version}/{path}", "changed") for version in ("1.0.0", "1.0.1")}
 
 
 def test_no_room_on_the_disk_leaves_nothing_half_written(sample_release: Path, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
+from array_copy import add_arrays, arrays_below
 from hub_server import File, Hub
 from huggingface_hub import HfFileSystem
 from s3_servers import send
@@ -17,8 +19,10 @@ from clay_publish.errors import PublishError
 from clay_publish.publish import audit, versions, yank
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import read_manifest, write_manifest
+from clay_publish.search.reader import open_release
 
 PLACE = "huggingface/clay/shore"
+READ = "hf://datasets/clay/shore@v1.0.0"
 
 # How huggingface_hub sends large files without Xet.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -211,11 +215,25 @@ def test_a_missing_repository_and_a_refused_account_are_named(sample_release: Pa
 @pytest.mark.usefixtures("hub")
 def test_a_version_is_mirrored_from_the_hub_to_a_directory(sample_release: Path, tmp_path: Path) -> None:
     send(sample_release, PLACE, create=True)
-    receipt = send("hf://datasets/clay/shore@v1.0.0", str(tmp_path / "site"))
+    receipt = send(READ, str(tmp_path / "site"))
     assert receipt.state == "published"
     for entry in read_manifest(Release(str(sample_release))).files:
         data = (tmp_path / "site" / "1.0.0" / entry.path).read_bytes()
         assert hashlib.sha256(data).hexdigest() == entry.sha256
+
+
+def test_arrays_are_read_from_the_hub_and_mirrored(sample_release: Path, hub: Hub, tmp_path: Path) -> None:
+    write_manifest(add_arrays(sample_release), "test")
+    send(sample_release, PLACE, create=True)
+    stored = paths(hub, "v1.0.0")
+    assert arrays_below(sample_release).keys() <= stored
+    there, here = (open_release(where).to_xarray() for where in (READ, sample_release))
+    box = {"x": slice(442_000, 448_000), "y": slice(4_175_000, 4_169_000)}
+    np.testing.assert_array_equal(there.sel(box).embeddings, here.sel(box).embeddings)
+    assert np.isfinite(here.sel(box).embeddings.values).any()
+    send(READ, str(tmp_path / "site"))
+    assert arrays_below(tmp_path / "site" / "1.0.0") == arrays_below(sample_release)
+    assert audit(PLACE).faults == []
 
 
 @lfs_only

@@ -11,14 +11,12 @@ from threading import Barrier, Thread
 
 import numpy as np
 import pytest
-import yaml
+from array_copy import add_arrays, arrays_below
 from fault_proxy import FaultProxy, Request
 from s3_servers import S3View, send, with_client
 
 from clay_publish.errors import PublishError
-from clay_publish.producer.encoders import load_encoder
-from clay_publish.producer.outputs.arrays.write import write_arrays
-from clay_publish.publish import PublishReceipt
+from clay_publish.publish import PublishReceipt, audit
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import read_manifest, write_manifest
 from clay_publish.search.reader import open_release
@@ -62,16 +60,9 @@ def test_what_arrives_is_what_the_manifest_names_and_the_pointers_come_last(
 
 
 def test_arrays_are_published_as_files_and_read_from_there(
-    sample_release: Path, bucket: str, view: S3View, ministack: str
+    sample_release: Path, bucket: str, view: S3View, ministack: str, tmp_path: Path
 ) -> None:
-    release = Release(str(sample_release))
-    document = release.yaml("release.yaml")
-    document["imagery"][0]["windows"] = ["2016-01-12/2016-01-13"]
-    document["outputs"]["arrays"] = True
-    release.store.write("release.yaml", yaml.safe_dump(document))
-    spec = release.spec()
-    write_arrays(release, spec, release.fingerprint(), load_encoder(spec, spec.instrument), [])
-    write_manifest(release, "test")
+    write_manifest(add_arrays(sample_release), "test")
     send(sample_release, f"s3://{bucket}/shore")
     store = "shore/1.0.0/arrays/arrays.zarr"
     (shard, *_) = view.names(f"{store}/utm18/embeddings/c/")
@@ -89,6 +80,14 @@ def test_arrays_are_published_as_files_and_read_from_there(
     box = {"x": slice(442_000, 448_000), "y": slice(4_175_000, 4_169_000)}
     np.testing.assert_array_equal(there.sel(box).embeddings, here.sel(box).embeddings)
     assert np.isfinite(here.sel(box).embeddings.values).any()
+    place = f"s3://{bucket}/shore"
+    assert audit(place).faults == []
+    send(f"{ministack}/{bucket}/shore/1.0.0", str(tmp_path / "site"))
+    assert arrays_below(tmp_path / "site" / "1.0.0") == arrays_below(sample_release)
+    with_client(ministack, lambda s3: s3.delete_object(Bucket=bucket, Key=shard))
+    assert [(fault.place, fault.fault) for fault in audit(place).faults] == [
+        (shard.removeprefix("shore/"), "missing"),
+    ]
 
 
 def test_the_pointer_is_written_after_everything_it_points_to(

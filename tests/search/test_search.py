@@ -1,9 +1,11 @@
 """The commands that find things in a release."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import geopandas as gpd
@@ -14,6 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pystac
 import pytest
+import tiny_release
 from pyproj import Geod
 
 from clay_publish.catalog import write_items
@@ -21,6 +24,7 @@ from clay_publish.cli.app import main
 from clay_publish.errors import ReleaseError
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import Square
+from clay_publish.producer.outputs.arrays.write import write_arrays
 from clay_publish.release.directory import Release
 from clay_publish.search.output import write_chips
 from clay_publish.search.query import QueryError
@@ -170,6 +174,65 @@ def test_quantized_vectors_are_joined_as_numbers(make_release: MakeRelease) -> N
     np.testing.assert_allclose(joined["embedding"][0].as_py(), reader.vector(joined["chip_id"][0].as_py()))
 
 
+WINDOWED = {
+    "imagery": [{"stac": "https://example.org", "sensor": "sentinel-2-l1c", "windows": ["2023-01-01/2023-02-01"]}],
+}
+
+
+@pytest.fixture
+def with_arrays(make_release: MakeRelease, part: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Release]:
+    """Make a release of 4,096 chips of 512 dimensions, two megabytes in one row group, with arrays of int8."""
+
+    def make(dtype: str) -> Release:
+        monkeypatch.setattr(tiny_release, "DIMENSIONS", 512)
+        cells = [(row, col) for row in range(3206, 3270) for col in range(316, 380)]
+        spec = WINDOWED | {"outputs": {"dtype": dtype, "arrays": True}}
+        release = make_release(part(Square(18, 4, 41), cells), dtype=dtype, spec=spec)
+        encoder: Any = SimpleNamespace(patches=0, patch_layers=())
+        write_arrays(release, release.spec(), release.fingerprint(), encoder, [])
+        write_items(release)
+        return release
+
+    return make
+
+
+def sampled(where: str, chips: pa.Table) -> pa.Table:
+    return open_release(where, cache=False).sample(chips.select(["lon", "lat"]))
+
+
+def test_few_places_are_sampled_from_the_arrays(with_arrays: Callable[[str], Release], serve: Any) -> None:
+    release = with_arrays("int8")
+    chips = open_release(release.store.where).chips(columns=["id", "lon", "lat", "embedding"]).read_all()
+    served = serve(Path(release.store.where))
+    for count, arrays in ((1, True), (2000, False)):
+        served.requests.clear()
+        some = chips.slice(1500, count)
+        found = sampled(served.address, pa.concat_tables([some, some]))
+        assert found["chip_id"].to_pylist() == some["id"].to_pylist() * 2
+        assert found["embedding"].combine_chunks().equals(pa.concat_tables([some, some])["embedding"].combine_chunks())
+        assert bool(served.sent("/arrays/arrays.zarr/utm18/embeddings/")) == arrays
+        assert (served.sent() < 1_200_000) == arrays
+
+
+def test_places_are_sampled_from_the_table_where_the_arrays_are_rounded(
+    with_arrays: Callable[[str], Release], serve: Any
+) -> None:
+    release = with_arrays("float32")
+    chips = open_release(release.store.where).chips(columns=["lon", "lat", "embedding"]).read_all().slice(7, 1)
+    served = serve(Path(release.store.where))
+    found = sampled(served.address, chips)
+    assert found["embedding"].to_pylist() == chips["embedding"].to_pylist()
+    assert not served.sent("/arrays/")
+
+
+def test_an_embedding_that_the_arrays_lack_is_an_error(with_arrays: Callable[[str], Release]) -> None:
+    release = with_arrays("int8")
+    chips = open_release(release.store.where).chips(columns=["lon", "lat"]).read_all().slice(7, 1)
+    shutil.rmtree(Path(release.store.where) / "arrays/arrays.zarr/utm18/scales/c")
+    with pytest.raises(ReleaseError, match="has no embedding of a chip that the table has"):
+        sampled(release.store.where, chips)
+
+
 def test_no_places_make_no_rows(reader: ReleaseReader) -> None:
     none = pa.table({"lon": pa.array([], pa.float64()), "lat": pa.array([], pa.float64())})
     assert reader.sample(none).num_rows == 0
@@ -258,6 +321,31 @@ def test_places_far_from_any_chip_are_refused_with_their_distance(
     refused = run("sample-points", where, points, "--out", tmp_path / "none.parquet", code=2).stderr
     assert "the nearest chip of the first is 11.44 km away" in refused
     assert not (tmp_path / "none.parquet").exists()
+
+
+def test_latitude_before_longitude_is_suspected(command: Any, run: Any, reader: ReleaseReader, tmp_path: Path) -> None:
+    where = reader.release.store.where
+    chip = reader.chips().read_next_batch().to_pylist()[0]
+    lon, lat = chip["lon"], chip["lat"]
+    points = tmp_path / "points.csv"
+    points.write_text(f"lon,lat\n{lat},{lon}\n")
+    for arguments in (
+        ("search", where, "--near", f"{lat},{lon}"),
+        ("search", where, "--like", f"{lat},{lon}"),
+        ("search", where, "--near", "37.5,-122"),
+        ("search", where, "--bbox", "37,-122,38,-121"),
+        ("sample-points", where, points, "--out", tmp_path / "none.parquet"),
+    ):
+        assert "Latitude and longitude look swapped" in command(*arguments, code=2), arguments
+    empty = run("search", where, "--bbox", f"{lat - 0.1},{lon - 0.1},{lat + 0.1},{lon + 0.1}").stderr
+    assert "Latitude and longitude look swapped: --bbox -" in empty
+    assert "swapped" not in command("search", where, "--near", "-76,37.5", code=2)
+    assert "swapped" not in run("search", where, "--bbox", "1,2,3,4").stderr
+
+
+def test_a_box_with_west_beyond_east_says_how_wide_it_is(run: Any, reader: ReleaseReader) -> None:
+    said = run("search", reader.release.store.where, "--bbox", "10,37,9,38").stderr
+    assert "--bbox 10,37,9,38 crosses the antimeridian: from 10° eastward to 9°, 359° wide" in said
 
 
 def test_an_empty_result_says_what_the_release_has(run: Any, reader: ReleaseReader) -> None:

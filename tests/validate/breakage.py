@@ -86,7 +86,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
             "sensor": "sentinel-2-l2a",
             "days": ["2020-02-19", "2020-03-05", "2020-04-20"],
             "composite": {"method": "median", "images": 2, "min_valid": 1},
-            "outputs": {**_BARE},
+            "outputs": {**_BARE, "aggregate": [2]},
         },
     ),
     "arrays": (
@@ -301,7 +301,7 @@ class Broken:
     def settle(self) -> None:
         """Codes, reference vectors, sizes and checksums follow the bytes."""
         # What is broken may have no codes, and no vectors.
-        broken = (ClayPublishError, AttributeError, LookupError, TypeError, ValueError, pa.ArrowException)
+        broken = (ClayPublishError, AttributeError, LookupError, OSError, TypeError, ValueError, pa.ArrowException)
         if self.reference_follows and (self.folder / "reference.parquet").exists():
             with suppress(*broken):
                 self._settle_reference()
@@ -392,6 +392,13 @@ def _recount_card(matter: dict[str, Any], total: int) -> None:
     for info in matter["dataset_info"]:
         if info["config_name"] == "embeddings":
             info["splits"][0]["num_examples"] = total
+
+
+def changed(vector: list[float]) -> list[float]:
+    """Another vector of the same type."""
+    if isinstance(vector[0], int):
+        return [value // 2 for value in vector]
+    return [1.01 * value + 0.001 for value in vector]
 
 
 @dataclass(frozen=True)

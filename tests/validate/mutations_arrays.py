@@ -61,6 +61,11 @@ def arrays_without_model(broken: Broken) -> None:
     _attributes(broken, "", lambda told: told.pop("geoemb:model"))
 
 
+@mutation("ARR003", "arrays that name benchmarks which the release does not have", base="arrays")
+def arrays_with_unknown_benchmarks(broken: Broken) -> None:
+    _attributes(broken, ZONE, lambda told: told.update({"geoemb:benchmark": ["../../benchmarks.json"]}))
+
+
 @mutation("ARR002", "a scale array that does not exist", base="arrays")
 def arrays_with_unknown_scales(broken: Broken) -> None:
     _attributes(broken, ZONE, lambda told: told["geoemb:quantization"]["scale"].update(array_name="factors"))

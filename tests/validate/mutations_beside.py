@@ -151,6 +151,21 @@ def aggregates_of_no_image(broken: Broken) -> None:
     broken.column("item_ids", lambda values: [[] for _ in values], broken.aggregates)
 
 
+@mutation("VEC022", "aggregates of composites count an acquisition of each chip", base="composite")
+def aggregates_of_too_many_images(broken: Broken) -> None:
+    broken.column("images", lambda values: [4 * value for value in values], broken.aggregates)
+
+
+@mutation("VEC022", "aggregates of composites have more observations than their chips", base="composite")
+def aggregates_of_too_many_observations(broken: Broken) -> None:
+    broken.column("observations_min", lambda values: [value + 1 for value in values], broken.aggregates)
+
+
+@mutation("SCH015", "aggregates of composites without their counts", base="composite", also="VEC022 DOC STC")
+def aggregates_without_counts(broken: Broken) -> None:
+    broken.change(broken.aggregates, lambda table: table.drop_columns(["observations_median"]))
+
+
 @mutation("SCH019", "thumbnails of another size", base="beside", also="GEO017")
 def thumbnails_of_another_size(broken: Broken) -> None:
     _pictures(broken, lambda pictures: [picture.resize((16, 16)) for picture in pictures])

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pyarrow as pa
-from breakage import Broken, mutation
+from breakage import Broken, changed, mutation
 
 from clay_publish.producer.outputs.missing import write_gaps
 
@@ -59,7 +59,7 @@ def a_chip_not_in_the_coverage(broken: Broken) -> None:
     broken.change(broken.coverage, lambda t: t.slice(1))
 
 
-@mutation("COV006", "the coverage speaks of a row of chips that the image does not have", also="COV012 COV013")
+@mutation("COV006", "the coverage speaks of a row of chips that the image does not have", also="COV012 COV013 SCH021")
 def invented_gaps(broken: Broken) -> None:
     def more(table: pa.Table) -> pa.Table:
         row = table.slice(0, 1).to_pylist()[0] | {
@@ -118,7 +118,7 @@ def no_imagery_in_an_image(broken: Broken) -> None:
 def a_cell_twice(broken: Broken) -> None:
     def again(table: pa.Table) -> pa.Table:
         row = table.slice(2, 1).to_pylist()[0]
-        row |= {"id": "another-id", "embedding": [1.01 * value + 0.001 for value in row["embedding"]]}
+        row |= {"id": "another-id", "embedding": changed(row["embedding"])}
         return pa.concat_tables([table, pa.Table.from_pylist([row], schema=table.schema)])
 
     broken.change(broken.data, again)

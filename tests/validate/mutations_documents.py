@@ -160,6 +160,21 @@ def a_missing_card_key(broken: Broken) -> None:
     broken.front(lambda matter: matter.pop("grid_spacing"))
 
 
+@mutation("DOC003", "the card states the grid spacing as text")
+def a_grid_spacing_as_text(broken: Broken) -> None:
+    broken.front(lambda matter: matter.update(grid_spacing="1280 m"))
+
+
+@mutation("DOC003", "the card states a spatial context in words of its own")
+def a_spatial_context_in_own_words(broken: Broken) -> None:
+    broken.front(lambda matter: matter.update(embedding_spatial_context="the chip and its neighbors"))
+
+
+@mutation("DOC003", "the card states the temporal type as one word, where readers expect a list")
+def a_temporal_type_as_one_word(broken: Broken) -> None:
+    broken.front(lambda matter: matter.update(embedding_temporal_type="single-date"))
+
+
 @mutation("DOC004", "a citation without authors")
 def no_authors(broken: Broken) -> None:
     broken.yaml("CITATION.cff", lambda cited: cited.pop("authors"))

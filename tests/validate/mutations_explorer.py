@@ -17,6 +17,32 @@ def a_summary_without_gaps(broken: Broken) -> None:
     broken.json("explore/release.json", lambda d: d["coverage"].update(missing={}))
 
 
+@mutation("EXP001", "a summary of another license", base="full")
+def a_summary_of_another_license(broken: Broken) -> None:
+    broken.json("explore/release.json", lambda d: d["license"].update(id="MIT", name="MIT License"))
+
+
+@mutation("EXP001", "a summary without the coverage files, in which missing chips are looked up", base="mapped")
+def a_summary_without_coverage_files(broken: Broken) -> None:
+    broken.json("explore/release.json", lambda d: d.update(coverage_files=[]))
+
+
+@mutation("EXP001", "a window of the summary with a chip more than were embedded", base="full")
+def a_summary_of_a_fuller_window(broken: Broken) -> None:
+    broken.json("explore/release.json", lambda d: d["windows"][0].update(embedded=d["windows"][0]["embedded"] + 1))
+
+
+@mutation("EXP001", "a summary whose box is 1° off", base="full")
+def a_summary_of_a_moved_box(broken: Broken) -> None:
+    broken.json("explore/release.json", lambda d: d.update(bbox=[side - 1 for side in d["bbox"]]))
+
+
+@mutation("EXP001", "files of an explorer that the spec does not ask for", base="small")
+def an_explorer_that_is_not_asked_for(broken: Broken) -> None:
+    (broken.folder / "explore").mkdir()
+    (broken.folder / "explore/release.json").write_text("{}")
+
+
 @mutation("EXP002", "an index without the only file", base="full")
 def an_index_without_a_file(broken: Broken) -> None:
     broken.change("explore/files.parquet", lambda table: table.slice(0, 0))

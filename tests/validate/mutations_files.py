@@ -35,7 +35,7 @@ def a_changed_document(broken: Broken) -> None:
         file.write("one more line\n")
 
 
-@mutation("INT004", "one bit of a picture flipped", settle=False, also="STC009")
+@mutation("INT004", "one bit of a picture flipped", settle=False, also="STC009 DOC022")
 def a_flipped_bit_in_a_picture(broken: Broken) -> None:
     _flip(broken.folder / "figures" / "coverage.png", 0.5)
 
@@ -90,7 +90,7 @@ def a_path_out_of_the_release(broken: Broken) -> None:
     )
 
 
-@mutation("INT012", "the same id twice", also="COV014 COV005 SCH017")
+@mutation("INT012", "the same id twice", also="COV014 COV005 SCH017 VEC014")
 def an_id_twice(broken: Broken) -> None:
     broken.column("id", lambda ids: [ids[1], *ids[1:]])
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import shapely
-from breakage import Broken, mutation
+from breakage import Broken, changed, mutation
 
 from clay_publish.geo.major_tom_grid import cells_at, name_of_cell, numbers_of_cell
 
@@ -20,12 +20,12 @@ def a_bow_tie(broken: Broken) -> None:
     broken.footprints(tie, rest=False)
 
 
-@mutation("GEO001", "one geometry is a point", also="GEO004 SCH011")
+@mutation("GEO001", "one geometry is a point", also="GEO004 SCH011 STC006 STC008")
 def a_point_for_a_footprint(broken: Broken) -> None:
     broken.footprints(lambda shapes: _set(shapes, 2, shapes[2].centroid), rest=False)
 
 
-@mutation("GEO001", "one geometry is not a WKB", also="SCH011 RDR002 RDR003")
+@mutation("GEO001", "one geometry is not a WKB", also="SCH011 RDR002 RDR003 STC006 STC008")
 def garbage_for_a_geometry(broken: Broken) -> None:
     broken.value("geometry", 2, b"not a geometry")
 
@@ -90,14 +90,14 @@ def unscaled_web_mercator(broken: Broken) -> None:
 def ground_embedded_twice(broken: Broken) -> None:
     def again(table: pa.Table) -> pa.Table:
         row = table.slice(3, 1).to_pylist()[0]
-        row |= {"id": "another-id", "embedding": [1.01 * value + 0.001 for value in row["embedding"]]}
+        row |= {"id": "another-id", "embedding": changed(row["embedding"])}
         return pa.concat_tables([table, pa.Table.from_pylist([row], schema=table.schema)])
 
     broken.change(broken.data, again)
     broken.recount()
 
 
-@mutation("GEO011", "rows are counted from the bottom", also="GEO012 SCH017")
+@mutation("GEO011", "rows are counted from the bottom", also="GEO012 SCH017 COV002 COV003 GEO013")
 def rows_upside_down(broken: Broken) -> None:
     broken.column("row", lambda rows: [max(rows) - r for r in rows])
 

@@ -67,7 +67,7 @@ def an_acquisition_counted_twice(broken: Broken) -> None:
     broken.column("images", lambda values: [values[0] + 1, *values[1:]])
 
 
-@mutation("PRV019", "a pixel without an observation in a composite", base="composite")
+@mutation("PRV019", "a pixel without an observation in a composite", base="composite", also="VEC022")
 def no_observation(broken: Broken) -> None:
     broken.value("observations_min", 1, 0)
 
@@ -77,7 +77,7 @@ def uncounted_images(broken: Broken) -> None:
     broken.change(broken.data, lambda table: table.drop_columns(["images"]))
 
 
-@mutation("TIM010", "the period of a composite leaves an image out", base="composite")
+@mutation("TIM010", "the period of a composite leaves an image out", base="composite", also="VEC022")
 def a_period_too_short(broken: Broken) -> None:
     broken.column("end_datetime", lambda values: [values[0] - timedelta(days=1), *values[1:]])
 

@@ -39,7 +39,7 @@ def a_date_to_come(broken: Broken) -> None:
     broken.value("datetime", 1, datetime(2099, 1, 1, tzinfo=UTC))
 
 
-@mutation("TIM005", "a file of another day, with the same chips", also="TIM008")
+@mutation("TIM005", "a file of another day, with the same chips", also="TIM008 COV002 COV003 SCH017")
 def a_file_of_another_day(broken: Broken) -> None:
     broken.rename(broken.data.replace("_2016-01-12_2016-01-13", "_2016-01-13_2016-01-14"))
 
@@ -73,6 +73,16 @@ def an_unknown_column(broken: Broken) -> None:
     _more(broken, "tile")
 
 
+@mutation("SCH001", "no Major TOM cells, which release.yaml asks for")
+def no_grid_cell(broken: Broken) -> None:
+    broken.yaml("release.yaml", lambda spec: spec["outputs"].update(major_tom_cell=True))
+
+
+@mutation("SCH001", "no thumbnails, which release.yaml asks for", base="beside", also="SCH DOC")
+def no_thumbnail(broken: Broken) -> None:
+    broken.change(broken.data, lambda table: table.drop_columns(["thumbnail"]))
+
+
 def _more(broken: Broken, name: str) -> None:
     def append(table: pa.Table) -> pa.Table:
         more = table.append_column(name, pa.array([18] * len(table)))
@@ -81,7 +91,7 @@ def _more(broken: Broken, name: str) -> None:
     broken.change(broken.data, append)
 
 
-@mutation("SCH002", "vectors as lists of any length", also="SCH006 SCH010 RDR005 SCH003")
+@mutation("SCH002", "vectors as lists of any length", also="SCH006 SCH010 RDR005 SCH003 VEC014")
 def lists_of_any_length(broken: Broken) -> None:
     broken.retype("embedding", pa.list_(pa.float32()))
 

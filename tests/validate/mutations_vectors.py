@@ -30,11 +30,18 @@ def a_constant_vector(broken: Broken) -> None:
 @mutation("VEC007", "two chips share one vector")
 def a_repeated_vector(broken: Broken) -> None:
     broken.vectors(lambda v: _set(v, 9, v[30]))
+    if "scale" in broken.table(broken.data).column_names:  # with integers, half of the vector
+        broken.column("scale", lambda scales: [*scales[:9], scales[30], *scales[10:]])
 
 
 @mutation("VEC010", "the model has collapsed: all vectors nearly alike", also="VEC007 VEC011 VEC012")
 def collapsed_vectors(broken: Broken) -> None:
-    broken.vectors(lambda v: (v[:1] * (1 + 1e-4 * np.arange(len(v))[:, None])).astype(v.dtype))
+    def alike(vectors: np.ndarray) -> np.ndarray:
+        if vectors.dtype == np.int8:  # lengths differ by the scales
+            return np.repeat(vectors[:1], len(vectors), axis=0)
+        return (vectors[:1] * (1 + 1e-4 * np.arange(len(vectors))[:, None])).astype(vectors.dtype)
+
+    broken.vectors(alike)
 
 
 @mutation("VEC011", "half of the dimensions never vary")
@@ -44,7 +51,10 @@ def dead_dimensions(broken: Broken) -> None:
 
 @mutation("VEC012", "one vector is a thousand times as long as the others", also="VEC010")
 def an_outlying_norm(broken: Broken) -> None:
-    broken.vectors(lambda v: _set(v, 8, v[8] * 1000))
+    if "scale" in broken.table(broken.data).column_names:
+        broken.column("scale", lambda scales: [*scales[:8], 1000 * scales[8], *scales[9:]])
+    else:
+        broken.vectors(lambda v: _set(v, 8, v[8] * 1000))
 
 
 @mutation("VEC013", "a batch of 256 chips is shifted against its neighbors", base="large")
@@ -169,6 +179,11 @@ def a_row_late_with_references(broken: Broken) -> None:
 @mutation("VEC024", "the vectors of a file are in reverse order, references too", base="large")
 def reversed_with_references(broken: Broken) -> None:
     broken.vectors(lambda v: v[::-1].copy())
+
+
+@mutation("VEC024", "512 vectors of a file are a row late, references too", base="large")
+def a_batch_a_row_late(broken: Broken) -> None:
+    broken.vectors(lambda v: np.concatenate([v[:640], np.roll(v[640:1152], 1, axis=0), v[1152:]]))
 
 
 @mutation("VEC015", "vectors moved since the version before, with the same fingerprint", base="next", also="VEC012")

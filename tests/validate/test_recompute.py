@@ -12,12 +12,13 @@ Run = Callable[..., "CompletedProcess[str]"]
 ASKED = ("--quiet", "--recompute", "3")
 
 
-@pytest.mark.parametrize("kind", ["small", "utm8", pytest.param("beside", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["small", "utm8", "composite", pytest.param("beside", marks=pytest.mark.slow)])
 def test_a_good_release_is_reproduced(
     kind: str, good: Callable[[str], Path], run: Run, golden_checkpoint: Path
 ) -> None:
     weights = ("--weights", golden_checkpoint) if kind == "beside" else ()
-    where = ("validate", good(kind), *ASKED, "--only", "VEC023", "--imagery", IMAGERY, *weights, "--verbose")
+    imagery = good(kind).parents[1] if kind == "composite" else IMAGERY
+    where = ("validate", good(kind), *ASKED, "--only", "VEC023", "--imagery", imagery, *weights, "--verbose")
     assert "VEC023 passed on 3 of " in run(*where).stdout
 
 

@@ -145,6 +145,9 @@ assert open(f"{release}/file").read() == "inside"
 open(f"{scratch}/new", "w").close()
 os.symlink(f"{release}/file", f"{scratch}/link")
 assert open(f"{scratch}/link").read() == "inside"
+first, second = socket.socketpair()  # as an event loop makes one, and its ends reach each other alone
+first.send(b"x")
+assert second.recv(1) == b"x"
 for do in (
     lambda: open(outside),
     lambda: open(f"{release}/link"),
@@ -155,6 +158,16 @@ for do in (
     lambda: os.listdir("/etc"),
     lambda: os.rename(f"{scratch}/new", f"{release}/new"),
     lambda: socket.socket(),
+    lambda: socket.socket(socket.AF_UNIX),
+    lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, os.dup(first.fileno())),
+    lambda: socket.fromfd(first.fileno(), socket.AF_UNIX, socket.SOCK_STREAM),
+    lambda: first.dup(),
+    lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM),
+    lambda: first.connect("/dev/log"),
+    lambda: first.connect_ex("/dev/log"),
+    lambda: first.bind(f"{scratch}/bound"),
+    lambda: first.sendto(b"x", "/dev/log"),
+    lambda: first.sendmsg([b"x"], [], 0, "/dev/log"),
     lambda: socket.getaddrinfo("localhost", 80),
     lambda: subprocess.run(["true"]),
     lambda: os.system("true"),

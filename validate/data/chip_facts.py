@@ -1,6 +1,6 @@
 """The few numbers a chip leaves behind when its batch is gone, for the rules that compare chips with each other.
 
-About 60 bytes a chip: 60 MB for a million.
+About 60 bytes per chip: 60 MB for a million.
 """
 
 from collections import defaultdict

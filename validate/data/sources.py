@@ -1,6 +1,6 @@
 """The source items of a release, as its `sources.parquet` tells."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -54,6 +54,11 @@ class Source:
     """Status, sentences and bands of a sample of its pixels."""
     assets: tuple[str, ...]
     """Keys."""
+
+    @property
+    def counted_as(self) -> str:
+        """The acquisition; an item without one counts by itself."""
+        return self.acquisition or f"item {self.id}"
 
     @property
     def window(self) -> Window | None:
@@ -126,6 +131,10 @@ class SourceTable:
 
         places: npt.NDArray[np.int32] = chips.once("item places", find)
         return places
+
+    def acquisitions(self, names: Iterable[str]) -> int:
+        """How many acquisitions the items of these ids are of."""
+        return len({self.by_id[name].counted_as for name in names if name in self.by_id})
 
     def by_item(self, chips: ChipRows) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
         """Place of each item that occurs, and its rows."""

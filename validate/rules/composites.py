@@ -102,7 +102,7 @@ def _images(chips: ChipRows, context: ReleaseContext) -> tuple[Ints, Ints]:
 
 def _acquisitions(chips: ChipRows, context: ReleaseContext) -> Ints:
     """How many acquisitions the images of each chip are of."""
-    names = [source.acquisition or f"item {source.id}" for source in context.sources.items]
+    names = [source.counted_as for source in context.sources.items]
     number = np.unique(names, return_inverse=True)[1] if names else np.zeros(0, np.int64)
     places, rows = _images(chips, context)
     pairs = np.unique(np.stack([rows[places >= 0], number[places[places >= 0]]], axis=1), axis=0)

@@ -197,7 +197,7 @@ def _near(outline: Any, lon: npt.NDArray[np.float64], lat: npt.NDArray[np.float6
 
 @row_rule("GEO009")
 def ground_size(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
-    """Square root of the footprint's area against pixels a side times meters a pixel."""
+    """Square root of the footprint's area against pixels per side times meters a pixel."""
     emb = context.tables.keys[chips.path].get("emb", {})
     layout, gsd = emb.get("emb:chip_layout", {}), emb.get("gsd")
     size = layout.get("chip_size", [None])[0]

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import (
-    CHANGELOG,
     CITATION,
     COLLECTION,
     COVERAGE,
@@ -67,7 +66,7 @@ def measurements_are_apart(context: ReleaseContext) -> Iterator[Outcome]:
 
 @rule("DOC020")
 def day_agrees(context: ReleaseContext) -> Iterator[Outcome]:
-    """Spec, CITATION, Croissant, DataCite, JSON-LD, the changelog and `sci:citation`."""
+    """Spec, CITATION, Croissant, DataCite and JSON-LD."""
     day = context.documents.spec.released
     if day is None:
         yield Fault(f"{SPEC}: released", "is missing", "YYYY-MM-DD")
@@ -79,18 +78,6 @@ def day_agrees(context: ReleaseContext) -> Iterator[Outcome]:
     for place, found in stated.items():
         if str(found) != day.isoformat():
             yield Fault(place, repr(found)[:60], day.isoformat())
-    if (
-        CHANGELOG in context.files.paths
-        and f"## {context.documents.spec.version} ({day.isoformat()})" not in context.files.text(CHANGELOG)
-    ):
-        yield Fault(
-            CHANGELOG,
-            "has no entry of this version and day",
-            f"## {context.documents.spec.version} ({day.isoformat()})",
-        )
-    cited = str(context.documents.collection.get("sci:citation", ""))
-    if f"({day.year})" not in cited:
-        yield Fault(f"{COLLECTION}: sci:citation", repr(cited)[:60], f"the year {day.year}")
 
 
 def _issued(value: Any) -> Any:

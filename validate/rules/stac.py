@@ -71,7 +71,7 @@ def items_are_valid(context: ReleaseContext) -> Iterator[Outcome]:
     try:
         documents = list(stac_geoparquet.arrow.stac_table_to_items(chosen))
     except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
-        yield Fault(ITEMS, f"cannot be read as stac-geoparquet ({error!r})", "one STAC Item a row")
+        yield Fault(ITEMS, f"cannot be read as stac-geoparquet ({error!r})", "one STAC Item per row")
         return
     yield Sampled(len(documents), context.documents.items.num_rows, "Items")
     for document in documents:
@@ -89,13 +89,13 @@ def one_item_a_file(context: ReleaseContext) -> Iterator[Outcome]:
     """By the asset `embeddings`."""
     paths = _paths(context)
     for path in sorted(set(context.files.data) - set(paths)):
-        yield Fault(ITEMS, f"has no Item for {path}", "one Item a file")
+        yield Fault(ITEMS, f"has no Item for {path}", "one Item per file")
     seen: set[str] = set()
     for number, path in enumerate(paths):
         if path not in context.files.data:
             yield Fault(f"{ITEMS}: row {number}", f"points to {path}, which is not there", "a file of the release")
         elif path in seen:
-            yield Fault(f"{ITEMS}: row {number}", f"is another Item of {path}", "one Item a file")
+            yield Fault(f"{ITEMS}: row {number}", f"is another Item of {path}", "one Item per file")
         seen.add(path)
 
 

@@ -1,8 +1,10 @@
 """Rules on single vectors, and on pairs of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +13,7 @@ from clay_publish.release.directory import EMBEDDINGS
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import ReleaseFacts, repeated
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.data.neighbors import Pairs
+from clay_publish.validate.data.neighbors import Ints, Pairs
 from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 
@@ -140,6 +142,10 @@ _NEIGHBORS = 200
 """Chips, and pairs of neighbors, at least, about which anything is said."""
 _SURE = 5.2
 """Standard errors: p < 1e-6 after correction for the few ways that are tried."""
+_CHANCE = 1e-6
+"""Of a finding on good vectors, after correction for the runs of rows that are tried."""
+_SHORTEST = 256
+"""Rows of a run that is looked at alone, at least: fewer have too few neighbors."""
 _LEAST = 0.1
 """Share by which neighbors differ less than random pairs; real ones do by 0.4 and more."""
 
@@ -147,35 +153,92 @@ _LEAST = 0.1
 @rule("VEC024")
 def neighbors_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
     """A few values of each vector: differences of neighbors, of random pairs, and of rows moved or reversed."""
-    facts, slices = context.scan.facts, context.scan.facts.slices()
-    keys = context.extra.blocks_of_chips(facts, 1)
-    paths = [path for path in facts.some if len(facts.some[path]) == slices[path].stop - slices[path].start]
-    pairs = Pairs.of(np.concatenate([np.empty(0, np.int64), *(keys[slices[path]] for path in paths)]))
+    values, keys, rows = _some_of_each(context)
+    pairs = Pairs.of(keys)
     first, second = (np.concatenate([pairs.east[side], pairs.next[side]]) for side in (0, 1))
-    if facts.rows < _NEIGHBORS or len(first) < _NEIGHBORS:
+    if len(keys) < _NEIGHBORS or len(first) < _NEIGHBORS:
         yield NotChecked(f"{len(first):,} pairs of neighbors are too few to tell")
         return
-    values = _standardized(np.concatenate([facts.some[path] for path in paths]))
-    starts = np.cumsum([0, *(len(facts.some[path]) for path in paths)]).tolist()
+    starts = [0, *np.flatnonzero(np.diff(_files(context, rows))) + 1, len(rows)]
 
     def differences(order: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         return np.asarray(np.abs(values[order[first]] - values[order[second]]).mean(axis=1), dtype=np.float64)
 
     as_is = differences(np.arange(len(values)))
     files = [np.arange(start, stop) for start, stop in pairwise(starts)]
-    ways = {f"rows are moved by {step:+}": [np.roll(rows, step) for rows in files] for step in (-2, -1, 1, 2)}
-    for name, laid in {**ways, "files are in reverse order": [rows[::-1] for rows in files]}.items():
-        order = np.concatenate(laid)
-        gain = as_is - differences(order)
+    moved = {f"moved by {step:+}": np.concatenate([np.roll(each, step) for each in files]) for step in (-2, -1, 1, 2)}
+    gains = {name: as_is - differences(order) for name, order in moved.items()}
+    whole = {**gains, "in reverse order": as_is - differences(np.concatenate([each[::-1] for each in files]))}
+    for name, gain in whole.items():
         if gain.mean() > _SURE * gain.std() / np.sqrt(len(gain)) and gain.mean() > _LEAST * as_is.mean():
-            yield Fault(EMBEDDINGS, f"neighbors are more alike if {name}", "vectors in the rows of their chips")
+            yield Fault(
+                EMBEDDINGS, f"neighbors are more alike if rows are {name}", "vectors in the rows of their chips"
+            )
             return
+    batch = _batch_of_other_rows(np.minimum(first, second), as_is, gains)
+    if batch is not None:
+        path, row = context.scan.facts.place(int(rows[batch.start]))
+        found = f"neighbors are more alike if {batch.rows:,} rows are {batch.name}"
+        yield Fault(f"{path}: from about row {row}", found, "vectors in the rows of their chips")
+        return
     draw = np.random.default_rng(11)
     others = np.asarray(np.abs(values[first] - values[draw.permutation(second)]).mean(axis=1), dtype=np.float64)
     error = np.sqrt(as_is.var() / len(as_is) + others.var() / len(others))
     if others.mean() - as_is.mean() + _SURE * error < _LEAST * others.mean():
         found = f"neighbors differ {as_is.mean() / others.mean():.2f} times as much as random pairs"
         yield Fault(EMBEDDINGS, found, "clearly less: places beside each other look alike")
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows that belong elsewhere."""
+
+    start: int
+    rows: int
+    name: str
+
+
+def _batch_of_other_rows(
+    places: Ints, as_is: npt.NDArray[np.float64], gains: Mapping[str, npt.NDArray[np.float64]]
+) -> _Batch | None:
+    """Find a run of rows whose neighbors are more alike if they are moved; of several, the one that is the surest.
+
+    Args:
+        places: of the first row of each pair.
+        as_is: difference of each pair.
+        gains: how much smaller it is if rows are moved, by how they are.
+    """
+    half = np.bincount(places // (_SHORTEST // 2))
+    sizes = [_SHORTEST << power for power in range(max(1, (len(half) * (_SHORTEST // 2) // _SHORTEST).bit_length()))]
+    tests = sum(2 * (len(half) * (_SHORTEST // 2) // size + 1) for size in sizes) * len(gains)
+    best, found = NormalDist().inv_cdf(1 - _CHANCE / tests), None
+    for size, shifted, (name, gain) in product(sizes, (False, True), gains.items()):
+        offset = size // 2 if shifted else 0
+        labels = (places + offset) // size
+        count = np.maximum(np.bincount(labels), 1)
+        mean, usual = (np.bincount(labels, each) / count for each in (gain, as_is))
+        spread = np.sqrt(np.maximum(np.bincount(labels, gain**2) / count - mean**2, 1e-24))
+        sure = np.where((count >= _NEIGHBORS) & (mean > _LEAST * usual), mean / spread * np.sqrt(count), -np.inf)
+        at = int(sure.argmax())
+        if sure[at] > best:
+            best, found = float(sure[at]), _Batch(max(at * size - offset, 0), size, name)
+    return found
+
+
+def _some_of_each(context: ReleaseContext) -> tuple[npt.NDArray[np.float32], Ints, Ints]:
+    """Return a few values of each chip of the files that are compared, its key for `Pairs`, and its row."""
+    facts, slices = context.scan.facts, context.scan.facts.slices()
+    paths = [path for path in facts.some if len(facts.some[path]) == slices[path].stop - slices[path].start]
+    if not paths:
+        return np.empty((0, 1), np.float32), np.empty(0, np.int64), np.empty(0, np.int64)
+    rows = np.concatenate([np.arange(slices[path].start, slices[path].stop) for path in paths])
+    keys = context.extra.blocks_of_chips(facts, 1)[rows]
+    return _standardized(np.concatenate([facts.some[path] for path in paths])), keys, rows
+
+
+def _files(context: ReleaseContext, rows: Ints) -> Ints:
+    """Number of the file of each row of the release."""
+    return np.asarray(np.searchsorted(context.scan.facts.starts, rows, side="right"), np.int64)
 
 
 def _standardized(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -100,9 +100,7 @@ class Guard:
                 self._check(path, writes=True)
         elif event in _LOOKS:
             self._check(arguments[0], writes=False)
-        elif event == "socket.__new__" and arguments[1] == socket.AF_UNIX:
-            pass  # the pair by which an event loop of asyncio wakes itself; to connect or bind it is refused
-        elif event.startswith(_REFUSED):
+        elif event.startswith(_REFUSED) and not (event == "socket.__new__" and _is_pair(arguments)):
             msg = f"reading a release may not use {event}"
             raise GuardedError(msg)
 
@@ -115,6 +113,16 @@ class Guard:
         if writes or not (_below(real, self._own) or _below(real, self._releases)):
             msg = f"reading a release may not {'write' if writes else 'open'} {real!r}"
             raise GuardedError(msg)
+
+
+def _is_pair(arguments: tuple[Any, ...]) -> bool:
+    """Whether `socket.socketpair` makes a socket: by a pair the event loop of asyncio, which zarr runs, wakes itself.
+
+    Its ends are connected to each other alone; every other event of a socket is refused for them, too.
+    """
+    # The frames: this function, the hook, `socket.socket.__init__`, and who called that.
+    caller = sys._getframe(3).f_code  # noqa: SLF001 - the event does not tell a pair from a lone socket
+    return arguments[1:] == (socket.AF_UNIX, socket.SOCK_STREAM, 0) and caller is socket.socketpair.__code__
 
 
 def _below(path: str, folders: Any) -> bool:

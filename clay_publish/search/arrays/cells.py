@@ -113,26 +113,42 @@ class CellReasons:
     """As in the layer `reason` of the arrays."""
 
 
-def reasons_within(release: Release, box: CellBox, windows: Sequence[Window]) -> CellReasons:
-    """Return the expected chips of some cells, of these windows, from the coverage table.
+@dataclass(frozen=True)
+class ZoneCoverage:
+    """The coverage table of a zone, open: its footer is large, and parsed once."""
 
-    Raises:
-        ReleaseError: the coverage cannot be read.
-    """
-    path = f"{paths.COVERAGE}/zone={box.zone:02d}.parquet"
-    if not release.store.exists(path):
-        nothing = np.empty(0, np.int64)
-        return CellReasons(nothing, nothing, nothing, np.empty(0, np.uint8))
-    file, where = release.parquet(path), release.store.path(path)
-    kept = [box.only(read(file, [group], _COVERAGE, where)) for group in box.row_groups(file)]
-    table = pa.concat_tables(kept) if kept else file.schema_arrow.empty_table().select(list(_COVERAGE))
-    place = _window_places(table, windows)
-    known = pc.index_in(pc.fill_null(table["reason"], "failed"), pa.array(list(REASON_CODES)))
-    code = pc.add(pc.fill_null(known, list(REASON_CODES).index("failed")), EMBEDDED + 1)
-    code = pc.if_else(pc.equal(table["status"], "embedded"), EMBEDDED, code)
-    row, col = (table[name].to_numpy().astype(np.int64) for name in ("row", "col"))
-    mine = place >= 0
-    return CellReasons(place[mine], row[mine], col[mine], code.to_numpy().astype(np.uint8)[mine])
+    file: pq.ParquetFile | None
+    """None where the zone has none."""
+    where: str
+
+    @classmethod
+    def open(cls, release: Release, zone: int) -> "ZoneCoverage":
+        """Open it.
+
+        Raises:
+            ReleaseError: it cannot be read.
+        """
+        path = f"{paths.COVERAGE}/zone={zone:02d}.parquet"
+        return cls(release.parquet(path) if release.store.exists(path) else None, release.store.path(path))
+
+    def within(self, box: CellBox, windows: Sequence[Window]) -> CellReasons:
+        """Return the expected chips of some cells of the zone, of these windows.
+
+        Raises:
+            ReleaseError: the coverage cannot be read.
+        """
+        if self.file is None:
+            nothing = np.empty(0, np.int64)
+            return CellReasons(nothing, nothing, nothing, np.empty(0, np.uint8))
+        kept = [box.only(read(self.file, [group], _COVERAGE, self.where)) for group in box.row_groups(self.file)]
+        table = pa.concat_tables(kept) if kept else self.file.schema_arrow.empty_table().select(list(_COVERAGE))
+        place = _window_places(table, windows)
+        known = pc.index_in(pc.fill_null(table["reason"], "failed"), pa.array(list(REASON_CODES)))
+        code = pc.add(pc.fill_null(known, list(REASON_CODES).index("failed")), EMBEDDED + 1)
+        code = pc.if_else(pc.equal(table["status"], "embedded"), EMBEDDED, code)
+        row, col = (table[name].to_numpy().astype(np.int64) for name in ("row", "col"))
+        mine = place >= 0
+        return CellReasons(place[mine], row[mine], col[mine], code.to_numpy().astype(np.uint8)[mine])
 
 
 def _window_places(table: pa.Table, windows: Sequence[Window]) -> Ints:

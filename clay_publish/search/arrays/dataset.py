@@ -18,7 +18,7 @@ from clay_publish.geo.utm_zones import utm
 from clay_publish.release import array_store as names
 from clay_publish.release.array_store import ArrayGrid
 from clay_publish.release.directory import DataFile, Release
-from clay_publish.search.arrays.cells import CellBox, chips_within, reasons_within
+from clay_publish.search.arrays.cells import CellBox, ZoneCoverage, chips_within
 from clay_publish.search.arrays.zarr_store import open_group
 from clay_publish.search.query import QueryError
 from clay_publish.search.row_groups import vectors
@@ -183,7 +183,7 @@ class TableCube:
         asked = _OuterIndex(key, (len(self._windows), *self._grid.shape))
         values = np.zeros(asked.shape, np.uint8)
         if values.size:
-            found = reasons_within(self._release, self._box(asked), self._windows)
+            found = ZoneCoverage.open(self._release, self._zone).within(self._box(asked), self._windows)
             place, inside = asked.places(found.window, self._grid.row_top - found.row, found.col)
             values[place] = found.code[inside]
         return asked.answer(values)

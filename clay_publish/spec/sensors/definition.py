@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping
+from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -79,8 +80,12 @@ class CloudMask(_SensorPart):
     """Classes that mean cloud or cloud shadow; bits of which any is set; or the lowest percentage that counts."""
     nodata: tuple[int, ...] = ()
     """Values that mean no data."""
+    highest: int | None = None
+    """Highest value beside `nodata`; a file with others is not such a mask."""
     bands: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1,)
     """Bands of the file, from 1, that are looked at; a pixel is under cloud where any of them says so."""
+    empty: tuple[date, date] | None = None
+    """First and last day of acquisitions whose masks of this kind hold nothing."""
 
 
 class ProductLevel(_SensorPart):
@@ -91,8 +96,8 @@ class ProductLevel(_SensorPart):
     """Patterns of product type, processing level, collection, id and assets of this product."""
     others: dict[str, Pattern] = {}
     """Products that are not this one, by name."""
-    derived: bool = False
-    """Whether items also name the product they were computed from."""
+    derived_from: tuple[str, ...] = ()
+    """Those of `others` that items may also name, as what they were computed from."""
 
 
 class StatisticsSource(_SensorPart):
@@ -214,7 +219,7 @@ def read_sensor(path: Path, where: str | None = None) -> Sensor:
         raise SpecError(where, f"{path} has {len(data):,} bytes", f"at most {_MAX_BYTES:,}")
     try:
         document = yaml.safe_load(data)
-    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         raise SpecError(where, f"{path} is not YAML ({' '.join(str(error).split())})") from error
     return parse_sensor(document, where)
 

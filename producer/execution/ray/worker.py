@@ -13,6 +13,7 @@ from clay_publish.producer.execution.attempts import at_work, attempt
 from clay_publish.producer.execution.context import StoppedError, Work, make_work
 from clay_publish.producer.execution.local import run_isolated
 from clay_publish.producer.execution.run import Ready, publish_ready
+from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.unit_plan import Plan, fingerprint_of
 from clay_publish.release.directory import Release
@@ -80,6 +81,7 @@ class Worker:
         Raises:
             ReleaseError: the plan is not to be seen here, or libraries have other versions.
             EncoderError: the model cannot be loaded, or is another.
+            SpecError: the reduction of its composites is not registered here.
         """
         job, release = self._job, Release(self._job.where)
         set_limits(Limits(job.spec.run.stall_seconds, job.spec.run.item_seconds))
@@ -88,6 +90,7 @@ class Worker:
         # What the driver found `auto` to mean holds for all.
         model = job.spec.model.model_copy(update={"precision": job.plan.fingerprint.precision})
         spec = job.spec.model_copy(update={"model": model})
+        layout_of(spec, spec.instrument)  # a reduction that only the driver has registered is refused
         encoder = load_encoder(spec, spec.instrument)
         mine = fingerprint_of(spec, spec.instrument, encoder)
         differ = job.plan.fingerprint.differences(mine)

@@ -18,8 +18,10 @@ from zarr.storage import MemoryStore
 from clay_publish import __version__
 from clay_publish.release import array_store as names
 from clay_publish.release.array_store import ArrayGrid
-from clay_publish.release.directory import SOURCES
+from clay_publish.release.benchmarks import benchmark_addresses, with_benchmarks
+from clay_publish.release.directory import SOURCES, Release
 from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.manifest import dump_json
 from clay_publish.release.metadata import EXTENSION, grid_id
 from clay_publish.release.public_urls import release_address
 from clay_publish.release.tables import Dtype
@@ -67,15 +69,18 @@ class Described:
     dtype: Dtype
     """Of the arrays."""
     windows: list[Window]
+    benchmarks: list[str]
+    """Addresses of evaluations."""
 
     @classmethod
-    def of(cls, spec: Spec, fingerprint: Fingerprint) -> "Described":
+    def of(cls, release: Release, spec: Spec, fingerprint: Fingerprint) -> "Described":
         """Of a release whose spec asks for arrays."""
         assert spec.outputs.array_dtype is not None
-        return cls(spec, fingerprint, spec.outputs.array_dtype, names.array_windows(spec))
+        windows = names.array_windows(spec)
+        return cls(spec, fingerprint, spec.outputs.array_dtype, windows, benchmark_addresses(release, spec))
 
     def geoemb(self, pixels: int) -> dict[str, Any]:
-        """The `geoemb:` attributes of vectors of so many pixels a side."""
+        """The `geoemb:` attributes of vectors of so many pixels per side."""
         made = self.fingerprint
         integers = self.dtype == "int8"
         scale = {"scale": {"type": "array", "array_name": names.SCALES, "nodata": "NaN"}} if integers else {}
@@ -113,7 +118,7 @@ class Described:
 
     def root(self) -> dict[str, Any]:
         """Attributes of the store."""
-        return {
+        attributes = {
             "zarr_conventions": [_GEOEMB],
             **self.geoemb(self.fingerprint.size),
             "title": self.spec.title or self.spec.name,
@@ -121,10 +126,11 @@ class Described:
             "license": self.spec.license,
             "embrel:fingerprint": self.fingerprint.digest,
         }
+        return with_benchmarks(attributes, self.benchmarks)
 
     def zone(self, zone: int, grid: ArrayGrid) -> dict[str, Any]:
         """Attributes of a group of chips or patches."""
-        return {
+        attributes = {
             "Conventions": "CF-1.11",
             "zarr_conventions": [_GEOEMB, _PROJ, _SPATIAL],
             **self.geoemb(self.fingerprint.size // grid.patches),
@@ -139,6 +145,7 @@ class Described:
             "embrel:windows": [str(window) for window in self.windows],
             "embrel:cells": grid.document(),
         }
+        return with_benchmarks(attributes, self.benchmarks)
 
 
 class ZoneGroup:
@@ -256,8 +263,7 @@ def consolidated(document: Mapping[str, Any], members: Mapping[str, Any]) -> str
         members: path below the group → metadata, consolidated nowhere.
     """
     inline = {"kind": "inline", "must_understand": False, "metadata": dict(members)}
-    whole = {**document, "consolidated_metadata": inline}
-    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return dump_json({**document, "consolidated_metadata": inline}, compact=True)
 
 
 def group_document(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json
 from clay_publish.release.tables import ARROW_DTYPES, Dtype
 from clay_publish.release.unit_receipts import UnitReceipt, receipts_digest
-from clay_publish.search.arrays.cells import CellBox, chips_within, reasons_within
+from clay_publish.search.arrays.cells import CellBox, ZoneCoverage, chips_within
 from clay_publish.search.row_groups import vectors
 from clay_publish.spec.models import Spec
 from clay_publish.windows import Window
@@ -46,7 +46,7 @@ class Pixels:
     row: Ints
     col: Ints
     values: pa.Table
-    """One row a chip; or, in order, one row a patch of each chip."""
+    """One row per chip; or, in order, one row per patch of each chip."""
 
 
 class PixelSource(Protocol):
@@ -160,7 +160,7 @@ def write_arrays(
     Raises:
         ReleaseError: a table cannot be read, or a value does not fit the type of the arrays.
     """
-    described = Described.of(spec, fingerprint)
+    described = Described.of(release, spec, fingerprint)
     made = {
         "receipts": receipts_digest(receipts),
         "outputs": spec.outputs.model_dump(mode="json", include={"arrays", "patches"}),
@@ -241,9 +241,10 @@ class _GroupWriter:
         """Yield time, place and reasons [cells, cells] of each shard that has expected chips, from north to south."""
         side, grid = self.grid.cells_per_shard, self.grid
         height, width = (size // grid.patches for size in grid.shape)
+        coverage = ZoneCoverage.open(self.release, self.zone)
         for south in range(-(-height // side)):
             rows = grid.row_top - (south + 1) * side + 1, grid.row_top - south * side + 1
-            found = reasons_within(self.release, CellBox(self.zone, rows, (0, width)), self.described.windows)
+            found = coverage.within(CellBox(self.zone, rows, (0, width)), self.described.windows)
             keys = found.window * width + found.col // side
             for key in np.unique(keys):
                 mine = keys == key
@@ -263,7 +264,7 @@ class _GroupWriter:
         for pixels in self.group.source.read(self._overlapping(box, window), box):
             south, east = top - pixels.row, pixels.col - left
             if seen[south, east].any():
-                raise ReleaseError(self._where(window), "has two embeddings of one cell", "one a cell and window")
+                raise ReleaseError(self._where(window), "has two embeddings of one cell", "one per cell and window")
             seen[south, east] = True
             self._place(layers, south, east, pixels)
         if (seen != (reason == names.EMBEDDED)).any():

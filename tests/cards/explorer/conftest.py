@@ -83,10 +83,18 @@ def opened(browser: Browser) -> Iterator[Open]:
     faults: list[str] = []
     with ExitStack() as stack:
 
-        def open_page(server: RangeServer, state: str = "", *, release: str | None = None, **context: object) -> Page:
+        def open_page(
+            server: RangeServer, state: str = "", *, release: str | None = None, also: str = "blob:", **context: object
+        ) -> Page:
             options = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **context}
             page = stack.enter_context(browser.new_context(**options)).new_page()
-            allowed = (server.address, (release or server.address).partition("/1.0.0")[0], "blob:", "data:")
+            allowed = (
+                server.address,
+                (release or server.address).removesuffix("1.0.0/").removesuffix("v"),
+                also,
+                "blob:",
+                "data:",
+            )
             page.on("request", lambda r: r.url.startswith(allowed) or faults.append(f"asked for {r.url}"))
             page.on("pageerror", lambda error: faults.append(str(error)))
             page.on("console", lambda m: "Content Security" in m.text and faults.append(m.text))

@@ -1,5 +1,6 @@
 """Overviews, their periods and the index: what is drawn, and that it is drawn the same way every time."""
 
+import gzip
 import io
 import itertools
 import json
@@ -109,3 +110,24 @@ def test_summary_tells_hosts_nothing_of_this_machine(made_releases: Releases) ->
     text = (made_releases("windows") / "explore/release.json").read_text()
     assert str(Path.home()) not in text
     assert json.loads(text)["coverage"]["missing"].keys() == {"cloud", "no_imagery"}
+
+
+def test_layer_exists_only_with_its_values(scene_release: Path, made_releases: Releases) -> None:
+    seen = set()
+    for release in (scene_release, made_releases("one")):
+        table = pq.read_table(release / "embeddings", partitioning=None)
+        layers = {layer["id"] for layer in json.loads((release / "explore/release.json").read_text())["layers"]}
+        assert {"components", "coverage", "date"} <= layers
+        for layer, column in (("loss", "loss"), ("cloud", "cloud_fraction")):
+            there = table[column].null_count < len(table)
+            assert (layer in layers) == there
+            seen.add((layer, there))
+    assert seen == {("loss", False), ("loss", True), ("cloud", False), ("cloud", True)}
+
+
+def test_page_and_libraries_are_small(scene_release: Path) -> None:
+    page = [
+        path for path in (scene_release / "explore").iterdir() if path.name not in {"files.parquet", "release.json"}
+    ]
+    assert len(page) > 8
+    assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in page if path.is_file()) < 1_500_000

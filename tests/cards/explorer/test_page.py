@@ -14,7 +14,7 @@ import pytest
 from browser import axe
 from made_release import MADE, explorer_release
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 from range_server import RangeServer
 
 import clay_publish
@@ -197,12 +197,22 @@ def test_similar_equals_library(name: str, made_releases: Releases, serve: Serve
     assert [chip for chip, _ in found] == [expected["id"][i].as_py() for i in kept]
     assert f"{len(ids):,} chips" in page.locator("#similar .note").inner_text()
 
+    second = 41
+    two = f"{spot}_{places[second]['lon']:.6f},{places[second]['lat']:.6f}"
+    page = opened(serve(release), at(places[like]["lon"], places[like]["lat"], 9, like=two, unlike=away))
+    page.get_by_role("button", name="Search all").click()
+    found = shown(page)
+    mean = (unit(vectors[like]) + unit(vectors[second])) / 2
+    expected = reader.similar(mean - unit(vectors[unlike]), k=27)
+    kept = [i for i, chip in enumerate(expected["id"].to_pylist()) if chip not in {ids[like], ids[second], ids[unlike]}]
+    assert [chip for chip, _ in found] == [expected["id"][i].as_py() for i in kept[:24]]
+
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as GeoJSON").click()
     download.value.save_as(tmp_path / "found.geojson")
     saved = json.loads((tmp_path / "found.geojson").read_text())
     assert [f["properties"]["id"] for f in saved["features"]] == [chip for chip, _ in found]
-    assert (saved["like"], saved["unlike"]) == ([ids[like]], [ids[unlike]])
+    assert (saved["like"], saved["unlike"]) == ([ids[like], ids[second]], [ids[unlike]])
     lons = [lon for f in saved["features"] for part in f["geometry"]["coordinates"] for lon, _ in part[0]]
     assert max(map(abs, lons)) <= 180
 
@@ -272,6 +282,25 @@ def test_marks_by_hand_and_search_in_view(made_releases: Releases, serve: Serve,
     expect(page.locator("#results")).to_have_count(0)
 
 
+def test_chip_past_its_zone_has_no_color(made_releases: Releases, serve: Serve, opened: Open) -> None:
+    release = made_releases("windows")
+    period = "2023-06-01_2023-07-01"
+    page = opened(serve(release), at(5.99, 45.28, 9, period=period, like="5.985,45.28"))
+    page.get_by_role("button", name="Search all").click()
+    pixel = "c.getContext('2d').getImageData(0, 0, 1, 1).data"
+    painted = f"[...document.querySelectorAll('#results canvas')].every(c => {pixel}[3])"
+    page.evaluate(f"async () => {{ while (!{painted}) await new Promise(requestAnimationFrame); }}")
+    own: dict[bool, set[str]] = {True: set(), False: set()}
+    for chip, _ in shown(page):
+        epsg, row, col = (int(part) for part in chip.split("_")[1:4])
+        lon, _ = UtmGrid(2560).centers(np.array([epsg]), np.array([row]), np.array([col]))
+        canvas = page.locator(f"#results button[data-id='{chip}'] canvas")
+        color = canvas.evaluate(f"c => [...{pixel}].join()")
+        own[int((lon[0] + 180) // 6) + 1 == epsg % 100].add(color)
+    assert own[False] == {"138,151,161,255"}
+    assert own[False] & own[True] == set()
+
+
 def test_link_shows_the_same(made_releases: Releases, serve: Serve, opened: Open) -> None:
     release = made_releases("hemispheres")
     server = serve(release)
@@ -286,6 +315,14 @@ def test_link_shows_the_same(made_releases: Releases, serve: Serve, opened: Open
     assert unquote(again.url) == unquote(page.url)
 
 
+def received(page: Page) -> int:
+    """Bytes that the browser received, headers included."""
+    entries = "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+    count, size = page.evaluate(f"[{entries}.length, {entries}.reduce((sum, entry) => sum + entry.transferSize, 0)]")
+    assert count < 250, "the browser keeps no more entries than this"
+    return size
+
+
 @pytest.mark.slow
 def test_hundred_thousand_chips_in_few_bytes(made_releases: Releases, serve: Serve, opened: Open) -> None:
     release = made_releases("large")
@@ -293,10 +330,18 @@ def test_hundred_thousand_chips_in_few_bytes(made_releases: Releases, serve: Ser
     server = serve(release)
     page = opened(server)
     page.wait_for_timeout(1500)
-    first = server.sent
+    first, sent = received(page), server.sent
     inspect_center(page)
-    assert first < 5_000_000
-    assert server.sent - first < 1_000_000
+    assert 500_000 < first < 5_000_000
+    assert sent < 5_000_000
+    assert 0 < received(page) - first < 1_000_000
+    assert server.sent - sent < 1_000_000
+    page.get_by_role("button", name="More like this").click()
+    page.get_by_role("button", name="Search all").click()
+    page.wait_for_selector("#results", timeout=60_000)
+    like = chips_of(release)["id"].index(fact(page, "Id"))
+    assert [chip for chip, _ in shown(page)] == [chip for chip, _ in nearest(release, like)]
+    assert "ranked by their compact codes" in page.locator("#similar .note").inner_text()
 
 
 def test_release_of_scene_chips(scene_release: Path, serve: Serve, opened: Open) -> None:
@@ -377,6 +422,81 @@ def test_yanked_version_and_report_are_shown(
     assert page.evaluate("typeof window.bad") == "undefined"
 
 
+def test_panel_describes_the_release(scene_release: Path, serve: Serve, opened: Open) -> None:
+    page = opened(serve(scene_release))
+    spec, summary = Release(str(scene_release)).spec(), json.loads((scene_release / "explore/release.json").read_text())
+    about = page.locator("#about")
+    text = about.inner_text()
+    assert f"{summary['chips']['count']:,}" in text
+    assert f"100.0 % of {summary['coverage']['expected']:,} expected" in text
+    assert about.get_by_role("link", name=summary["license"]["name"]).get_attribute("href").startswith("https://")
+    assert about.get_by_role("link", name=summary["model"]["name"]).get_attribute("href") == summary["model"]["href"]
+    about.get_by_text("Cite").click()
+    assert spec.version in page.locator("#about pre").inner_text()
+    about.get_by_text("Downloads").click()
+    paths = [each.get_attribute("href").split("/1.0.0/")[1] for each in about.locator("details li a").all()]
+    made_later = {"collection.json", "manifest.json", "SHA256SUMS"}
+    assert made_later < set(paths)
+    assert all((scene_release / path).is_file() for path in set(paths) - made_later)
+
+
+def test_basemap_is_loaded_when_asked_for(serve: Serve, opened: Open, tmp_path: Path) -> None:
+    tiles = {"tiles": "https://tiles.example/{z}/{x}/{y}.png", "attribution": "<b>Tiles</b> of others"}
+    release = explorer_release("based", tmp_path, replace(MADE["one"], texts={"outputs": {"basemap": tiles}}))
+    page = opened(serve(release), also="https://tiles.example/")
+    box = page.get_by_role("checkbox")
+    assert not box.is_checked()
+    with page.expect_request(lambda request: request.url.startswith("https://tiles.example/")):
+        box.check()
+    assert "<b>Tiles</b> of others" in page.locator("#panel").inner_text()
+
+
+def on_hub(release: Path, folder: Path, latest: str | None, yanked: dict[str, str]) -> Path:
+    """Lay files out as the Hub answers for them: the version at its tag, the latest one at the root."""
+    resolve = folder / "resolve"
+    shutil.copytree(release, resolve / "v1.0.0")
+    report = {"findings": [], "checked": {"COV001": "passed"}}
+    (resolve / "v1.0.0" / "1.0.0.validation.json").write_text(json.dumps(report))
+    if latest:
+        (resolve / "main").mkdir()
+        (resolve / "main/collection.json").write_text(json.dumps({"id": "made", "version": latest}))
+        if yanked:
+            (resolve / "main/yanked.json").write_text(json.dumps(yanked))
+    return resolve
+
+
+@pytest.mark.parametrize(
+    ("latest", "yanked", "standing", "versions"),
+    [
+        ("1.0.0", {}, "", "1.0.0 (this one) latest"),
+        ("1.10.0", {"1.9.0": "cut"}, "newer version 1.10.0 is the latest.", "1.10.0 latest 1.9.0 yanked: cut 1.0.0"),
+        ("0.9.0", {"1.0.0": "<b>wrong</b> dates"}, "yanked <b>wrong</b> dates", "0.9.0 latest"),
+        ("1.0.0", {"1.0.0": "wrong"}, "yanked wrong", "1.0.0 (this one) yanked: wrong"),
+        ("1.0.0-rc.2", {}, "", "1.0.0 (this one) 1.0.0-rc.2 latest"),
+        (None, {}, "", "Not available: the main branch"),
+    ],
+)
+def test_hub_tells_versions(
+    latest: str | None,
+    yanked: dict[str, str],
+    standing: str,
+    versions: str,
+    made_releases: Releases,
+    serve: Serve,
+    opened: Open,
+    tmp_path: Path,
+) -> None:
+    release = on_hub(made_releases("one"), tmp_path / "hub", latest, yanked)
+    other = serve(release, cors=True)
+    page = opened(serve(made_releases("one")), release=f"{other.address}/resolve/v1.0.0/")
+    expect(page.locator("#versions")).to_contain_text("Versions")
+    assert versions in " ".join(page.locator("#versions").inner_text().split())
+    assert page.locator("#standing").inner_text() == standing
+    expect(page.locator("#checks")).to_contain_text("1 of 1 rules passed (published with this version)")
+    for link in page.locator("#versions a").all():
+        assert f"/v{link.inner_text()}/" in unquote(link.get_attribute("href"))
+
+
 def test_report_can_be_opened(made_releases: Releases, serve: Serve, opened: Open, tmp_path: Path) -> None:
     page = opened(serve(made_releases("one")))
     expect(page.locator("#checks")).to_contain_text("Not available")
@@ -431,6 +551,13 @@ def test_release_of_another_host(made_releases: Releases, serve: Serve, opened: 
     closed = serve(made_releases("hemispheres"))
     page = opened(serve(made_releases("one")), release=f"{closed.address}/1.0.0/")
     expect(page.get_by_role("alert")).to_contain_text("does not allow other sites to read it (CORS)")
+
+
+def test_page_of_a_folder_says_what_to_do(made_releases: Releases, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto((made_releases("one") / "explore/index.html").as_uri())
+    expect(page.get_by_text("clay-publish explore FOLDER")).to_be_visible(timeout=10_000)
+    page.close()
 
 
 @pytest.mark.parametrize("address", ["javascript:alert(1)", "file:///etc/", "https://user:secret@127.0.0.1/"])

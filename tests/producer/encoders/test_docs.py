@@ -14,7 +14,7 @@ from clay_publish.producer.produce import produce
 from clay_publish.release.directory import Release
 from clay_publish.spec.load import resolve_spec
 
-DOCS = Path(__file__).parents[3] / "docs" / "encoders.md"
+DOCS = Path(__file__).parents[3] / "docs" / "new-encoder.md"
 
 
 def test_an_encoder_is_added_in_under_twenty_lines(

@@ -15,6 +15,7 @@ from clay_publish.release.array_store import (
     patches_group,
     zone_group,
 )
+from clay_publish.release.benchmarks import GEOEMB, benchmark_addresses
 from clay_publish.release.directory import ARRAYS, COVERAGE
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.zarr_groups import MAX_CHUNK, ArrayDocument, GroupDocument
@@ -96,6 +97,7 @@ def _of_release(context: ReleaseContext, name: str, group: GroupDocument, vector
         "geoemb:data_type": (group.attributes.get("geoemb:data_type"), spec.outputs.array_dtype),
         "geoemb:model": (group.attributes.get("geoemb:model"), made.model_link),
         "embrel:fingerprint": (group.attributes.get("embrel:fingerprint"), made.digest),
+        GEOEMB: (group.attributes.get(GEOEMB), benchmark_addresses(context.files.release, spec) or None),
     }
     if name:
         facts |= {

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from pmtiles.tile import MagicNumberNotFound, SpecVersionUnsupported, deserializ
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release.findings import Severity
+from clay_publish.release.geoparquet import total_bbox
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.overviews import SIDE, Pixels, Redrawing, Spot, decoded, stored
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled
@@ -25,6 +27,8 @@ _ERROR = Severity.ERROR
 _FOLDER = "explore"
 _SUMMARY, _BASIS, _INDEX = (f"{_FOLDER}/{name}" for name in ("release.json", "basis.json", "files.parquet"))
 _FIX = "Regenerate it with `clay-publish card`."
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 TILES = 64
 """Tiles that are drawn again, at most."""
@@ -49,32 +53,85 @@ def summary_agrees(context: ReleaseContext) -> Iterator[Outcome]:
             yield Fault(there[0], "is there", "no explorer, as release.yaml asks for none")
         return
     summary = _document(context, _SUMMARY)
-    counts = {True: 0, False: 0}
-    reasons: defaultdict[str, int] = defaultdict(int)
-    for said, number in context.said.items():
-        counts[said.status == "embedded"] += number
-        if said.status != "embedded":
-            reasons[str(said.reason)] += number
-    wanted = {
-        "name": context.documents.spec.name,
-        "version": context.documents.spec.version,
-        "title": context.documents.spec.title or context.documents.spec.name,
-        "chips.count": context.tables.rows,
-        "chips.files": len(context.tables.embeddings),
-        "chips.layout": context.fingerprint.layout,
-        "model.dimensions": context.fingerprint.dimensions,
-        "codes": paths.CODES_MODEL in context.files.paths,
-        "items": any(path.startswith(f"{paths.JSON_ITEMS}/") for path in context.files.paths),
-        "coverage.expected": counts[True] + counts[False],
-        "coverage.embedded": counts[True],
-        "coverage.missing": dict(reasons),
-    }
-    for key, value in wanted.items():
+    for key, value in (_facts(context) | _counts(context, summary)).items():
         found: Any = summary
         for part in key.split("."):
             found = found.get(part) if isinstance(found, dict) else None
         if found != value:
             yield Fault(f"{_SUMMARY}: {key}", str(found)[:80], str(value)[:80])
+
+
+def _facts(context: ReleaseContext) -> dict[str, Any]:
+    """Key → value of the summary, from spec, fingerprint and files."""
+    spec, decided, tables = context.documents.spec, context.fingerprint, context.tables
+    paths_there, size = context.files.paths, context.files.store.size
+    first = next(iter(tables.embeddings))
+    gsd = tables.keys[first].get("emb", {}).get("gsd")
+    boxes = [
+        tables.keys[path].get("geo", {}).get("columns", {}).get("geometry", {}).get("bbox")
+        for path in tables.embeddings
+        if tables.footer(path).num_rows
+    ]
+    box = total_bbox(np.array([each for each in boxes if each], dtype=np.float64).reshape(-1, 4))
+    return {
+        "name": spec.name,
+        "version": spec.version,
+        "title": spec.title or spec.name,
+        "description": spec.description or "",
+        "license.id": spec.license,
+        "basemap": None if spec.outputs.basemap is None else spec.outputs.basemap.model_dump(),
+        "model.name": decided.model_name,
+        "model.dimensions": decided.dimensions,
+        "model.dtype": decided.dtype,
+        "chips.layout": decided.layout,
+        "chips.size": decided.size,
+        "chips.gsd": gsd,
+        "chips.side": None if gsd is None else decided.size * gsd,
+        "chips.count": tables.rows,
+        "chips.files": len(tables.embeddings),
+        "chips.bytes": sum(map(size, tables.embeddings)),
+        "chips.thumbnails": "thumbnail" in tables.schema(first).names,
+        "bbox": None if box is None else list(box),
+        "codes": paths.CODES_MODEL in paths_there,
+        "items": any(path.startswith(f"{paths.JSON_ITEMS}/") for path in paths_there),
+        "coverage_files": [{"path": path, "size": size(path)} for path in sorted(tables.coverage)],
+    }
+
+
+def _counts(context: ReleaseContext, summary: dict[str, Any]) -> dict[str, Any]:
+    """Key → number of chips that the coverage says; windows where the summary lists them all."""
+    counts = {True: 0, False: 0}
+    reasons: defaultdict[str, int] = defaultdict(int)
+    windows: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for said, number in context.said.items():
+        there = said.status == "embedded"
+        counts[there] += number
+        if not there:
+            reasons[str(said.reason)] += number
+        if said.start is not None:
+            start = (_EPOCH + timedelta(microseconds=said.start)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            windows[start][0] += number
+            windows[start][1] += number if there else 0
+    made = {
+        "coverage.expected": counts[True] + counts[False],
+        "coverage.embedded": counts[True],
+        "coverage.missing": dict(reasons),
+    }
+    if summary.get("more_windows") == 0:
+        summary["windows by start"] = _by_start(summary.get("windows"))
+        made["windows by start"] = dict(windows)
+    return made
+
+
+def _by_start(windows: Any) -> dict[str, list[int]] | None:
+    made: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    try:
+        for each in windows:
+            made[each["start"]][0] += each["expected"]
+            made[each["start"]][1] += each["embedded"]
+    except (TypeError, KeyError):
+        return None
+    return dict(made)
 
 
 @rule("EXP002")

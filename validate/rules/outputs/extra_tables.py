@@ -1,8 +1,9 @@
 """Rules on the tables beside the embeddings: patches of the chips, and aggregates of them."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from statistics import median
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from clay_publish.release.directory import AGGREGATES, PATCHES, DataFile, footer_keys
-from clay_publish.release.tables import embeddings_schema, patches_schema
+from clay_publish.release.tables import COMBINED, embeddings_schema, patches_schema
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.extra_tables import SAMPLE, beside_paths, side_of
 from clay_publish.validate.data.single_rows import table_rows, vectors_at
+from clay_publish.validate.data.sources import SourceTable
 from clay_publish.validate.expected.cells import ChipGrids
 from clay_publish.validate.outcomes import Broken, Fault, Outcome, Sampled
 from clay_publish.validate.registry import rule
@@ -35,7 +37,7 @@ def tables_beside_agree(context: ReleaseContext) -> Iterator[Outcome]:
         if path.startswith(f"{PATCHES}/"):
             expected = patches_schema(made.dimensions, made.dtype, layers="layer" in schema.names)
         else:
-            expected = embeddings_schema(made.dimensions, made.dtype)
+            expected = embeddings_schema(made.dimensions, made.dtype, combined=made.combines)
             if side is None:
                 yield Fault(path, "lies in no folder of a side", f"{AGGREGATES}/NxN")
             elif side not in context.documents.spec.outputs.aggregate:
@@ -200,12 +202,15 @@ def aggregates_are_in_place(context: ReleaseContext) -> Iterator[Outcome]:
 
 
 _SHARES = ("loss", "valid_fraction", "cloud_fraction")
+_COUNTED: dict[str, Callable[[list[Any]], Any]] = {"observations_min": min, "observations_median": median}
+"""Of the chips of an aggregate of composites."""
 
 
 @rule("VEC022")
 def aggregates_describe_their_chips(context: ReleaseContext) -> Iterator[Outcome]:
-    """Period, date, images, loss and fractions of some blocks of each side, computed again from the chips' own."""
-    columns = ["start_datetime", "end_datetime", "datetime", "item_id", "item_ids", *_SHARES]
+    """Period, images, observations, loss and fractions of some blocks of each side, computed again from the chips."""
+    counted = COMBINED if context.fingerprint.combines else ()
+    columns = ["start_datetime", "end_datetime", "datetime", "item_id", "item_ids", *_SHARES, *counted]
     total = seen = 0
     for side, files in context.extra.by_side(context.documents.spec.outputs.aggregate):
         keys = context.extra.blocks_of_chips(context.scan.facts, side)
@@ -220,9 +225,10 @@ def aggregates_describe_their_chips(context: ReleaseContext) -> Iterator[Outcome
                 chips.setdefault(int(keys[place]), []).append(chip)
             for (row, key), own in zip(chosen, stated.to_pylist(), strict=True):
                 if len(chips.get(key, ())) == side * side:  # COV017
-                    for name, expected in _described(chips[key]).items():
-                        if not _alike(own[name], expected):
-                            yield Fault(f"{made.path}: row {row}: {name}", f"{own[name]!s:.80}", f"{expected!s:.80}")
+                    for name, expected in _described(chips[key], context.sources).items():
+                        found = own.get(name)  # SCH015 reports a missing column
+                        if not _alike(found, expected):
+                            yield Fault(f"{made.path}: row {row}: {name}", f"{found!s:.80}", f"{expected!s:.80}")
     if seen < total:
         yield Sampled(seen, total)
 
@@ -237,8 +243,9 @@ def _members(
             yield from zip(wanted.tolist(), table.to_pylist(), strict=True)
 
 
-def _described(chips: list[dict[str, Any]]) -> dict[str, Any]:
+def _described(chips: list[dict[str, Any]], sources: SourceTable) -> dict[str, Any]:
     """What the aggregate of some chips should say."""
+    names = sorted({name for chip in chips for name in chip["item_ids"]})
     start, end = min(chip["start_datetime"] for chip in chips), max(chip["end_datetime"] for chip in chips)
     images = Counter(chip["item_id"] for chip in chips)
     shares = {name: [chip[name] for chip in chips] for name in _SHARES}
@@ -247,7 +254,9 @@ def _described(chips: list[dict[str, Any]]) -> dict[str, Any]:
         "end_datetime": end,
         "datetime": start + (end - start) / 2,
         "item_id": min(images, key=lambda name: (-images[name], name)),
-        "item_ids": sorted({name for chip in chips for name in chip["item_ids"]}),
+        "item_ids": names,
+        **({"images": sources.acquisitions(names)} if "images" in chips[0] else {}),
+        **{name: take([chip[name] for chip in chips]) for name, take in _COUNTED.items() if name in chips[0]},
         **{name: None if None in values else sum(values) / len(values) for name, values in shares.items()},
     }
 

@@ -104,31 +104,39 @@ interface Version {
   yanked: string | null;
 }
 
-/** Other versions, from the catalog in the product's root. */
+interface Versions {
+  each: Version[];
+  latest: string | null;
+}
+
+const SEMVER = /^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$/;
+
+/** Other versions, from the catalog in the product's root, or from the root of a repository on the Hub. */
 export async function showVersions(source: ReleaseSource, summary: Summary, page: URL): Promise<void> {
   const root = document.getElementById("versions");
   const standing = document.getElementById("standing");
   if (!root || !standing) return;
-  const versions = await readVersions(source, summary);
+  const versions = await (source.hub ? onHub(source, summary) : inCatalog(source, summary)).catch(() => null);
   if (!versions) {
-    root.replaceChildren(
-      el("h3", {}, "Versions"),
-      el("p", { class: "muted" }, "Not available: no catalog.json beside this version."),
-    );
+    const text = source.hub
+      ? "Not available: the main branch of the repository cannot be read."
+      : "Not available: no catalog.json of this release beside this version.";
+    root.replaceChildren(el("h3", {}, "Versions"), el("p", { class: "muted" }, text));
     return;
   }
   const list = versions.each.map(({ version, yanked }) => {
     const here = version === summary.version;
     const address = new URL(page.href);
-    address.searchParams.set("release", new URL(`../${encodeURIComponent(version)}/`, source.base).href);
+    address.searchParams.set("release", new URL(`../${source.hub ? "v" : ""}${version}/`, source.base).href);
     const label = here ? el("strong", {}, `${version} (this one)`) : el("a", { href: address.href }, version);
     const tags = [version === versions.latest ? "latest" : "", yanked ? `yanked: ${yanked}` : ""].filter(Boolean);
     return el("li", {}, label, tags.length ? ` ${tags.join(", ")}` : "");
   });
-  root.replaceChildren(el("h3", {}, "Versions"), el("ul", {}, ...list));
+  const others = source.hub ? el("p", { class: "note" }, "All versions are tags of the repository.") : "";
+  root.replaceChildren(el("h3", {}, "Versions"), el("ul", {}, ...list), others);
   const mine = versions.each.find(({ version }) => version === summary.version);
   if (mine?.yanked) standing.replaceChildren(el("span", { class: "badge error" }, "yanked"), ` ${mine.yanked}`);
-  else if (versions.latest && versions.latest !== summary.version) {
+  else if (versions.latest && order(versions.latest, summary.version) > 0) {
     standing.replaceChildren(
       el("span", { class: "badge warning" }, "newer version"),
       ` ${versions.latest} is the latest.`,
@@ -136,22 +144,41 @@ export async function showVersions(source: ReleaseSource, summary: Summary, page
   }
 }
 
-async function readVersions(
-  source: ReleaseSource,
-  summary: Summary,
-): Promise<{ each: Version[]; latest: string | null } | null> {
-  const document = await source.json("catalog.json", true).catch(() => null);
+async function inCatalog(source: ReleaseSource, summary: Summary): Promise<Versions | null> {
+  const document = await source.json("catalog.json", true);
   if (!document || document.id !== summary.name || !Array.isArray(document.links)) return null;
   const links = document.links.filter(
     (each): each is Record<string, unknown> => typeof each === "object" && each !== null,
   );
   const each = links
-    .filter(
-      (entry) => entry.rel === "child" && typeof entry.version === "string" && /^[0-9A-Za-z.+-]+$/.test(entry.version),
-    )
-    .map((entry) => ({
-      version: String(entry.version),
-      yanked: typeof entry.yanked === "string" ? entry.yanked : null,
-    }));
-  return { each, latest: typeof document.latest === "string" ? document.latest : null };
+    .filter((entry) => entry.rel === "child" && isVersion(entry.version))
+    .map((entry) => ({ version: String(entry.version), yanked: text(entry.yanked) }));
+  return { each, latest: isVersion(document.latest) ? document.latest : null };
+}
+
+/** The root of a repository is its latest version that is not yanked; `yanked.json` there says why others are. */
+async function onHub(source: ReleaseSource, summary: Summary): Promise<Versions | null> {
+  const [root, reasons] = await Promise.all([source.json("collection.json", true), source.json("yanked.json", true)]);
+  if (root?.id !== summary.name || !isVersion(root.version)) return null;
+  const named = new Set([root.version, summary.version, ...Object.keys(reasons ?? {}).filter(isVersion)]);
+  const each = [...named]
+    .sort((one, other) => order(other, one))
+    .map((version) => ({ version, yanked: text(reasons?.[version]) }));
+  return { each, latest: text(reasons?.[root.version]) === null ? root.version : null };
+}
+
+function isVersion(value: unknown): value is string {
+  return typeof value === "string" && SEMVER.test(value);
+}
+
+function text(value: unknown): string | null {
+  return typeof value === "string" ? value : null;
+}
+
+/** Positive where a version comes after another; a pre-release comes before its release. */
+function order(one: string, other: string): number {
+  const [a = "", b = ""] = [one, other].map((version) => version.split("-")[0]);
+  const [before, since] = [one.slice(a.length), other.slice(b.length)];
+  if (a === b && !before !== !since) return before ? -1 : 1;
+  return one.localeCompare(other, "en", { numeric: true });
 }

@@ -201,9 +201,7 @@ export class Likeness {
       face.replaceWith(image);
       return;
     }
-    const color = await this.overviews
-      .color("components", this.around.period().id, chip.lon, chip.lat)
-      .catch(() => null);
+    const color = await this.overviews.colorOf("components", this.around.period().id, chip).catch(() => null);
     const context = face.getContext("2d");
     if (!context) return;
     context.fillStyle = color ?? "#8a97a1";

@@ -149,7 +149,7 @@ class Page {
         return;
       }
       const colors = await Promise.all(
-        found.map((c) => (alone ? this.overviews.color(layer, period, c.lon, c.lat) : null)),
+        found.map((chip) => (alone ? this.overviews.colorOf(layer, period, chip) : null)),
       );
       if (turn !== this.drawing) return;
       this.map.set(

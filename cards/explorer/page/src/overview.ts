@@ -1,9 +1,11 @@
 /** The overviews: raster tiles from PMTiles, and the color that they give to one place. */
 
 import { PMTiles, type RangeResponse, type Source } from "pmtiles";
+import type { Chip } from "./chips";
 import { wrapped } from "./grid";
 import type { ReleaseSource } from "./source";
 import type { Summary } from "./summary";
+import { zoneOf } from "./utm";
 
 const KEPT = 64;
 /** Circumference at the equator, meters. */
@@ -86,6 +88,11 @@ export class Overviews {
       if (EARTH / Math.cosh(nearest) / size / 2 ** zoom <= this.summary.chips.side) return [zoom, column, row];
     }
     return [z, x, y];
+  }
+
+  /** The color of a chip; null where it lies past the edge of its zone: the overview shows the other zone's chip there. */
+  async colorOf(layer: string, period: string, { cell, lon, lat }: Chip): Promise<string | null> {
+    return cell && zoneOf(lon) !== cell.epsg % 100 ? null : this.color(layer, period, lon, lat);
   }
 
   /** The color of a layer at a place, as #rrggbb; null where nothing is drawn. */

@@ -88,11 +88,11 @@ export class ReleaseSource {
     }
   }
 
-  /** A JSON object; null where there is none. */
+  /** A JSON object; null where there is none. A bucket that may not be listed answers 403 for a missing file. */
   async json(path: string, beside = false): Promise<Record<string, unknown> | null> {
     const url = this.url(path, beside);
     const answer = await this.ask(url, {});
-    if (answer.status === 404 || answer.status === 403) return null;
+    if (answer.status === 404 || (answer.status === 403 && !this.hub)) return null;
     if (!answer.ok) throw new ReleaseError(`${url} cannot be read (HTTP ${answer.status}).`);
     if (Number(answer.headers.get("content-length") ?? 0) > DOCUMENT_LIMIT)
       throw new ReleaseError(`${url} is too large.`);

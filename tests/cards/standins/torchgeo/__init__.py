@@ -1,4 +1,1 @@
-"""What a release must give TorchGeo.
-
-TorchGeo itself needs torchvision, which not every machine can have. Where it is installed, it is used instead.
-"""
+"""TorchGeo where it cannot be installed: `datasets` runs files of its wheel."""
