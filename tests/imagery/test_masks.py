@@ -299,7 +299,7 @@ def test_a_mask_is_asked_about_once_an_item_where_nodata_is_known(tmp_path: Path
     with ImageServer(tmp_path) as server:
         plain = [BandFile(name, name, f"{server.url}/{name}.tif?key=1", None, None) for name in "abc"]
         assert external_masks(plain, 0) == {}
-        assert [found.name for found in server.requests] == ["a.tif.msk"]
+        assert [found.name for found in server.of("")] == ["a.tif.msk"]
         assert [href.rpartition("/")[2] for href in external_masks(plain, None)] == [
             "b.tif.msk?key=1", "c.tif.msk?key=1"
         ]  # fmt: skip
