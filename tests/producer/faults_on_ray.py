@@ -2,7 +2,7 @@
 
 Files in the folder $FAULTS say what happens where an image is read: `kill-ID` ends the process, each time; `hold-ID`
 keeps it there while the file exists, and `held-ID` names the process. `kill-scan` ends, once, the process that is about
-to keep what it saw in its second embeddings file.
+to keep what it saw in its second embeddings file; `hold-scan` keeps it there.
 """
 
 import importlib.abc
@@ -61,13 +61,15 @@ def _fault_in_scenes(module: Any) -> None:
 
 
 def _fault_in_scans(module: Any) -> None:
-    fault, write, kept = Path(os.environ["FAULTS"], "kill-scan"), module.Store.write, []
+    folder, write, kept = Path(os.environ["FAULTS"]), module.Store.write, []
 
     def write_or_end(self: Any, path: str, data: Any) -> None:
         kept.append(path)
-        if len(kept) > 1 and fault.exists():
-            fault.unlink()
+        if len(kept) > 1 and (folder / "kill-scan").exists():
+            (folder / "kill-scan").unlink()
             os.kill(os.getpid(), signal.SIGKILL)
+        while len(kept) > 1 and (folder / "hold-scan").exists():
+            time.sleep(0.01)
         write(self, path, data)
 
     module.Store.write = write_or_end
