@@ -1,6 +1,8 @@
 """Checking a release by all rules, in this process."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.progress import Progress, Report, silent
@@ -10,6 +12,7 @@ from clay_publish.release.format_version import check_format
 from clay_publish.release.versions import refuse_root
 from clay_publish.storage.store import OneFile
 from clay_publish.validate.context import Recompute, ReleaseContext, Render
+from clay_publish.validate.data.kept_scan import pack
 from clay_publish.validate.outcomes import UNFORESEEN, Broken, Fault, NotChecked, Outcome, Sampled, unchecked
 from clay_publish.validate.registry import ANYBODY, OTHERS, RECOMPUTED, UNCHECKED, Rule, select
 from clay_publish.validate.reports.measures import measure
@@ -69,6 +72,7 @@ def check_release(
     threads: int | None = None,
     previous: Release | None = None,
     verified: Mapping[str, str] = {},
+    scans: Mapping[str, str] = {},
     open_previous: Callable[[str], Release] | None = None,
     render: Render | None = None,
     recompute: Recompute | None = None,
@@ -86,6 +90,7 @@ def check_release(
         threads: files that are read at a time, at most.
         previous: the version before, where it is not a neighbor of this one.
         verified: SHA-256 of embeddings files in which the rules on rows are known to hold.
+        scans: by embeddings file, the file in the release that keeps what `scan_files` saw in it.
         open_previous: opens the version before by the name that the release gives it.
         render: renders the documents again; without it they are not compared.
         recompute: computes vectors again; without it they are not.
@@ -95,28 +100,22 @@ def check_release(
         ReleaseError: there is nothing to validate, or a rule is unknown.
     """
     rules = select(only, skip)
-    context = ReleaseContext(
+    context = _context(
         release,
-        checks={rule.code: rule.rows for rule in rules if rule.rows is not None},
-        sampled=frozenset(rule.code for rule in rules if rule.sampled),
+        rules,
         sample=sample,
         quick=quick,
         threads=threads,
         previous=previous,
         verified=verified,
+        scans=scans,
         open_previous=open_previous,
         render=render,
         recompute=recompute,
         report=report,
     )
     context.broken += [Broken(name, f"{name} {why}") for name, why in refused.items() if not name.startswith(":")]
-    with release.store.remembering(), context.files:
-        if not isinstance(release.store, OneFile):
-            refuse_root(release)
-        if not context.files.paths:
-            raise ReleaseError(release.store.where, "holds no files", "a release directory, or files of embeddings")
-        _check_format(context)
-        _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one per rule
+    with _opened(context):
         rules = [rule for rule in rules if _applies(rule, context)]
         findings: list[Finding] = []
         checked: dict[str, str] = {}
@@ -143,6 +142,72 @@ def check_release(
             fetched=release.store.fetched,
             measures=measure(context, findings),
         )
+
+
+def scan_files(
+    release: Release,
+    *,
+    only: Iterable[str] = (),
+    skip: Iterable[str] = (),
+    sample: int,
+    share: tuple[int, int],
+    done: Collection[str] = (),
+    threads: int | None = None,
+    keep: Callable[[str, bytes], None],
+    report: Report = silent,
+) -> None:
+    """Read a share of the embeddings files of a release, as `check_release` reads all.
+
+    Args:
+        release: as for `check_release`.
+        only: as for `check_release`.
+        skip: as for `check_release`.
+        sample: as for `check_release`.
+        share: which share, from 1, and of how many.
+        done: files that need not be read again.
+        threads: files that are read at a time, at most.
+        keep: receives each file's path, and what `check_release` needs of it.
+        report: hears of the progress.
+
+    Raises:
+        ReleaseError: there is nothing to validate, or a rule is unknown.
+    """
+    rules = select(only, skip)
+    context = _context(release, rules, sample=sample, threads=threads, report=report)
+    number, of = share
+    with _opened(context):
+        mine = [path for path in context.rows_pass.chosen[number - 1 :: of] if path not in done]
+        for path, seen in context.rows_pass.read(mine):
+            keep(path, pack(seen))
+
+
+def _context(release: Release, rules: Iterable[Rule], **more: Any) -> ReleaseContext:
+    rules = list(rules)
+    return ReleaseContext(
+        release,
+        checks={rule.code: rule.rows for rule in rules if rule.rows is not None},
+        sampled=frozenset(rule.code for rule in rules if rule.sampled),
+        **more,
+    )
+
+
+@contextmanager
+def _opened(context: ReleaseContext) -> Iterator[None]:
+    """Read the release inside the block.
+
+    Raises:
+        ReleaseError: there is nothing to validate, or it has another format.
+        AccessError: its server cannot be read from.
+    """
+    store = context.files.store
+    with store.remembering(), context.files:
+        if not isinstance(store, OneFile):
+            refuse_root(context.files.release)
+        if not context.files.paths:
+            raise ReleaseError(store.where, "holds no files", "a release directory, or files of embeddings")
+        _check_format(context)
+        _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one per rule
+        yield
 
 
 def _applies(rule: Rule, context: ReleaseContext) -> bool:

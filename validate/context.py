@@ -19,8 +19,9 @@ from clay_publish.validate.data.documents import Documents
 from clay_publish.validate.data.extra_tables import ExtraTables
 from clay_publish.validate.data.files import ReleaseFiles, once
 from clay_publish.validate.data.inputs import Input
+from clay_publish.validate.data.kept_scan import unpack
 from clay_publish.validate.data.parquet_tables import ParquetTables
-from clay_publish.validate.data.scan import Pass, Scan
+from clay_publish.validate.data.scan import Pass, Scan, SeenFile
 from clay_publish.validate.data.single_rows import value
 from clay_publish.validate.data.sources import SourceTable, read_sources
 from clay_publish.validate.data.zarr_groups import ZarrGroups
@@ -59,6 +60,7 @@ class ReleaseContext:
         threads: int | None = None,
         previous: Release | None = None,
         verified: Mapping[str, str] = {},
+        scans: Mapping[str, str] = {},
         sources: SourceTable | None = None,
         open_previous: Callable[[str], Release] | None = None,
         render: Render | None = None,
@@ -84,7 +86,7 @@ class ReleaseContext:
         """What kept rules from being checked, so far."""
         self._checks, self._sampled, self._sample = checks, sampled, sample
         self._previous, self._report, self._threads = previous, report, threads
-        self._verified = verified
+        self._verified, self._scans = verified, scans
         if sources is not None:
             vars(self)["sources"] = sources
         self._open_previous = open_previous or (lambda named: Release(neighbor(self.files.store, named)))
@@ -141,7 +143,12 @@ class ReleaseContext:
 
     @cached_property
     def scan(self) -> Scan:
-        """The one pass over all embeddings files."""
+        """What the one pass over all embeddings files saw."""
+        return self.rows_pass.run()
+
+    @cached_property
+    def rows_pass(self) -> Pass:
+        """The one pass over the embeddings files."""
         return Pass(
             self.tables,
             {code: partial(_bound, check, self) for code, check in self._checks.items()},
@@ -151,7 +158,11 @@ class ReleaseContext:
             self._sampled,
             self._threads,
             self._verified,
-        ).run()
+            {path: partial(self._kept, kept) for path, kept in self._scans.items()},
+        )
+
+    def _kept(self, path: str) -> SeenFile | None:
+        return unpack(self.files.store.read(path))
 
     def _places(self, chips: ChipRows) -> npt.NDArray[np.int32]:
         return self.sources.places(chips)

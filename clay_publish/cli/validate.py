@@ -1,18 +1,21 @@
 """`validate` and `rules`: validate a release, wherever it lies, and list the rules."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clay_publish.cli.console import Json, Quiet, Screen, Where, release_at
+from clay_publish.cli.console import Engine, Json, Quiet, Screen, Where, Workers, release_at, resumable
 
 if TYPE_CHECKING:
     from clay_publish.progress import Report
     from clay_publish.release.directory import Release
     from clay_publish.release.findings import FileVerdict, Severity, ValidationReport
     from clay_publish.validate.context import Recompute
+    from clay_publish.validate.runner import Gathered
+    from clay_publish.validate.shares import Choice, SharedValidation
 
 Codes = Annotated[list[str] | None, typer.Option(metavar="CODE", help="A rule (COV001) or group (COV); repeatable.")]
 FailOn = Annotated[str, typer.Option(metavar="SEVERITY", help="Exit with 1 from here on: info, warning or error.")]
@@ -36,6 +39,11 @@ Imagery = Annotated[
 Weights = Annotated[
     str | None, typer.Option(metavar="FILE", help="The model's weights, for --recompute, if the spec names a file.")
 ]
+Unit = Annotated[
+    str | None,
+    typer.Option(metavar="N/M", help="Read the Nth of M shares of the embeddings; the last one to be done reports."),
+]
+EngineName = Annotated[Engine, typer.Option(help="On what it runs: this machine, or a Ray cluster.")]
 Sample = Annotated[int | None, typer.Option(min=1, metavar="CHIPS", help="Chips that costly checks look at, at most.")]
 
 
@@ -53,6 +61,9 @@ def validate(
     recompute: Recomputed = None,
     imagery: Imagery = None,
     weights: Weights = None,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    unit: Unit = None,
     verbose: Verbose = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -65,22 +76,35 @@ def validate(
     from clay_publish.cli.findings_table import render
     from clay_publish.errors import ReleaseError
     from clay_publish.release.findings import Severity
+    from clay_publish.validate import SAMPLE
+    from clay_publish.validate.shares import Choice
 
-    if fail_on not in set(Severity):
-        raise typer.BadParameter(f"{fail_on!r} is not a severity: info, warning or error", param_hint="--fail-on")
+    _check(fail_on, engine, workers, unit, quick=quick)
     screen = Screen(quiet=quiet, as_json=json)
     with screen.progress() as report:
         release = _opened(where)
-        validation = run_validation(
-            release,
-            report,
-            only=only or (),
-            skip=skip or (),
-            sample=sample,
-            quick=quick,
-            previous=previous,
-            recompute=_recompute(release, recompute, imagery, weights),
-        )
+        again = _recompute(release, recompute, imagery, weights)
+        choice = Choice(tuple(only or ()), tuple(skip or ()), SAMPLE if sample is None else sample)
+        with ExitStack() as stack:
+            gathered: Gathered | None = None
+            if unit is not None or engine == "ray":
+                shared = _read_shares(release, choice, unit, workers, report)
+                left = shared.left()
+                gathered = None if left else stack.enter_context(shared.gathered())
+                if gathered is None:
+                    _say_share(screen, release, unit, left)
+                    return
+            validation = run_validation(
+                release,
+                report,
+                only=choice.only,
+                skip=choice.skip,
+                sample=choice.sample,
+                quick=quick,
+                previous=previous,
+                gathered=gathered,
+                recompute=again,
+            )
     _write(validation, Severity(fail_on), html=html, junit=junit, sarif=sarif)
     screen.result(render(validation, verbose=verbose), validation.model_dump(mode="json"))
     if validation.at_or_above(Severity(fail_on)):
@@ -90,6 +114,47 @@ def validate(
     for code in ("ANY001", "VEC023"):
         if validation.checked.get(code, "").startswith("not checked"):
             raise ReleaseError(validation.where, f"{code} {validation.checked[code]}")
+
+
+def _check(fail_on: str, engine: "Engine", workers: int | None, unit: str | None, *, quick: bool) -> None:
+    """Refuse options that contradict each other."""
+    from clay_publish.release.findings import Severity
+
+    if fail_on not in set(Severity):
+        raise typer.BadParameter(f"{fail_on!r} is not a severity: info, warning or error", param_hint="--fail-on")
+    if quick and (unit is not None or engine == "ray"):
+        raise typer.BadParameter("reads a few files only, on one machine", param_hint="--quick")
+    if unit is not None and engine == "ray":
+        raise typer.BadParameter("is for one machine: Ray divides the work itself", param_hint="--unit")
+    if workers is not None and engine != "ray":
+        raise typer.BadParameter("is for --engine ray", param_hint="--workers")
+
+
+def _read_shares(
+    release: "Release", choice: "Choice", unit: str | None, workers: int | None, report: "Report"
+) -> "SharedValidation":
+    """Read the files of one share here, or of all on Ray."""
+    from clay_publish.errors import require_extra
+    from clay_publish.release.lease.base import Share
+    from clay_publish.validate.shares import SCANS, SharedValidation
+
+    with resumable(lambda: f"what was read is kept in {SCANS}. Run the same command again to continue."):
+        if unit is None:
+            require_extra("ray", "--engine ray")
+            from clay_publish.validate.on_ray import scan_on_ray
+
+            return scan_on_ray(release, choice, workers, report)
+        share = Share.parse(unit)
+        shared = SharedValidation(release, choice, share.of)
+        shared.scan(share.number, report=report)
+        return shared
+
+
+def _say_share(screen: Screen, release: "Release", unit: str | None, left: list[int]) -> None:
+    """What is said where another process makes the report."""
+    where, done = release.store.where, "all shares are" if unit is None else f"share {unit} is"
+    rest = f"{len(left)} of the others are not" if left else "another process makes the report, or has made it"
+    screen.result(f"{where}: {done} read; {rest}", {"release": where, "share": unit, "shares_left": left})
 
 
 def _opened(where: str) -> "Release":
@@ -155,6 +220,7 @@ def run_validation(
     quick: bool = False,
     previous: str | None = None,
     verdicts: "Mapping[str, FileVerdict] | None" = None,
+    gathered: "Gathered | None" = None,
     recompute: "Recompute | None" = None,
 ) -> "ValidationReport":
     """Validate a release with the options of the command line."""
@@ -170,6 +236,7 @@ def run_validation(
         quick=quick,
         previous=None if previous is None else release_at(previous),
         verdicts=verdicts or {},
+        gathered=gathered,
         render=render_documents,
         recompute=recompute,
         report=report,

@@ -1,7 +1,8 @@
 """Faults in the processes of a cluster: put on Python's path as `sitecustomize`, they are there before the program is.
 
 Files in the folder $FAULTS say what happens where an image is read: `kill-ID` ends the process, each time; `hold-ID`
-keeps it there while the file exists, and `held-ID` names the process.
+keeps it there while the file exists, and `held-ID` names the process. `kill-scan` ends, once, the process that is about
+to keep what it saw in its second embeddings file; `hold-scan` keeps it there.
 """
 
 import importlib.abc
@@ -10,16 +11,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-_MODULE = "clay_publish.producer.layouts.scene_layout"
-
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Lets the module of the layout be loaded as ever, and then puts the faults in."""
+    """Lets a module be loaded as ever, and then puts the faults in."""
+
+    def __init__(self, module: str, put: Callable[[Any], None]) -> None:
+        self._module, self._put = module, put
 
     def find_spec(
         self,
@@ -27,7 +29,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002 - of Python's own
         target: ModuleType | None = None,  # noqa: ARG002 - of Python's own
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != _MODULE:
+        if fullname != self._module:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
@@ -37,14 +39,14 @@ class _Finder(importlib.abc.MetaPathFinder):
 
         def load_and_change(module: ModuleType) -> None:
             load(module)
-            module.read_scene = _faulty(module.read_scene)  # type: ignore[attr-defined]
+            self._put(module)
 
         spec.loader.exec_module = load_and_change  # type: ignore[method-assign]
         return spec
 
 
-def _faulty(read: Any) -> Any:
-    folder = Path(os.environ["FAULTS"])
+def _fault_in_scenes(module: Any) -> None:
+    folder, read = Path(os.environ["FAULTS"]), module.read_scene
 
     def read_scene(item: Any, *arguments: Any) -> Any:
         if (folder / f"kill-{item.id}").exists():
@@ -55,10 +57,26 @@ def _faulty(read: Any) -> Any:
             time.sleep(0.01)
         return read(item, *arguments)
 
-    return read_scene
+    module.read_scene = read_scene
+
+
+def _fault_in_scans(module: Any) -> None:
+    folder, write, kept = Path(os.environ["FAULTS"]), module.Store.write, []
+
+    def write_or_end(self: Any, path: str, data: Any) -> None:
+        kept.append(path)
+        if len(kept) > 1 and (folder / "kill-scan").exists():
+            (folder / "kill-scan").unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        while len(kept) > 1 and (folder / "hold-scan").exists():
+            time.sleep(0.01)
+        write(self, path, data)
+
+    module.Store.write = write_or_end
 
 
 if __name__ == "sitecustomize":
     import importlib.util
 
-    sys.meta_path.insert(0, _Finder())
+    sys.meta_path.insert(0, _Finder("clay_publish.producer.layouts.scene_layout", _fault_in_scenes))
+    sys.meta_path.insert(0, _Finder("clay_publish.validate.shares", _fault_in_scans))

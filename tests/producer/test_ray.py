@@ -15,6 +15,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from array_copy import arrays_below
+from program import fork
 from s3_servers import KEY, SECRET, S3View, free_port
 
 from clay_publish.errors import EncoderError
@@ -56,10 +57,10 @@ class Cluster:
         path.touch()
         return path
 
-    def workers(self) -> list[psutil.Process]:
-        """Processes that hold a model."""
+    def workers(self, name: str = "Worker") -> list[psutil.Process]:
+        """Processes that hold a model, or do another task."""
         below = (child for node in self.nodes for child in psutil.Process(node.pid).children(recursive=True))
-        return [child for child in below if _called(child).startswith("ray::Worker")]
+        return [child for child in below if _called(child).startswith(f"ray::{name}")]
 
 
 def _called(process: psutil.Process) -> str:
@@ -242,6 +243,40 @@ def test_on_an_object_store(cluster: Cluster, spec: Path, begun: tuple[Path, Pat
     for name in NAMES:
         assert bucket.get(f"release/{name}") == (begun[1] / name).read_bytes(), name
     assert not bucket.names("release/.run/attempts/")
+
+
+def test_a_validation_whose_worker_is_killed(
+    cluster: Cluster, forty: tuple[Path, Path], tmp_path: Path, run: Run
+) -> None:
+    """The same report as from one process; what was kept of files is used."""
+    release = shutil.copytree(forty[1], tmp_path / "release")
+    expected = run("validate", release, "--json", "--quiet", code=1).stdout
+    fault = cluster.put("kill-scan")
+    found = run("validate", release, *ON_RAY, "--json", "--quiet", code=1).stdout
+    assert found == expected
+    assert not fault.exists()
+    assert not list((release / ".run" / "scans").rglob("*.*"))
+
+
+def test_a_validation_whose_driver_is_killed(
+    cluster: Cluster, forty: tuple[Path, Path], tmp_path: Path, run: Run
+) -> None:
+    """Nobody goes on without it; begun again, it uses what was kept."""
+    release = shutil.copytree(forty[1], tmp_path / "release")
+    command = ["validate", str(release), *ON_RAY, "--json", "--quiet"]
+    expected = run("validate", release, "--json", "--quiet", code=1).stdout
+    hold, out, errors = cluster.put("hold-scan"), tmp_path / "out", tmp_path / "errors"
+    running = Program(fork(command, out=out, errors=errors), errors)
+    until(running, lambda: list((release / ".run" / "scans").rglob("*.npz")))
+    running.kill()
+    hold.unlink()
+    psutil.wait_procs(cluster.workers("_scan"), timeout=60)
+    assert cluster.workers("_scan") == []
+    assert out.read_text() == ""
+    kept = list((release / ".run" / "scans").rglob("*.npz"))
+    assert 0 < len(kept) < len(Release(str(release)).data_files())
+    assert run(*command, code=1).stdout == expected
+    assert not list((release / ".run" / "scans").rglob("*.*"))
 
 
 def test_without_a_cluster_one_of_this_machine_is_started_and_ended(

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +76,10 @@ class FileScan:
     """Columns whose pages carry no checksum."""
 
 
+SeenFile = tuple[str | None, FileScan]
+"""The SHA-256 of a file, where it is known, and what the pass saw in it."""
+
+
 @dataclass
 class Scan:
     """What the pass saw in all files."""
@@ -145,54 +149,66 @@ class Pass:
     """Files that are read at a time, at most."""
     verified: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of files in which rules on rows are known to hold; with these bytes only sampled rules are checked."""
+    kept: Mapping[str, Callable[[], SeenFile | None]] = field(default_factory=dict)
+    """Read what another process saw in a file, by file; None where that is damaged."""
     near: set[str] = field(default_factory=set)
     """Files whose chips are compared with their neighbors."""
 
     def run(self) -> Scan:
         """Read every embeddings file once."""
-        store, quick = self.tables.files.store, self.tables.files.quick
-        chosen, chips = self.tables.embeddings, max(self.tables.rows, 1)
-        self.near.update(chosen[:: -(-chips // NEAR)])
-        if quick:
-            chosen = chosen[:: max(1, -(-len(chosen) // QUICK_FILES))]
         files: dict[str, FileScan] = {}
         digests: dict[str, str] = {}
-        with ThreadPoolExecutor(self.threads or min(os.cpu_count() or 1, 8)) as pool:
-            waiting = [
-                (
-                    path,
-                    pool.submit(digest, store, path) if self._is_hashed_apart(path) else None,
-                    pool.submit(self._marked, path),
-                )
-                for path in chosen
-            ]
-            for done, (path, hashed, scanned) in enumerate(waiting, start=1):
-                own, files[path] = scanned.result()
-                known = hashed.result() if hashed is not None else own
-                if known is not None:
-                    digests[path] = known
-                self.report(Progress("validate", done, len(waiting), path, unit="files"))
+        for path, (sha256, seen) in self.read(self.chosen):
+            files[path] = seen
+            if sha256 is not None:
+                digests[path] = sha256
         facts = ReleaseFacts()
         for path, seen in files.items():
             facts.add(path, seen.rows, seen.facts)
             seen.facts = []
-        if quick:
+        if self.tables.files.quick:
             seen_rows = Sampled(facts.rows, self.tables.rows)
             return Scan(files, digests, facts, dict.fromkeys(self.checks, seen_rows), quick=True)
         looked = sum(-(-seen.rows // self.step) for seen in files.values())
         return Scan(files, digests, facts, dict.fromkeys(self.sampled, Sampled(looked, facts.rows)))
 
+    @property
+    def chosen(self) -> list[str]:
+        """The files that are read."""
+        chosen = self.tables.embeddings
+        return chosen[:: max(1, -(-len(chosen) // QUICK_FILES))] if self.tables.files.quick else chosen
+
+    def read(self, paths: Sequence[str]) -> Iterator[tuple[str, SeenFile]]:
+        """Read some of the files, and yield what was seen in each, in order."""
+        self.near.update(self.tables.embeddings[:: -(-max(self.tables.rows, 1) // NEAR)])
+        store = self.tables.files.store
+        with ThreadPoolExecutor(self.threads or min(os.cpu_count() or 1, 8)) as pool:
+            waiting = deque(
+                (
+                    path,
+                    pool.submit(digest, store, path) if self._is_hashed_apart(path) else None,
+                    pool.submit(self._marked, path),
+                )
+                for path in paths
+            )
+            for done in range(1, len(paths) + 1):
+                path, hashed, scanned = waiting.popleft()
+                own, seen = scanned.result()
+                self.report(Progress("validate", done, len(paths), path, unit="files"))
+                yield path, (hashed.result() if hashed is not None else own, seen)
+
     def _is_hashed_apart(self, path: str) -> bool:
         """Whether a file is too large to be hashed and decoded from one piece."""
         store = self.tables.files.store
         large = store.local and not self.tables.files.quick and store.size(path) > WHOLE
-        return large and path not in self.verified
+        return large and path not in self.verified and path not in self.kept
 
-    def _marked(self, path: str) -> tuple[str | None, FileScan]:
+    def _marked(self, path: str) -> SeenFile:
         with self.tables.files.reading(path):
-            return self._file(path)
+            seen = self.kept[path]() if path in self.kept else None
+            return seen or self._file(path)
 
-    def _file(self, path: str) -> tuple[str | None, FileScan]:
+    def _file(self, path: str) -> SeenFile:
         """Read one file; its SHA-256, where it is known on the way, and what was seen."""
         files = self.tables.files
         try:

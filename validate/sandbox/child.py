@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from threading import Thread
 from typing import IO, Any
 
@@ -168,6 +169,10 @@ from clay_publish.validate.sandbox.worker import main
 main(*{arguments!r})"""
 
 
+Keep = Callable[[str, bytes], None]
+"""Receives a path, and what a child saw in that file."""
+
+
 class CrashedError(Exception):
     """The child ended by itself, or did more than it may."""
 
@@ -236,7 +241,9 @@ class Child:
         """Whether it can take a job."""
         return self._process.poll() is None
 
-    def run(self, job: dict[str, Any], server: Server, fetched: Callable[[], int], report: Report) -> dict[str, Any]:
+    def run(
+        self, job: dict[str, Any], server: Server, fetched: Callable[[], int], report: Report, keep: Keep
+    ) -> dict[str, Any]:
         """Return the answer to a job.
 
         Raises:
@@ -252,9 +259,12 @@ class Child:
             while True:
                 if self._answers.poll(_LOOK):
                     reply = json.loads(self._answers.recv_bytes(_LONGEST))
-                    if "progress" not in reply:
+                    if "keep" in reply:
+                        keep(str(reply["keep"][0]), self._taken(str(reply["keep"][1])))
+                    elif "progress" in reply:
+                        report(Progress(*reply["progress"]))
+                    else:
                         return dict(reply)
-                    report(Progress(*reply["progress"]))
                 watch.look(self._marks.current())
         except ExceededError as error:
             self.close()
@@ -266,6 +276,14 @@ class Child:
             raise
         finally:
             self._server = None
+
+    def _taken(self, name: str) -> bytes:
+        """Read and remove a file that the child has written; no link that it may have put there."""
+        path = Path(self._scratch, Path(name).name)
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:  # noqa: PTH123 - of a descriptor
+            data = file.read()
+        path.unlink()
+        return data
 
     def _crash(self) -> CrashedError:
         """What ended the child, from its exit status, its marks and what it wrote."""

@@ -24,7 +24,7 @@ from typing import Any
 from clay_publish.errors import ClayPublishError
 from clay_publish.progress import Progress
 from clay_publish.release.directory import Release
-from clay_publish.validate.checks import check_release
+from clay_publish.validate.checks import check_release, scan_files
 from clay_publish.validate.context import Recompute
 from clay_publish.validate.data import stac_schemas
 from clay_publish.validate.sandbox.marks import Marks, watch
@@ -190,8 +190,28 @@ def _answer(job: dict[str, Any], answers: Connection, parent: Parent, guard: Gua
         described = [made.stage, made.done, made.total, made.message, made.unit]
         answers.send_bytes(json.dumps({"progress": described}).encode())
 
+    def keep(path: str, seen: bytes) -> None:
+        # By way of a file: a message has a limit.
+        handle, name = tempfile.mkstemp()
+        with os.fdopen(handle, "wb") as file:
+            file.write(seen)
+        answers.send_bytes(json.dumps({"keep": [path, Path(name).name]}).encode())
+
     previous = "previous/"
     try:
+        if job["share"] is not None:
+            scan_files(
+                open_(job["release"]),
+                only=job["only"],
+                skip=job["skip"],
+                sample=job["sample"],
+                share=tuple(job["share"]),
+                done=set(job["done"]),
+                threads=job["threads"],
+                keep=keep,
+                report=report,
+            )
+            return {"scanned": True}
         found = check_release(
             open_(job["release"]),
             only=job["only"],
@@ -202,6 +222,7 @@ def _answer(job: dict[str, Any], answers: Connection, parent: Parent, guard: Gua
             threads=job["threads"],
             previous=None if job["previous"] is None else open_(job["previous"], previous),
             verified=job["verified"],
+            scans=job["scans"],
             open_previous=lambda named: open_(parent.ask("previous", named), previous),
             render=None if job["render"] is None else getattr(import_module(job["render"][0]), job["render"][1]),
             recompute=None

@@ -8,14 +8,9 @@ a unit crashes its process, the units beside it are lost as well, and only count
 out which it was. So this process does: all that were at work are tried again, after the last but one try alone.
 """
 
-import io
-import logging
-import math
-import os
-import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import chdir, contextmanager, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,91 +23,10 @@ from clay_publish.producer.execution.ray.worker import Job, Worker
 from clay_publish.producer.execution.run import Ready, Run
 from clay_publish.producer.execution.unit import set_aside
 from clay_publish.producer.layouts.base import Unit
+from clay_publish.ray_cluster import Means, RayMessages, cluster
 from clay_publish.release.manifest import libraries
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Running
-
-_OBJECTS = 100_000_000
-"""Bytes for what passes between processes: units and receipts, which are small. Imagery and vectors never do."""
-
-
-@dataclass(frozen=True)
-class Means:
-    """What the workers of a run are given."""
-
-    workers: int
-    cpus: float
-    gpus: float
-    where: str
-    """The cluster, as a person would name it."""
-
-
-@contextmanager
-def cluster(asked: Running) -> Iterator[Means]:
-    """Be connected to the cluster that `RAY_ADDRESS` names; without one, to one of this machine and process.
-
-    Raises:
-        ReleaseError: the cluster does not answer.
-    """
-    if ray.is_initialized():
-        yield _means(asked, "the cluster that this process is connected to")
-        return
-    address = os.environ.get("RAY_ADDRESS", "local")
-    if address == "local":
-        _start(asked)
-    else:
-        _connect(address)
-    try:
-        yield _means(asked, "this machine" if address == "local" else f"the cluster at {address}")
-    finally:
-        if address != "local":  # Ray cannot start a second one with its token: the one of this machine serves all
-            ray.shutdown()
-
-
-def _connect(address: str) -> None:
-    try:
-        _init(address=address)
-    except (ConnectionError, RuntimeError) as error:
-        raise ReleaseError(
-            f"RAY_ADDRESS {address}",
-            f"does not answer ({error})",
-            "a running cluster",
-            "`ray start --head` begins one. Where it asks for a token, RAY_AUTH_MODE=token has to be set here as well.",
-        ) from error
-
-
-def _start(asked: Running) -> None:
-    _init(
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, math.ceil((asked.workers or 1) * asked.cpus_per_worker)),
-        object_store_memory=_OBJECTS,
-        include_dashboard=False,
-    )
-
-
-def _init(**settings: Any) -> None:
-    """Initialize Ray from the root folder.
-
-    Ray puts the current folder first on its workers' `sys.path`, where a folder named like an installed package hides
-    it. A checkout of this project has one: `clay_publish/`, without the stages.
-    """
-    with chdir(os.sep):
-        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **settings)
-
-
-def _means(asked: Running, where: str) -> Means:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    gpus = asked.gpus_per_worker
-    if gpus is None:
-        gpus = 1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0
-    room = sum(_room(node, asked.cpus_per_worker, gpus) for node in nodes)
-    return Means(asked.workers or max(1, room), asked.cpus_per_worker, gpus, where)
-
-
-def _room(node: Mapping[str, float], cpus: float, gpus: float) -> int:
-    by_cpu = math.floor(node.get("CPU", 0) / cpus + 1e-6)
-    return by_cpu if not gpus else min(by_cpu, math.floor(node.get("GPU", 0) / gpus + 1e-6))
-
 
 _LOOK = 10.0
 """Seconds after which the run reports that no worker has started yet."""
@@ -130,7 +44,7 @@ def on_ray(run: Run, units: Sequence[Unit], ready: Sequence[Ready], *, means: Ru
     if not units and not ready:
         return
     # What Ray has to say of a death it prints where results belong.
-    with redirect_stdout(_RayMessages()), cluster(means) as found:
+    with redirect_stdout(RayMessages()), cluster(means) as found:
         report = f"{found.workers} worker{'s' * (found.workers != 1)} on {found.where}"
         run.say(report)
         driver = _Driver(run, found)
@@ -138,24 +52,6 @@ def on_ray(run: Run, units: Sequence[Unit], ready: Sequence[Ready], *, means: Ru
             driver.drive(units, ready)
         finally:
             driver.end()
-
-
-class _RayMessages(io.TextIOBase):
-    """Passes what Ray prints on to standard error, but for its count of retries, which are not those of units."""
-
-    _dropped = False
-
-    def write(self, text: str, /) -> int:
-        if "retries remaining" in text:
-            self._dropped = True
-        elif self._dropped and text == "\n":  # `print` writes the end of a line by itself
-            self._dropped = False
-        else:
-            sys.stderr.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
 
 
 @dataclass(eq=False)

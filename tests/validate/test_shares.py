@@ -1,0 +1,177 @@
+"""Validation in shares and on Ray: the same bytes as by one process, wherever a worker ends."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from breakage import Broken
+from program import fork
+from test_sandbox import NESTED
+
+from clay_publish.release.directory import Release
+
+Run = Callable[..., Any]
+ON_RAY = ("--engine", "ray", "--workers", "2")
+
+DIE_AT_FILE = """
+import os, signal
+from clay_publish.validate import shares
+real, left = shares.Store.write, [{number}]
+def write(self, path, data):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.{signal})
+    return real(self, path, data)
+shares.Store.write = write
+"""
+"""The process ends when it is about to keep what it saw in file number so and so."""
+
+
+@pytest.fixture
+def whole(tiny: Release, tmp_path: Path) -> Path:
+    """Three embeddings files in two zones, in order."""
+    return Path(shutil.copytree(tiny.store.where, tmp_path / "whole" / "1.0.0"))
+
+
+@pytest.fixture
+def damaged(whole: Path) -> Path:
+    """A NaN and a repeated id in one file, a column less in the second, flipped bytes in the third."""
+    first, second, third = _files(whole)
+    table = pq.read_table(first)
+    vectors = table["embedding"].to_pylist()
+    vectors[1] = [float("nan")] * len(vectors[1])
+    names = table["id"].to_pylist()
+    names[3] = names[2]
+    table = _with(table, "embedding", pa.array(vectors, table["embedding"].type))
+    _write(_with(table, "id", pa.array(names)), first)
+    table = pq.read_table(second)
+    _write(_with(table, "lon", pc.add(table["lon"], 1.0)).drop_columns(["datetime"]), second)
+    data = bytearray(third.read_bytes())
+    data[200:260] = bytes(60)
+    third.write_bytes(data)
+    return whole
+
+
+def _files(release: Path) -> list[Path]:
+    return [release / path for path in Release(str(release)).data_files()]
+
+
+def _with(table: pa.Table, name: str, column: Any) -> pa.Table:
+    return table.set_column(table.column_names.index(name), table.schema.field(name), column)
+
+
+def _write(table: pa.Table, file: Path) -> None:
+    pq.write_table(table, file, write_page_checksum=True)
+
+
+def _kept(release: Path) -> list[Path]:
+    return sorted((release / ".run").glob("scans/*/*.npz"))
+
+
+def test_shares_report_the_same_bytes(damaged: Path, run: Run) -> None:
+    expected = run("validate", damaged, "--json", "--quiet", code=1)
+    assert "cannot be read" in expected.stdout
+    for number in (2, 3):
+        printed = run("validate", damaged, "--unit", f"{number}/3", "--quiet").stdout
+        assert f"share {number}/3 is read; {4 - number} of the others are not" in printed
+    assert len(_kept(damaged)) == 2
+    last = run("validate", damaged, "--unit", "1/3", "--json", "--quiet", code=1)
+    assert last.stdout == expected.stdout
+    assert not _kept(damaged)
+
+
+def test_a_file_that_ends_its_reader_is_the_same_finding(broken: Callable[[str], Broken], run: Run) -> None:
+    release = broken("morocco")
+    second = release.release.data_files()[1]
+    release.column("geometry", lambda values: [NESTED, *values[1:]], second)
+    command = ["validate", release.folder, "--json", "--quiet"]
+    expected = run(*command, code=1)
+    assert "ends the process that reads it (SIGSEGV)" in expected.stdout
+    run(*command, "--unit", "1/2")
+    assert run(*command, "--unit", "2/2", code=1).stdout == expected.stdout
+
+
+@pytest.mark.slow  # a Ray cluster of this machine takes some 10 s to start
+def test_ray_reports_the_same_bytes(damaged: Path, run: Run) -> None:
+    pytest.importorskip("ray")
+    expected = run("validate", damaged, "--json", "--quiet", code=1)
+    found = run("validate", damaged, *ON_RAY, "--json", "--quiet", code=1)
+    assert found.stdout == expected.stdout
+    assert not _kept(damaged)
+
+
+def test_an_interrupted_share_resumes(damaged: Path, tmp_path: Path, run: Run) -> None:
+    """Ended by SIGTERM before the second of three files is kept, and by SIGKILL after the third."""
+    expected = run("validate", damaged, "--json", "--quiet", code=1)
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    share = ["validate", str(damaged), "--unit", "1/1", "--json", "--quiet"]
+    for number, signal, exit_code in ((2, "SIGTERM", 143), (3, "SIGKILL", -9)):
+        process = fork(share, out=out, errors=errors, first=DIE_AT_FILE.format(number=number, signal=signal))
+        process.join(120)
+        assert process.exitcode == exit_code, errors.read_text()
+        if number == 2:
+            (kept,) = _kept(damaged)
+            os.utime(kept, (0, 0))  # to see whether it is written again
+    assert "Run the same command again to continue" in errors.read_text()
+    assert len(_kept(damaged)) == 3
+    assert kept.stat().st_mtime == 0
+    assert run(*share, code=1).stdout == expected.stdout
+
+
+def test_the_report_is_made_of_what_shares_saw(whole: Path, run: Run) -> None:
+    expected = run("validate", whole, "--json", "--quiet", code=1)
+    run("validate", whole, "--unit", "1/2", "--quiet")
+    first, second = _kept(whole)
+    first.write_bytes(first.read_bytes()[:-50])  # a damaged one is not used, its file is read again
+    with np.load(second) as found:
+        arrays = dict(found)
+    head = json.loads(arrays["head"].tobytes())
+    arrays["head"] = np.frombuffer(json.dumps({**head, "damage": "seen by a share"}).encode(), np.uint8)
+    np.savez(second, **arrays)
+    last = run("validate", whole, "--unit", "2/2", "--json", "--quiet", code=1)
+    assert "seen by a share" in last.stdout
+    run("validate", whole, "--unit", "1/2", "--quiet")
+    _kept(whole)[0].write_bytes(b"")
+    assert run("validate", whole, "--unit", "2/2", "--json", "--quiet", code=1).stdout == expected.stdout
+
+
+def test_nothing_is_used_that_was_seen_before_a_change(whole: Path, run: Run) -> None:
+    run("validate", whole, "--unit", "1/2", "--quiet")
+    first = _files(whole)[0]
+    table = pq.read_table(first)
+    _write(_with(table, "lon", pc.add(table["lon"], 1.0)), first)
+    printed = run("validate", whole, "--unit", "2/2", "--quiet").stdout
+    assert "1 of the others are not" in printed
+    expected = run("validate", whole, "--json", "--quiet", code=1)
+    assert run("validate", whole, "--unit", "1/2", "--json", "--quiet", code=1).stdout == expected.stdout
+
+
+def test_other_rules_are_another_validation(whole: Path, run: Run) -> None:
+    run("validate", whole, "--unit", "1/2", "--only", "VEC", "--quiet")
+    assert "1 of the others are not" in run("validate", whole, "--unit", "2/2", "--quiet").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--unit", "3/2"), "3/2"),
+        (("--unit", "1/2", "--quick"), "--quick"),
+        (("--unit", "1/2", *ON_RAY), "--unit"),
+        (("--workers", "2"), "--workers"),
+    ],
+)
+def test_options_that_contradict_each_other(options: tuple[str, ...], expected: str, whole: Path, run: Run) -> None:
+    assert expected in run("validate", whole, *options, code=2).stderr
+    assert not _kept(whole)
+
+
+def test_a_file_alone_has_no_shares(whole: Path, run: Run) -> None:
+    assert "is one file" in run("validate", _files(whole)[0], "--unit", "1/2", code=2).stderr
