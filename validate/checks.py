@@ -85,7 +85,7 @@ def check_release(
         refused: files, and rules after a colon, that ended an earlier child, and how.
         threads: files that are read at a time, at most.
         previous: the version before, where it is not a neighbor of this one.
-        verified: SHA-256 of embeddings files in which the rules on rows are known to hold.
+        verified: SHA-256 of embeddings files in which the rules that depend on rows alone are known to hold.
         open_previous: opens the version before by the name that the release gives it.
         render: renders the documents again; without it they are not compared.
         recompute: computes vectors again; without it they are not.
@@ -104,6 +104,7 @@ def check_release(
         threads=threads,
         previous=previous,
         verified=verified,
+        alone=frozenset(rule.code for rule in rules if rule.alone),
         open_previous=open_previous,
         render=render,
         recompute=recompute,

@@ -59,6 +59,7 @@ class ReleaseContext:
         threads: int | None = None,
         previous: Release | None = None,
         verified: Mapping[str, str] = {},
+        alone: frozenset[str] = frozenset(),
         sources: SourceTable | None = None,
         open_previous: Callable[[str], Release] | None = None,
         render: Render | None = None,
@@ -84,7 +85,7 @@ class ReleaseContext:
         """What kept rules from being checked, so far."""
         self._checks, self._sampled, self._sample = checks, sampled, sample
         self._previous, self._report, self._threads = previous, report, threads
-        self._verified = verified
+        self._verified, self._alone = verified, alone
         if sources is not None:
             vars(self)["sources"] = sources
         self._open_previous = open_previous or (lambda named: Release(neighbor(self.files.store, named)))
@@ -151,6 +152,7 @@ class ReleaseContext:
             self._sampled,
             self._threads,
             self._verified,
+            alone=self._alone,
         ).run()
 
     def _places(self, chips: ChipRows) -> npt.NDArray[np.int32]:

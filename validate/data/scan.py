@@ -144,7 +144,9 @@ class Pass:
     threads: int | None = None
     """Files that are read at a time, at most."""
     verified: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of files in which rules on rows are known to hold; with these bytes only sampled rules are checked."""
+    """SHA-256 of files in which rules on rows are known to hold; with these bytes those in `alone` are skipped."""
+    alone: AbstractSet[str] = frozenset()
+    """Codes of the rules that depend on the rows alone."""
     near: set[str] = field(default_factory=set)
     """Files whose chips are compared with their neighbors."""
 
@@ -232,7 +234,7 @@ class Pass:
     def _to_check(self, path: str, sha256: str | None) -> Mapping[str, Callable[[ChipRows], Sequence[BadRows]]]:
         if sha256 is None or self.verified.get(path) != sha256:
             return self.checks
-        return {code: check for code, check in self.checks.items() if code in self.sampled}
+        return {code: check for code, check in self.checks.items() if code not in self.alone - self.sampled}
 
     def _rows(
         self,

@@ -74,7 +74,7 @@ def types_agree(context: ReleaseContext) -> Iterator[Outcome]:
                 yield Fault(f"{path}: {column.name}", str(column.type), str(expected.field(column.name).type))
 
 
-@row_rule("SCH003")
+@row_rule("SCH003", alone=True)
 def no_nulls(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Nulls in the columns that may have none, and inside vectors."""
     found: list[BadRows] = []
