@@ -55,6 +55,20 @@ def test_what_was_not_checked_says_why_and_never_passes(broken: Callable[[str], 
         assert report.checked[code].startswith("not checked: sources.parquet does not exist"), code
 
 
+def test_columns_that_follow_from_the_spec_are_not_checked_without_one(broken: Callable[[str], Broken]) -> None:
+    release = broken("small")
+    release.yaml("release.yaml", lambda spec: spec.update(licens="CC0-1.0"))
+    assert check_columns(release)["SCH001"].startswith("not checked: release.yaml is not a release spec")
+    (release.folder / "release.yaml").unlink()
+    assert check_columns(release)["SCH001"].startswith("not checked: release.yaml does not exist")
+    release.change(release.data, lambda table: table.drop_columns(["lon"]))
+    assert check_columns(release)["SCH001"] == "failed"
+
+
+def check_columns(release: Broken) -> dict[str, str]:
+    return validate(Release(str(release.folder)), only=("SCH001",)).checked
+
+
 def test_a_sample_is_said_and_finds_what_lies_in_it(broken: Callable[[str], Broken]) -> None:
     release = broken("small")
     report = validate(Release(str(release.folder)), only=("GEO012",), sample=10)
