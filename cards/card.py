@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import yaml
 from markupsafe import Markup
@@ -12,6 +13,7 @@ from clay_publish.cards.changelog import History
 from clay_publish.cards.figures.sample import Quality
 from clay_publish.cards.filters import environment, one_line
 from clay_publish.cards.release_facts import CardFacts, Table
+from clay_publish.geo.utm_zones import utm_zones
 from clay_publish.release import directory as paths
 from clay_publish.release.array_store import zone_group
 from clay_publish.release.benchmarks import METRICS
@@ -188,7 +190,7 @@ def _box(facts: CardFacts) -> tuple[float, float, float, float]:
 def _array_group(facts: CardFacts) -> str | None:
     """Group of the arrays that holds the middle of the release, else the first one; None where there are no arrays."""
     west, _, east, _ = _box(facts)
-    middle = zone_group(int(((west + east) / 2 + 180) // 6) % 60 + 1)
+    middle = zone_group(int(utm_zones(np.array([(west + east) / 2]))[0]))
     return middle if middle in facts.arrays else next(iter(facts.arrays), None)
 
 

@@ -21,6 +21,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.format_version import check_release
 from clay_publish.release.tables import REASONS
 from clay_publish.release.versions import Version, VersionStep
+from clay_publish.search.row_groups import group_starts
 
 NOT_EXPECTED = "not_expected"
 """Stands for a reason where the other version did not expect the chip at all."""
@@ -263,7 +264,7 @@ def _moved(old: pq.ParquetFile, new: pq.ParquetFile, places: _Places) -> Iterato
     `places` is where in `new` each row of `old` is, −1 for nowhere. Both files are in the same order, so what a row
     group of one needs lies in few row groups of the other.
     """
-    starts = np.cumsum([0, *(new.metadata.row_group(g).num_rows for g in range(new.num_row_groups))])
+    starts = group_starts(new.metadata)
     columns = [name for name in ("embedding", "scale") if name in new.schema_arrow.names]
 
     @lru_cache(maxsize=3)

@@ -12,7 +12,7 @@ from clay_publish.cards.provenance import CoverageCounts, SourceCounts, read_cov
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release import manifest
-from clay_publish.release.array_store import STORE, zone_group
+from clay_publish.release.array_store import STORE, coverage_zone, zone_group
 from clay_publish.release.benchmarks import Benchmark, read_benchmarks
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
@@ -186,8 +186,7 @@ def read_facts(release: Release) -> CardFacts:
 def _array_groups(release: Release) -> tuple[str, ...]:
     if not release.store.exists(f"{STORE}/zarr.json"):
         return ()
-    zones = (int(path.removesuffix(".parquet")[-2:]) for path in release.data_files(paths.COVERAGE))
-    return tuple(zone_group(zone) for zone in sorted(zones))
+    return tuple(zone_group(zone) for zone in sorted(map(coverage_zone, release.data_files(paths.COVERAGE))))
 
 
 def _tables(release: Release) -> list[Table]:

@@ -104,7 +104,8 @@ _page(
 )
 _page(
     "reference/api.md",
-    "# Python API\n\n::: clay_publish\n    options:\n      show_root_heading: false\n\n"
+    "# Python API\n\n::: clay_publish\n    options:\n      show_root_heading: false\n"
+    '      inherited_members: true\n      filters: ["!^_[^_]", "!^__reduce__"]\n\n'
     "## PyTorch\n\n::: clay_publish.torch.EmbeddingsDataset\n    options:\n      heading_level: 3\n",
 )
 _page(

@@ -94,7 +94,7 @@ def _send(
     screen, release = Screen(quiet=quiet, as_json=json), release_at(where)
     targets = to or _of_spec(release)
     for target in targets:
-        check_target(target)  # validation takes long
+        check_target(target, release)  # validation takes long
     full = verify is Verify.full
     with screen.progress() as report, lease_if_run(release):
         validation = run_validation(release, report, previous=before)

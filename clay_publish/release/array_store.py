@@ -50,6 +50,11 @@ def reason_flags() -> dict[str, Any]:
     return {"long_name": "why there is no embedding", **flags}
 
 
+def coverage_zone(path: str) -> int:
+    """UTM zone of a coverage file: 18 of `coverage/zone=18.parquet`."""
+    return int(path.removesuffix(".parquet")[-2:])
+
+
 def zone_group(zone: int) -> str:
     """Name of a zone's group below the store."""
     return f"utm{zone:02d}"

@@ -15,6 +15,7 @@ from clay_publish.geo.utm_zones import Square
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.spec.models import Spec
 from clay_publish.storage.address import readable
+from clay_publish.storage.http import Head
 from clay_publish.storage.safe_parse import parse_json, parse_yaml
 from clay_publish.storage.store import Store, is_safe
 from clay_publish.windows import Window, parse_token
@@ -171,13 +172,24 @@ class Release:
             ReleaseError: missing, or not a readable Parquet file.
         """
         try:
-            source = self.store.arrow(path)
-            # Elsewhere the ranges of a read are asked for at once instead of column by column.
-            return pq.ParquetFile(source, page_checksum_verification=verify, pre_buffer=not self.store.local)
+            return self._opened(path, verify=verify)
         except StoreError as error:
             raise ReleaseError(error.where, error.found, error.expected, error.fix) from error
         except (pa.ArrowException, OSError) as error:
             raise ReleaseError(self.store.path(path), f"is not a readable Parquet file ({error})") from error
+
+    def _opened(self, path: str, *, verify: bool) -> pq.ParquetFile:
+        # Elsewhere the ranges of a read are asked for at once instead of column by column.
+        options = {"page_checksum_verification": verify, "pre_buffer": not self.store.local}
+        return pq.ParquetFile(self.store.arrow(path), **options)
+
+    def head(self, path: str) -> Head:
+        """Size of a file, and the tag that its ranges must have where the release is one on a server.
+
+        Raises:
+            StoreError: missing, or its server does not state its size.
+        """
+        return Head(self.store.size(path), None)
 
     def footer(self, path: str) -> dict[str, Any]:
         """The JSON values of a Parquet file's footer keys (`geo`, `emb`, `huggingface`).

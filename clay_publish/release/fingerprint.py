@@ -68,7 +68,7 @@ class Fingerprint(BaseModel):
         return [f"{key}: {shown(mine[key])} → {shown(theirs[key])}" for key in mine if mine[key] != theirs[key]]
 
 
-SCALE_RULE = "scale-1: (value × scale + offset − sensor.offset) / sensor.scale, by band and item"
+SCALE_RULE = "scale-2: (value × scale + offset − sensor.offset) / sensor.scale, by band and item"
 """Changes when the same statements of an item come to mean another scale or offset."""
 
 
@@ -78,7 +78,7 @@ def mask_rule(sensor: Sensor, asked: str | None) -> str:
         return "none"
     masks = [
         f"{'|'.join(mask.assets)} {mask.format} {_listed(mask.cloudy)} nodata {_listed(mask.nodata)}"
-        f" bands {_listed(mask.bands)}"
+        f" bands {_listed(mask.bands)}" + (f" empty {mask.empty[0]}/{mask.empty[1]}" if mask.empty else "")
         for mask in sensor.masks
     ]
     return f"mask-1: {'found' if asked is None else asked} of {'; '.join(masks)}"
@@ -89,14 +89,14 @@ def composite_rule(layout: str, composite: Composite | None = None, steps: int |
     if layout == "scene":
         return "none"
     if composite is None or composite.method == "best":
-        rule = "best-1: one acquisition per cell and window: least cloud, nearest to the window's middle, then id"
+        rule = "best-2: one acquisition per cell and window: least cloud, nearest to the window's middle, then id"
         if steps is None:
             return rule
         if composite is not None and composite.images is not None:
             return f"{rule}; the {steps} best in the order of their time"
     else:
         rule = (
-            f"{composite.method}-1: at most {composite.most} acquisitions per cell and window: least cloud and nodata,"
+            f"{composite.method}-2: at most {composite.most} acquisitions per cell and window: least cloud and nodata,"
             f" nearest to the window's middle, then id; each under its own mask; pixels of {composite.min_valid} or"
             f" more clear observations; the window's middle as date"
         )

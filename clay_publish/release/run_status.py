@@ -109,7 +109,8 @@ def file_verdict(release: Release, file: str) -> FileVerdict | None:
 
 def file_verdicts(release: Release) -> dict[str, FileVerdict]:
     """What is kept of all published files."""
-    found = (file_verdict(release, file) for file in release.data_files())
+    kept = set(release.store.files(VERDICTS))
+    found = (file_verdict(release, file) for file in release.data_files() if _verdict_path(file) in kept)
     return {verdict.file: verdict for verdict in found if verdict is not None}
 
 
@@ -131,8 +132,6 @@ class StatusReader:
     release: Release
     _receipts: dict[str, UnitReceipt] = field(default_factory=dict)
     """By path; only of units that did not fail, which no later run writes again."""
-    _verdicts: dict[str, FileVerdict] = field(default_factory=dict)
-    """By path; only those without findings, which change only with their file."""
 
     def read(self) -> RunStatus:
         """Return the progress of the run.
@@ -174,8 +173,7 @@ class StatusReader:
         left = max(0, chips["to_compute"] - chips["computed"])
         usd, in_all, budget = self._dollars(receipts, chips)
         findings, invalid = self._verdict(finished=finished)
-        files = release.data_files()
-        landed = self._read_verdicts(files)
+        landed = file_verdicts(release).values()
         if findings is None:
             invalid = [verdict.file for verdict in landed if verdict.errors]
         return RunStatus(
@@ -193,7 +191,7 @@ class StatusReader:
                 FailedUnit(unit=each.unit, items=each.items[:_SHOWN], reason=each.error or "")
                 for each in failed[:_SHOWN]
             ],
-            files=len(files),
+            files=len(release.data_files()),
             chips_per_second=pace,
             seconds_left=left / pace if pace and chips["to_compute"] else None,
             usd=usd,
@@ -225,19 +223,6 @@ class StatusReader:
                     self._receipts[path] = receipt
             if receipt.unit in units:
                 found.append(receipt)
-        return found
-
-    def _read_verdicts(self, files: list[str]) -> list[FileVerdict]:
-        there = set(self.release.store.files(VERDICTS))
-        found = []
-        for file in files:
-            verdict = self._verdicts.get(file)
-            if verdict is None and _verdict_path(file) in there:
-                verdict = file_verdict(self.release, file)
-            if verdict is not None:
-                found.append(verdict)
-                if verdict.valid:
-                    self._verdicts[file] = verdict
         return found
 
     def _dollars(

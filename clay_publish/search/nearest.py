@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from clay_publish.release.directory import Release
 from clay_publish.search.query import SWAPPED, Extent, QueryError
-from clay_publish.search.row_groups import Ints, Rows, Shelf, group_boxes, matching_groups, read
+from clay_publish.search.row_groups import Ints, Rows, Shelf, group_boxes, group_starts, matching_groups, read
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,8 +48,9 @@ def at_least(lon: Floats, lat: Floats, boxes: Floats) -> Floats:
     outside = np.where(past <= width, 0.0, np.minimum(past - width, 360 - past))
     u, v = np.radians(outside), np.radians(lat)
     low, high = np.radians(south), np.radians(north)
-    # On the meridian of the edge, the nearest latitude, then the nearest inside the box.
-    nearest = np.arctan2(np.sin(v), np.cos(v) * np.cos(u))
+    # On the meridian of the edge, the nearest latitude, then the nearest inside the box. A place in the box is its own:
+    # rounding would put it 1e-10 m away, behind a chip whose center it is.
+    nearest = np.where(outside == 0, v, np.arctan2(np.sin(v), np.cos(v) * np.cos(u)))
     best = np.full(np.broadcast(v, low).shape, np.inf)
     for at in (np.clip(nearest, low, high), low, high):
         half = np.sin((at - v) / 2) ** 2 + np.cos(at) * np.cos(v) * np.sin(u / 2) ** 2
@@ -144,7 +145,7 @@ class _NearestSearch:
         # What near files give rules out others.
         turns = [(bound[pairs].min(), file, pairs) for file, pairs in _by_file(files)]
         for _, file, pairs in sorted(turns, key=lambda turn: turn[:2]):
-            mine = places[pairs][bound[pairs] < self.best.meters[places[pairs], -1]]
+            mine = places[pairs][bound[pairs] <= self.best.meters[places[pairs], -1]]
             if len(mine):
                 self.compare(file, mine)
 
@@ -152,12 +153,12 @@ class _NearestSearch:
         """Offer the chips of one file to some places."""
         path = self.shelf.paths[file]
         source, where = self.release.parquet(path), self.release.store.path(path)
-        starts = np.cumsum([0, *(source.metadata.row_group(g).num_rows for g in range(source.num_row_groups))])
+        starts = group_starts(source.metadata)
         boxes = group_boxes(source.metadata)
         every, inside = mine, self.extent.row_groups(source.metadata)
         least = {group: at_least(self.lon[every], self.lat[every], boxes[group : group + 1]) for group in inside}
         for group in sorted(inside, key=lambda group: (least[group].min(), group)):
-            mine = every[least[group] < self.best.meters[every, -1]]
+            mine = every[least[group] <= self.best.meters[every, -1]]
             mask = self._matching(source, group, where) if len(mine) else None
             if mask is None:
                 continue

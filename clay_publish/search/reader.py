@@ -5,7 +5,6 @@ Only the files, row groups and columns that are needed are read, wherever the re
 
 import os
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from clay_publish.errors import ClayPublishError, ReleaseError, require_extra
+from clay_publish.errors import ClayPublishError, require_extra
 from clay_publish.formats import meters
-from clay_publish.geo.utm_grid import parse_chip_id
 from clay_publish.release import directory as paths
 from clay_publish.release.array_store import array_windows
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.format_version import check_release
-from clay_publish.release.public_urls import embeddings_path, rebase
+from clay_publish.release.public_urls import rebase
 from clay_publish.release.versions import refuse_root, version_address
 from clay_publish.search import zonal
 from clay_publish.search.arrays.cells import one_zone
 from clay_publish.search.change import change_schema, changes, parse_window
-from clay_publish.search.codes import Encoding
 from clay_publish.search.nearest import nearest_chips
 from clay_publish.search.points import coordinates, join
 from clay_publish.search.query import SWAPPED, Extent, QueryError
@@ -35,33 +31,26 @@ from clay_publish.search.row_groups import (
     Rows,
     Shelf,
     Vectors,
-    check_columns,
     dequantized,
-    groups_with,
+    group_starts,
     read,
-    readable_schema,
     select,
     stored_columns,
     stream,
     vectors,
-    with_geo,
 )
 from clay_publish.search.session import RemoteRelease
 from clay_publish.search.similar import Like, direction_of, exact_chips, likely_chips
 from clay_publish.search.status import inside, status_of
+from clay_publish.search.tables import ReleaseTables
 from clay_publish.storage.address import readable
 from clay_publish.storage.range_cache import RangeCache
 from clay_publish.storage.store import Store
-from clay_publish.windows import Window
 
 if TYPE_CHECKING:
     import xarray as xr
     from geopandas import GeoDataFrame
 
-_DEGREE = 111_000.0
-"""Meters of a degree of latitude."""
-_SHELVES = 64
-"""Boxes and times whose files are remembered."""
 LIGHT = (
     "id",
     "geometry",
@@ -78,12 +67,8 @@ LIGHT = (
 """Columns that a search gives by default: all about a chip but its vector."""
 
 
-class ReleaseReader:
+class ReleaseReader(ReleaseTables):
     """A release at some place, open for reading. Make one with `open_release`."""
-
-    def __init__(self, release: Release) -> None:
-        self.release = release
-        self._shelves: dict[Extent, Shelf] = {}
 
     def __repr__(self) -> str:
         try:
@@ -92,10 +77,6 @@ class ReleaseReader:
             return f"ReleaseReader({self.release.store.where!r})"
         said = f"{chips:,} chips, {self.dimensions} dimensions, {windows} {'window' if windows == 1 else 'windows'}"
         return f"ReleaseReader({self.release.store.where!r}: {said})"
-
-    @cached_property
-    def _items(self) -> pq.ParquetFile:
-        return self.release.parquet(paths.ITEMS)
 
     def items(
         self, bbox: Sequence[float] | None = None, datetime: str | None = None, columns: Sequence[str] | None = None
@@ -125,7 +106,7 @@ class ReleaseReader:
             ReleaseError: as for `items`.
         """
         file, where = self.release.parquet(paths.ITEMS), self.release.store.path(paths.ITEMS)
-        starts = np.cumsum([0, *(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))])
+        starts = group_starts(file.metadata)
         groups = np.unique(np.searchsorted(starts, numbers, side="right") - 1)
         parts = [
             read(file, [int(group)], file.schema_arrow.names, where).take(
@@ -373,19 +354,6 @@ class ReleaseReader:
             parts.append(table.append_column("similarity", pa.array(one.cosine[chosen])))
         return pa.concat_tables(parts)
 
-    @cached_property
-    def chip_side(self) -> float:
-        """Meters of a chip's side: as the release states it, else as its first chip measures from south to north."""
-        try:
-            made = self.release.fingerprint()
-            if made.gsd is not None:
-                return made.size * made.gsd
-        except ReleaseError:
-            pass  # made by another program
-        path = self.shelf(Extent()).paths[0]
-        box = read(self.release.parquet(path), [0], ["bbox"], self.release.store.path(path))["bbox"][0].as_py()
-        return float(box["ymax"] - box["ymin"]) * _DEGREE
-
     def near_enough(self, place: tuple[float, float], found: pa.Table, max_distance: float | None) -> pa.Table:
         """The rows of `nearest` to a place (lon, lat) within a distance, meters; default: three chip sides.
 
@@ -421,91 +389,6 @@ class ReleaseReader:
 
         return direction_of(like, unlike, self.dimensions, self.vector, of_place)
 
-    def _one_per_place(self, rows: Rows, shelf: Shelf, order: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """Which of some chips remain when each place has one: of the largest `order`, then of the newest window."""
-        table = self._read(rows, shelf, ["lon", "lat", "start_datetime"])
-        start = table["start_datetime"].cast(pa.int64()).to_numpy()
-        ranked = np.lexsort((-start, -order))
-        place = np.stack([table["lon"].to_numpy(), table["lat"].to_numpy()], axis=1)[ranked]
-        _, first = np.unique(place, axis=0, return_index=True)
-        return np.asarray(ranked[np.sort(first)], dtype=np.int64)
-
-    def vector(self, chip: str) -> Vectors:
-        """The embedding of a chip, quantization undone.
-
-        Raises:
-            QueryError: no chip has this id.
-            ReleaseError: as for `items`.
-        """
-        for path in self._files_of(chip):
-            file = self.release.parquet(path)
-            where = self.release.store.path(path)
-            for group in groups_with(file, chip):
-                place = pc.index(read(file, [group], ["id"], where)["id"], chip).as_py()
-                if place >= 0:
-                    names = stored_columns(["embedding"], file.schema_arrow.names)
-                    found: Vectors = vectors(read(file, [group], names, where).slice(place, 1))[0]
-                    return found
-        raise QueryError("id", f"{chip!r} is not a chip of {self.release.store.where}", "the id of one")
-
-    def shelf(self, extent: Extent) -> Shelf:
-        """The embeddings files that may hold chips within an extent.
-
-        Raises:
-            ReleaseError: as for `items`.
-        """
-        if extent not in self._shelves:
-            if len(self._shelves) >= _SHELVES:
-                self._shelves.clear()
-            self._shelves[extent] = self._read_shelf(extent)
-        return self._shelves[extent]
-
-    def _read_shelf(self, extent: Extent) -> Shelf:
-        table = select(self._items, extent, ["bbox", "assets"], self.release.store.path(paths.ITEMS))
-        sides = pa.Table.from_struct_array(table["bbox"].combine_chunks())
-        boxes = np.column_stack([sides[side].to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")])
-        hrefs = pc.struct_field(table["assets"], ["embeddings", "href"]).to_pylist()
-        return Shelf([embeddings_path(href) for href in hrefs], boxes)
-
-    def schema(self, columns: Sequence[str] | None = None) -> pa.Schema:
-        """Of the chips: all columns, or these; `embedding` is float32 and there is no `scale`. With `geo` metadata.
-
-        Raises:
-            QueryError: there is no such column.
-        """
-        every = readable_schema(self._stored)
-        check_columns(columns or (), every.names)
-        chosen = every if columns is None else pa.schema([every.field(name) for name in columns])
-        return with_geo(chosen)
-
-    @cached_property
-    def dimensions(self) -> int:
-        """Numbers of an embedding."""
-        return int(self._stored.field("embedding").type.list_size)
-
-    @cached_property
-    def windows(self) -> list[Window]:
-        """The windows of the release, in order of time."""
-        return sorted({DataFile.parse(path).window for path in self.shelf(Extent()).paths})
-
-    @cached_property
-    def encoding(self) -> Encoding | None:
-        """How the release's compact codes are made; None where it has none.
-
-        Raises:
-            ReleaseError: `codes/model.json` describes codes that this version cannot read.
-        """
-        store = self.release.store
-        if not store.exists(paths.CODES_MODEL):
-            return None
-        return Encoding.read(self.release.json(paths.CODES_MODEL), store.path(paths.CODES_MODEL))
-
-    def __len__(self) -> int:
-        """How many chips the release has."""
-        every = list(range(self._items.num_row_groups))
-        table = read(self._items, every, ["table:row_count"], self.release.store.path(paths.ITEMS))
-        return int(pc.sum(table["table:row_count"]).as_py() or 0)
-
     def coverage(self) -> pa.RecordBatchReader:
         """The coverage table, one row per expected chip, as a stream."""
         return self._stream(paths.COVERAGE)
@@ -525,20 +408,6 @@ class ReleaseReader:
             ReleaseError: the release has none of this side.
         """
         return self._stream(f"{paths.AGGREGATES}/{side}x{side}")
-
-    def _stream(self, folder: str) -> pa.RecordBatchReader:
-        files = self.release.data_files(folder)
-        if not files:
-            raise ReleaseError(self.release.store.path(folder), "is not part of this release")
-        stored = self.release.parquet(files[0]).schema_arrow.remove_metadata()
-        schema = with_geo(readable_schema(stored))
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            for path in files:
-                for rows in stream(self.release.parquet(path), Extent(), stored.names, self.release.store.path(path)):
-                    yield from dequantized(rows, schema).to_batches()
-
-        return pa.RecordBatchReader.from_batches(schema, batches())
 
     def to_xarray(
         self,
@@ -590,55 +459,24 @@ class ReleaseReader:
 
         return GeoDataFrame.from_arrow(self.chips(bbox, datetime, columns).read_all())
 
-    @cached_property
-    def _stored(self) -> pa.Schema:
-        first = self.shelf(Extent()).paths
-        if not first:
-            raise ReleaseError(self.release.store.where, "has no item", "at least one embeddings file")
-        return self.release.parquet(first[0]).schema_arrow.remove_metadata()
-
-    def _read(self, rows: Rows, shelf: Shelf, columns: Sequence[str]) -> pa.Table:
-        schema = self.schema(columns)
-        if not len(rows.file):
-            return schema.empty_table()
-        names = stored_columns(schema.names, self._stored.names)
-        return dequantized(rows.read(self.release, shelf, names), schema)
-
     def _sampled(self, rows: Rows, shelf: Shelf) -> pa.Table:
         """The chips that `sample` joins; their vectors from the arrays where that is cheaper and the same."""
         light, cells = ["id", "datetime", "lon", "lat", "bbox"], ["epsg", "row", "col"]
         assets = self._items.schema_arrow.field("assets").type
-        kind = self._stored.field("embedding").type.value_type if len(rows.file) else pa.float32()
-        rounded = kind != pa.float32() and {*cells} <= {*self._stored.names}
+        kind = self._stored.field("embedding").type if len(rows.file) else pa.list_(pa.float32(), 1)
+        rounded = kind.value_type != pa.float32() and {*cells} <= {*self._stored.names}
         if not rounded or assets.get_field_index("arrays") < 0 or find_spec("zarr") is None:
             return self._read(rows, shelf, [*light, "embedding"])
-        from clay_publish.search.arrays.chip_vectors import ChipCells, chip_vectors  # noqa: PLC0415 - with an extra
+        from clay_publish.search.arrays.chip_vectors import chip_vectors  # noqa: PLC0415 - comes with an extra
 
         table = self._read(rows, shelf, [*light, *cells])
-        epsg, row, col = (table[name].to_numpy().astype(np.int64) for name in cells)
-        parsed = {number: DataFile.parse(shelf.paths[number]).window for number in np.unique(rows.file).tolist()}
-        windows = [parsed[number] for number in rows.file.tolist()]
-        most = rows.column_bytes(self.release, shelf, ["embedding", "scale"])
-        found = chip_vectors(self.release, ChipCells(epsg % 100, row, col, windows), kind, most)
+        found = chip_vectors(self.release, shelf, rows, table.select(cells), kind)
         field = self.schema(["embedding"]).field("embedding")
         if found is None:
             column = self._read(rows, shelf, ["embedding"])["embedding"]
         else:
             column = pa.chunked_array([pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), type=field.type)])
         return table.drop_columns(cells).append_column(field, column)
-
-    def _files_of(self, chip: str) -> list[str]:
-        """Files that may hold a chip: those of its window, and in the `utm` layout of its place."""
-        extent = Extent()
-        try:
-            known = parse_chip_id(chip)
-            lon, lat = known.grid.centers(np.array([known.epsg]), np.array([known.row]), np.array([known.col]))
-            extent = Extent((float(lon[0]), float(lat[0]), float(lon[0]), float(lat[0])))
-        except ValueError:  # an id of the scene layout, or of another program
-            pass
-        files = self.shelf(extent).paths
-        windows = [DataFile.parse(path).window.token for path in files]
-        return [path for path, window in zip(files, windows, strict=True) if chip.endswith(window)] or files
 
 
 def open_release(

@@ -61,7 +61,7 @@ class Rows:
         total = 0
         for number in np.unique(self.file[self.file >= 0]).tolist():
             footer = release.parquet(shelf.paths[number]).metadata
-            starts = np.cumsum([0, *(footer.row_group(g).num_rows for g in range(footer.num_row_groups))])
+            starts = group_starts(footer)
             groups = np.unique(np.searchsorted(starts, self.row[self.file == number], side="right") - 1)
             places = [n for n in range(footer.num_columns) if footer.schema.column(n).path.split(".")[0] in columns]
             total += sum(footer.row_group(g).column(n).total_compressed_size for g in groups.tolist() for n in places)
@@ -77,7 +77,7 @@ class Rows:
         def of_file(number: int) -> tuple[list[pa.Table], list[Ints]]:
             path = shelf.paths[number]
             file, tables, chosen = release.parquet(path), [], []
-            starts = np.cumsum([0, *(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))])
+            starts = group_starts(file.metadata)
             mine = np.flatnonzero(self.file == number)
             group = np.searchsorted(starts, self.row[mine], side="right") - 1
             for one in np.unique(group):
@@ -169,6 +169,11 @@ def check_columns(wanted: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise QueryError("columns", f"{unknown[0]!r} is not a column", f"some of {', '.join(known)}")
+
+
+def group_starts(footer: pq.FileMetaData) -> Ints:
+    """Return the number of the first row of each row group, and the number of all rows."""
+    return np.cumsum([0, *(footer.row_group(group).num_rows for group in range(footer.num_row_groups))])
 
 
 def groups_with(file: pq.ParquetFile, chip: str) -> Iterator[int]:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.errors import StoreError
 from clay_publish.release.directory import Release
 from clay_publish.storage.http import WHOLE_FILES, Head
 from clay_publish.storage.place import RangeFile
@@ -22,7 +22,7 @@ _TAIL = 1 << 16
 _GAP = 1 << 15
 """Bytes between two ranges that are fetched along with them instead of in a request of their own."""
 _PIECE = 16 << 20
-"""Bytes of a request, at most."""
+"""Bytes of joined ranges, at most; a longer one is a request of its own."""
 _REQUESTS = 8
 """Requests at a time, per read."""
 _FILES = 256
@@ -45,19 +45,21 @@ class RemoteRelease(Release):
         self._lock = Lock()
         self._files: OrderedDict[str, _RemoteFile] = OrderedDict()
 
-    def parquet(self, path: str, *, verify: bool = False) -> pq.ParquetFile:
-        """Open a Parquet file; its size and footer are fetched once per session. As `Release.parquet`."""
+    def _opened(self, path: str, *, verify: bool) -> pq.ParquetFile:
+        """Open a Parquet file; its size and footer are fetched once per session."""
+        return _RemoteParquet(self._file(path), verify=verify)
+
+    def head(self, path: str) -> Head:
+        """Size and tag of a file, which is asked for once. As `Release.head`."""
+        return self._file(path).head
+
+    def _file(self, path: str) -> "_RemoteFile":
         with self._lock:
             file = self._files.setdefault(path, _RemoteFile(self.store, path, self._cache))
             self._files.move_to_end(path)
             if len(self._files) > _FILES:
                 self._files.popitem(last=False)
-        try:
-            return _RemoteParquet(file, verify=verify)
-        except StoreError as error:
-            raise ReleaseError(error.where, error.found, error.expected, error.fix) from error
-        except (pa.ArrowException, OSError) as error:
-            raise ReleaseError(self.store.path(path), f"is not a readable Parquet file ({error})") from error
+        return file
 
 
 class _RemoteFile:
@@ -87,12 +89,13 @@ class _RemoteFile:
 
     def part(self, start: int, end: int) -> bytes:
         """Bytes of the file, from the cache where they are kept."""
-        where = self.store.path(self.path)
-        data = self.cache.get(where, self.head.tag, start, end) if self.cache else None
+        where, tag = self.store.path(self.path), self.head.tag
+        if self.cache is None or tag is None or not self.head.strong:
+            return self.store.part(self.path, start, end, tag)
+        data = self.cache.get(where, tag, start, end)
         if data is None:
-            data = self.store.part(self.path, start, end, self.head.tag)
-            if self.cache:
-                self.cache.put(where, self.head.tag, start, data)
+            data = self.store.part(self.path, start, end, tag)
+            self.cache.put(where, tag, start, data)
         return data
 
 

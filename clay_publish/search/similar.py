@@ -13,7 +13,7 @@ from clay_publish.release.directory import Release
 from clay_publish.search.candidates import best_codes
 from clay_publish.search.codes import Encoding
 from clay_publish.search.query import EXTENT_COLUMNS, Extent, QueryError
-from clay_publish.search.row_groups import THREADS, Ints, Rows, Shelf, matching_groups, read, vectors
+from clay_publish.search.row_groups import THREADS, Ints, Rows, Shelf, group_starts, matching_groups, read, vectors
 
 Floats = npt.NDArray[np.float64]
 Like = str | tuple[float, float] | npt.ArrayLike
@@ -150,7 +150,7 @@ def _compare(
     number, groups = task
     path = shelf.paths[number]
     file, where = release.parquet(path), release.store.path(path)
-    starts = np.cumsum([0, *(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))])
+    starts = group_starts(file.metadata)
     names = [name for name in ("embedding", "scale") if name in file.schema_arrow.names]
     best = [Ranked(Rows(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)) for _ in directions]
     light = directions.astype(np.float32)

@@ -317,7 +317,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     **dict.fromkeys(
         ("date_from_datetime_inexact", "date_from_datetime_parsing", "date_parsing", "date_type"),
-        "a day that exists, such as 2026-11-28",
+        "a day that exists, as YYYY-MM-DD: 2026-11-28",
     ),
     "dict_type": "keys and values",
     "float_parsing": "a number",

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from clay_publish.release import directory as paths
 from clay_publish.search.query import EXTENT_COLUMNS, Extent, QueryError
 from clay_publish.search.reader import ReleaseReader
-from clay_publish.search.row_groups import read
+from clay_publish.search.row_groups import group_starts, read
 from clay_publish.stac_api.cql2_arrow import geometry, matches, parse_filter, parse_json, properties
 
 SECONDS = 20.0
@@ -68,7 +68,7 @@ def find_items(reader: ReleaseReader, question: Question, *, limit: int, start: 
     unknown = needed - set(file.schema_arrow.names)
     if unknown:
         raise QueryError("filter", f"asks for {min(unknown)!r}", "a property of the items", "`/queryables` lists them.")
-    starts = np.cumsum([0, *(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))])
+    starts = group_starts(file.metadata)
     found, end = [], time.monotonic() + SECONDS
     for group in extent.row_groups(file.metadata):
         if time.monotonic() > end:

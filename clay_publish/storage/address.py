@@ -14,7 +14,7 @@ HUB_DATASETS = "hf://datasets/"
 S3_ENDPOINT = "AWS_ENDPOINT_URL_S3"
 SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?")
 """A semantic version without build metadata: major, minor, patch, pre-release."""
-_HUB_KINDS = ("datasets/", "models/", "spaces/", "buckets/")
+_HUB_KINDS = ("models/", "spaces/", "buckets/")
 
 
 def is_hosted(where: str) -> bool:
@@ -28,6 +28,11 @@ def hub_name(where: str) -> str | None:
     if where.startswith(HUB_SCHEME):
         return where.removeprefix(HUB_DATASETS).removeprefix(HUB_SCHEME).strip("/")
     return rest.strip("/") if head in {HUB, HUB_SHORT} else None
+
+
+def is_dataset(where: str) -> bool:
+    """Whether an address of the Hub is one of a dataset repository, rather than of a model, a space or a bucket."""
+    return not where.startswith(tuple(f"{HUB_SCHEME}{kind}" for kind in _HUB_KINDS))
 
 
 def coop_name(where: str) -> str | None:
@@ -47,7 +52,7 @@ def readable(where: str) -> str:
     Raises:
         StoreError: the host is named, and nothing of it.
     """
-    if where.startswith(tuple(f"{HUB_SCHEME}{kind}" for kind in _HUB_KINDS[1:])):
+    if not is_dataset(where):
         return where
     hub = hub_name(where)
     if hub is not None:

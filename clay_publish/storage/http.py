@@ -79,6 +79,8 @@ class Head:
     size: int | None
     tag: str | None
     """ETag or Last-Modified: changes when the bytes change."""
+    strong: bool = False
+    """Whether the tag is that of these very bytes: not a date, and not an ETag of what is only equivalent (`W/`)."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,7 @@ class HttpClient:
 
         def ask() -> Head:
             with self._answer("HEAD", url) as answer:
-                length = answer.headers.get("Content-Length", "")
-                return Head(int(length) if length.isdigit() else None, _tag(answer.headers))
+                return _head(answer.headers, answer.headers.get("Content-Length", ""))
 
         return self._retried(ask)
 
@@ -246,13 +247,17 @@ def decoded(answer: Any, where: str, limit: int) -> Iterator[bytes]:
 
 def _head_of_part(answer: Any) -> Head:
     total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-    length = total if answer.status == _PARTIAL else answer.headers.get("Content-Length", "")
-    return Head(int(length) if length.isdigit() else None, _tag(answer.headers))
+    return _head(answer.headers, total if answer.status == _PARTIAL else answer.headers.get("Content-Length", ""))
 
 
-def _tag(headers: Mapping[str, str]) -> str | None:
-    tag = headers.get("ETag") or headers.get("Last-Modified")
-    return tag.removeprefix("W/").strip('"') if tag else None
+def _head(headers: Mapping[str, str], length: str) -> Head:
+    etag = headers.get("ETag", "")
+    tag = etag or headers.get("Last-Modified")
+    return Head(
+        int(length) if length.isdigit() else None,
+        tag.removeprefix("W/").strip('"') if tag else None,
+        strong=etag.startswith('"'),
+    )
 
 
 def _refused(url: str, answer: Any) -> ServerError:

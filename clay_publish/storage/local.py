@@ -33,17 +33,13 @@ class Directory:
         """Where a file is."""
         return Path(f"{self.where}/{path}" if path else self.where)
 
-    def size(self, path: str) -> int:
-        """Bytes of a file."""
-        return self.path(path).stat().st_size
-
     def files(self, folder: str) -> list[str]:
         """Paths of ordinary files and of links; linked folders are not entered."""
         return [path[len(self.where) + 1 :] for path in _walk(str(self.path(folder)))]
 
     def head(self, path: str) -> Head:
         """Bytes of a file, which has no tag."""
-        return Head(self.size(path), None)
+        return Head(self.path(path).stat().st_size, None)
 
     def part(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:  # noqa: ARG002 - of servers
         """A range of a file."""

@@ -20,16 +20,12 @@ class Place(Protocol):
     lists: bool
     """Whether it can list its files."""
 
-    def size(self, path: str) -> int | None:
-        """Bytes of a file; None where the server does not say."""
-        ...
-
     def files(self, folder: str) -> list[str]:
         """Paths of all files below a folder."""
         ...
 
     def head(self, path: str) -> Head:
-        """Size and tag of a file; the tag changes with the bytes."""
+        """Size and tag of a file, None for what its server does not say; the tag changes with the bytes."""
         ...
 
     def part(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:

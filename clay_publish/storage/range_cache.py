@@ -1,6 +1,5 @@
 """A cache of byte ranges on disk, keyed by address and ETag, so that a second session fetches little again."""
 
-import email.utils
 import hashlib
 import os
 import tempfile
@@ -14,6 +13,16 @@ _LARGEST = 4_000_000
 """Bytes of a range that is kept: footers and light columns are smaller, whole files of vectors are not."""
 _DIGEST = hashlib.sha256().digest_size
 _OFF = {"0", "off", "false", "no"}
+
+
+def user_cache() -> Path | None:
+    """Return the folder of all caches, below `XDG_CACHE_HOME` or `~/.cache`; None for a user without a home."""
+    stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        root = stated if stated.is_absolute() else Path.home() / ".cache"  # a relative one is ignored, as XDG says
+    except RuntimeError:
+        return None
+    return root / "clay-publish"
 
 
 class RangeCache:
@@ -30,19 +39,14 @@ class RangeCache:
 
     @classmethod
     def of_user(cls) -> "RangeCache | None":
-        """Return the cache below `XDG_CACHE_HOME`; None where `CLAY_PUBLISH_CACHE=off` switches it off."""
-        if os.environ.get("CLAY_PUBLISH_CACHE", "").lower() in _OFF:
+        """Return the cache of this user; None where `CLAY_PUBLISH_CACHE=off` switches it off, or there is no home."""
+        folder = user_cache()
+        if folder is None or os.environ.get("CLAY_PUBLISH_CACHE", "").lower() in _OFF:
             return None
-        home = os.environ.get("XDG_CACHE_HOME", "")
-        root = (
-            Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
-        )  # a relative one is ignored, as XDG says
-        return cls(root / "clay-publish" / "ranges")
+        return cls(folder / "ranges")
 
-    def get(self, file: str, tag: str | None, start: int, end: int) -> bytes | None:
-        """Return bytes `start` to `end` (exclusive) of a file with this ETag; None where they are not kept."""
-        if not _is_etag(tag):
-            return None
+    def get(self, file: str, tag: str, start: int, end: int) -> bytes | None:
+        """Return bytes `start` to `end` (exclusive) of a file with this strong ETag; None where they are not kept."""
         path = self._path(file, tag, start, end)
         try:
             stored = path.read_bytes()
@@ -52,12 +56,13 @@ class RangeCache:
         data = stored[_DIGEST:]
         if len(data) == end - start and hashlib.sha256(data).digest() == stored[:_DIGEST]:
             return data
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # as the class says
+            path.unlink()
         return None
 
-    def put(self, file: str, tag: str | None, start: int, data: bytes) -> None:
-        """Keep bytes of a file from `start` on; of a file without ETag, nothing."""
-        if not _is_etag(tag) or not 0 < len(data) <= min(_LARGEST, self._limit):
+    def put(self, file: str, tag: str, start: int, data: bytes) -> None:
+        """Keep bytes of a file with this strong ETag, from `start` on."""
+        if not 0 < len(data) <= min(_LARGEST, self._limit):
             return
         path = self._path(file, tag, start, start + len(data))
         with suppress(OSError), self._lock:  # as the class says
@@ -74,7 +79,7 @@ class RangeCache:
             if self._held is None or self._held > self._limit:
                 self._held = self._evict()
 
-    def _path(self, file: str, tag: str | None, start: int, end: int) -> Path:
+    def _path(self, file: str, tag: str, start: int, end: int) -> Path:
         name = hashlib.sha256(f"{file}\n{tag}\n{start}-{end}".encode()).hexdigest()
         return self._folder / name[:2] / name
 
@@ -94,8 +99,3 @@ class RangeCache:
             if held <= 0.9 * self._limit:
                 break
         return held
-
-
-def _is_etag(tag: str | None) -> bool:
-    """Whether a tag is an ETag rather than a date, which does not change when a file does twice in a second."""
-    return bool(tag) and email.utils.parsedate_tz(str(tag)) is None

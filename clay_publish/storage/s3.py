@@ -211,7 +211,7 @@ class S3Client:
             )
             with closing(answer["Body"]) as body:
                 size = str(answer.get("ContentRange", "")).rpartition("/")[2]
-                found = Head(int(size) if size.isdigit() else None, answer["ETag"].strip('"'))
+                found = Head(int(size) if size.isdigit() else None, answer["ETag"].strip('"'), strong=True)
                 if tag not in {None, found.tag}:
                     raise ChangedError(self.place(path), f"changed while it was read (ETag {found.tag})", str(tag))
                 return bytes(body.read(end - start)), found

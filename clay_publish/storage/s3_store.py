@@ -25,16 +25,12 @@ class Objects:
         self._client = client
         self.where = client.address.where
 
-    def size(self, path: str) -> int | None:
-        """Bytes of an object."""
-        return self.head(path).size
-
     def head(self, path: str) -> Head:
         """Bytes and ETag of an object."""
         found = self._client.head(path)
         if found is None:
             raise FileNotFoundError(path)
-        return Head(int(found["ContentLength"]), str(found["ETag"]).strip('"'))
+        return Head(int(found["ContentLength"]), str(found["ETag"]).strip('"'), strong=True)
 
     def files(self, folder: str) -> list[str]:
         """Keys below a folder."""

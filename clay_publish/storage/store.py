@@ -130,7 +130,7 @@ class Store:
         if self.local:
             return Path(self.where, path).is_file()
         try:
-            self._place.size(path)
+            self._place.head(path)
         except FileNotFoundError:
             return False
         return True
@@ -142,13 +142,15 @@ class Store:
             StoreError: missing, or its server does not tell.
         """
         with self._errors(path, "to tell its size"):
-            size = self._once(f"size {path}", lambda: self._place.size(self._checked(path)))
+            size = self._once(f"size {path}", lambda: self._place.head(self._checked(path)).size)
         if size is None:
             raise StoreError(self.path(path), "the server does not state its size", *WHOLE_FILES)
         return int(size)
 
     def head(self, path: str) -> Head:
         """Size of a file, and a tag that changes with its bytes; None for what its place does not say.
+
+        The tag is one for `part`, not for `put`, which takes the one of `read_tagged`.
 
         Raises:
             StoreError: missing.

@@ -160,7 +160,10 @@ def superblock_side(limit: int, size: int, bands: int, composite: Composite | No
         composite: as the spec asks for it.
         steps: of time; None where the encoder takes one image.
     """
-    planes = max(0 if composite is None else _images_held(composite), 0 if steps is None else (steps + 1) * bands)
+    held = 0 if composite is None else _images_held(composite)
+    if composite is not None and composite.method not in {"best", *_REDUCERS}:
+        held *= bands
+    planes = max(held, 0 if steps is None else (steps + 1) * bands)
     if not planes:
         return limit
     side = min(limit, math.isqrt(MEMORY // (4 * planes)))
@@ -168,7 +171,12 @@ def superblock_side(limit: int, size: int, bands: int, composite: Composite | No
 
 
 def bands_at_once(side: int, bands: int, composite: Composite) -> int:
-    """Bands whose images are held at a time, so that these stay within `MEMORY`; the others are read after them."""
+    """Bands whose images are held at a time, so that these stay within `MEMORY`; the others are read after them.
+
+    A registered reduction gets all bands: one that chooses an image per pixel would mix spectra otherwise.
+    """
+    if composite.method not in {"best", *_REDUCERS}:
+        return bands
     return max(1, min(bands, MEMORY // (4 * side**2 * max(1, _images_held(composite)))))
 
 

@@ -80,7 +80,7 @@ class Acquisition:
 
     @property
     def first(self) -> SourceItem:
-        """The one with the lowest id."""
+        """The one with the highest id: of two processings of one image, the newer."""
         return self.items[0]
 
 
@@ -129,8 +129,12 @@ def read_cells(
 
 
 def acquisitions_of(items: tuple[SourceItem, ...]) -> list[Acquisition]:
-    """Images by acquisition, in the order of their first id."""
-    ordered = sorted(items, key=lambda item: (item.acquisition, item.id))
+    """Images by acquisition, in the order of their first id.
+
+    Within an acquisition, the highest id comes first: ids of two processings of one image end in their baseline, time
+    or number, and where both see a pixel the newer decides.
+    """
+    ordered = sorted(sorted(items, key=lambda item: item.id, reverse=True), key=lambda item: item.acquisition)
     found = [Acquisition(tuple(group)) for _, group in groupby(ordered, key=lambda item: item.acquisition)]
     return sorted(found, key=lambda acquisition: acquisition.first.id)
 

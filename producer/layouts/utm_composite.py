@@ -177,13 +177,14 @@ class _Composing:
         """Share of each chip that an acquisition sees clear: by its masks, else by cloud cover and footprint."""
         piece = self.piece
         seen = np.zeros((piece.canvas.height, piece.canvas.width), dtype=bool)
+        clouded = np.zeros_like(seen)
         shares = np.zeros(len(self.chips))
         for item in acquisition.items:
             reach = self.reach[item.id] = touches(item.geometry, piece.outlines)
             places = np.flatnonzero(reach).tolist()
             for n in places:
                 piece.found[n].tried.append(item.id)
-            if not places or not self._mask(item, places, seen):
+            if not places or not self._mask(item, places, seen, clouded):
                 continue
             for n in places:
                 piece.found[n].candidates.setdefault(number, item)
@@ -193,8 +194,11 @@ class _Composing:
             shares = np.maximum(shares, [float(piece.cut(seen, n).mean()) for n in range(len(self.chips))])
         return shares
 
-    def _mask(self, item: SourceItem, places: list[int], seen: Bools) -> bool:
-        """Read an item's mask, and add to `seen` where it is clear; False where it cannot be read."""
+    def _mask(self, item: SourceItem, places: list[int], seen: Bools, clouded: Bools) -> bool:
+        """Read an item's mask, and add to `seen` where it is clear; False where it cannot be read.
+
+        The first mask of an acquisition that observed a pixel decides: `clouded` is what one before called cloud.
+        """
         if item.mask is None:
             return True
         piece = self.piece
@@ -205,9 +209,11 @@ class _Composing:
             piece.blame(item, error)
             piece.unchecked.add(item.id)
             return False
-        clear = observed & ~cloud
+        clear = observed & ~cloud & ~clouded
         self.clear[item.id] = np.packbits(clear)
         for n in places:
+            hidden = piece.cut(clouded, n)
+            hidden |= piece.cut(cloud, n) & ~piece.cut(seen, n)
             own = piece.cut(seen, n)
             own |= piece.cut(clear, n)
             self.chips[n].hidden |= piece.cut(cloud, n)

@@ -326,12 +326,14 @@ def _means(spec: Spec, device: str, free: int | None, needed: int) -> list[str]:
 
 
 def _empty_windows(inputs: Inputs) -> Iterator[str]:
-    for number, block in enumerate(inputs.spec.imagery):
-        moments = [item.acquired for item in inputs.used if item.block == number]
+    moments = [item.acquired for item in inputs.used]  # of all blocks: cells of one window take images of any
+    for block in inputs.spec.imagery:
         empty = [str(each) for each in block.parsed_windows() if not any(moment in each for moment in moments)]
         if empty:
             more = f" and {len(empty) - 3:,} more" if len(empty) > 3 else ""
-            outcome = "their chips are missing" if block.area else "without imagery.area, no chips of them are expected"
+            missing = block.area and inputs.spec.chips.layout == "utm"
+            no_area = "" if block.area else "without imagery.area, "
+            outcome = "their chips are missing" if missing else f"{no_area}no chips of them are expected"
             yield f"no image lies in the windows {', '.join(empty[:3])}{more}: {outcome}"
 
 

@@ -18,6 +18,7 @@ from clay_publish.geo.expected_cells import ZoneCells, expected_cells
 from clay_publish.geo.maps import Frame, png, whole_box
 from clay_publish.geo.utm_grid import epsg_of
 from clay_publish.producer.layouts.utm_layout import UtmLayout, WindowSources
+from clay_publish.producer.sources.cloud_mask import NO_MASK
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.unit_plan import Inputs
 from clay_publish.spec.models import Composite, Spec
@@ -100,7 +101,11 @@ def composite_of(spec: Spec) -> Composite:
 
 
 def may_lack(spec: Spec) -> float:
-    """Share of a chip's pixels that cloud may hide. Hidden pixels of a composite are without data as well."""
+    """Share of a chip's pixels that cloud may hide. Hidden pixels of a composite are without data as well.
+
+    Pixels beyond an image are counted like cloud: of `best`, a chip with many of them counts as short of images
+    only beyond `max_cloud`.
+    """
     rules = spec.chips
     return rules.max_cloud if composite_of(spec).method == "best" else min(rules.max_nodata, rules.max_cloud)
 
@@ -176,9 +181,9 @@ def caveats(inputs: Inputs, seen: Sequence[Seen]) -> list[str]:
     """What the reader of these numbers should know of the images."""
     if not seen:  # no chip is of several acquisitions
         return []
-    said, masks = [], inputs.sensor.masks
-    unmasked = [item.id for item in inputs.used if item.mask is None]
-    if masks and unmasked:
+    said = []
+    unmasked = [item.id for item in inputs.used if inputs.spec.imagery[item.block].mask == NO_MASK]
+    if inputs.sensor.masks and unmasked:  # `check_masks` reports those that lack one
         said.append(
             f"{len(unmasked):,} images such as {unmasked[0]} have no cloud mask:"
             " their pixels under cloud count as clear"

@@ -208,6 +208,8 @@ def values_of(asset: Mapping[str, Any], index: int | None, properties: Mapping[s
     levels: tuple[list[Mapping[str, Any]], ...] = (own, [asset], [of_item])
     stated = [_stated(holder) for holder in own]
     known = [pair for pair in stated if pair != (None, None)]
+    of_cf = ((number(holder.get(_CF["scale"])), number(holder.get(_CF["offset"]))) for holder in own)
+    known += [pair for pair in of_cf if pair != (None, None) and pair not in known]
     keys = ("scale", "offset")
     conflict = next((words for holder in own if (words := _not_a_number(holder, keys))), None)
     conflict = conflict or _not_a_number(asset) or _not_a_number(of_item)

@@ -92,7 +92,7 @@ def _read(
     grid_asset, grid = _finest_grid(item, assets, [band.asset for band in mapped], where)
     scalings = [
         decide(
-            {**assets[band.asset], **properties, "id": item["id"], "collection": item.get("collection")},
+            _of_asset(properties, assets[band.asset]) | {"id": item["id"], "collection": item.get("collection")},
             values_of(assets[band.asset], band.index, properties),
             sensor,
             f"{where}, asset {band.asset}",
@@ -128,6 +128,11 @@ def _read(
     )
     _ = made.window  # the end of the calendar has no next day
     return made
+
+
+def _of_asset(properties: Mapping[str, Any], asset: Mapping[str, Any]) -> dict[str, Any]:
+    """Properties as they are for an asset, whose own come first; its title describes a band, the item's the product."""
+    return {**properties, **{key: value for key, value in asset.items() if key != "title" or key not in properties}}
 
 
 def _resolved(band: MappedBand, scaling: Scaling) -> ResolvedBand:

@@ -186,6 +186,8 @@ def test_a_day_that_does_not_exist_is_one_error_among_others(tmp_path: Path, sma
     with pytest.raises(SpecError, match="released: found '2026-02-30'"):
         load_spec(tmp_path / "release.yaml", ["released=2026-02-30"])
     assert str(load_spec(tmp_path / "release.yaml", ["released=2026-02-28"]).released) == "2026-02-28"
+    with pytest.raises(SpecError, match=r"released: found '2026-1-5' \(expected .* as YYYY-MM-DD"):
+        load_spec(tmp_path / "release.yaml", ["released=2026-1-5"])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import yaml
 from rasterio.windows import Window as Pixels
 
 from clay_publish.errors import ReleaseError, SpecError
+from clay_publish.producer.imagery import composite
 from clay_publish.producer.imagery.chips import ChipBlock, Reading
 from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.produce import produce
@@ -21,10 +22,11 @@ from clay_publish.producer.sources.selection import Considered
 from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.release.directory import Release
 from clay_publish.spec.load import load_spec, resolve_spec
+from clay_publish.spec.models import Composite
 from clay_publish.spec.sensors import sensor
 from clay_publish.windows import Window
 
-from .cloudy import YEAR, Cloudy, Date, cloudy
+from .cloudy import CLOUD, YEAR, Cloudy, Date, cloudy
 from .conftest import Made
 from .processes import start
 
@@ -168,6 +170,44 @@ def test_cells_without_a_pixel_say_why(shared_data: Path, tmp_path: Path) -> Non
             inside += 1
     assert inside > 0
     assert list(reasons.values()).count("no_imagery") > 0 < made.counts["embedded"]
+
+
+def test_newer_processing_decides(shared_data: Path, tmp_path: Path) -> None:
+    """Of two processings of one acquisition, what the newer calls cloud is not seen by the older."""
+    scenes = cloudy(
+        tmp_path, shared_data / "s2_l1c_T18SVG_20160112" / "item.json", dates=3, cover=0.1, tiles=False, offset=False
+    )
+    old = scenes.items[0]
+    item = json.loads(old.read_text())
+    new = old.with_name(f"{old.stem}_1.json")
+    item["id"] = new.stem
+    for asset in item["assets"].values():
+        name = asset["href"].replace(old.stem, new.stem)
+        shutil.copy(tmp_path / asset["href"], tmp_path / name)
+        asset["href"] = name
+    with rasterio.open(tmp_path / item["assets"]["scl"]["href"], "r+") as file:
+        file.write(np.full(file.shape, CLOUD, np.uint8), 1)
+    new.write_text(json.dumps(item))
+    scenes.dates[0].scl[:] = CLOUD
+    scenes.dates[0].items.append(new)
+    count = 0
+    for block in read(scenes, {"method": "median", "images": 3, "min_valid": 1}):
+        for place, n in enumerate(n for n, reason in enumerate(block.reasons) if reason is None):
+            window = scenes.window(int(block.rows[n]), int(block.cols[n]), SIZE)
+            found = expected(scenes, window, method="median", most=3, least=1)
+            np.testing.assert_array_equal(block.pixels[place], found)
+            count += 1
+    assert count > 10
+
+
+def test_registered_reductions_get_all_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that chooses an image per pixel would mix the spectra of several, were it called for some bands at a time."""
+    monkeypatch.setitem(composite.REDUCTIONS, "x-first", lambda stack, _: stack[0])
+    asked = Composite(method="x-first", images=16, min_valid=1)
+    side = composite.superblock_side(1200, 64, 10, asked, None)
+    assert composite.bands_at_once(side, 10, asked) == 10
+    assert 4 * side**2 * 10 * 16 <= composite.MEMORY
+    assert composite.bands_at_once(1200, 10, asked.model_copy(update={"method": "median"})) < 10
 
 
 def test_rows_tell_their_images(year: Cloudy, composites: Made) -> None:

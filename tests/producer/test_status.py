@@ -11,7 +11,10 @@ from typing import Any
 from s3_servers import S3View
 
 from clay_publish.release.directory import Release
+from clay_publish.release.findings import FileVerdict, Finding, Severity
 from clay_publish.release.lease.base import lease_path
+from clay_publish.release.manifest import UNITS
+from clay_publish.release.run_status import StatusReader, keep_file_verdict
 from clay_publish.release.unit_receipts import RECEIPTS
 
 from .places import HASTY, reached
@@ -97,6 +100,21 @@ def test_the_verdict_of_the_run(tmp_path: Path, run: Run) -> None:
     verdict.write_text(json.dumps({**document, "findings": [wrong]}))
     judged = asked(run, out, 1)
     assert (judged["findings"], judged["invalid_files"]) == ({"error": 1}, [data])
+
+
+def test_a_reader_sees_a_file_that_was_made_again(tmp_path: Path) -> None:
+    release = Release(str(tmp_path))
+    file = "embeddings/zone=18/18_04_41_2023-01-01_2023-02-01.parquet"
+    release.store.write(file, b"")
+    release.store.write(UNITS, json.dumps({"units": []}))
+    reader = StatusReader(release)
+    verdict = FileVerdict(file=file, sha256="0" * 64, validator="1", findings=[], unchecked={})
+    keep_file_verdict(release, verdict)
+    assert reader.read().verdicts == {"valid": 1, "invalid": 0, "other": 0}
+    wrong = Finding(code="VEC001", severity=Severity.ERROR, where=file, found="x", expected="y", fix="z")
+    keep_file_verdict(release, verdict.model_copy(update={"findings": [wrong]}))
+    status = reader.read()
+    assert (status.verdicts, status.invalid_files) == ({"valid": 0, "invalid": 1, "other": 0}, [file])
 
 
 def test_on_an_object_store_the_holder_and_its_heartbeat(spec: Path, bucket: S3View, run: Run) -> None:

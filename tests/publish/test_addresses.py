@@ -8,7 +8,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from hub_server import Hub
+from hub_server import File, Hub, Repository
 from huggingface_hub import HfFileSystem
 from image_server import ImageServer
 from s3_servers import send
@@ -18,6 +18,8 @@ from clay_publish.publish import yank
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import write_manifest
 from clay_publish.storage.address import readable
+from clay_publish.storage.http import Head
+from clay_publish.storage.store import Store
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -132,6 +134,47 @@ def test_a_repository_of_the_hub_by_each_of_its_names(release_copy: Path, run: R
         for older in (open_release(f"{root}/1.0.0"), open_release(root, version="1.0.0")):
             assert older.release.spec().version == "1.0.0"
     assert "121 chips" in run("search", "huggingface/clay/shore/1.0.0").stdout
+
+
+def test_a_repository_stays_at_the_commit_at_which_it_was_opened(hub: Hub) -> None:
+    repository = hub.repositories["clay/shore"] = Repository()
+    repository.commit("main", {"a.json": File(5, None, b"first"), "below/b.json": File(1, None, b"1")})
+    for place in (
+        "huggingface/clay/shore",
+        "hf://datasets/clay/shore@main",
+        f"hf://clay/shore@{repository.refs['main']}",
+    ):
+        opened = Store(readable(place))
+        before = opened.head("a.json")
+        assert (before.size, before.strong) == (5, True)
+        old = repository.refs["main"]
+        repository.commit("main", {"a.json": File(6, None, b"second")})
+        assert opened.part("a.json", 1, 5, before.tag) == b"irst"
+        assert (opened.read("a.json"), opened.files()) == (b"first", ["a.json", "below/b.json"])
+        later = Store(readable("huggingface/clay/shore"))
+        assert (later.read("a.json"), later.files()) == (b"second", ["a.json"])
+        assert later.head("a.json").tag != before.tag
+        repository.refs["main"] = old
+
+
+def test_a_bucket_of_the_hub_has_no_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"name": "buckets/clay/shore/a", "size": 5, "type": "file", "xet_hash": "0"}
+    monkeypatch.setattr(HfFileSystem, "info", lambda _, path: {entry["name"]: entry}[path])
+    assert Store("hf://buckets/clay/shore").head("a") == Head(5, None)
+
+
+@pytest.mark.parametrize("where", ["hf://", "hf://shore", "hf://datasets/clay", "hf://datasets/clay/shore@"])
+def test_addresses_that_name_no_repository_are_refused(where: str) -> None:
+    with pytest.raises(StoreError, match="is not an address on the Hub"):
+        Store(where).exists("items.parquet")
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_repository_that_does_not_exist() -> None:
+    store = Store("hf://datasets/clay/nothing")
+    assert not store.exists("items.parquet")
+    with pytest.raises(StoreError, match="does not exist"):
+        store.files()
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,15 @@ import yaml
 from array_copy import add_arrays
 from s3_servers import send
 
-from clay_publish.errors import LicenseError, PublishError
+from clay_publish.errors import LicenseError, PublishError, StoreError
 from clay_publish.publish import audit, publish_release, versions, yank
+from clay_publish.publish.targets import bucket_at, check_target
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.manifest import dump_json, read_manifest, write_manifest
 from clay_publish.release.versions import Version
+from clay_publish.storage.range_cache import RangeCache, user_cache
 
 
 def of_version(where: Path, version: str) -> None:
@@ -217,11 +219,44 @@ def test_a_manifest_that_names_what_must_not_leave_is_refused(release_copy: Path
         ("source.coop/only-one", "names no product"),
         ("huggingface", "names no repository"),
         ("hf://datasets/a/b/c", "names no repository"),
+        ("hf://models/a", "is not a dataset repository"),
+        ("hf://models/a/b", "is not a dataset repository"),
+        ("s3://", "names no bucket"),
+        ("s3:///prefix", "names no bucket"),
+        ("s3://key:secret@bucket/prefix", "has credentials in its address"),
+        ("file://", "names no directory"),
+        ("file://elsewhere/data", "names no directory"),
+        ("file:///dev/null/x", "is not a directory"),
+        ("sourcecoop/a/b", "Did you mean source.coop"),
     ],
 )
 def test_a_place_that_is_none_is_named(sample_release: Path, target: str, message: str) -> None:
-    with pytest.raises(PublishError, match=message):
-        send(sample_release, target)
+    for refuse in (send, lambda where, to: check_target(to, Release(str(where)))):
+        with pytest.raises((PublishError, StoreError), match=message):
+            refuse(sample_release, target)
+
+
+def test_a_target_is_what_the_spec_names(release_copy: Path) -> None:
+    spec = release_copy / "release.yaml"
+    spec.write_text(spec.read_text().replace("publish: {}", "publish: {source_coop: a/b, hugging_face: c/d}"))
+    for target in ("huggingface", "hf", "source.coop", "hf://datasets/a/b", "s3://bucket", "./new", "file:///new"):
+        check_target(target, Release(str(release_copy)))
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CLAY_PUBLISH_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert user_cache() == tmp_path / ".cache/clay-publish"
+    assert RangeCache.of_user() is not None
+
+    def no_home() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert (user_cache(), RangeCache.of_user()) == (None, None)
+    with pytest.raises(PublishError, match=r"no folder for the journal.*Set XDG_CACHE_HOME"):
+        bucket_at("s3://bucket/prefix")
 
 
 def test_latest_is_the_highest_version_that_was_not_yanked(release_copy: Path, tmp_path: Path) -> None:

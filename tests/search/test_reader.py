@@ -1,4 +1,6 @@
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +24,7 @@ from clay_publish.release.public_urls import embeddings_path
 from clay_publish.search.nearest import at_least
 from clay_publish.search.query import Extent, QueryError
 from clay_publish.search.reader import ReleaseReader, open_release
-from clay_publish.search.row_groups import vectors
+from clay_publish.search.row_groups import Shelf, vectors
 from clay_publish.storage import retry
 
 MakeRelease = Callable[..., Release]
@@ -182,6 +184,24 @@ def widen(release: Release) -> None:
         place = table.schema.get_field_index("embedding")
         column = pa.FixedSizeListArray.from_arrays(values, type=kind)
         write_table(release.store, path, table.set_column(place, pa.field("embedding", kind, nullable=False), column))
+
+
+def test_threads_may_ask_for_more_boxes_than_are_remembered(tiny: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clay_publish.search.tables._SHELVES", 1)
+    reader = ReleaseReader(tiny)
+    shelves = {Extent((float(west), 36.0, -70.0, 38.0)): Shelf([str(west)], np.zeros((1, 4))) for west in (-80, -79)}
+    monkeypatch.setattr(reader, "_read_shelf", shelves.__getitem__)
+
+    def ask(_: int) -> bool:
+        return all(reader.shelf(extent) is shelf for extent, shelf in list(shelves.items()) * 8_000)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(ask, range(4)))
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_addresses_lead_to_where_the_release_was_opened(make_release: MakeRelease, serve: Any) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import geopandas as gpd
+import made_release
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -17,15 +18,18 @@ import pyarrow.parquet as pq
 import pystac
 import pytest
 import tiny_release
+import zarr
 from pyproj import Geod
+from range_server import RangeServer
 
 from clay_publish.catalog import write_items
 from clay_publish.cli.app import main
-from clay_publish.errors import ReleaseError
+from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import Square
 from clay_publish.producer.outputs.arrays.write import write_arrays
 from clay_publish.release.directory import Release
+from clay_publish.search.arrays.zarr_store import open_group
 from clay_publish.search.output import write_chips
 from clay_publish.search.query import QueryError
 from clay_publish.search.reader import ReleaseReader, open_release
@@ -186,7 +190,8 @@ def with_arrays(make_release: MakeRelease, part: Any, monkeypatch: pytest.Monkey
     def make(dtype: str) -> Release:
         monkeypatch.setattr(tiny_release, "DIMENSIONS", 512)
         cells = [(row, col) for row in range(3206, 3270) for col in range(316, 380)]
-        spec = WINDOWED | {"outputs": {"dtype": dtype, "arrays": True}}
+        arrays = {"dtype": dtype} if dtype == "float16" else True
+        spec = WINDOWED | {"outputs": {"dtype": dtype, "arrays": arrays}}
         release = make_release(part(Square(18, 4, 41), cells), dtype=dtype, spec=spec)
         encoder: Any = SimpleNamespace(patches=0, patch_layers=())
         write_arrays(release, release.spec(), release.fingerprint(), encoder, [])
@@ -233,6 +238,90 @@ def test_an_embedding_that_the_arrays_lack_is_an_error(with_arrays: Callable[[st
         sampled(release.store.where, chips)
 
 
+def test_arrays_without_shards_are_sampled(with_arrays: Callable[[str], Release]) -> None:
+    release = with_arrays("int8")
+    chips = open_release(release.store.where).chips(columns=["lon", "lat", "embedding"]).read_all().slice(7, 1)
+    group = Path(release.store.where) / "arrays/arrays.zarr/utm18"
+    top = json.loads((group / "zarr.json").read_text())["attributes"]["embrel:cells"]["row_top"]
+    ground = (slice(None), slice(top - 3270, top - 3200), slice(310, 390))
+    for name in ("embeddings", "scales"):
+        old = zarr.open_array(group / name, mode="r")
+        values, kind = old[ground], {"dtype": old.dtype, "fill_value": old.fill_value}
+        shutil.rmtree(group / name)
+        zarr.create_array(group / name, shape=old.shape, chunks=old.chunks, **kind)[ground] = values
+        document = json.loads((group / name / "zarr.json").read_text())
+        edit_members(group, lambda members, name=name, document=document: members.update({name: document}))
+    assert sampled(release.store.where, chips)["embedding"].to_pylist() == chips["embedding"].to_pylist()
+
+
+def edit_members(group: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    document = json.loads((group / "zarr.json").read_text())
+    change(document["consolidated_metadata"]["metadata"])
+    (group / "zarr.json").write_text(json.dumps(document))
+
+
+def without_scales(group: Path) -> None:
+    edit_members(group, lambda members: members.pop("scales"))
+
+
+def with_fewer_dimensions(group: Path) -> None:
+    edit_members(group, lambda members: members["embeddings"]["shape"].append(members["embeddings"]["shape"].pop() - 1))
+
+
+def with_scales_of_another_shape(group: Path) -> None:
+    edit_members(group, lambda members: members["scales"]["shape"].reverse())
+
+
+def with_scales(group: Path) -> None:
+    edit_members(group, lambda members: members.update(scales=members["valid"]))
+
+
+def with_damaged_shards(group: Path) -> None:
+    for path in (group / "embeddings/c").rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            path.write_bytes(bytes(255 - byte for byte in data[:-2_000]) + data[-2_000:])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "harm", "said"),
+    [
+        ("int8", without_scales, "has no scales beside integers"),
+        ("int8", with_scales_of_another_shape, "has scales of shape"),
+        ("int8", with_fewer_dimensions, r"has 511 dimensions \(expected 512, as the table"),
+        ("float16", with_scales, "has scales beside float16"),
+        ("int8", with_damaged_shards, "utm18: is not readable Zarr"),
+    ],
+)
+def test_arrays_that_are_not_those_of_the_table_are_refused(
+    with_arrays: Callable[[str], Release], dtype: str, harm: Callable[[Path], None], said: str
+) -> None:
+    release = with_arrays(dtype)
+    where = release.store.where
+    chips = open_release(where).chips(columns=["lon", "lat"]).read_all().slice(7, 1)
+    harm(Path(where) / "arrays/arrays.zarr/utm18")
+    with pytest.raises(ReleaseError, match=said):
+        sampled(where, chips)
+    if harm is not with_fewer_dimensions:
+        with pytest.raises(ReleaseError, match=said):
+            open_release(where).to_xarray(18).embeddings.isel(band=0).max()
+
+
+def test_a_shard_that_changes_is_refused(with_arrays: Callable[[str], Release]) -> None:
+    release = with_arrays("int8")
+    folder = Path(release.store.where)
+    with RangeServer(folder, etags=True) as server:
+        reader = open_release(server.address, cache=False)
+        valid = open_group(reader.release, "arrays/arrays.zarr/utm18").arrays["valid"]
+        y, x = np.argwhere(valid[0] > 0)[0]
+        assert valid[0, y, x] > 0
+        for shard in (folder / "arrays/arrays.zarr/utm18/valid/c").rglob("*"):
+            if shard.is_file():
+                shard.write_bytes(shard.read_bytes() + b"\0")
+        with pytest.raises(StoreError, match="changed while it was read"):
+            valid[0, y, x]
+
+
 def test_no_places_make_no_rows(reader: ReleaseReader) -> None:
     none = pa.table({"lon": pa.array([], pa.float64()), "lat": pa.array([], pa.float64())})
     assert reader.sample(none).num_rows == 0
@@ -259,6 +348,17 @@ def test_a_sample_says_why_a_place_has_no_embedding(make_release: Any) -> None:
     assert near["embedding"].type == pa.list_(pa.field("element", pa.float32(), nullable=False), 8)
     told = reader.probe(float(lon[1]), float(lat[1]))
     assert (told["status"], told["window"]) == ("cloud", january)
+
+
+def test_centers_get_the_newest_of_many_windows(tmp_path: Path) -> None:
+    windows = tuple(f"2023-0{month}-01/2023-0{month + 1}-01" for month in range(1, 7))
+    made = made_release.Made(((5.0, 45.0, 5.7, 45.5),), gsd=40, windows=windows, limit=400, dimensions=4)
+    write_items(made_release.make_release(tmp_path, made))
+    reader = open_release(tmp_path)
+    chips = reader.chips(datetime="2023-03-02/2023-03-03", columns=["lon", "lat"]).read_all()
+    found = reader.sample(chips)
+    assert set(found["distance"].to_pylist()) == {0.0}
+    assert set(found["window"].to_pylist()) == {"2023-06-01_2023-07-01"}
 
 
 def test_several_windows_are_kept_apart(make_release: Any) -> None:

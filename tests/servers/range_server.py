@@ -21,6 +21,8 @@ class RangeServer(LoopbackServer):
     cors: bool = False
     ranges: bool = True
     etags: bool = False
+    weak: bool = False
+    """Whether ETags are weak ones."""
     latency: float = 0.0
     """Seconds before each answer."""
     sent: int = 0
@@ -52,7 +54,8 @@ class RangeServer(LoopbackServer):
             return
         data, status, headers = file.read_bytes(), 200, {"Content-Type": content_type(path)}
         if self.etags:
-            headers["ETag"] = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
+            mark = "W/" if self.weak else ""
+            headers["ETag"] = f'{mark}"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
         if self.ranges and (asked := client.headers.get("Range")):
             first, last = asked.removeprefix("bytes=").split("-")
             headers["Content-Range"] = f"bytes {first}-{min(int(last), len(data) - 1)}/{len(data)}"

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clay_publish.errors import ReleaseError
+from clay_publish.search.row_groups import group_starts
 from clay_publish.validate.data.chip_facts import ReleaseFacts
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.parquet_tables import ParquetTables
@@ -87,7 +88,7 @@ def _taken(
         return
     file = tables.open(path)
     columns = [name for name in columns if name in file.schema_arrow.names]
-    starts = np.cumsum([0, *(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups))])
+    starts = group_starts(file.metadata)
     group = np.searchsorted(starts, rows, side="right") - 1
     for number in np.unique(group).tolist():
         places = rows[group == number]

@@ -22,6 +22,7 @@ from referencing.exceptions import NoSuchResource, Unresolvable
 from clay_publish.errors import AccessError, ReleaseError, StoreError
 from clay_publish.release.metadata import SCHEMA_URI, schema
 from clay_publish.storage.http import HttpClient
+from clay_publish.storage.range_cache import user_cache
 from clay_publish.storage.retry import RetryPolicy
 
 FOLDER = "CLAY_PUBLISH_SCHEMAS"
@@ -61,9 +62,9 @@ _DATA_TYPES = [
 ]
 
 
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "clay-publish" / "schemas"
+def _cache_folder() -> Path | None:
+    folder = user_cache()
+    return None if folder is None else folder / "schemas"
 
 
 @cache
@@ -81,8 +82,9 @@ def fetched_schema(uri: str) -> dict[str, Any]:
     except (StoreError, AccessError, ValueError) as error:
         raise ReleaseError(uri, f"cannot be fetched ({error})", fix=_FIX) from error
     folder = _cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{urllib.parse.quote(uri, safe='')}.json").write_text(json.dumps(document), encoding="utf-8")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{urllib.parse.quote(uri, safe='')}.json").write_text(json.dumps(document), encoding="utf-8")
     return document
 
 

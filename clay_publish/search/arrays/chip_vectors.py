@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release import array_store as names
-from clay_publish.release.directory import Release
+from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.tables import ARROW_DTYPES
-from clay_publish.search.arrays.zarr_store import open_group
-from clay_publish.search.row_groups import THREADS
+from clay_publish.search.arrays.zarr_store import open_group, reading
+from clay_publish.search.row_groups import THREADS, Rows, Shelf
 from clay_publish.windows import Window
 
 Ints = npt.NDArray[np.int64]
@@ -37,32 +37,44 @@ class ChipCells:
     col: Ints
     window: Sequence[Window]
 
+    @classmethod
+    def of(cls, rows: Rows, shelf: Shelf, chips: pa.Table) -> "ChipCells":
+        """Read them from the files' names, and from `epsg`, `row` and `col` of the chips."""
+        epsg, row, col = (chips[name].to_numpy().astype(np.int64) for name in ("epsg", "row", "col"))
+        windows = {number: DataFile.parse(shelf.paths[number]).window for number in np.unique(rows.file).tolist()}
+        return cls(epsg % 100, row, col, [windows[number] for number in rows.file.tolist()])
 
-def chip_vectors(release: Release, cells: ChipCells, stored: pa.DataType, most: int) -> Vectors | None:
+
+def chip_vectors(
+    release: Release, shelf: Shelf, rows: Rows, chips: pa.Table, stored: pa.FixedSizeListType
+) -> Vectors | None:
     """Return the vectors of chips as the table has them, the scale of integers applied.
 
     Args:
         release: with arrays.
-        cells: of the chips.
-        stored: type of the table's numbers.
-        most: bytes that are read for the same from the table.
+        shelf: the files of the table.
+        rows: the chips.
+        chips: their `epsg`, `row` and `col`.
+        stored: type of the table's vectors.
 
     Returns:
-        [n, D]; None where the arrays are rounded and the table is not, or where more bytes would be read.
+        [n, D]; None where the arrays are rounded and the table is not, or where more bytes would be read than from the
+        table.
 
     Raises:
         ReleaseError: the arrays cannot be read, or have no embedding of a chip that the table has.
     """
-    zones = np.unique(cells.zone).tolist()
-    if stored not in {ARROW_DTYPES["int8"], ARROW_DTYPES["float16"]} or most <= _OPENING * len(zones):
+    cells, most = ChipCells.of(rows, shelf, chips), rows.column_bytes(release, shelf, ["embedding", "scale"])
+    zones, numbers = np.unique(cells.zone).tolist(), stored.value_type
+    if numbers not in {ARROW_DTYPES["int8"], ARROW_DTYPES["float16"]} or most <= _OPENING * len(zones):
         return None
-    groups = [_Zone.open(release, zone) for zone in zones]
+    groups = [_Zone.open(release, zone, stored.list_size) for zone in zones]
     mine = [np.flatnonzero(cells.zone == zone) for zone in zones]
     places = [group.places(cells, some) for group, some in zip(groups, mine, strict=True)]
-    same = all(pa.from_numpy_dtype(group.embeddings.dtype) == stored for group in groups)
+    same = all(pa.from_numpy_dtype(group.embeddings.dtype) == numbers for group in groups)
     if not same or sum(group.bytes_of(place) for group, place in zip(groups, places, strict=True)) > most:
         return None
-    values = np.empty((len(cells.zone), groups[0].embeddings.shape[3]), np.float32)
+    values = np.empty((len(cells.zone), stored.list_size), np.float32)
     for group, some, place in zip(groups, mine, places, strict=True):
         values[some] = group.read(place)
     return values
@@ -79,16 +91,17 @@ class _Zone:
     windows: dict[Window, int]
 
     @classmethod
-    def open(cls, release: Release, zone: int) -> "_Zone":
-        folder = f"{names.STORE}/{names.zone_group(zone)}"
-        group = open_group(release, folder)
-        where = release.store.path(folder)
+    def open(cls, release: Release, zone: int, dimensions: int) -> "_Zone":
+        group = open_group(release, f"{names.STORE}/{names.zone_group(zone)}")
+        embeddings, scales = group.embeddings()
+        if embeddings.shape[3] != dimensions:
+            raise ReleaseError(group.where, f"has {embeddings.shape[3]} dimensions", f"{dimensions}, as the table")
         try:
             windows = {Window.parse(text): place for place, text in enumerate(group.attributes["embrel:windows"])}
             top = int(group.attributes["embrel:cells"]["row_top"])
-            return cls(where, group.arrays[names.EMBEDDINGS], group.arrays.get(names.SCALES), top, windows)
         except (KeyError, TypeError, ValueError) as error:
-            raise ReleaseError(where, f"has no readable {error}", "arrays of a release") from error
+            raise ReleaseError(group.where, f"has no readable {error}", "arrays of a release") from error
+        return cls(group.where, embeddings, scales, top, windows)
 
     def places(self, cells: ChipCells, some: Ints) -> Ints:
         """Return [3, n] time, y and x of some of the chips."""
@@ -104,7 +117,7 @@ class _Zone:
         arrays = [array for array in (self.embeddings, self.scales) if array is not None]
         total = _OPENING
         for array in arrays:
-            shard, chunk = (np.array(sides[:3])[:, None] for sides in (array.shards, array.chunks))
+            shard, chunk = (np.array(sides[:3])[:, None] for sides in (array.shards or array.chunks, array.chunks))
             chunks = np.unique(places // chunk, axis=1).shape[1]
             shards = np.unique(places // shard, axis=1).shape[1]
             index = _INDEX * int(np.prod(shard // chunk))
@@ -114,9 +127,10 @@ class _Zone:
 
     def read(self, places: Ints) -> Vectors:
         """Return the vectors of some pixels."""
-        values = _pixels(self.embeddings, places).astype(np.float32)
-        if self.scales is not None:
-            values *= _pixels(self.scales, places)[:, None]
+        with reading(self.where):
+            values = _pixels(self.embeddings, places).astype(np.float32)
+            if self.scales is not None:
+                values *= _pixels(self.scales, places)[:, None]
         if np.isnan(values).any():
             raise ReleaseError(
                 self.where,

@@ -19,7 +19,7 @@ from clay_publish.release import array_store as names
 from clay_publish.release.array_store import ArrayGrid
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.search.arrays.cells import CellBox, ZoneCoverage, chips_within
-from clay_publish.search.arrays.zarr_store import open_group
+from clay_publish.search.arrays.zarr_store import open_group, reading
 from clay_publish.search.query import QueryError
 from clay_publish.search.row_groups import vectors
 from clay_publish.windows import Window
@@ -88,11 +88,9 @@ def arrays_dataset(release: Release, zone: int, group: str) -> xr.Dataset:
     folder = f"{names.STORE}/{names.zone_group(zone)}/{group}".rstrip("/")
     opened = open_group(release, folder)
     arrays = opened.arrays
-    if not {names.EMBEDDINGS, "y", "x"} <= arrays.keys():
-        raise ReleaseError(
-            release.store.path(folder), f"has no array {names.EMBEDDINGS} with y and x", "a zone's group"
-        )
-    stored, scales = arrays[names.EMBEDDINGS], arrays.get(names.SCALES)
+    if not {"y", "x"} <= arrays.keys():
+        raise ReleaseError(opened.where, "has no arrays y and x", "a zone's group")
+    stored, scales = opened.embeddings()
 
     def values(key: Key) -> Values:
         found = np.asarray(stored.oindex[key]).astype(np.float32)
@@ -102,13 +100,20 @@ def arrays_dataset(release: Release, zone: int, group: str) -> xr.Dataset:
         dequantized: Values = found * (scale if isinstance(key[3], int | np.integer) else scale[..., None])
         return dequantized
 
-    layers = {names.EMBEDDINGS: _lazy_layer(stored, values, np.float32)}
+    def named(get: Callable[[Key], Values], key: Key) -> Values:
+        with reading(opened.where):
+            return get(key)
+
+    layers = {names.EMBEDDINGS: _lazy_layer(stored, partial(named, values), np.float32)}
     for name in (names.VALID, names.CLOUD, names.REASON):
         if name in arrays:
-            layers[name] = _lazy_layer(arrays[name], arrays[name].oindex.__getitem__, arrays[name].dtype)
-    windows = [Window.parse(text) for text in opened.attributes["embrel:windows"]]
+            get = arrays[name].oindex.__getitem__
+            layers[name] = _lazy_layer(arrays[name], partial(named, get), arrays[name].dtype)
     attributes = {key: value for key, value in opened.attributes.items() if key != "zarr_conventions"}
-    return _dataset(layers, windows, (np.asarray(arrays["y"][:]), np.asarray(arrays["x"][:])), zone, attributes)
+    with reading(opened.where):
+        windows = [Window.parse(text) for text in opened.attributes["embrel:windows"]]
+        yx = np.asarray(arrays["y"][:]), np.asarray(arrays["x"][:])
+    return _dataset(layers, windows, yx, zone, attributes)
 
 
 def _lazy_layer(array: Any, get: Callable[[Key], Values], dtype: npt.DTypeLike) -> Any:

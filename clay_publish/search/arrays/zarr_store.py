@@ -1,15 +1,18 @@
 """A Zarr store of a release, read wherever the release lies: through its store, with its limits and checks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import zarr
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
-from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.errors import ClayPublishError, ReleaseError, StoreError
+from clay_publish.release.array_store import EMBEDDINGS, SCALES
 from clay_publish.release.directory import Release
+from clay_publish.storage.http import Head
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
@@ -27,7 +30,7 @@ class ReleaseZarrStore(Store):
     def __init__(self, release: Release, folder: str = "") -> None:
         super().__init__(read_only=True)
         self._release, self._folder = release, f"{folder}/" if folder else ""
-        self._sizes: dict[str, int] = {}
+        self._heads: dict[str, Head] = {}
 
     def __eq__(self, other: object) -> bool:
         mine = (self._release.store, self._folder)
@@ -44,13 +47,13 @@ class ReleaseZarrStore(Store):
         try:
             if asked is None:
                 return store.read(path)
-            if path not in self._sizes:  # of a shard, of which several ranges are read
-                self._sizes[path] = store.size(path)
-            size = self._sizes[path]
+            if path not in self._heads:  # of a shard, of which several ranges are read: all of the same bytes
+                self._heads.setdefault(path, self._release.head(path))
+            size, tag = self._heads[path].size or 0, self._heads[path].tag
             if isinstance(asked, RangeByteRequest):
-                return store.part(path, asked.start, min(asked.end, size))
+                return store.part(path, asked.start, min(asked.end, size), tag)
             last = max(0, size - asked.suffix) if isinstance(asked, SuffixByteRequest) else asked.offset
-            return store.part(path, last, size)
+            return store.part(path, last, size, tag)
         except StoreError as error:
             if error.found == "does not exist":
                 return None
@@ -106,30 +109,62 @@ class ReleaseZarrStore(Store):
         raise StoreError(str(self), _REFUSED)
 
 
+_UNREADABLE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
+"""What zarr and its codecs raise of damaged files."""
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Name the array or group that zarr cannot read.
+
+    Raises:
+        ReleaseError: it cannot.
+    """
+    try:
+        yield
+    except ClayPublishError:
+        raise
+    except _UNREADABLE as error:
+        said = " ".join(str(error).split())[:200]
+        raise ReleaseError(where, f"is not readable Zarr ({said})") from error
+
+
 def open_array(release: Release, path: str) -> Any:
     """Open an array of a release for reading: a `zarr.Array`.
 
     Raises:
         ReleaseError: there is no readable array.
     """
-    try:
+    with reading(release.store.path(path)):
         return zarr.open_array(ReleaseZarrStore(release, path), mode="r", zarr_format=3)
-    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        raise _unreadable(release, path, error) from error
-
-
-def _unreadable(release: Release, path: str, error: Exception) -> ReleaseError:
-    said = " ".join(str(error).split())[:200]
-    return ReleaseError(release.store.path(path) if path else release.store.where, f"is not readable Zarr ({said})")
 
 
 @dataclass(frozen=True)
 class StoredGroup:
     """A group and the arrays in it."""
 
+    where: str
     attributes: dict[str, Any]
     arrays: dict[str, Any]
     """Name → `zarr.Array`."""
+
+    def embeddings(self) -> tuple[Any, Any | None]:
+        """Return the embeddings and the scales of integers, None beside floats.
+
+        Raises:
+            ReleaseError: there are none, or integers without scales, or scales that do not belong to them.
+        """
+        stored, scales = self.arrays.get(EMBEDDINGS), self.arrays.get(SCALES)
+        if stored is None or stored.ndim != 4:
+            raise ReleaseError(self.where, f"has no array {EMBEDDINGS} of four axes", "time, y, x and band")
+        integers = stored.dtype.kind in "iu"
+        if integers and scales is None:
+            raise ReleaseError(self.where, f"has no {SCALES} beside integers", "one scale per pixel")
+        if scales is not None and not integers:
+            raise ReleaseError(self.where, f"has {SCALES} beside {stored.dtype}", "integers, or no scales")
+        if scales is not None and scales.shape != stored.shape[:3]:
+            raise ReleaseError(self.where, f"has {SCALES} of shape {scales.shape}", f"{stored.shape[:3]}")
+        return stored, scales
 
 
 def open_group(release: Release, folder: str) -> StoredGroup:
@@ -138,8 +173,7 @@ def open_group(release: Release, folder: str) -> StoredGroup:
     Raises:
         ReleaseError: there is no readable group.
     """
-    try:
+    where = release.store.path(folder)
+    with reading(where):
         group = zarr.open_group(ReleaseZarrStore(release, folder), mode="r", zarr_format=3)
-        return StoredGroup(group.attrs.asdict(), dict(group.arrays()))
-    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        raise _unreadable(release, folder, error) from error
+        return StoredGroup(where, group.attrs.asdict(), dict(group.arrays()))

@@ -174,7 +174,7 @@ def write_arrays(
     kept: set[str] = set()
     every: dict[str, Any] = {}
     for path in release.data_files(paths.COVERAGE):
-        zone = int(path.removesuffix(".parquet")[-2:])
+        zone = names.coverage_zone(path)
         members: dict[str, Any] = {}
         for group in groups:
             writer = _GroupWriter(release, described, group, zone, there)

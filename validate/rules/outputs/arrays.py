@@ -12,6 +12,7 @@ from clay_publish.release.array_store import (
     SHARD_BYTES,
     STORE,
     array_windows,
+    coverage_zone,
     patches_group,
     zone_group,
 )
@@ -46,7 +47,7 @@ def arrays_are_as_asked(context: ReleaseContext) -> Iterator[Outcome]:
         return
     if others := [name for name in present if name != STORE.partition("/")[2]]:
         yield Fault(f"{ARRAYS}/{others[0]}", "is there", f"{STORE} alone")
-    zones = {int(path.removesuffix(".parquet")[-2:]) for path in context.tables.coverage}
+    zones = {coverage_zone(path) for path in context.tables.coverage}
     layers: list[int | None] = [*outputs.patch_layers] if outputs.patch_layers else [None]
     below = ["", *(f"/{patches_group(layer)}" for layer in layers)] if outputs.patch_format == "zarr" else [""]
     expected = {"", *(f"{zone_group(zone)}{name}" for zone in zones for name in below)}
