@@ -18,7 +18,6 @@ from clay_publish.validate.reports.measures import measure
 from clay_publish.validate.rules import (  # noqa: F401
     agreement,
     anybody,
-    composites,
     coverage,
     derived_columns,
     documents,
