@@ -88,7 +88,10 @@ def write(folder: Path, count: int) -> None:
     source = {**dict.fromkeys(sources_schema().names), "id": "scene", "block": 0, "status": "used", "bands": [],
               "license": "CC-BY-4.0", "href": "https://example.org/scene.json", "assets": []}  # fmt: skip
     write_table(release.store, "sources.parquet", pa.Table.from_pylist([source], schema=sources_schema()))
-    release.store.write("release.yaml", "name: bench\nreleased: 2023-02-01\nimagery: {stac: https://example.org, sensor: sentinel-2-l2a}\n")
+    release.store.write(
+        "release.yaml",
+        "name: bench\nreleased: 2023-02-01\nimagery: {stac: https://example.org, sensor: sentinel-2-l2a}\n",
+    )
     run = RunRecord(fingerprint=made, plan_sha256="1" * 64, libraries={},
                     coverage={"expected": count, "embedded": count},
                     seconds=1, device="cpu")  # fmt: skip

@@ -21,7 +21,6 @@ from clay_publish.validate.reports.measures import measure
 from clay_publish.validate.rules import (  # noqa: F401
     agreement,
     anybody,
-    composites,
     coverage,
     derived_columns,
     documents,
@@ -89,7 +88,7 @@ def check_release(
         refused: files, and rules after a colon, that ended an earlier child, and how.
         threads: files that are read at a time, at most.
         previous: the version before, where it is not a neighbor of this one.
-        verified: SHA-256 of embeddings files in which the rules on rows are known to hold.
+        verified: SHA-256 of embeddings files in which the rules that depend on rows alone are known to hold.
         scans: by embeddings file, the file in the release that keeps what `scan_files` saw in it.
         open_previous: opens the version before by the name that the release gives it.
         render: renders the documents again; without it they are not compared.
@@ -109,6 +108,7 @@ def check_release(
         previous=previous,
         verified=verified,
         scans=scans,
+        alone=frozenset(rule.code for rule in rules if rule.alone),
         open_previous=open_previous,
         render=render,
         recompute=recompute,

@@ -61,6 +61,7 @@ class ReleaseContext:
         previous: Release | None = None,
         verified: Mapping[str, str] = {},
         scans: Mapping[str, str] = {},
+        alone: frozenset[str] = frozenset(),
         sources: SourceTable | None = None,
         open_previous: Callable[[str], Release] | None = None,
         render: Render | None = None,
@@ -86,7 +87,7 @@ class ReleaseContext:
         """What kept rules from being checked, so far."""
         self._checks, self._sampled, self._sample = checks, sampled, sample
         self._previous, self._report, self._threads = previous, report, threads
-        self._verified, self._scans = verified, scans
+        self._verified, self._scans, self._alone = verified, scans, alone
         if sources is not None:
             vars(self)["sources"] = sources
         self._open_previous = open_previous or (lambda named: Release(neighbor(self.files.store, named)))
@@ -158,6 +159,7 @@ class ReleaseContext:
             self._sampled,
             self._threads,
             self._verified,
+            self._alone,
             {path: partial(self._kept, kept) for path, kept in self._scans.items()},
         )
 

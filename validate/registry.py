@@ -48,6 +48,8 @@ class Rule:
     """For rules on single rows: checks one batch of the one streaming pass."""
     sampled: bool = False
     """Whether it checks a sample of the rows where there are many."""
+    alone: bool = False
+    """Whether it depends on the rows alone: it uses no context, which reads other files."""
 
     @property
     def title(self) -> str:
@@ -131,11 +133,11 @@ def rule(code: str) -> Callable[[Check], Check]:
     return wrap
 
 
-def row_rule(code: str, *, sampled: bool = False) -> Callable[["RowCheck"], "RowCheck"]:
+def row_rule(code: str, *, sampled: bool = False, alone: bool = False) -> Callable[["RowCheck"], "RowCheck"]:
     """Register a function over one batch of rows; every embeddings file is read once for all of these."""
 
     def wrap(rows: "RowCheck") -> "RowCheck":
-        register(Rule(code, lambda context: context.scan.outcomes(code), rows, sampled))
+        register(Rule(code, lambda context: context.scan.outcomes(code), rows, sampled, alone))
         return rows
 
     return wrap

@@ -61,7 +61,8 @@ def validate(
         previous: the version before, where it is not a neighbor of this one. A release that names another server
             is not followed there.
         verdicts: of the workers that made the files, for the last step of the run that they are of. Files are read and
-            hashed all the same; only rules on rows that they say hold in these bytes are not checked again.
+            hashed all the same; only rules that depend on the rows alone, and hold in these bytes as they say, are not
+            checked again.
         gathered: what shares of this validation saw in the embeddings files; other files are read here.
         render: a function of a module that renders the release's documents again, in the child process.
         recompute: computes vectors of some chips again, in this process: it needs the imagery and the model.

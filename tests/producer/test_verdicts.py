@@ -3,16 +3,19 @@
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import timedelta
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import FileVerdict
 from clay_publish.release.run_status import VERDICTS, file_verdicts
-from clay_publish.validate import validate
+from clay_publish.validate import all_rules, validate
 from clay_publish.validate.landing import FileCheck
 
 from .processes import start
@@ -108,6 +111,34 @@ def test_verdicts_hold_for_their_bytes_alone(release_copy: Path) -> None:
     assert validate(release, only=rules, verdicts={path: before}) == plain
     assert validate(release, only=rules, verdicts={path: after}) == plain
     claimed = before.model_copy(update={"sha256": after.sha256})
-    assert not validate(release, only=rules, verdicts={path: claimed}).findings
+    alone = {rule.code for rule in all_rules() if rule.alone}
+    assert found & alone
+    skipped = validate(release, only=rules, verdicts={path: claimed})
+    assert {finding.code for finding in skipped.findings} == found - alone
     other = claimed.model_copy(update={"validator": "0.0.1"})
     assert validate(release, only=rules, verdicts={path: other}) == plain
+
+
+def test_verdicts_do_not_hold_for_other_sources(release_copy: Path) -> None:
+    release = Release(str(release_copy))
+    check = FileCheck(release)
+    verdicts = {path: check(path) for path in release.data_files()}
+    assert all(verdict.valid for verdict in verdicts.values())
+    sources = pq.read_table(release_copy / "sources.parquet")
+    for name in ("datetime", "start_datetime", "end_datetime"):
+        later = pc.add(sources[name], pa.scalar(timedelta(days=1)))
+        sources = sources.set_column(sources.schema.get_field_index(name), sources.schema.field(name), later)
+    others = pa.array([f"other-{name}" for name in sources["id"].to_pylist()], sources.schema.field("id").type)
+    by_time = sources
+    by_name = sources.set_column(sources.schema.get_field_index("id"), sources.schema.field("id"), others)
+    for changed, codes in ((by_time, {"TIM003", "TIM009"}), (by_name, {"PRV006"})):
+        pq.write_table(changed, release_copy / "sources.parquet", write_page_checksum=True)
+        plain = validate(release)
+        assert codes <= {finding.code for finding in plain.findings}
+        assert validate(release, verdicts=verdicts) == plain
+
+
+def test_rules_on_rows_alone_get_no_context() -> None:
+    rows = {rule.code: rule for rule in all_rules() if rule.rows is not None}
+    without = {code for code, rule in rows.items() if [*signature(rule.rows).parameters][1] == "_"}
+    assert {code for code, rule in rows.items() if rule.alone} == without

@@ -31,6 +31,9 @@ from clay_publish.release.tables import (
 
 Rows = list[dict[str, Any]]
 
+_DAMAGE = (ClayPublishError, AttributeError, FileNotFoundError, LookupError, TypeError, ValueError, pa.ArrowException)
+"""What is raised where a broken release lacks what follows from others: codes, vectors, files."""
+
 JSON = "application/geo+json"
 SHORE = "imagery/item.json"
 IMAGERY = Path(windows.__file__).parent / "sample" / "imagery"
@@ -300,21 +303,19 @@ class Broken:
 
     def settle(self) -> None:
         """Codes, reference vectors, sizes and checksums follow the bytes."""
-        # What is broken may have no codes, and no vectors.
-        broken = (ClayPublishError, AttributeError, LookupError, OSError, TypeError, ValueError, pa.ArrowException)
         if self.reference_follows and (self.folder / "reference.parquet").exists():
-            with suppress(*broken):
+            with suppress(*_DAMAGE):
                 self._settle_reference()
         if self.codes_follow and (self.folder / "codes").exists():
-            with suppress(*broken):
+            with suppress(*_DAMAGE):
                 write_codes(self.release, self.release.fingerprint(), wanted=True)
         if self.not_cloud_checked_follows:
-            with suppress(*broken):
+            with suppress(*_DAMAGE):
                 self._settle_not_cloud_checked()
         if (self.folder / "items.parquet").exists():
             self._settle_items()
             if self.json_items_follow:
-                with suppress(*broken):
+                with suppress(*_DAMAGE):
                     self._settle_json_items()
         if (self.folder / "collection.json").exists():
             self.json("collection.json", self._settle_assets)

@@ -1,5 +1,6 @@
 """Ways to break the coverage: chips lost, promised, invented, or wrongly explained."""
 
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -59,7 +60,7 @@ def a_chip_not_in_the_coverage(broken: Broken) -> None:
     broken.change(broken.coverage, lambda t: t.slice(1))
 
 
-@mutation("COV006", "the coverage speaks of a row of chips that the image does not have", also="COV012 COV013 SCH021")
+@mutation("COV006", "the coverage speaks of a row of chips that the image does not have", also="COV012 COV013")
 def invented_gaps(broken: Broken) -> None:
     def more(table: pa.Table) -> pa.Table:
         row = table.slice(0, 1).to_pylist()[0] | {
@@ -72,6 +73,17 @@ def invented_gaps(broken: Broken) -> None:
         return pa.concat_tables([table, pa.Table.from_pylist([row], schema=table.schema)])
 
     broken.change(broken.coverage, more)
+
+
+@mutation("COV006", "the coverage speaks of a chip of another zone", base="morocco", also="COV005")
+def another_zone_in_the_coverage(broken: Broken) -> None:
+    broken.column("epsg", lambda codes: [*codes[:-1], codes[-1] + 1], broken.coverage)
+
+
+@mutation("COV006", "the coverage speaks of a window that the spec does not ask for", base="morocco", also="COV005")
+def another_window_in_the_coverage(broken: Broken) -> None:
+    for name in ("window_start", "window_end"):
+        broken.column(name, lambda values: [*values[:-1], values[-1] + timedelta(days=1)], broken.coverage)
 
 
 @mutation("COV007", "a gap without a reason", also="COV013")

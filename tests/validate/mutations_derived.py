@@ -57,7 +57,7 @@ def a_loss_nobody_asked_for(broken: Broken) -> None:
     broken.column("loss", lambda values: [0.5] * len(values))
 
 
-@mutation("GEO015", "the EPSG code is that of the next zone", also="GEO011 GEO012 GEO013 INT015 SCH017")
+@mutation("GEO015", "the EPSG code is that of the next zone")
 def epsg_of_the_next_zone(broken: Broken) -> None:
     for path in (broken.data, broken.coverage):
         broken.column("epsg", lambda codes: [code + 1 for code in codes], path)

@@ -32,6 +32,11 @@ def a_summary_of_a_fuller_window(broken: Broken) -> None:
     broken.json("explore/release.json", lambda d: d["windows"][0].update(embedded=d["windows"][0]["embedded"] + 1))
 
 
+@mutation("EXP001", "a summary that counts a window more than the coverage has", base="full")
+def a_summary_of_more_windows(broken: Broken) -> None:
+    broken.json("explore/release.json", lambda d: d.update(more_windows=1))
+
+
 @mutation("EXP001", "a summary whose box is 1° off", base="full")
 def a_summary_of_a_moved_box(broken: Broken) -> None:
     broken.json("explore/release.json", lambda d: d.update(bbox=[side - 1 for side in d["bbox"]]))

@@ -20,12 +20,12 @@ def a_bow_tie(broken: Broken) -> None:
     broken.footprints(tie, rest=False)
 
 
-@mutation("GEO001", "one geometry is a point", also="GEO004 SCH011 STC006 STC008")
+@mutation("GEO001", "one geometry is a point", also="GEO004 SCH011")
 def a_point_for_a_footprint(broken: Broken) -> None:
     broken.footprints(lambda shapes: _set(shapes, 2, shapes[2].centroid), rest=False)
 
 
-@mutation("GEO001", "one geometry is not a WKB", also="SCH011 RDR002 RDR003 STC006 STC008")
+@mutation("GEO001", "one geometry is not a WKB", also="SCH011 RDR002 RDR003")
 def garbage_for_a_geometry(broken: Broken) -> None:
     broken.value("geometry", 2, b"not a geometry")
 
@@ -97,7 +97,7 @@ def ground_embedded_twice(broken: Broken) -> None:
     broken.recount()
 
 
-@mutation("GEO011", "rows are counted from the bottom", also="GEO012 SCH017 COV002 COV003 GEO013")
+@mutation("GEO011", "rows are counted from the bottom", also="GEO012 SCH017")
 def rows_upside_down(broken: Broken) -> None:
     broken.column("row", lambda rows: [max(rows) - r for r in rows])
 

@@ -31,7 +31,7 @@ def an_encoding_that_one_reader_lacks(broken: Broken) -> None:
     )
 
 
-@mutation("RDR005", "vectors as lists of any length, as the footer says too", also="SCH002 SCH003 SCH006 VEC014")
+@mutation("RDR005", "vectors as lists of any length, as the footer says too", also="SCH002 SCH003 SCH006")
 def lists_that_the_footer_admits(broken: Broken) -> None:
     broken.retype("embedding", pa.list_(pa.float32()))
     features = hugging_face_features(broken.table(broken.data).schema)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from write_rules import DOCS, PAGES
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import Severity
-from clay_publish.validate import GROUPS, all_rules, validate
+from clay_publish.validate import GROUPS, SAMPLE, all_rules, validate
+from clay_publish.validate.checks import check_release
+from clay_publish.validate.rules.outputs import explorer
 
 
 def test_codes_are_stable_and_every_rule_says_why_and_what_to_do() -> None:
@@ -53,6 +56,46 @@ def test_what_was_not_checked_says_why_and_never_passes(broken: Callable[[str], 
     report = validate(Release(str(release.folder)))
     for code in ("GEO008", "GEO011", "TIM003", "COV001", "PRV006"):
         assert report.checked[code].startswith("not checked: sources.parquet does not exist"), code
+
+
+def test_columns_that_follow_from_the_spec_are_not_checked_without_one(broken: Callable[[str], Broken]) -> None:
+    release = broken("small")
+    release.yaml("release.yaml", lambda spec: spec.update(licens="CC0-1.0"))
+    assert check_columns(release)["SCH001"].startswith("not checked: release.yaml is not a release spec")
+    (release.folder / "release.yaml").unlink()
+    assert check_columns(release)["SCH001"].startswith("not checked: release.yaml does not exist")
+    release.change(release.data, lambda table: table.drop_columns(["lon"]))
+    assert check_columns(release)["SCH001"] == "failed"
+
+
+def check_columns(release: Broken) -> dict[str, str]:
+    return validate(Release(str(release.folder)), only=("SCH001",)).checked
+
+
+def test_windows_that_the_summary_does_not_list_are_counted(
+    broken: Callable[[str], Broken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = broken("full")
+    first = release.table(release.coverage)["window_start"][0].as_py()
+    days = [first + timedelta(days=number) for number in range(6)]
+    for name, starts in (("window_start", days[:5]), ("window_end", days[1:])):
+        release.column(name, lambda values, some=starts: (some * len(values))[: len(values)], release.coverage)
+    monkeypatch.setattr(explorer, "_LISTED", 2)
+    number = len(release.table(release.coverage))
+    counts = [len(range(place, number, 5)) for place in range(2)]
+    stamps = [day.strftime("%Y-%m-%dT%H:%M:%SZ") for day in days]
+    windows = [
+        {"start": stamps[place], "end": stamps[place + 1], "expected": count, "embedded": count}
+        for place, count in enumerate(counts)
+    ]
+    size = (release.folder / release.coverage).stat().st_size
+    release.json("explore/release.json", lambda d: d["coverage_files"][0].update(size=size))
+    for more, wrong in ((3, ""), (4, "more_windows"), (0, "more_windows"), (3, "windows: 1")):
+        if wrong == "windows: 1":
+            windows[1]["embedded"] -= 1
+        release.json("explore/release.json", lambda d, n=more: d.update(windows=windows, more_windows=n))
+        findings = check_release(release.release, only=("EXP001",), sample=SAMPLE).findings
+        assert [finding.where for finding in findings] == ([f"explore/release.json: {wrong}"] if wrong else [])
 
 
 def test_a_sample_is_said_and_finds_what_lies_in_it(broken: Callable[[str], Broken]) -> None:

@@ -25,6 +25,9 @@ def micros(moment: datetime) -> int:
 _BATCH = 1 << 20
 _NO_TIME = np.iinfo(np.int64).min
 
+_Rows = npt.NDArray[np.bool_] | None
+"""Which rows of a batch; None for all of them."""
+
 
 def whole_numbers(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.int32]:
     """An integer column, 0 where null."""
@@ -62,11 +65,12 @@ class Said:
     reason: str | None
     start: int | None
     """Of the window, in microseconds since 1970."""
+    end: int | None
     placed: bool
     """Whether row and column are stated."""
 
 
-COUNTED = ("status", "reason", "window_start", "row")
+COUNTED = ("status", "reason", "window_start", "window_end", "row")
 """Columns that are counted."""
 
 
@@ -86,12 +90,11 @@ def count(counted: Counter[Said], batch: pa.RecordBatch) -> None:
     """Add some rows of a coverage table."""
     (statuses, first), (reasons, second) = (_coded(batch.column(name)) for name in ("status", "reason"))
     codes = first * np.int32(len(reasons)) + second
-    times = distinct(filled(batch.column("window_start").cast("int64"), _NO_TIME))
-    for start, placed, rows in _parts(times, batch.column("row")):
+    for (start, end), placed, rows in _parts(batch):
         for code, many in enumerate(np.bincount(codes if rows is None else codes[rows]).tolist()):
             if many:
                 status, reason = divmod(code, len(reasons))
-                counted[Said(statuses[status], reasons[reason], start, placed)] += many
+                counted[Said(statuses[status], reasons[reason], start, end, placed)] += many
 
 
 def _coded(column: pa.Array) -> tuple[list[str | None], npt.NDArray[np.int32]]:
@@ -100,22 +103,27 @@ def _coded(column: pa.Array) -> tuple[list[str | None], npt.NDArray[np.int32]]:
     return [*words, None], filled(column.indices, len(words))
 
 
-def _parts(
-    times: list[tuple[int, npt.NDArray[np.bool_] | None]], row: pa.Array
-) -> Iterator[tuple[int | None, bool, npt.NDArray[np.bool_] | None]]:
-    """Start, whether placed, and the rows; None for all rows."""
+def _parts(batch: pa.RecordBatch) -> Iterator[tuple[tuple[int | None, int | None], bool, _Rows]]:
+    """Start and end of the window, whether rows are placed, and which rows these are."""
+    row = batch.column("row")
     known = row.is_valid().to_numpy(zero_copy_only=False) if row.null_count else None
-    for start, mine in times:
-        stated = None if start == _NO_TIME else start
-        if known is None:
-            yield stated, True, mine
-        else:
-            yield stated, True, known if mine is None else known & mine
-            yield stated, False, ~known if mine is None else ~known & mine
+    starts, ends = (filled(batch.column(f"window_{side}").cast("int64"), _NO_TIME) for side in ("start", "end"))
+    for start, early in distinct(starts):
+        for end, late in distinct(ends if early is None else ends[early]):
+            window = None if start == _NO_TIME else start, None if end == _NO_TIME else end
+            mine = early if late is None else late
+            if early is not None and late is not None:
+                mine = early.copy()
+                mine[early] = late
+            if known is None:
+                yield window, True, mine
+            else:
+                yield window, True, known if mine is None else known & mine
+                yield window, False, ~known if mine is None else ~known & mine
 
 
-def distinct(values: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.bool_] | None]]:
-    """The few values that occur, and where; None for everywhere."""
+def distinct(values: npt.NDArray[np.int64]) -> list[tuple[int, _Rows]]:
+    """The few values that occur, and where."""
     if values.size and values.min() == values.max():
         return [(int(values[0]), None)]
     return [(int(value), values == value) for value in np.unique(values)]

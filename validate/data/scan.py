@@ -148,7 +148,9 @@ class Pass:
     threads: int | None = None
     """Files that are read at a time, at most."""
     verified: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of files in which rules on rows are known to hold; with these bytes only sampled rules are checked."""
+    """SHA-256 of files in which rules on rows are known to hold; with these bytes those in `alone` are skipped."""
+    alone: AbstractSet[str] = frozenset()
+    """Codes of the rules that depend on the rows alone."""
     kept: Mapping[str, Callable[[], SeenFile | None]] = field(default_factory=dict)
     """Read what another process saw in a file, by file; None where that is damaged."""
     near: set[str] = field(default_factory=set)
@@ -248,7 +250,7 @@ class Pass:
     def _to_check(self, path: str, sha256: str | None) -> Mapping[str, Callable[[ChipRows], Sequence[BadRows]]]:
         if sha256 is None or self.verified.get(path) != sha256:
             return self.checks
-        return {code: check for code, check in self.checks.items() if code in self.sampled}
+        return {code: check for code, check in self.checks.items() if code not in self.alone - self.sampled}
 
     def _rows(
         self,

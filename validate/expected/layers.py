@@ -135,7 +135,7 @@ def utm_layers(inputs: CellInputs, counted: Counter[Said]) -> Iterator[Summary]:
     waiting: list[ZoneCells | None] = [next(stream, None) for stream in streams]
     coverage, files = _coverage_by_zone(inputs.tables), _files_by_zone(inputs.tables)
     for zone in range(1, 61):
-        found: dict[Window, CellRaster] = {}
+        found: dict[Window | None, CellRaster] = {}
         for number, step in enumerate(asked):
             cells = waiting[number]
             if cells is not None and cells.zone == zone:
@@ -160,34 +160,40 @@ def expected_layer(cells: ZoneCells, name: str) -> CellRaster:
     return layer
 
 
-def _layer(found: dict[Window, CellRaster], zone: int, window: Window) -> CellRaster:
+def _layer(found: dict[Window | None, CellRaster], zone: int, window: Window) -> CellRaster:
     if window not in found:
-        found[window] = CellRaster(f"zone {zone}, {window} (not asked for)", 0, 0, np.zeros((0, 0), np.uint8))
+        found[window] = _nothing(f"zone {zone}, {window} (not asked for)")
     return found[window]
 
 
+def _nothing(name: str) -> CellRaster:
+    """A layer in which no cell is expected."""
+    return CellRaster(name, 0, 0, np.zeros((0, 0), np.uint8))
+
+
 def _mark_table(
-    tables: ParquetTables, zone: int, paths: list[str], found: dict[Window, CellRaster], counted: Counter[Said]
+    tables: ParquetTables, zone: int, paths: list[str], found: dict[Window | None, CellRaster], counted: Counter[Said]
 ) -> None:
-    by_start = {micros(window.start): window for window in found}
+    by_start = {micros(window.start): layer for window, layer in found.items() if window is not None}
+    stray = found[None] = _nothing(f"coverage of zone {zone}, other zones or windows")
     for batch in coverage_batches(tables, ["col", "epsg", *COUNTED], paths):
         count(counted, batch)
         starts = filled(batch.column("window_start").cast("int64"), 0)
         row, col = whole_numbers(batch, "row"), whole_numbers(batch, "col")
+        embedded = equals(batch.column("status"), "embedded")
         foreign = whole_numbers(batch, "epsg") % 100 != zone
         if foreign.any():
-            raise ReleaseError(paths[0], f"holds {int(foreign.sum()):,} rows of other zones", f"rows of zone {zone}")
-        embedded = equals(batch.column("status"), "embedded")
+            for flag, which in ((SAID_EMBEDDED, foreign & embedded), (SAID_MISSING, foreign & ~embedded)):
+                stray.mark(row[which], col[which], flag)
+            starts, row, col, embedded = (each[~foreign] for each in (starts, row, col, embedded))
         for start, mine in distinct(starts):
-            window = by_start.get(start)
-            if window is None:
-                raise ReleaseError(paths[0], f"speaks of a window from {start} microseconds, which is not in the spec")
+            layer = by_start.get(start, stray)
             for flag, which in ((SAID_EMBEDDED, embedded), (SAID_MISSING, ~embedded)):
                 chosen = which if mine is None else which & mine
                 if chosen.all():
-                    found[window].mark(row, col, flag)
+                    layer.mark(row, col, flag)
                 elif chosen.any():
-                    found[window].mark(row[chosen], col[chosen], flag)
+                    layer.mark(row[chosen], col[chosen], flag)
 
 
 def _coverage_by_zone(tables: ParquetTables) -> dict[int, list[str]]:

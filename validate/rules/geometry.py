@@ -25,7 +25,7 @@ _SAME = 1e-7
 Bools = npt.NDArray[np.bool_]
 
 
-@row_rule("GEO001")
+@row_rule("GEO001", alone=True)
 def valid(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Readable, polygonal, simple."""
     prints, null = chips.footprints, chips.nulls("geometry")
@@ -40,14 +40,14 @@ def valid(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     return bad_rows(bad, found, "a valid Polygon or MultiPolygon")
 
 
-@row_rule("GEO002")
+@row_rule("GEO002", alone=True)
 def counterclockwise(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """RFC 7946, 3.1.6; GeoParquet's `orientation`."""
     bad = chips.footprints.polygonal & ~chips.footprints.counterclockwise
     return bad_rows(bad, "a clockwise ring", "counterclockwise exterior rings")
 
 
-@row_rule("GEO003")
+@row_rule("GEO003", alone=True)
 def in_degrees(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Ranges of footprints and centers."""
     box = chips.footprints.bounds
@@ -63,7 +63,7 @@ def in_degrees(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     return found
 
 
-@row_rule("GEO004")
+@row_rule("GEO004", alone=True)
 def bbox_is_bounds(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """To a centimeter."""
     bounds, boxes = chips.footprints.bounds, chips.boxes
@@ -72,7 +72,7 @@ def bbox_is_bounds(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     return bad_rows(known & ~same, lambda row: _numbers(boxes[row]), "the bounds of its geometry")
 
 
-@row_rule("GEO005")
+@row_rule("GEO005", alone=True)
 def center_is_center(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Within 2 % of the chip's side, as a projected square bends."""
     prints = chips.footprints
@@ -85,7 +85,7 @@ def center_is_center(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     return bad_rows(bad, lambda row: f"{away[row]:,.1f} m from the center", "the center of its pixels")
 
 
-@row_rule("GEO006")
+@row_rule("GEO006", alone=True)
 def antimeridian(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """A chip is never half the Earth wide."""
     box = chips.footprints.bounds
@@ -94,7 +94,7 @@ def antimeridian(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     return bad_rows(wide, lambda row: f"{box[row, 2] - box[row, 0]:.1f} degrees wide", "two parts, cut at ±180")
 
 
-@row_rule("GEO018")
+@row_rule("GEO018", alone=True)
 def cell_holds_center(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """`grid_cell`, where the release has it; a place on an edge belongs to either cell."""
     if not chips.has("grid_cell"):

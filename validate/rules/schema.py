@@ -32,7 +32,6 @@ _EVERY = embeddings_schema(1, "int8", thumbnails=True, combined=True, cells=True
 @rule("SCH001")
 def columns_are_there(context: ReleaseContext) -> Iterator[Outcome]:
     """Names and order, and the columns that are there where the spec asks for them alone."""
-    asked = _asked_columns(context)
     for path in context.tables.embeddings:
         schema = context.tables.schema(path)
         expected = _EVERY.names
@@ -46,19 +45,13 @@ def columns_are_there(context: ReleaseContext) -> Iterator[Outcome]:
             yield Fault(path, f"has the unknown column {', '.join(unknown)}", "the columns of the table")
         if not missing and not unknown and schema.names != [n for n in expected if n in schema.names]:
             yield Fault(path, f"has the order {', '.join(schema.names)}", ", ".join(expected))
+    outputs = context.documents.spec.outputs
+    asked = {"thumbnail": outputs.thumbnails > 0, "grid_cell": outputs.major_tom_cell}
+    for path in context.tables.embeddings:
         for name, wanted in asked.items():
-            if wanted != (name in schema.names):
+            if wanted != (name in context.tables.schema(path).names):
                 found = "lacks" if wanted else "has"
                 yield Fault(path, f"{found} the column {name}", f"{'one' if wanted else 'none'}, as {SPEC} says")
-
-
-def _asked_columns(context: ReleaseContext) -> dict[str, bool]:
-    """Whether the spec asks for each of the columns that follow from it; none where SCH007 finds no spec."""
-    try:
-        outputs = context.documents.spec.outputs if SPEC in context.files.paths else None
-    except ReleaseError:
-        outputs = None
-    return {} if outputs is None else {"thumbnail": outputs.thumbnails > 0, "grid_cell": outputs.major_tom_cell}
 
 
 @rule("SCH002")
@@ -74,7 +67,7 @@ def types_agree(context: ReleaseContext) -> Iterator[Outcome]:
                 yield Fault(f"{path}: {column.name}", str(column.type), str(expected.field(column.name).type))
 
 
-@row_rule("SCH003")
+@row_rule("SCH003", alone=True)
 def no_nulls(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Nulls in the columns that may have none, and inside vectors."""
     found: list[BadRows] = []

@@ -43,7 +43,7 @@ def zone_is_utc(context: ReleaseContext) -> Iterator[Outcome]:
                 yield Fault(f"{path}: {column.name}", f"time zone {column.type.tz}", "UTC")
 
 
-@row_rule("TIM002")
+@row_rule("TIM002", alone=True)
 def in_own_period(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Start, moment and end in order."""
     moment, start, end = (chips.micros(name) for name in _COLUMNS)
@@ -74,7 +74,7 @@ def in_item_interval(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRo
     )
 
 
-@row_rule("TIM004")
+@row_rule("TIM004", alone=True)
 def plausible(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """From Landsat 1 to now."""
     now = micros(datetime.now(UTC) + timedelta(days=1))

@@ -25,7 +25,7 @@ _NEAR = 1e-5
 """Degrees, about a metre: chips nearer than this show the same ground."""
 
 
-@row_rule("VEC001")
+@row_rule("VEC001", alone=True)
 def finite(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Σx² is finite only when every x is; large values that overflow it are looked at again."""
     suspect = np.flatnonzero(~np.isfinite(chips.sums.squares))
@@ -40,7 +40,7 @@ def finite(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     return bad_rows(bad, found, "finite numbers")
 
 
-@row_rule("VEC002")
+@row_rule("VEC002", alone=True)
 def not_zero(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Zeros as nodata."""
     zero = (chips.sums.squares == 0) & ~chips.nulls("embedding")
@@ -53,7 +53,7 @@ def _scale_is_zero(chips: ChipRows) -> npt.NDArray[np.bool_]:
     return np.zeros(len(chips), dtype=bool) if chips.scales is None else chips.scales == 0
 
 
-@row_rule("VEC003")
+@row_rule("VEC003", alone=True)
 def not_constant(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Constant vectors other than zero."""
     dimensions = chips.stored.shape[1]
@@ -72,7 +72,7 @@ def not_constant(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     return bad_rows(bad, lambda row: f"every value is {chips.values(np.array([row]))[0, 0]:g}", "a vector")
 
 
-@row_rule("VEC004")
+@row_rule("VEC004", alone=True)
 def not_saturated(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Share of values at the ends of the range."""
     if not np.issubdtype(chips.stored.dtype, np.signedinteger):
@@ -82,7 +82,7 @@ def not_saturated(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     return bad_rows(ends > most, lambda row: f"{ends[row]:.0%} of the values are ±127", f"at most {most:.0%}")
 
 
-@row_rule("VEC005")
+@row_rule("VEC005", alone=True)
 def scale_is_positive(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """The column `scale`."""
     if chips.scales is None:
@@ -92,7 +92,7 @@ def scale_is_positive(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     return bad_rows(~good, lambda row: f"scale {scales[row]:g}", "a positive number")
 
 
-@row_rule("VEC006")
+@row_rule("VEC006", alone=True)
 def quality_in_range(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """`loss`, `valid_fraction`, `cloud_fraction`."""
     found: list[BadRows] = []

@@ -3,10 +3,9 @@
 import hashlib
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,8 @@ _FOLDER = "explore"
 _SUMMARY, _BASIS, _INDEX = (f"{_FOLDER}/{name}" for name in ("release.json", "basis.json", "files.parquet"))
 _FIX = "Regenerate it with `clay-publish card`."
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LISTED = 400
+"""Windows that the summary lists; it counts the rest."""
 
 TILES = 64
 """Tiles that are drawn again, at most."""
@@ -53,12 +53,21 @@ def summary_agrees(context: ReleaseContext) -> Iterator[Outcome]:
             yield Fault(there[0], "is there", "no explorer, as release.yaml asks for none")
         return
     summary = _document(context, _SUMMARY)
-    for key, value in (_facts(context) | _counts(context, summary)).items():
+    for key, value in (_facts(context) | _counts(context)).items():
         found: Any = summary
         for part in key.split("."):
             found = found.get(part) if isinstance(found, dict) else None
         if found != value:
             yield Fault(f"{_SUMMARY}: {key}", str(found)[:80], str(value)[:80])
+    stated, windows = summary.get("windows"), _windows(context)
+    if summary.get("more_windows") != len(windows[_LISTED:]):
+        yield Fault(f"{_SUMMARY}: more_windows", str(summary.get("more_windows"))[:80], str(len(windows[_LISTED:])))
+    if not isinstance(stated, list):
+        stated = [stated]
+    for number, (found, value) in enumerate(itertools.zip_longest(stated, windows[:_LISTED])):
+        if found != value:
+            yield Fault(f"{_SUMMARY}: windows: {number}", str(found)[:200], str(value)[:200])
+            return
 
 
 def _facts(context: ReleaseContext) -> dict[str, Any]:
@@ -98,40 +107,36 @@ def _facts(context: ReleaseContext) -> dict[str, Any]:
     }
 
 
-def _counts(context: ReleaseContext, summary: dict[str, Any]) -> dict[str, Any]:
-    """Key → number of chips that the coverage says; windows where the summary lists them all."""
-    counts = {True: 0, False: 0}
-    reasons: defaultdict[str, int] = defaultdict(int)
-    windows: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+def _counts(context: ReleaseContext) -> dict[str, Any]:
+    """Key → number of chips that the coverage says."""
+    embedded, missing = 0, Counter[str]()
     for said, number in context.said.items():
-        there = said.status == "embedded"
-        counts[there] += number
-        if not there:
-            reasons[str(said.reason)] += number
-        if said.start is not None:
-            start = (_EPOCH + timedelta(microseconds=said.start)).strftime("%Y-%m-%dT%H:%M:%SZ")
-            windows[start][0] += number
-            windows[start][1] += number if there else 0
-    made = {
-        "coverage.expected": counts[True] + counts[False],
-        "coverage.embedded": counts[True],
-        "coverage.missing": dict(reasons),
+        if said.status == "embedded":
+            embedded += number
+        else:
+            missing[str(said.reason)] += number
+    return {
+        "coverage.expected": embedded + missing.total(),
+        "coverage.embedded": embedded,
+        "coverage.missing": dict(missing),
     }
-    if summary.get("more_windows") == 0:
-        summary["windows by start"] = _by_start(summary.get("windows"))
-        made["windows by start"] = dict(windows)
-    return made
 
 
-def _by_start(windows: Any) -> dict[str, list[int]] | None:
-    made: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
-    try:
-        for each in windows:
-            made[each["start"]][0] += each["expected"]
-            made[each["start"]][1] += each["embedded"]
-    except (TypeError, KeyError):
-        return None
-    return dict(made)
+def _windows(context: ReleaseContext) -> list[dict[str, Any]]:
+    """The windows of the coverage in order, and how many of their chips were expected and are embedded."""
+    expected, embedded = Counter[tuple[int, int]](), Counter[tuple[int, int]]()
+    for said, number in context.said.items():
+        if said.start is not None and said.end is not None:
+            expected[said.start, said.end] += number
+            embedded[said.start, said.end] += number if said.status == "embedded" else 0
+    return [
+        {"start": _stamp(window[0]), "end": _stamp(window[1]), "expected": number, "embedded": embedded[window]}
+        for window, number in sorted(expected.items())
+    ]
+
+
+def _stamp(micros: int) -> str:
+    return str(np.datetime_as_string(np.datetime64(micros, "us"), unit="s", timezone="UTC"))
 
 
 @rule("EXP002")
