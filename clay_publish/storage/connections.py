@@ -79,7 +79,7 @@ _SLOWEST = 1_000
 """Bytes per second that count as progress."""
 
 
-class Progress:
+class MinimumRate:
     """What a server has sent, which has to be enough within each `seconds`, however it is spread over time."""
 
     def __init__(self, seconds: float) -> None:
@@ -99,14 +99,14 @@ class Progress:
             self._got, self._end = 0, now + self._seconds
 
 
-class _Watched:
+class _WatchedSocket:
     """A socket whose reads have to make progress."""
 
-    _progress: Progress | None = None
+    _progress: MinimumRate | None = None
 
     def watch(self, seconds: float) -> None:
         """Begin to measure: an answer is expected from now on."""
-        self._progress = Progress(seconds)
+        self._progress = MinimumRate(seconds)
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
         size: int = super().recv_into(*arguments, **options)  # type: ignore[misc]  # of the socket
@@ -115,11 +115,11 @@ class _Watched:
         return size
 
 
-class _Socket(_Watched, socket.socket):
+class _Socket(_WatchedSocket, socket.socket):
     pass
 
 
-class _TlsSocket(_Watched, ssl.SSLSocket):
+class _TlsSocket(_WatchedSocket, ssl.SSLSocket):
     pass
 
 

@@ -34,7 +34,7 @@ from botocore.exceptions import (
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import StoreError
-from clay_publish.storage.connections import Progress
+from clay_publish.storage.connections import MinimumRate
 from clay_publish.storage.http import ChangedError, Head, ServerError
 from clay_publish.storage.retry import Budget, RetryPolicy, is_transient, limits, retrying
 
@@ -378,7 +378,7 @@ class _SteadyStream:
 
     def __init__(self, raw: Any, budget: Budget | None) -> None:
         self._raw, self._budget = raw, budget
-        self._progress = Progress(limits().stall)
+        self._progress = MinimumRate(limits().stall)
 
     def read(self, amt: int | None = None) -> bytes:
         """Up to `amt` bytes, fewer only at the end."""
