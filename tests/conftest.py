@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from filelock import FileLock
-from program import run_forked, run_script
+from program import run_here, run_script
 
 from .golden import write_checkpoint
 
@@ -81,13 +81,13 @@ def golden_checkpoint(once: Once) -> Path:
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Run the program, with `env` from its installed script; `code` is the exit code it must give."""
+    """Run the program in this process, with `env` from its installed script; `code` is the exit code it must give."""
 
     def start(
         *arguments: str | Path, cwd: Path | None = None, code: int = 0, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         given = [str(argument) for argument in arguments]
-        made = run_forked(given, cwd=cwd) if env is None else run_script(given, cwd=cwd, env=env)
+        made = run_here(given, cwd=cwd) if env is None else run_script(given, cwd=cwd, env=env)
         assert made.returncode == code, f"exit code {made.returncode}\n{made.stdout}\n{made.stderr}"
         assert "Warning" not in made.stderr, made.stderr
         return made

@@ -1,5 +1,6 @@
-"""The program in processes of its own, forked from one that has everything imported: importing costs more than most
-of what it does in tests. Started for real, from its script, where the interpreter's own environment matters.
+"""The program in this process, where what it has loaded, and the child that validates, serve the next test as well; in
+a process of its own where that is to be killed, forked from one that has everything imported; started from its script
+where the interpreter's own environment matters.
 """
 
 import json
@@ -8,9 +9,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+from clay_publish.cli.app import main
 
 # Not `publish`: what it brings reads its environment when it is imported.
 _IMPORTED = [
@@ -70,12 +75,21 @@ def run_script(
     )
 
 
-def run_forked(arguments: Sequence[str], *, cwd: Path | None) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
-    with TemporaryDirectory() as folder:
-        out, errors = Path(folder) / "out", Path(folder) / "errors"
-        process = fork(arguments, out=out, errors=errors, cwd=cwd)
-        process.join(_LONGEST)
-        assert process.exitcode is not None, f"still running after {_LONGEST} s"
-        printed = [file.read_text() if file.exists() else "" for file in (out, errors)]
-        return subprocess.CompletedProcess(list(arguments), process.exitcode, *printed)
+def run_here(arguments: Sequence[str], *, cwd: Path | None) -> subprocess.CompletedProcess[str]:
+    """Run it to its end in this process."""
+    out, errors = BytesIO(), BytesIO()
+    code = 0
+    with (
+        patch.object(sys, "argv", ["clay-publish", *arguments]),
+        chdir(cwd or Path.cwd()),
+        redirect_stdout(TextIOWrapper(out, write_through=True)),
+        redirect_stderr(TextIOWrapper(errors, write_through=True)),
+    ):
+        try:
+            main()
+        except SystemExit as ended:
+            assert isinstance(ended.code, int | None), ended.code
+            code = ended.code or 0
+        # The streams close what they write to.
+        printed = [file.getvalue().decode() for file in (out, errors)]
+    return subprocess.CompletedProcess(list(arguments), code, *printed)
