@@ -88,8 +88,7 @@ def run_here(arguments: Sequence[str], *, cwd: Path | None) -> subprocess.Comple
         try:
             main()
         except SystemExit as ended:
-            assert isinstance(ended.code, int | None), ended.code
-            code = ended.code or 0
+            code = int(ended.code or 0)
         # The streams close what they write to.
         printed = [file.getvalue().decode() for file in (out, errors)]
     return subprocess.CompletedProcess(list(arguments), code, *printed)
