@@ -3,13 +3,17 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis
 import pytest
 from filelock import FileLock
 from program import run_here, run_script
+
+from clay_publish.producer.imagery import raster
+from clay_publish.storage import retry
 
 from .golden import write_checkpoint
 
@@ -37,6 +41,19 @@ os.environ["CLAY_PUBLISH_CACHE"] = "off"
 
 # Tests run side by side; threads that wait for each other by spinning would cost more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# No test cuts the power; waiting for the disk would take a tenth of the time of a run.
+os.fsync = os.fstat
+
+
+@pytest.fixture(autouse=True, scope="session")
+def impatient() -> Iterator[None]:
+    """What is tried again is tried as often, and at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((retry, "DEFAULT"), (raster, "RETRIES")):
+            patch.setattr(module, name, replace(getattr(module, name), first=0.01, longest=0.05))
+        yield
 
 
 @pytest.fixture(scope="session")

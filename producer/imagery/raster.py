@@ -358,7 +358,9 @@ def open_bands(
     with session(), ExitStack() as stack:
         opening: dict[str, Future[ImageFile]] = {}
         budget = Budget("the item's files", limits().item)
-        with readers(max(1, len(files))) as pool:  # each waits for a server a few times
+        # A file on a server is waited for a few times; a new thread costs PROJ more than a local file takes to open.
+        local = not any("://" in file.href or file.href.startswith("/vsi") for file in files)
+        with readers(1 if local else len(files)) as pool:
             for file in files:
                 if file.href not in opening:
                     opening[file.href] = pool.submit(ImageFile, file, planned or {}, budget)

@@ -23,7 +23,7 @@ _IMPORTED = [
     "clay_publish.cards",
     "clay_publish.catalog",
     "clay_publish.producer.plan_run",
-    "clay_publish.validate",
+    "clay_publish.validate.landing",
 ]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(_IMPORTED)
@@ -48,6 +48,7 @@ import os, sys
 os.environ.clear()
 os.environ.update({dict(os.environ)!r})
 os.chdir({str(cwd or Path.cwd())!r})
+os.fsync = os.fstat  # as in `conftest`
 for number, path in ((1, {str(out)!r}), (2, {str(errors)!r})):
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
 sys.argv = {json.dumps(["clay-publish", *arguments])}
