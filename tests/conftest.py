@@ -1,11 +1,14 @@
 """What all tests share: real data, a checkpoint, and one release made by the program itself."""
 
+import ipaddress
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -45,6 +48,29 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No test cuts the power; waiting for the disk would take a tenth of the time of a run.
 os.fsync = os.fstat
+
+
+@pytest.fixture(autouse=True, scope="session")
+def without_names() -> Iterator[None]:
+    """No name server is asked: where there is none, each name would be waited for."""
+    real, local = socket.getaddrinfo, {None, "", "localhost", socket.gethostname()}
+
+    def lookup(host: Any, port: Any, *more: Any, **options: Any) -> Any:
+        if host not in local and not _is_address(host):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, port, *more, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", lookup)
+        yield
+
+
+def _is_address(host: str | bytes) -> bool:
+    try:
+        ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host)
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.fixture(autouse=True, scope="session")
