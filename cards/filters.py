@@ -6,6 +6,7 @@ Every value a template prints goes through `markdown`; only what is `Markup` alr
 import html
 import re
 import unicodedata
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -84,6 +85,7 @@ def link(url: str | None, text: str | None = None) -> Markup:
     return Markup(f"[{shown}]({quote(url, safe=':/?&=%~+,;@')})")  # noqa: S704 - quoted
 
 
+@cache
 def environment() -> Environment:
     """The templates, with everything they print escaped for Markdown and HTML."""
     made = Environment(

@@ -1,15 +1,22 @@
 """What all tests share: real data, a checkpoint, and one release made by the program itself."""
 
+import ipaddress
 import os
 import shutil
+import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from filelock import FileLock
-from program import run_forked, run_script
+from program import run_here, run_script
+
+from clay_publish.producer.imagery import raster
+from clay_publish.storage import retry
 
 from .golden import write_checkpoint
 
@@ -37,6 +44,42 @@ os.environ["CLAY_PUBLISH_CACHE"] = "off"
 
 # Tests run side by side; threads that wait for each other by spinning would cost more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# No test cuts the power; waiting for the disk would take a tenth of the time of a run.
+os.fsync = os.fstat
+
+
+@pytest.fixture(autouse=True, scope="session")
+def without_names() -> Iterator[None]:
+    """No name server is asked: where there is none, each name would be waited for."""
+    real, local = socket.getaddrinfo, {None, "", "localhost", socket.gethostname()}
+
+    def lookup(host: Any, port: Any, *more: Any, **options: Any) -> Any:
+        if host not in local and not _is_address(host):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, port, *more, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", lookup)
+        yield
+
+
+def _is_address(host: str | bytes) -> bool:
+    try:
+        ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def impatient() -> Iterator[None]:
+    """What is tried again is tried as often, and at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((retry, "DEFAULT"), (raster, "RETRIES")):
+            patch.setattr(module, name, replace(getattr(module, name), first=0.01, longest=0.05))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -81,13 +124,13 @@ def golden_checkpoint(once: Once) -> Path:
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Run the program, with `env` from its installed script; `code` is the exit code it must give."""
+    """Run the program in this process, with `env` from its installed script; `code` is the exit code it must give."""
 
     def start(
         *arguments: str | Path, cwd: Path | None = None, code: int = 0, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         given = [str(argument) for argument in arguments]
-        made = run_forked(given, cwd=cwd) if env is None else run_script(given, cwd=cwd, env=env)
+        made = run_here(given, cwd=cwd) if env is None else run_script(given, cwd=cwd, env=env)
         assert made.returncode == code, f"exit code {made.returncode}\n{made.stdout}\n{made.stderr}"
         assert "Warning" not in made.stderr, made.stderr
         return made

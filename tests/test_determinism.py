@@ -71,7 +71,8 @@ def test_the_day_of_the_first_run_stays(tmp_path: Path, run: Run) -> None:
     assert digests(out) == before
 
 
-def test_an_epoch_that_is_no_number_is_refused(tmp_path: Path, run: Run) -> None:
+def test_an_epoch_that_is_no_number_is_refused(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("sample", tmp_path)
-    made = run("produce", tmp_path / "release.yaml", env={"SOURCE_DATE_EPOCH": "yesterday"}, cwd=tmp_path, code=2)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    made = run("produce", tmp_path / "release.yaml", cwd=tmp_path, code=2)
     assert "SOURCE_DATE_EPOCH: found 'yesterday'" in made.stderr

@@ -44,6 +44,7 @@ SECRETS = {
     "AWS_SESSION_TOKEN": "planted-session-token==",
     "HF_TOKEN": "hf_planted_token",
 }
+PUBLISHING = {"publish", "mirror", "versions", "yank", "audit"}
 AREA = (2.985, 36.995, 3.02, 37.02)
 GROWN = (2.985, 36.995, 3.04, 37.02)
 
@@ -59,7 +60,10 @@ class Walk:
     printed: list[str] = field(default_factory=list)
 
     def __call__(self, *command: object, code: int = 0) -> str:
-        made = self.run(*(str(part) for part in command), cwd=self.folder, code=code)
+        parts = [str(part) for part in command]
+        # The Hub's client reads where it is when it is imported: in a process of its own.
+        env = {} if parts[0] in PUBLISHING or "huggingface" in " ".join(parts) else None
+        made = self.run(*parts, cwd=self.folder, code=code, env=env)
         self.printed += [made.stdout, made.stderr]
         return made.stdout
 

@@ -31,6 +31,8 @@ WIDTH = 8.6
 MAX_BYTES = 500_000
 _METERS_A_DEGREE = 111_320.0
 _BINS = 64
+_REACH = _BINS // 10
+"""Bins: what is not farther apart is one site, which must be smaller than this."""
 _MOST_SITES = 4
 
 
@@ -101,29 +103,39 @@ def sites_of(frame: Frame, lon: Floats, lat: Floats, side: float) -> list[Box]:
     x, y = frame.unwrapped(lon), lat
     column = np.clip((x - frame.west) / (frame.east - frame.west) * _BINS, 0, _BINS - 1).astype(int)
     row = np.clip((y - frame.south) / (frame.north - frame.south) * _BINS, 0, _BINS - 1).astype(int)
-    left = {(int(r), int(c)) for r, c in np.unique(np.stack([row, column], axis=1), axis=0)}
-    groups: list[set[tuple[int, int]]] = []
-    while left and len(groups) <= _MOST_SITES:
-        group, ahead = set(), {left.pop()}
-        while ahead:
-            group |= ahead
-            near = {cell for cell in left for r, c in ahead if max(abs(cell[0] - r), abs(cell[1] - c)) <= _BINS // 10}
-            left -= near
-            ahead = near
-        groups.append(group)
-    small = all(np.ptp(np.array(sorted(group)), axis=0).max() < _BINS // 10 for group in groups)
-    if left or not 2 <= len(groups) <= _MOST_SITES or not small or side > frame.meters / _BINS:
+    left, labels, count = np.zeros((_BINS, _BINS), dtype=bool), np.full((_BINS, _BINS), -1), 0
+    left[row, column] = True
+    while left.any():
+        group = np.zeros_like(left)
+        group[np.unravel_index(left.T.argmax(), left.T.shape)[::-1]] = True  # the westernmost
+        while (grown := _around(group) & left).sum() > group.sum():
+            group = grown
+        small = max(np.ptp(place) for place in np.nonzero(group)) < _REACH
+        if count == _MOST_SITES or not small:
+            return []
+        labels[group] = count
+        left &= ~group
+        count += 1
+    if count < 2 or side > frame.meters / _BINS:
         return []
-    labels = np.full((_BINS, _BINS), -1)
-    for number, group in enumerate(sorted(groups, key=lambda cells: min(c for _, c in cells))):
-        labels[tuple(zip(*group, strict=True))] = number
     of = labels[row, column]
     high = side / 2 / _METERS_A_DEGREE
     wide = high * frame.aspect
-    places = [(x[of == n], y[of == n]) for n in range(len(groups))]
+    places = [(x[of == n], y[of == n]) for n in range(count)]
     return [
         (float(e.min() - wide), float(n.min() - high), float(e.max() + wide), float(n.max() + high)) for e, n in places
     ]
+
+
+def _around(cells: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Cells at most `_REACH` rows and columns from one of these."""
+    for _ in range(2):
+        near = cells.copy()
+        for step in range(1, _REACH + 1):
+            near[step:] |= cells[:-step]
+            near[:-step] |= cells[step:]
+        cells = near.T
+    return cells
 
 
 def map_figure(

@@ -58,11 +58,17 @@ def _check_orcid(text: str) -> str:
     return text
 
 
+@functools.cache
+def _spdx() -> frozenset[str]:
+    """Identifiers of the SPDX license list."""
+    return frozenset(get_spdx_licensing().known_symbols)
+
+
 def _check_license(text: str) -> str:
     """An identifier of the SPDX license list, or `LicenseRef-…` for own terms."""
     if _LICENSE_REF.fullmatch(text):
         return text
-    known = get_spdx_licensing().known_symbols
+    known = _spdx()
     if text in known and not text.startswith("LicenseRef-"):
         return text
     alike = {key.lower(): key for key in known if not key.startswith("LicenseRef-")}

@@ -88,7 +88,8 @@ def _read(
     described = with_descriptions(item, collection)
     mapped = map_bands(item, described, sensor, where, stated=asked.bands if asked else None, needed=needed)
     mask = find_mask(assets, sensor, asked.mask if asked else None, where, moment.date())
-    masked = None if mask is None else _mask(assets, *mask, base)
+    named = {resolve_href(_href(each), base) for each in assets.values() if isinstance(each, Mapping)}
+    masked = None if mask is None else _mask(assets, *mask, base, named)
     grid_asset, grid = _finest_grid(item, assets, [band.asset for band in mapped], where)
     scalings = [
         decide(
@@ -110,7 +111,7 @@ def _read(
         acquired=moment,
         start=start,
         end=end,
-        bands=tuple(_file(assets, band, base) for band in mapped),
+        bands=tuple(_file(assets, band, base, named) for band in mapped),
         mask=masked,
         mask_note=None if masked else unread_mask(assets, sensor, moment.date()),
         grid=grid,
@@ -140,18 +141,19 @@ def _resolved(band: MappedBand, scaling: Scaling) -> ResolvedBand:
     return ResolvedBand(band.name, band.asset, band.index or 1, scaling.scale, scaling.offset, source)
 
 
-def _mask(assets: Mapping[str, Any], key: str, values: CloudMask, base: str | None) -> ItemMask:
+def _mask(assets: Mapping[str, Any], key: str, values: CloudMask, base: str | None, named: Collection[str]) -> ItemMask:
     indexes: tuple[int | None, ...] = (None,) if values.bands == (1,) else values.bands
-    return ItemMask(tuple(_file(assets, MappedBand("mask", key, index, None, ""), base) for index in indexes), values)
+    bands = (MappedBand("mask", key, index, None, "") for index in indexes)
+    return ItemMask(tuple(_file(assets, band, base, named) for band in bands), values)
 
 
-def _file(assets: Mapping[str, Any], band: MappedBand, base: str | None) -> BandFile:
+def _file(assets: Mapping[str, Any], band: MappedBand, base: str | None, named: Collection[str]) -> BandFile:
+    """The file of a band; `named` are the addresses of all assets of its item."""
     asset = assets[band.asset]
     href = resolve_href(_href(asset), base)
     origin = base if base is not None and is_url(base) else None
     nodata = values_of(asset, band.index).nodata
     file = BandFile(band.name, band.asset, href, band.index, nodata, origin, band.count)
-    named = (resolve_href(_href(each), base) for each in assets.values() if isinstance(each, Mapping))
     return replace(file, has_external_mask=file.external_mask.href in named)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -133,16 +134,28 @@ def make(spec: Path, out: Path) -> tuple[Release, int]:
     return release, sum(receipt.computed for receipt in read_receipts(release).values())
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Release]:
+    """The first version in a layout, made when it is first asked for; its images are those of `first(folder)`."""
+
+    @cache
+    def get(layout: str) -> Release:
+        folder = tmp_path_factory.mktemp(layout)
+        return make(first(folder).write("first", layout), folder / "1.0.0")[0]
+
+    return get
+
+
 @pytest.mark.parametrize("layout", ["utm", "scene", "composite"])
 @pytest.mark.parametrize("change", [grown, shrunk, shifted, corrected, added, removed, excluded, dated])
 def test_the_plan_prices_what_is_computed_and_bytes_are_those_from_scratch(
-    tmp_path: Path, layout: str, change: Callable[[Version], None]
+    tmp_path: Path, published: Callable[[str], Release], layout: str, change: Callable[[Version], None]
 ) -> None:
-    version = first(tmp_path)
-    before, _ = make(version.write("first", layout), tmp_path / "1.0.0")
+    before = published(layout)
+    version = first(Path(before.store.where).parent)
     change(version)
     cost = {"chips_per_hour": 3600, "usd_per_hour": 1}
-    then = version.write("then", layout, version="1.1.0", previous=str(tmp_path / "1.0.0"), cost=cost)
+    then = version.write("then", layout, version="1.1.0", previous=before.store.where, cost=cost)
     said = plan(load_spec(then), Release(str(tmp_path / "1.1.0")))
     after, computed = make(then, tmp_path / "1.1.0")
     fresh, everything = make(version.write("fresh", layout, version="1.1.0"), tmp_path / "fresh")

@@ -19,7 +19,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_both_hosts_at_once_the_spec_names_them_and_each_knows_of_the_other(
-    release_copy: Path, bucket: str, view: S3View, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    release_copy: Path, bucket: str, view: S3View, run: Run, tmp_path: Path
 ) -> None:
     spec = release_copy / "release.yaml"
     spec.write_text(
@@ -29,10 +29,8 @@ def test_both_hosts_at_once_the_spec_names_them_and_each_knows_of_the_other(
     run("card", release_copy, "--quiet")
     (tmp_path / "hub").mkdir()
     with Hub(tmp_path / "hub", xet=True) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-        monkeypatch.setenv("HF_TOKEN", "hf_not_a_real_token")
-        made = run("publish", release_copy, "--create", "--json")
+        env = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_not_a_real_token"}
+        made = run("publish", release_copy, "--create", "--json", env=env)
         commit = hub.repositories["clay/shore"].tags["v1.0.0"]
     receipts = json.loads(made.stdout)["receipts"]
     assert [(r["target"], r["state"], r["commit"]) for r in receipts] == [

@@ -1,5 +1,6 @@
-"""The program in processes of its own, forked from one that has everything imported: importing costs more than most
-of what it does in tests. Started for real, from its script, where the interpreter's own environment matters.
+"""The program in this process, where what it has loaded, and the child that validates, serve the next test as well; in
+a process of its own where that is to be killed, forked from one that has everything imported; started from its script
+where the interpreter's own environment matters.
 """
 
 import json
@@ -8,9 +9,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+from clay_publish.cli.app import main
 
 # Not `publish`: what it brings reads its environment when it is imported.
 _IMPORTED = [
@@ -18,7 +23,7 @@ _IMPORTED = [
     "clay_publish.cards",
     "clay_publish.catalog",
     "clay_publish.producer.plan_run",
-    "clay_publish.validate",
+    "clay_publish.validate.landing",
 ]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(_IMPORTED)
@@ -43,6 +48,7 @@ import os, sys
 os.environ.clear()
 os.environ.update({dict(os.environ)!r})
 os.chdir({str(cwd or Path.cwd())!r})
+os.fsync = os.fstat  # as in `conftest`
 for number, path in ((1, {str(out)!r}), (2, {str(errors)!r})):
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
 sys.argv = {json.dumps(["clay-publish", *arguments])}
@@ -70,12 +76,20 @@ def run_script(
     )
 
 
-def run_forked(arguments: Sequence[str], *, cwd: Path | None) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
-    with TemporaryDirectory() as folder:
-        out, errors = Path(folder) / "out", Path(folder) / "errors"
-        process = fork(arguments, out=out, errors=errors, cwd=cwd)
-        process.join(_LONGEST)
-        assert process.exitcode is not None, f"still running after {_LONGEST} s"
-        printed = [file.read_text() if file.exists() else "" for file in (out, errors)]
-        return subprocess.CompletedProcess(list(arguments), process.exitcode, *printed)
+def run_here(arguments: Sequence[str], *, cwd: Path | None) -> subprocess.CompletedProcess[str]:
+    """Run it to its end in this process."""
+    out, errors = BytesIO(), BytesIO()
+    code = 0
+    with (
+        patch.object(sys, "argv", ["clay-publish", *arguments]),
+        chdir(cwd or Path.cwd()),
+        redirect_stdout(TextIOWrapper(out, write_through=True)),
+        redirect_stderr(TextIOWrapper(errors, write_through=True)),
+    ):
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        # The streams close what they write to.
+        printed = [file.getvalue().decode() for file in (out, errors)]
+    return subprocess.CompletedProcess(list(arguments), code, *printed)

@@ -82,6 +82,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "naip": (NAIP, {"chips": {"layout": "scene", "size": 64}, "sensor": "naip", "outputs": {**_BARE}}),
     "full": (SHORE, {"chips": {"layout": "scene", "size": 64}}),
+    "coded": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {"explorer": False}}),
     "composite": (
         MOROCCO,
         {
