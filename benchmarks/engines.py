@@ -58,7 +58,7 @@ class Watch:
         self.begun = time.perf_counter()
 
     def __call__(self, step: Progress) -> None:
-        """Be told of a step."""
+        """Receive a step."""
         if step.stage == "produce" and (not self.done or step.done > self.done[-1][0]):
             self.done.append((step.done, time.perf_counter() - self.begun, _cpu()))
 
@@ -152,7 +152,7 @@ def in_pool(spec: Spec, release: Release) -> dict[str, float]:
             else:
                 done += 1
             if done == len(units) // 4:
-                os.kill(next(iter(pool._processes)), signal.SIGKILL)  # noqa: SLF001 - nobody else knows it
+                os.kill(next(iter(pool._processes)), signal.SIGKILL)  # noqa: SLF001 - not public elsewhere
     return {"units": len(units), "done": done, "lost": lost, "receipts": len(read_receipts(release))}
 
 

@@ -1,9 +1,9 @@
 """Expected against present against described cells, exactly: `python benchmarks/validate_coverage.py --cells 50000000`.
 
 Bitmaps by zone, as `validate` keeps them, against sorted sets of cell numbers. Both have to find the same gaps: some
-cells that are nowhere, some that are only said to be there, some that nobody asked for.
+cells that are nowhere, some that are only said to be there, some that are not asked for.
 
-With `--tables`, the coverage tables of a release of so many cells are written and judged by the rules on coverage; only
+With `--tables`, the coverage tables of a release of so many cells are written and validated by the coverage rules; only
 the embeddings themselves, and the ids of their chips, are not made.
 """
 
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def from_tables(where: Path, zones: list[ZoneCells], area: list[float]) -> None:
-    """Write the coverage of these cells, one in twenty of them missing, and judge it."""
+    """Write the coverage of these cells, one in twenty of them missing, and validate it."""
     release = Release(str(where))
     files, rows, cols, slices = {}, [], [], {}
     for zone in zones:
@@ -163,10 +163,10 @@ def sorted_sets(zones: list[ZoneCells], inputs: Iterator[tuple[Cells, Cells]]) -
     for zone, (present, said) in zip(zones, inputs, strict=True):
         epsg = np.int64(32600 + zone.zone)
         there = zone.grid.numbers(epsg, *present)
-        told = zone.grid.numbers(epsg, *said)
+        stated = zone.grid.numbers(epsg, *said)
         asked = zone.numbers()
         missing = np.setdiff1d(asked, there, assume_unique=True)
-        only_said = np.intersect1d(missing, told, assume_unique=True)
+        only_said = np.intersect1d(missing, stated, assume_unique=True)
         found["only said"] += len(only_said)
         found["nowhere"] += len(missing) - len(only_said)
         found["not asked for"] += len(np.setdiff1d(there, asked, assume_unique=True))

@@ -13,7 +13,7 @@ from clay_publish.producer.execution.context import make_work
 from clay_publish.producer.execution.local import in_threads
 from clay_publish.producer.execution.reuse import take_over
 from clay_publish.producer.execution.run import Engine, Run, finish, run_units
-from clay_publish.producer.outputs.patches import told_before
+from clay_publish.producer.outputs.patches import stated_before
 from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.files import as_planned, keep_files
 from clay_publish.producer.planning.previous_version import PreviousVersion, PublishedTables
@@ -115,7 +115,7 @@ def begin(
     keep_files(release, plan, considered)
     began = plan.adopt(release, _today())
     if encoder.patches:
-        report(Progress("plan", 0, 0, told_before(encoder, spec.chips.size, spec.outputs.dtype)))
+        report(Progress("plan", 0, 0, stated_before(encoder, spec.chips.size, spec.outputs.dtype)))
     release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint, spec.released or began)))
     selection = replace(inputs.selection, considered=considered)
     write_sources(release, considered, selection.broken, spec)

@@ -136,7 +136,7 @@ def api(folder: Path) -> Iterator[str]:
             server.terminate()
 
 
-def test_nothing_is_written_in_a_language_that_nobody_runs() -> None:
+def test_nothing_is_written_in_a_language_that_no_machine_runs() -> None:
     languages = {block[1] for page in [*PAGES, *TUTORIALS] for block in BLOCK.finditer(page.read_text())}
     assert languages <= {"", "console", "python", "sh", "sql", "text", "yaml"}
 

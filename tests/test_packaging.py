@@ -63,7 +63,7 @@ def test_the_sample_fits_into_eight_megabytes(wheel: tuple[Path, Path]) -> None:
     assert sum(sample.values()) <= 8_000_000
 
 
-def test_no_torch_is_needed_to_judge_or_publish() -> None:
+def test_no_torch_is_needed_to_validate_or_publish() -> None:
     """Importing these stages imports nothing that an extra brings."""
     program = (
         "import sys, clay_publish.validate, clay_publish.catalog, clay_publish.cards, clay_publish.publish\n"

@@ -93,9 +93,9 @@ def probe(features: Floats, ground: Ground) -> tuple[float, float]:
         scores = []
         for step in (5, 9, 13):
             other, its_margin = held[(block + step) % BLOCKS]
-            judged = other & ~around
+            tested = other & ~around
             tried = Ridge(features, ground.shares, ~around & ~its_margin)
-            scores.append([_r2(ground.shares[judged], tried.predict(features[judged], p)) for p in PENALTIES])
+            scores.append([_r2(ground.shares[tested], tried.predict(features[tested], p)) for p in PENALTIES])
         best = PENALTIES[np.mean(scores, axis=0).argmax()]
         predicted[test] = Ridge(features, ground.shares, ~around).predict(features[test], best)
     right = predicted.argmax(1) == ground.shares.argmax(1)

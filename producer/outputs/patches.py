@@ -32,7 +32,7 @@ def patches_token(token: str) -> str:
     return f"{PATCHES_PREFIX}{token}"
 
 
-def told_before(encoder: Encoder, size: int, dtype: Dtype) -> str:
+def stated_before(encoder: Encoder, size: int, dtype: Dtype) -> str:
     """What patches will take, for who starts a run: they outweigh the imagery they are made of."""
     width: int = ARROW_DTYPES[dtype].bit_width // 8
     stored = encoder.patches * encoder.dimensions * width

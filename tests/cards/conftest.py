@@ -9,7 +9,7 @@ import yaml
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`datasets` asks nobody whether there is something newer."""
+    """`datasets` makes no request for newer versions."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)

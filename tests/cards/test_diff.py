@@ -61,7 +61,7 @@ def test_more_chips_ask_for_a_minor_step_and_tell_why_they_were_missing(pair: tu
     assert (found.coverage.expected_before, found.coverage.expected) == (len(chips) - 1, len(chips))
 
 
-def test_lost_chips_are_told_with_the_reason(pair: tuple[Path, Path]) -> None:
+def test_lost_chips_are_listed_with_the_reason(pair: tuple[Path, Path]) -> None:
     _, new = pair
     lose(new, ids_of(new)[:4], "excluded")
     found = compare(*between(pair))
@@ -172,7 +172,7 @@ def test_a_number_that_says_too_little_is_refused(pair: tuple[Path, Path]) -> No
     assert (new / "CHANGELOG.md").read_text() == before
 
 
-def test_a_version_before_that_nobody_compared_with_is_asked_for(release_copy: Path) -> None:
+def test_a_version_that_was_not_compared_is_asked_for(release_copy: Path) -> None:
     version(release_copy, "1.1.0")
     respecify(release_copy, previous="1.0.0")
     with pytest.raises(ReleaseError, match="--previous"):

@@ -20,7 +20,7 @@ CREATORS = [
 
 
 @pytest.fixture
-def told(release_copy: Path) -> Path:
+def described(release_copy: Path) -> Path:
     respecify(
         release_copy,
         creators=CREATORS,
@@ -35,10 +35,10 @@ def told(release_copy: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated", "ignore:The inplace keyword")
-def test_croissant_is_valid_and_its_records_load(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_croissant_is_valid_and_its_records_load(described: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlcroissant
 
-    monkeypatch.chdir(told)
+    monkeypatch.chdir(described)
     dataset = mlcroissant.Dataset("croissant.json")
     assert not dataset.metadata.issues.errors
     assert not dataset.metadata.issues.warnings
@@ -54,12 +54,12 @@ def test_croissant_is_valid_and_its_records_load(told: Path, monkeypatch: pytest
 
 
 @pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")
-def test_croissant_has_the_terms_of_geocroissant(told: Path) -> None:
+def test_croissant_has_the_terms_of_geocroissant(described: Path) -> None:
     import rdflib
 
-    document = json.loads((told / "croissant.json").read_text())
+    document = json.loads((described / "croissant.json").read_text())
     assert "http://mlcommons.org/croissant/geo/1.0" in document["conformsTo"]
-    text = (told / "croissant.json").read_text()
+    text = (described / "croissant.json").read_text()
     graph = rdflib.Graph().parse(data=text, format="json-ld")
     geo = rdflib.Namespace("http://mlcommons.org/croissant/geo/")
     (dataset,) = graph.subjects(rdflib.RDF.type, rdflib.URIRef("https://schema.org/Dataset"))
@@ -70,13 +70,13 @@ def test_croissant_has_the_terms_of_geocroissant(told: Path) -> None:
     series = list(graph.subject_objects(geo.timeSeriesIndex))
     assert [str(field).rpartition("embeddings/")[2] for _, field in series] == ["datetime"]
     place = document["spatialCoverage"]["geo"]["box"]
-    assert place == json.loads((told / "dataset.jsonld").read_text())["spatialCoverage"]["geo"]["box"]
+    assert place == json.loads((described / "dataset.jsonld").read_text())["spatialCoverage"]["geo"]["box"]
 
 
-def test_datacite_is_valid(told: Path) -> None:
+def test_datacite_is_valid(described: Path) -> None:
     from datacite import schema45
 
-    document = json.loads((told / "datacite.json").read_text())
+    document = json.loads((described / "datacite.json").read_text())
     schema45.validator.validate(document)
     assert document["publisher"] == {"name": "Source Cooperative"}
     assert document["doi"] == "10.5281/zenodo.1234567"
@@ -90,10 +90,10 @@ def test_datacite_is_valid_when_the_spec_says_little(sample_release: Path) -> No
 
 
 @pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")
-def test_every_term_of_the_json_ld_is_one_of_schema_org(told: Path) -> None:
+def test_every_term_of_the_json_ld_is_one_of_schema_org(described: Path) -> None:
     import rdflib
 
-    document = json.loads((told / "dataset.jsonld").read_text())
+    document = json.loads((described / "dataset.jsonld").read_text())
     assert document["@context"] == "https://schema.org/"
     document["@context"] = {"@vocab": "https://schema.org/"}  # what that address says, without asking it
     graph = rdflib.Graph().parse(data=json.dumps(document), format="json-ld")
@@ -110,10 +110,10 @@ def test_every_term_of_the_json_ld_is_one_of_schema_org(told: Path) -> None:
     assert 50 <= len(document["description"]) <= 5000
 
 
-def test_card_on_source_coop_links_to_the_explorer(told: Path) -> None:
+def test_card_on_source_coop_links_to_the_explorer(described: Path) -> None:
     page = "https://data.source.coop/me/shore/1.0.0/explore/index.html"
-    assert page in (told / "hosts/source.coop/README.md").read_text()
-    assert page in (told / "README.md").read_text()
+    assert page in (described / "hosts/source.coop/README.md").read_text()
+    assert page in (described / "README.md").read_text()
 
 
 def test_space_shows_the_release_on_the_hub(release_copy: Path, tmp_path: Path) -> None:

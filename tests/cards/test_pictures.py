@@ -93,7 +93,7 @@ def test_every_reason_has_a_look_of_its_own() -> None:
     assert len({EMBEDDED, *(fill.color for fill in FILLS.values())}) == len(REASONS) + 1
 
 
-def test_the_first_component_is_told_by_lightness_alone() -> None:
+def test_the_first_component_is_shown_by_lightness_alone() -> None:
     """Whoever sees no colors at all still sees the strongest component."""
     shares = np.full((64, 3), 0.5)
     shares[:, 0] = np.linspace(0, 1, 64)

@@ -37,12 +37,12 @@ def test_sql(sample_release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # Each example gets names of its own; what they import is loaded once.
 _RUNNER = """
 import contextlib, io, json, sys
-told = []
+printed = []
 for code in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(compile(code, code, "exec"), {"__name__": "__main__"})
-    told.append(out.getvalue())
-json.dump(told, sys.stdout)
+    printed.append(out.getvalue())
+json.dump(printed, sys.stdout)
 """
 
 
@@ -62,16 +62,16 @@ def run_python(codes: list[str], folder: Path, home: Path) -> list[str]:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    told: list[str] = json.loads(done.stdout)
-    return told
+    printed: list[str] = json.loads(done.stdout)
+    return printed
 
 
 @pytest.mark.slow
 def test_python(sample_release: Path, tmp_path: Path) -> None:
     codes = blocks((sample_release / "README.md").read_text(), "python")
-    told = run_python(codes, sample_release, tmp_path)
-    assert len(told) == len(codes) == 5
-    assert all(text.strip() for text in told)
+    printed = run_python(codes, sample_release, tmp_path)
+    assert len(printed) == len(codes) == 5
+    assert all(text.strip() for text in printed)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float16"])
@@ -82,8 +82,8 @@ def test_arrays(dtype: str, release_copy: Path, tmp_path: Path) -> None:
     assert f"as Zarr 3 arrays of {dtype}, a pixel each, one group per UTM zone: `utm18` |" in text
     assert 'group="utm18"' in (release_copy / "AGENTS.md").read_text()
     (code,) = [code for code in blocks(text, "python") if "open_zarr" in code]
-    (told,) = run_python([code], release_copy, tmp_path)
-    values, _, reason = told.strip().rpartition(" ")
+    (printed,) = run_python([code], release_copy, tmp_path)
+    values, _, reason = printed.strip().rpartition(" ")
     assert (reason, "nan" in values) == ("1", False)
     chips = [row for path in release.data_files() for row in release.parquet(path).read()["embedding"].to_pylist()]
     found = [float(number) for number in values.strip("[]").split()]

@@ -43,8 +43,8 @@ def accepts(document: dict[str, Any], validator: Any) -> list[str]:
     declared = copy.deepcopy(document)
     declared["stac_extensions"].append(community["$id"].rstrip("#"))
     resources = [(uri, Resource.from_contents(s)) for uri, s in validator.schema_cache.items()]
-    judge = jsonschema.Draft7Validator(community, registry=Registry().with_resources(resources))
-    return [error.message for error in judge.iter_errors(declared)]
+    checker = jsonschema.Draft7Validator(community, registry=Registry().with_resources(resources))
+    return [error.message for error in checker.iter_errors(declared)]
 
 
 @pytest.mark.parametrize(

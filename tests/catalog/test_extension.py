@@ -21,17 +21,17 @@ INVALID = sorted((EXAMPLES / "invalid").glob("*.json"))
 
 
 @pytest.fixture(scope="session")
-def judge(validator: Any) -> jsonschema.Draft7Validator:
+def checker(validator: Any) -> jsonschema.Draft7Validator:
     """Our schema alone, with the core of STAC it refers to."""
     known = [(uri, Resource.from_contents(document)) for uri, document in validator.schema_cache.items()]
     return jsonschema.Draft7Validator(schema(), registry=Registry().with_resources(known))
 
 
 @pytest.mark.parametrize("name", ["collection.json", "item.json"])
-def test_examples_are_valid_with_all_they_declare(name: str, validator: Any, judge: Any) -> None:
+def test_examples_are_valid_with_all_they_declare(name: str, validator: Any, checker: Any) -> None:
     document = json.loads((EXAMPLES / name).read_text())
     assert SCHEMA_URI in document["stac_extensions"]
-    assert list(judge.iter_errors(document)) == []
+    assert list(checker.iter_errors(document)) == []
     pystac.validation.validate_dict(document, validator=validator)
 
 
@@ -55,14 +55,14 @@ def test_every_invalid_example_has_its_reason() -> None:
 
 
 @pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
-def test_invalid_examples_are_invalid_for_one_reason(path: Path, judge: Any) -> None:
+def test_invalid_examples_are_invalid_for_one_reason(path: Path, checker: Any) -> None:
     def leaves(error: Any) -> list[Any]:
         return [leaf for child in error.context for leaf in leaves(child)] if error.context else [error]
 
-    errors = list(judge.iter_errors(json.loads(path.read_text())))
+    errors = list(checker.iter_errors(json.loads(path.read_text())))
     assert errors
-    told = " ".join(f"{leaf.message} {leaf.schema}" for error in errors for leaf in leaves(error))
-    assert REASONS[path.stem] in told
+    messages = " ".join(f"{leaf.message} {leaf.schema}" for error in errors for leaf in leaves(error))
+    assert REASONS[path.stem] in messages
 
 
 def test_the_specification_names_every_field_of_the_schema() -> None:

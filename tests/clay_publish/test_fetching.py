@@ -33,7 +33,7 @@ from clay_publish.storage.s3 import Address, S3Client
 
 MIB = 1 << 20
 QUOTA = 64 * MIB
-"""Bytes after which a server stops its endless answer; nobody may take as many."""
+"""Bytes after which a server stops its endless answer; no client may take as many."""
 ITEM = {
     "type": "Feature",
     "stac_version": "1.0.0",
@@ -107,7 +107,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture
 def inner() -> Iterator[Scripted]:
-    """A server that nobody outside should reach: on the same machine, under another name."""
+    """A server that must not be reached from outside: on the same machine, under another name."""
     with Scripted() as running:
         running.answers = {"/secret": running.document(ITEM), "/secret.tif": running.document({})}
         yield running

@@ -121,7 +121,7 @@ def test_data_pages_are_small(tmp_path: Path, dtype: Dtype) -> None:
                 assert max(page.uncompressed for page in pages if not page.dictionary) <= 140_000
 
 
-def test_datasets_is_told_of_pictures_and_lengths() -> None:
+def test_datasets_reads_pictures_and_lengths() -> None:
     features = hugging_face_features(embeddings_schema(8, "float16", thumbnails=True))
     assert features["thumbnail"] == {"_type": "Image"}
     assert features["embedding"] == {"feature": {"dtype": "float16", "_type": "Value"}, "length": 8, "_type": "List"}

@@ -55,7 +55,7 @@ TWO = {
         {"name": "nir", "wavelength": 0.85, "mean": 0, "std": 1},
     ],
     "rgb": ["nir", "red", "red"],
-    "attribution": "Nobody",
+    "attribution": "Unknown",
     "license": "CC-BY-4.0",
     "nodata": 0,
 }

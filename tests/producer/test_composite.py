@@ -98,11 +98,11 @@ def test_composite_equals_numpy_to_the_last_bit(year: Cloudy, method: str, most:
             np.testing.assert_array_equal(block.pixels[place], found)
             dates = chosen(year, window, most)
             clear = np.stack([date.clear[window] for date in dates]).sum(axis=0)
-            told = block.combined[n]
-            assert told is not None
-            assert told.images == len(dates)
-            assert told.observations == (clear[clear >= least].min(), np.median(clear[clear >= least]))
-            assert (told.start, told.end) == (min(d.moment for d in dates), max(d.moment for d in dates))
+            combined = block.combined[n]
+            assert combined is not None
+            assert combined.images == len(dates)
+            assert combined.observations == (clear[clear >= least].min(), np.median(clear[clear >= least]))
+            assert (combined.start, combined.end) == (min(d.moment for d in dates), max(d.moment for d in dates))
             assert block.valid_fraction[n] == pytest.approx((clear >= least).mean())
             count += 1
     assert count >= 10

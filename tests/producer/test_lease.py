@@ -94,7 +94,7 @@ def test_a_lease_of_a_machine_that_died_is_taken_over(there: Release, name: str)
         assert "far-away" not in now["holder"]
 
 
-def test_whoever_loses_the_lease_is_told_who_has_it(there: Release) -> None:
+def test_a_lost_lease_names_its_new_owner(there: Release) -> None:
     with lease(there) as held:
         left(there)
         with pytest.raises(LockedError, match=r"lease lost: process 7 on far-away"):

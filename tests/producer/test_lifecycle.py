@@ -26,7 +26,7 @@ def attempt(unit, work):
     return made
 local.attempt = attempt
 """
-"""Receipts are written; nobody has been told of them yet."""
+"""Receipts are written; no process has read them yet."""
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -39,7 +39,7 @@ def planned(
 
 def test_the_estimate_follows_from_the_cloud_cover(year: Cloudy, tmp_path: Path) -> None:
     made, printed = planned(tmp_path, year, composite=COMPOSITE)
-    (told,) = made["observations"]
+    (counted,) = made["observations"]
     chances = []
     for date in year.dates:
         covers = [json.loads(item.read_text())["properties"]["eo:cloud_cover"] for item in date.items]
@@ -49,13 +49,13 @@ def test_the_estimate_follows_from_the_cloud_cover(year: Cloudy, tmp_path: Path)
     for clear in itertools.product((0, 1), repeat=len(best)):
         if sum(clear) >= COMPOSITE["min_valid"]:
             enough += np.prod([chance if seen else 1 - chance for chance, seen in zip(best, clear, strict=True)])
-    assert not told["measured"]
-    assert told["cells"] == made["chips"]["expected"] == 49
-    assert told["images"] == made["images_per_chip"] == 5
-    assert told["median"] == pytest.approx(sum(best), abs=0.05)
-    assert told["enough"] == pytest.approx(enough, abs=0.02)
-    assert sum(told["histogram"]) == 49
-    assert np.argmax(told["histogram"]) == int(sum(best))
+    assert not counted["measured"]
+    assert counted["cells"] == made["chips"]["expected"] == 49
+    assert counted["images"] == made["images_per_chip"] == 5
+    assert counted["median"] == pytest.approx(sum(best), abs=0.05)
+    assert counted["enough"] == pytest.approx(enough, abs=0.02)
+    assert sum(counted["histogram"]) == 49
+    assert np.argmax(counted["histogram"]) == int(sum(best))
     assert "clear observations per pixel (an estimate from the cloud cover of the items)" in printed
     assert (tmp_path / "out" / ".run" / "observations.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -125,8 +125,8 @@ def test_a_plan_counts_the_bytes_of_all_images(year: Cloudy, tmp_path: Path) -> 
 
 def test_a_calibration_reads_the_masks(year: Cloudy, tmp_path: Path) -> None:
     made, printed = planned(tmp_path, year, "--calibrate", "9", composite=COMPOSITE)
-    (told,) = made["observations"]
-    assert told["measured"]
+    (counted,) = made["observations"]
+    assert counted["measured"]
     assert "(measured by masks)" in printed
     clear = np.stack([date.clear for date in year.dates])
     counts = []
@@ -135,8 +135,8 @@ def test_a_calibration_reads_the_masks(year: Cloudy, tmp_path: Path) -> None:
         counts.append(clear[:, _cell(year, row), _cell(year, col, across=True)])
     some = [counts[place] for place in range(0, 49, 6)]
     means = [np.sort(each.mean(axis=(1, 2)))[::-1][: COMPOSITE["images"]].sum() for each in some]
-    assert told["cells"] == len(some) == 9
-    assert told["median"] == pytest.approx(np.median(means), abs=0.01)
+    assert counted["cells"] == len(some) == 9
+    assert counted["median"] == pytest.approx(np.median(means), abs=0.01)
 
 
 def _cell(year: Cloudy, number: int, *, across: bool = False) -> slice:

@@ -65,7 +65,7 @@ def _passes(item: dict[str, Any], key: str) -> bool:
     [
         ({}, "naip", True),
         ({"platform": "aircraft", "instruments": ["Leica ADS100"]}, "naip", True),
-        ({"platform": "aircraft"}, S2, True),  # a name that nobody knows contradicts nothing
+        ({"platform": "aircraft"}, S2, True),  # an unknown name contradicts nothing
         ({"platform": "SENTINEL-2C"}, S2, True),
         ({"platform": "SENTINEL-2C"}, S1, False),
         ({"constellation": "Landsat", "platform": "LANDSAT_7"}, S2, False),
@@ -91,7 +91,7 @@ def test_the_wrong_sensor_is_one_error_that_names_the_item_and_the_way_out(make:
     assert "Set `imagery.sensor` to sentinel-2-l1c" in said
 
 
-def test_many_items_of_another_sensor_are_told_once(make: Callable[..., object], shared_data: Path) -> None:
+def test_many_items_of_another_sensor_are_reported_once(make: Callable[..., object], shared_data: Path) -> None:
     items = shared_data / "stac_items" / "stac_geoparquet" / "100-sentinel-2-items.parquet"
     with pytest.raises(SourceError) as refused:
         make(items, sensor="sentinel-1-rtc")

@@ -126,11 +126,11 @@ def test_a_release_holds_what_the_model_gives_for_independently_read_pixels(
         assert np.abs(vectors_of(mine).reshape(8, 8, -1) - expected.patches[place, 0]).max() < 1e-5
 
 
-def test_time_and_place_are_told_or_zeros_as_the_spec_says(factory: _Factory, everything: Path) -> None:
+def test_time_and_place_are_passed_or_zeros_as_the_spec_says(factory: _Factory, everything: Path) -> None:
     zeros = factory.make("zeros", model={"metadata": "zeros"})
-    told, untold = (rows_of(folder).sort_by("id") for folder in (everything, zeros))
-    assert told["id"].equals(untold["id"])
-    assert np.abs(vectors_of(told) - vectors_of(untold)).max(axis=1).min() > 1e-3
+    passed, zeroed = (rows_of(folder).sort_by("id") for folder in (everything, zeros))
+    assert passed["id"].equals(zeroed["id"])
+    assert np.abs(vectors_of(passed) - vectors_of(zeroed)).max(axis=1).min() > 1e-3
     said = [Release(str(folder)).fingerprint().metadata for folder in (everything, zeros)]
     assert said == ["tutorial", "zeros"]
 
@@ -179,16 +179,16 @@ def test_patches_follow_the_chips_of_the_embeddings_file(everything: Path) -> No
     assert "layer" not in patches.column_names
 
 
-def test_layers_have_a_column_and_their_size_is_told_before_the_run(factory: _Factory) -> None:
-    told: list[Progress] = []
+def test_layers_have_a_column_and_their_size_is_stated_before_the_run(factory: _Factory) -> None:
+    reported: list[Progress] = []
     folder = factory.folder / "layers"
-    produce(factory.spec(outputs={"patches": {"layers": [2, 1]}}), Release(str(folder)), report=told.append)
+    produce(factory.spec(outputs={"patches": {"layers": [2, 1]}}), Release(str(folder)), report=reported.append)
     patches = rows_of(folder, "patches")
     assert patches.num_rows == 64 * 2 * 64
     assert patches["layer"].to_pylist()[:130] == [1] * 64 + [2] * 64 + [1] * 2
-    sizes = [p for p in told if p.message.startswith("patches: 128 a chip, 0.0492 MB a chip")]
+    sizes = [p for p in reported if p.message.startswith("patches: 128 a chip, 0.0492 MB a chip")]
     assert sizes
-    assert told.index(sizes[0]) < min(n for n, p in enumerate(told) if p.stage == "produce")
+    assert reported.index(sizes[0]) < min(n for n, p in enumerate(reported) if p.stage == "produce")
 
 
 def _check_blocks(folder: Path, side: int) -> None:
@@ -305,7 +305,7 @@ def test_the_command_makes_clay_embeddings_and_records_the_precision(
     assert fingerprint.encoder == "clay"
     assert fingerprint.weights_sha256 == hashlib.sha256(factory.checkpoint.read_bytes()).hexdigest()
     assert release.spec().model.precision == fingerprint.precision
-    assert release.spec().model.sha256 == fingerprint.weights_sha256, "whoever runs it again is told of other weights"
+    assert release.spec().model.sha256 == fingerprint.weights_sha256, "a second run notices other weights"
     assert release.spec().model.weights == "clay_golden.ckpt", "no path of this machine is published"
 
 

@@ -95,7 +95,7 @@ def test_cells_with_imagery_are_those_that_polygons_find(document: dict[str, Any
     assert made.chips["no_imagery"] == made.chips["expected"] - made.chips["with_imagery"]
 
 
-def test_cells_whose_only_images_are_excluded_are_told_apart(document: dict[str, Any]) -> None:
+def test_cells_whose_only_images_are_excluded_are_listed_apart(document: dict[str, Any]) -> None:
     block = document["imagery"][0]
     block["area"] = [-105.9, 39.7, -104.0, 40.6]
     spec = resolve_spec(copy.deepcopy(document), where="release.yaml", folder=Path("/"))

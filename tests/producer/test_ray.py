@@ -179,7 +179,7 @@ def test_a_run_goes_on_from_one_engine_to_the_other(cluster: Cluster, forty: tup
         assert running.kill_when(lambda enough=enough: len(receipts(out)) >= enough)  # type: ignore[misc]
         if engine:
             psutil.wait_procs(cluster.workers(), timeout=60)
-            assert cluster.workers() == []  # nobody goes on without the driver
+            assert cluster.workers() == []  # no worker runs without the driver
         assert done.items() <= receipts(out).items()
         done = receipts(out)
     start(spec, out, more=ON_RAY).finish()
@@ -304,7 +304,7 @@ def test_without_a_cluster_one_of_this_machine_is_started_and_ended(
 
 @pytest.fixture
 def job(begun: tuple[Path, Path]) -> Job:
-    """What a worker is told of a release that is there."""
+    """What a worker receives of a release that is there."""
     spec, release = load_spec(begun[0]), Release(str(begun[1]))
     return Job(
         where=release.store.where,

@@ -50,7 +50,7 @@ def refusal(program: Program) -> str:
     return said
 
 
-def test_a_second_run_is_refused_and_a_dead_one_stands_in_nobodys_way(
+def test_a_second_run_is_refused_and_a_stale_one_blocks_no_run(
     spec: Path, begun: tuple[Path, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "release"
@@ -152,7 +152,7 @@ real = scene_layout.read_scene
 def read(item, *arguments):
     if item.id == "across":
         open({str(tries)!r}, "a").write("x")
-        raise ValueError("what nobody expected in {tmp_path}")
+        raise ValueError("an unforeseen fault in {tmp_path}")
     return real(item, *arguments)
 scene_layout.read_scene = read
 """
@@ -162,7 +162,7 @@ scene_layout.read_scene = read
     assert {(row["reason"], row["detail"]) for row in lost} == {("failed", "failed 3 times (ValueError)")}
     assert len(lost) == 16
     (trace,) = (out / ".run" / "failures").glob("*.txt")
-    assert "what nobody expected" in trace.read_text()
+    assert "an unforeseen fault" in trace.read_text()
     assert len(embeddings(out)) == 3
     assert embeddings(out) != embeddings(begun[1])
     start(spec, out).finish()
@@ -192,7 +192,7 @@ def read(item, *arguments):
     while len(filled) < 400:
         filled.append(bytearray(b"x") * (16 << 20))
         time.sleep(0.001)
-    raise AssertionError("nobody minded")
+    raise AssertionError("no process refused")
 scene_layout.read_scene = read
 """
     (tmp_path / "sitecustomize.py").write_text(poison)  # for the process of its own
@@ -214,7 +214,7 @@ def test_a_file_that_was_not_there_is_read_by_the_next_run(
     out, file = tmp_path / "release", spec.with_name("across_B02.tif")
     file.rename(tmp_path / "elsewhere.tif")
     start(spec, out).finish(code=1)
-    (row,) = missing(out)  # nobody knows yet how many chips it has
+    (row,) = missing(out)  # its number of chips is not known yet
     assert row["reason"] == "unreadable"
     assert row["item_ids"] == ["across"]
     (tmp_path / "elsewhere.tif").rename(file)

@@ -167,9 +167,9 @@ def test_the_best_images_in_the_order_of_time(year: Cloudy, weights: dict[str, A
                 np.testing.assert_array_equal(block.pixels[place, step], wanted)
                 moment = date.moment
                 assert block.steps.dates[n, step].tolist() == [moment.year, moment.month, moment.day]
-            told = block.combined[n]
-            assert told is not None
-            assert told.images == len(best)
+            combined = block.combined[n]
+            assert combined is not None
+            assert combined.images == len(best)
             count += not all(there)
     assert count > 0, "chips of fewer images"
 
@@ -193,9 +193,9 @@ def test_a_release_of_series(year: Cloudy, weights: dict[str, Any], model: _Seas
     write_items(made.release)
     write_collection(made.release)
     (item,) = items_of(made.release)
-    told = item["properties"]["emb:runtime_parameters"]
-    assert told["steps"] == STEPS
-    assert told["composite"].endswith("in each of 4 parts of the window")
+    stated = item["properties"]["emb:runtime_parameters"]
+    assert stated["steps"] == STEPS
+    assert stated["composite"].endswith("in each of 4 parts of the window")
     resolution = made.release.json("collection.json")["emb:temporal_resolution"]
     assert resolution.startswith("one embedding per chip and window, from the mean of at most 2 acquisitions in each")
 

@@ -174,7 +174,7 @@ def test_the_terms_of_a_collection_count(memory: Memory) -> None:
         used(a_spec(address))
 
 
-def test_terms_that_nobody_knows_leave_the_usual_ones_of_the_sensor(memory: Memory) -> None:
+def test_unknown_terms_leave_the_usual_ones_of_the_sensor(memory: Memory) -> None:
     with stac_server(memory) as address:
         chosen = select(a_spec(address), sensor("sentinel-2-l2a"), [None])
     assert {each.item.license for each in chosen.considered} == {"LicenseRef-Copernicus"}
@@ -335,7 +335,7 @@ def test_a_bad_query_is_refused(shared_data: Path, query: dict[str, Any], said: 
         ("CC0-1.0", "CC0-1.0"),
         ("public-domain", "public-domain"),
         ("proprietary", "LicenseRef-Copernicus"),
-        ("LicenseRef-Nobody", "LicenseRef-Copernicus"),
+        ("LicenseRef-Unknown", "LicenseRef-Copernicus"),
     ],
 )
 def test_the_terms_of_an_item_count_where_they_say_anything(

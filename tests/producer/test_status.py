@@ -98,8 +98,8 @@ def test_the_verdict_of_the_run(tmp_path: Path, run: Run) -> None:
     (data,) = Release(str(out)).data_files()
     wrong = {"code": "VEC001", "severity": "error", "where": f"{out}/{data}", "found": "x", "expected": "y", "fix": "z"}
     verdict.write_text(json.dumps({**document, "findings": [wrong]}))
-    judged = asked(run, out, 1)
-    assert (judged["findings"], judged["invalid_files"]) == ({"error": 1}, [data])
+    validated = asked(run, out, 1)
+    assert (validated["findings"], validated["invalid_files"]) == ({"error": 1}, [data])
 
 
 def test_a_reader_sees_a_file_that_was_made_again(tmp_path: Path) -> None:

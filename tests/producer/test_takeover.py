@@ -1,4 +1,4 @@
-"""The version after: what has not changed is taken over, what was bad is fixed, and nobody can tell from the files."""
+"""The version after: what has not changed is taken over, what was bad is fixed, and the files do not show it."""
 
 import copy
 import json

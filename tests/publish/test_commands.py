@@ -48,7 +48,7 @@ def test_both_hosts_at_once_the_spec_names_them_and_each_knows_of_the_other(
 
 
 @pytest.mark.slow
-def test_what_is_published_is_judged_mirrored_and_marked_where_it_lies(
+def test_what_is_published_is_validated_mirrored_and_marked_where_it_lies(
     sample_release: Path, bucket: str, ministack: str, run: Run, tmp_path: Path
 ) -> None:
     place, site = f"s3://{bucket}/shore", tmp_path / "site"

@@ -346,8 +346,8 @@ def test_a_sample_says_why_a_place_has_no_embedding(make_release: Any) -> None:
     near = reader.sample(points, max_distance=2000)
     assert [value is None for value in near["embedding"].to_pylist()] == [False, False, False, True, True]
     assert near["embedding"].type == pa.list_(pa.field("element", pa.float32(), nullable=False), 8)
-    told = reader.probe(float(lon[1]), float(lat[1]))
-    assert (told["status"], told["window"]) == ("cloud", january)
+    found = reader.probe(float(lon[1]), float(lat[1]))
+    assert (found["status"], found["window"]) == ("cloud", january)
 
 
 def test_centers_get_the_newest_of_many_windows(tmp_path: Path) -> None:

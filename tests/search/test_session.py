@@ -82,8 +82,8 @@ def test_a_box_costs_its_row_groups(reader: ReleaseReader, server: RangeServer, 
             group = file.metadata.row_group(number)
             for place in range(group.num_columns) if any(meets) else ():
                 column = group.column(place)
-                judged = {"bbox", "start_datetime", "end_datetime"}
-                if column.path_in_schema.partition(".")[0] in {*names, *judged}:
+                compared = {"bbox", "start_datetime", "end_datetime"}
+                if column.path_in_schema.partition(".")[0] in {*names, *compared}:
                     needed += column.total_compressed_size
     assert found.num_rows > 0
     assert server.sent <= 1.2 * needed

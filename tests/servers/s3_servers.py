@@ -118,7 +118,7 @@ class S3View:
 
 
 def send(where: Path | str, target: str, **options: Any) -> PublishReceipt:
-    """Publish a release that nobody found fault with."""
+    """Publish a release without findings."""
     release = Release(str(where))
     return publish_release(
         release, target, ValidationReport(where=release.store.where, findings=[], checked={}), **options

@@ -1,4 +1,4 @@
-"""Small releases written with the core alone, so that the catalog is judged apart from the producer."""
+"""Small releases written with the core alone, so that the catalog is tested apart from the producer."""
 
 import json
 import re

@@ -47,7 +47,7 @@ def no_arrays(broken: Broken) -> None:
 
 
 @mutation("ARR001", "arrays that release.yaml does not ask for", also="STC001 ARR003", base="arrays")
-def arrays_nobody_asked_for(broken: Broken) -> None:
+def arrays_that_are_not_asked_for(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["outputs"].update(arrays=False, patches=False))
 
 
@@ -58,37 +58,37 @@ def arrays_of_another_zone(broken: Broken) -> None:
 
 @mutation("ARR002", "arrays that do not say of which model they are", also="ARR003", base="arrays")
 def arrays_without_model(broken: Broken) -> None:
-    _attributes(broken, "", lambda told: told.pop("geoemb:model"))
+    _attributes(broken, "", lambda stated: stated.pop("geoemb:model"))
 
 
 @mutation("ARR003", "arrays that name benchmarks which the release does not have", base="arrays")
 def arrays_with_unknown_benchmarks(broken: Broken) -> None:
-    _attributes(broken, ZONE, lambda told: told.update({"geoemb:benchmark": ["../../benchmarks.json"]}))
+    _attributes(broken, ZONE, lambda stated: stated.update({"geoemb:benchmark": ["../../benchmarks.json"]}))
 
 
 @mutation("ARR002", "a scale array that does not exist", base="arrays")
 def arrays_with_unknown_scales(broken: Broken) -> None:
-    _attributes(broken, ZONE, lambda told: told["geoemb:quantization"]["scale"].update(array_name="factors"))
+    _attributes(broken, ZONE, lambda stated: stated["geoemb:quantization"]["scale"].update(array_name="factors"))
 
 
 @mutation("ARR002", "geoemb: attributes that the group does not register", base="arrays")
 def arrays_without_conventions(broken: Broken) -> None:
-    _attributes(broken, ZONE, lambda told: told["zarr_conventions"].pop(0))
+    _attributes(broken, ZONE, lambda stated: stated["zarr_conventions"].pop(0))
 
 
 @mutation("ARR002", "a bounding box that the transform does not give", base="arrays")
 def arrays_with_another_bbox(broken: Broken) -> None:
-    _attributes(broken, ZONE, lambda told: told["spatial:bbox"].reverse())
+    _attributes(broken, ZONE, lambda stated: stated["spatial:bbox"].reverse())
 
 
 @mutation("ARR002", "a projection that is not one", also="ARR003", base="arrays")
 def arrays_without_projection(broken: Broken) -> None:
-    _attributes(broken, ZONE, lambda told: told.update({"proj:code": "EPSG:99"}))
+    _attributes(broken, ZONE, lambda stated: stated.update({"proj:code": "EPSG:99"}))
 
 
 @mutation("ARR003", "arrays in the projection of the southern hemisphere", base="arrays")
 def arrays_in_the_southern_projection(broken: Broken) -> None:
-    _attributes(broken, ZONE, lambda told: told.update({"proj:code": "EPSG:32718"}))
+    _attributes(broken, ZONE, lambda stated: stated.update({"proj:code": "EPSG:32718"}))
 
 
 @mutation("ARR003", "northings that are off by a pixel", base="arrays")
@@ -107,7 +107,7 @@ def arrays_with_stale_metadata(broken: Broken) -> None:
 
 @mutation("ARR003", "patches that claim another size of chip", base="arrays")
 def patches_of_another_size(broken: Broken) -> None:
-    _attributes(broken, f"{ZONE}/patches", lambda told: told["geoemb:chip_layout"].update(chip_size=[16, 16]))
+    _attributes(broken, f"{ZONE}/patches", lambda stated: stated["geoemb:chip_layout"].update(chip_size=[16, 16]))
 
 
 @mutation("ARR004", "a pixel with another vector than its row", base="arrays")
@@ -165,5 +165,5 @@ def a_constant_vector_in_a_store(broken: Broken) -> None:
 
 @mutation("ARR002", "a store of others without source_data", base="arrays", settle=False)
 def a_store_without_sources(broken: Broken) -> None:
-    _attributes(broken, "", lambda told: told.update({"geoemb:source_data": []}))
+    _attributes(broken, "", lambda stated: stated.update({"geoemb:source_data": []}))
     _alone(broken)

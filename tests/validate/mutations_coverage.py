@@ -220,7 +220,7 @@ def _lose(broken: Broken, *rows: int) -> None:
 
 
 def _expect_fewer(broken: Broken) -> None:
-    """Nobody expects the lost chips any more; so say manifest and collection."""
+    """The lost chips are not expected any more; so say manifest and collection."""
     for path, place in (("manifest.json", ("run", "coverage")), ("collection.json", ("embrel:coverage",))):
 
         def lower(document: dict[str, Any], place: tuple[str, ...] = place) -> None:

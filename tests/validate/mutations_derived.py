@@ -53,7 +53,7 @@ def a_file_without_loss(broken: Broken) -> None:
 
 
 @mutation("SCH018", "a loss where release.yaml asks for none")
-def a_loss_nobody_asked_for(broken: Broken) -> None:
+def a_loss_that_is_not_asked_for(broken: Broken) -> None:
     broken.column("loss", lambda values: [0.5] * len(values))
 
 

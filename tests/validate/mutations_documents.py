@@ -195,6 +195,11 @@ def an_empty_license(broken: Broken) -> None:
     (broken.folder / "LICENSE").write_text("\n")
 
 
+@mutation("DOC006", "a license text that does not ask for attribution")
+def a_license_without_attribution(broken: Broken) -> None:
+    (broken.folder / "LICENSE").write_text("Creative Commons 4.0: do with these data whatever you like.\n")
+
+
 @mutation("DOC007", "the card states another dimension")
 def another_dimension_in_the_card(broken: Broken) -> None:
     broken.front(lambda matter: matter.update(embedding_dimension=768))

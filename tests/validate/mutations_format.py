@@ -75,10 +75,15 @@ def datacite_of_another_day(broken: Broken) -> None:
     broken.json("datacite.json", lambda d: d["dates"][0].update(date="2001-01-01"))
 
 
-@mutation("DOC021", "a changelog that names another day")
+@mutation("DOC020", "a changelog that names another day")
 def a_changelog_of_another_day(broken: Broken) -> None:
     day = str(broken.release.spec().released)
     broken.text("CHANGELOG.md", day, "2001-01-01")
+
+
+@mutation("DOC020", "a collection that is cited with another year")
+def a_collection_of_another_year(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.update({"sci:citation": "The creators (2001). Shore."}))
 
 
 @mutation("DOC020", "a spec without the day of the release")

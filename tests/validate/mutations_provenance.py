@@ -1,4 +1,4 @@
-"""Ways to break what is told of models, sources and licenses."""
+"""Ways to break what is stated of models, sources and licenses."""
 
 from datetime import timedelta
 from typing import Any
@@ -94,8 +94,8 @@ def named_after_the_farthest(broken: Broken) -> None:
 
 @mutation("PRV006", "a chip of an item that the sources do not list", also="COV GEO")
 def an_unlisted_item(broken: Broken) -> None:
-    broken.value("item_id", 2, "S2B_NOBODY_KNOWS")
-    broken.value("item_ids", 2, ["S2B_NOBODY_KNOWS"])
+    broken.value("item_id", 2, "S2B_UNKNOWN")
+    broken.value("item_ids", 2, ["S2B_UNKNOWN"])
 
 
 @mutation("PRV007", "an item that the spec excludes was used", also="COV")
@@ -176,9 +176,9 @@ def _decide(broken: Broken, **changes: Any) -> None:
     """Change the fingerprint in every place where it stands."""
     made = Fingerprint.model_validate({**_decided(broken), **changes})
     document = made.model_dump(mode="json")
-    told = {"embrel:decided_by": document, "embrel:fingerprint": made.digest}
+    stated = {"embrel:decided_by": document, "embrel:fingerprint": made.digest}
     for path in broken.release.data_files():
-        broken.footer(path, "emb", lambda emb: emb.update(told))
+        broken.footer(path, "emb", lambda emb: emb.update(stated))
     broken.json("manifest.json", lambda m: m["run"].update(fingerprint=document))
     broken.json(
         "collection.json", lambda c: c.update({"embrel:fingerprint": made.digest, "embrel:decided_by": document})

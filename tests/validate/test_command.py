@@ -44,12 +44,12 @@ def test_options_that_make_no_sense_exit_with_2(arguments: list[str], good: Call
     run("validate", good("small"), *arguments, code=2)
 
 
-def test_what_is_no_release_cannot_be_judged(tmp_path: Path, run: Run) -> None:
+def test_what_is_no_release_cannot_be_validated(tmp_path: Path, run: Run) -> None:
     assert "a release directory" in run("validate", tmp_path, code=2).stderr
     assert run("validate", tmp_path / "nowhere", code=2).stderr.startswith("error: ")
 
 
-def test_a_release_that_no_chosen_rule_can_judge_exits_with_2(broken: Callable[[str], Broken], run: Run) -> None:
+def test_a_release_that_no_chosen_rule_can_validate_exits_with_2(broken: Callable[[str], Broken], run: Run) -> None:
     release = broken("small")
     (release.folder / "collection.json").unlink()
     run("validate", release.folder, "--only", "STC001", code=2)

@@ -1,4 +1,4 @@
-"""Releases that were not made here are judged as far as they can be, and break nothing."""
+"""Releases that were not made here are validated as far as they can be, and break nothing."""
 
 from collections.abc import Callable
 from pathlib import Path

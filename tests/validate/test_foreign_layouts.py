@@ -130,7 +130,7 @@ def test_published_samples_say_what_they_are(case: str, run: Callable[..., "Comp
     assert [line.split()[1] for line in lines[1:] if line.startswith("error")][-1:] == ([rule] if rule else [])
 
 
-def test_a_file_alone_is_judged(tmp_path: Path, run: Callable[..., "CompletedProcess[str]"]) -> None:
+def test_a_file_alone_is_validated(tmp_path: Path, run: Callable[..., "CompletedProcess[str]"]) -> None:
     file = next(earth_index(tmp_path, vectors(16)).glob("*.parquet"))
     (tmp_path / "other.parquet").write_bytes(b"not mine")
     report = validate(Release(OneFile(str(file))))

@@ -21,10 +21,12 @@ from clay_publish.validate.checks import check_release
 from .conftest import complete
 
 _SENSOR = "sentinel-2-l1c"
-_PLACES = {
+_PLACES: dict[str, tuple[str, int, int, int | tuple[int, int]]] = {
     "south": ("EPSG:32733", 500_000, 6_200_000, 512),
     "antimeridian": ("EPSG:32601", 333_000, 6_655_000, 512),
     "southern antimeridian": ("EPSG:32760", 832_500, 9_000_000, 512),
+    "one chip": ("EPSG:32633", 500_320, 5_000_320, 64),
+    "one row": ("EPSG:32633", 500_320, 5_000_320, (64, 512)),
 }
 """CRS, center, and rows and columns of pixels."""
 
@@ -32,7 +34,12 @@ _PLACES = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "layout"),
-    [(place, layout) for place in _PLACES for layout in ("scene", "utm") if "pole" not in place or layout == "scene"],
+    [
+        (place, layout)
+        for place in _PLACES
+        for layout in ("scene", "utm")
+        if not place.startswith("one") or layout == "scene"
+    ],
 )
 def test_unusual_places_have_no_finding(place: str, layout: str, tmp_path: Path) -> None:
     item = _item(tmp_path, *_PLACES[place])

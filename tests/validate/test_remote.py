@@ -52,8 +52,8 @@ def faulty(broken: Callable[..., Broken]) -> Broken:
 
 def states(report: ValidationReport) -> dict[str, str]:
     """Return how each rule ended; SCH020 reads page headers on a directory only, and so sees fewer files elsewhere."""
-    told = {code: state.partition(":")[0] for code, state in report.checked.items() if code not in LOCAL_ONLY}
-    return told | {"SCH020": re.sub(r" on \d+ of \d+ files$", "", told["SCH020"])}
+    reported = {code: state.partition(":")[0] for code, state in report.checked.items() if code not in LOCAL_ONLY}
+    return reported | {"SCH020": re.sub(r" on \d+ of \d+ files$", "", reported["SCH020"])}
 
 
 def same_but_local(remote: ValidationReport, local: ValidationReport) -> None:
@@ -117,8 +117,8 @@ def test_on_the_hub_at_a_revision(faulty: Broken, hub: hub_server.Hub, run: Run)
     api.create_tag("clay/shore", tag="v1.0.0", repo_type="dataset")
     local = validate(Release(str(faulty.folder)))
     where, env = "hf://datasets/clay/shore@v1.0.0", {"HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1"}
-    told = run("validate", where, "--json", "--quiet", code=1, env=env).stdout
-    same_but_local(ValidationReport.model_validate_json(told), local)
+    reported = run("validate", where, "--json", "--quiet", code=1, env=env).stdout
+    same_but_local(ValidationReport.model_validate_json(reported), local)
 
 
 def test_a_quick_look_reads_little_and_calls_nothing_passed_that_it_did_not_read(
@@ -127,17 +127,17 @@ def test_a_quick_look_reads_little_and_calls_nothing_passed_that_it_did_not_read
     folder = good("large")
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     with ImageServer(folder.parent) as server:
-        told = json.loads(run("validate", f"{server.url}/{folder.name}", "--quick", "--json", "--quiet").stdout)
+        reported = json.loads(run("validate", f"{server.url}/{folder.name}", "--quick", "--json", "--quiet").stdout)
         sent = sum(request.sent for request in server.requests)
         rows = sum(r.sent for r in server.requests if "embeddings/" in r.name)
-    assert told["fetched"] == pytest.approx(sent, rel=0.05)
+    assert reported["fetched"] == pytest.approx(sent, rel=0.05)
     assert sent < size / 3
     assert rows < sum(f.stat().st_size for f in (folder / "embeddings").rglob("*.parquet")) / 3
-    assert told["findings"] == []
+    assert reported["findings"] == []
     for code in ("INT004", "INT007", "INT012", "COV001", "VEC007"):
-        assert told["checked"][code].startswith("not checked"), code
-    assert told["checked"]["VEC001"].startswith("passed on ")
-    assert told["checked"]["INT003"] == "passed"
+        assert reported["checked"][code].startswith("not checked"), code
+    assert reported["checked"]["VEC001"].startswith("passed on ")
+    assert reported["checked"]["INT003"] == "passed"
 
 
 def test_a_quick_look_finds_what_lies_in_footers_documents_and_the_sample(faulty: Broken) -> None:
@@ -146,12 +146,12 @@ def test_a_quick_look_finds_what_lies_in_footers_documents_and_the_sample(faulty
     assert "COV001" not in found
 
 
-def test_a_single_file_on_a_server_is_judged(good: Callable[[str], Path], run: Run) -> None:
+def test_a_single_file_on_a_server_is_validated(good: Callable[[str], Path], run: Run) -> None:
     folder = good("full")
     data = Release(str(folder)).data_files()[0]
     with ImageServer(folder) as server:
-        told = json.loads(run("validate", f"{server.url}/{data}", "--only", "VEC", "--json", "--quiet").stdout)
-    assert told["checked"]["VEC001"] == "passed"
+        reported = json.loads(run("validate", f"{server.url}/{data}", "--only", "VEC", "--json", "--quiet").stdout)
+    assert reported["checked"]["VEC001"] == "passed"
 
 
 @pytest.mark.parametrize("command", [["validate"], ["validate", "--quick"], ["search", "--bbox", "-180,-90,180,90"]])

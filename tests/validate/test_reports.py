@@ -55,11 +55,11 @@ def bad(broken: Callable[..., Broken]) -> ValidationReport:
 
 def test_json_is_as_its_published_schema_says(good: Callable[[str], Path], bad: ValidationReport, run: Run) -> None:
     schema = json.loads(SCHEMA.read_text())
-    for told in (
+    for report in (
         json.loads(run("validate", good("small"), "--json", "--quiet").stdout),
         json.loads(bad.model_dump_json()),
     ):
-        jsonschema.validate(told, schema)
+        jsonschema.validate(report, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"where": "x", "findings": [{}], "checked": {}}, schema)
 
@@ -104,8 +104,8 @@ def test_sarif_is_as_its_schema_says(good: Callable[[str], Path], bad: Validatio
     """The schema comes from npm's @microsoft/jest-sarif."""
     file = os.environ.get("SARIF_SCHEMA")
     schema = json.loads(Path(needed(file, "schema of SARIF 2.1.0 (SARIF_SCHEMA names the file)")).read_text())
-    for told in (bad, validate(Release(str(good("small"))), only=("VEC",))):
-        jsonschema.validate(json.loads(reports.sarif(told, all_rules())), schema)
+    for report in (bad, validate(Release(str(good("small"))), only=("VEC",))):
+        jsonschema.validate(json.loads(reports.sarif(report, all_rules())), schema)
 
 
 def test_measures_count_the_gaps(bad: ValidationReport) -> None:
@@ -128,9 +128,9 @@ _ORDER = "[...document.querySelectorAll('h1,h2')].map(e => e.textContent)"
 def test_the_page_in_a_browser(
     kind: str, size: tuple[int, int], good: Callable[[str], Path], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    told = request.getfixturevalue("bad") if kind == "bad" else validate(Release(str(good("small"))), skip=("RDR",))
+    report = request.getfixturevalue("bad") if kind == "bad" else validate(Release(str(good("small"))), skip=("RDR",))
     page = tmp_path / "report.html"
-    page.write_text(reports.html(told, all_rules()), encoding="utf-8")
+    page.write_text(reports.html(report, all_rules()), encoding="utf-8")
     scripts = ["typeof window.hacked", _NARROW, _BAD_TEXT, _ORDER, f"{axe()};{_AXE}"]
     requests, results = look(page, scripts, size, tmp_path / "profile")
     hacked, narrow, shown, order, violations = results
@@ -143,7 +143,7 @@ def test_the_page_in_a_browser(
     assert shown == (kind == "bad")
 
 
-def test_a_quick_look_and_an_empty_judgement_say_so() -> None:
+def test_a_quick_look_and_an_empty_report_say_so() -> None:
     def first(**parts: Any) -> str:
         made = {"where": "x", "findings": [], "checked": {"VEC001": "passed"}} | parts
         return (

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from breakage import Broken
 from write_rules import DOCS, PAGES
@@ -96,6 +97,24 @@ def test_windows_that_the_summary_does_not_list_are_counted(
         release.json("explore/release.json", lambda d, n=more: d.update(windows=windows, more_windows=n))
         findings = check_release(release.release, only=("EXP001",), sample=SAMPLE).findings
         assert [finding.where for finding in findings] == ([f"explore/release.json: {wrong}"] if wrong else [])
+
+
+@pytest.mark.parametrize("course", [(0, 1, 0), (0, 1, 1), (0, 0, 1)])
+def test_a_river_along_a_strip_of_chips_is_not_rows_that_moved(
+    course: tuple[int, ...], broken: Callable[[str], Broken]
+) -> None:
+    release = broken("large")
+    release.column("row", lambda values: [number // 3 for number in range(len(values))])
+    release.column("col", lambda values: [number % 3 for number in range(len(values))])
+    draw = np.random.default_rng(3)
+
+    def ground(vectors: np.ndarray) -> np.ndarray:
+        water = np.array(course)[np.arange(len(vectors)) % 3]
+        kinds = draw.normal(0, 2, (2, vectors.shape[1]))
+        return (kinds[water] + draw.normal(0, 0.3, vectors.shape)).astype(vectors.dtype)
+
+    release.vectors(ground)
+    assert check_release(release.release, only=("VEC024",), sample=SAMPLE).checked == {"VEC024": "passed"}
 
 
 def test_a_sample_is_said_and_finds_what_lies_in_it(broken: Callable[[str], Broken]) -> None:

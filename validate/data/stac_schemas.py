@@ -124,10 +124,10 @@ def violations(document: dict[str, Any], schema: dict[str, Any]) -> list[str]:
     except Unresolvable as error:
         raise ReleaseError(str(schema.get("$id")), f"refers to a schema that is not available ({error})") from error
     best = sorted(errors, key=jsonschema.exceptions.relevance, reverse=True)
-    return [_told(error) for error in best]
+    return [_message(error) for error in best]
 
 
-def _told(error: jsonschema.ValidationError) -> str:
+def _message(error: jsonschema.ValidationError) -> str:
     deepest = error
     while deepest.context:
         deepest = jsonschema.exceptions.best_match(deepest.context)

@@ -209,10 +209,16 @@ def _refers_elsewhere(document: Any) -> bool:
 
 @rule("DOC006")
 def license_has_text(context: ReleaseContext) -> Iterator[Outcome]:
-    """Not empty; that it is the text of the license is DOC021's business."""
-    text = context.files.text(LICENSE)
+    """Not empty; of a Creative Commons license, its name and version, or what it asks for."""
+    text, spdx = context.files.text(LICENSE), context.documents.spec.license
     if len(text.strip()) < 20:
         yield Fault(LICENSE, f"has {len(text.strip())} characters", "the text of the license, or where it is")
+    named = re.fullmatch(r"CC-BY(?:-[A-Z]{2})*-(\d\.\d)", spdx)
+    if named is None or f"licensed under {spdx}." in text:  # which points to the text
+        return
+    for word in (named[1], "attribution"):
+        if word not in text.lower():
+            yield Fault(LICENSE, f"does not contain {word!r}", f"the text of {spdx}")
 
 
 @rule("DOC014")

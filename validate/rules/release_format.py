@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import (
+    CHANGELOG,
     CITATION,
     COLLECTION,
     COVERAGE,
@@ -34,7 +35,7 @@ _ENERGY = "emb:energy"
 _COVERAGE_ROWS = 4_096
 _PAGE = 128 << 10
 """Bytes of a data page of vectors before compression, at most, where one vector is not larger."""
-_JUDGED = 8
+_CHECKED_FILES = 8
 """Files whose pages are looked at, spread over the release."""
 _LAST = np.iinfo(np.int64).max
 """Stands for null, which comes last."""
@@ -66,7 +67,7 @@ def measurements_are_apart(context: ReleaseContext) -> Iterator[Outcome]:
 
 @rule("DOC020")
 def day_agrees(context: ReleaseContext) -> Iterator[Outcome]:
-    """Spec, CITATION, Croissant, DataCite and JSON-LD."""
+    """Spec, CITATION, Croissant, DataCite, JSON-LD, the changelog and `sci:citation`."""
     day = context.documents.spec.released
     if day is None:
         yield Fault(f"{SPEC}: released", "is missing", "YYYY-MM-DD")
@@ -78,6 +79,12 @@ def day_agrees(context: ReleaseContext) -> Iterator[Outcome]:
     for place, found in stated.items():
         if str(found) != day.isoformat():
             yield Fault(place, repr(found)[:60], day.isoformat())
+    entry = f"## {context.documents.spec.version} ({day.isoformat()})"
+    if CHANGELOG in context.files.paths and entry not in context.files.text(CHANGELOG):
+        yield Fault(CHANGELOG, "has no entry of this version and day", entry)
+    cited = str(context.documents.collection.get("sci:citation", ""))
+    if f"({day.year})" not in cited:
+        yield Fault(f"{COLLECTION}: sci:citation", repr(cited)[:60], f"the year {day.year}")
 
 
 def _issued(value: Any) -> Any:
@@ -103,7 +110,7 @@ def pages_are_small(context: ReleaseContext) -> Iterator[Outcome]:
                 yield Fault(f"{path}: {column.path_in_schema}", "has no page index", "one for every column")
                 break
     chosen = (
-        context.tables.embeddings[:: max(1, -(-len(context.tables.embeddings) // _JUDGED))]
+        context.tables.embeddings[:: max(1, -(-len(context.tables.embeddings) // _CHECKED_FILES))]
         if context.files.store.local
         else []
     )

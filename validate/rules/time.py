@@ -24,10 +24,10 @@ _SECOND = 1_000_000
 
 
 def _dated(name: str, values: npt.NDArray[np.int64], row: int) -> str:
-    return f"{name} {_told(values[row])}"
+    return f"{name} {_date(values[row])}"
 
 
-def _told(value: int | np.int64) -> str:
+def _date(value: int | np.int64) -> str:
     try:
         return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(value))).isoformat()
     except OverflowError:
@@ -50,7 +50,7 @@ def in_own_period(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     known = (moment != _NULL) & (start != _NULL) & (end != _NULL)
     bad = known & ~((start <= moment) & (moment <= end))
     return bad_rows(
-        bad, lambda n: f"{_told(moment[n])} not in {_told(start[n])}/{_told(end[n])}", "a time in the period"
+        bad, lambda n: f"{_date(moment[n])} not in {_date(start[n])}/{_date(end[n])}", "a time in the period"
     )
 
 
@@ -70,7 +70,7 @@ def in_item_interval(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRo
         first, last = micros(interval[0]) - _SECOND, micros(interval[1]) + _SECOND
         bad[rows] = (moment[rows] < first) | (moment[rows] > last)
     return bad_rows(
-        bad, lambda n: f"{_told(moment[n])}; item {chips.value('item_id', n)}", "a time in the item's interval"
+        bad, lambda n: f"{_date(moment[n])}; item {chips.value('item_id', n)}", "a time in the item's interval"
     )
 
 
@@ -95,7 +95,7 @@ def in_file_window(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows
     window = context.tables.named[chips.path].window
     moment = chips.micros("datetime")
     bad = (moment != _NULL) & ((moment < micros(window.start)) | (moment >= micros(window.end)))
-    return bad_rows(bad, lambda n: _told(moment[n]), f"a time in {window}")
+    return bad_rows(bad, lambda n: _date(moment[n]), f"a time in {window}")
 
 
 @rule("TIM006")
@@ -129,7 +129,7 @@ def in_collection_interval(context: ReleaseContext) -> Iterator[Outcome]:
             continue
         low, high = int(values.min()), int(values.max())
         if (start is not None and low < start - _SECOND) or (end is not None and high > end + _SECOND):
-            yield Fault(path, f"chips from {_told(low)} to {_told(high)}", f"within {'/'.join(map(str, intervals[0]))}")
+            yield Fault(path, f"chips from {_date(low)} to {_date(high)}", f"within {'/'.join(map(str, intervals[0]))}")
 
 
 @rule("TIM008")

@@ -1,9 +1,8 @@
 """Rules on single vectors, and on pairs of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise, product
+from itertools import product
 from statistics import NormalDist
 
 import numpy as np
@@ -13,7 +12,7 @@ from clay_publish.release.directory import EMBEDDINGS
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import ReleaseFacts, repeated
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.data.neighbors import Ints, Pairs
+from clay_publish.validate.data.neighbors import Floats, Ints, Pairs
 from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 
@@ -140,105 +139,123 @@ def vectors_differ(context: ReleaseContext) -> Iterator[Outcome]:
 
 _NEIGHBORS = 200
 """Chips, and pairs of neighbors, at least, about which anything is said."""
-_SURE = 5.2
-"""Standard errors: p < 1e-6 after correction for the few ways that are tried."""
 _CHANCE = 1e-6
-"""Of a finding on good vectors, after correction for the runs of rows that are tried."""
+"""Of a finding on good vectors, after correction for the ways and runs of rows that are tried."""
 _SHORTEST = 256
 """Rows of a run that is looked at alone, at least: fewer have too few neighbors."""
 _LEAST = 0.1
-"""Share by which neighbors differ less than random pairs; real ones do by 0.4 and more."""
+"""Share by which neighbors differ less than random pairs, or than as they are; real ones do by 0.4 and more."""
+_BOTH = 0.02
+"""The same along rows and along columns alone: a road or a river is alike along its course, however rows are moved."""
+_STEPS = (-2, -1, 1, 2)
 
 
 @rule("VEC024")
 def neighbors_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
     """A few values of each vector: differences of neighbors, of random pairs, and of rows moved or reversed."""
-    values, keys, rows = _some_of_each(context)
+    values, keys, rows, files = _some_of_each(context)
     pairs = Pairs.of(keys)
     first, second = (np.concatenate([pairs.east[side], pairs.next[side]]) for side in (0, 1))
     if len(keys) < _NEIGHBORS or len(first) < _NEIGHBORS:
         yield NotChecked(f"{len(first):,} pairs of neighbors are too few to tell")
         return
-    starts = [0, *np.flatnonzero(np.diff(_files(context, rows))) + 1, len(rows)]
 
-    def differences(order: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def differences(order: Ints) -> Floats:
         return np.asarray(np.abs(values[order[first]] - values[order[second]]).mean(axis=1), dtype=np.float64)
 
-    as_is = differences(np.arange(len(values)))
-    files = [np.arange(start, stop) for start, stop in pairwise(starts)]
-    moved = {f"moved by {step:+}": np.concatenate([np.roll(each, step) for each in files]) for step in (-2, -1, 1, 2)}
-    gains = {name: as_is - differences(order) for name, order in moved.items()}
-    whole = {**gains, "in reverse order": as_is - differences(np.concatenate([each[::-1] for each in files]))}
-    for name, gain in whole.items():
-        if gain.mean() > _SURE * gain.std() / np.sqrt(len(gain)) and gain.mean() > _LEAST * as_is.mean():
+    as_is, east = differences(np.arange(len(values))), np.arange(len(first)) < len(pairs.east[0])
+    gains = {step: as_is - differences(np.concatenate([np.roll(each, step) for each in files])) for step in _STEPS}
+    backward = as_is - differences(np.concatenate([each[::-1] for each in files]))
+    everywhere, sure = np.zeros(len(first), np.int64), _quantile(len(gains) + 2)
+    for name, gain, opposite in (
+        *((f"moved by {step:+}", gain, gains[-step]) for step, gain in gains.items()),
+        ("in reverse order", backward, np.zeros_like(backward)),
+    ):
+        if _certainty(everywhere, as_is, gain, opposite, east).max() > sure:
             yield Fault(
                 EMBEDDINGS, f"neighbors are more alike if rows are {name}", "vectors in the rows of their chips"
             )
             return
-    batch = _batch_of_other_rows(np.minimum(first, second), as_is, gains)
+    batch = _misplaced(np.minimum(first, second), as_is, gains, east)
     if batch is not None:
-        path, row = context.scan.facts.place(int(rows[batch.start]))
-        found = f"neighbors are more alike if {batch.rows:,} rows are {batch.name}"
+        start, count, step = batch
+        path, row = context.scan.facts.place(int(rows[start]))
+        found = f"neighbors are more alike if about {count:,} rows are moved by {step:+}"
         yield Fault(f"{path}: from about row {row}", found, "vectors in the rows of their chips")
         return
     draw = np.random.default_rng(11)
     others = np.asarray(np.abs(values[first] - values[draw.permutation(second)]).mean(axis=1), dtype=np.float64)
     error = np.sqrt(as_is.var() / len(as_is) + others.var() / len(others))
-    if others.mean() - as_is.mean() + _SURE * error < _LEAST * others.mean():
+    if others.mean() - as_is.mean() + sure * error < _LEAST * others.mean():
         found = f"neighbors differ {as_is.mean() / others.mean():.2f} times as much as random pairs"
         yield Fault(EMBEDDINGS, found, "clearly less: places beside each other look alike")
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Rows that belong elsewhere."""
-
-    start: int
-    rows: int
-    name: str
+def _quantile(tests: int) -> float:
+    """Standard errors that chance exceeds in one of so many tests with a probability of `_CHANCE`."""
+    return NormalDist().inv_cdf(1 - _CHANCE / tests)
 
 
-def _batch_of_other_rows(
-    places: Ints, as_is: npt.NDArray[np.float64], gains: Mapping[str, npt.NDArray[np.float64]]
-) -> _Batch | None:
-    """Find a run of rows whose neighbors are more alike if they are moved; of several, the one that is the surest.
+def _certainty(groups: Ints, as_is: Floats, gain: Floats, opposite: Floats, east: npt.NDArray[np.bool_]) -> Floats:
+    """Return by how many standard errors neighbors of each group are more alike if rows are moved; 0 if not clearly.
+
+    It is clear if they are so both along rows and along columns, and not as much if rows are moved the other way.
+
+    Args:
+        groups: of each pair of neighbors.
+        as_is: difference of each pair.
+        gain: how much smaller it is if rows are moved.
+        opposite: the same, if they are moved the other way.
+        east: whether the pair lies along a row.
+    """
+
+    def mean(each: Floats, which: npt.NDArray[np.bool_] | None = None) -> Floats:
+        weights = np.ones(len(each)) if which is None else which.astype(np.float64)
+        total = np.maximum(np.bincount(groups, weights), 1)
+        return np.asarray(np.bincount(groups, weights * each) / total, dtype=np.float64)
+
+    count, usual = np.bincount(groups), mean(gain)
+    clear = (count >= _NEIGHBORS) & (usual > _LEAST * mean(as_is)) & (mean(opposite) < usual / 2)
+    for along in (east, ~east):
+        clear &= mean(gain, along) >= _BOTH * mean(as_is, along)
+    spread = np.sqrt(np.maximum(mean(gain**2) - usual**2, 1e-24))
+    return np.where(clear, usual / spread * np.sqrt(count), 0.0)
+
+
+def _misplaced(
+    places: Ints, as_is: Floats, gains: Mapping[int, Floats], east: npt.NDArray[np.bool_]
+) -> tuple[int, int, int] | None:
+    """Return start and number of rows whose neighbors are most certainly more alike if moved, and by which step.
 
     Args:
         places: of the first row of each pair.
         as_is: difference of each pair.
-        gains: how much smaller it is if rows are moved, by how they are.
+        gains: how much smaller it is if rows are moved, by step.
+        east: whether the pair lies along a row.
     """
-    half = np.bincount(places // (_SHORTEST // 2))
-    sizes = [_SHORTEST << power for power in range(max(1, (len(half) * (_SHORTEST // 2) // _SHORTEST).bit_length()))]
-    tests = sum(2 * (len(half) * (_SHORTEST // 2) // size + 1) for size in sizes) * len(gains)
-    best, found = NormalDist().inv_cdf(1 - _CHANCE / tests), None
-    for size, shifted, (name, gain) in product(sizes, (False, True), gains.items()):
-        offset = size // 2 if shifted else 0
-        labels = (places + offset) // size
-        count = np.maximum(np.bincount(labels), 1)
-        mean, usual = (np.bincount(labels, each) / count for each in (gain, as_is))
-        spread = np.sqrt(np.maximum(np.bincount(labels, gain**2) / count - mean**2, 1e-24))
-        sure = np.where((count >= _NEIGHBORS) & (mean > _LEAST * usual), mean / spread * np.sqrt(count), -np.inf)
+    rows = int(places.max()) + 1
+    sizes = [_SHORTEST << power for power in range(max(1, (rows // _SHORTEST).bit_length()))]
+    tries = list(product(((size, offset) for size in sizes for offset in (0, size // 2)), gains))
+    best, found = _quantile(sum(rows // size + 2 for (size, _), _ in tries)), None
+    for (size, offset), step in tries:
+        sure = _certainty((places + offset) // size, as_is, gains[step], gains[-step], east)
         at = int(sure.argmax())
         if sure[at] > best:
-            best, found = float(sure[at]), _Batch(max(at * size - offset, 0), size, name)
+            best, found = float(sure[at]), (max(at * size - offset, 0), size, step)
     return found
 
 
-def _some_of_each(context: ReleaseContext) -> tuple[npt.NDArray[np.float32], Ints, Ints]:
-    """Return a few values of each chip of the files that are compared, its key for `Pairs`, and its row."""
+def _some_of_each(context: ReleaseContext) -> tuple[npt.NDArray[np.float32], Ints, Ints, list[Ints]]:
+    """Return a few values of each chip of the files that are compared, its key for `Pairs`, its row, and each file."""
     facts, slices = context.scan.facts, context.scan.facts.slices()
     paths = [path for path in facts.some if len(facts.some[path]) == slices[path].stop - slices[path].start]
     if not paths:
-        return np.empty((0, 1), np.float32), np.empty(0, np.int64), np.empty(0, np.int64)
+        return np.empty((0, 1), np.float32), np.empty(0, np.int64), np.empty(0, np.int64), []
     rows = np.concatenate([np.arange(slices[path].start, slices[path].stop) for path in paths])
     keys = context.extra.blocks_of_chips(facts, 1)[rows]
-    return _standardized(np.concatenate([facts.some[path] for path in paths])), keys, rows
-
-
-def _files(context: ReleaseContext, rows: Ints) -> Ints:
-    """Number of the file of each row of the release."""
-    return np.asarray(np.searchsorted(context.scan.facts.starts, rows, side="right"), np.int64)
+    ends = np.cumsum([len(facts.some[path]) for path in paths])
+    files = np.split(np.arange(len(rows)), ends[:-1])
+    return _standardized(np.concatenate([facts.some[path] for path in paths])), keys, rows, files
 
 
 def _standardized(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -48,7 +48,7 @@ class Job:
     """`module:name` of what validates the files that are made."""
 
 
-def _told(
+def _answered(
     method: "Callable[Concatenate[Worker, _P], _T]",
 ) -> "Callable[Concatenate[Worker, _P], _T | ClayPublishError]":
     """What ends the run is an answer like any other: as an exception it would come wrapped in one of Ray's."""
@@ -74,7 +74,7 @@ class Worker:
         """Which machine this is; also says that the process is up again after a death."""
         return platform.node()
 
-    @_told
+    @_answered
     def begin(self) -> None:
         """Make sure that this worker sees and does what the driver does, and load the model.
 
@@ -102,7 +102,7 @@ class Worker:
             )
         self._made = make_work(release, spec, encoder, job.plan.fingerprint, cores=job.cores, check=job.check)
 
-    @_told
+    @_answered
     def make(self, unit: Unit, runs: int) -> UnitReceipt | None:
         """Make a unit, for which so many processes have ended if this one does; None where the run is stopped.
 
@@ -115,7 +115,7 @@ class Worker:
         except StoppedError:
             return None
 
-    @_told
+    @_answered
     def make_alone(self, unit: Unit) -> UnitReceipt:
         """Make a unit in which processes have died before, in one of its own.
 
@@ -124,7 +124,7 @@ class Worker:
         """
         return run_isolated(unit, self._work)
 
-    @_told
+    @_answered
     def publish(self, ready: Ready) -> FileVerdict | None:
         """Make parts into a published file, and validate it.
 

@@ -184,7 +184,7 @@ def test_a_chip_that_is_no_multiple_of_8_is_padded_by_reflection_and_says_so(
     assert np.array_equal(clay.encode(cut).embeddings, make_clay().encode(replace(chips, pixels=mirrored)).embeddings)
 
 
-def test_ground_size_is_told_to_the_model(make_clay: MakeClay, chips: ChipBatch) -> None:
+def test_ground_size_is_passed_to_the_model(make_clay: MakeClay, chips: ChipBatch) -> None:
     clay = make_clay()
     assert not np.allclose(clay.encode(chips).embeddings, clay.encode(replace(chips, gsd=20.0)).embeddings, atol=1e-3)
 
