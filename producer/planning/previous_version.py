@@ -83,8 +83,8 @@ class Split:
     plan: Plan
     reused: int
     """Chips with imagery whose rows are taken from the version before."""
-    to_compute: int
-    """Chips with imagery that are not."""
+    to_compute: dict[str, int]
+    """Chips with imagery that are not, by unit."""
 
 
 class PublishedTables:
@@ -184,13 +184,14 @@ class PreviousVersion:
             SpecError: the version is a patch, and more chips are to be made.
         """
         units: list[Unit] = []
-        reused = to_compute = 0
+        reused, to_compute = 0, {}
         for unit in plan.units:
             parts, counts, more = self._parts(unit, plan.decided)
             if more:
                 self._check_growth(more, unit)
             units += parts
-            reused, to_compute = reused + counts[0], to_compute + counts[1]
+            reused += counts[0]
+            to_compute |= {part.id: counts[1] for part in parts if not part.reused}
         return Split(Plan(tuple(units), plan.fingerprint, plan.decided), reused, to_compute)
 
     def _check_growth(self, more: int, unit: Unit) -> None:

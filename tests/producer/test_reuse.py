@@ -1,6 +1,7 @@
 """Reuse, chip by chip: the plan prices what the run computes, and the files are those of a version from scratch."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from clay_publish.spec.load import load_spec
 from clay_publish.spec.models import Outputs
 
 from .conftest import write_item, write_tif
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 SIDE = 384
 """Pixels of an image: 36 chips of 64."""
@@ -157,6 +160,59 @@ def test_the_plan_prices_what_is_computed_and_bytes_are_those_from_scratch(
         assert all(after.store.read(path) == fresh.store.read(path) for path in files)
     assert after.store.read("gaps.geojson") == fresh.store.read("gaps.geojson")
     assert before.data_files()
+
+
+@pytest.mark.parametrize("layout", ["utm", "scene"])
+@pytest.mark.parametrize("reused", [False, True])
+def test_the_plan_of_a_release_that_was_begun_prices_what_is_left(
+    tmp_path: Path, layout: str, reused: bool, run: Run
+) -> None:
+    version, more = first(tmp_path), {}
+    if reused:
+        make(version.write("first", layout), tmp_path / "1.0.0")
+        grown(version)
+        dated(version)  # so that units are computed in both shares
+        more = {"version": "1.1.0", "previous": str(tmp_path / "1.0.0")}
+    cost = {"chips_per_hour": 3600, "usd_per_hour": 1}
+    spec = version.write("then", layout, cost=cost, **more)
+    release = Release(str(tmp_path / "release"))
+    common = (spec, "--out", tmp_path / "release")
+    whole = plan(load_spec(spec), release)
+    run("produce", *common, "--unit", "1/2", "--quiet")
+    left = plan(load_spec(spec), release)
+    assert left.chips["done"] > 0 < left.chips["to_make"]
+    assert left.chips["done"] + left.chips["to_make"] == whole.chips["to_make"]
+    assert left.chips["reused"] == whole.chips["reused"]
+    assert bool(left.chips["reused"]) == reused
+    assert left.usd == pytest.approx(left.chips["to_make"] / 3600)
+    # What was spent counts: there is enough for the rest alone.
+    enough = left.usd + left.spent_usd
+    assert not plan(load_spec(spec, [f"cost.budget_usd={enough + 1e-6:.9f}"]), release).over_budget
+    refused = run("plan", *common, "--set", f"cost.budget_usd={enough - left.spent_usd / 2:.9f}", code=1).stdout
+    assert f"done        {left.chips['done']} chips by earlier runs for $" in refused
+    assert f"; to compute: {left.chips['to_make']}\n" in refused
+    assert "OVER BUDGET: $" in refused
+    assert json.loads(run("produce", *common, "--json").stdout)["computed"] == left.chips["to_make"]
+    finished = plan(load_spec(spec, ["cost.budget_usd=1e-9"]), release)
+    assert finished.chips["to_make"] == finished.usd == 0
+    assert not finished.over_budget
+    other = plan(load_spec(spec, ["chips.max_nodata=0.25"]), release).warnings[-1]
+    assert other.startswith(f"`run` refuses this: {tmp_path / 'release'}: was begun with another plan")
+
+
+@pytest.mark.parametrize("layout", ["utm", "scene"])
+def test_the_plan_counts_units_that_failed_or_were_not_paid(tmp_path: Path, layout: str, run: Run) -> None:
+    version = first(tmp_path)
+    spec = version.write("first", layout, cost={"usd_per_hour": 1e6, "budget_usd": 0.01})
+    pixels = (tmp_path / "over.tif").read_bytes()
+    (tmp_path / "over.tif").write_bytes(pixels[:2000])
+    common = (spec, "--out", tmp_path / "release", "--json")
+    run("produce", *common, code=1)
+    (tmp_path / "over.tif").write_bytes(pixels)
+    rich = ("--set", "cost.budget_usd=1e9")
+    left = json.loads(run("plan", *common, *rich).stdout)["chips"]
+    assert 0 < left["to_make"] == left["with_imagery"] - left["done"]
+    assert json.loads(run("produce", *common, *rich).stdout)["computed"] == left["to_make"]
 
 
 @pytest.mark.parametrize("lost", ["sources.parquet", "coverage", "release.yaml", ""])
