@@ -19,7 +19,7 @@ from clay_publish.producer.outputs.parts import COVERAGE, PART_COVERAGE, finishe
 from clay_publish.producer.planning.previous_version import PublishedTables
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import run_record
-from clay_publish.release.unit_receipts import PartEntry, UnitReceipt
+from clay_publish.release.unit_receipts import PartEntry, UnitReceipt, unread_note
 
 
 def take_over(units: Iterable[Unit], work: Work, tables: PublishedTables) -> int:
@@ -79,7 +79,8 @@ class _Previous:
             counts=dict(sorted(counts.items())),
             seconds=0.0,
             device="",
-            notes=[note for note in self.record.notes if any(name in note for name in items)],
+            # What touches an image that could not be read is not reused.
+            notes=[n for n in self.record.notes if any(name in n and n != unread_note(name) for name in items)],
         )
         write_receipt(work.release, receipt)
 

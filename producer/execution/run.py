@@ -166,10 +166,14 @@ def publish_ready(ready: Ready, work: Work, plan: Plan, gsd: float) -> FileVerdi
     if made and as_table:
         publish_patches(release, ready.file, mine, plan, gsd)
     path, verdict = f"{paths.EMBEDDINGS}/{ready.file.name}", None
+    if not any(ready.file.token in receipt.parts for receipt in mine):  # its units, made again, gave no row
+        remove_all(release, [path, f"{paths.PATCHES}/{ready.file.name}"])
     if made or release.store.exists(path):
         keep_reference(ready.file, ready.units, mine, count=ready.reference, work=work)
         verdict = _verdict(path, work, made=made)
-    if made:  # last: while there are parts, the file is made and validated again
+    # Last: while there are parts, the file is made and validated again. Where a unit is to be made again, the parts of
+    # all are kept, so that none of its rows stay that it no longer gives.
+    if made and not any(receipt.error for receipt in mine):
         remove_parts(release, ready.file, mine, patches=as_table)
     return verdict
 

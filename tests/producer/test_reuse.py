@@ -1,6 +1,7 @@
 """Reuse, chip by chip: the plan prices what the run computes, and the files are those of a version from scratch."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -136,6 +137,15 @@ def make(spec: Path, out: Path) -> tuple[Release, int]:
     return release, sum(receipt.computed for receipt in read_receipts(release).values())
 
 
+def assert_same_data(release: Release, fresh: Release) -> None:
+    for table in ("embeddings", "coverage"):
+        files = fresh.data_files(table)
+        assert release.data_files(table) == files != []
+        assert all(release.store.read(path) == fresh.store.read(path) for path in files)
+    for path in ("gaps.geojson", "reference.parquet"):
+        assert release.store.read(path) == fresh.store.read(path)
+
+
 @pytest.mark.parametrize("layout", ["utm", "scene", "composite"])
 @pytest.mark.parametrize("change", [grown, shrunk, shifted, corrected, added, removed, excluded, dated])
 def test_the_plan_prices_what_is_computed_and_bytes_are_those_from_scratch(
@@ -154,11 +164,7 @@ def test_the_plan_prices_what_is_computed_and_bytes_are_those_from_scratch(
     assert said.chips["reused"] + computed == everything
     assert computed < everything
     assert (computed == 0) == (change is shrunk or (layout == "scene" and change in {removed, excluded}))
-    for table in ("embeddings", "coverage"):
-        files = fresh.data_files(table)
-        assert after.data_files(table) == files != []
-        assert all(after.store.read(path) == fresh.store.read(path) for path in files)
-    assert after.store.read("gaps.geojson") == fresh.store.read("gaps.geojson")
+    assert_same_data(after, fresh)
     assert before.data_files()
 
 
@@ -200,19 +206,38 @@ def test_the_plan_of_a_release_that_was_begun_prices_what_is_left(
     assert other.startswith(f"`run` refuses this: {tmp_path / 'release'}: was begun with another plan")
 
 
-@pytest.mark.parametrize("layout", ["utm", "scene"])
-def test_the_plan_counts_units_that_failed_or_were_not_paid(tmp_path: Path, layout: str, run: Run) -> None:
-    version = first(tmp_path)
-    spec = version.write("first", layout, cost={"usd_per_hour": 1e6, "budget_usd": 0.01})
-    pixels = (tmp_path / "over.tif").read_bytes()
-    (tmp_path / "over.tif").write_bytes(pixels[:2000])
+@pytest.mark.parametrize("layout", ["utm", "scene", "composite"])
+def test_what_a_damaged_image_decides_is_made_again_and_not_reused(tmp_path: Path, layout: str, run: Run) -> None:
+    spec, image = first(tmp_path).write("first", layout), tmp_path / "over.tif"
+    fresh, _ = make(spec, tmp_path / "fresh")
+    whole, times = image.read_bytes(), (image.stat().st_atime_ns, image.stat().st_mtime_ns)
+
+    def put(data: bytes) -> None:
+        """Only reading tells that it is another: size and time stay."""
+        image.write_bytes(data)
+        os.utime(image, ns=times)
+
+    put(whole[:600] + bytes(len(whole) - 600))
     common = (spec, "--out", tmp_path / "release", "--json")
-    run("produce", *common, code=1)
-    (tmp_path / "over.tif").write_bytes(pixels)
-    rich = ("--set", "cost.budget_usd=1e9")
-    left = json.loads(run("plan", *common, *rich).stdout)["chips"]
+    said = run("produce", *common, code=1)
+    assert json.loads(said.stdout)["missing"]["unreadable"] > 0
+    assert json.loads(run("status", tmp_path / "release", "--json", code=1).stdout)["units"]["failed"] > 0
+    release = Release(str(tmp_path / "release"))
+    write_manifest(release, "test")
+
+    put(whole)
+    then = load_spec(spec, ["version=1.1.0", f"previous={release.store.where}"])
+    reused = Release(str(tmp_path / "1.1.0"))
+    planned = plan(then, reused).chips
+    produce(then, reused)
+    assert planned["to_make"] == sum(each.computed for each in read_receipts(reused).values()) > 0
+    assert_same_data(reused, fresh)
+
+    left = plan(load_spec(spec), release).chips
     assert 0 < left["to_make"] == left["with_imagery"] - left["done"]
-    assert json.loads(run("produce", *common, *rich).stdout)["computed"] == left["to_make"]
+    assert json.loads(run("produce", *common).stdout)["computed"] == left["to_make"]
+    assert_same_data(release, fresh)
+    assert not list((tmp_path / "release" / ".run" / "parts").glob("*/*_*.arrow"))
 
 
 @pytest.mark.parametrize("lost", ["sources.parquet", "coverage", "release.yaml", ""])
