@@ -185,7 +185,8 @@ class PreviousVersion:
             SpecError: the version is a patch, and more chips are to be made.
         """
         units: list[Unit] = []
-        reused, to_compute = 0, {}
+        reused = 0
+        to_compute: dict[str, int] = {}
         for unit in plan.units:
             parts, counts, more = self._parts(unit, plan.decided)
             if more:
