@@ -3,17 +3,20 @@
 import shutil
 from pathlib import Path
 
+from clay_publish.errors import ReleaseError
 from clay_publish.producer.calibrate import calibrate as time_chips
 from clay_publish.producer.calibrate import observed
-from clay_publish.producer.planning.estimate import Estimate, estimate, stated_rates
+from clay_publish.producer.outputs.parts import finished_units
+from clay_publish.producer.planning.estimate import Comparison, Done, Estimate, estimate, stated_rates
 from clay_publish.producer.planning.files import as_planned, with_grids, with_some_grids, write_estimate
 from clay_publish.producer.planning.map import CELLS, draw_plan
 from clay_publish.producer.planning.observations import draw_observations, estimated
 from clay_publish.producer.planning.previous_version import PreviousVersion
-from clay_publish.producer.unit_plan import read_inputs
+from clay_publish.producer.unit_plan import Inputs, read_inputs
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
+from clay_publish.release.manifest import UNITS
 from clay_publish.spec.models import Spec
 
 
@@ -29,6 +32,24 @@ PICTURE = f"{paths.RUN}/plan.png"
 OBSERVATIONS = f"{paths.RUN}/observations.png"
 _MASKS = 16
 """Cells of each window whose masks a calibration reads, at most: each takes the masks of all images there."""
+
+
+def _done(inputs: Inputs, release: Release) -> tuple[Comparison | None, Done, ReleaseError | None]:
+    """What a run need not compute; how images differ from the version before; why the release cannot go on."""
+    plan, comparison, reused, chips = inputs.plan(), None, 0, {}
+    if inputs.spec.previous is not None:
+        previous = PreviousVersion(inputs)
+        split = previous.split(plan)
+        comparison, plan, reused, chips = previous.compare(), split.plan, split.reused, split.to_compute
+    if not release.store.exists(UNITS):
+        return comparison, Done(reused), None
+    conflict = plan.conflict(release)
+    if conflict is not None:
+        return comparison, Done(reused), conflict
+    there = finished_units(release)
+    units = [unit for unit in plan.units if unit.id in there and not unit.reused]
+    computed = sum(chips[unit.id] if unit.id in chips else unit.with_imagery() for unit in units)
+    return comparison, Done(reused, computed, sum(there[unit.id].seconds for unit in units)), None
 
 
 def plan(
@@ -60,11 +81,10 @@ def plan(
             report(Progress("plan", 0, 3, f"{unread:,} headers are not read: chips are estimated; use --read-headers"))
     else:
         inputs = inputs.with_images(with_some_grids(inputs.selection.considered, inputs.sensor))
-    comparison = split = None
-    if spec.previous is not None:
+    comparison, done, conflict = None, Done(), None
+    if spec.previous is not None or release.store.exists(UNITS):
         inputs = inputs.with_images(as_planned(release, inputs.selection.considered, inputs.sensor))
-        previous = PreviousVersion(inputs)
-        comparison, split = previous.compare(), previous.split(inputs.plan())
+        comparison, done, conflict = _done(inputs, release)
     rates, shares = stated_rates(spec), None
     if calibrate is not None:
         report(Progress("plan", 1, 3, f"timing {calibrate} chips"))
@@ -79,10 +99,12 @@ def plan(
         rates=rates,
         shares=shares,
         comparison=comparison,
-        split=None if split is None else (split.reused, split.to_compute),
+        done=done,
         seen=seen,
         free_bytes=_free(release),
     )
+    if conflict is not None:
+        made = made.model_copy(update={"warnings": [*made.warnings, f"`run` refuses this: {conflict}"]})
     write_estimate(release, made, counts)
     few = counts.with_imagery > 0 and counts.expected <= CELLS
     units = inputs.plan().units if few else ()

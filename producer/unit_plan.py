@@ -63,10 +63,16 @@ class Plan:
             document = {**began, **self.document(units=True), "libraries": libraries(), "chips": self.chips()}
             if release.store.create(UNITS, dump_json(document).encode()):
                 return today
+        if (conflict := self.conflict(release)) is not None:
+            raise conflict
+        return date.fromisoformat(release.json(UNITS)["began"])
+
+    def conflict(self, release: Release) -> ReleaseError | None:
+        """Why a release that was begun cannot go on with this plan; None where it can."""
         other = release.json(UNITS)
         if other.get("sha256") == self.sha256:
-            return date.fromisoformat(other["began"])
-        raise ReleaseError(
+            return None
+        return ReleaseError(
             release.store.where,
             f"was begun with another plan ({'; '.join(self._differences(other)) or 'other images'})",
             "the same spec, images and weights",
@@ -187,7 +193,7 @@ def read_inputs(spec: Spec, *, encoder: Encoder | None = None, report: Report) -
 
 
 def units_of(share: Share, units: Sequence[Unit]) -> tuple[Unit, ...]:
-    """The units of one share, in the order of the plan. All shares have about as many expected chips.
+    """The units of one share, in the order of the plan. All shares have about as many chips to compute.
 
     Units are dealt out along the published files, so that most files are of one share alone, which publishes them.
 
@@ -196,8 +202,8 @@ def units_of(share: Share, units: Sequence[Unit]) -> tuple[Unit, ...]:
         units: of the plan.
     """
     order = sorted(range(len(units)), key=lambda n: (units[n].files[:1], n))
-    # A unit with an unknown number of chips counts as one, since it has to be computed.
-    chips = [max(1, units[n].chips) for n in order]
+    # A unit with an unknown number of chips counts as one, since it has to be computed; one that is copied, too.
+    chips = [1 if units[n].reused else max(1, units[n].chips) for n in order]
     total = sum(chips)
     # A unit is of the share in which its middle lies. Twice the chips: whole numbers have no rounding to differ in.
     middles = (2 * until - count for until, count in zip(accumulate(chips), chips, strict=True))

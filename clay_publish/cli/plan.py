@@ -73,6 +73,9 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     room = "" if made.free_bytes is None else f"; {size(made.free_bytes)} free"
     yield f"machine     {made.device}{room}"
     yield f"cost        {_cost(made)}"
+    if chips["done"] or made.spent_usd:
+        spent = f" for {_usd(made.spent_usd)}" if made.spent_usd else ""
+        yield f"done        {chips['done']:,} chips by earlier runs{spent}; to compute: {chips['to_make']:,}"
     if made.comparison is not None:
         c = made.comparison
         yield f"reused      {chips['reused']:,} chips from {c.previous}; to compute: {chips['to_make']:,}"
@@ -86,7 +89,8 @@ def _lines(made: "Estimate", where: str) -> Iterator[str]:
     yield ""
     yield from (f"warning: {sentence}" for sentence in made.warnings)
     if made.over_budget:
-        yield f"OVER BUDGET: {_usd(made.usd)} planned, {_usd(made.budget_usd)} allowed"
+        spent = f"{_usd(made.spent_usd)} spent, " if made.spent_usd else ""
+        yield f"OVER BUDGET: {spent}{_usd(made.usd)} planned, {_usd(made.budget_usd)} allowed"
     more = ", observations.png" if made.observations else ""
     yield f"written to {where}/.run: plan.json, plan.parquet, plan.png{more}"
 

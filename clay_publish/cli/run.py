@@ -90,6 +90,8 @@ class _Made:
     record: "RunRecord | ShareDone"
     computed: int
     """Chips whose images were read by this command."""
+    failed: int
+    """Units that the next run makes again."""
     seconds: float
 
 
@@ -132,10 +134,10 @@ def _tell(made: _Made, release: "Release", screen: Screen, findings: dict[str, i
         typer.echo(f"Look at {look}. Next: clay-publish {command} {where}{to}", err=True)
     if bad:
         raise typer.Exit(1)
-    _leave_if_unfinished(record, json=screen.as_json)
+    _leave_if_unfinished(record, made.failed, json=screen.as_json)
 
 
-def _leave_if_unfinished(record: "RunRecord", *, json: bool) -> None:
+def _leave_if_unfinished(record: "RunRecord", failed: int, *, json: bool) -> None:
     """Exit with 1 where the run went past images that it could not use, or stopped at its budget.
 
     The release may be valid all the same: the reader has to decide whether it is what was wanted.
@@ -146,7 +148,7 @@ def _leave_if_unfinished(record: "RunRecord", *, json: bool) -> None:
         typer.echo(f"note: {note}", err=True)
     lost = {reason: record.coverage[reason] for reason in DAMAGE if record.coverage.get(reason)}
     unpaid = record.coverage.get("over_budget", 0)
-    if not lost and not unpaid:
+    if not lost and not unpaid and not failed:
         return
     if lost and not json:
         said = ", ".join(f"{count} {reason}" for reason, count in lost.items())
@@ -154,6 +156,8 @@ def _leave_if_unfinished(record: "RunRecord", *, json: bool) -> None:
             f"{said}: the coverage table says which and why. Fix or `exclude` their items; run again to retry.",
             err=True,
         )
+    if failed and not lost and not unpaid and not json:
+        typer.echo("Other images took the place of some that could not be read; run again to retry.", err=True)
     if unpaid and not json:
         typer.echo(
             f"{unpaid} over_budget: the run stopped at its budget. Raise `cost.budget_usd` and run again; it goes on"
@@ -208,7 +212,8 @@ def _embed(asked: _Asked, unit: str | None, report: "Report", then: "Then") -> _
             record = produce_share(asked.spec, release, share, check=_CHECK, report=report, then=then)
         after = read_receipts(release)
     computed = sum(receipt.computed for name, receipt in after.items() if before.get(name) != receipt)
-    return _Made(record, computed, time.monotonic() - begun)
+    failed = sum(receipt.error is not None for receipt in after.values())
+    return _Made(record, computed, failed, time.monotonic() - begun)
 
 
 def _kept(release: "Release") -> str:

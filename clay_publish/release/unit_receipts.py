@@ -49,7 +49,7 @@ class UnitReceipt(BaseModel):
     machine: str = ""
     """The machine that made it; empty where its chips were reused."""
     error: str | None = None
-    """Why none of its chips could be made."""
+    """Why some or all of its chips could not be made as planned: the next run makes them again."""
     notes: list[str] = []
     """What a reader of the release should know of its images."""
 
@@ -57,6 +57,11 @@ class UnitReceipt(BaseModel):
     def computed(self) -> int:
         """Chips whose images were read for it, whatever became of them; none where they were reused."""
         return sum(count for reason, count in self.counts.items() if reason not in _NOT_READ) if self.seconds else 0
+
+
+def unread_note(item: str) -> str:
+    """What a run notes of an image that it could not read, where others may have taken its place."""
+    return f"item {item} could not be read: chips that it reaches are taken from other images, or missing"
 
 
 def receipts_digest(receipts: Sequence[UnitReceipt]) -> str:

@@ -15,11 +15,11 @@ from clay_publish.producer.execution.context import Work
 from clay_publish.producer.execution.second_pass import REFERENCE
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.missing import lost_rows
-from clay_publish.producer.outputs.parts import COVERAGE, PART_COVERAGE, write_part, write_receipt
+from clay_publish.producer.outputs.parts import COVERAGE, PART_COVERAGE, finished_units, write_part, write_receipt
 from clay_publish.producer.planning.previous_version import PublishedTables
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import run_record
-from clay_publish.release.unit_receipts import PartEntry, UnitReceipt, read_receipts
+from clay_publish.release.unit_receipts import PartEntry, UnitReceipt, unread_note
 
 
 def take_over(units: Iterable[Unit], work: Work, tables: PublishedTables) -> int:
@@ -28,7 +28,7 @@ def take_over(units: Iterable[Unit], work: Work, tables: PublishedTables) -> int
     Raises:
         ReleaseError: the version before cannot be read, or does not have these rows.
     """
-    known, done = _Previous(tables), read_receipts(work.release)
+    known, done = _Previous(tables), finished_units(work.release)
     chips = 0
     for unit in units:
         if unit.reused:
@@ -79,7 +79,8 @@ class _Previous:
             counts=dict(sorted(counts.items())),
             seconds=0.0,
             device="",
-            notes=[note for note in self.record.notes if any(name in note for name in items)],
+            # What touches an image that could not be read is not reused.
+            notes=[n for n in self.record.notes if any(name in n and n != unread_note(name) for name in items)],
         )
         write_receipt(work.release, receipt)
 

@@ -18,7 +18,7 @@ from clay_publish.producer.outputs.aggregates import write_aggregates
 from clay_publish.producer.outputs.assemble import publish_coverage, publish_file, remove_parts, remove_unknown_files
 from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.producer.outputs.missing import write_gaps
-from clay_publish.producer.outputs.parts import COVERAGE, file_of, is_there, read_parts, remove_all, standing
+from clay_publish.producer.outputs.parts import COVERAGE, file_of, finished_units, read_parts, remove_all
 from clay_publish.producer.outputs.patches import publish_patches
 from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.cost import Rates
@@ -34,7 +34,7 @@ from clay_publish.release.manifest import RUN_RECORD, RunRecord, derive_run_reco
 from clay_publish.release.measurements import measured, write_measurements
 from clay_publish.release.run_status import file_verdict, keep_file_verdict
 from clay_publish.release.tables import OMITTED, PER_FILE, PER_RELEASE, chips_per_file
-from clay_publish.release.unit_receipts import FINISHED, UnitReceipt, read_receipts, receipts_digest
+from clay_publish.release.unit_receipts import FINISHED, UnitReceipt, receipts_digest
 from clay_publish.spec.models import Spec
 
 STRAY = 0.25
@@ -166,10 +166,14 @@ def publish_ready(ready: Ready, work: Work, plan: Plan, gsd: float) -> FileVerdi
     if made and as_table:
         publish_patches(release, ready.file, mine, plan, gsd)
     path, verdict = f"{paths.EMBEDDINGS}/{ready.file.name}", None
+    if not any(ready.file.token in receipt.parts for receipt in mine):  # its units, made again, gave no row
+        remove_all(release, [path, f"{paths.PATCHES}/{ready.file.name}"])
     if made or release.store.exists(path):
         keep_reference(ready.file, ready.units, mine, count=ready.reference, work=work)
         verdict = _verdict(path, work, made=made)
-    if made:  # last: while there are parts, the file is made and validated again
+    # Last: while there are parts, the file is made and validated again. Where a unit is to be made again, the parts of
+    # all are kept, so that none of its rows stay that it no longer gives.
+    if made and not any(receipt.error for receipt in mine):
         remove_parts(release, ready.file, mine, patches=as_table)
     return verdict
 
@@ -245,9 +249,8 @@ class Run:
             failed: count units that failed as done.
         """
         release, own = self.work.release, {unit.id for unit in self.units}
-        there = standing(release)
-        for name, receipt in read_receipts(release).items():
-            if name in own and (failed or receipt.error is None) and is_there(release, receipt, there):
+        for name, receipt in finished_units(release, failed=failed).items():
+            if name in own:
                 self._enter(receipt)
         self.died = {name: runs for name, runs in died_in(release).items() if self.share is None or name in own}
         if self.share is None:

@@ -4,6 +4,7 @@ The worker that makes a file computes them once the file is there, and keeps the
 the model one at a time, so that a vector does not depend on which others a resumed run still has to compute.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.parts import read_parts
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.fingerprint import canonical_json
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.tables import chips_per_file, expected_chips, reference_chips, reference_schema, tolerance
 from clay_publish.release.unit_receipts import UnitReceipt
@@ -28,8 +30,9 @@ from clay_publish.release.unit_receipts import UnitReceipt
 REFERENCE = "reference"
 """Name of the part of a reused unit that holds rows of the version before."""
 FOLDER = f"{paths.RUN}/reference"
-_ROWS, _CHIPS = b"rows", b"chips"
-"""Of a kept table: the rows of its embeddings file, and the chosen chips, of which some may lack."""
+_ROWS, _CHIPS, _PARTS = b"rows", b"chips", b"parts"
+"""Of a kept table: the rows of its embeddings file, the chosen chips, of which some may lack, and the hash of the parts
+that the file was made of."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class _FileVectors:
     """Of the embeddings file."""
     chips: tuple[str, ...]
     """Chosen ones, in the order of their hashes."""
+    parts: str
+    """SHA-256 of what the embeddings file was made of."""
 
     @classmethod
     def read(cls, release: Release, file: DataFile) -> "_FileVectors | None":
@@ -50,11 +55,12 @@ class _FileVectors:
             return None
         table = pa.ipc.open_file(pa.BufferReader(release.store.read(path))).read_all()
         metadata = table.schema.metadata
-        return cls(table.replace_schema_metadata(None), int(metadata[_ROWS]), tuple(json.loads(metadata[_CHIPS])))
+        chips = tuple(json.loads(metadata[_CHIPS]))
+        return cls(table.replace_schema_metadata(None), int(metadata[_ROWS]), chips, metadata[_PARTS].decode())
 
     def write(self, release: Release, file: DataFile) -> None:
         """Keep it; it appears complete or not at all."""
-        metadata = {_ROWS: str(self.rows), _CHIPS: json.dumps(self.chips)}
+        metadata = {_ROWS: str(self.rows), _CHIPS: json.dumps(self.chips), _PARTS: self.parts}
         buffer = io.BytesIO()
         table = self.table.replace_schema_metadata(metadata)
         with pa.ipc.new_file(buffer, table.schema) as writer:
@@ -91,7 +97,12 @@ def keep_reference(
     """
     release, schema = work.release, reference_schema(work.fingerprint.dimensions)
     ids = release.parquet(f"{paths.EMBEDDINGS}/{file.name}").read(["id"])["id"].to_pylist()
+    receipts = list(receipts)
+    entries = sorted((each.unit, each.parts[file.token].sha256) for each in receipts if file.token in each.parts)
+    parts = hashlib.sha256(canonical_json(entries)).hexdigest()
     kept = _FileVectors.read(release, file)
+    if kept is not None and kept.parts != parts:
+        kept = None  # a unit was made again, perhaps from other images
     if kept is not None and kept.serves(len(ids), count):
         return
     chosen = reference_chips(ids, count)
@@ -106,7 +117,7 @@ def keep_reference(
             rows[name] = {"id": name, "embedding": vector, "tolerance": limit}
         missing -= rows.keys()
     table = pa.Table.from_pylist([rows[name] for name in chosen if name in rows], schema=schema)
-    _FileVectors(table, len(ids), tuple(chosen)).write(release, file)
+    _FileVectors(table, len(ids), tuple(chosen), parts).write(release, file)
 
 
 def vectors_again(unit: Unit, wanted: set[str], work: Work) -> Iterator[tuple[str, Floats]]:

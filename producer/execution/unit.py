@@ -33,7 +33,7 @@ from clay_publish.producer.outputs.patches import PatchParts
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.release.directory import DataFile
 from clay_publish.release.tables import NOT_CLOUD_CHECKED
-from clay_publish.release.unit_receipts import PartEntry, UnitReceipt
+from clay_publish.release.unit_receipts import PartEntry, UnitReceipt, unread_note
 
 _BATCH_BYTES = 64 << 20
 
@@ -50,7 +50,8 @@ class _Rows:
 def run_unit(unit: Unit, work: Work) -> UnitReceipt:
     """Read, embed and write one unit. Its receipt is written last.
 
-    An image that cannot be read does not fail the run: its chips are recorded as `unreadable`.
+    An image that cannot be read does not fail the run: its chips are recorded as `unreadable`, or taken from the next
+    best image; the receipt has the error, and the next run makes the unit again.
 
     Raises:
         EncoderError: the model's output is not an embedding of this release.
@@ -76,7 +77,10 @@ def run_unit(unit: Unit, work: Work) -> UnitReceipt:
         parts[token] = write_part(work.release, unit.id, token, tables)
     if rows.coverage:
         parts[COVERAGE] = write_part(work.release, unit.id, COVERAGE, rows.coverage)
-    return _finish(unit, work, parts, rows.counts, notes=notes)
+    damaged = sorted(reading.damaged)
+    notes += [unread_note(name) for name in damaged]
+    error = f"item {damaged[0]}: {reading.damaged[damaged[0]]}" if damaged else None
+    return _finish(unit, work, parts, rows.counts, error=error, notes=notes)
 
 
 def set_aside(unit: Unit, work: Work, detail: str, error: str, reason: Reason = "failed") -> UnitReceipt:

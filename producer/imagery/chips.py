@@ -39,6 +39,8 @@ class Reading:
     """How a chip is made of several acquisitions; None: of the best one."""
     steps: int | None = None
     """Of time that the encoder takes; None: one image."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Why images could not be read so far, by id: chips that they might have decided are of others, or missing."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,13 @@ class Unit(ABC):
     def missing(self, reason: str, detail: str) -> ChipBlock | None:
         """All of its chips, missing for one reason; None where they are not known before its image is read."""
 
+    def with_imagery(self) -> int:
+        """Chips that one of its images may decide; 0 where they are not known before its image is read."""
+        block = self.missing("", "")
+        if block is None:
+            return 0
+        return int(np.count_nonzero(self.touched([item.geometry for item in self.items], block.geometry)))
+
     @abstractmethod
     def touched(self, images: Sequence[shapely.Geometry | None], outlines: npt.NDArray[np.object_]) -> Chosen:
         """Which of its chips, by their outlines in the order of `missing`, images with these footprints may decide."""

@@ -253,7 +253,8 @@ class Piece:
         return shares
 
     def blame(self, item: SourceItem, error: ImageryError) -> None:
-        """Remember that an image cannot be read, for the cells that find no other."""
+        """Remember that an image cannot be read, for the unit and for the cells that find no other."""
+        self.reading.damaged.setdefault(item.id, str(error))
         for cell in self.found:
             if item.id in cell.tried and cell.reason == "no_imagery":
                 cell.reason = "source_changed" if isinstance(error, SourceChangedError) else "unreadable"

@@ -18,7 +18,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.manifest import dump_json
 from clay_publish.windows import Window
 
-LASTING = ("unreadable", "source_changed", "failed", "over_budget")
+RETRIED = ("unreadable", "source_changed", "failed", "over_budget")
 """Reasons that say something of that run, not of the ground: such chips are tried again."""
 
 

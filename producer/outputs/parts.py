@@ -20,7 +20,7 @@ from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.geoparquet import bbox_array
 from clay_publish.release.manifest import dump_json, sha256
 from clay_publish.release.tables import TIMESTAMP, Dtype, coverage_schema
-from clay_publish.release.unit_receipts import RECEIPTS, PartEntry, UnitReceipt
+from clay_publish.release.unit_receipts import RECEIPTS, PartEntry, UnitReceipt, read_receipts
 from clay_publish.windows import Window
 
 PART_COVERAGE = (
@@ -212,6 +212,16 @@ def is_there(release: Release, receipt: UnitReceipt, there: Collection[str]) -> 
         elif _published(token) not in there:
             return False
     return True
+
+
+def finished_units(release: Release, *, failed: bool = False) -> dict[str, UnitReceipt]:
+    """Receipts of the units that no run does again, by unit; with `failed`, of those that failed, too."""
+    there = standing(release)
+    return {
+        name: receipt
+        for name, receipt in read_receipts(release).items()
+        if (failed or receipt.error is None) and is_there(release, receipt, there)
+    }
 
 
 def _published(token: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -97,7 +98,8 @@ class Estimate(BaseModel):
     """Files of each output that grows with the ground and the windows, at most."""
     chips: dict[str, int]
     """`expected`, `with_imagery`, without by reason; `reused`: those with imagery whose rows are taken from the version
-    before; `to_make`: the others with imagery, which are computed."""
+    before; `done`: those that earlier runs into the same directory have computed; `to_make`: the others with imagery,
+    which a run computes."""
     windows: list[WindowCount]
     km2: dict[str, float]
     """`area` where the spec gives one; `expected` and `with_imagery` by the ground of the chips."""
@@ -115,6 +117,8 @@ class Estimate(BaseModel):
     usd: float | None
     km2_per_usd: float | None
     shares: Shares | None = None
+    spent_usd: float
+    """By earlier runs into the same directory; it counts toward the budget."""
     budget_usd: float | None
     over_budget: bool
     device: str
@@ -127,13 +131,25 @@ class Estimate(BaseModel):
     comparison: Comparison | None = None
 
 
+@dataclass(frozen=True)
+class Done:
+    """What a run does not compute, of the chips with imagery."""
+
+    reused: int = 0
+    """Those whose rows are taken from the version before."""
+    computed: int = 0
+    """Those that earlier runs into the same directory have computed."""
+    seconds: float = 0.0
+    """That these runs took for them."""
+
+
 def estimate(
     inputs: Inputs,
     *,
     rates: Rates | None,
     shares: Shares | None = None,
     comparison: Comparison | None = None,
-    split: tuple[int, int] | None = None,
+    done: Done = Done(),
     seen: Sequence[Seen] = (),
     free_bytes: int | None = None,
 ) -> tuple[Estimate, Counts]:
@@ -144,7 +160,7 @@ def estimate(
         rates: stated in the spec or measured; None where neither.
         shares: where the time went, if measured.
         comparison: with the version before.
-        split: chips with imagery that are reused from it, and that are to be computed.
+        done: what is not computed, since it is there.
         seen: what composites or series are expected to see, or did by their masks.
         free_bytes: free space where the release goes; None where that is not known.
 
@@ -163,11 +179,13 @@ def estimate(
         )
     chips, outputs = counts.with_imagery, output_files(spec, counts)
     warnings = [*_warnings(inputs, counts), *caveats(inputs, seen), *_too_many_files(spec, counts, outputs)]
-    reused, to_make = split or (0, chips)
+    to_make = chips - done.reused - done.computed
     images = images_per_chip(seen, spec) if seen else 1.0
     ground = (size * gsd / 1000) ** 2
     usd = None if rates is None else rates.usd(to_make)
+    spent = done.seconds / 3600 * (spec.cost.usd_per_hour or 0)
     stored = {d: stored_bytes(chips, encoder.dimensions, d, encoder.patches) for d in ("float32", "float16", "int8")}
+    room = stored[spec.outputs.dtype] * (chips - done.computed) // max(chips, 1)
     budget = spec.cost.budget_usd
     made = Estimate(
         name=spec.name,
@@ -186,7 +204,7 @@ def estimate(
         tiles=len({each.square for each in counts.squares}),
         files=outputs[paths.EMBEDDINGS],
         output_files=outputs,
-        chips={**_by_reason(counts), "reused": reused, "to_make": to_make},
+        chips={**_by_reason(counts), "reused": done.reused, "done": done.computed, "to_make": to_make},
         windows=_windows(counts),
         km2=_km2(areas, counts, ground),
         per_scene=counts.per_scene,
@@ -202,10 +220,11 @@ def estimate(
         km2_per_usd=to_make * ground / usd if usd else None,
         shares=shares,
         budget_usd=budget,
-        over_budget=usd is not None and budget is not None and usd > budget,
+        spent_usd=spent,
+        over_budget=budget is not None and to_make > 0 and spent + (usd or 0) > budget,
         device=encoder.device,
         free_bytes=free_bytes,
-        warnings=[*warnings, *_means(spec, encoder.device, free_bytes, stored[spec.outputs.dtype])],
+        warnings=[*warnings, *_means(spec, encoder.device, free_bytes, room)],
         alternatives=alternatives(
             chips,
             size,

@@ -6,7 +6,7 @@ the same, the row of the version before is the row of this one.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -20,13 +20,14 @@ import shapely
 
 from clay_publish.errors import ReleaseError
 from clay_publish.producer.layouts.base import Chosen, Unit
-from clay_publish.producer.outputs.missing import LASTING
+from clay_publish.producer.outputs.missing import RETRIED
 from clay_publish.producer.outputs.sources_table import decides, planned_sources
 from clay_publish.producer.planning.estimate import Comparison
 from clay_publish.producer.unit_plan import Inputs, Plan
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
-from clay_publish.release.manifest import read_manifest, sha256
+from clay_publish.release.manifest import read_manifest, run_record, sha256
+from clay_publish.release.unit_receipts import unread_note
 from clay_publish.release.versions import Version, VersionStep, check_version
 from clay_publish.windows import Window
 
@@ -83,8 +84,8 @@ class Split:
     plan: Plan
     reused: int
     """Chips with imagery whose rows are taken from the version before."""
-    to_compute: int
-    """Chips with imagery that are not."""
+    to_compute: dict[str, int]
+    """Chips with imagery that are not, by unit."""
 
 
 class PublishedTables:
@@ -184,13 +185,15 @@ class PreviousVersion:
             SpecError: the version is a patch, and more chips are to be made.
         """
         units: list[Unit] = []
-        reused = to_compute = 0
+        reused = 0
+        to_compute: dict[str, int] = {}
         for unit in plan.units:
             parts, counts, more = self._parts(unit, plan.decided)
             if more:
                 self._check_growth(more, unit)
             units += parts
-            reused, to_compute = reused + counts[0], to_compute + counts[1]
+            reused += counts[0]
+            to_compute |= {part.id: counts[1] for part in parts if not part.reused}
         return Split(Plan(tuple(units), plan.fingerprint, plan.decided), reused, to_compute)
 
     def _check_growth(self, more: int, unit: Unit) -> None:
@@ -223,7 +226,7 @@ class PreviousVersion:
     @cached_property
     def _changed(self) -> dict[str, _Changes]:
         """By group of images that may decide the same chips."""
-        before = self._images(self._before, self._spec.imagery)
+        before = self._images(self._before, self._spec.imagery, self._unread)
         now = self._images(self._now, self._inputs.spec.imagery)
         found = {}
         for group in before.keys() | now.keys():
@@ -239,7 +242,9 @@ class PreviousVersion:
             found[group] = _Changes([*fresh, *gone], fresh, excluded)
         return found
 
-    def _images(self, rows: Iterable[dict[str, Any]], blocks: Sequence[Any]) -> defaultdict[str, _Images]:
+    def _images(
+        self, rows: Iterable[dict[str, Any]], blocks: Sequence[Any], unread: Collection[str] = ()
+    ) -> defaultdict[str, _Images]:
         found: defaultdict[str, _Images] = defaultdict(_Images)
         for row in rows:
             if row["status"] not in {"used", "excluded"} or row["datetime"] is None:
@@ -250,7 +255,7 @@ class PreviousVersion:
                 continue
             if row["status"] == "excluded":
                 found[group].excluded[image.id, row["geometry"] or b""] = image
-            elif image.decides is None:
+            elif image.decides is None or image.id in unread:
                 found[group].unknown.append(image)
             else:
                 found[group].used[image.decides] = image
@@ -278,7 +283,7 @@ class PreviousVersion:
         reason = table["reason"]
         states = np.where(pc.equal(table["status"], "embedded").to_numpy(), _EMBEDDED, _MISSING).astype(np.int8)
         states[pc.is_in(reason, pa.array(_WITHOUT_IMAGES)).to_numpy()] = _UNCOVERED
-        states[pc.is_in(reason, pa.array(LASTING)).to_numpy()] = _RETRIED
+        states[pc.is_in(reason, pa.array(RETRIED)).to_numpy()] = _RETRIED
         names = np.array(table["id"].to_pylist(), dtype=np.bytes_)
         order = np.argsort(names, kind="stable")
         return names[order], states[order]
@@ -289,9 +294,15 @@ class PreviousVersion:
             return None
         return self._tables.read(path, columns=["id", "window_start", "window_end", "status", "reason"])
 
+    @cached_property
+    def _unread(self) -> frozenset[str]:
+        """Images that could not be read, so that others may have taken their place."""
+        notes = set(run_record(self._release).notes)
+        return frozenset(row["id"] for row in self._before if unread_note(row["id"]) in notes)
+
     def _unreadable(self) -> set[str]:
         """Images that could not be read."""
-        found: set[str] = set()
+        found = set(self._unread)
         for path in self._zones:
             table = self._tables.read(path, columns=["reason", "item_ids"])
             bad = table.filter(pc.is_in(table["reason"], pa.array(("unreadable", "source_changed", "failed"))))

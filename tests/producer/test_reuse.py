@@ -1,6 +1,8 @@
 """Reuse, chip by chip: the plan prices what the run computes, and the files are those of a version from scratch."""
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -27,6 +29,8 @@ from clay_publish.spec.load import load_spec
 from clay_publish.spec.models import Outputs
 
 from .conftest import write_item, write_tif
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 SIDE = 384
 """Pixels of an image: 36 chips of 64."""
@@ -146,6 +150,15 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Relea
     return get
 
 
+def assert_same_data(release: Release, fresh: Release) -> None:
+    for table in ("embeddings", "coverage"):
+        files = fresh.data_files(table)
+        assert release.data_files(table) == files != []
+        assert all(release.store.read(path) == fresh.store.read(path) for path in files)
+    for path in ("gaps.geojson", "reference.parquet"):
+        assert release.store.read(path) == fresh.store.read(path)
+
+
 @pytest.mark.parametrize("layout", ["utm", "scene", "composite"])
 @pytest.mark.parametrize("change", [grown, shrunk, shifted, corrected, added, removed, excluded, dated])
 def test_the_plan_prices_what_is_computed_and_bytes_are_those_from_scratch(
@@ -164,12 +177,80 @@ def test_the_plan_prices_what_is_computed_and_bytes_are_those_from_scratch(
     assert said.chips["reused"] + computed == everything
     assert computed < everything
     assert (computed == 0) == (change is shrunk or (layout == "scene" and change in {removed, excluded}))
-    for table in ("embeddings", "coverage"):
-        files = fresh.data_files(table)
-        assert after.data_files(table) == files != []
-        assert all(after.store.read(path) == fresh.store.read(path) for path in files)
-    assert after.store.read("gaps.geojson") == fresh.store.read("gaps.geojson")
+    assert_same_data(after, fresh)
     assert before.data_files()
+
+
+@pytest.mark.parametrize("layout", ["utm", "scene"])
+@pytest.mark.parametrize("reused", [False, True])
+def test_the_plan_of_a_release_that_was_begun_prices_what_is_left(
+    tmp_path: Path, layout: str, reused: bool, run: Run
+) -> None:
+    version, more = first(tmp_path), {}
+    if reused:
+        make(version.write("first", layout), tmp_path / "1.0.0")
+        grown(version)
+        dated(version)  # so that units are computed in both shares
+        more = {"version": "1.1.0", "previous": str(tmp_path / "1.0.0")}
+    cost = {"chips_per_hour": 3600, "usd_per_hour": 1}
+    spec = version.write("then", layout, cost=cost, **more)
+    release = Release(str(tmp_path / "release"))
+    common = (spec, "--out", tmp_path / "release")
+    whole = plan(load_spec(spec), release)
+    run("produce", *common, "--unit", "1/2", "--quiet")
+    left = plan(load_spec(spec), release)
+    assert left.chips["done"] > 0 < left.chips["to_make"]
+    assert left.chips["done"] + left.chips["to_make"] == whole.chips["to_make"]
+    assert left.chips["reused"] == whole.chips["reused"]
+    assert bool(left.chips["reused"]) == reused
+    assert left.usd == pytest.approx(left.chips["to_make"] / 3600)
+    # What was spent counts: there is enough for the rest alone.
+    enough = left.usd + left.spent_usd
+    assert not plan(load_spec(spec, [f"cost.budget_usd={enough + 1e-6:.9f}"]), release).over_budget
+    refused = run("plan", *common, "--set", f"cost.budget_usd={enough - left.spent_usd / 2:.9f}", code=1).stdout
+    assert f"done        {left.chips['done']} chips by earlier runs for $" in refused
+    assert f"; to compute: {left.chips['to_make']}\n" in refused
+    assert "OVER BUDGET: $" in refused
+    assert json.loads(run("produce", *common, "--json").stdout)["computed"] == left.chips["to_make"]
+    finished = plan(load_spec(spec, ["cost.budget_usd=1e-9"]), release)
+    assert finished.chips["to_make"] == finished.usd == 0
+    assert not finished.over_budget
+    other = plan(load_spec(spec, ["chips.max_nodata=0.25"]), release).warnings[-1]
+    assert other.startswith(f"`run` refuses this: {tmp_path / 'release'}: was begun with another plan")
+
+
+@pytest.mark.parametrize("layout", ["utm", "scene", "composite"])
+def test_what_a_damaged_image_decides_is_made_again_and_not_reused(tmp_path: Path, layout: str, run: Run) -> None:
+    spec, image = first(tmp_path).write("first", layout), tmp_path / "over.tif"
+    fresh, _ = make(spec, tmp_path / "fresh")
+    whole, times = image.read_bytes(), (image.stat().st_atime_ns, image.stat().st_mtime_ns)
+
+    def put(data: bytes) -> None:
+        """Only reading tells that it is another: size and time stay."""
+        image.write_bytes(data)
+        os.utime(image, ns=times)
+
+    put(whole[:600] + bytes(len(whole) - 600))
+    common = (spec, "--out", tmp_path / "release", "--json")
+    said = run("produce", *common, code=1)
+    assert json.loads(said.stdout)["missing"]["unreadable"] > 0
+    assert json.loads(run("status", tmp_path / "release", "--json", code=1).stdout)["units"]["failed"] > 0
+    release = Release(str(tmp_path / "release"))
+    write_manifest(release, "test")
+
+    put(whole)
+    then = load_spec(spec, ["version=1.1.0", f"previous={release.store.where}"])
+    reused = Release(str(tmp_path / "1.1.0"))
+    planned = plan(then, reused).chips
+    produce(then, reused)
+    assert planned["to_make"] == sum(each.computed for each in read_receipts(reused).values()) > 0
+    assert_same_data(reused, fresh)
+
+    left = plan(load_spec(spec), release).chips
+    assert 0 < left["to_make"] == left["with_imagery"] - left["done"]
+    assert json.loads(run("produce", *common).stdout)["computed"] == left["to_make"]
+    assert_same_data(release, fresh)
+    assert not list((tmp_path / "release" / ".run" / "parts").glob("*/*_*.arrow"))
 
 
 @pytest.mark.parametrize("lost", ["sources.parquet", "coverage", "release.yaml", ""])
