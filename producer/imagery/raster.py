@@ -402,6 +402,8 @@ def _band(image: ImageFile, file: BandFile, nodata: float | None) -> OpenBand:
     has_mask = MaskFlags.per_dataset in flags and (MaskFlags.alpha not in flags or bool(image.alphas))
     if stated is None and not has_mask:
         stated = nodata
+    if file.band == "mask":
+        stated = None  # what its values mean is the mask's own business
     return OpenBand(image, index, stated, has_mask)
 
 

@@ -129,7 +129,6 @@ def read_scene(
     with open_bands(wanted, reading.sensor.nodata, item.etags, zero_is_nodata=zeros) as opened:
         fine = fine_grid(opened[: len(files)], item.grid)
         for band in opened[len(files) :]:
-            band.nodata = None  # what its values mean is the mask's own business
             check_axes(band, fine.crs)
         scene = SceneChips(item, fine, reading.rules.size, across)
         for left, right in _panels(opened, scene):

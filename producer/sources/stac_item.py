@@ -19,7 +19,7 @@ from clay_publish.producer.sources.asset_bands import item_asset, number, values
 from clay_publish.producer.sources.band_mapping import MappedBand, map_bands
 from clay_publish.producer.sources.cloud_mask import find_mask, unread_mask
 from clay_publish.producer.sources.item import BandFile, ItemMask, RasterGrid, ResolvedBand, SourceItem
-from clay_publish.producer.sources.scale_offset import Scaling, decide
+from clay_publish.producer.sources.scale_offset import Scaling, check_agreement, decide
 from clay_publish.producer.sources.sensor_check import check_origin
 from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import CloudMask, Sensor
@@ -101,6 +101,7 @@ def _read(
         )
         for band in mapped
     ]
+    check_agreement([(band.name, scaling) for band, scaling in zip(mapped, scalings, strict=True)], where)
     resolved = tuple(_resolved(band, scaling) for band, scaling in zip(mapped, scalings, strict=True))
     made = SourceItem(
         id=item["id"],
