@@ -126,6 +126,29 @@ def _normalize(shape: shapely.Geometry) -> shapely.Geometry:
     return valid
 
 
+_NOTABLE = 0.05
+"""Share of its ground by which a ring that crosses itself may differ from what it goes around."""
+
+
+def crossing_rings(geometry: Any) -> str | None:
+    """What to say of a GeoJSON geometry whose rings cross themselves, such as a quadrilateral of swapped corners."""
+    shape = None if geometry is None else _shape(geometry, [0, 0, 0, 0])
+    for ring in () if shape is None else shapely.get_rings(shape):
+        points = shapely.get_coordinates(ring)
+        x, y = np.unwrap(points[:, 0], period=360), points[:, 1]
+        whole = shapely.Polygon(np.stack([x, y], axis=-1))
+        if abs(x[-1] - x[0]) > 180 or whole.is_valid:
+            continue
+        around = abs(float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum())) / 2
+        counted, spanned = shapely.make_valid(whole).area, whole.convex_hull.area
+        if abs(counted - around) > _NOTABLE * counted > 0:
+            return (
+                "has a footprint that crosses itself:"
+                f" the ground of its loops counts, {counted / spanned:.0%} of what its corners span"
+            )
+    return None
+
+
 def _shape(geometry: Any, bbox: Any) -> shapely.Geometry | None:
     """A GeoJSON geometry in 2D; None where it is degenerate, such as a ring of two points, and a bbox is given."""
     try:

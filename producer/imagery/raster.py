@@ -431,4 +431,7 @@ def grid_of(band: OpenBand) -> RasterGrid:
         raise ImageryError(band.where, f"has {hint}", "a georeferenced image")
     code = dataset.crs.to_epsg()
     crs = f"EPSG:{code}" if code is not None else dataset.crs.to_wkt()
-    return RasterGrid(crs, dataset.height, dataset.width, tuple(dataset.transform)[:6])
+    grid = RasterGrid(crs, dataset.height, dataset.width, tuple(dataset.transform)[:6])
+    if not grid.is_on_earth:
+        raise ImageryError(band.where, f"has corners that lie nowhere in {crs[:60]}", "a georeferenced image")
+    return grid
