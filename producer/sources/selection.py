@@ -254,7 +254,8 @@ def _with_places(considered: list[Considered]) -> list[Considered]:
 
 def _places(shapes: Sequence[shapely.Geometry | None]) -> list[str]:
     """A name for the place of each footprint, the same for those of one place."""
-    tree, places = shapely.STRtree(shapes), {}
+    tree = shapely.STRtree(shapes)
+    places: dict[int, int] = {}
     for number, shape in enumerate(shapes):
         near = [n for n in sorted(tree.query(shape, "intersects").tolist()) if n in places]
         first = next((n for n in near if places[n] == n and _same_place(shapes[n], shape)), number)

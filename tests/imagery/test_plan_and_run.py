@@ -136,6 +136,8 @@ BAD: dict[str, tuple[Callable[[Item], Any], str]] = {
     "a href that is a number": (lambda i: i["assets"]["B02"].update(href=3), "has no band blue"),
     "properties of null": (lambda i: i.update(properties=None), "no properties"),
     "latitude 1000": (lambda i: i.update(geometry={"type": "Point", "coordinates": [0, 1000]}), "geometry"),
+    "a point": (lambda i: i.update(geometry={"type": "Point", "coordinates": [0, 0]}, bbox=None), "without area"),
+    "meters as degrees": (lambda i: _grid(i, [10, 0, 439360, 0, -10, 4177640], 4326), "lie nowhere in EPSG:4326"),
     "a geometry of text": (lambda i: i.update(geometry="POLYGON EMPTY"), "geometry"),
 }  # fmt: skip
 
@@ -146,9 +148,9 @@ def _projected(item: Item, code: str) -> None:
         holder["proj:code"] = code
 
 
-def _grid(item: Item, transform: list[Any]) -> None:
+def _grid(item: Item, transform: list[Any], epsg: int = 32618) -> None:
     for holder in (item["properties"], *item["assets"].values()):
-        holder.update({"proj:epsg": 32618, "proj:shape": [64, 64], "proj:transform": transform})
+        holder.update({"proj:epsg": epsg, "proj:shape": [64, 64], "proj:transform": transform})
 
 
 def test_every_bad_item_is_a_row_with_its_reason(folder: Path, run: Run, item: Item) -> None:
@@ -166,15 +168,18 @@ def test_every_bad_item_is_a_row_with_its_reason(folder: Path, run: Run, item: I
         assert said in reasons["?" if name.endswith("as id") else name], name
 
 
-def test_items_of_one_id_for_two_places_are_both_used(folder: Path, run: Run, item: Item) -> None:
+@pytest.mark.parametrize("meters", [640, 6400])
+def test_items_of_one_id_for_two_places_are_both_used(folder: Path, run: Run, item: Item, meters: int) -> None:
     other = copy.deepcopy(item)
     moved = shutil.copytree(folder, folder / "moved", ignore=shutil.ignore_patterns("made", "moved"))
     for path in Path(moved).glob("*.tif"):
-        _move(path, 6400)
+        _move(path, meters)
     for asset in other["assets"].values():
         asset["href"] = f"./moved/{Path(asset['href']).name}"
     other = without_grid(other)
-    other["geometry"]["coordinates"] = [[[x + 0.0727, y] for x, y in other["geometry"]["coordinates"][0]]]
+    ring = [[-75.6956, 37.7498], [-75.6956, 37.7440], [-75.6884, 37.7440], [-75.6884, 37.7498], [-75.6956, 37.7498]]
+    item["geometry"]["coordinates"] = [ring]
+    other["geometry"]["coordinates"] = [[[x + meters * 1.136e-5, y] for x, y in ring]]
     other["bbox"] = None
     plan, rows, sources = both(folder, run, [item, other])
     assert plan["chips"]["expected"] == len(rows) == 8
@@ -182,6 +187,28 @@ def test_items_of_one_id_for_two_places_are_both_used(folder: Path, run: Run, it
     used = [row["id"] for row in sources if row["status"] == "used"]
     assert len(set(used)) == 2
     assert all(name.startswith(f"{item['id']}-at-") for name in used)
+
+
+def test_images_that_give_no_chips_stop_no_other(folder: Path, run: Run, item: Item) -> None:
+    import rasterio
+    from affine import Affine
+    from rasterio.windows import Window
+
+    south, tiny = copy.deepcopy(item) | {"id": "south"}, copy.deepcopy(item) | {"id": "tiny"}
+    for key, asset in item["assets"].items():
+        south["assets"][key]["href"], tiny["assets"][key]["href"] = f"./south-{key}.tif", f"./tiny-{key}.tif"
+        shutil.copyfile(folder / asset["href"], folder / f"south-{key}.tif")
+        with rasterio.open(folder / f"south-{key}.tif", "r+") as file:
+            profile = {**file.profile, "width": 10, "height": 10, "tiled": False}
+            profile.pop("blockysize", None)
+            profile.pop("blockxsize", None)
+            values = file.read(window=Window(0, 0, 10, 10))
+            file.transform = file.transform @ Affine.translation(0, file.height) @ Affine.scale(1, -1)
+        with rasterio.open(folder / f"tiny-{key}.tif", "w", **profile) as file:
+            file.write(values)
+    plan, rows, _ = both(folder, run, [item, south, tiny], code=1)
+    assert outcomes(rows) == {"embedded": 4, "unreadable": 1}
+    assert any("south cannot be read" in warning and "upside down" in warning for warning in plan["warnings"])
 
 
 def _move(path: Path, meters: float) -> None:
