@@ -171,22 +171,28 @@ def test_every_bad_item_is_a_row_with_its_reason(folder: Path, run: Run, item: I
 @pytest.mark.parametrize("meters", [640, 6400])
 def test_items_of_one_id_for_two_places_are_both_used(folder: Path, run: Run, item: Item, meters: int) -> None:
     other = copy.deepcopy(item)
-    moved = shutil.copytree(folder, folder / "moved", ignore=shutil.ignore_patterns("made", "moved"))
-    for path in Path(moved).glob("*.tif"):
+    moved = Path(shutil.copytree(folder, folder / "moved", ignore=shutil.ignore_patterns("made", "moved")))
+    for path in moved.glob("*.tif"):
         _move(path, meters)
     for asset in other["assets"].values():
         asset["href"] = f"./moved/{Path(asset['href']).name}"
     other = without_grid(other)
-    ring = [[-75.6956, 37.7498], [-75.6956, 37.7440], [-75.6884, 37.7440], [-75.6884, 37.7498], [-75.6956, 37.7498]]
-    item["geometry"]["coordinates"] = [ring]
-    other["geometry"]["coordinates"] = [[[x + meters * 1.136e-5, y] for x, y in ring]]
-    other["bbox"] = None
+    item["geometry"], other["geometry"], other["bbox"] = _outline(folder / "B02.tif"), _outline(moved / "B02.tif"), None
     plan, rows, sources = both(folder, run, [item, other])
     assert plan["chips"]["expected"] == len(rows) == 8
     assert outcomes(rows) == {"embedded": 8}
     used = [row["id"] for row in sources if row["status"] == "used"]
     assert len(set(used)) == 2
     assert all(name.startswith(f"{item['id']}-at-") for name in used)
+
+
+def _outline(path: Path) -> dict[str, Any]:
+    import rasterio
+    import shapely
+    from rasterio.warp import transform_bounds
+
+    with rasterio.open(path) as file:
+        return dict(shapely.geometry.mapping(shapely.box(*transform_bounds(file.crs, "OGC:CRS84", *file.bounds))))
 
 
 def test_images_that_give_no_chips_stop_no_other(folder: Path, run: Run, item: Item) -> None:
