@@ -38,7 +38,7 @@ _INFRARED = re.compile(r"\bcir\b|infra-?red|false[ _-]?colou?r", re.IGNORECASE)
 
 
 def unknown_names(bands: Sequence[AssetBand]) -> list[str]:
-    """Names and descriptions of the bands of one asset that mean a band nobody knows, or another order."""
+    """Names of the bands of one asset that are not understood, or that tell another order."""
     numbers = [int(found[1]) if (found := _LAST_NUMBER.search(band.name or "")) else None for band in bands]
     counted = [*range(1, len(bands) + 1)], [*range(len(bands))]
     if len(bands) > 1 and None not in numbers and numbers not in counted:
