@@ -267,3 +267,53 @@ def test_one_bad_row_of_a_table_is_one_bad_item(
             read.append(str(error))
     assert read[1] == "S2B_18SVG_20230103_0_L2A"
     assert read[0] == read[1] if said is None else said in read[0]
+
+
+def _tile(folder: Path, epsg: int, day: str, value: int) -> Item:
+    """A tile of a Sentinel-2 pass whose area reaches over the edge of its zone, at 78° W."""
+    import numpy as np
+    import rasterio
+    from affine import Affine
+    from pyproj import Transformer
+
+    x, y = (round(v, -1) for v in Transformer.from_crs("OGC:CRS84", epsg, always_xy=True).transform(-78.0, 36.0))
+    left = x - 1280 if epsg == 32617 else x - 160
+    profile = {"driver": "GTiff", "width": 144, "height": 128, "count": 1, "dtype": "uint16", "nodata": 0}
+    assets = {}
+    for band in SENSORS["sentinel-2-l2a"].bands:
+        href = f"{epsg}-{day}-{band.name}.tif"
+        values = np.random.default_rng(0).integers(value, value + 50, (1, 128, 144), dtype=np.uint16)
+        with rasterio.open(
+            folder / href, "w", crs=f"EPSG:{epsg}", transform=Affine(10, 0, left, 0, -10, y + 640), **profile
+        ) as file:
+            file.write(values)
+        assets[band.name] = {"href": href}
+    pass_of = {"platform": "sentinel-2b", "s2:datatake_id": f"GS2B_{day}T155000_000001_N05.09"}
+    said = {"datetime": f"{day}T15:50:00Z", "license": "CC-BY-4.0", "s2:processing_baseline": "02.14", **pass_of}
+    outline = _outline(folder / assets["blue"]["href"])
+    return {"type": "Feature", "id": f"{epsg}-{day}", "properties": said, "assets": assets, "geometry": outline}
+
+
+def test_tiles_of_one_pass_in_two_zones_are_one_image(tmp_path: Path, run: Run) -> None:
+    days = {"2023-01-03": 1000, "2023-01-08": 2000, "2023-01-13": 3000}
+    items = [_tile(tmp_path, epsg, day, value) for epsg in (32617, 32618) for day, value in days.items()]
+    document = {
+        "name": "a",
+        "imagery": {
+            "stac": "item.json",
+            "sensor": "sentinel-2-l2a",
+            "area": [-78.004, 35.9985, -77.996, 36.0015],
+            "windows": ["2023-01-01/2023-02-01"],
+            "composite": {"method": "median", "images": 3, "min_valid": 3},
+        },
+        "chips": {"layout": "utm", "size": 16, "gsd": 10},
+    }
+    (tmp_path / "release.yaml").write_text(json.dumps(document))
+    plan, rows, _ = both(tmp_path, run, items)
+    assert plan["chips"]["expected"] == len(rows)
+    assert outcomes(rows) == {"embedded": len(rows)}
+    parts = [pq.read_table(path) for path in sorted((tmp_path / "made/embeddings").rglob("*.parquet"))]
+    chips = [row for part in parts for row in part.select(["epsg", "images", "item_ids"]).to_pylist()]
+    assert {row["epsg"] for row in chips} == {32617, 32618}
+    assert {row["images"] for row in chips} == {3}
+    assert {len(row["item_ids"]) for row in chips} == {3, 6}  # cells at the edge are filled from both tiles
