@@ -92,7 +92,8 @@ def normalize_footprint(geometry: Any, bbox: Any = None) -> shapely.Geometry | N
 
     Rings beyond ±180°, of either winding, with repeated points, elevations or crossings of themselves are taken for
     the ground that they go around. An edge of more than 180° goes the short way round; one from −180° to 180° is a full
-    turn. Without a geometry the bbox counts, whose west is greater than its east where it crosses the antimeridian.
+    turn. Without a geometry, or where it is a point or a line, the bbox counts, whose west is greater than its east
+    where it crosses the antimeridian.
 
     Args:
         geometry: GeoJSON, or None.
@@ -104,6 +105,13 @@ def normalize_footprint(geometry: Any, bbox: Any = None) -> shapely.Geometry | N
     shape = None if geometry is None else _shape(geometry, bbox)
     if shape is None or shape.is_empty:
         return None if bbox is None else _bbox_polygon(bbox)
+    made = _normalize(shape)
+    if made.area == 0 and bbox is not None and (box := _bbox_polygon(bbox)).area > 0:
+        return box
+    return made
+
+
+def _normalize(shape: shapely.Geometry) -> shapely.Geometry:
     points = shapely.get_coordinates(shape)
     if not np.isfinite(points).all() or np.abs(points[:, 1]).max() > 90:
         msg = "latitudes beyond ±90°, or numbers that are not finite"
@@ -118,14 +126,46 @@ def normalize_footprint(geometry: Any, bbox: Any = None) -> shapely.Geometry | N
     return valid
 
 
+_NOTABLE = 0.05
+"""Share of its ground by which a ring that crosses itself may differ from what it goes around."""
+
+
+def crossing_rings(geometry: Any) -> str | None:
+    """What to say of a GeoJSON geometry whose rings cross themselves, such as a quadrilateral of swapped corners."""
+    shape = None if geometry is None else _shape(geometry, [0, 0, 0, 0])
+    for ring in () if shape is None else shapely.get_rings(shape):
+        points = shapely.get_coordinates(ring)
+        x, y = np.unwrap(points[:, 0], period=360), points[:, 1]
+        whole = shapely.Polygon(np.stack([x, y], axis=-1))
+        if abs(x[-1] - x[0]) > 180 or whole.is_valid:
+            continue
+        around = abs(float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum())) / 2
+        counted, spanned = shapely.make_valid(whole).area, whole.convex_hull.area
+        if abs(counted - around) > _NOTABLE * counted > 0:
+            return (
+                "has a footprint that crosses itself:"
+                f" the ground of its loops counts, {counted / spanned:.0%} of what its corners span"
+            )
+    return None
+
+
 def _shape(geometry: Any, bbox: Any) -> shapely.Geometry | None:
     """A GeoJSON geometry in 2D; None where it is degenerate, such as a ring of two points, and a bbox is given."""
     try:
-        return shapely.force_2d(shapely.geometry.shape(geometry))
+        return shapely.force_2d(shapely.geometry.shape(_flat(geometry)))
     except (ValueError, shapely.errors.ShapelyError):
         if bbox is None or not isinstance(geometry, dict) or geometry.get("type") not in {"Polygon", "MultiPolygon"}:
             raise
         return None
+
+
+def _flat(geometry: Any) -> Any:
+    """A GeoJSON geometry without elevations, which some of its points may lack."""
+    if isinstance(geometry, dict):
+        return {key: _flat(value) if key in {"coordinates", "geometries"} else value for key, value in geometry.items()}
+    if isinstance(geometry, list | tuple) and geometry and not isinstance(geometry[0], list | tuple | dict):
+        return geometry[:2]
+    return [_flat(each) for each in geometry] if isinstance(geometry, list | tuple) else geometry
 
 
 def _bbox_polygon(bbox: Any) -> shapely.Geometry:
@@ -149,9 +189,9 @@ def _normalize_polygon(polygon: shapely.Geometry) -> shapely.Geometry:
     lon = shapely.get_coordinates(rings)[:, 0]
     if np.abs(lon).max() <= 180 and not any(_crosses(ring) for ring in rings):
         return polygon
-    if lon.max() - lon.min() >= 360:
-        west, south, east, north = polygon.bounds
-        return shapely.box(-180, south, 180, north) if east - west >= 360 else polygon
+    west, south, east, north = polygon.bounds
+    if east - west >= 360:
+        return shapely.box(-180, south, 180, north)
     shell, *holes = (_fix_ring(ring) for ring in rings)
     return shapely.difference(shell, shapely.union_all(holes)) if holes else shell
 

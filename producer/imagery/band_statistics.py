@@ -128,7 +128,6 @@ def _measure(item: SourceItem, sensor: Sensor, windows: int, made: Measured) -> 
             bands, mask = opened[: len(item.bands)], opened[len(item.bands) :]
             fine = fine_grid(bands, item.grid)
             for band in mask:
-                band.nodata = None
                 check_axes(band, fine.crs)
             for top, left, rows, columns in sample_windows(fine, windows):
                 strip = read_window(opened, fine, top=top, left=left, rows=rows, columns=columns)

@@ -199,8 +199,7 @@ def under_cloud(
 def _is_cloud(values: npt.NDArray[np.generic], mask: CloudMask) -> npt.NDArray[np.bool_]:
     if mask.format == "bits":
         bits = sum(1 << bit for bit in mask.cloudy)
-        fill = values == 1 if not mask.nodata else np.zeros(values.shape, dtype=bool)  # QA_PIXEL: bit 0 is no data
-        return np.asarray((np.bitwise_and(values.astype(np.int64), bits) != 0) & ~fill, dtype=bool)
+        return np.asarray(np.bitwise_and(values.astype(np.int64), bits) != 0, dtype=bool)
     if mask.format == "probability":
         return np.asarray(values.astype(np.int64) >= min(mask.cloudy), dtype=bool)
     return np.isin(values, list(mask.cloudy))

@@ -18,7 +18,7 @@ from clay_publish.errors import ImageryError, SourceError
 from clay_publish.producer.imagery.raster import OpenBand, open_bands
 from clay_publish.producer.imagery.remote import known_masks, public_name
 from clay_publish.producer.sources.item import SourceItem
-from clay_publish.producer.sources.scale_offset import Scaling, check_tags
+from clay_publish.producer.sources.scale_offset import Scaling, check_agreement, check_tags
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import canonical_json
@@ -38,6 +38,11 @@ _ONE = 2.0
 """Above any reflectance of 1."""
 _DARK = 0.03
 """Reflectance below zero that the atmospheric correction of dark water leaves."""
+_FILLS = (-9999.0, -32768.0, -32767.0, -28672.0, -999.0)
+"""Values that files have where there is no data."""
+
+_RESCALE = "State imagery.scale and imagery.offset, choose another sensor, or set imagery.accept_values: true."
+_MARK = "State nodata in the file, or of its bands in the item, or set imagery.accept_values: true."
 
 Status = Literal["plausible", "ambiguous", "implausible", "unread"]
 
@@ -60,6 +65,8 @@ class BandSample(BaseModel):
     """Share below the offset that the sensor's later products have in their pixels."""
     negative: float = 0.0
     """Share below 0."""
+    extreme: float = 0.0
+    """Share of 0 and 255."""
     tags: tuple[float, float] = (1.0, 0.0)
     """Scale and offset that the file states."""
 
@@ -151,6 +158,7 @@ def _sample(band: OpenBand, name: str, floor: float) -> BandSample:
         maximum=float(data.max()),
         low=float((data < floor - _NOISE).mean()),
         negative=float((data < 0).mean()),
+        extreme=float(np.isin(data, (0, 255)).mean()),
         tags=tags,
     )
 
@@ -175,15 +183,17 @@ def _pixels(band: OpenBand) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
 
 
 def _with_tags(item: SourceItem, samples: Sequence[BandSample], sensor: Sensor) -> SourceItem:
-    made = []
+    made, scalings = [], []
     for band, sample in zip(item.resolved, samples, strict=True):
         source = band.source.rpartition("values: ")[2]
         where = f"item {item.id}, asset {band.asset} ({public_name(_href(item, band.name))})"
         found = check_tags(Scaling(band.scale, band.offset, source), sample.tags, sensor, where)
+        scalings.append((band.name, found))
         if found.source != source:
             source = band.source.replace(f"values: {source}", f"values: {found.source}")
             band = replace(band, scale=found.scale, offset=found.offset, source=source)  # noqa: PLW2901
         made.append(band)
+    check_agreement(scalings, f"item {item.id}")
     return replace(item, resolved=tuple(made), shift=made[0].to_input(sensor)[1])
 
 
@@ -219,7 +229,7 @@ def weigh(item: SourceItem, samples: Sequence[BandSample], sensor: Sensor, *, ac
         doubts = _amplitude(weighed)
     named = [f"item {item.id}: {sentence}" for sentence in (wrong or doubts)]
     if wrong and not accept:
-        fix = "State imagery.scale and imagery.offset, choose another sensor, or set imagery.accept_values: true."
+        fix = _MARK if "nodata" in wrong[0] else _RESCALE
         return Evidence(status="implausible", sentences=[f"{named[0]} {fix}"], bands=list(samples))
     return Evidence(status="ambiguous" if named else "plausible", sentences=named, bands=list(samples))
 
@@ -234,7 +244,7 @@ def _weighed(item: SourceItem, sample: BandSample, sensor: Sensor) -> _Weighed:
 
 def _optical(bands: Sequence[_Weighed], sensor: Sensor) -> list[str]:
     said = next((sentence for each in bands if (sentence := _outlying(each, sensor)) is not None), None)
-    said = said or _other_unit(bands) or _below_zero(bands, sensor)
+    said = said or _other_unit(bands) or _below_zero(bands, sensor) or _alpha(bands)
     return [] if said is None else [said]
 
 
@@ -247,6 +257,8 @@ def _outlying(each: _Weighed, sensor: Sensor) -> str | None:
     if each.p99 > most:
         found = f"{name} has a 99th percentile of {each.p99:,.6g}, where at most {most:,.6g} is plausible"
         return f"{found}: the values look multiplied."
+    if each.sample.minimum in _FILLS:
+        return f"{name} has the value {each.sample.minimum:,.0f}, which looks like unmarked nodata."
     if each.p1 < -0.5 * each.limit:
         return f"{name} has a 1st percentile of {each.p1:,.6g}, which looks like unmarked nodata or another unit."
     return None
@@ -285,6 +297,14 @@ def _below_zero(bands: Sequence[_Weighed], sensor: Sensor) -> str | None:
     return f"its median reflectance would be {middle:.2g}: the values look like those of another scale and offset."
 
 
+def _alpha(bands: Sequence[_Weighed]) -> str | None:
+    """What is wrong with an image one of whose bands says where the others are opaque."""
+    two = [band for band in bands if band.sample.dtype == "uint8" and band.sample.extreme == 1]
+    if len(two) != 1 or two[0].sample.maximum != 255 or len(bands) < 3:
+        return None
+    return f"band {two[0].band.name} holds no values but 0 and 255, and looks like an alpha band or a mask."
+
+
 def _is_land(bands: Sequence[_Weighed]) -> bool:
     """Whether the near infrared is brighter than the shortest wavelength: over water, snow and at night it is not."""
     shortest = min(bands, key=lambda band: band.band.wavelength)
@@ -313,6 +333,8 @@ def _radar(bands: Sequence[_Weighed]) -> list[str]:
     if any(band.sample.negative > 0.1 for band in bands):
         share = max(band.sample.negative for band in bands)
         return [f"{share:.0%} of its values are negative: they look like decibels, where linear power is expected."]
+    if (least := min(band.minimum for band in bands)) < -1:
+        return [f"its minimum is {least:,.6g}, which looks like unmarked nodata, where linear power is expected."]
     middle, largest = max(band.p50 for band in bands), max(band.maximum for band in bands)
     if middle > 5 or largest > 1e6:
         found = f"its median is {middle:.3g} and its maximum {largest:.3g}, where calibrated linear power is expected"

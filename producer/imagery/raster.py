@@ -414,6 +414,8 @@ def _band(image: ImageFile, file: BandFile, nodata: float | None) -> OpenBand:
     has_mask = MaskFlags.per_dataset in flags and (MaskFlags.alpha not in flags or bool(image.alphas))
     if stated is None and not has_mask:
         stated = nodata
+    if file.band == "mask":
+        stated = None  # what its values mean is the mask's own business
     return OpenBand(image, index, stated, has_mask)
 
 
@@ -441,4 +443,7 @@ def grid_of(band: OpenBand) -> RasterGrid:
         raise ImageryError(band.where, f"has {hint}", "a georeferenced image")
     code = dataset.crs.to_epsg()
     crs = f"EPSG:{code}" if code is not None else dataset.crs.to_wkt()
-    return RasterGrid(crs, dataset.height, dataset.width, tuple(dataset.transform)[:6])
+    grid = RasterGrid(crs, dataset.height, dataset.width, tuple(dataset.transform)[:6])
+    if not grid.is_on_earth:
+        raise ImageryError(band.where, f"has corners that lie nowhere in {crs[:60]}", "a georeferenced image")
+    return grid

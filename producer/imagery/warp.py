@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -117,7 +118,14 @@ class Images:
         groups = [[n for n, band in enumerate(bands) if id(band.file) == file] for file in files]
 
         def read(group: list[int]) -> list[Layer]:
-            return _warp_file([bands[n] for n in group], canvas, resampling)
+            layers: dict[int, Layer] = {}
+            for _, some in groupby(sorted(group, key=key), key):  # bands of a file may have nodata values of their own
+                alike = list(some)
+                layers.update(zip(alike, _warp_bands([bands[n] for n in alike], canvas, resampling), strict=True))
+            return [layers[n] for n in group]
+
+        def key(n: int) -> str:
+            return str(bands[n].nodata)
 
         found: dict[int, Layer] = {}
         for group, layers in zip(groups, self._pool.map(read, groups), strict=True):
@@ -141,7 +149,7 @@ def images(bands: tuple[str, ...], sensor: Sensor, threads: int) -> Iterator[Ima
             opened.close()
 
 
-def _warp_file(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) -> list[Layer]:
+def _warp_bands(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) -> list[Layer]:
     first = bands[0]
     nodata = None if first.has_mask else first.nodata
     if first.zero_is_nodata:
@@ -170,18 +178,20 @@ def _warp_file(bands: list[OpenBand], canvas: Canvas, resampling: Resampling) ->
                 add_alpha=nodata is None and not first.file.alphas,
             ) as warped,
         ):
+            values = warped.read(indexes)
             if nodata is not None:
-                values = warped.read(indexes)
                 # What `read_masks` says as well, for the price of another warp.
-                valid = ~np.isnan(values) if np.isnan(nodata) else values != nodata
+                valid = values != nodata
                 if first.zero_is_nodata and first.nodata is not None and first.nodata < 0:
                     valid &= values > first.nodata / _MIXED  # no trace of the file's own value
                 return values, valid
             alpha = warped.read(first.file.alphas[0] if first.file.alphas else warped.count)
-            return warped.read(indexes), np.broadcast_to(alpha, (len(indexes), *alpha.shape))
+            return values, np.repeat(alpha[None] != 0, len(indexes), axis=0)
 
-    values, masks = first.file.attempt(read, "warped")
-    return list(zip(values, masks != 0, strict=True))
+    values, valid = first.file.attempt(read, "warped")
+    if values.dtype.kind == "f":
+        valid &= np.isfinite(values)
+    return list(zip(values, valid, strict=True))
 
 
 @contextmanager

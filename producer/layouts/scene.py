@@ -83,8 +83,18 @@ class SceneChips:
     def within(self, area: shapely.Geometry | None) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Row and column of every whole chip whose center lies in the area, row by row."""
         row, col = np.divmod(np.arange(self.rows * self.columns, dtype=np.int32), np.int32(max(self.columns, 1)))
-        mine = inside(area, *self.centers(row, col))
+        mine = self.inside(area, row, col)
         return row[mine], col[mine]
+
+    def inside(
+        self, area: shapely.Geometry | None, rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.bool_]:
+        """Which chips lie on the Earth, whose whole projections go beyond it, with their centers in the area."""
+        corners = self.corners(rows, cols)
+        mine = np.isfinite(centers(self.grid.crs, corners[..., 0], corners[..., 1])).all(axis=(0, 2))
+        if area is not None:
+            mine &= shapely.intersects_xy(area, *self.centers(rows, cols))
+        return np.asarray(mine)
 
     def squares(self, area: shapely.Geometry | None) -> list[Square]:
         """Which published file each of these chips belongs to."""
@@ -95,13 +105,6 @@ def safe_name(text: str) -> str:
     """An id as part of a file name or chip id: other characters replaced, a digest added where anything changed."""
     safe = _UNSAFE.sub("-", text)[:100]
     return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
-
-
-def inside(area: shapely.Geometry | None, lon: Floats, lat: Floats) -> npt.NDArray[np.bool_]:
-    """Which centers lie in the area; all of them where there is none."""
-    if area is None:
-        return np.ones(len(lon), dtype=bool)
-    return np.asarray(shapely.intersects_xy(area, lon, lat))
 
 
 def read_scene(
@@ -129,7 +132,6 @@ def read_scene(
     with open_bands(wanted, reading.sensor.nodata, item.etags, zero_is_nodata=zeros) as opened:
         fine = fine_grid(opened[: len(files)], item.grid)
         for band in opened[len(files) :]:
-            band.nodata = None  # what its values mean is the mask's own business
             check_axes(band, fine.crs)
         scene = SceneChips(item, fine, reading.rules.size, across)
         for left, right in _panels(opened, scene):
@@ -141,6 +143,8 @@ def read_scene(
 
 def _panels(opened: list[OpenBand], scene: SceneChips) -> Iterator[tuple[int, int]]:
     """Column ranges of whole chips so that strips of all bands stay within memory."""
+    if not scene.columns:
+        return
     deepest = max(band.block_rows for band in opened) + scene.size
     a_column = sum((deepest * band.dtype.itemsize + scene.size * 9) for band in opened)
     most = max(1, int(MEMORY // (2 * a_column * scene.size)))
@@ -165,7 +169,7 @@ def _block(
     cols = np.arange(count, dtype=np.int32) + np.int32(strip.left // size)
     rows = np.full(count, strip.top // size, dtype=np.int32)
     lon, lat = scene.centers(rows, cols)
-    asked = inside(area, lon, lat)
+    asked = scene.inside(area, rows, cols)
     mine = np.flatnonzero(asked if left_out is None else asked & ~left_out[rows, cols])
     if not len(mine):
         return None

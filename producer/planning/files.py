@@ -1,8 +1,9 @@
 """The files of a plan, in `.run/`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,13 +12,13 @@ import pyarrow as pa
 
 from clay_publish.errors import ImageryError, ReleaseError
 from clay_publish.geo.utm_grid import epsg_of
-from clay_publish.producer.imagery.raster import open_bands
+from clay_publish.producer.imagery.raster import grid_of, open_bands
 from clay_publish.producer.imagery.remote import digests, etags
 from clay_publish.producer.imagery.strips import fine_grid
 from clay_publish.producer.layouts.base import Counts, SquareCount, UncoveredCells
 from clay_publish.producer.planning.cost import Rates, stored_bytes
 from clay_publish.producer.planning.estimate import Estimate, stated_rates
-from clay_publish.producer.sources.item import RasterGrid, SourceItem
+from clay_publish.producer.sources.item import RasterGrid, SourceItem, ground_size
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.producer.unit_plan import Plan
 from clay_publish.release import directory as paths
@@ -65,7 +66,8 @@ def as_planned(release: Release, considered: Sequence[Considered], instrument: S
         item = replace(item, etags=now.etags, digests=now.digests)
         if item.grid is None:
             grid = planned.grid if planned is not None else None
-            item = replace(item, grid=grid or _opened_grid(item, instrument))
+            with suppress(ImageryError):  # its unit meets the same error, and records it
+                item = replace(item, grid=grid or _opened_grid(item, instrument))
         return replace(each, item=item)
 
     with ThreadPoolExecutor(_ITEMS_AT_ONCE) as pool:
@@ -93,33 +95,49 @@ def with_grids(considered: Sequence[Considered], instrument: Sensor, *, every: b
     without = _without_grid(considered)
     if len(without) > HEADERS and not every:
         return list(considered), len(without)
-    return _read_grids(considered, without, instrument), 0
+    return _read_grids(considered, without, instrument, _opened_grid), 0
 
 
 def with_some_grids(considered: Sequence[Considered], instrument: Sensor) -> list[Considered]:
     """The used items with the pixel grids of a few files, where the items do not state them: enough for a warning."""
-    return _read_grids(considered, _without_grid(considered)[:_SAMPLED], instrument)
+    return _read_grids(considered, _without_grid(considered)[:_SAMPLED], instrument, _any_grid)
 
 
 def _without_grid(considered: Sequence[Considered]) -> list[int]:
     return [n for n, each in enumerate(considered) if each.status == "used" and each.item.grid is None]
 
 
-def _read_grids(considered: Sequence[Considered], without: Sequence[int], instrument: Sensor) -> list[Considered]:
+def _read_grids(
+    considered: Sequence[Considered],
+    without: Sequence[int],
+    instrument: Sensor,
+    read: Callable[[SourceItem, Sensor], RasterGrid],
+) -> list[Considered]:
     made = list(considered)
+
+    def look(item: SourceItem) -> SourceItem:
+        try:
+            return replace(item, grid=read(item, instrument))
+        except ImageryError as error:  # which its unit meets as well, and records
+            return replace(item, note=f"cannot be read ({error.where}: {error.found}): its chips will be unreadable")
+
     with ThreadPoolExecutor(2 * _ITEMS_AT_ONCE) as pool:
-        grids = pool.map(lambda n: _opened_grid(considered[n].item, instrument), without)
-        for n, grid in zip(without, grids, strict=True):
-            made[n] = replace(considered[n], item=replace(considered[n].item, grid=grid))
+        looked = pool.map(lambda n: look(considered[n].item), without)
+        for n, item in zip(without, looked, strict=True):
+            made[n] = replace(considered[n], item=item)
     return made
 
 
-def _opened_grid(item: SourceItem, instrument: Sensor) -> RasterGrid | None:
-    try:
-        with open_bands(item.bands, instrument.nodata) as bands:
-            return fine_grid(bands, None)
-    except ImageryError:
-        return None  # its unit meets the same error, and records it
+def _opened_grid(item: SourceItem, instrument: Sensor) -> RasterGrid:
+    """The grid of an image whose bands can be cut together."""
+    with open_bands(item.bands, instrument.nodata) as bands:
+        return fine_grid(bands, None)
+
+
+def _any_grid(item: SourceItem, instrument: Sensor) -> RasterGrid:
+    """The grid of the finest band, however the bands lie."""
+    with open_bands(item.bands, instrument.nodata) as bands:
+        return min((grid_of(band) for band in bands), key=lambda grid: ground_size(grid, grid.height / 2))
 
 
 def _key(item: SourceItem) -> str:

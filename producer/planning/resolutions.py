@@ -118,8 +118,15 @@ def notes(spec: Spec, sensor: Sensor, used: Sequence[SourceItem], gsd: float | N
         for block in spec.imagery
         if isinstance(block.area, list) and (crosses := crossing(block.area))
     ]
-    found = (_oversampled(used, gsd), size_note(used, sensor), check_masks(used, spec, sensor))
+    found = (_oversampled(used, gsd), size_note(used, sensor), _doubtful(used), check_masks(used, spec, sensor))
     return said + [note for note in found if note is not None]
+
+
+def _doubtful(used: Sequence[SourceItem]) -> str | None:
+    """What to say where the places of images are doubtful."""
+    noted = [item for item in used if item.note is not None]
+    more = f"; {len(noted) - 1:,} more images are doubtful" if len(noted) > 1 else ""
+    return f"{noted[0].id} {noted[0].note}{more}" if noted else None
 
 
 def _oversampled(used: Sequence[SourceItem], gsd: float | None) -> str | None:

@@ -34,6 +34,8 @@ class AssetBand:
     """Bands that the asset lists; 0 where it lists none."""
     name: str | None
     common: str | None
+    also: tuple[str, ...]
+    """Every name and common name that a list of the asset gives it."""
     wavelength: float | None
     """Center, micrometers."""
     description: str | None
@@ -85,6 +87,7 @@ def is_image(asset: Any) -> bool:
 
 def _bands_of(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> Iterator[AssetBand]:
     listed = band_list(item, asset)
+    others = [found for key in _LISTS if len(found := _listed_in(item, asset, key)) == len(listed)]
     roles = set(_strings(asset.get("roles")))
     title = str(asset.get("title") or "")
     picture = roles & {"visual", "overview"} or _PICTURES.match(key.lower()) or _PICTURE_TITLE.search(title)
@@ -94,7 +97,8 @@ def _bands_of(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> It
             index=index if len(listed) > 1 else None,
             listed=len(listed),
             name=_text(band.get("name")),
-            common=_text(band.get("common_name", band.get("eo:common_name"))),
+            common=_common_name(band),
+            also=tuple({text: None for each in others for text in (_names(each[index - 1]) if listed else ())}),
             wavelength=_micrometers(band.get("center_wavelength", band.get("eo:center_wavelength"))),
             description=_text(band.get("description")),
             title=title,
@@ -164,13 +168,36 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def band_list(item: Mapping[str, Any], asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The bands of an asset in STAC 1.1 (`bands`), 1.0 (`eo:bands`) and 0.7 (indexes), in their order."""
-    bands = asset.get("bands") or asset.get("eo:bands") or []
-    everywhere = item.get("properties", {}).get("eo:bands") or []
+    """The bands of an asset in STAC 1.1 (`bands`), 1.0 (`eo:bands`) and 0.7 (indexes), in their order.
+
+    Of several lists the first that describes bands counts, and names in `raster:bands` or `sar:polarizations` do where
+    there is no other.
+    """
+    lists = [_listed_in(item, asset, key) for key in _LISTS]
+    describing = (found for found in lists if any(band.keys() & set(_OF_BAND) for band in found))
+    return next(describing, lists[0] or lists[1])
+
+
+_LISTS = ("bands", "eo:bands", "raster:bands", "sar:polarizations")
+"""What an asset says of its bands, one by one."""
+
+
+def _listed_in(item: Mapping[str, Any], asset: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    bands, everywhere = asset.get(key), item.get("properties", {}).get("eo:bands") or []
     if not isinstance(bands, list) or not isinstance(everywhere, list):
         return []
+    if key == "sar:polarizations" and len(bands) == 1:
+        return []  # which does not tell how many bands there are
     resolved = [everywhere[b] if isinstance(b, int) and 0 <= b < len(everywhere) else b for b in bands]
-    return [b if isinstance(b, Mapping) else {} for b in resolved]
+    return [{"name": b} if isinstance(b, str) else b if isinstance(b, Mapping) else {} for b in resolved]
+
+
+def _names(band: Mapping[str, Any]) -> list[str]:
+    return [text for text in (_text(band.get("name")), _common_name(band)) if text is not None]
+
+
+def _common_name(band: Mapping[str, Any]) -> str | None:
+    return _text(band.get("common_name", band.get("eo:common_name")))
 
 
 def band_count(key: str, asset: Mapping[str, Any]) -> int | None:

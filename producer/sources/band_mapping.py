@@ -18,34 +18,13 @@ from clay_publish.producer.sources.asset_bands import (
     band_list,
     is_image,
 )
+from clay_publish.producer.sources.band_order import COMMON, LETTERS, WORDS, other_orders, unknown_names
 from clay_publish.spec.sensors import Band, Sensor
 
-_COMMON = frozenset(
-    {"coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071", "rededge075", "rededge078"}
-    | {"nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12", "pan"}
-)
-"""Values of `common_name` that name a part of the spectrum."""
-_LETTERS = {"r": ("red",), "g": ("green",), "b": ("blue",), "n": ("nir", "nir08")}
-"""Names of one letter, as photographs have them."""
 _TOKEN = re.compile(r"\b(?:sr_)?(b(?:and)?)[ _-]?0*(\d{1,2}a?)\b(?!\.\d)", re.IGNORECASE)
+_LANDSAT = re.compile(r"(?<![A-Za-z0-9])L[A-Z]0[1-9](?![0-9])")
+"""Instrument and mission, as ids and collections of Landsat have them."""
 _GENERIC = re.compile(r"^(?:b|band|layer|channel)?[ _-]?0*(\d{1,2})$", re.IGNORECASE)
-_WORDS: tuple[tuple[str, frozenset[str]], ...] = (
-    (r"coastal|aerosol|ultra.?blue", frozenset({"coastal", "coastal_blue"})),
-    (r"red.?edge", frozenset({"rededge"})),
-    (r"green.?i\b|green.?1\b", frozenset({"green_i", "green05"})),
-    (r"near.?infra.?red|\bnir\b|\bnir", frozenset({"nir", "nir08"})),
-    (r"short.?wave|\bswir", frozenset({"swir16", "swir22"})),
-    (r"thermal|long.?wave|\blwir", frozenset({"lwir11"})),
-    (r"panchro|\bpan\b", frozenset({"pan"})),
-    (r"cirrus", frozenset({"cirrus"})),
-    (r"water.?vapou?r", frozenset({"nir09"})),
-    (r"yellow", frozenset({"yellow"})),
-    (r"\bblue\b", frozenset({"blue"})),
-    (r"\bgreen\b", frozenset({"green"})),
-    (r"\bred\b", frozenset({"red"})),
-)
-
-
 _OF_BANDS = frozenset({"name", "common_name", "description", "center_wavelength"})
 """What is said of a band itself, rather than of its asset."""
 
@@ -108,7 +87,7 @@ def map_bands(
             "State it in `imagery.bands`.",
         )
     if missing:
-        whole = None if stated else _whole(assets, sensor, described)
+        whole = None if stated else _whole(item, assets, sensor, described)
         if whole is None:
             raise SourceError(
                 where,
@@ -172,6 +151,8 @@ class _Described:
         self.bands = [b for b in usable if not b.is_picture or b.asset.lower() in sensor.images]
         self.matches: dict[int, tuple[int, frozenset[str], str]] = {}
         self.conflicts: list[str] = []
+        self.unknown: list[str] = []
+        """What an asset says of the order of its bands that is another one, or not understood."""
         for place, band in enumerate(self.bands):
             match = self._match(band)
             if match is not None:
@@ -209,7 +190,8 @@ class _Described:
                     words = " and ".join(what for what, _ in said)
                     self.conflicts.append(f"{band.asset}{'' if band.index is None else f'#{band.index}'}: {words}")
                 return None
-            for further in (title, key):
+            near = None if band.wavelength is None or self.sensor.decibels else self._near(band.wavelength)
+            for further in (near, title, key):
                 if further is not None and len(names) > 1 and names & further:
                     names &= further
             return 0, names, said[0][0].partition(" ")[0]
@@ -226,31 +208,44 @@ class _Described:
         """Each statement about the band itself, and the bands of the sensor that it fits; none may be."""
         said: list[tuple[str, frozenset[str]]] = []
         described = None if band.description is None else self._text(band.description, foreign=True)
-        named = None if band.name is None else self._named(band.name)
-        generic = band.name is not None and _GENERIC.match(band.name)
-        if generic and band.listed > 1 and described is not None and int(generic[1]) == band.index:
-            named = None  # a number that only counts
-        if named is not None and (named or self._is_foreign(str(band.name))):
+        counts = _counts(band) and described is not None  # a number that only counts
+        if band.name is not None and not counts and (named := self._name(band.name)) is not None:
             said.append((f"name {band.name!r}", named))
-        if band.common is not None and band.common.lower() in _COMMON:
-            common = band.common.lower()
-            said.append((f"common_name {band.common!r}", self._common(common)))
+        if band.common is not None and band.common.lower() in COMMON:
+            said.append((f"common_name {band.common!r}", self._common(band.common.lower())))
+        further = [text for text in band.also if text not in {band.name, band.common}]
+        said += [(f"name {text!r}", named) for text in further if (named := self._name(text)) is not None]
         if described is not None:
             said.append((f"description {band.description!r}", described))
-        if not said and band.wavelength is not None and not self.sensor.decibels:
-            said.append((f"center_wavelength {band.wavelength:g}", self._near(band.wavelength)))
+        if band.wavelength is None or self.sensor.decibels:
+            return said
+        near = self._near(band.wavelength)
+        if not said or self._is_far(band.wavelength, frozenset.intersection(*(names for _, names in said))):
+            said.append((f"center_wavelength {band.wavelength:g}", near))
         return said
+
+    def _name(self, name: str) -> frozenset[str] | None:
+        """The bands that a name fits, as it stands or by its words; None where it means nothing."""
+        named = self._named(name)
+        if named or self._is_foreign(name):
+            return named
+        return None if _GENERIC.match(name) else self._text(name, foreign=True)
+
+    def _is_far(self, wavelength: float, names: frozenset[str]) -> bool:
+        """Whether a wavelength is that of another part of the spectrum than all bands of these names."""
+        apart = [abs(band.wavelength - wavelength) for band in self.sensor.bands if band.name in names]
+        return bool(apart) and min(apart) > (0.06 if wavelength < 1 else 0.15 * wavelength)
 
     def _named(self, name: str) -> frozenset[str]:
         plain = _plain(name)
-        if plain in _LETTERS:
-            return frozenset().union(*(self._common(common) for common in _LETTERS[plain]))
+        if plain in LETTERS:
+            return frozenset().union(*(self._common(common) for common in LETTERS[plain]))
         return frozenset(key for key, names in self.names.items() if plain in names)
 
     def _is_foreign(self, name: str) -> bool:
         """Whether a name means a band, if not one of this sensor: `B01` of Sentinel-2 does, `layer` does not."""
         numbered = re.fullmatch(r"(?:[a-z]+_)?b0*\d{1,2}a?", name.lower())
-        return name.lower() in _COMMON or name.lower() in _LETTERS or bool(numbered and self._counts_bands())
+        return name.lower() in COMMON or name.lower() in LETTERS or bool(numbered and self._counts_bands())
 
     def _common(self, common: str) -> frozenset[str]:
         own = frozenset(b.name for b in self.sensor.bands if b.name == common)
@@ -273,7 +268,7 @@ class _Described:
             return found if found or foreign else None
         common: set[str] = set()
         rest = text.lower().replace("_", " ")
-        for pattern, names in _WORDS:
+        for pattern, names in WORDS:
             if re.search(pattern, rest):
                 rest = re.sub(pattern, " ", rest)
                 common |= names
@@ -298,21 +293,23 @@ class _Described:
         return [(band, frozenset.intersection(*(names for _, names in each))) for band, each in said if each] + keyed
 
     def hint(self) -> str:
-        """What the item says in contradiction to itself."""
-        return f" (contradictory: {'; '.join(self.conflicts[:3])})" if self.conflicts else ""
+        """What the item says in contradiction to itself, or to the sensor's order of bands."""
+        conflicts = f" (contradictory: {'; '.join(self.conflicts[:3])})" if self.conflicts else ""
+        return conflicts + (f" (not in the sensor's order: {'; '.join(self.unknown[:3])})" if self.unknown else "")
 
 
 def _plain_names(band: Band, platforms: Collection[str]) -> frozenset[str]:
-    """The names of a band on the platforms that an item states; all that are possible where it states none."""
-    others = [names for pattern, names in band.platform_aliases.items() if _any(pattern, platforms)]
-    known = bool(platforms) or not band.platform_aliases
-    if others:
-        aliases = tuple(name for names in others for name in names)
-    elif known:
-        aliases = band.aliases
-    else:
-        aliases = (*band.aliases, *(name for names in band.platform_aliases.values() for name in names))
-    return frozenset(_plain(name) for name in (band.name, *aliases))
+    """The names of a band on the platforms that an item states; all that are possible where it states no known one."""
+    every = band.platform_aliases
+    here = [names for pattern, names in every.items() if _any(pattern, platforms)] or [*filter(None, every.values())]
+    further = [name for names in here for name in names] if all(here) else []
+    return frozenset(_plain(name) for name in (band.name, *band.aliases, *further))
+
+
+def _counts(band: AssetBand) -> bool:
+    """Whether the name of a band is its number among several, and no more."""
+    generic = band.name is not None and _GENERIC.match(band.name)
+    return bool(generic and band.listed > 1 and int(generic[1]) == band.index)
 
 
 def _any(pattern: str, texts: Collection[str]) -> bool:
@@ -333,11 +330,13 @@ def platform_names(item: Mapping[str, Any]) -> list[str]:
         value = properties.get(key)
         stated += value if isinstance(value, list) else [value]
     names = [re.sub(r"[^a-z0-9+]", "", text.lower()) for text in stated if isinstance(text, str)]
-    mission = re.match(r"L[A-Z]0\d", str(item.get("id") or ""))
-    return [name for name in (*names, mission[0].lower() if mission else "") if name]
+    texts = f"{item.get('id')} {item.get('collection')}"
+    return [name for name in (*names, *(found.lower() for found in _LANDSAT.findall(texts))) if name]
 
 
-def _whole(assets: Mapping[str, Any], sensor: Sensor, described: _Described) -> tuple[MappedBand, ...] | None:
+def _whole(
+    item: Mapping[str, Any], assets: Mapping[str, Any], sensor: Sensor, described: _Described
+) -> tuple[MappedBand, ...] | None:
     """The bands of one asset in the sensor's order, where the item says nothing, or just that, about each of them."""
     if described.conflicts:
         return None
@@ -353,4 +352,8 @@ def _whole(assets: Mapping[str, Any], sensor: Sensor, described: _Described) -> 
         in_order = band.asset == chosen[0] and band.index is not None and names[band.index - 1] in said
         if not in_order:
             return None
+    described.unknown += unknown_names([band for band in described.bands if band.asset == chosen[0] and band.listed])
+    described.unknown += other_orders(item, chosen[0], assets[chosen[0]], sensor)
+    if described.unknown:
+        return None
     return tuple(MappedBand(name, chosen[0], n, size, "order") for n, name in enumerate(names, start=1))

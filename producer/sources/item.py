@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 from pyproj import CRS, Geod
 
@@ -34,6 +35,20 @@ class RasterGrid:
         """Side of a pixel in units of the CRS; the shorter of the two."""
         a, b, _, d, e, _ = self.transform
         return float(min((a * a + d * d) ** 0.5, (b * b + e * e) ** 0.5))
+
+    @property
+    def corners(self) -> npt.NDArray[np.float64]:
+        """[4, 2]: upper left, lower left, lower right, upper right, in its reference system."""
+        a, b, c, d, e, f = self.transform
+        column, row = self.width * np.array([0, 0, 1, 1]), self.height * np.array([0, 1, 1, 0])
+        return np.stack([a * column + b * row + c, d * column + e * row + f], axis=-1)
+
+    @property
+    def is_on_earth(self) -> bool:
+        """Whether a corner or its middle has a longitude and latitude; with a mistaken transform or system none has."""
+        points = np.concatenate([self.corners, self.corners.mean(axis=0, keepdims=True)])
+        lon, lat = centers(self.crs, points[:, 0], points[:, 1])
+        return bool((np.isfinite(lon) & (np.abs(lon) <= 540) & (np.abs(lat) <= 90.01)).any())
 
 
 @dataclass(frozen=True)
@@ -143,6 +158,8 @@ class SourceItem:
     """For choosing among versions of the same item."""
     etags: Mapping[str, str] = field(default_factory=dict)
     """What tells, while the run lasts, whether the content of an href is the planned one."""
+    note: str | None = None
+    """What is doubtful about its footprint or its pixel grid."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the hrefs that are local files."""
 

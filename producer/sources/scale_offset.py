@@ -5,12 +5,12 @@ that the offset of Sentinel-2's baseline 04.00 is exactly −1,000. `docs/imager
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from clay_publish.errors import SourceError
-from clay_publish.producer.sources.asset_bands import Values
+from clay_publish.errors import SourceError, shown
+from clay_publish.producer.sources.asset_bands import Values, number
 from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import Sensor
 
@@ -22,9 +22,11 @@ _VERSION = re.compile(r"^N?0\d\.?\d{2}$", re.IGNORECASE)
 _PRODUCT = re.compile(
     r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_N(\d{2})(\d{2})_|S2[A-D]_OPER_MSI_L2A_TL_\w+_N(\d{2})\.(\d{2})"
 )
-_PRODUCT_KEYS = ("s2:product_uri", "s2:product_id", "sentinel:product_id", "sentinel2:product_id", "s2:granule_id")
-_HARMONIZED = re.compile(r"(^|/)s2(_sr)?_harmonized$", re.IGNORECASE)
-"""Collections of Earth Engine, in which all pixels are as before the offset."""
+_ADDED = re.compile(r"(boa|radio(metric)?)_?(add_?)?offset(_b\d+a?)?$", re.IGNORECASE)
+"""Properties that repeat what the product's own metadata state, in digital numbers."""
+_APPLIED = re.compile(r"offsetapplied$|^harmoni[sz]ed$|:harmoni[sz]ed$")
+_HARMONIZED = re.compile(r"harmoni[sz]ed", re.IGNORECASE)
+"""Collections in which all pixels are as before the offset, such as those of Earth Engine."""
 _SAID = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _FIX = "State `imagery.scale` and `imagery.offset` in the spec, or exclude the item."
 
@@ -60,6 +62,11 @@ def decide(
     Raises:
         SourceError: a value that the sensor does not know, or statements that contradict each other.
     """
+    if block is not None and block.offset is not None and sensor.decibels:
+        raise SourceError(
+            "imagery.offset", f"is {block.offset:g}, and sensor {sensor.key} takes linear power",
+            "a factor alone", "Remove it, and state `imagery.scale` where the power is scaled.",
+        )  # fmt: skip
     if block is not None and (block.scale is not None or block.offset is not None):
         return Scaling(block.scale or sensor.scale, sensor.offset if block.offset is None else block.offset, "spec")
     if values.conflict is not None:
@@ -81,6 +88,11 @@ def decide(
 def _by_baseline(properties: Mapping[str, Any], stated: float | None, sensor: Sensor, where: str) -> Scaling:
     """Sentinel-2: a flag that the offset was applied, else the item's offset and the baseline, which must agree."""
     applied = _applied(properties, where)
+    if applied == ("collection", True) and stated is not None and not _same(stated, sensor.offset):
+        raise SourceError(
+            where, f"states the offset {stated:g}, and is of collection {properties['collection']}",
+            "statements that agree", _FIX,
+        )  # fmt: skip
     if applied is not None and applied[1]:
         return Scaling(sensor.scale, sensor.offset, applied[0])
     baseline = baseline_of(properties, where)
@@ -130,6 +142,27 @@ def check_tags(scaling: Scaling, tags: tuple[float, float], sensor: Sensor, wher
     )
 
 
+def check_agreement(bands: Sequence[tuple[str, Scaling]], where: str) -> None:
+    """Make sure that no band is taken to be without an offset that another band of the same image has.
+
+    Args:
+        bands: name, scale and offset of each.
+        where: for messages.
+
+    Raises:
+        SourceError: some bands state an offset that others leave to be assumed.
+    """
+    silent = [name for name, scaling in bands if scaling.source == "assumed"]
+    shifted = [(name, found) for name, found in bands if silent and found.offset != dict(bands)[silent[0]].offset]
+    if shifted:
+        name, found = shifted[0]
+        raise SourceError(
+            where,
+            f"states the offset {found.offset:g} ({found.source}) for {name}, and none for {', '.join(silent[:3])}",
+            "one for every band", _FIX,
+        )  # fmt: skip
+
+
 def _offsets(sensor: Sensor) -> tuple[float, ...]:
     return (sensor.offset, *sensor.other_offsets)
 
@@ -153,7 +186,7 @@ def _applied(properties: Mapping[str, Any], where: str) -> tuple[str, bool] | No
     if _HARMONIZED.search(str(properties.get("collection") or "")):
         known["collection"] = True
     for key, value in sorted(properties.items()):
-        if key.endswith("boa_offset_applied") and value is not None:
+        if _APPLIED.search(re.sub(r"[^a-z:]", "", key.lower())) and value is not None:
             said = _SAID.get(str(value).strip().lower())
             if said is None:
                 raise SourceError(where, f"says {key} {value!r}", "true or false", _FIX)
@@ -188,10 +221,14 @@ def _baselines(properties: Mapping[str, Any], where: str) -> Iterator[tuple[str,
     version = properties.get("processing:version")
     if isinstance(version, str) and _VERSION.match(version.strip()) and not _is_software(version, properties):
         yield "baseline in processing:version", float(_baseline(version) or 0)
-    for key in (*_PRODUCT_KEYS, "title", "id", "href"):
-        product = _PRODUCT.search(str(properties.get(key) or ""))
-        if product:
+    for key, value in sorted(properties.items()):
+        if isinstance(value, str) and (product := _PRODUCT.search(value)):
             yield f"baseline in {key}", _number(product)
+        if _ADDED.search(key) and value is not None:
+            numbers = {number(each) for each in (value if isinstance(value, list) else [value])}
+            if numbers not in ({0.0}, {-1000.0}):
+                raise SourceError(where, f"says {key} {shown(value)}", "0 or -1000 for every band", _FIX)
+            yield f"{key} of baselines from", 4.0 * (numbers == {-1000.0})
 
 
 def _is_software(version: str, properties: Mapping[str, Any]) -> bool:

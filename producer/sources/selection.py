@@ -243,15 +243,25 @@ def _with_places(considered: list[Considered]) -> list[Considered]:
             by_id[each.item.id].append(number)
     made = list(considered)
     for numbers in by_id.values():
-        shapes = [considered[number].item.geometry for number in numbers]
-        if all(_same_place(shapes[0], shape) for shape in shapes[1:]):
-            continue
-        for number, shape in zip(numbers, shapes, strict=True):
+        ordered = sorted(numbers, key=lambda n: shapely.bounds(considered[n].item.geometry).tolist())
+        places = _places([considered[number].item.geometry for number in ordered])
+        for number, place in zip(ordered, places, strict=True) if len(set(places)) > 1 else ():
             item = considered[number].item
-            place = hashlib.sha256(np.round(shapely.bounds(shape), 1).tobytes()).hexdigest()[:8]
             note = f"its id {item.id} names images of several places"
             made[number] = replace(considered[number], item=replace(item, id=f"{item.id}-at-{place}"), reason=note)
     return made
+
+
+def _places(shapes: Sequence[shapely.Geometry | None]) -> list[str]:
+    """A name for the place of each footprint, the same for those of one place."""
+    tree = shapely.STRtree(shapes)
+    places: dict[int, int] = {}
+    for number, shape in enumerate(shapes):
+        near = [n for n in sorted(tree.query(shape, "intersects").tolist()) if n in places]
+        first = next((n for n in near if places[n] == n and _same_place(shapes[n], shape)), number)
+        places[number] = first
+    bounds = np.round(shapely.bounds(np.array(shapes, dtype=object)), 4) + 0.0  # without a negative zero
+    return [hashlib.sha256(bounds[places[n]].tobytes()).hexdigest()[:8] for n in range(len(shapes))]
 
 
 def _same_place(one: shapely.Geometry, other: shapely.Geometry) -> bool:

@@ -24,21 +24,26 @@ _SAID = (
     "eo:instrument",
 )
 _PRODUCT = re.compile(
-    r"(product[_:]?type|processing[_:]?level|landsat:correction|product_uri|product_id|product_name|collection_number)$",
+    r"(product[_:]?type|processing[_:]?level|landsat:correction|product_uri|product_id|product_name|collection_number"
+    r"|asset_type)$",
     re.IGNORECASE,
 )
 _PRODUCT_NAME = re.compile(
-    r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_|HLS\.[SL]30\.T\w{5}\.\d{7}T\d{6}|L[COTEM]\d{2}_L[12]\w{2}_\d{6}_\d{8}_\d{8}_\d{2}_\w{2}",
+    r"S1[A-D]_[A-Z0-9]{2}_\w+|3B_AnalyticMS\w*|S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_|HLS\.[SL]30\.T\w{5}\.\d{7}T\d{6}|L[COTEM]\d{2}_L[12]\w{2}_\d{6}_\d{8}_\d{8}_\d{2}_\w{2}",
     re.IGNORECASE,
 )
 """Full names of products, as files and folders of agencies have them."""
+_LEVEL_WORDS = re.compile(
+    r"\btoar?\b|(top|bottom)[- ]of[- ](the[- ])?atmosphere|surface[- ]reflectance|radiance", re.IGNORECASE
+)
+"""What titles and descriptions of images say of their processing; their other words may be about anything."""
 _CALIBRATION = re.compile(
     r"(calibration|radiometry|measurement_type|backscatter[_:]?(type|coefficient))$", re.IGNORECASE
 )
 _OTHER_MAKERS = re.compile(
     r"maxar|worldview|geoeye|quickbird|vantor|skysat|pleiades|spot-?[567]|airbus|blacksky|capella|umbra|iceye"
     r"|rapideye|planetscope|planet labs|satellogic|aster\b|viirs|noaa|\bsnpp\b|suomi|jpss|prisma\b|enmap|spot-?[1-5]\b"
-    r"|kompsat|formosat|deimos|\bpneo|gaofen|sentinel-?3|cbers|palsar|radarsat|terrasar|tandem|cosmo-?skymed"
+    r"|\balos\b|alos-?[24]|saocom|nisar|risat|kompsat|formosat|deimos|\bpneo|gaofen|sentinel-?3|cbers|palsar|radarsat|terrasar|tandem|cosmo-?skymed"
 )
 """Makers of images that no sensor of the package covers, or another one does."""
 _FACTOR = 4.0
@@ -116,12 +121,18 @@ def _check_level(
         key, text, name = theirs[0]
         also = f", and {ours[0]}" if ours else ""
         others = [other for other in SENSORS.values() if set(other.missions) & set(sensor.missions)]
+        own = (
+            f" If it is {level.name} all the same, give `imagery.sensor` a file: `clay-publish sensors {sensor.key}`"
+            " prints one; remove what misleads from its level."
+            if ours
+            else ""
+        )
         fix = _fitting(item, [other for other in others if other.key != sensor.key and _is_product(item, other)])
         raise SourceError(
             where,
             f"says {key} {text!r} ({name}){also}, which is not imagery of sensor {sensor.key}",
             f"{sensor.title}: {level.name}",
-            f"Set `imagery.sensor` to {fix}." if fix else "Choose a collection of that product.",
+            (f"Set `imagery.sensor` to {fix}." if fix else "Choose a collection of that product.") + own,
         )
     return ours[0] if ours else None
 
@@ -206,6 +217,9 @@ def _statements(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from (("asset", key.lower()) for key in images)
         names = {found[0].lower() for asset in images.values() if (found := _PRODUCT_NAME.search(asset["href"]))}
         yield from (("href", name) for name in sorted(names))
+        for key, asset in images.items():
+            texts = ((name, asset[name].lower()) for name in ("title", "description") if _is_text(asset.get(name)))
+            yield from ((f"asset {key}: {name}", text) for name, text in texts if _LEVEL_WORDS.search(text))
 
 
 def _calibration(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -214,6 +228,7 @@ def _calibration(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in sorted(properties):
         if _CALIBRATION.search(key) and isinstance(properties[key], str):
             yield key, properties[key].lower()
+    yield from ((key, properties[key].lower()) for key in ("title", "description") if _is_text(properties.get(key)))
     assets = item.get("assets")
     for name, asset in sorted(assets.items()) if isinstance(assets, dict) else ():
         if not is_image(asset):
@@ -223,8 +238,12 @@ def _calibration(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from (
                 (f"asset {name}: {key}", holder[key].lower())
                 for key in ("title", "description", "name")
-                if isinstance(holder.get(key), str)
+                if _is_text(holder.get(key))
             )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def size_note(items: Iterable[SourceItem], sensor: Sensor) -> str | None:

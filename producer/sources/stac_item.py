@@ -14,12 +14,12 @@ import shapely
 from pystac.utils import make_absolute_href
 
 from clay_publish.errors import SourceError, shown
-from clay_publish.geo.footprints import normalize_footprint, to_lonlat
+from clay_publish.geo.footprints import crossing_rings, footprints, normalize_footprint, to_lonlat
 from clay_publish.producer.sources.asset_bands import item_asset, number, values_of, with_descriptions
 from clay_publish.producer.sources.band_mapping import MappedBand, map_bands
 from clay_publish.producer.sources.cloud_mask import find_mask, unread_mask
 from clay_publish.producer.sources.item import BandFile, ItemMask, RasterGrid, ResolvedBand, SourceItem
-from clay_publish.producer.sources.scale_offset import Scaling, decide
+from clay_publish.producer.sources.scale_offset import Scaling, check_agreement, decide
 from clay_publish.producer.sources.sensor_check import check_origin
 from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import CloudMask, Sensor
@@ -102,12 +102,14 @@ def _read(
         )
         for band in mapped
     ]
+    check_agreement([(band.name, scaling) for band, scaling in zip(mapped, scalings, strict=True)], where)
     resolved = tuple(_resolved(band, scaling) for band, scaling in zip(mapped, scalings, strict=True))
     made = SourceItem(
         id=item["id"],
         collection=item.get("collection"),
         block=block,
-        geometry=_geometry(item, where),
+        geometry=_geometry(item, where, grid),
+        note=crossing_rings(item.get("geometry")),
         acquired=moment,
         start=start,
         end=end,
@@ -205,13 +207,24 @@ def _times(properties: Mapping[str, Any], where: str) -> tuple[datetime, datetim
     return moment, moment, moment
 
 
-def _geometry(item: Mapping[str, Any], where: str) -> shapely.Geometry | None:
+def _geometry(item: Mapping[str, Any], where: str, grid: RasterGrid | None) -> shapely.Geometry | None:
+    """The ground that an item states; where it states none, or a mere point or line, that of its pixel grid."""
     if not isinstance(item.get("geometry"), Mapping | None):
         raise SourceError(f"{where}: geometry", f"found {shown(item['geometry'])}", "a GeoJSON geometry, or null")
     try:
-        return normalize_footprint(item.get("geometry"), item.get("bbox"))
+        stated = normalize_footprint(item.get("geometry"), item.get("bbox"))
     except (shapely.errors.ShapelyError, ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
         raise SourceError(f"{where}: geometry", f"is not a GeoJSON geometry ({error})") from error
+    if stated is not None and stated.area > 0:
+        return stated
+    if grid is not None:
+        outline: shapely.Geometry = footprints(grid.crs, grid.corners[None])[0]
+        return outline
+    if stated is not None:
+        raise SourceError(
+            f"{where}: geometry", f"is a {stated.geom_type} without area, and bbox says no more", "the ground it covers"
+        )
+    return None
 
 
 def _finest_grid(
@@ -240,6 +253,11 @@ def _finest_grid(
                 f"{where}: proj:transform", f"found {numbers[2:]} and proj:shape {shape}", "the grid of an image"
             )
         grid = RasterGrid(crs, int(shape[0]), int(shape[1]), tuple(numbers[2:]))  # type: ignore[arg-type]
+        if not grid.is_on_earth:
+            raise SourceError(
+                f"{where}: proj:transform", f"found {numbers[2:]}, whose corners lie nowhere in {crs[:60]}",
+                "x per column, x per row, x, y per column, y per row, y",
+            )  # fmt: skip
         if best is None or grid.pixel < best[1].pixel:
             best = key, grid
     return best or (None, None)

@@ -5,7 +5,7 @@ import pytest
 import shapely
 from pyproj import Geod
 
-from clay_publish.geo.footprints import footprints, normalize_footprint, polygons
+from clay_publish.geo.footprints import crossing_rings, footprints, normalize_footprint, polygons
 from clay_publish.release.geoparquet import bbox_array
 
 GEOD = Geod(ellps="WGS84")
@@ -89,6 +89,10 @@ def _ring(*points: tuple[float, ...]) -> dict[str, object]:
         (None, [179, 0, -179, 1], [(179, 180), (-180, -179)]),
         (None, [179, 0, 5, -179, 1, 9], [(179, 180), (-180, -179)]),
         (_ring((0, 0), (1, 0)), [3, 0, 4, 1], [(3, 4)]),
+        (_ring((0, 0), (1, 0), (0, 0), (0, 0)), [3, 0, 4, 1], [(3, 4)]),
+        ({"type": "Point", "coordinates": [3.5, 0.5]}, [3, 0, 4, 1], [(3, 4)]),
+        (_ring((-180, -80), (0, -80), (180, -80), (-180, -80)), [-180, -90, 180, -80], [(-180, 180)]),
+        (_ring((0, 0, 7), (1, 0), (1, 1, 7), (0, 1), (0, 0, 7)), None, [(0, 1)]),
         (None, [-180, -90, 180, 90], [(-180, 180)]),
     ],
 )
@@ -97,6 +101,24 @@ def test_item_footprints_are_normalized(geometry: object, bbox: object, parts: l
     assert found is not None
     assert found.is_valid
     assert sorted(part.bounds[::2] for part in shapely.get_parts(found)) == sorted(parts)
+
+
+def test_a_hole_on_the_other_side_of_the_antimeridian_is_cut_out() -> None:
+    rings = [_ring((178, 0), (182, 0), (182, 1), (178, 1), (178, 0))["coordinates"]]
+    rings.append(_ring((-179.5, 0.2), (-179, 0.2), (-179, 0.8), (-179.5, 0.8), (-179.5, 0.2))["coordinates"])
+    found = normalize_footprint({"type": "Polygon", "coordinates": [ring for (ring,) in rings]})  # type: ignore[misc]
+    assert found is not None
+    assert found.area == pytest.approx(4 - 0.3)
+    assert found.bounds == (-180, 0, 180, 1)
+
+
+def test_only_rings_that_lose_ground_are_doubtful() -> None:
+    bow_tie = _ring((179, 0), (-179, 1), (-179, 0), (179, 1), (179, 0))
+    assert "50% of what its corners span" in str(crossing_rings(bow_tie))
+    whole = _ring((0, 0), (1, 0), (1, 1), (0.999, 1.0001), (1, 0.9999), (0, 1), (0, 0))
+    across = _ring((179, 0), (-179, 0), (-179, 1), (179, 1), (179, 0))
+    point = {"type": "Point", "coordinates": [0, 0]}
+    assert [crossing_rings(each) for each in (whole, across, point, None)] == [None] * 4
 
 
 def test_no_geometry_and_no_bbox_is_no_footprint() -> None:

@@ -203,6 +203,42 @@ def test_masks_in_and_beside_a_file_say_what_is_valid(
         assert {float(mask.mean()) for _, mask in warped} == {valid}
 
 
+@pytest.mark.parametrize("nodata", [None, np.nan, -32768.0])
+@pytest.mark.parametrize("fill", [np.nan, np.inf, 0.0])
+def test_pixels_that_are_not_numbers_are_no_data(tmp_path: Path, nodata: float | None, fill: float) -> None:
+    values = np.where(HALF == 0, fill, np.random.default_rng(0).uniform(0.01, 0.1, HALF.shape)).astype(np.float32)
+    profile = {"driver": "GTiff", "height": 64, "width": 64, "count": 1, "dtype": "float32", "crs": "EPSG:32618"}
+    with rasterio.open(tmp_path / "a.tif", "w", transform=GRID, nodata=nodata, **profile) as file:
+        file.write(values, 1)
+    sensor, canvas = SENSORS["sentinel-1-rtc"], Canvas(32618, GRID.c, GRID.f, 10, 64, 64)
+    files = [BandFile("vv", "vv", str(tmp_path / "a.tif"), None, None)]
+    with open_bands(files, sensor.nodata, zero_is_nodata=True) as bands, readers(1) as pool:
+        (found,) = Images(("vv",), sensor, pool).warp(bands, canvas, Resampling.bilinear)
+    assert found[1].mean() == pytest.approx(0.5, abs=1 / 64)
+    assert np.isfinite(found[0][found[1]]).all()
+
+
+def test_bands_of_one_file_have_nodata_values_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif", np.stack([np.where(HALF == 0, fill, 77) for fill in (0, 255)]).astype(np.uint8))
+    files = [
+        BandFile(name, "a", str(tmp_path / "a.tif"), index, nodata)
+        for index, (name, nodata) in enumerate({"red": 0.0, "green": 255.0}.items(), start=1)
+    ]
+    canvas = Canvas(32618, GRID.c, GRID.f, 10, 64, 64)
+    with open_bands(files, None) as bands, readers(1) as pool:
+        found = Images(("red", "green"), SENSORS["naip"], pool).warp(bands, canvas, Resampling.bilinear)
+    assert [mask[:, :32].any() for _, mask in found] == [False, False]
+    assert [mask[:, 32:].all() for _, mask in found] == [True, True]
+
+
+@pytest.mark.parametrize("layout", ["scene", "utm"])
+def test_clear_sky_is_not_a_gap_of_a_mask(tmp_path: Path, run: Run, layout: str) -> None:
+    write(tmp_path / "mask.tif", np.zeros((1, 64, 64), dtype=np.uint8))
+    with rasterio.open(tmp_path / "mask.tif", "r+") as file:
+        file.nodata = 0  # as some catalogs have it for probabilities
+    assert made(tmp_path, run, "sentinel-2-l2a", "cloud", layout) == [("embedded", "")] * 4
+
+
 def photograph(folder: Path) -> dict[str, Any]:
     """An item of an image whose west is masked by the `.msk` beside it."""
     with (

@@ -82,6 +82,38 @@ def test_one_band_in_another_unit_is_left_out(shared_data: Path, tmp_path: Path)
     assert "band red has real numbers up to" in found.sentences[0]
 
 
+def test_an_alpha_band_is_not_near_infrared(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    bands = {name: random.integers(20, 255, (64, 64)).astype(np.uint8) for name in ("red", "green", "blue", "nir")}
+    assert weigh(tmp_path, "aerial-rgbn", bands).status == "plausible"
+    bands["nir"] = np.where(np.arange(64) < 9, 0, np.full((64, 64), 255)).astype(np.uint8)
+    found = weigh(tmp_path, "aerial-rgbn", bands)
+    assert found.status == "implausible"
+    assert "looks like an alpha band" in found.sentences[0]
+
+
+def test_a_few_pixels_of_unmarked_nodata_are_noticed(shared_data: Path, tmp_path: Path) -> None:
+    bands = each(lambda v: v.astype(np.int16), scene(shared_data))
+    bands["red"][0, :3] = -9999
+    assert "which looks like unmarked nodata" in weigh(tmp_path, "sentinel-2-l2a", bands).sentences[0]
+    radar = {name: np.full((64, 64), 0.05, dtype=np.float32) for name in ("vv", "vh")}
+    radar["vh"][0, :3] = -9999
+    assert "State nodata in the file" in weigh(tmp_path, "sentinel-1-rtc", radar).sentences[0]
+
+
+def test_an_offset_in_the_tags_of_one_band_is_not_for_it_alone(shared_data: Path, tmp_path: Path) -> None:
+    bands = scene(shared_data)
+    weigh(tmp_path, "sentinel-2-l2a", bands)
+    with rasterio.open(tmp_path / "blue.tif", "r+") as file:
+        file.scales, file.offsets = (0.0001,), (-0.1,)
+    assets = {name: {"href": str(tmp_path / f"{name}.tif")} for name in bands}
+    item = {"type": "Feature", "id": "a", "properties": {"datetime": "2023-01-03T15:50:00Z"}, "assets": assets}
+    instrument = SENSORS["sentinel-2-l2a"]
+    found = examine(source_item(item, instrument, block=0, base=None), instrument, accept=False).evidence
+    assert found.status == "implausible"
+    assert "for blue, and none for green" in found.sentences[0]
+
+
 SIX = ("red", "green", "blue", "nir08", "swir16", "swir22")
 
 

@@ -136,6 +136,8 @@ BAD: dict[str, tuple[Callable[[Item], Any], str]] = {
     "a href that is a number": (lambda i: i["assets"]["B02"].update(href=3), "has no band blue"),
     "properties of null": (lambda i: i.update(properties=None), "no properties"),
     "latitude 1000": (lambda i: i.update(geometry={"type": "Point", "coordinates": [0, 1000]}), "geometry"),
+    "a point": (lambda i: i.update(geometry={"type": "Point", "coordinates": [0, 0]}, bbox=None), "without area"),
+    "meters as degrees": (lambda i: _grid(i, [10, 0, 439360, 0, -10, 4177640], 4326), "lie nowhere in EPSG:4326"),
     "a geometry of text": (lambda i: i.update(geometry="POLYGON EMPTY"), "geometry"),
 }  # fmt: skip
 
@@ -146,9 +148,9 @@ def _projected(item: Item, code: str) -> None:
         holder["proj:code"] = code
 
 
-def _grid(item: Item, transform: list[Any]) -> None:
+def _grid(item: Item, transform: list[Any], epsg: int = 32618) -> None:
     for holder in (item["properties"], *item["assets"].values()):
-        holder.update({"proj:epsg": 32618, "proj:shape": [64, 64], "proj:transform": transform})
+        holder.update({"proj:epsg": epsg, "proj:shape": [64, 64], "proj:transform": transform})
 
 
 def test_every_bad_item_is_a_row_with_its_reason(folder: Path, run: Run, item: Item) -> None:
@@ -166,22 +168,53 @@ def test_every_bad_item_is_a_row_with_its_reason(folder: Path, run: Run, item: I
         assert said in reasons["?" if name.endswith("as id") else name], name
 
 
-def test_items_of_one_id_for_two_places_are_both_used(folder: Path, run: Run, item: Item) -> None:
+@pytest.mark.parametrize("meters", [640, 6400])
+def test_items_of_one_id_for_two_places_are_both_used(folder: Path, run: Run, item: Item, meters: int) -> None:
     other = copy.deepcopy(item)
-    moved = shutil.copytree(folder, folder / "moved", ignore=shutil.ignore_patterns("made", "moved"))
-    for path in Path(moved).glob("*.tif"):
-        _move(path, 6400)
+    moved = Path(shutil.copytree(folder, folder / "moved", ignore=shutil.ignore_patterns("made", "moved")))
+    for path in moved.glob("*.tif"):
+        _move(path, meters)
     for asset in other["assets"].values():
         asset["href"] = f"./moved/{Path(asset['href']).name}"
     other = without_grid(other)
-    other["geometry"]["coordinates"] = [[[x + 0.0727, y] for x, y in other["geometry"]["coordinates"][0]]]
-    other["bbox"] = None
+    item["geometry"], other["geometry"], other["bbox"] = _outline(folder / "B02.tif"), _outline(moved / "B02.tif"), None
     plan, rows, sources = both(folder, run, [item, other])
     assert plan["chips"]["expected"] == len(rows) == 8
     assert outcomes(rows) == {"embedded": 8}
     used = [row["id"] for row in sources if row["status"] == "used"]
     assert len(set(used)) == 2
     assert all(name.startswith(f"{item['id']}-at-") for name in used)
+
+
+def _outline(path: Path) -> dict[str, Any]:
+    import rasterio
+    import shapely
+    from rasterio.warp import transform_bounds
+
+    with rasterio.open(path) as file:
+        return dict(shapely.geometry.mapping(shapely.box(*transform_bounds(file.crs, "OGC:CRS84", *file.bounds))))
+
+
+def test_images_that_give_no_chips_stop_no_other(folder: Path, run: Run, item: Item) -> None:
+    import rasterio
+    from affine import Affine
+    from rasterio.windows import Window
+
+    south, tiny = copy.deepcopy(item) | {"id": "south"}, copy.deepcopy(item) | {"id": "tiny"}
+    for key, asset in item["assets"].items():
+        south["assets"][key]["href"], tiny["assets"][key]["href"] = f"./south-{key}.tif", f"./tiny-{key}.tif"
+        shutil.copyfile(folder / asset["href"], folder / f"south-{key}.tif")
+        with rasterio.open(folder / f"south-{key}.tif", "r+") as file:
+            profile = {**file.profile, "width": 10, "height": 10, "tiled": False}
+            profile.pop("blockysize", None)
+            profile.pop("blockxsize", None)
+            values = file.read(window=Window(0, 0, 10, 10))
+            file.transform = file.transform @ Affine.translation(0, file.height) @ Affine.scale(1, -1)
+        with rasterio.open(folder / f"tiny-{key}.tif", "w", **profile) as file:
+            file.write(values)
+    plan, rows, _ = both(folder, run, [item, south, tiny], code=1)
+    assert outcomes(rows) == {"embedded": 4, "unreadable": 1}
+    assert any("south cannot be read" in warning and "upside down" in warning for warning in plan["warnings"])
 
 
 def _move(path: Path, meters: float) -> None:
@@ -234,3 +267,53 @@ def test_one_bad_row_of_a_table_is_one_bad_item(
             read.append(str(error))
     assert read[1] == "S2B_18SVG_20230103_0_L2A"
     assert read[0] == read[1] if said is None else said in read[0]
+
+
+def _tile(folder: Path, epsg: int, day: str, value: int) -> Item:
+    """A tile of a Sentinel-2 pass whose area reaches over the edge of its zone, at 78° W."""
+    import numpy as np
+    import rasterio
+    from affine import Affine
+    from pyproj import Transformer
+
+    x, y = (round(v, -1) for v in Transformer.from_crs("OGC:CRS84", epsg, always_xy=True).transform(-78.0, 36.0))
+    left = x - 1280 if epsg == 32617 else x - 160
+    profile = {"driver": "GTiff", "width": 144, "height": 128, "count": 1, "dtype": "uint16", "nodata": 0}
+    assets = {}
+    for band in SENSORS["sentinel-2-l2a"].bands:
+        href = f"{epsg}-{day}-{band.name}.tif"
+        values = np.random.default_rng(0).integers(value, value + 50, (1, 128, 144), dtype=np.uint16)
+        with rasterio.open(
+            folder / href, "w", crs=f"EPSG:{epsg}", transform=Affine(10, 0, left, 0, -10, y + 640), **profile
+        ) as file:
+            file.write(values)
+        assets[band.name] = {"href": href}
+    pass_of = {"platform": "sentinel-2b", "s2:datatake_id": f"GS2B_{day}T155000_000001_N05.09"}
+    said = {"datetime": f"{day}T15:50:00Z", "license": "CC-BY-4.0", "s2:processing_baseline": "02.14", **pass_of}
+    outline = _outline(folder / assets["blue"]["href"])
+    return {"type": "Feature", "id": f"{epsg}-{day}", "properties": said, "assets": assets, "geometry": outline}
+
+
+def test_tiles_of_one_pass_in_two_zones_are_one_image(tmp_path: Path, run: Run) -> None:
+    days = {"2023-01-03": 1000, "2023-01-08": 2000, "2023-01-13": 3000}
+    items = [_tile(tmp_path, epsg, day, value) for epsg in (32617, 32618) for day, value in days.items()]
+    document = {
+        "name": "a",
+        "imagery": {
+            "stac": "item.json",
+            "sensor": "sentinel-2-l2a",
+            "area": [-78.004, 35.9985, -77.996, 36.0015],
+            "windows": ["2023-01-01/2023-02-01"],
+            "composite": {"method": "median", "images": 3, "min_valid": 3},
+        },
+        "chips": {"layout": "utm", "size": 16, "gsd": 10},
+    }
+    (tmp_path / "release.yaml").write_text(json.dumps(document))
+    plan, rows, _ = both(tmp_path, run, items)
+    assert plan["chips"]["expected"] == len(rows)
+    assert outcomes(rows) == {"embedded": len(rows)}
+    parts = [pq.read_table(path) for path in sorted((tmp_path / "made/embeddings").rglob("*.parquet"))]
+    chips = [row for part in parts for row in part.select(["epsg", "images", "item_ids"]).to_pylist()]
+    assert {row["epsg"] for row in chips} == {32617, 32618}
+    assert {row["images"] for row in chips} == {3}
+    assert {len(row["item_ids"]) for row in chips} == {3, 6}  # cells at the edge are filled from both tiles

@@ -49,7 +49,7 @@ class Band(_SensorPart):
     aliases: tuple[str, ...] = ()
     """Names that catalogs give the band, or its asset."""
     platform_aliases: dict[Pattern, tuple[str, ...]] = {}
-    """Names used instead of `aliases` on the platforms that a pattern matches."""
+    """Names on the platforms that a pattern matches, beside `aliases`; an empty list where no name tells the band."""
     common: tuple[str, ...] = ()
     """Values of `common_name` that catalogs give the band; its own name always counts."""
     wavelength: Annotated[float, Field(gt=0)]
