@@ -1,7 +1,8 @@
 """The grid of Major TOM: cells of about 10 km, `433U_1090R` from the equator and the meridian of Greenwich.
 
 Source: `Grid` of https://github.com/ESA-PhiLab/Major-TOM, which is what its data sets were made with; the paper rounds
-differently (issue 19), and the package majortom-eg numbers columns from the antimeridian and names cells by geohash.
+differently (issue 19). The package majortom-eg has the same cells up to 89°, which the tests compare, but no names: it
+gives the cells of a polygon, by geohash, and the one across the antimeridian twice.
 """
 
 import math
