@@ -16,7 +16,7 @@ _RADIUS = 6378.137
 """Kilometers, of the equator."""
 _ROWS = math.ceil(math.pi * _RADIUS / KILOMETERS)
 """From pole to pole."""
-_NAME = re.compile(r"(\d{1,4})([UD])_(\d{1,4})([RL])")
+_NAME = re.compile(r"([0-9]{1,4})([UD])_([0-9]{1,4})([RL])")
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,6 +57,9 @@ def numbers_of_cell(name: str) -> tuple[int, int]:
     count = _columns(row) if abs(row) <= _ROWS // 2 else 0
     if not -(count // 2) <= column < (count + 1) // 2:
         msg = "not a cell of the grid"
+        raise ValueError(msg)
+    if name != name_of_cell(row, column):
+        msg = f"another spelling of {name_of_cell(row, column)}"
         raise ValueError(msg)
     return row, column
 
