@@ -1,7 +1,8 @@
 """The grid of Major TOM: cells of about 10 km, `433U_1090R` from the equator and the meridian of Greenwich.
 
 Source: `Grid` of https://github.com/ESA-PhiLab/Major-TOM, which is what its data sets were made with; the paper rounds
-differently (issue 19), and the package majortom-eg numbers columns from the antimeridian and names cells by geohash.
+differently (issue 19). The package majortom-eg has the same cells up to 89°, which the tests compare, but no names: it
+gives the cells of a polygon, by geohash, and the one across the antimeridian twice.
 """
 
 import math
@@ -15,7 +16,7 @@ _RADIUS = 6378.137
 """Kilometers, of the equator."""
 _ROWS = math.ceil(math.pi * _RADIUS / KILOMETERS)
 """From pole to pole."""
-_NAME = re.compile(r"(\d{1,4})([UD])_(\d{1,4})([RL])")
+_NAME = re.compile(r"([0-9]{1,4})([UD])_([0-9]{1,4})([RL])")
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,6 +57,9 @@ def numbers_of_cell(name: str) -> tuple[int, int]:
     count = _columns(row) if abs(row) <= _ROWS // 2 else 0
     if not -(count // 2) <= column < (count + 1) // 2:
         msg = "not a cell of the grid"
+        raise ValueError(msg)
+    if name != name_of_cell(row, column):
+        msg = f"another spelling of {name_of_cell(row, column)}"
         raise ValueError(msg)
     return row, column
 

@@ -36,12 +36,14 @@ def read_cell(cell: ParquetCell, origin: str | None, planned: str | None, budget
     try:
         with source:
             footer = _footer(cell.address, tag, _UnhashedFile(source))
-            column = _place(footer, cell, name)
-            chunk = footer.row_group(cell.row).column(column)
-            if chunk.total_uncompressed_size > MAX_BYTES:
-                raise ImageryError(name, f"has {chunk.total_uncompressed_size:,} bytes", f"at most {MAX_BYTES:,}")
+            columns = (cell.column, "grid_cell", "product_id")
+            group = _group(footer, cell, columns, name)
+            size = sum(group.column(place).total_uncompressed_size for place in range(group.num_columns)
+                       if group.column(place).path_in_schema in columns)  # fmt: skip
+            if size > MAX_BYTES:
+                raise ImageryError(name, f"has {size:,} bytes", f"at most {MAX_BYTES:,}")
             file = pq.ParquetFile(source, metadata=footer, pre_buffer=True)
-            value = file.read_row_group(cell.row, columns=[cell.column, "grid_cell", "product_id"]).to_pylist()[0]
+            value = file.read_row_group(cell.row, columns=list(columns)).to_pylist()[0]
     except (pa.ArrowException, IndexError) as error:
         words = " ".join(str(error).split())
         raise ImageryError(name, f"cannot be read ({words})", "a Parquet file of Major TOM") from error
@@ -53,7 +55,8 @@ def read_cell(cell: ParquetCell, origin: str | None, planned: str | None, budget
             )  # fmt: skip
     data = value[cell.column]
     if not isinstance(data, bytes) or not data:
-        raise ImageryError(name, f"has {type(data).__name__} in column {cell.column}", "the bytes of a GeoTIFF")
+        found = f"has {type(data).__name__ if data else 'nothing'} in column {cell.column}"
+        raise ImageryError(name, found, "the bytes of a GeoTIFF")
     return data
 
 
@@ -80,15 +83,16 @@ def _read_footer(address: str, tag: str, held: _UnhashedFile) -> pq.FileMetaData
     return pq.read_metadata(held.file)
 
 
-def _place(footer: pq.FileMetaData, cell: ParquetCell, name: str) -> int:
-    """Number of the column of the image."""
+def _group(footer: pq.FileMetaData, cell: ParquetCell, wanted: tuple[str, ...], name: str) -> pq.RowGroupMetaData:
+    """The row group of the image."""
     if not 0 <= cell.row < footer.num_row_groups:
         raise ImageryError(name, f"has {footer.num_row_groups:,} row groups", f"row group {cell.row}")
-    rows = footer.row_group(cell.row).num_rows
-    if rows != 1:
-        raise ImageryError(name, f"has {rows:,} rows in row group {cell.row}", "one row per row group")
+    group = footer.row_group(cell.row)
+    if group.num_rows != 1:
+        raise ImageryError(name, f"has {group.num_rows:,} rows in row group {cell.row}", "one row per row group")
     names = [footer.schema.column(place).path for place in range(footer.num_columns)]
-    for wanted in (cell.column, "grid_cell", "product_id"):
-        if wanted not in names:
-            raise ImageryError(name, f"has no column {wanted}", f"one of {', '.join(names)}")
-    return names.index(cell.column)
+    for each in wanted:
+        if names.count(each) != 1:
+            found = "two columns" if each in names else "no column"
+            raise ImageryError(name, f"has {found} {each}", f"one of {', '.join(names)}")
+    return group

@@ -270,6 +270,11 @@ def _other_unit(bands: Sequence[_Weighed]) -> str | None:
     largest = max(band.maximum for band in bands)
     if min(limits) > 1000 and all(band.sample.dtype == "uint8" for band in bands):
         return "its values are 8 bits (0 to 255): they look like a picture for the eye, not like measurements."
+    narrow = next(
+        (band for band in bands if band.sample.dtype == "uint8" and band.maximum <= 255 < band.limit / 4), None
+    )
+    if narrow is not None and largest > 255:
+        return f"band {narrow.band.name} has 8 bits (0 to 255), where other bands reach {largest:,.6g}."
     real = [band for band in bands if band.sample.dtype.startswith("float")]
     if min(limits) > 100 and largest <= 10 and real:
         return f"its values are real numbers up to {largest:.3g}: they look like reflectance from 0 to 1."

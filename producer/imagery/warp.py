@@ -18,7 +18,9 @@ from rasterio.vrt import WarpedVRT
 
 from clay_publish.producer.imagery.raster import ImageFile, OpenBand, grid_of, open_bands, readers, session
 from clay_publish.producer.imagery.remote import check_unchanged
+from clay_publish.producer.imagery.strips import fine_grid
 from clay_publish.producer.sources.item import BandFile, SourceItem, ground_sides
+from clay_publish.producer.sources.major_tom import ParquetCell
 from clay_publish.spec.sensors import Sensor
 
 _TOLERANCE = 0.02
@@ -96,6 +98,9 @@ class Images:
                 opened = stack.enter_context(self._opened(item, files, mask=mask))
                 for band in opened:
                     grid_of(band)
+                # A STAC item's grid may be wrong, and is not needed; that of a Major TOM row follows from its cell.
+                if not mask and ParquetCell.parse(files[0].href) is not None:
+                    fine_grid(opened, item.grid)
                 self._open[key] = (stack.pop_all(), opened)
         self._open.move_to_end(key)
         return self._open[key][1]

@@ -4,17 +4,21 @@ Source: the code of Major TOM (https://github.com/ESA-PhiLab/Major-TOM), where i
 of Core-S2L1C, Core-S2L2A and Core-S1RTC: one row group per cell, one GeoTIFF per band as the value of a column.
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
@@ -35,8 +39,6 @@ PIXELS, PIXEL = 1068, 10.0
 """Of the bands of 10 m: a cell of 10 km and a margin of 340 m, of which `MARGIN` is west and south of its corner."""
 MARGIN = 340.0
 
-_COLUMNS = ("grid_cell", "product_id", "timestamp", "crs", "centre_lat", "centre_lon", "parquet_url", "parquet_row")
-_OPTIONAL = ("cloud_cover", "nodata")
 _BANDS: dict[str, dict[str, int]] = {
     "sentinel2": {
         **dict.fromkeys(("B02", "B03", "B04", "B08", "cloud_mask"), 10),
@@ -53,6 +55,20 @@ _REVISION = re.compile(r"/resolve/[^/]+/(.+)$")
 _TIMES = ("%Y%m%dT%H%M%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ")
 _DEGREE = 111_000.0
 _BATCH = 65_536
+
+
+class _Row(BaseModel):
+    """What is used of a row of the metadata table, and in words what is valid."""
+
+    model_config = ConfigDict(frozen=True)
+
+    grid_cell: str = Field(description="a cell such as 433U_1090R")
+    product_id: str = Field(min_length=1, description="the name of a product")
+    timestamp: Any
+    crs: str = Field(description="a reference system such as EPSG:32618")
+    parquet_url: str = Field(description="the address of a Parquet file")
+    parquet_row: int = Field(ge=0, description="the number of a row group")
+    cloud_cover: float | None = Field(default=None, description="a number, or null")
 
 
 @dataclass(frozen=True)
@@ -111,13 +127,19 @@ def read_major_tom(block: Imagery, sensor: Sensor, search: Search) -> Iterator[F
     try:
         with open_source(where) as stream:
             file = pq.ParquetFile(stream)
-            names = set(file.schema_arrow.names)
-            if missing := [name for name in _COLUMNS if name not in names]:
-                raise SourceError(where, f"has no column {missing[0]!r}", f"columns {', '.join(_COLUMNS)}")
-            wanted = [*_COLUMNS, *(name for name in _OPTIONAL if name in names)]
-            for batch in file.iter_batches(_BATCH, columns=wanted):
-                for row in _near(pa.Table.from_batches([batch]), search).to_pylist():
-                    yield _found(row, root, block, columns)
+            names = file.schema_arrow.names
+            needed = [name for name, field in _Row.model_fields.items() if field.is_required()]
+            if missing := [name for name in needed if name not in names]:
+                raise SourceError(where, f"has no column {missing[0]!r}", f"columns {', '.join(needed)}")
+            used = [name for name in names if name in _Row.model_fields]
+            if len(used) > len(set(used)):
+                raise SourceError(where, f"has two columns of one name ({', '.join(used)})", "each once")
+            first = 0
+            for batch in file.iter_batches(_BATCH, columns=used):
+                near = _near(batch["grid_cell"].to_pylist(), search)
+                for number, row in zip(near.tolist(), batch.take(pa.array(near)).to_pylist(), strict=True):
+                    yield _found(row, first + number, root, block, columns)
+                first += batch.num_rows
     except pa.ArrowException as error:
         raise SourceError(where, f"is not Parquet ({' '.join(str(error).split())})", "Major TOM's metadata") from error
 
@@ -138,43 +160,57 @@ def _resolved(stated: str) -> str:
     return address.removesuffix(f"/{METADATA}")
 
 
-def _near(table: pa.Table, search: Search) -> pa.Table:
-    """Rows that may lie in the area and the windows; what is left is decided item by item."""
-    kept = np.ones(table.num_rows, dtype=bool)
-    if search.area is not None:
-        lon, lat = (np.asarray(table[name].to_numpy(), dtype=np.float64) for name in ("centre_lon", "centre_lat"))
-        west, south, east, north = shapely.bounds(search.area)
-        high = PIXELS * PIXEL / _DEGREE
-        wide = high / np.maximum(np.cos(np.radians(np.minimum(np.abs(lat) + high, 89.0))), 0.01)
-        kept &= (lat + high >= south) & (lat - high <= north)
-        kept &= ((lon + wide >= west) & (lon - wide <= east)) | (np.abs(lon) + wide >= 180)
-    return table.filter(pa.array(kept))
+def _near(cells: Sequence[Any], search: Search) -> npt.NDArray[np.int64]:
+    """Rows whose cell may lie in the area, and those that name none; what is left is decided item by item."""
+    if search.area is None:
+        return np.arange(len(cells))
+    places = np.full((len(cells), 2), np.nan)
+    for number, cell in enumerate(cells):
+        with suppress(TypeError, ValueError):
+            places[number] = corner_of_cell(cell)
+    lon, lat = places.T
+    west, south, east, north = shapely.bounds(search.area)
+    high = PIXELS * PIXEL / _DEGREE
+    wide = high / np.maximum(np.cos(np.radians(np.minimum(np.abs(lat) + high, 89.0))), 0.01)
+    near = (lat + high >= south) & (lat - high <= north)
+    near &= ((lon + wide >= west) & (lon - wide <= east)) | (np.abs(lon) + wide >= 180)
+    return np.flatnonzero(near | np.isnan(lat))
 
 
-def _found(row: Mapping[str, Any], root: str, block: Imagery, columns: Mapping[str, int]) -> FoundItem:
+def _found(values: Mapping[str, Any], number: int, root: str, block: Imagery, columns: Mapping[str, int]) -> FoundItem:
     """A row as an item, or why it is none."""
-    identifier, where = f"{row['product_id']}_{row['grid_cell']}", f"{root}/{METADATA}"
+    identifier, where = f"{values['product_id']}_{values['grid_cell']}", f"{root}/{METADATA}"
     try:
-        return FoundItem(_item(row, identifier, root, block, columns), where, None)
+        return FoundItem(_item(_checked(values, number, identifier), root, block, columns), where, None)
     except SourceError as error:
         return FoundItem({"id": identifier, "collection": _collection(root)}, where, None, error)
+
+
+def _checked(values: Mapping[str, Any], number: int, identifier: str) -> _Row:
+    try:
+        return _Row.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        found = f"has {shown(first['input'])} in column {name}"
+        expected = _Row.model_fields[name].description or ""
+        raise SourceError(f"item {identifier} (row {number:,} of {METADATA})", found, expected) from error
 
 
 def _collection(root: str) -> str:
     return root.partition("/resolve/")[0].rpartition("/")[2]
 
 
-def _item(
-    row: Mapping[str, Any], identifier: str, root: str, block: Imagery, columns: Mapping[str, int]
-) -> dict[str, Any]:
+def _item(row: _Row, root: str, block: Imagery, columns: Mapping[str, int]) -> dict[str, Any]:
     """A row as a STAC Item."""
-    cell, product = str(row["grid_cell"]), str(row["product_id"])
+    cell, product = row.grid_cell, row.product_id
+    identifier = f"{product}_{cell}"
     where = f"item {identifier}"
-    west, north = _corner(cell, str(row["crs"]), where)
-    address = f"{root}/{_path(row['parquet_url'], where)}"
+    west, north = _corner(cell, row.crs, where)
+    address = f"{root}/{_path(row.parquet_url, where)}"
     assets = {
         name: {
-            "href": ParquetCell(address, int(row["parquet_row"]), name, cell, product).href,
+            "href": ParquetCell(address, row.parquet_row, name, cell, product).href,
             "type": "image/tiff; application=geotiff",
             "gsd": size,
             "proj:shape": [int(PIXELS * PIXEL) // size] * 2,
@@ -188,8 +224,8 @@ def _item(
     passed = _PASS.match(product)
     level = {"s2:product_id": product} if platform and platform[1] == "2" else {"product_name": product}
     properties: dict[str, Any] = {
-        "datetime": _time(row["timestamp"], where),
-        "proj:code": str(row["crs"]),
+        "datetime": _time(row.timestamp, where),
+        "proj:code": row.crs,
         "license": block.license or LICENSE,
         **level,
     }
@@ -197,8 +233,8 @@ def _item(
         properties["platform"] = f"sentinel-{platform[1]}{platform[2].lower()}"
     if passed:
         properties["s2:datatake_id"] = f"{passed[1]} {passed[2]}"
-    if row.get("cloud_cover") is not None:
-        properties["eo:cloud_cover"] = float(row["cloud_cover"])
+    if row.cloud_cover is not None and math.isfinite(row.cloud_cover):
+        properties["eo:cloud_cover"] = row.cloud_cover
     if _UNKNOWN_BASELINE.search(product) and block.offset is None:
         raise SourceError(
             where,
@@ -211,32 +247,32 @@ def _item(
         "stac_version": "1.1.0",
         "id": identifier,
         "collection": _collection(root),
-        "geometry": shapely.geometry.mapping(footprints(str(row["crs"]), ring)[0]),
+        "geometry": shapely.geometry.mapping(footprints(row.crs, ring)[0]),
         "properties": properties,
         "assets": assets,
-        "links": [{"rel": "self", "href": f"{address}#row={row['parquet_row']}"}] if is_url(root) else [],
+        "links": [{"rel": "self", "href": f"{address}#row={row.parquet_row}"}] if is_url(root) else [],
     }
 
 
 def _corner(cell: str, crs: str, where: str) -> tuple[float, float]:
     """West and north of the pixels of a cell: its corner on the ground, less the margin."""
+    expected = "a cell such as 433U_1090R, and a projection in meters that reaches it"
     try:
-        x, y = Transformer.from_crs("OGC:CRS84", CRS.from_user_input(crs), always_xy=True).transform(
-            *corner_of_cell(cell)
-        )
+        projection = CRS.from_user_input(crs)
+        x, y = Transformer.from_crs("OGC:CRS84", projection, always_xy=True).transform(*corner_of_cell(cell))
     except (CRSError, ValueError) as error:
-        found = f"has the cell {shown(cell)} in {shown(crs)} ({error})"
-        raise SourceError(where, found, "a cell such as 433U_1090R, and a reference system") from error
+        raise SourceError(where, f"has the cell {shown(cell)} in {shown(crs)} ({error})", expected) from error
+    if not math.isfinite(x + y) or not projection.is_projected or projection.axis_info[0].unit_name != "metre":
+        raise SourceError(where, f"has the cell {shown(cell)} in {shown(crs)}", expected)
     return x - MARGIN, y - MARGIN + PIXELS * PIXEL
 
 
-def _path(url: Any, where: str) -> str:
+def _path(url: str, where: str) -> str:
     """Path of a Parquet file below the root; the metadata names the original's address, also in a copy."""
-    text = str(url)
-    found = _REVISION.search(text.partition("?")[0])
-    path = found[1] if found else text
+    found = _REVISION.search(url.partition("?")[0])
+    path = found[1] if found else url
     if not is_safe(path) or "://" in path or not path.endswith(".parquet"):
-        raise SourceError(where, f"lies in {shown(text)}", "a Parquet file of the same copy of Major TOM")
+        raise SourceError(where, f"lies in {shown(url)}", "a Parquet file of the same copy of Major TOM")
     return path
 
 

@@ -1,6 +1,5 @@
 """Arrays of a release of two zones and both hemispheres: the vectors of its tables, in any reader."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 import zarr
 from array_copy import arrays_below
 from pyproj import Transformer
-from s3_servers import S3View
+from s3_servers import S3View, with_client
 
 from clay_publish.errors import ReleaseError, SpecError
 from clay_publish.geo.utm_grid import parse_chip_id
@@ -212,13 +211,13 @@ def test_killed_between_shards_it_goes_on(shards: int, plain: tuple[Path, Path],
     assert not list(out.rglob(".tmp-*"))
 
 
-def test_shares_of_a_run_make_the_same_arrays(plain: tuple[Path, Path], tmp_path: Path) -> None:
-    spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
+def test_shares_of_a_run_make_the_same_arrays(made: Path, tmp_path: Path) -> None:
+    spec = Path(shutil.copytree(made.parent / "spec", tmp_path / "spec")) / "release.yaml"
     out = tmp_path / "release"
     start(spec, out, more=("--unit", "2/2")).finish()
     assert not (out / "arrays").exists()  # not before every unit is done
     start(spec, out, more=("--unit", "1/2")).finish()
-    assert arrays_below(out) == arrays_below(plain[1])
+    assert arrays_below(out) == arrays_below(made)
 
 
 def test_arrays_may_be_asked_for_and_left_out_later(plain: tuple[Path, Path], tmp_path: Path) -> None:
@@ -239,12 +238,28 @@ def test_arrays_may_be_asked_for_and_left_out_later(plain: tuple[Path, Path], tm
 
 
 @pytest.mark.slow
-def test_on_an_object_store_the_arrays_are_the_same(plain: tuple[Path, Path], bucket: S3View) -> None:
-    start(plain[0], f"s3://{bucket.bucket}/release").finish()
-    found = {name: bucket.get(name) for name in bucket.names("release/arrays/")}
-    assert {name.removeprefix("release/"): data for name, data in found.items()} == arrays_below(plain[1])
-    reader = Release(f"s3://{bucket.bucket}/release")
-    assert json.loads(reader.store.read(f"{STORE}/zarr.json"))["attributes"]["geoemb:type"] == "chip"
+def test_killed_on_an_object_store_it_goes_on(made: Path, bucket: S3View, tmp_path: Path) -> None:
+    """Between shards of patches, which are made of parts; what was there is not written again."""
+    spec = Path(shutil.copytree(made.parent / "spec", tmp_path / "spec")) / "release.yaml"
+    where = f"s3://{bucket.bucket}/release"
+
+    def finished() -> dict[str, object]:
+        """The file of each finished shard that is written last, and when it was."""
+        request = {"Bucket": bucket.bucket, "Prefix": f"release/{STORE}/"}
+        listed = with_client(bucket.address, lambda client: client.list_objects_v2(**request)).get("Contents", [])
+        last = ("/reason/c/", "/patches/embeddings/c/")
+        return {each["Key"]: each["LastModified"] for each in listed if any(name in each["Key"] for name in last)}
+
+    assert start(spec, where).kill_when(lambda: any("/patches/" in name for name in finished()))
+    before = finished()
+    assert f"release/{STORE}/zarr.json" not in bucket.names(f"release/{STORE}/")
+    start(spec, where).finish()
+    after = finished()
+    assert len(after) > len(before)
+    assert before.items() <= after.items()
+    found = {name.removeprefix("release/"): bucket.get(name) for name in bucket.names("release/arrays/")}
+    assert found == arrays_below(made)
+    assert not bucket.uploads()
 
 
 def test_values_beyond_float16_are_refused() -> None:

@@ -1,15 +1,20 @@
 """Tables with the columns of Major TOM and Earth Index embeddings."""
 
+import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
-import pandas as pd
 import pytest
-import torch
+import shapely
+from majortom_eg import MajorTomGrid
+from torchgeo_wheel import torchgeo_environment
 
 from clay_publish.geo.major_tom_grid import bounds_of_cell, cells_at, corner_of_cell, numbers_of_cell
 from clay_publish.search.reader import open_release
@@ -17,42 +22,42 @@ from clay_publish.search.reader import open_release
 Run = Callable[..., Any]
 
 
-def major_tom_sample(data: geopandas.GeoDataFrame, index: int) -> dict[str, torch.Tensor]:
-    """What TorchGeo 0.9's MajorTOMEmbeddings makes of a row."""
-    row = data.iloc[index]
-    return {
-        "embedding": torch.tensor(row["embedding"]),
-        "x": torch.tensor(row["centre_lon"]),
-        "y": torch.tensor(row["centre_lat"]),
-        "t": torch.tensor(pd.Timestamp(row["timestamp"]).timestamp()),
-    }
+VIEWS = {"major-tom": ("MajorTOMEmbeddings", "major_tom.py"), "earth-index": ("EarthIndexEmbeddings", "earth_index.py")}
+
+_TORCHGEO = """
+import inspect, json, sys
+import torchgeo.datasets
+
+made = []
+for name, file in zip(sys.argv[1::2], sys.argv[2::2]):
+    kind = getattr(torchgeo.datasets, name)
+    chips = kind(file)
+    samples = [{key: value.tolist() for key, value in chips[n].items()} for n in range(len(chips))]
+    made.append([inspect.getfile(kind), samples])
+json.dump(made, sys.stdout)
+"""
 
 
-def earth_index_sample(data: geopandas.GeoDataFrame, index: int) -> dict[str, torch.Tensor]:
-    """What TorchGeo 0.9's EarthIndexEmbeddings makes of a row."""
-    row = data.iloc[index]
-    center = row["geometry"]
-    return {
-        "embedding": torch.tensor(row["embedding"]),
-        "x": torch.tensor(center.x),
-        "y": torch.tensor(center.y),
-    }
-
-
-def test_views_open_in_torchgeo(run: Run, sample_release: Path, tmp_path: Path) -> None:
-    chips = open_release(sample_release).chips(columns=["id", "lon", "lat", "datetime", "embedding"]).read_all()
-    for view, read in (("major-tom", major_tom_sample), ("earth-index", earth_index_sample)):
+def test_torchgeo_opens_the_views(run: Run, sample_release: Path, tmp_path: Path) -> None:
+    """The classes of TorchGeo itself, as `test_readers.test_torchgeo`."""
+    command = [sys.executable, "-W", "error::ImportWarning", "-c", _TORCHGEO]
+    for view, (kind, _) in VIEWS.items():
         out = tmp_path / f"{view}.parquet"
         run("search", sample_release, "--chips", "--as", view, "--out", out)
-        data = geopandas.read_parquet(out)
-        assert data.crs.to_string() == "OGC:CRS84"
-        assert len(data) == chips.num_rows
-        for index in (0, len(data) - 1):
-            sample, chip = read(data, index), chips.slice(index, 1).to_pylist()[0]
-            assert sample["embedding"].tolist() == chip["embedding"]
-            assert (sample["x"].item(), sample["y"].item()) == pytest.approx((chip["lon"], chip["lat"]), abs=1e-5)
-            if "t" in sample:
-                assert sample["t"].item() == pytest.approx(chip["datetime"].timestamp(), abs=128)  # float32
+        assert geopandas.read_parquet(out).crs.to_string() == "OGC:CRS84"
+        command += [kind, str(out)]
+    environment = {**os.environ, **torchgeo_environment()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    wanted = open_release(sample_release).chips(columns=["lon", "lat", "datetime", "embedding"]).read_all().to_pylist()
+    for (file, samples), (view, (_, module)) in zip(json.loads(done.stdout), VIEWS.items(), strict=True):
+        assert file.endswith(f"torchgeo/datasets/{module}")
+        assert "standins" not in file
+        for sample, chip in zip(samples, wanted, strict=True):
+            assert sample["embedding"] == chip["embedding"]
+            assert (sample["x"], sample["y"]) == pytest.approx((chip["lon"], chip["lat"]), abs=1e-5)
+            if view == "major-tom":
+                assert sample["t"] == pytest.approx(chip["datetime"].timestamp(), abs=64)  # TorchGeo rounds to float32
 
 
 def test_major_tom_view_names_cells(run: Run, sample_release: Path, tmp_path: Path) -> None:
@@ -115,6 +120,31 @@ def test_cells_equal_a_search_in_the_whole_grid() -> None:
         assert south <= y <= north
         assert (x - west) % 360 <= east - west
         assert (west, south) == corner_of_cell(name)
+
+
+def test_cells_are_those_of_the_package_majortom_eg() -> None:
+    """At 105,000 places. Not in the last degree before a pole, where the package has more cells than Major TOM."""
+    random = np.random.default_rng(29)
+    south = [*np.degrees(np.arcsin(random.uniform(-0.99, 0.99, 60))), -0.5, -0.5, 83, -80, 88, -89, -20, -20, 71, 71]
+    west = [*random.uniform(-180, 179, 60), -0.5, 30, 10, 10, 10, 10, -180, 179, -180, 179]
+    grid = MajorTomGrid(d=10_000, overlap=False)
+    compared, across = 0, set()
+    for left, bottom in zip(west, south, strict=True):
+        lon, lat = random.uniform(left, left + 1, 1500), random.uniform(bottom, bottom + 1, 1500)
+        theirs = list(grid.generate_grid_cells(shapely.box(left, bottom, left + 1, bottom + 1)))
+        place, cell = shapely.STRtree([each.geom for each in theirs]).query(shapely.points(lon, lat), "within")
+        assert place.tolist() == list(range(1500))  # every place is in one cell of the package
+        for name, number in set(zip(cells_at(lon, lat)[place], cell.tolist(), strict=True)):
+            bounds, other = np.array(bounds_of_cell(name)), np.array(theirs[number].geom.bounds)
+            if other[0] < -180:  # one more cell of the package, on the same ground as the easternmost
+                across.add(name)
+                other[[0, 2]] += 360
+            np.testing.assert_allclose(bounds, other, rtol=0, atol=1e-12)
+            row, column = round(other[1] / grid.lat_spacing), round(other[0] / (other[2] - other[0]))
+            assert numbers_of_cell(name) == (row, column)
+        compared += 1500
+    assert compared >= 100_000
+    assert across
 
 
 def reference_cell(lat: float, lon: float) -> str:

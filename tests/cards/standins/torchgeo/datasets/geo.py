@@ -4,4 +4,4 @@ from torch.utils.data import Dataset
 
 
 class NonGeoDataset(Dataset[dict[str, object]]):
-    """Base of `ClayEmbeddings`."""
+    """Base of the embeddings datasets."""

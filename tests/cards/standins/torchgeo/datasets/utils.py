@@ -1,4 +1,4 @@
-"""Stub of `torchgeo.datasets.utils`: the two names that annotate `ClayEmbeddings`."""
+"""Stub of `torchgeo.datasets.utils`: the two names that annotate the embeddings datasets."""
 
 import os
 from typing import Any
