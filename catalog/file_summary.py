@@ -1,6 +1,7 @@
 """What one embeddings file holds: read from its light columns, never from its vectors."""
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import shapely
 
 from clay_publish.errors import ReleaseError
-from clay_publish.geo.footprints import to_lonlat
+from clay_publish.geo.footprints import polar_outline, to_lonlat
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.geoparquet import bbox_array, total_bbox
 from clay_publish.release.tables import without_cloud_fraction
@@ -24,12 +25,23 @@ _TOLERANCE = 1e-5
 _GRID = 1e-8
 """Degrees, about a millimeter: to what corners are snapped where chips share no numbered grid."""
 
+_POLAR = 84.0
+"""Degrees from the equator: beyond, the ground is united in the plane of a polar projection."""
+_METER, _MILLIMETER = 1.0, 1e-3
+"""The same tolerances there."""
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
 def union(geometries: npt.NDArray[np.object_]) -> shapely.Geometry:
     """The ground under chips that share no numbered grid. OGC:CRS84 in and out."""
+    plane = _polar_plane(shapely.total_bounds(geometries)[1::2])
+    if plane is not None:
+        # The edges along which they are cut at the antimeridian and closed over the pole collapse.
+        flat = shapely.make_valid(shapely.transform(geometries, _to_plane(plane)))
+        united = shapely.union_all([part for part in shapely.get_parts(shapely.get_parts(flat)) if part.area > 0])
+        return _finish_polar(plane, shapely.set_precision(united, _MILLIMETER))
     east = _east_of_zero(geometries)
     return _finish(_without_slivers(shapely.union_all(east, grid_size=_GRID)))
 
@@ -65,7 +77,11 @@ def lattice_union(crs: str, row: Ints, col: Ints, x: Floats, y: Floats) -> shape
         lon, lat = to_lonlat(crs).transform(projected[:, 0], projected[:, 1])
         return np.column_stack([lon, lat])
 
-    return _finish(_east_of_zero(np.array([shapely.transform(outline, project)], dtype=object))[0])
+    drawn = shapely.transform(outline, project)
+    plane = _polar_plane(shapely.get_coordinates(drawn)[:, 1])
+    if plane is not None:
+        return _finish_polar(plane, shapely.transform(drawn, _to_plane(plane)))
+    return _finish(_east_of_zero(np.array([drawn], dtype=object))[0])
 
 
 def _fit(row: Ints, col: Ints, x: Floats, y: Floats) -> Floats | None:
@@ -107,12 +123,43 @@ def _east_of_zero(geometries: npt.NDArray[np.object_]) -> npt.NDArray[np.object_
     )
 
 
-def _without_slivers(geometry: shapely.Geometry) -> shapely.Geometry:
+def _polar_plane(lat: Floats) -> str | None:
+    """The projection in which ground of these latitudes is united; None where degrees do."""
+    if np.abs(lat).max() < _POLAR:
+        return None
+    return "EPSG:3413" if lat.max() >= _POLAR else "EPSG:3031"
+
+
+def _to_plane(plane: str) -> Callable[[Floats], Floats]:
+    def project(points: Floats) -> Floats:
+        x, y = to_lonlat(plane).transform(points[:, 0], points[:, 1], direction="INVERSE")
+        return np.column_stack([x, y])
+
+    return project
+
+
+def _finish_polar(plane: str, geometry: shapely.Geometry) -> shapely.Geometry:
+    """Thinned and without slivers, OGC:CRS84."""
+    thin = shapely.simplify(_without_slivers(geometry, _METER), _METER, preserve_topology=True)
+    return polar_outline(plane, thin, _METER)
+
+
+def _clip(geometry: shapely.Geometry, bbox: list[float] | None) -> shapely.Geometry:
+    """The part in the bounds of the chips: near a pole, a meter is many degrees of longitude."""
+    assert bbox is not None
+    west, south, east, north = bbox
+    halves = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    parts = [shapely.intersection(geometry, shapely.box(left, south, right, north)) for left, right in halves]
+    polygons = [part for part in shapely.get_parts(shapely.get_parts(np.array(parts, dtype=object))) if part.area > 0]
+    return shapely.orient_polygons(polygons[0] if len(polygons) == 1 else shapely.multipolygons(polygons))
+
+
+def _without_slivers(geometry: shapely.Geometry, tolerance: float = _TOLERANCE) -> shapely.Geometry:
     """Fill the holes that are thinner than the tolerance: they lie between chips that touch."""
     whole = []
     for polygon in shapely.get_parts(geometry):
         holes = shapely.get_rings(polygon)[1:]
-        real = holes[shapely.area(shapely.polygons(holes)) > _TOLERANCE * shapely.length(holes)]
+        real = holes[shapely.area(shapely.polygons(holes)) > tolerance * shapely.length(holes)]
         whole.append(shapely.polygons(shapely.get_exterior_ring(polygon), real))
     return whole[0] if len(whole) == 1 else shapely.multipolygons(whole)
 
@@ -192,6 +239,8 @@ def summarize(release: Release, path: str, fingerprint: str) -> FileSummary:
     if any(value["min"].as_py() is None for value in times.values()):
         raise ReleaseError(where, "has chips without a date", "datetime, start_datetime and end_datetime")
     geometry = _ground(table, geometries)
+    if np.abs(boxes[:, [1, 3]]).max() >= _POLAR:
+        geometry = _clip(geometry, total_bbox(boxes))
     # The outline is thinned and may leave the chips by a metre: the box holds both.
     bbox = total_bbox(np.vstack([boxes, _sides(bbox_array(np.array([geometry], dtype=object)))]))
     assert bbox is not None

@@ -107,6 +107,8 @@ def begin(
     inputs = inputs.with_images(considered)
     for note in notes(spec, inputs.sensor, inputs.used, inputs.layout.gsd):  # or refused, before anything is written
         report(Progress("plan", 0, 0, note))
+    for sentence in inputs.layout.beyond(considered, inputs.areas):
+        report(Progress("plan", 0, 0, sentence))
     _check_arrays(spec, encoder)
     plan = inputs.plan()
     if spec.previous is not None:

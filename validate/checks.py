@@ -134,7 +134,7 @@ def check_release(
                 checked[rule.code] = state
         report(Progress("rules", len(rules), len(rules), unit="rules"))
         return ValidationReport(
-            where=release.store.where,
+            where=release.store.path(release.store.name) if isinstance(release.store, OneFile) else release.store.where,
             kind=context.input.kind,
             findings=findings,
             checked=checked,

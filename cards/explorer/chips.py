@@ -36,6 +36,8 @@ Box = tuple[float, float, float, float]
 WORLD = 1 << 32
 """Units of the world's width in web mercator, in which the corners of scene chips are kept: 9 mm at the equator."""
 
+_POLAR = 84.0
+"""Degrees from the equator: beyond, points are not spread evenly along the edges of footprints."""
 _BATCH = 1 << 16
 _COVERAGE = ("epsg", "row", "col", "window_start", "reason", "item_ids")
 
@@ -225,6 +227,7 @@ def corners(column: pa.Array) -> Floats:
     simple = shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON
     sizes = shapely.get_num_coordinates(shapes)
     regular = simple & ((sizes - 1) % 4 == 0) & (sizes > 4)
+    regular &= np.abs(shapely.bounds(shapes)[:, [1, 3]]).max(axis=1) < _POLAR
     for size in np.unique(sizes[regular]):
         mine = regular & (sizes == size)
         rings = shapely.get_coordinates(shapes[mine]).reshape(-1, size, 2)

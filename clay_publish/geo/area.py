@@ -51,7 +51,7 @@ class Area:
     def beyond(self) -> list[str]:
         """A sentence for each part outside the limits of the `utm` grid, with its size; usually none."""
         west, south, east, north = self.geometry.bounds
-        said = []
+        said, whole = [], "images" if self.name == "items" else "area"
         for reaches, box, where in (
             (south < SOUTH, (west, -90, east, SOUTH), f"south of {-SOUTH:g}°S"),
             (north > NORTH, (west, NORTH, east, 90), f"north of {NORTH:g}°N"),
@@ -60,7 +60,7 @@ class Area:
             if outside is not None and outside.area > 0:
                 size = _km2(outside)
                 name = "Antarctica " if self.name == "land" and box[1] == -90 else ""
-                said.append(f"{name}{where} lies outside the utm grid: {size:,.0f} km² of the area")
+                said.append(f"{name}{where} lies outside the utm grid: {size:,.0f} km² of the {whole}")
         return said
 
 

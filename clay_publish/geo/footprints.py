@@ -4,6 +4,8 @@ Edges get as many points as they need to stay within 5 cm of the curve they stan
 is split there (RFC 7946, 3.1.9).
 """
 
+import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +22,12 @@ _EARTH_RADIUS = 6_371_000.0
 _MAX_POINTS = 256
 _SAMPLE = 16
 """Footprints of a batch on which the number of points is checked."""
+_BESIDE = 6
+"""Half diagonals of a chip from its center to a pole: nearer ones get points of their own."""
+_AT_POLE = 1e-3
+"""Meters from a pole, at most, to take a point for the pole."""
+_SAME = 1e-10
+"""Degrees, 0.01 mm."""
 
 
 @lru_cache(maxsize=256)
@@ -44,8 +52,22 @@ def footprints(crs: str, corners: Floats) -> Geometries:
     Returns:
         Shape (n,): a Polygon each, counterclockwise; a MultiPolygon where it crosses the antimeridian.
     """
-    if not len(corners):
-        return np.empty(0, dtype=object)
+    made = np.empty(len(corners), dtype=object)
+    middle = corners.mean(axis=1)
+    reach = _BESIDE * np.hypot(*(corners - middle[:, None]).T).max(axis=0)
+    rest = np.ones(len(corners), dtype=bool)
+    for pole in _poles(crs):
+        beside = np.hypot(*(middle - pole.point).T) < reach
+        for place in np.flatnonzero(beside):
+            made[place] = pole.footprint(crs, corners[place])
+        rest &= ~beside
+    if rest.any():
+        made[rest] = _footprints_elsewhere(crs, corners[rest])
+    return made
+
+
+def _footprints_elsewhere(crs: str, corners: Floats) -> Geometries:
+    """Footprints with as many points on each edge."""
     points = _points_an_edge(crs, corners)
     share = np.linspace(0, 1, points, endpoint=False)[None, None, :, None]
     following = np.roll(corners, -1, axis=1)
@@ -55,20 +77,106 @@ def footprints(crs: str, corners: Floats) -> Geometries:
     return polygons(np.asarray(lon), np.asarray(lat))
 
 
+@dataclass(frozen=True)
+class _Pole:
+    """A pole that is one point of a projection."""
+
+    point: Floats
+    """x, y."""
+    lat: float
+    """±90."""
+    unit: float
+    """Meters in a unit of x and y."""
+
+    def footprint(self, crs: str, corners: Floats, tolerance: float = _TOLERANCE) -> shapely.Geometry:
+        """The footprint of a ring of corners that holds the pole, has it on its border, or lies beside it."""
+        edges = zip(corners, np.roll(corners, -1, axis=0), strict=True)
+        ring = np.concatenate([self.edge(*pair, tolerance) for pair in edges])
+        here = np.hypot(*(ring - self.point).T) * self.unit < _AT_POLE
+        kept = ~(here & np.roll(here, 1))
+        ring, here = ring[kept], here[kept]
+        lon, lat = to_lonlat(crs).transform(ring[:, 0], ring[:, 1])
+        lat = np.where(here, self.lat, lat)
+        return polygons(np.append(lon, lon[0])[None], np.append(lat, lat[0])[None])[0]
+
+    def edge(self, start: Floats, end: Floats, tolerance: float) -> Floats:
+        """Points of an edge from its start to before its end, (n, 2): at a distance r from the pole every √(8·r·t).
+
+        A chord of that length leaves its arc by the tolerance t, in meters.
+        """
+        length = float(np.hypot(*(end - start)))
+        along = (end - start) / length
+        nearest = float((self.point - start) @ along)
+        most = max(abs(nearest), abs(length - nearest))
+        first = 2 * tolerance / self.unit
+        away = first * np.arange(math.ceil(math.sqrt(most / first)) + 1) ** 2
+        places = np.unique(np.concatenate([nearest - away, nearest + away]))
+        places = places[(places > first / 100) & (places < length - first / 100)]
+        return np.asarray(start + np.append(0.0, places)[:, None] * along)
+
+
+def polar_outline(crs: str, geometry: shapely.Geometry, tolerance: float) -> shapely.Geometry:
+    """Polygons of a projection around a pole, such as EPSG:3413, in OGC:CRS84, within a tolerance in meters."""
+    (pole,) = _poles(crs)
+    parts = []
+    for polygon in shapely.get_parts(geometry):
+        rings = [shapely.get_coordinates(ring)[:-1] for ring in shapely.get_rings(polygon)]
+        shell, *holes = (pole.footprint(crs, ring, tolerance) for ring in rings)
+        parts.append(shapely.difference(shell, shapely.union_all(holes)) if holes else shell)
+    every = shapely.get_parts(np.array(parts, dtype=object))
+    return shapely.orient_polygons(every[0] if len(every) == 1 else shapely.multipolygons(every))
+
+
+@lru_cache(maxsize=256)
+def _poles(crs: str) -> tuple[_Pole, ...]:
+    """The poles that are one point of a projection: not lines, circles or infinitely far away."""
+    projected = CRS.from_user_input(crs)
+    if not projected.is_projected:
+        return ()
+    found = []
+    for lat in (90.0, -90.0):
+        x, y = to_lonlat(crs).transform([-170.0, -50.0, 70.0], [lat] * 3, direction="INVERSE")
+        points = np.stack([x, y], axis=-1)
+        with np.errstate(invalid="ignore"):
+            if np.isfinite(points).all() and np.ptp(points, axis=0).max() < _AT_POLE:
+                unit = projected.axis_info[0].unit_conversion_factor
+                found.append(_Pole(points.mean(axis=0), lat, unit))
+    return tuple(found)
+
+
 def polygons(lon: Floats, lat: Floats) -> Geometries:
     """Closed rings of shape (n, points), split where they cross the antimeridian, closed over a pole they hold.
 
-    Neighboring points of a ring are less than 180° apart.
+    Neighboring points of a ring are less than 180° apart. The longitude of a ring's only point at a pole means nothing.
     """
     unwrapped = np.unwrap(lon, period=360, axis=1)
     turns = np.rint((unwrapped[:, -1] - unwrapped[:, 0]) / 360)
+    unwrapped[:, -1] = unwrapped[:, 0] + 360 * turns  # but for rounding, which would leave a spike
+    at_pole = (np.abs(lat[:, :-1]) > 90 - _SAME).sum(axis=1) == 1
     made = shapely.orient_polygons(shapely.polygons(np.stack([unwrapped, lat], axis=-1)))
     beyond = (unwrapped.min(axis=1) < -180) | (unwrapped.max(axis=1) > 180)
-    for place in np.flatnonzero(beyond & (turns == 0)):
-        made[place] = _split(made[place])
-    for place in np.flatnonzero(turns):
+    for place in np.flatnonzero(beyond & (turns == 0) & ~at_pole):
+        made[place] = _split(shapely.transform(made[place], _on_antimeridian))
+    for place in np.flatnonzero((turns != 0) & ~at_pole):
         made[place] = _over_pole(unwrapped[place], lat[place])
+    for place in np.flatnonzero(at_pole):
+        made[place] = _from_pole(lon[place], lat[place])
     return np.asarray(made, dtype=object)
+
+
+def _on_antimeridian(points: Floats) -> Floats:
+    """Points nearly on the antimeridian moved onto it: what is beyond by rounding is not a part of its own."""
+    antimeridian = np.rint((points[:, 0] - 180) / 360) * 360 + 180
+    on = np.abs(points[:, 0] - antimeridian) < _SAME
+    return np.stack([np.where(on, antimeridian, points[:, 0]), points[:, 1]], axis=-1)
+
+
+def _from_pole(lon: Floats, lat: Floats) -> shapely.Geometry:
+    """The polygon between ±180° of a ring with one point at a pole, which becomes an edge between its neighbors."""
+    at = int(np.argmax(np.abs(lat[:-1])))
+    ring = np.unwrap(np.roll(lon[:-1], -at)[1:], period=360), np.roll(lat[:-1], -at)[1:]
+    closed = [*zip(*ring, strict=True), (ring[0][-1], lat[at]), (ring[0][0], lat[at])]
+    return _split(shapely.orient_polygons(shapely.transform(shapely.Polygon(closed), _on_antimeridian)))
 
 
 def _over_pole(lon: Floats, lat: Floats) -> shapely.Geometry:
@@ -242,7 +350,9 @@ def _points_an_edge(crs: str, corners: Floats) -> int:
     slope = max(1.0, float(np.tan(np.radians(np.minimum(np.abs(lat), 89))).max()))
     needed = length * np.sqrt(slope / (8 * _EARTH_RADIUS * _TOLERANCE))
     points = int(np.clip(np.ceil(needed), 1, _MAX_POINTS))
-    some = corners[:: max(1, len(corners) // _SAMPLE)]
+    some = corners[
+        np.append(np.arange(0, len(corners), max(1, len(corners) // _SAMPLE)), np.abs(lat).max(axis=1).argmax())
+    ]
     while points < _MAX_POINTS and _stray(crs, some, points) > _TOLERANCE:  # other projections bend otherwise
         points *= 2
     return points

@@ -100,7 +100,7 @@ def total_bbox(boxes: npt.NDArray[np.float64]) -> list[float] | None:
         return [float(boxes[:, 0].min()), south, float(boxes[:, 2].max()), north]
     # Measured eastward from the first crossing box's west, everything fits in one turn or goes all the way round.
     starts = np.where(boxes[:, 0] < 0, boxes[:, 0] + 360, boxes[:, 0])
-    widths = np.mod(boxes[:, 2] - boxes[:, 0], 360)
+    widths = boxes[:, 2] - boxes[:, 0] + 360 * crossing
     west, east = float(starts.min()), float((starts + widths).max())
     if east - west >= 360:
         return [-180.0, south, 180.0, north]

@@ -171,6 +171,16 @@ def parse_catalog(data: bytes, where: str) -> Versions:
         raise ReleaseError(where, f"is not a catalog of versions ({' '.join(str(error).split())})") from error
 
 
+def _is_of_others(data: bytes) -> bool:
+    """Whether this is a STAC Catalog whose children are not versions of a product."""
+    try:
+        document = json.loads(data)
+        children = [link for link in document["links"] if link["rel"] == "child"]
+        return document["type"] == "Catalog" and bool(children) and not any("version" in link for link in children)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def root_versions(release: Release) -> Versions | None:
     """Return the versions below a product root; None where the place is not one.
 
@@ -184,7 +194,8 @@ def root_versions(release: Release) -> Versions | None:
     if store.exists(paths.SPEC) or store.exists(paths.MANIFEST):
         return None
     if store.exists(CATALOG):
-        return parse_catalog(store.read(CATALOG, paths.MAX_DOCUMENT), store.path(CATALOG))
+        data = store.read(CATALOG, paths.MAX_DOCUMENT)
+        return None if _is_of_others(data) else parse_catalog(data, store.path(CATALOG))
     made = sorted(Path(store.where).glob(f"*/{paths.SPEC}")) if store.local else []
     versions = [PublishedVersion(version=each.parent.name) for each in made if SEMVER.fullmatch(each.parent.name)]
     name = Path(store.where).name

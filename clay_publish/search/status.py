@@ -42,7 +42,7 @@ def inside(lon: Floats, lat: Floats, bbox: pa.StructArray) -> npt.NDArray[np.boo
     west, south, east, north = (
         bbox.field(side).to_numpy(zero_copy_only=False) for side in ("xmin", "ymin", "xmax", "ymax")
     )
-    along = np.mod(lon - west, 360) <= np.mod(east - west, 360)
+    along = np.mod(lon - west, 360) <= np.where(west > east, east - west + 360, east - west)
     return np.asarray(along & (lat >= south) & (lat <= north))
 
 

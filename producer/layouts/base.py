@@ -264,8 +264,8 @@ class Layout(Protocol):
         """How many chips there will be. No pixel is read."""
         ...
 
-    def beyond(self, areas: Areas) -> list[str]:
-        """A sentence for each part of the areas that this layout cannot cut."""
+    def beyond(self, considered: Sequence[Considered], areas: Areas) -> list[str]:
+        """A sentence for each part of the areas, and of the images of blocks without one, that it cannot cut."""
         ...
 
     def ground_size(self, units: Sequence[Unit]) -> float:

@@ -150,7 +150,7 @@ class SceneLayout:
         cells = expected_cells(UtmGrid(self.size * self.nominal), ground, rule="covered")
         return Counter(dict(square for zone in cells for square in zone.squares(self.across)))
 
-    def beyond(self, areas: Areas) -> list[str]:  # noqa: ARG002 - of the protocol
+    def beyond(self, considered: Sequence[Considered], areas: Areas) -> list[str]:  # noqa: ARG002 - of the protocol
         """Nothing: an image may lie anywhere."""
         return []
 

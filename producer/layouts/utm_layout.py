@@ -144,7 +144,9 @@ class UtmLayout:
                 "imagery",
                 f"holds no whole cell of {self.grid.cell:g} m",
                 "an area, or images larger than a chip",
-                "Choose a smaller chips.size or chips.gsd, or the scene layout.",
+                ". ".join(
+                    [*self.beyond(considered, areas), "Choose a smaller chips.size or chips.gsd, or scene layout."]
+                ),
             )
         return made
 
@@ -211,9 +213,12 @@ class UtmLayout:
         ordered = sorted(squares, key=lambda each: (each.window, each.square))
         return Counts(tuple(ordered), dict(by_item), tuple(missing), self.across)
 
-    def beyond(self, areas: Areas) -> list[str]:
+    def beyond(self, considered: Sequence[Considered], areas: Areas) -> list[str]:
         """What lies too far north or south."""
-        return [sentence for area in areas if area is not None for sentence in area.beyond()]
+        free = [each.item.geometry for each in considered if each.status == "used" and areas[each.item.block] is None]
+        images = items_area(np.array([shape for shape in free if shape is not None], dtype=object))
+        grounds = [*(area for area in areas if area is not None), images]
+        return [sentence for ground in grounds if not ground.geometry.is_empty for sentence in ground.beyond()]
 
     def ground_size(self, units: Sequence[Unit]) -> float:  # noqa: ARG002 - of the protocol
         """The same everywhere."""

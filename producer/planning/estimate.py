@@ -175,7 +175,7 @@ def estimate(
             "imagery",
             f"holds no whole chip of {size * gsd:g} m",
             "an area within reach of the grid, or images larger than a chip",
-            " ".join(inputs.layout.beyond(areas)) or "Choose a smaller chips.size or chips.gsd.",
+            ". ".join([*inputs.layout.beyond(inputs.selection.considered, areas), "Choose a smaller chips.size."]),
         )
     chips, outputs = counts.with_imagery, output_files(spec, counts)
     warnings = [*_warnings(inputs, counts), *caveats(inputs, seen), *_too_many_files(spec, counts, outputs)]
@@ -357,7 +357,7 @@ def _empty_windows(inputs: Inputs) -> Iterator[str]:
 
 
 def _warnings(inputs: Inputs, counts: Counts) -> list[str]:
-    said = inputs.layout.beyond(inputs.areas)
+    said = inputs.layout.beyond(inputs.selection.considered, inputs.areas)
     said += notes(inputs.spec, inputs.sensor, inputs.used, inputs.layout.gsd)
     said += doubts(inputs.used, inputs.spec, inputs.sensor)
     unknown = [item.id for item in inputs.used if item.license is None]

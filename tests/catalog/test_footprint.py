@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 import shapely
+from pyproj import Transformer
 
 from clay_publish.catalog.file_summary import MAX_POINTS, lattice_union, union
+from clay_publish.geo.footprints import footprints
 from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.release.geoparquet import total_bbox
 
 GRID = UtmGrid(1280)
 
@@ -62,6 +65,33 @@ def test_ground_across_the_antimeridian_is_cut_there(epsg: int) -> None:
     assert (west, east) == (-180.0, 180.0)
     assert whole.is_valid
     assert whole.area == pytest.approx(shapely.area(GRID.footprints(epsg, row, col)).sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("crs", "south"), [("EPSG:32661", False), ("EPSG:3031", True)])
+def test_ground_around_a_pole_is_united(crs: str, *, south: bool) -> None:
+    """With a hole, and the pole on a corner of four chips; by numbers, and by their outlines."""
+    plane = Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+    pole = np.array(plane.transform(0, -90 if south else 90))
+    row, col = (a.ravel() for a in np.meshgrid(np.arange(-6, 6), np.arange(-6, 6), indexing="ij"))
+    keep = (row != 2) | (col != 3)
+    row, col = row[keep], col[keep]
+    lower = pole + np.column_stack([col, row]) * 1_280.0
+    corners = lower[:, None] + np.array([[0, 1_280], [0, 0], [1_280, 0], [1_280, 1_280]])
+    x, y = corners.mean(axis=1).T
+    for whole in (lattice_union(crs, row, col, x, y), union(footprints(crs, corners))):
+        assert whole is not None
+        assert whole.is_valid
+        points = pole + np.random.default_rng(1).uniform(-9_000, 9_000, (5_000, 2))
+        flat = shapely.union_all(shapely.polygons(corners))
+        sure = shapely.distance(flat.boundary, shapely.points(points)) > 3
+        lon, lat = plane.transform(*points[sure].T, direction="INVERSE")
+        inside = shapely.intersects_xy(whole, lon, lat)
+        np.testing.assert_array_equal(inside, shapely.intersects_xy(flat, *points[sure].T))
+
+
+def test_a_box_all_around_a_pole_and_one_across_the_antimeridian_have_one() -> None:
+    boxes = np.array([[-180.0, 89.9, 180.0, 90.0], [170.0, 89.8, -170.0, 89.9]])
+    assert total_bbox(boxes) == [-180, 89.8, 180, 90]
 
 
 def test_numbers_that_are_no_grid_tell_none() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import shapely
-from pyproj import Geod
+from pyproj import Geod, Transformer
 
 from clay_publish.geo.footprints import crossing_rings, footprints, normalize_footprint, polygons
 from clay_publish.release.geoparquet import bbox_array
@@ -49,6 +49,54 @@ def test_a_wide_chip_beside_a_pole_does_not_cross_the_antimeridian() -> None:
     (outline,) = footprints("EPSG:3413", square(-6_400, -13_000, 12_800))  # towards 45°W, 500 m from the pole
     assert outline.geom_type == "Polygon"
     assert outline.bounds[2] - outline.bounds[0] > 160
+
+
+_AT_POLES = {
+    "a corner": (0, 0, 0),
+    "an edge": (-0.5, 0, 0),
+    "a turned edge": (-0.5, 0, 45),
+    "a corner but for rounding": (1e-10, -1e-10, 0),
+    "the middle": (-0.5, -0.5, 0),
+    "3 m inside": (-0.3, -3 / 2_560, 0),
+    "2 cm outside": (-0.3, 0.02 / 2_560, 0),
+    "a mile away": (0.6, 0.4, 10),
+    "five sides away": (-5.1, 1.7, 30),
+}
+"""Where the lower left corner of a square lies from a pole, in sides, and by how many degrees it is turned."""
+
+
+@pytest.mark.parametrize("where", _AT_POLES)
+@pytest.mark.parametrize(
+    ("crs", "lat"), [("EPSG:3413", 90), ("EPSG:32661", 90), ("EPSG:3031", -90), ("EPSG:32761", -90)]
+)
+def test_a_footprint_at_a_pole_is_its_ground(crs: str, lat: float, where: str) -> None:
+    """Points on both sides of its edges, and around the pole, are inside or outside as in the projection."""
+    side, (x, y, turn) = 2_560.0, _AT_POLES[where]
+    plane = Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+    pole, random = np.array(plane.transform(0, lat)), np.random.default_rng(1)
+    cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    corners = pole + (square(x * side, y * side, side) @ np.array([[cos, sin], [-sin, cos]]))
+    (outline,) = footprints(crs, corners)
+    assert outline.is_valid
+    flat = shapely.Polygon(corners[0])
+    along = shapely.get_coordinates(shapely.line_interpolate_point(flat.exterior, random.uniform(0, 4 * side, 2_000)))
+    around = pole + random.normal(0, 5, (1_000, 2))
+    points = np.concatenate([along + random.normal(0, 0.2, along.shape), around])
+    sure = shapely.distance(flat.exterior, shapely.points(points)) > 0.06
+    lon, lat_ = plane.transform(*points[sure].T, direction="INVERSE")
+    np.testing.assert_array_equal(
+        shapely.intersects_xy(outline, lon, lat_), shapely.intersects_xy(flat, *points[sure].T)
+    )
+
+
+def test_a_ring_that_closes_but_for_rounding_has_no_spike() -> None:
+    """Longitudes are unwrapped by sums, whose rounding left the last point beside the first."""
+    random = np.random.default_rng(4)
+    middle = random.uniform([-20_000, 5_000], [20_000, 20_000], (3_000, 2))
+    corners = square(-1_280, -1_280, 2_560) + middle[:, None]
+    outlines = footprints("EPSG:6931", corners)  # the antimeridian points upwards
+    assert shapely.is_valid(outlines).all()
+    assert shapely.bounds(outlines)[:, 1].min() > 89
 
 
 def test_a_ring_across_the_antimeridian_becomes_two_polygons() -> None:

@@ -136,7 +136,7 @@ def test_a_file_alone_is_validated(tmp_path: Path, run: Callable[..., "Completed
     report = validate(Release(OneFile(str(file))))
     assert report.at_or_above(Severity.ERROR) == []
     assert report.checked["VEC001"] == "passed"
-    assert run("validate", file, "--quiet").stdout.startswith(f"{file.parent}: Earth Index embeddings: 1 Parquet file")
+    assert run("validate", file, "--quiet").stdout.startswith(f"{file}: Earth Index embeddings: 1 Parquet file")
 
 
 @pytest.mark.parametrize("suffix", ["gpq", "geoparquet"])
@@ -153,3 +153,45 @@ def test_the_list_of_all_rules_is_shown_on_request(tmp_path: Path, run: Callable
     folder = earth_index(tmp_path, vectors(16))
     assert "ANY001 passed" in run("validate", folder, "--quiet", "--verbose").stdout
     assert "ANY001" not in run("validate", folder, "--quiet").stdout
+
+
+def _stac(kind: str, **more: object) -> str:
+    return json.dumps({"type": kind, "stac_version": "1.1.0", "id": "others", "description": "", "links": [], **more})
+
+
+def test_tables_beside_a_collection_or_below_a_catalog_are_validated(tmp_path: Path) -> None:
+    """Neither has a place of its own for them, nor is the Catalog one of versions."""
+    (tmp_path / "tables").mkdir()
+    clay_v1_5(tmp_path / "tables", vectors(16))
+    (tmp_path / "collection.json").write_text(_stac("Collection"))
+    (tmp_path / "catalog.json").write_text(_stac("Catalog", links=[{"rel": "child", "href": "./collection.json"}]))
+    report = validate(Release(str(tmp_path)))
+    assert report.kind == "Clay v1 or v1.5 embeddings in LGND's layout: 1 Parquet file"
+    assert not report.findings
+    assert report.checked["VEC001"].startswith("passed")
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "address"),
+    [
+        (
+            "collection.json",
+            _stac("Collection", assets={"data": {"href": "../others/x.parquet"}}),
+            "../others/x.parquet",
+        ),
+        (
+            "catalog.json",
+            _stac("Catalog", links=[{"rel": "child", "href": "./a/collection.json"}]),
+            "./a/collection.json",
+        ),
+    ],
+)
+def test_documents_whose_tables_are_elsewhere_are_not_checked(
+    name: str, document: str, address: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(document)
+    report = validate(Release(str(tmp_path)))
+    assert report.kind == "1 STAC document without embeddings"
+    assert not report.findings
+    assert address in report.checked["ANY001"]
+    assert report.checked["ANY001"].startswith("not checked")

@@ -95,9 +95,9 @@ class ReleaseFiles:
 
     @cached_property
     def data(self) -> list[str]:
-        """Parquet files below `embeddings/`; all of them if this is another kind of release."""
+        """Parquet files below `embeddings/`; all of them if others made this, whose Collection may lie beside them."""
         below = [p for p in self.parquet if p.startswith(f"{paths.EMBEDDINGS}/")]
-        if below or not {paths.SPEC, paths.COLLECTION, paths.MANIFEST}.isdisjoint(self.paths):
+        if below or not {paths.SPEC, paths.MANIFEST}.isdisjoint(self.paths):
             return below
         return self.parquet
 

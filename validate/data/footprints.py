@@ -23,6 +23,13 @@ _HEADER = 13
 _POINT = 16
 _WGS84_A = 6378137.0
 _WGS84_E2 = 0.00669437999014
+_POLAR = 80.0
+"""Degrees from the equator: beyond, area and center are measured in the plane around the pole."""
+_POLAR_RADIUS = _WGS84_A / np.sqrt(1 - _WGS84_E2)
+"""Of curvature at the poles, in meters."""
+_EARTH_RADIUS = 6_371_008.8
+_TURN = 360 - 1e-7
+"""Degrees of longitude of a polygon that holds a pole."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ class Footprints:
             self.center[rows, 1] = middle_y + ((y[:-1] + y[1:]) * cross).sum(axis=0) / (3 * twice)
             self.area[rows] = np.abs(twice) / 2 * _square_meters(middle_y)
         self.counterclockwise[rows] = twice > 0
+        self._measure_polar(rows, points)
         # Seen from its middle every edge turns left, once round: the ring cannot cross itself.
         once = ((y[:-1] < 0) & (y[1:] >= 0)).sum(axis=0) == 1
         star = (cross > 0).all(axis=0) & once & (x[0] == x[-1]) & (y[0] == y[-1])
@@ -145,23 +153,72 @@ class Footprints:
                 self.crosses[row] = True
                 self.bounds[row] = (boxes[east, 0].min(), whole[1], boxes[west, 2].max(), whole[3])
                 whole_again = shapely.multipolygons([shapely.transform(p, _eastward) for p in parts])
+            if max(abs(whole[1]), abs(whole[3])) > _POLAR:
+                flat = shapely.transform(geometry, _to_plane)
+                self.area[row] = flat.area
+                self.center[row] = _from_plane(shapely.get_coordinates(flat.centroid), north=whole[3] > _POLAR)[0]
+                continue
             centroid = shapely.centroid(whole_again)
             self.center[row] = ((centroid.x + 180) % 360 - 180, centroid.y)
             self.area[row] = whole_again.area * _square_meters(np.array([centroid.y]))[0]
 
+    def _measure_polar(self, rows: Ints, points: Floats) -> None:
+        """Area and center of rings near a pole, where meridians meet."""
+        with np.errstate(invalid="ignore"):
+            polar = np.flatnonzero((np.abs(points[..., 1]).max(axis=1) > _POLAR) & np.isfinite(points).all(axis=(1, 2)))
+        for place in polar:
+            flat = shapely.Polygon(_to_plane(points[place]))
+            north = bool(points[place, :, 1].max() > _POLAR)
+            self.area[rows[place]] = flat.area
+            self.center[rows[place]] = _from_plane(shapely.get_coordinates(flat.centroid), north=north)[0]
+
     def outlines(self, wanted: Bools) -> Iterator[tuple[Ints, Floats]]:
-        """Rows among the wanted polygons, and their points (rows, points, 2), grouped by the number of points."""
+        """Rows among the wanted polygons, and their points (rows, points, 2), grouped by the number of points.
+
+        The points at a pole that a polygon holds are left out: they close it in degrees, and lie inside on the ground.
+        """
         for ring in self.rings:
-            mine = wanted[ring.rows]
+            around = np.ptp(ring.points[..., 0], axis=1) >= _TURN
+            mine = wanted[ring.rows] & ~around
             if mine.any():
                 yield ring.rows[mine], ring.points[mine]
+            for place in np.flatnonzero(wanted[ring.rows] & around):
+                yield ring.rows[[place]], _below_poles(ring.points[place])[None]
         for row, geometry in self.others.items():
             if wanted[row] and self.polygonal[row]:
-                yield np.array([row]), np.asarray(shapely.get_coordinates(geometry))[None]
+                points = np.asarray(shapely.get_coordinates(geometry))
+                holds = any(np.ptp(part.bounds[::2]) >= _TURN for part in shapely.get_parts(geometry))
+                yield np.array([row]), (_below_poles(points) if holds else points)[None]
+
+
+def _below_poles(points: Floats) -> Floats:
+    return points[np.abs(points[:, 1]) < 90]
 
 
 def _eastward(points: Floats) -> Floats:
     return np.stack([np.where(points[:, 0] < 0, points[:, 0] + 360, points[:, 0]), points[:, 1]], axis=1)
+
+
+def _to_plane(points: Floats) -> Floats:
+    """Points around a pole in an equal-area plane, in meters: right to 3e-4 beyond 80°."""
+    # An azimuthal projection of the sphere that fits the ellipsoid at the pole, precise at the pole itself.
+    away = 2 * _POLAR_RADIUS * np.sin(np.radians(90 - np.abs(points[:, 1])) / 2)
+    turn = np.radians(points[:, 0])
+    return np.stack([away * np.cos(turn), away * np.sin(turn)], axis=1)
+
+
+def _from_plane(points: Floats, *, north: bool) -> Floats:
+    away = np.hypot(points[:, 0], points[:, 1])
+    lat = 90 - np.degrees(2 * np.arcsin(np.minimum(away / (2 * _POLAR_RADIUS), 1)))
+    return np.stack([np.degrees(np.arctan2(points[:, 1], points[:, 0])), lat if north else -lat], axis=1)
+
+
+def meters_apart(lon: Floats, lat: Floats, other_lon: Floats, other_lat: Floats) -> Floats:
+    """Distances of points in degrees, pair by pair, right to 0.6 %."""
+    phi, other_phi = np.radians(lat), np.radians(other_lat)
+    half = np.sin((phi - other_phi) / 2) ** 2
+    half += np.cos(phi) * np.cos(other_phi) * np.sin(np.radians(lon - other_lon) / 2) ** 2
+    return np.asarray(2 * _EARTH_RADIUS * np.arcsin(np.sqrt(np.clip(half, 0, 1))))
 
 
 def meters_per_degree(lat: Floats) -> tuple[Floats, Floats]:

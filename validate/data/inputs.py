@@ -63,7 +63,7 @@ class Input:
             return "Zarr arrays of embeddings"
         if stac:
             said = "that describe embeddings" if any(map(describes_embeddings, stac)) else "without embeddings"
-            return f"{len(stac):,} STAC documents {said}"
+            return f"{len(stac):,} STAC document{'' if len(stac) == 1 else 's'} {said}"
         return "files without embeddings"
 
     def _layout(self) -> str:

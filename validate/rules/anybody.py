@@ -14,7 +14,7 @@ from clay_publish.validate.data.chip_facts import hash_strings, repeated
 from clay_publish.validate.data.inputs import describes_embeddings
 from clay_publish.validate.data.stac_schemas import EMBEDDINGS as EXTENSION
 from clay_publish.validate.data.stac_schemas import schema_of, violations
-from clay_publish.validate.outcomes import Fault, NotChecked, Outcome
+from clay_publish.validate.outcomes import PARQUET, Fault, NotChecked, Outcome
 from clay_publish.validate.registry import rule
 
 _NAMES = "a column of numeric lists, best named `embedding`"
@@ -43,16 +43,16 @@ def vectors_are_there(context: ReleaseContext) -> Iterator[Outcome]:
 
 
 def _assets(document: dict[str, Any]) -> Iterator[str]:
-    """Addresses of the embeddings that a STAC document leads to."""
-    if not describes_embeddings(document):
-        return
-    links = document.get("links")
-    assets = document.get("assets")
+    """Addresses of the tables that a STAC document leads to, and of all assets and Items where it has `emb:` fields."""
+    described, links, assets = describes_embeddings(document), document.get("links"), document.get("assets")
     for asset in assets.values() if isinstance(assets, dict) else ():
         if isinstance(asset, dict) and isinstance(asset.get("href"), str):
-            yield asset["href"]
+            table = asset["href"].endswith(PARQUET) or "parquet" in str(asset.get("type"))
+            if described or table:
+                yield asset["href"]
     for link in links if isinstance(links, list) else ():
-        if isinstance(link, dict) and link.get("rel") == "item":
+        followed = ("child", "item") if document.get("type") == "Catalog" else ("item",) if described else ()
+        if isinstance(link, dict) and link.get("rel") in followed:
             yield str(link.get("href"))
 
 

@@ -13,7 +13,7 @@ from clay_publish.geo.utm_zones import SQUARE, squares_of
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import repeated
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.data.footprints import meters_per_degree
+from clay_publish.validate.data.footprints import meters_apart, meters_per_degree
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 
@@ -77,20 +77,19 @@ def center_is_center(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Within 2 % of the chip's side, as a projected square bends."""
     prints = chips.footprints
     lon, lat = chips.floats("lon"), chips.floats("lat")
-    east, north = meters_per_degree(np.clip(lat, -90, 90))
     with np.errstate(invalid="ignore"):
-        along = np.mod(lon - prints.center[:, 0] + 180, 360) - 180
-        away = np.hypot(along * east, (lat - prints.center[:, 1]) * north)
+        away = meters_apart(lon, lat, prints.center[:, 0], prints.center[:, 1])
         bad = away > np.maximum(0.02 * np.sqrt(prints.area), _METRE)
     return bad_rows(bad, lambda row: f"{away[row]:,.1f} m from the center", "the center of its pixels")
 
 
 @row_rule("GEO006", alone=True)
 def antimeridian(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
-    """A chip is never half the Earth wide."""
+    """A chip that holds no pole is never half the Earth wide."""
     box = chips.footprints.bounds
     with np.errstate(invalid="ignore"):
-        wide = np.asarray(chips.footprints.polygonal & (box[:, 2] - box[:, 0] > 180))
+        polar = np.abs(box[:, [1, 3]]).max(axis=1) > 90 - _SAME
+        wide = np.asarray(chips.footprints.polygonal & (box[:, 2] - box[:, 0] > 180) & ~polar)
     return bad_rows(wide, lambda row: f"{box[row, 2] - box[row, 0]:.1f} degrees wide", "two parts, cut at ±180")
 
 
