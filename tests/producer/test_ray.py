@@ -261,7 +261,7 @@ def test_a_validation_whose_worker_is_killed(
 def test_a_validation_whose_driver_is_killed(
     cluster: Cluster, forty: tuple[Path, Path], tmp_path: Path, run: Run
 ) -> None:
-    """Nobody goes on without it; begun again, it uses what was kept."""
+    """The run stops with it; begun again, it uses what was kept."""
     release = shutil.copytree(forty[1], tmp_path / "release")
     command = ["validate", str(release), *ON_RAY, "--json", "--quiet"]
     expected = run("validate", release, "--json", "--quiet", code=1).stdout

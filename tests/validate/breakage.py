@@ -31,7 +31,7 @@ from clay_publish.release.tables import (
 
 Rows = list[dict[str, Any]]
 
-_DAMAGE = (ClayPublishError, AttributeError, FileNotFoundError, LookupError, TypeError, ValueError, pa.ArrowException)
+_DAMAGE = (ClayPublishError, AttributeError, LookupError, OSError, TypeError, ValueError, pa.ArrowException)
 """What is raised where a broken release lacks what follows from others: codes, vectors, files."""
 
 JSON = "application/geo+json"
