@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
+from pyproj import CRS
 
 from clay_publish.errors import ReleaseError
 from clay_publish.geo.footprints import polar_outline, to_lonlat
@@ -28,6 +29,8 @@ _GRID = 1e-8
 _POLAR = 84.0
 """Degrees from the equator: beyond, the ground is united in the plane of a polar projection."""
 _METER, _MILLIMETER = 1.0, 1e-3
+_ARC = 0.1
+"""Degrees of a parallel that are drawn as a straight line: beyond 84° it is off by less than a hundredth of a meter."""
 """The same tolerances there."""
 
 Floats = npt.NDArray[np.float64]
@@ -80,6 +83,8 @@ def lattice_union(crs: str, row: Ints, col: Ints, x: Floats, y: Floats) -> shape
     drawn = shapely.transform(outline, project)
     plane = _polar_plane(shapely.get_coordinates(drawn)[:, 1])
     if plane is not None:
+        if CRS(crs).is_geographic:  # its parallels are arcs in the plane
+            drawn = shapely.segmentize(drawn, _ARC)
         return _finish_polar(plane, shapely.transform(drawn, _to_plane(plane)))
     return _finish(_east_of_zero(np.array([drawn], dtype=object))[0])
 

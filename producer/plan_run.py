@@ -46,9 +46,10 @@ def _done(inputs: Inputs, release: Release) -> tuple[Comparison | None, Done, Re
     conflict = plan.conflict(release)
     if conflict is not None:
         return comparison, Done(reused), conflict
-    there = finished_units(release)
+    there = finished_units(release, failed=True)
     units = [unit for unit in plan.units if unit.id in there and not unit.reused]
-    computed = sum(chips[unit.id] if unit.id in chips else unit.with_imagery() for unit in units)
+    done = [unit for unit in units if there[unit.id].error is None]
+    computed = sum(chips[unit.id] if unit.id in chips else unit.with_imagery() for unit in done)
     return comparison, Done(reused, computed, sum(there[unit.id].seconds for unit in units)), None
 
 

@@ -10,6 +10,7 @@ a line that was cut off is ignored.
 import hashlib
 import json
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -35,6 +36,7 @@ from clay_publish.storage.s3 import (
     md5,
     part_size,
     status_of,
+    steady,
 )
 from clay_publish.storage.store import check_path
 
@@ -323,10 +325,10 @@ class S3Bucket:
         def read(client: Any) -> str:
             digest = hashlib.sha256()
             address = self._client.address
-            for piece in client.get_object(Bucket=address.bucket, Key=self._client.key(key))["Body"].iter_chunks(
-                4 * MIB
-            ):
-                digest.update(piece)
+            answer = client.get_object(Bucket=address.bucket, Key=self._client.key(key))
+            with closing(steady(answer["Body"])) as body:
+                for piece in body.iter_chunks(4 * MIB):
+                    digest.update(piece)
             return digest.hexdigest()
 
         return self._client.retried(read, key)

@@ -12,7 +12,7 @@ from clay_publish.release.format_version import check_format
 from clay_publish.release.versions import refuse_root
 from clay_publish.storage.store import OneFile
 from clay_publish.validate.context import Recompute, ReleaseContext, Render
-from clay_publish.validate.data.kept_scan import pack
+from clay_publish.validate.kept_scan import pack
 from clay_publish.validate.outcomes import UNFORESEEN, Broken, Fault, NotChecked, Outcome, Sampled, unchecked
 from clay_publish.validate.registry import ANYBODY, OTHERS, RECOMPUTED, UNCHECKED, Rule, select
 from clay_publish.validate.reports.measures import measure
@@ -176,9 +176,11 @@ def scan_files(
     context = _context(release, rules, sample=sample, threads=threads, report=report)
     number, of = share
     with _opened(context):
-        mine = [path for path in context.rows_pass.chosen[number - 1 :: of] if path not in done]
+        # Of all files, so that one that ends a process does not move the others to another share.
+        chosen = set(context.rows_pass.chosen) - set(done)
+        mine = [path for path in context.files.data[number - 1 :: of] if path in chosen]
         for path, seen in context.rows_pass.read(mine):
-            keep(path, pack(seen))
+            keep(path, pack(seen, context.among))
 
 
 def _context(release: Release, rules: Iterable[Rule], **more: Any) -> ReleaseContext:

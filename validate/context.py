@@ -19,7 +19,6 @@ from clay_publish.validate.data.documents import Documents
 from clay_publish.validate.data.extra_tables import ExtraTables
 from clay_publish.validate.data.files import ReleaseFiles, once
 from clay_publish.validate.data.inputs import Input
-from clay_publish.validate.data.kept_scan import unpack
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.scan import Pass, Scan, SeenFile
 from clay_publish.validate.data.single_rows import value
@@ -27,6 +26,7 @@ from clay_publish.validate.data.sources import SourceTable, read_sources
 from clay_publish.validate.data.zarr_groups import ZarrGroups
 from clay_publish.validate.expected.cells import ChipGrids, Summary
 from clay_publish.validate.expected.layers import CellInputs, count_cells
+from clay_publish.validate.kept_scan import unpack
 from clay_publish.validate.outcomes import BadRows, Broken, SkippedError
 from clay_publish.validate.sandbox.stores import neighbor
 
@@ -164,7 +164,12 @@ class ReleaseContext:
         )
 
     def _kept(self, path: str) -> SeenFile | None:
-        return unpack(self.files.store.read(path))
+        return unpack(self.files.store.read(path), self.among)
+
+    @property
+    def among(self) -> tuple[int, int]:
+        """Rows and files that a file is read among: they decide which rows are looked at in a sample."""
+        return self.tables.rows, len(self.tables.embeddings)
 
     def _places(self, chips: ChipRows) -> npt.NDArray[np.int32]:
         return self.sources.places(chips)

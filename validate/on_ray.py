@@ -22,6 +22,7 @@ def scan_on_ray(release: Release, choice: Choice, workers: int | None, report: R
         ReleaseError: a worker does not see these files, or ends again and again.
         ClayPublishError: as in `SharedValidation.scan`.
     """
+    SharedValidation(release, choice, 1)  # before a cluster is started for what cannot be shared
     with redirect_stdout(RayMessages()), cluster(Running(engine="ray", workers=workers, gpus_per_worker=0)) as means:
         shared = SharedValidation(release, choice, means.workers)
         task = ray.remote(_scan).options(num_cpus=means.cpus, max_retries=_TRIES, scheduling_strategy="SPREAD")

@@ -39,22 +39,30 @@ class Choice:
 
 @dataclass(frozen=True)
 class SharedValidation:
-    """The validation of a release in a number of shares."""
+    """The validation of a release in a number of shares.
+
+    Raises:
+        ReleaseError: the release is a single file.
+    """
 
     release: Release
     choice: Choice
     of: int
 
+    def __post_init__(self) -> None:
+        """Refuse a single file, which has no directory of its own to keep anything in."""
+        store = self.release.store
+        if isinstance(store, OneFile):
+            raise ReleaseError(store.path(store.name), "is one file, which is not validated in shares", "a directory")
+
     def scan(self, number: int, *, threads: int | None = None, report: Report = silent) -> None:
         """Read the files of a share that were not read before.
 
         Raises:
-            ReleaseError: as in `validate`; or the release is a single file.
+            ReleaseError: as in `validate`.
             StoreError: nothing can be written in the release.
         """
         store = self.release.store
-        if isinstance(store, OneFile):
-            raise ReleaseError(store.path(store.name), "is one file, which is not validated in shares", "a directory")
         store.check_conditions(SCANS)
         refused = scan_share(
             self.release,

@@ -201,13 +201,6 @@ def loss_map(facts: CardFacts, sample: Sample) -> bytes | None:
     return png(figure)
 
 
-def _chip_maps(facts: CardFacts, sample: Sample) -> tuple[Figure, list[tuple[Axes, Frame]]]:
-    """Maps of the embedded chips, with room for a legend."""
-    frame = Frame.around(facts.bbox)
-    sites = sites_of(frame, sample.ground.lon, sample.ground.lat, facts.ground)
-    return map_figure(frame, below=0.55, sites=sites)
-
-
 def _chart(height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -147,7 +148,7 @@ def _read_shares(
         share = Share.parse(unit)
         shared = SharedValidation(release, choice, share.of)
         shared.scan(share.number, report=report)
-        return shared
+        return replace(shared)  # which looks at the files as they are now
 
 
 def _say_share(screen: Screen, release: "Release", unit: str | None, left: list[int]) -> None:

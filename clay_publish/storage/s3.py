@@ -179,7 +179,7 @@ class S3Client:
 
         def fetch(client: Any) -> tuple[bytes, str]:
             answer = client.get_object(Bucket=self.address.bucket, Key=self.key(path), **_payer())
-            with closing(_steady(answer["Body"])) as body:
+            with closing(steady(answer["Body"])) as body:
                 return body.read(None if limit is None else limit + 1), answer["ETag"]
 
         return absent(lambda: self.retried(fetch, path))
@@ -214,7 +214,7 @@ class S3Client:
             answer = client.get_object(
                 Bucket=self.address.bucket, Key=self.key(path), Range=f"bytes={start}-{end - 1}", **_payer()
             )
-            with closing(_steady(answer["Body"], budget)) as body:
+            with closing(steady(answer["Body"], budget)) as body:
                 size = str(answer.get("ContentRange", "")).rpartition("/")[2]
                 found = Head(int(size) if size.isdigit() else None, answer["ETag"].strip('"'), strong=True)
                 if tag not in {None, found.tag}:
@@ -395,7 +395,7 @@ class _SteadyStream:
         self._raw.close()
 
 
-def _steady(body: Any, budget: Budget | None = None) -> Any:
+def steady(body: Any, budget: Budget | None = None) -> Any:
     """A body that a server cannot keep open by sending little; botocore limits only the time of a single packet."""
     stream = "_raw_stream"  # botocore has no public way to its stream
     setattr(body, stream, _SteadyStream(getattr(body, stream), budget))

@@ -5,7 +5,7 @@ They are laid down as this run's own parts: whatever comes after cannot tell the
 
 from collections import Counter
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -79,10 +79,15 @@ class _Previous:
             counts=dict(sorted(counts.items())),
             seconds=0.0,
             device="",
-            # What touches an image that could not be read is not reused.
-            notes=[n for n in self.record.notes if any(name in n and n != unread_note(name) for name in items)],
+            notes=[note for note in self._notes if any(name in note for name in items)],
         )
         write_receipt(work.release, receipt)
+
+    @cached_property
+    def _notes(self) -> list[str]:
+        """Notes but those on images that could not be read: what touches such an image is not reused."""
+        unread = {unread_note(name) for name in self._table(paths.SOURCES)["id"].to_pylist()}
+        return [note for note in self.record.notes if note not in unread]
 
     def _coverage(self, unit: Unit) -> pa.Table:
         """What became of each of a unit's chips."""

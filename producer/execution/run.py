@@ -56,6 +56,8 @@ class Ledger:
     chips: int = 0
     seconds: float = 0.0
     _entered: set[str] = field(default_factory=set)
+    _before: dict[str, float] = field(default_factory=dict)
+    """Seconds of earlier attempts, of units that are to be made again."""
     _lock: Lock = field(default_factory=Lock)
 
     @classmethod
@@ -75,6 +77,12 @@ class Ledger:
             self.chips += receipt.computed
             if receipt.items:
                 self.total -= receipt.counts.get("no_imagery", 0) + receipt.counts.get("excluded", 0)
+            self.seconds += receipt.seconds - self._before.pop(receipt.unit, 0.0)
+
+    def enter_failed(self, receipt: UnitReceipt) -> None:
+        """Count what a unit cost that failed before and is made again; its next receipt has these seconds as well."""
+        with self._lock:
+            self._before[receipt.unit] = receipt.seconds
             self.seconds += receipt.seconds
 
     @property
@@ -249,9 +257,11 @@ class Run:
             failed: count units that failed as done.
         """
         release, own = self.work.release, {unit.id for unit in self.units}
-        for name, receipt in finished_units(release, failed=failed).items():
-            if name in own:
+        for name, receipt in finished_units(release, failed=True).items():
+            if name in own and (failed or receipt.error is None):
                 self._enter(receipt)
+            elif name in own:
+                self.ledger.enter_failed(receipt)
         self.died = {name: runs for name, runs in died_in(release).items() if self.share is None or name in own}
         if self.share is None:
             remove_unknown_files(release, self.files, self.receipts.values())

@@ -7,7 +7,7 @@ the model one at a time, so that a vector does not depend on which others a resu
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import canonical_json
 from clay_publish.release.geoparquet import write_table
 from clay_publish.release.tables import chips_per_file, expected_chips, reference_chips, reference_schema, tolerance
-from clay_publish.release.unit_receipts import UnitReceipt
+from clay_publish.release.unit_receipts import UnitReceipt, unread_note
 
 REFERENCE = "reference"
 """Name of the part of a reused unit that holds rows of the version before."""
@@ -111,8 +111,9 @@ def keep_reference(
     )
     rows = {row["id"]: row for row in known.to_pylist() if row["id"] in chosen}
     missing = set(chosen) - rows.keys()
+    notes = {each.unit: each.notes for each in receipts}
     for unit in units:
-        for name, vector in vectors_again(unit, missing, work) if missing else ():
+        for name, vector in vectors_again(unit, missing, work, notes[unit.id]) if missing else ():
             limit = tolerance(vector[None], work.fingerprint.dtype)[0]
             rows[name] = {"id": name, "embedding": vector, "tolerance": limit}
         missing -= rows.keys()
@@ -120,7 +121,9 @@ def keep_reference(
     _FileVectors(table, len(ids), tuple(chosen), parts).write(release, file)
 
 
-def vectors_again(unit: Unit, wanted: set[str], work: Work) -> Iterator[tuple[str, Floats]]:
+def vectors_again(
+    unit: Unit, wanted: set[str], work: Work, notes: Collection[str] = ()
+) -> Iterator[tuple[str, Floats]]:
     """The vectors of some chips, as far as they are the unit's and its images can be read."""
     every = unit.missing("failed", "")
     if every is not None:
@@ -129,8 +132,11 @@ def vectors_again(unit: Unit, wanted: set[str], work: Work) -> Iterator[tuple[st
             return
         unit = unit.part(mine, {}, reused=False)
     unit, refused, _ = examined(unit, work)
+    reading = reading_of(work, refused)
     try:
-        for block in ahead(unit.read(reading_of(work, refused)), work.pace):
+        for block in ahead(unit.read(reading), work.pace):
+            if any(unread_note(name) not in notes for name in reading.damaged):
+                return  # other images take the place of one that could be read then
             embedded = [n for n, reason in enumerate(block.reasons) if reason is None]
             for place, n in enumerate(embedded):
                 if block.ids[n] in wanted:

@@ -161,7 +161,7 @@ def superblock_side(limit: int, size: int, bands: int, composite: Composite | No
         steps: of time; None where the encoder takes one image.
     """
     held = 0 if composite is None else _images_held(composite)
-    if composite is not None and composite.method not in {"best", *_REDUCERS}:
+    if composite is not None and _takes_all_bands(composite):
         held *= bands
     planes = max(held, 0 if steps is None else (steps + 1) * bands)
     if not planes:
@@ -170,12 +170,14 @@ def superblock_side(limit: int, size: int, bands: int, composite: Composite | No
     return max(size, side // size * size)
 
 
-def bands_at_once(side: int, bands: int, composite: Composite) -> int:
-    """Bands whose images are held at a time, so that these stay within `MEMORY`; the others are read after them.
+def _takes_all_bands(composite: Composite) -> bool:
+    """Whether it is a registered reduction: one that chooses an image per pixel would mix spectra otherwise."""
+    return composite.method not in {"best", *_REDUCERS}
 
-    A registered reduction gets all bands: one that chooses an image per pixel would mix spectra otherwise.
-    """
-    if composite.method not in {"best", *_REDUCERS}:
+
+def bands_at_once(side: int, bands: int, composite: Composite) -> int:
+    """Bands whose images are held at a time, so that these stay within `MEMORY`; the others are read after them."""
+    if _takes_all_bands(composite):
         return bands
     return max(1, min(bands, MEMORY // (4 * side**2 * max(1, _images_held(composite)))))
 

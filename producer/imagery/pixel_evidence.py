@@ -36,12 +36,15 @@ _NOISE = 100
 _SHARE = 0.01
 _ONE = 2.0
 """Above any reflectance of 1."""
+_FEW = 0.01
+"""Share of pixels that an average of others, as overviews have them, may give another value."""
 _DARK = 0.03
 """Reflectance below zero that the atmospheric correction of dark water leaves."""
 _FILLS = (-9999.0, -32768.0, -32767.0, -28672.0, -999.0)
 """Values that files have where there is no data."""
 
 _RESCALE = "State imagery.scale and imagery.offset, choose another sensor, or set imagery.accept_values: true."
+_REMAP = "State which bands to read in imagery.bands, or set imagery.accept_values: true."
 _MARK = "State nodata in the file, or of its bands in the item, or set imagery.accept_values: true."
 
 Status = Literal["plausible", "ambiguous", "implausible", "unread"]
@@ -224,12 +227,12 @@ def weigh(item: SourceItem, samples: Sequence[BandSample], sensor: Sensor, *, ac
     usable = [sample for sample in samples if sample.valid > 0]
     weighed = [_weighed(item, sample, sensor) for sample in usable]
     wrong = [] if not weighed else (_radar(weighed) if sensor.decibels else _optical(weighed, sensor))
-    doubts = [] if not weighed or sensor.decibels else _shifts(item, weighed, sensor)
+    doubts = [] if not weighed or sensor.decibels else [*_shifts(item, weighed, sensor), *_fills(weighed)]
     if sensor.decibels and weighed and not wrong:
         doubts = _amplitude(weighed)
     named = [f"item {item.id}: {sentence}" for sentence in (wrong or doubts)]
     if wrong and not accept:
-        fix = _MARK if "nodata" in wrong[0] else _RESCALE
+        fix = _MARK if "nodata" in wrong[0] else _REMAP if "alpha" in wrong[0] else _RESCALE
         return Evidence(status="implausible", sentences=[f"{named[0]} {fix}"], bands=list(samples))
     return Evidence(status="ambiguous" if named else "plausible", sentences=named, bands=list(samples))
 
@@ -257,7 +260,10 @@ def _outlying(each: _Weighed, sensor: Sensor) -> str | None:
     if each.p99 > most:
         found = f"{name} has a 99th percentile of {each.p99:,.6g}, where at most {most:,.6g} is plausible"
         return f"{found}: the values look multiplied."
-    if each.sample.minimum in _FILLS:
+    if sensor.maximum is not None and sensor.maximum <= 255 < each.maximum:  # of more bits, saturated pixels exceed it
+        found = f"{name} has the value {each.maximum:,.6g}, where {sensor.maximum:,.6g} is the largest"
+        return f"{found}: it looks like unmarked nodata."
+    if each.sample.minimum in _FILLS and each.minimum < -0.5 * each.limit:
         return f"{name} has the value {each.sample.minimum:,.0f}, which looks like unmarked nodata."
     if each.p1 < -0.5 * each.limit:
         return f"{name} has a 1st percentile of {each.p1:,.6g}, which looks like unmarked nodata or another unit."
@@ -304,10 +310,10 @@ def _below_zero(bands: Sequence[_Weighed], sensor: Sensor) -> str | None:
 
 def _alpha(bands: Sequence[_Weighed]) -> str | None:
     """What is wrong with an image one of whose bands says where the others are opaque."""
-    two = [band for band in bands if band.sample.dtype == "uint8" and band.sample.extreme == 1]
+    two = [band for band in bands if band.sample.extreme > 1 - _FEW]  # an overview has means along the edges
     if len(two) != 1 or two[0].sample.maximum != 255 or len(bands) < 3:
         return None
-    return f"band {two[0].band.name} holds no values but 0 and 255, and looks like an alpha band or a mask."
+    return f"band {two[0].band.name} holds little but 0 and 255, and looks like an alpha band or a mask."
 
 
 def _is_land(bands: Sequence[_Weighed]) -> bool:
@@ -332,6 +338,14 @@ def _shifts(item: SourceItem, bands: Sequence[_Weighed], sensor: Sensor) -> list
         found = f"nothing is taken off its pixels ({stated}), yet none of any band is below {smallest:,.0f}"
         return [f"{found}: the offset of {full:,.0f} may still be in them."]
     return []
+
+
+def _fills(bands: Sequence[_Weighed]) -> list[str]:
+    """Values that often stand for nodata, and that dark pixels may have as well: -999 where an offset was taken off."""
+    found = next((band for band in bands if band.sample.minimum in _FILLS), None)
+    if found is None:
+        return []
+    return [f"band {found.band.name} has the value {found.sample.minimum:,.0f}: it may be unmarked nodata."]
 
 
 def _radar(bands: Sequence[_Weighed]) -> list[str]:

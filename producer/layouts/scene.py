@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from clay_publish.geo.footprints import centers, footprints
+from clay_publish.geo.footprints import centers, footprints, to_lonlat
 from clay_publish.geo.utm_zones import Square, squares_of
 from clay_publish.producer.imagery.chips import ChipBlock, Reading, cut, missing_reason, normalize, under_cloud
 from clay_publish.producer.imagery.raster import OpenBand, grid_of, open_bands
@@ -91,7 +91,11 @@ class SceneChips:
     ) -> npt.NDArray[np.bool_]:
         """Which chips lie on the Earth, whose whole projections go beyond it, with their centers in the area."""
         corners = self.corners(rows, cols)
-        mine = np.isfinite(centers(self.grid.crs, corners[..., 0], corners[..., 1])).all(axis=(0, 2))
+        lon, lat = centers(self.grid.crs, corners[..., 0], corners[..., 1])
+        # Sinusoidal and others answer for points beyond the Earth as well, with the place of another point.
+        back = np.stack(to_lonlat(self.grid.crs).transform(lon, lat, direction="INVERSE"), axis=-1)
+        with np.errstate(invalid="ignore"):
+            mine = (np.hypot(*np.moveaxis(back - corners, -1, 0)) < self.grid.pixel).all(axis=1)
         if area is not None:
             mine &= shapely.intersects_xy(area, *self.centers(rows, cols))
         return np.asarray(mine)

@@ -199,7 +199,7 @@ class UtmLayout:
         for each in self.windows(considered, areas):
             used, excluded = _near(each.used), _near(each.excluded)
             for zone in expected_cells(self.grid, each.area.geometry, rule=each.area.rule):
-                here = list(_in_zone(zone, used[zone.zone]))
+                here = list(_in_zone(zone, [*used[zone.zone], *(i for i in each.used if i.geometry is None)]))
                 by_item.update({item.id: size(runs) for item, runs in here})
                 covered = _together([runs for _, runs in here])
                 out = _together([runs for _, runs in _in_zone(zone, excluded[zone.zone])])
@@ -297,6 +297,9 @@ def _in_zone(zone: ZoneCells, items: Sequence[SourceItem]) -> Iterator[tuple[Sou
     """Images that touch expected cells, and which. Images of one footprint are worked out once."""
     known: dict[bytes, Runs] = {}
     for item in items:
+        if item.geometry is None:  # which does not say where it lies: any cell may be of it
+            yield item, zone.runs
+            continue
         key = shapely.to_wkb(item.geometry)
         if key not in known:
             runs = touched_cells(zone.grid, item.geometry, zone.zone)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import shapely
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import SourceError, SpecError
@@ -13,6 +14,7 @@ from clay_publish.producer.layouts.base import Areas, Counts, SquareCount
 from clay_publish.producer.planning.cost import Alternative, Rates, alternatives, bytes_to_read, stored_bytes
 from clay_publish.producer.planning.observations import Observations, Seen, caveats, images_per_chip
 from clay_publish.producer.planning.resolutions import Resolution, doubts, notes, resolutions
+from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Selection
 from clay_publish.producer.unit_plan import Inputs
 from clay_publish.release import directory as paths
@@ -344,9 +346,17 @@ def _means(spec: Spec, device: str, free: int | None, needed: int) -> list[str]:
     return said
 
 
+def _fills(inputs: Inputs, number: int, item: SourceItem) -> bool:
+    """Whether an image of another block gives chips of a block's windows: cells take images of any that reach them."""
+    area = inputs.areas[number]
+    if inputs.spec.chips.layout != "utm":
+        return False
+    return area is None or item.geometry is None or bool(shapely.intersects(area.geometry, item.geometry))
+
+
 def _empty_windows(inputs: Inputs) -> Iterator[str]:
-    moments = [item.acquired for item in inputs.used]  # of all blocks: cells of one window take images of any
-    for block in inputs.spec.imagery:
+    for number, block in enumerate(inputs.spec.imagery):
+        moments = [item.acquired for item in inputs.used if item.block == number or _fills(inputs, number, item)]
         empty = [str(each) for each in block.parsed_windows() if not any(moment in each for moment in moments)]
         if empty:
             more = f" and {len(empty) - 3:,} more" if len(empty) > 3 else ""

@@ -119,7 +119,9 @@ def _read_grids(
         try:
             return replace(item, grid=read(item, instrument))
         except ImageryError as error:  # which its unit meets as well, and records
-            return replace(item, note=f"cannot be read ({error.where}: {error.found}): its chips will be unreadable")
+            return replace(
+                item, note=f"cannot be read ({error.where}: {error.found}): chips that only it gives will be unreadable"
+            )
 
     with ThreadPoolExecutor(2 * _ITEMS_AT_ONCE) as pool:
         looked = pool.map(lambda n: look(considered[n].item), without)

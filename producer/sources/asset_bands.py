@@ -91,7 +91,8 @@ def _bands_of(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> It
     roles = set(_strings(asset.get("roles")))
     title = str(asset.get("title") or "")
     picture = roles & {"visual", "overview"} or _PICTURES.match(key.lower()) or _PICTURE_TITLE.search(title)
-    for index, band in enumerate(listed or [{}], start=1):
+    for index, first in enumerate(listed or [{}], start=1):
+        band = {k: v for each in [*reversed(others), [first] * index] if listed for k, v in each[index - 1].items()}
         yield AssetBand(
             asset=key,
             index=index if len(listed) > 1 else None,
@@ -235,7 +236,7 @@ def values_of(asset: Mapping[str, Any], index: int | None, properties: Mapping[s
     levels: tuple[list[Mapping[str, Any]], ...] = (own, [asset], [of_item])
     stated = [_stated(holder) for holder in own]
     known = [pair for pair in stated if pair != (None, None)]
-    of_cf = ((number(holder.get(_CF["scale"])), number(holder.get(_CF["offset"]))) for holder in own)
+    of_cf = (_stated({key: holder.get(key) for key in _CF.values()}) for holder in own)
     known += [pair for pair in of_cf if pair != (None, None) and pair not in known]
     keys = ("scale", "offset")
     conflict = next((words for holder in own if (words := _not_a_number(holder, keys))), None)

@@ -354,6 +354,10 @@ def _whole(
             return None
     described.unknown += unknown_names([band for band in described.bands if band.asset == chosen[0] and band.listed])
     described.unknown += other_orders(item, chosen[0], assets[chosen[0]], sensor)
+    listed = (band_count(chosen[0], {key: found}) for key, found in assets[chosen[0]].items() if key.endswith("bands"))
+    counts = sorted({count for count in listed if count is not None})
+    if len(counts) > 1:
+        described.unknown.append(f"lists of {' and '.join(map(str, counts))} bands")
     if described.unknown:
         return None
     return tuple(MappedBand(name, chosen[0], n, size, "order") for n, name in enumerate(names, start=1))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clay_publish.producer.sources.asset_bands import AssetBand
+from clay_publish.producer.sources.asset_bands import AssetBand, band_list
 from clay_publish.spec.sensors import Sensor
 
 COMMON = frozenset(
@@ -39,7 +39,11 @@ _INFRARED = re.compile(r"\bcir\b|infra-?red|false[ _-]?colou?r", re.IGNORECASE)
 
 def unknown_names(bands: Sequence[AssetBand]) -> list[str]:
     """Names of the bands of one asset that are not understood, or that tell another order."""
-    numbers = [int(found[1]) if (found := _LAST_NUMBER.search(band.name or "")) else None for band in bands]
+    places = [_LAST_NUMBER.search(band.name or "") for band in bands]
+    numbers = [None if place is None else int(place[1]) for place in places]
+    stems = {place.string[: place.start(1)].rstrip("0") for place in places if place is not None}
+    if len(stems) > 1:  # `IR_1` and `R_2` are not just counted
+        numbers = [None] * len(bands)
     counted = [*range(1, len(bands) + 1)], [*range(len(bands))]
     if len(bands) > 1 and None not in numbers and numbers not in counted:
         return [f"band {band.index} is named {band.name!r}" for band in bands]
@@ -61,10 +65,15 @@ def other_orders(item: Mapping[str, Any], key: str, asset: Mapping[str, Any], se
     polarizations = properties.get("sar:polarizations")
     if sensor.decibels and isinstance(polarizations, list) and [str(each).lower() for each in polarizations] != names:
         said.append(f"sar:polarizations {polarizations}")
+    texts = {"key": key, **{name: str(asset[name]) for name in ("title", "description") if asset.get(name)}}
+    if sensor.decibels:
+        pairs = ((name, text, re.findall(r"(?<![a-z])[vh]{2}(?![a-z])", text.lower())) for name, text in texts.items())
+        said += [f"{name} {text!r}" for name, text, found in pairs if not _in_order([*dict.fromkeys(found)], names)]
     if not set(_COLORS.values()) <= set(names):
         return said
-    texts = {"key": key, **{name: str(asset[name]) for name in ("title", "description") if asset.get(name)}}
-    orders = ((name, text, _sequence(text, key=name == "key")) for name, text in texts.items())
+    texts |= {f"band {text!r}": text for each in band_list(item, asset) if (text := str(each.get("name") or ""))}
+    terse = ("key", "band ")
+    orders = ((name, text, _sequence(text, key=name.startswith(terse))) for name, text in texts.items())
     said += [f"{name} {text!r}" for name, text, order in orders if not _in_order(order, names)]
     if len(names) == len(_COLORS):
         texts |= {"id": str(item.get("id")), "collection": str(item.get("collection"))}

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from pyproj import CRS, Geod
+from pyproj.exceptions import ProjError
 
 from clay_publish.geo.footprints import centers
 from clay_publish.spec.sensors import CloudMask, Sensor
@@ -47,7 +48,10 @@ class RasterGrid:
     def is_on_earth(self) -> bool:
         """Whether a corner or its middle has a longitude and latitude; with a mistaken transform or system none has."""
         points = np.concatenate([self.corners, self.corners.mean(axis=0, keepdims=True)])
-        lon, lat = centers(self.crs, points[:, 0], points[:, 1])
+        try:
+            lon, lat = centers(self.crs, points[:, 0], points[:, 1])
+        except ProjError:  # a local system, which has no place on the Earth
+            return False
         return bool((np.isfinite(lon) & (np.abs(lon) <= 540) & (np.abs(lat) <= 90.01)).any())
 
 

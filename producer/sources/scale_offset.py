@@ -22,10 +22,10 @@ _VERSION = re.compile(r"^N?0\d\.?\d{2}$", re.IGNORECASE)
 _PRODUCT = re.compile(
     r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_N(\d{2})(\d{2})_|S2[A-D]_OPER_MSI_L2A_TL_\w+_N(\d{2})\.(\d{2})"
 )
-_ADDED = re.compile(r"(boa|radio(metric)?)_?(add_?)?offset(_b\d+a?)?$", re.IGNORECASE)
+_ADDED = re.compile(r"(boa|radio(metric)?)_?(add_?)?offsets?(_values)?(_list)?(_b\d+a?)?$", re.IGNORECASE)
 """Properties that repeat what the product's own metadata state, in digital numbers."""
 _APPLIED = re.compile(r"offsetapplied$|^harmoni[sz]ed$|:harmoni[sz]ed$")
-_HARMONIZED = re.compile(r"harmoni[sz]ed", re.IGNORECASE)
+_HARMONIZED = re.compile(r"(?<![a-z])(?<!non[^a-z])(?<!not[^a-z])harmoni[sz]ed", re.IGNORECASE)
 """Collections in which all pixels are as before the offset, such as those of Earth Engine."""
 _SAID = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _FIX = "State `imagery.scale` and `imagery.offset` in the spec, or exclude the item."

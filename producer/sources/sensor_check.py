@@ -83,6 +83,21 @@ def check_origin(
     return level
 
 
+def check_titles(item: Mapping[str, Any], sensor: Sensor, where: str, assets: Iterable[str]) -> None:
+    """Refuse an item whose assets of these keys are titled, or described, as those of another product.
+
+    Raises:
+        SourceError: as of `check_origin`.
+    """
+    said = []
+    for key in sorted(set(assets)):
+        holder = item["assets"][key]
+        texts = ((name, holder[name].lower()) for name in ("title", "description") if _is_text(holder.get(name)))
+        said += [(f"asset {key}: {name}", text) for name, text in texts if _LEVEL_WORDS.search(text)]
+    if said:
+        _check_level([*_statements(item), *said], sensor, where, item)
+
+
 def sensors_of(item: Mapping[str, Any], collection: Mapping[str, Any] | None = None) -> list[str]:
     """The sensors of the package that an item can be of: what it says of mission, product and bands fits.
 
@@ -92,7 +107,8 @@ def sensors_of(item: Mapping[str, Any], collection: Mapping[str, Any] | None = N
     for sensor in SENSORS.values():
         try:
             level = check_origin(item, sensor, "the item", collection)
-            map_bands(item, with_descriptions(item, collection), sensor, "the item")
+            mapped = map_bands(item, with_descriptions(item, collection), sensor, "the item")
+            check_titles(item, sensor, "the item", (band.asset for band in mapped))
         except SourceError:
             continue
         fitting.append(sensor.key)
@@ -217,9 +233,6 @@ def _statements(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from (("asset", key.lower()) for key in images)
         names = {found[0].lower() for asset in images.values() if (found := _PRODUCT_NAME.search(asset["href"]))}
         yield from (("href", name) for name in sorted(names))
-        for key, asset in images.items():
-            texts = ((name, asset[name].lower()) for name in ("title", "description") if _is_text(asset.get(name)))
-            yield from ((f"asset {key}: {name}", text) for name, text in texts if _LEVEL_WORDS.search(text))
 
 
 def _calibration(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from clay_publish.producer.sources.band_mapping import MappedBand, map_bands
 from clay_publish.producer.sources.cloud_mask import find_mask, unread_mask
 from clay_publish.producer.sources.item import BandFile, ItemMask, RasterGrid, ResolvedBand, SourceItem
 from clay_publish.producer.sources.scale_offset import Scaling, check_agreement, decide
-from clay_publish.producer.sources.sensor_check import check_origin
+from clay_publish.producer.sources.sensor_check import check_origin, check_titles
 from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import CloudMask, Sensor
 from clay_publish.storage.store import is_url
@@ -87,6 +87,7 @@ def _read(
     moment, start, end = _times(properties, where)
     described = with_descriptions(item, collection)
     mapped = map_bands(item, described, sensor, where, stated=asked.bands if asked else None, needed=needed)
+    check_titles(item, sensor, where, (band.asset for band in mapped))
     mask = find_mask(assets, sensor, asked.mask if asked else None, where, moment.date())
     named = {resolve_href(_href(each), base) for each in assets.values() if isinstance(each, Mapping)}
     masked = None if mask is None else _mask(assets, *mask, base, named)

@@ -101,6 +101,17 @@ def test_a_few_pixels_of_unmarked_nodata_are_noticed(shared_data: Path, tmp_path
     assert "State nodata in the file" in weigh(tmp_path, "sentinel-1-rtc", radar).sentences[0]
 
 
+def test_the_darkest_pixels_after_an_offset_are_no_reason_to_leave_an_image_out(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """Sen2Cor gives 1 to pixels darker than it can say: -999 once the offset is taken off."""
+    bands = {name: values.astype(np.int16) for name, values in scene(shared_data).items()}
+    bands["red"][0, :3] = -999
+    evidence = weigh(tmp_path, "sentinel-2-l2a", bands, **{"s2:boa_offset_applied": True})
+    assert evidence.status == "ambiguous"
+    assert "band red has the value -999: it may be unmarked nodata" in evidence.sentences[0]
+
+
 def test_an_offset_in_the_tags_of_one_band_is_not_for_it_alone(shared_data: Path, tmp_path: Path) -> None:
     bands = scene(shared_data)
     weigh(tmp_path, "sentinel-2-l2a", bands)

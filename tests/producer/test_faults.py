@@ -168,7 +168,7 @@ def test_an_image_with_ground_control_points_only_is_no_image_to_cut(
     shared_data: Path, tmp_path: Path, make: Make
 ) -> None:
     raw = shared_data / "s1" / "S1A_IW_GRDH_20180716_FD5B_mini" / "iw-vh.tiff"
-    for band in ("vv", "vh"):  # under names that do not tell that it is no RTC
+    for band in ("vv", "vh"):  # under names that do not say that it is not RTC
         shutil.copyfile(raw, tmp_path / f"{band}.tiff")
     item = write_item(tmp_path / "points.json", {"vv": {"href": "vv.tiff"}, "vh": {"href": "vh.tiff"}})
     with pytest.raises(ReleaseError, match=r"210 ground control points") as caught:

@@ -103,15 +103,17 @@ def test_a_window_without_images_is_a_warning(year: Cloudy, tmp_path: Path) -> N
     assert "no image lies in the windows 2019-01-01/2020-01-01: without imagery.area, no chips" in printed
 
 
-def test_images_of_another_block_fill_a_window(year: Cloudy, tmp_path: Path) -> None:
-    """Cells of a window take images of all blocks: that a block has none in it says nothing."""
+@pytest.mark.parametrize("layout", ["utm", "scene"])
+def test_images_of_another_block_fill_a_window_of_cells(year: Cloudy, tmp_path: Path, layout: str) -> None:
+    """Cells of a window take images of all blocks: that a block has none in it says nothing. Chips of images do not."""
     spring, autumn = (str(year.items[n]) for n in (1, -1))
     block = {"sensor": "sentinel-2-l2a", "windows": ["2023-01-01/2023-07-01", "2023-07-01/2024-01-01"]}
-    document = {"name": "p", "imagery": [{**block, "stac": spring}, {**block, "stac": autumn}], "chips": {"size": 64}}
+    document: dict[str, Any] = {"name": "p", "imagery": [{**block, "stac": spring}, {**block, "stac": autumn}]}
+    document["chips"] = {"size": 64, "layout": layout}
     (tmp_path / "release.yaml").write_text(yaml.safe_dump(document))
     result = CliRunner().invoke(app, ["plan", str(tmp_path / "release.yaml"), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
-    assert "no image lies in" not in result.output
+    assert ("no image lies in" in result.output) == (layout == "scene")
 
 
 def test_a_plan_counts_the_bytes_of_all_images(year: Cloudy, tmp_path: Path) -> None:

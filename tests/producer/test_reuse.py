@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from affine import Affine
 from pyproj import Transformer
 
 from clay_publish.errors import ReleaseError, SpecError
+from clay_publish.producer.execution import run as units
 from clay_publish.producer.plan_run import plan
 from clay_publish.producer.planning.files import as_planned
 from clay_publish.producer.planning.previous_version import PreviousVersion
@@ -219,6 +221,58 @@ def test_the_plan_of_a_release_that_was_begun_prices_what_is_left(
     assert other.startswith(f"`run` refuses this: {tmp_path / 'release'}: was begun with another plan")
 
 
+def test_an_image_that_does_not_say_where_it_lies_is_priced_as_it_is_computed(tmp_path: Path) -> None:
+    version = first(tmp_path)
+    spec = version.write("first", "utm")
+    collection = json.loads((tmp_path / "first.json").read_text())
+    over = next(item for item in collection["features"] if item["id"] == "over")
+    over |= {"geometry": None}
+    over.pop("bbox", None)
+    for holder in (over["properties"], *over["assets"].values()):
+        for name in [name for name in holder if name.startswith("proj:")]:
+            del holder[name]
+    (tmp_path / "first.json").write_text(json.dumps(collection))
+    release = Release(str(tmp_path / "release"))
+    planned = plan(load_spec(spec), release).chips
+    _, computed = make(spec, tmp_path / "release")
+    left = plan(load_spec(spec), release).chips
+    assert planned["to_make"] == left["done"] >= computed > 0
+    assert left["to_make"] == 0
+
+
+@pytest.mark.parametrize("layout", ["utm", "composite"])
+def test_an_image_that_fails_in_the_second_pass_gives_no_reference(
+    tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another image takes its place there, whose vector is not that of the release."""
+    spec, image = first(tmp_path).write("first", layout), tmp_path / "left.tif"
+    whole, times = image.read_bytes(), (image.stat().st_atime_ns, image.stat().st_mtime_ns)
+    real = units.keep_reference
+
+    def put(data: bytes) -> None:
+        image.write_bytes(data)
+        os.utime(image, ns=times)
+
+    def keep_reference(*arguments: Any, **more: Any) -> None:
+        put(whole[:600] + bytes(len(whole) - 600))
+        real(*arguments, **more)
+        put(whole)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(units, "keep_reference", keep_reference)
+        make(spec, tmp_path / "release")
+    release, _ = make(spec, tmp_path / "release")  # which computes those that are missing
+    vectors = {
+        row["id"]: row["embedding"]
+        for path in release.data_files()
+        for row in pq.read_table(tmp_path / "release" / path, columns=["id", "embedding"]).to_pylist()
+    }
+    kept = pq.read_table(tmp_path / "release" / "reference.parquet").to_pylist()
+    assert kept
+    for row in kept:
+        np.testing.assert_allclose(row["embedding"], vectors[row["id"]], atol=1e-4)
+
+
 @pytest.mark.parametrize("layout", ["utm", "scene", "composite"])
 def test_what_a_damaged_image_decides_is_made_again_and_not_reused(tmp_path: Path, layout: str, run: Run) -> None:
     spec, image = first(tmp_path).write("first", layout), tmp_path / "over.tif"
@@ -246,9 +300,17 @@ def test_what_a_damaged_image_decides_is_made_again_and_not_reused(tmp_path: Pat
     assert planned["to_make"] == sum(each.computed for each in read_receipts(reused).values()) > 0
     assert_same_data(reused, fresh)
 
-    left = plan(load_spec(spec), release).chips
+    estimate = plan(load_spec(spec, ["cost.usd_per_hour=1"]), release)
+    left, receipts = estimate.chips, read_receipts(release).values()
     assert 0 < left["to_make"] == left["with_imagery"] - left["done"]
+    # What a unit cost that is made again was spent, and stays with its next receipt.
+    before = {receipt.unit: receipt.seconds for receipt in receipts}
+    assert estimate.spent_usd == pytest.approx(sum(before.values()) / 3600)
+    failed = {receipt.unit for receipt in receipts if receipt.error is not None}
     assert json.loads(run("produce", *common).stdout)["computed"] == left["to_make"]
+    after = {receipt.unit: receipt.seconds for receipt in read_receipts(release).values()}
+    assert failed
+    assert all(after[unit] > before[unit] for unit in failed)
     assert_same_data(release, fresh)
     assert not list((tmp_path / "release" / ".run" / "parts").glob("*/*_*.arrow"))
 

@@ -8,11 +8,13 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from io import BytesIO, TextIOWrapper
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 from unittest.mock import patch
 
 from clay_publish.cli.app import main
@@ -76,11 +78,27 @@ def run_script(
     )
 
 
+@contextmanager
+def below_python() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Two files with what libraries in C and child processes print, which Python's own streams do not see."""
+    before = [os.dup(number) for number in (1, 2)]
+    with TemporaryFile() as out, TemporaryFile() as errors:
+        try:
+            for number, file in ((1, out), (2, errors)):
+                os.dup2(file.fileno(), number)
+            yield out, errors
+        finally:
+            for number, kept in zip((1, 2), before, strict=True):
+                os.dup2(kept, number)
+                os.close(kept)
+
+
 def run_here(arguments: Sequence[str], *, cwd: Path | None) -> subprocess.CompletedProcess[str]:
     """Run it to its end in this process."""
     out, errors = BytesIO(), BytesIO()
     code = 0
     with (
+        below_python() as below,
         patch.object(sys, "argv", ["clay-publish", *arguments]),
         chdir(cwd or Path.cwd()),
         redirect_stdout(TextIOWrapper(out, write_through=True)),
@@ -92,4 +110,7 @@ def run_here(arguments: Sequence[str], *, cwd: Path | None) -> subprocess.Comple
             code = int(ended.code or 0)
         # The streams close what they write to.
         printed = [file.getvalue().decode() for file in (out, errors)]
+        for number, file in enumerate(below):
+            file.seek(0)
+            printed[number] += file.read().decode()
     return subprocess.CompletedProcess(list(arguments), code, *printed)

@@ -5,8 +5,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import geopandas
 import numpy as np
+import pyarrow as pa
 import pytest
+import shapely
 from breakage import Broken
 from write_rules import DOCS, PAGES
 
@@ -15,6 +18,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.findings import Severity
 from clay_publish.validate import GROUPS, SAMPLE, all_rules, validate
 from clay_publish.validate.checks import check_release
+from clay_publish.validate.data.footprints import Footprints
 from clay_publish.validate.rules.outputs import explorer
 
 
@@ -139,3 +143,20 @@ def test_many_files_with_one_fault_do_not_drown_the_report(broken: Callable[[str
     findings = validate(Release(str(release.folder)), only=("INT002",)).findings
     assert len(findings) == 21
     assert findings[-1].found == "10 more like these"
+
+
+@pytest.mark.parametrize("far", [(-180, -90, 180, 90), (-179, 89, 179, 90), (-179, 70, 179, 71)])
+def test_footprints_around_the_earth_hold_a_pole_or_are_not_cut(far: tuple[float, ...], tmp_path: Path) -> None:
+    boxes = [shapely.box(n / 10, 0, n / 10 + 0.1, 0.1) for n in range(15)]
+    vectors = np.random.default_rng(1).normal(size=(16, 8)).astype(np.float32)
+    columns = {"id": [str(n) for n in range(16)], "embedding": list(vectors)}
+    table = geopandas.GeoDataFrame(columns, geometry=[*boxes, shapely.box(*far)], crs="EPSG:4326")
+    table.to_parquet(tmp_path / "a.parquet")
+    assert validate(Release(str(tmp_path)), only=("GEO006",)).checked["GEO006"] == "failed"
+
+
+def test_near_a_pole_the_center_in_degrees_is_one_too() -> None:
+    shapes = [shapely.box(10, 89.4, 10.25, 89.65), shapely.box(10, 50, 11, 51), shapely.box(-180, 89, 180, 90)]
+    prints = Footprints(pa.array(shapely.to_wkb(shapes).tolist(), pa.binary()))
+    np.testing.assert_allclose(prints.center_in_degrees[0], (10.125, 89.525))
+    assert np.isnan(prints.center_in_degrees[1:]).all()

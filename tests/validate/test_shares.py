@@ -16,7 +16,10 @@ from breakage import Broken
 from program import fork
 from test_sandbox import NESTED
 
+from clay_publish.errors import StoreError
 from clay_publish.release.directory import Release
+from clay_publish.storage.store import Store
+from clay_publish.validate.shares import Choice, SharedValidation
 
 Run = Callable[..., Any]
 ON_RAY = ("--engine", "ray", "--workers", "2")
@@ -97,6 +100,51 @@ def test_a_file_that_ends_its_reader_is_the_same_finding(broken: Callable[[str],
     assert "ends the process that reads it (SIGSEGV)" in expected.stdout
     run(*command, "--unit", "1/2")
     assert run(*command, "--unit", "2/2", code=1).stdout == expected.stdout
+
+
+def test_a_file_that_ends_its_reader_does_not_change_the_sample(broken: Callable[[str], Broken], run: Run) -> None:
+    """One share sampled among the rows of both files, the other knows that those of one cannot be read."""
+    release = broken("morocco")
+    first, second = release.release.data_files()
+    release.column("row", lambda values: [*values[:5], values[5] + 50, *values[6:]], second)
+    release.column("geometry", lambda values: [NESTED, *values[1:]], first)
+    command = ["validate", release.folder, "--json", "--quiet", "--sample", "8"]
+    expected = run(*command, code=1)
+    assert json.loads(expected.stdout)["checked"]["GEO012"] == "failed"
+    run(*command, "--unit", "2/2")
+    assert run(*command, "--unit", "1/2", code=1).stdout == expected.stdout
+
+
+def test_what_changes_while_a_share_reads_is_read_again(whole: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = SharedValidation.scan
+
+    def scan(shared: SharedValidation, number: int, **more: Any) -> None:
+        real(shared, number, **more)
+        if number == 2:  # of another share, whose file is replaced while this one reads
+            table = pq.read_table(_files(whole)[0])
+            _write(_with(table, "lon", pc.add(table["lon"], 1.0)), _files(whole)[0])
+
+    run("validate", whole, "--unit", "1/2", "--quiet")
+    monkeypatch.setattr(SharedValidation, "scan", scan)
+    assert json.loads(run("validate", whole, "--unit", "2/2", "--json", "--quiet").stdout)["shares_left"] == [1, 2]
+
+
+def test_a_full_disk_is_no_crash(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(_: Store, path: str, __: bytes) -> None:
+        raise StoreError(path, "cannot be written (No space left on device)")
+
+    monkeypatch.setattr(Store, "write", write)
+    with pytest.raises(StoreError, match="No space left"):
+        SharedValidation(Release(str(whole)), Choice((), (), 100), 1).scan(1)
+
+
+def test_one_file_is_not_validated_in_shares(whole: Path, run: Run) -> None:
+    for more in (("--unit", "1/1"), ON_RAY):
+        if more is ON_RAY:
+            pytest.importorskip("ray")
+        refused = run("validate", _files(whole)[0], *more, code=2)
+        assert "is one file, which is not validated in shares" in refused.stderr
+    assert not list(_files(whole)[0].parent.glob(".run"))
 
 
 @pytest.mark.slow  # a Ray cluster of this machine takes some 10 s to start

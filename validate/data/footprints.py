@@ -55,6 +55,8 @@ class Footprints:
         """xmin, ymin, xmax, ymax; xmin > xmax where it crosses the antimeridian."""
         self.center: Floats = np.full((self.count, 2), np.nan)
         """Centroid: longitude, latitude."""
+        self.center_in_degrees: Floats = np.full((self.count, 2), np.nan)
+        """Near a pole, the centroid of the longitudes and latitudes, which is the center of pixels in degrees."""
         self.area: Floats = np.full(self.count, np.nan)
         """Square meters on the ellipsoid, by the local radii of curvature: right to 1e-4 for chips below 50 km."""
         self._wkb = wkb
@@ -153,12 +155,14 @@ class Footprints:
                 self.crosses[row] = True
                 self.bounds[row] = (boxes[east, 0].min(), whole[1], boxes[west, 2].max(), whole[3])
                 whole_again = shapely.multipolygons([shapely.transform(p, _eastward) for p in parts])
+            centroid = shapely.centroid(whole_again)
             if max(abs(whole[1]), abs(whole[3])) > _POLAR:
+                if (boxes[:, 2] - boxes[:, 0] < _TURN).all():
+                    self.center_in_degrees[row] = ((centroid.x + 180) % 360 - 180, centroid.y)
                 flat = shapely.transform(geometry, _to_plane)
                 self.area[row] = flat.area
                 self.center[row] = _from_plane(shapely.get_coordinates(flat.centroid), north=whole[3] > _POLAR)[0]
                 continue
-            centroid = shapely.centroid(whole_again)
             self.center[row] = ((centroid.x + 180) % 360 - 180, centroid.y)
             self.area[row] = whole_again.area * _square_meters(np.array([centroid.y]))[0]
 
@@ -170,6 +174,8 @@ class Footprints:
             flat = shapely.Polygon(_to_plane(points[place]))
             north = bool(points[place, :, 1].max() > _POLAR)
             self.area[rows[place]] = flat.area
+            if np.ptp(points[place, :, 0]) < _TURN:
+                self.center_in_degrees[rows[place]] = self.center[rows[place]]
             self.center[rows[place]] = _from_plane(shapely.get_coordinates(flat.centroid), north=north)[0]
 
     def outlines(self, wanted: Bools) -> Iterator[tuple[Ints, Floats]]:

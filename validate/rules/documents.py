@@ -210,9 +210,10 @@ def _refers_elsewhere(document: Any) -> bool:
 @rule("DOC006")
 def license_has_text(context: ReleaseContext) -> Iterator[Outcome]:
     """Not empty; of a Creative Commons license, its name and version, or what it asks for."""
-    text, spdx = context.files.text(LICENSE), context.documents.spec.license
+    text = context.files.text(LICENSE)
     if len(text.strip()) < 20:
         yield Fault(LICENSE, f"has {len(text.strip())} characters", "the text of the license, or where it is")
+    spdx = context.documents.spec.license
     named = re.fullmatch(r"CC-BY(?:-[A-Z]{2})*-(\d\.\d)", spdx)
     if named is None or f"licensed under {spdx}." in text:  # which points to the text
         return

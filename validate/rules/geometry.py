@@ -78,7 +78,7 @@ def center_is_center(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     prints = chips.footprints
     lon, lat = chips.floats("lon"), chips.floats("lat")
     with np.errstate(invalid="ignore"):
-        away = meters_apart(lon, lat, prints.center[:, 0], prints.center[:, 1])
+        away = np.fmin(meters_apart(lon, lat, *prints.center.T), meters_apart(lon, lat, *prints.center_in_degrees.T))
         bad = away > np.maximum(0.02 * np.sqrt(prints.area), _METRE)
     return bad_rows(bad, lambda row: f"{away[row]:,.1f} m from the center", "the center of its pixels")
 
@@ -88,7 +88,8 @@ def antimeridian(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """A chip that holds no pole is never half the Earth wide."""
     box = chips.footprints.bounds
     with np.errstate(invalid="ignore"):
-        polar = np.abs(box[:, [1, 3]]).max(axis=1) > 90 - _SAME
+        around = (box[:, 2] - box[:, 0] >= 360 - _SAME) & (box[:, 1] * box[:, 3] > 0)
+        polar = around & (np.abs(box[:, [1, 3]]).max(axis=1) > 90 - _SAME)
         wide = np.asarray(chips.footprints.polygonal & (box[:, 2] - box[:, 0] > 180) & ~polar)
     return bad_rows(wide, lambda row: f"{box[row, 2] - box[row, 0]:.1f} degrees wide", "two parts, cut at ±180")
 

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import psutil
 
+from clay_publish.errors import ClayPublishError
 from clay_publish.progress import Progress, Report
 from clay_publish.validate.sandbox.marks import SIZE, Mark, Marks
 from clay_publish.validate.sandbox.stores import Server
@@ -269,6 +270,9 @@ class Child:
         except ExceededError as error:
             self.close()
             raise CrashedError(error.why, error.culprits, machine=error.machine) from error
+        except ClayPublishError:  # of who keeps what is sent: a StoreError is an OSError
+            self.close()
+            raise
         except (EOFError, OSError, ValueError) as error:
             raise self._crash() from error
         except BaseException:

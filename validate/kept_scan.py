@@ -16,7 +16,7 @@ _HEAD = "head"
 _SOME = "some"
 
 
-def pack(seen_file: SeenFile) -> bytes:
+def pack(seen_file: SeenFile, among: tuple[int, int]) -> bytes:
     """Return what was seen as an archive of arrays, without objects of Python."""
     sha256, seen = seen_file
     arrays: dict[str, Any] = {}
@@ -29,6 +29,7 @@ def pack(seen_file: SeenFile) -> bytes:
     head = {
         "sha256": sha256,
         "path": seen.path,
+        "among": among,
         "rows": seen.rows,
         "damage": seen.damage,
         "bad": seen.bad,
@@ -43,13 +44,18 @@ def pack(seen_file: SeenFile) -> bytes:
     return made.getvalue()
 
 
-def unpack(data: bytes) -> SeenFile | None:
-    """Return what was seen in a file; None where the bytes are damaged, so that the file is read again."""
+def unpack(data: bytes, among: tuple[int, int]) -> SeenFile | None:
+    """Return what was seen in a file; None where it has to be read again.
+
+    The bytes may be damaged, or the file was read among others than now, so that other rows are in a sample.
+    """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
         head = json.loads(arrays.pop(_HEAD).tobytes())
     except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile):
+        return None
+    if head["among"] != list(among):
         return None
     seen = FileScan(head["path"], head["rows"], head["damage"], bare=head["bare"])
     seen.bad = {code: (row, name, bad, expected) for code, (row, name, bad, expected) in head["bad"].items()}
