@@ -210,7 +210,7 @@ def test_credentials_are_not_handed_to_the_child(good: Callable[[str], Path], mo
 
 
 def mark(kind: str, name: str, start: float, ident: int) -> Mark:
-    return Mark(kind, name, start, ident, ident, 0)  # type: ignore[arg-type]
+    return Mark(kind, name, start, ident, ident, 0, 0, 0.0)  # type: ignore[arg-type]
 
 
 def test_suspects_are_what_the_crashed_thread_read() -> None:

@@ -21,7 +21,7 @@ import psutil
 
 from clay_publish.errors import ClayPublishError
 from clay_publish.progress import Progress, Report
-from clay_publish.validate.sandbox.marks import SIZE, Mark, Marks
+from clay_publish.validate.sandbox.marks import SIZE, Mark, Marks, own_memory
 from clay_publish.validate.sandbox.stores import Server
 
 MEMORY, MEMORY_PER_BYTE = 512 << 20, 4
@@ -57,20 +57,11 @@ class ExceededError(Exception):
         self.why, self.culprits, self.machine = why, culprits, machine
 
 
-@dataclass
-class _Begin:
-    """What a child and a thread of it had used when a mark was first seen."""
-
-    memory: int
-    seconds: float
-
-
 class Watch:
     """Looks at a child from time to time."""
 
     def __init__(self, process: psutil.Process, fetched: Callable[[], int]) -> None:
         self._process, self._fetched = process, fetched
-        self._begun: dict[Mark, _Begin] = {}
         self._start = self._moved = time.monotonic()
         self._used = (0.0, 0)
         self._read_before = self._read()
@@ -85,19 +76,17 @@ class Watch:
             self._look([mark for mark in marks if mark.kind == "reading"])
 
     def _look(self, reading: list[Mark]) -> None:
-        usage = self._process.memory_info()
-        memory = usage.rss - getattr(usage, "shared", 0)
+        memory = own_memory(self._process)
         threads = {thread.id: thread.user_time + thread.system_time for thread in self._process.threads()}
-        self._begun = {mark: self._begun.get(mark) or _Begin(memory, threads.get(mark.thread, 0.0)) for mark in reading}
-        blamed = [Culprit(mark.name) for mark in reading]
-        for mark, begun in self._begun.items():
+        for mark in reading:
             allowed = SECONDS + mark.size / BYTES_PER_SECOND
-            if threads.get(mark.thread, 0.0) - begun.seconds > allowed:
+            if threads.get(mark.thread, 0.0) - mark.seconds > allowed:
                 why = f"takes more than {allowed:,.0f} s of processor time to read"
                 raise ExceededError(why, [Culprit(mark.name)])
         if reading:
             allowed = MEMORY + MEMORY_PER_BYTE * sum(mark.size for mark in reading)
-            if memory - min(begun.memory for begun in self._begun.values()) > allowed:
+            if memory - min(mark.memory for mark in reading) > allowed:
+                blamed = [Culprit(mark.name) for mark in reading]
                 raise ExceededError(f"takes more than {allowed / 1e6:,.0f} MB of memory to read", blamed)
         self._look_at_machine(memory, sum(threads.values()))
 

@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import psutil
 
 Kind = Literal["reading", "touched", "rule"]
 _KINDS: tuple[Kind, ...] = ("reading", "touched", "rule")
 _SLOTS = 96
 _SLOT = 1024
-_HEAD = struct.Struct("<dQQQBH")
-"""Start, thread (native and Python's number), bytes of the file, kind, and bytes of the name; no bytes, no mark."""
+_HEAD = struct.Struct("<dQQQQdBH")
+"""A mark's numbers in the order of `Mark`, kind, and bytes of the name; no bytes, no mark."""
 SIZE = _SLOTS * _SLOT
 
 
@@ -32,6 +34,16 @@ class Mark:
     """As Python does."""
     size: int
     """Bytes of the file."""
+    memory: int
+    """Bytes that the process had when the mark was set."""
+    seconds: float
+    """Processor time that the thread had used by then."""
+
+
+def own_memory(process: psutil.Process) -> int:
+    """Bytes of memory that a process shares with no other."""
+    usage = process.memory_info()
+    return int(usage.rss - getattr(usage, "shared", 0))
 
 
 class Marks:
@@ -39,6 +51,7 @@ class Marks:
 
     def __init__(self, file: int) -> None:
         self._memory = mmap.mmap(file, SIZE)
+        self._process = psutil.Process()
         self._lock = threading.Lock()
 
     def begin(self, kind: Kind, name: str, size: int = 0) -> int:
@@ -58,7 +71,7 @@ class Marks:
     def end(self, slot: int) -> None:
         """Remove a mark."""
         if slot >= 0:
-            _HEAD.pack_into(self._memory, slot * _SLOT, 0.0, 0, 0, 0, 0, 0)
+            _HEAD.pack_into(self._memory, slot * _SLOT, 0.0, 0, 0, 0, 0, 0.0, 0, 0)
 
     def clear(self) -> None:
         """Remove all marks."""
@@ -72,24 +85,25 @@ class Marks:
         """Return all marks, the latest first."""
         found = []
         for slot in range(_SLOTS):
-            start, thread, ident, size, kind, length = self._head(slot)
+            *numbers, kind, length = self._head(slot)
             if length and kind < len(_KINDS):
                 place = slot * _SLOT + _HEAD.size
                 name = self._memory[place : place + length].decode("utf-8", "replace")
-                found.append(Mark(_KINDS[kind], name, start, thread, ident, size))
+                found.append(Mark(_KINDS[kind], name, *numbers))
         return sorted(found, key=lambda mark: -mark.start)
 
-    def _head(self, slot: int) -> tuple[float, int, int, int, int, int]:
-        start, thread, ident, size, kind, length = _HEAD.unpack_from(self._memory, slot * _SLOT)
-        return start, thread, ident, size, kind, length
+    def _head(self, slot: int) -> tuple[Any, ...]:
+        return _HEAD.unpack_from(self._memory, slot * _SLOT)
 
     def _put(self, slot: int, kind: Kind, name: str, size: int) -> None:
         text = name.encode("utf-8", "replace")[: _SLOT - _HEAD.size]
         place = slot * _SLOT + _HEAD.size
         self._memory[place : place + len(text)] = text
         number = _KINDS.index(kind)
-        now, threads = time.monotonic(), (threading.get_native_id(), threading.get_ident())
-        _HEAD.pack_into(self._memory, slot * _SLOT, now, *threads, max(size, 0), number, len(text))
+        threads = threading.get_native_id(), threading.get_ident()
+        used = own_memory(self._process), time.thread_time()
+        head = (time.monotonic(), *threads, max(size, 0), *used, number, len(text))
+        _HEAD.pack_into(self._memory, slot * _SLOT, *head)
 
 
 _watched: list[Marks] = []

@@ -74,7 +74,8 @@ class Guard:
     def __init__(self, scratch: str) -> None:
         own = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *(path for path in sys.path if path)}
         self._writable = os.path.realpath(scratch)
-        self._own = {os.path.realpath(path) for path in (*own, *_packages())} | {self._writable, *_SYSTEM}
+        self._own = {os.path.realpath(path) for path in (*own, *_packages())} | {self._writable}
+        self._own |= {os.path.realpath(path) for path in _SYSTEM}
         self._releases: list[str] = []
 
     def install(self) -> None:
