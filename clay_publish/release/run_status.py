@@ -13,7 +13,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.findings import FileVerdict, Severity, ValidationReport
 from clay_publish.release.lease import holders
 from clay_publish.release.manifest import UNITS, dump_json
-from clay_publish.release.unit_receipts import ATTEMPTS, RECEIPTS, UnitReceipt, is_finished, parse_receipt
+from clay_publish.release.unit_receipts import ATTEMPTS, RECEIPTS, Finish, UnitReceipt, parse_receipt
 
 DAMAGE = ("unreadable", "source_changed", "failed", "implausible")
 """Reasons for missing chips that are properties neither of the ground nor of the sky."""
@@ -153,7 +153,7 @@ class StatusReader:
         receipts = self._read_receipts(set(planned.get("units", [])))
         alive = any(each.alive for each in held)
         done = {receipt.unit for receipt in receipts}
-        finished = there and len(done) == len(planned["units"]) and is_finished(release, receipts)
+        finished = there and len(done) == len(planned["units"]) and Finish.now(release).of(receipts)
         state: State = "running" if there else "starting"
         if not alive:
             # A lease that was not given back is of a run that ended before its catalog, card and validation did.
