@@ -32,7 +32,7 @@ from clay_publish.release.findings import FileVerdict
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, derive_run_record, dump_json
 from clay_publish.release.measurements import measured, write_measurements
-from clay_publish.release.run_status import file_verdict, keep_file_verdict
+from clay_publish.release.run_status import file_verdict, file_verdicts, keep_file_verdict
 from clay_publish.release.tables import OMITTED, PER_FILE, PER_RELEASE, chips_per_file
 from clay_publish.release.unit_receipts import Finish, UnitReceipt, read_receipts
 from clay_publish.spec.models import Spec
@@ -297,7 +297,7 @@ class Run:
         return Ready(file, units, tuple(self.receipts[unit.id] for unit in units), count)
 
     def landed(self, verdict: FileVerdict | None) -> None:
-        """Count a file that was validated as it was published.
+        """Count a file that was validated as it was published; of a share, beside those of the others.
 
         Raises:
             ReleaseError: as many files have errors as `run.stop_after_findings` allows.
@@ -306,6 +306,8 @@ class Run:
             return
         self.invalid.add(verdict.file)
         limit, first = self.work.spec.run.stop_after_findings, verdict.errors[0]
+        if limit > len(self.invalid) and self.share is not None:
+            self.invalid |= {each.file for each in file_verdicts(self.work.release).values() if each.errors}
         said = f"{len(self.invalid):,} finished files have errors" if len(self.invalid) > 1 else "has errors"
         if limit and len(self.invalid) >= limit:
             raise ReleaseError(
