@@ -125,8 +125,8 @@ def main() -> None:
         _tell(error)
         sys.exit(error.exit_code)
     except SystemExit as ended:
-        if ended.code in _ENDED_BY_SIGNAL:
-            _end(int(ended.code))
+        if isinstance(ended.code, int) and ended.code in _ENDED_BY_SIGNAL:
+            _end(ended.code)
         raise
 
 

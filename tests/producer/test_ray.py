@@ -38,6 +38,7 @@ from .processes import Program, start
 from .scattered import assert_same, embeddings
 from .test_composite import CHIPS as CHIPS_64
 from .test_composite import made_of
+from .test_verdicts import check_whole
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -222,6 +223,7 @@ def test_a_file_whose_worker_is_preempted(
     hold.unlink()
     running.finish()
     assert_same(out, begun[1], 64)
+    assert check_whole(out) == check_whole(begun[1])
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

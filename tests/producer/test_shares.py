@@ -20,6 +20,7 @@ from .many import CHIPS
 from .places import HASTY, NAMES, embeddings_in
 from .processes import Program, start
 from .scattered import assert_same, embeddings
+from .test_verdicts import check_whole
 
 Begun = tuple[Path, Path]
 
@@ -54,6 +55,7 @@ def test_one_after_the_other_and_the_last_finishes(spec: Path, begun: Begun, tmp
     (program,) = begin(spec, out, [2])
     assert "64 of 64 expected chips" in said(program)
     assert_same(out, begun[1], 64)
+    assert check_whole(out) == check_whole(begun[1])
     record = (out / ".run" / "run.json").stat().st_mtime_ns
     (program,) = begin(spec, out, [2])
     assert "another worker finishes the release, or has" in said(program)
