@@ -9,11 +9,13 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from clay_publish.storage.http import Head
 from clay_publish.storage.place import TEMPORARY
+from clay_publish.storage.unfinished import unfinished
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 """What file systems answer that have no links; there, of two writers in the same instant the last wins."""
@@ -58,10 +60,12 @@ class Directory:
         folder = self.path(path).parent
         folder.mkdir(parents=True, exist_ok=True)
         with _new_file(folder) as file:
-            try:
-                yield file
-            finally:
-                Path(file.name).unlink(missing_ok=True)
+            remove = partial(Path(file.name).unlink, missing_ok=True)
+            with unfinished(remove):
+                try:
+                    yield file
+                finally:
+                    remove()
 
     @contextmanager
     def writer(self, path: str) -> Iterator[IO[bytes]]:

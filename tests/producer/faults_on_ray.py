@@ -2,7 +2,8 @@
 
 Files in the folder $FAULTS say what happens where an image is read: `kill-ID` ends the process, each time; `hold-ID`
 keeps it there while the file exists, and `held-ID` names the process. `kill-scan` ends, once, the process that is about
-to keep what it saw in its second embeddings file; `hold-scan` keeps it there.
+to keep what it saw in its second embeddings file; `hold-scan` keeps it there. `hold-file` keeps it in the middle of
+writing an embeddings file.
 """
 
 import importlib.abc
@@ -12,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,6 +62,23 @@ def _fault_in_scenes(module: Any) -> None:
     module.read_scene = read_scene
 
 
+def _fault_in_files(module: Any) -> None:
+    folder, publish = Path(os.environ["FAULTS"]), module.publish_file
+
+    def publish_file(release: Any, file: Any, *arguments: Any) -> Any:
+        if (folder / "hold-file").exists():
+            with suppress(LookupError), release.store.writer(f"embeddings/{file.name}") as writer:
+                writer.write(b"half")
+                writer.flush()
+                (folder / "held-file").write_text(str(os.getpid()))
+                while (folder / "hold-file").exists():
+                    time.sleep(0.01)
+                raise LookupError  # what is written is thrown away
+        return publish(release, file, *arguments)
+
+    module.publish_file = publish_file
+
+
 def _fault_in_scans(module: Any) -> None:
     folder, write, kept = Path(os.environ["FAULTS"]), module.Store.write, []
 
@@ -79,4 +98,5 @@ if __name__ == "sitecustomize":
     import importlib.util
 
     sys.meta_path.insert(0, _Finder("clay_publish.producer.layouts.scene_layout", _fault_in_scenes))
+    sys.meta_path.insert(0, _Finder("clay_publish.producer.execution.run", _fault_in_files))
     sys.meta_path.insert(0, _Finder("clay_publish.validate.shares", _fault_in_scans))

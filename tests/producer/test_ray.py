@@ -1,6 +1,7 @@
 """On Ray: the same bytes as on one machine, whatever dies."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -20,9 +21,11 @@ from s3_servers import KEY, SECRET, S3View, free_port
 
 from clay_publish.errors import EncoderError
 from clay_publish.producer.encoders import random_features
+from clay_publish.producer.execution.attempts import TRIES
 from clay_publish.producer.execution.ray.worker import Job, Worker
 from clay_publish.producer.unit_plan import Plan
 from clay_publish.release.directory import Release
+from clay_publish.release.lease import holders
 from clay_publish.release.manifest import UNITS, libraries
 from clay_publish.spec.load import load_spec
 from clay_publish.spec.models import Composite
@@ -35,6 +38,7 @@ from .processes import Program, start
 from .scattered import assert_same, embeddings
 from .test_composite import CHIPS as CHIPS_64
 from .test_composite import made_of
+from .test_verdicts import check_whole
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -185,6 +189,62 @@ def test_a_run_goes_on_from_one_engine_to_the_other(cluster: Cluster, forty: tup
     start(spec, out, more=ON_RAY).finish()
     assert_same(out, undisturbed, 40 * CHIPS)
     assert done.items() <= receipts(out).items()
+
+
+def test_preempted_workers_give_their_units_back(
+    cluster: Cluster, spec: Path, begun: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """However often: they are not blamed, and another worker begins at once, while a server keeps the first waiting."""
+    out, hold, note = tmp_path / "release", cluster.put("hold-across"), cluster.faults / "held-across"
+    running = start(spec, out, more=ON_RAY)
+    for _ in range(TRIES + 1):
+        preempted = holder(running, note)
+        note.write_text("")
+        os.kill(preempted, signal.SIGTERM)
+        assert holder(running, note) != preempted
+    (attempt,) = (out / ".run" / "attempts").iterdir()
+    assert json.loads(attempt.read_text()) == {"runs": 1}
+    hold.unlink()
+    running.finish()
+    assert_same(out, begun[1], 64)
+
+
+def test_a_file_whose_worker_is_preempted(
+    cluster: Cluster, spec: Path, begun: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Again and again in the middle of writing it."""
+    out, hold, note = tmp_path / "release", cluster.put("hold-file"), cluster.faults / "held-file"
+    running = start(spec, out, more=ON_RAY)
+    for _ in range(TRIES + 1):
+        preempted = holder(running, note)
+        assert list(out.rglob(".tmp-*"))
+        note.write_text("")
+        os.kill(preempted, signal.SIGTERM)
+    hold.unlink()
+    running.finish()
+    assert_same(out, begun[1], 64)
+    assert check_whole(out) == check_whole(begun[1])
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_driver_stops_its_workers(
+    cluster: Cluster, spec: Path, begun: tuple[Path, Path], tmp_path: Path, sent: signal.Signals
+) -> None:
+    out, hold = tmp_path / "release", cluster.put("hold-across")
+    running = start(spec, out, more=ON_RAY)
+    holder(running, cluster.faults / "held-across")
+    os.kill(running.process.pid or 0, sent)
+    assert running.wait() == 128 + sent
+    (line,) = running.errors.read_text().splitlines()
+    assert line.startswith("interrupted: ")
+    assert not list(out.rglob(".tmp-*"))
+    assert not list((out / ".run" / "attempts").iterdir())
+    assert holders(Release(str(out))) == []
+    psutil.wait_procs(cluster.workers(), timeout=60)
+    assert cluster.workers() == []
+    hold.unlink()
+    start(spec, out, more=ON_RAY).finish()
+    assert_same(out, begun[1], 64)
 
 
 def test_composites_whose_workers_are_killed(cluster: Cluster, shared_data: Path, tmp_path: Path) -> None:

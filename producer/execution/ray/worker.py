@@ -1,15 +1,18 @@
 """What one worker of a cluster does: the model is loaded once, then unit after unit is made. It needs no Ray itself."""
 
 import importlib.metadata
+import os
 import platform
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
+from threading import Event
 from typing import Concatenate, ParamSpec, TypeVar
 
 from clay_publish.errors import AccessError, ClayPublishError, EncoderError, ReleaseError, StoreError, shown
 from clay_publish.producer.encoders import load_encoder
-from clay_publish.producer.execution.attempts import at_work, attempt
+from clay_publish.producer.execution.attempts import at_work, attempt, give_back
 from clay_publish.producer.execution.context import StoppedError, Work, make_work
 from clay_publish.producer.execution.local import run_isolated
 from clay_publish.producer.execution.run import Ready, publish_ready
@@ -22,7 +25,10 @@ from clay_publish.release.manifest import UNITS
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
 from clay_publish.storage.retry import Limits, set_limits
+from clay_publish.storage.unfinished import remove_unfinished
 
+_FAREWELL = 0.5
+"""Seconds from what a leaving worker says to the end of its process."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -69,9 +75,12 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._made: Work | None = None
+        self._leaves = Event()
 
     def there(self) -> str:
         """Which machine this is; also says that the process is up again after a death."""
+        if self._leaves.is_set():
+            Event().wait()  # until this process has ended; Ray asks the next one
         return platform.node()
 
     @_answered
@@ -104,13 +113,13 @@ class Worker:
 
     @_answered
     def make(self, unit: Unit, runs: int) -> UnitReceipt | None:
-        """Make a unit, for which so many processes have ended if this one does; None where the run is stopped.
+        """Make a unit, for which so many processes have ended if this one does; None where this worker stops.
 
         Raises:
             ClayPublishError: as `attempt`.
         """
         try:
-            with at_work(self._work.release, unit.id, runs):
+            with at_work(self._work, unit.id, runs):
                 return attempt(unit, self._work)
         except StoppedError:
             return None
@@ -134,9 +143,21 @@ class Worker:
         return publish_ready(ready, self._work, self._job.plan, self._job.gsd)
 
     def stop(self) -> None:
-        """Let the units at work end where they are."""
+        """Give back the units at work. From now on this process writes nothing; it has to be ended."""
         if self._made is not None:
-            self._made.pace.stop()
+            give_back(self._made)
+        remove_unfinished()
+
+    def leave(self) -> None:
+        """Stop, and end this process: its machine is taken away."""
+        self._leaves.set()
+        self.stop()
+        time.sleep(_FAREWELL)
+        os._exit(0)
+
+    def left(self) -> None:
+        """Wait until this worker leaves: the driver hears of it before the process ends."""
+        self._leaves.wait()
 
     @property
     def _work(self) -> Work:
