@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -27,8 +26,8 @@ from clay_publish.spec.models import Spec
 from clay_publish.storage.retry import Limits, set_limits
 from clay_publish.storage.unfinished import remove_unfinished
 
-_FAREWELL = 0.5
-"""Seconds from what a leaving worker says to the end of its process."""
+_FAREWELL = 5.0
+"""Seconds that a leaving worker waits for the driver to hear of it, before its process ends."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -75,7 +74,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._made: Work | None = None
-        self._leaves = Event()
+        self._leaves, self._heard = Event(), Event()
 
     def there(self) -> str:
         """Which machine this is; also says that the process is up again after a death."""
@@ -152,12 +151,18 @@ class Worker:
         """Stop, and end this process: its machine is taken away."""
         self._leaves.set()
         self.stop()
-        time.sleep(_FAREWELL)
+        self._heard.wait(_FAREWELL)
         os._exit(0)
 
-    def left(self) -> None:
-        """Wait until this worker leaves: the driver hears of it before the process ends."""
+    def left(self) -> int:
+        """Wait until this process leaves, and return its number. It ends once the driver has confirmed that."""
         self._leaves.wait()
+        return os.getpid()
+
+    def heard(self, process: int) -> None:
+        """The driver knows that a process leaves; where that has ended, its successor is asked."""
+        if process == os.getpid():
+            self._heard.set()
 
     @property
     def _work(self) -> Work:
