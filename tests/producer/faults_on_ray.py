@@ -1,9 +1,9 @@
 """Faults in the processes of a cluster: put on Python's path as `sitecustomize`, they are there before the program is.
 
 Files in the folder $FAULTS say what happens where an image is read: `kill-ID` ends the process, each time; `hold-ID`
-keeps it there while the file exists. `kill-scan` ends, once, the process that is about to keep what it saw in its
-second embeddings file; `hold-scan` keeps it there. `hold-TOKEN` keeps a process in the middle of writing the embeddings
-file of that name. Each process that is kept says so in a file of its own, `held-NAME-PID`.
+keeps it there while the file exists. `kill-scan` names the signal that ends, once, the process that is about to keep
+what it saw in its second embeddings file; `hold-scan` keeps it there. `hold-TOKEN` keeps a process in the middle of
+writing the embeddings file of that name. Each process that is kept says so in a file of its own, `held-NAME-PID`.
 """
 
 import importlib.abc
@@ -88,9 +88,9 @@ def _fault_in_scans(module: Any) -> None:
     def write_or_end(self: Any, path: str, data: Any) -> None:
         kept.append(path)
         if len(kept) > 1:
-            with suppress(FileNotFoundError):  # of several processes one removes it
-                (folder / "kill-scan").unlink()
-                os.kill(os.getpid(), signal.SIGKILL)
+            with suppress(FileNotFoundError):  # of several processes one can
+                said = (folder / "kill-scan").rename(folder / "killed-scan")
+                os.kill(os.getpid(), int(said.read_text()))
             _hold(folder, "scan")
         write(self, path, data)
 

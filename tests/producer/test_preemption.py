@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,7 +16,7 @@ from clay_publish.release.run_status import StatusReader
 from clay_publish.release.unit_receipts import ATTEMPTS, RECEIPTS
 
 from .places import embeddings_in, reached
-from .processes import Program, start
+from .processes import Program, start, until
 from .scattered import assert_same, embeddings
 
 Begun = tuple[Path, Path]
@@ -62,12 +60,6 @@ def publish_file(release, file, *_):
         time.sleep(3600)
 run.publish_file = publish_file
 """
-
-
-def until(running: Program, seen: Callable[[], object]) -> None:
-    while not seen():
-        assert running.process.is_alive(), running.errors.read_text()
-        time.sleep(0.01)
 
 
 def half_done(out: Path) -> list[Path]:

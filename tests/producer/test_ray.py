@@ -22,11 +22,17 @@ from s3_servers import KEY, SECRET, S3View, free_port
 from clay_publish.errors import EncoderError
 from clay_publish.producer.encoders import random_features
 from clay_publish.producer.execution.attempts import TRIES
+from clay_publish.producer.execution.context import StoppedError
+from clay_publish.producer.execution.ray import worker as worker_module
 from clay_publish.producer.execution.ray.worker import Job, Worker
-from clay_publish.producer.unit_plan import Plan
+from clay_publish.producer.execution.run import Ready
+from clay_publish.producer.planning.files import as_planned
+from clay_publish.producer.unit_plan import Plan, read_inputs
+from clay_publish.progress import silent
 from clay_publish.release.directory import Release
 from clay_publish.release.lease import holders
 from clay_publish.release.manifest import UNITS, libraries
+from clay_publish.release.unit_receipts import read_receipts
 from clay_publish.spec.load import load_spec
 from clay_publish.spec.models import Composite
 from clay_publish.windows import Window
@@ -34,7 +40,7 @@ from clay_publish.windows import Window
 from .cloudy import YEAR, cloudy
 from .many import CHIPS
 from .places import NAMES, embeddings_in
-from .processes import Program, start
+from .processes import Program, start, until
 from .scattered import assert_same, embeddings
 from .test_composite import CHIPS as CHIPS_64
 from .test_composite import made_of
@@ -161,12 +167,6 @@ def receipts(release: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (release / ".run" / "receipts").glob("*.json")}
 
 
-def until(running: Program, seen: Callable[[], object]) -> None:
-    while not seen():
-        assert running.process.is_alive(), running.errors.read_text()
-        time.sleep(0.01)
-
-
 def holder(cluster: Cluster, running: Program, name: str) -> psutil.Process:
     """Return a process that a fault keeps, as soon as one is."""
     until(running, lambda: cluster.held(name))
@@ -226,8 +226,9 @@ def test_preempted_workers_give_their_units_back(
     for _ in range(TRIES + 1):
         preempt(holder(cluster, running, "across"))
     holder(cluster, running, "across")
-    until(running, lambda: len(receipts(out)) == 3)  # of the other units
-    (attempt,) = (out / ".run" / "attempts").iterdir()
+    notes = out / ".run" / "attempts"
+    until(running, lambda: len(receipts(out)) == 3 and len(list(notes.glob("*.json"))) == 1)  # the others have ended
+    (attempt,) = notes.iterdir()
     assert json.loads(attempt.read_text()) == {"runs": 1}
     hold.unlink()
     running.finish()
@@ -330,13 +331,15 @@ def test_on_an_object_store(cluster: Cluster, spec: Path, begun: tuple[Path, Pat
     assert not bucket.names("release/.run/attempts/")
 
 
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_a_validation_whose_worker_is_killed(
-    cluster: Cluster, forty: tuple[Path, Path], tmp_path: Path, run: Run
+    cluster: Cluster, forty: tuple[Path, Path], tmp_path: Path, run: Run, sent: signal.Signals
 ) -> None:
     """The same report as from one process; what was kept of files is used."""
     release = shutil.copytree(forty[1], tmp_path / "release")
     expected = run("validate", release, "--json", "--quiet", code=1).stdout
     fault = cluster.put("kill-scan")
+    fault.write_text(f"{sent:d}")
     found = run("validate", release, *ON_RAY, "--json", "--quiet", code=1).stdout
     assert found == expected
     assert not fault.exists()
@@ -423,3 +426,22 @@ def test_a_worker_does_what_the_driver_does_or_refuses(job: Job, monkeypatch: py
     refused = Worker(job).begin()
     assert isinstance(refused, EncoderError)
     assert f"the model on {machine}: is not the planned one (weights_sha256: '" in str(refused)
+
+
+def test_a_worker_that_stops_says_so(
+    job: Job, begun: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the first pass and in the second: another worker does it, and the run goes on."""
+    monkeypatch.setattr(worker_module, "remove_unfinished", lambda: None)  # which ends all writing of this process
+    out = shutil.copytree(begun[1], tmp_path / "release")
+    shutil.rmtree(out / ".run" / "reference")
+    inputs, release = read_inputs(job.spec, report=silent), Release(str(out))
+    considered = as_planned(release, inputs.selection.considered, inputs.sensor)
+    units = inputs.with_images(considered).plan().units
+    file, done = min(units[0].files), read_receipts(release)
+    mine = tuple(unit for unit in units if file in unit.files)
+    worker = Worker(dataclasses.replace(job, where=str(out)))
+    assert worker.begin() is None
+    worker.stop()
+    assert isinstance(worker.make(units[0], 1), StoppedError)
+    assert isinstance(worker.publish(Ready(file, mine, tuple(done[unit.id] for unit in mine), 4)), StoppedError)

@@ -23,7 +23,7 @@ import ray
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.producer.execution.attempts import TRIES
-from clay_publish.producer.execution.context import SIDE_BY_SIDE
+from clay_publish.producer.execution.context import SIDE_BY_SIDE, StoppedError
 from clay_publish.producer.execution.ray.worker import Job, Worker
 from clay_publish.producer.execution.run import Ready, Run
 from clay_publish.producer.execution.unit import set_aside
@@ -209,7 +209,7 @@ class _Driver:
             return
         if isinstance(answer, ClayPublishError):
             raise answer
-        if isinstance(task.what, Unit) and answer is None:
+        if isinstance(answer, StoppedError):
             self._left(task)
             self._give_back(task)
         elif isinstance(task.what, Unit):

@@ -55,14 +55,14 @@ class Job:
 
 def _answered(
     method: "Callable[Concatenate[Worker, _P], _T]",
-) -> "Callable[Concatenate[Worker, _P], _T | ClayPublishError]":
-    """What ends the run is an answer like any other: as an exception it would come wrapped in one of Ray's."""
+) -> "Callable[Concatenate[Worker, _P], _T | ClayPublishError | StoppedError]":
+    """What ends the run, or this worker, is an answer like any other: as an exception it would be wrapped by Ray."""
 
     @wraps(method)
-    def tell(worker: "Worker", /, *arguments: _P.args, **more: _P.kwargs) -> _T | ClayPublishError:
+    def tell(worker: "Worker", /, *arguments: _P.args, **more: _P.kwargs) -> _T | ClayPublishError | StoppedError:
         try:
             return method(worker, *arguments, **more)
-        except ClayPublishError as error:
+        except (ClayPublishError, StoppedError) as error:
             return error
 
     return tell
@@ -111,17 +111,15 @@ class Worker:
         self._made = make_work(release, spec, encoder, job.plan.fingerprint, cores=job.cores, check=job.check)
 
     @_answered
-    def make(self, unit: Unit, runs: int) -> UnitReceipt | None:
-        """Make a unit, for which so many processes have ended if this one does; None where this worker stops.
+    def make(self, unit: Unit, runs: int) -> UnitReceipt:
+        """Make a unit, for which so many processes have ended if this one does.
 
         Raises:
             ClayPublishError: as `attempt`.
+            StoppedError: this worker stops.
         """
-        try:
-            with at_work(self._work, unit.id, runs):
-                return attempt(unit, self._work)
-        except StoppedError:
-            return None
+        with at_work(self._work, unit.id, runs):
+            return attempt(unit, self._work)
 
     @_answered
     def make_alone(self, unit: Unit) -> UnitReceipt:
@@ -138,6 +136,7 @@ class Worker:
 
         Raises:
             ClayPublishError: a part is damaged, or nothing can be written.
+            StoppedError: this worker stops, while it reads images a second time.
         """
         return publish_ready(ready, self._work, self._job.plan, self._job.gsd)
 
