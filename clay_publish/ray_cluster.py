@@ -4,10 +4,12 @@ import io
 import logging
 import math
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
+from threading import current_thread, main_thread
 from typing import Any
 
 import ray
@@ -77,10 +79,13 @@ def _init(**settings: Any) -> None:
     """Initialize Ray from the root folder.
 
     Ray puts the current folder first on its workers' `sys.path`, where a folder named like an installed package hides
-    it. A checkout of this project has one: `clay_publish/`, without the stages.
+    it. A checkout of this project has one: `clay_publish/`, without the stages. Ray also takes SIGTERM for itself.
     """
+    ended_by = signal.getsignal(signal.SIGTERM)
     with chdir(os.sep):
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **settings)
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, ended_by)
 
 
 def _means(asked: Running, where: str) -> Means:

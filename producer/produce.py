@@ -26,7 +26,7 @@ from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.lease import lease
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RunRecord
-from clay_publish.release.unit_receipts import is_finished, read_receipts
+from clay_publish.release.unit_receipts import read_receipts
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Running, Spec
 from clay_publish.storage.retry import RetryPolicy, retrying
@@ -247,7 +247,7 @@ def _finish(run: Run, waiting: ShareDone) -> RunRecord | ShareDone:
     """Publish the files of several shares, and those made from all of them; no other process is at work."""
     release = run.work.release
     receipts = read_receipts(release)
-    if is_finished(release, [receipts[unit.id] for unit in run.plan.units]):
+    if run.finish.of([receipts[unit.id] for unit in run.plan.units]):
         return waiting
     in_threads(run, [], run.resume(failed=True))
     damaged = len(run.plan.units) - len(run.receipts)

@@ -1,6 +1,9 @@
 """The command line: parses, calls a stage, prints."""
 
+import atexit
 import json
+import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -11,7 +14,9 @@ from clay_publish.cli import describe, evaluate, plan, publish, run, search, sen
 from clay_publish.cli.console import resumable
 from clay_publish.errors import ClayPublishError
 from clay_publish.redaction import redact_output
+from clay_publish.storage.unfinished import remove_unfinished
 
+_ENDED_BY_SIGNAL = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 _AGAIN = "Run the same command again"
 _INTERRUPTED = {
     "publish": f"what has arrived is kept, and no unfinished version is visible. {_AGAIN} to continue.",
@@ -119,6 +124,19 @@ def main() -> None:
     except ClayPublishError as error:
         _tell(error)
         sys.exit(error.exit_code)
+    except SystemExit as ended:
+        if isinstance(ended.code, int) and ended.code in _ENDED_BY_SIGNAL:
+            _end(ended.code)
+        raise
+
+
+def _end(code: int) -> None:
+    """End as the interpreter does, but wait for no thread: it may read from a server, or compute, for minutes."""
+    atexit._run_exitfuncs()  # noqa: SLF001 - as `multiprocessing` does; there is no public name
+    remove_unfinished()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def _tell(error: ClayPublishError) -> None:

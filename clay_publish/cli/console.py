@@ -102,6 +102,7 @@ def resumable(kept: Callable[[], str]) -> Iterator[None]:
     received = [signal.SIGINT]
 
     def end(number: int, _: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may be sent again and again, until all of a group has ended
         received.append(signal.Signals(number))
         raise KeyboardInterrupt
 
@@ -112,4 +113,5 @@ def resumable(kept: Callable[[], str]) -> Iterator[None]:
         typer.echo(f"interrupted: {kept()}", err=True)
         raise typer.Exit(128 + received[-1]) from None
     finally:
-        signal.signal(signal.SIGTERM, begun)
+        if signal.getsignal(signal.SIGTERM) is end:  # after an interrupt it stays ignored, also by who called this
+            signal.signal(signal.SIGTERM, begun)

@@ -1,6 +1,7 @@
 """The progress of a run, read from its files in `.run`, in any place and with any engine."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.findings import FileVerdict, Severity, ValidationReport
 from clay_publish.release.lease import holders
 from clay_publish.release.manifest import UNITS, dump_json
-from clay_publish.release.unit_receipts import ATTEMPTS, RECEIPTS, UnitReceipt, is_finished, parse_receipt
+from clay_publish.release.unit_receipts import ATTEMPTS, RECEIPTS, Finish, UnitReceipt, parse_receipt
 
 DAMAGE = ("unreadable", "source_changed", "failed", "implausible")
 """Reasons for missing chips that are properties neither of the ground nor of the sky."""
@@ -21,6 +22,7 @@ VERDICT = f"{paths.RUN}/validation.json"
 """What the last run found when it validated the release."""
 VERDICTS = f"{paths.RUN}/verdicts"
 """One file for each embeddings file, by the worker that made it."""
+_READ_AT_ONCE = 16
 _SHOWN = 10
 _PACE_OF = 50
 """The newest units, from which the pace is computed."""
@@ -110,8 +112,10 @@ def file_verdict(release: Release, file: str) -> FileVerdict | None:
 def file_verdicts(release: Release) -> dict[str, FileVerdict]:
     """What is kept of all published files."""
     kept = set(release.store.files(VERDICTS))
-    found = (file_verdict(release, file) for file in release.data_files() if _verdict_path(file) in kept)
-    return {verdict.file: verdict for verdict in found if verdict is not None}
+    files = [file for file in release.data_files() if _verdict_path(file) in kept]
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        found = pool.map(lambda file: file_verdict(release, file), files)
+        return {verdict.file: verdict for verdict in found if verdict is not None}
 
 
 def _verdict_path(file: str) -> str:
@@ -153,7 +157,7 @@ class StatusReader:
         receipts = self._read_receipts(set(planned.get("units", [])))
         alive = any(each.alive for each in held)
         done = {receipt.unit for receipt in receipts}
-        finished = there and len(done) == len(planned["units"]) and is_finished(release, receipts)
+        finished = there and len(done) == len(planned["units"]) and Finish.now(release).of(receipts)
         state: State = "running" if there else "starting"
         if not alive:
             # A lease that was not given back is of a run that ended before its catalog, card and validation did.

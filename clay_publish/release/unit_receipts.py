@@ -1,12 +1,16 @@
 """What the units of a run leave in `.run`: receipts, from which the record of the run can be derived again."""
 
 import hashlib
+import json
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from clay_publish.errors import ReleaseError
+from clay_publish.errors import LockedError, ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import canonical_json
@@ -70,9 +74,46 @@ def receipts_digest(receipts: Sequence[UnitReceipt]) -> str:
     return hashlib.sha256(canonical_json([receipt.model_dump(mode="json") for receipt in ordered])).hexdigest()
 
 
-def is_finished(release: Release, receipts: Sequence[UnitReceipt]) -> bool:
-    """Whether the release was finished from these receipts."""
-    return release.store.exists(FINISHED) and release.json(FINISHED).get("receipts") == receipts_digest(receipts)
+@dataclass(frozen=True)
+class Finish:
+    """What says from which receipts a release was finished, as it was at one moment."""
+
+    release: Release
+    _seen: tuple[bytes, str] | None
+    """Its bytes and their tag."""
+
+    @classmethod
+    def now(cls, release: Release) -> Self:
+        """Read it."""
+        return cls(release, release.store.read_tagged(FINISHED))
+
+    def of(self, receipts: Sequence[UnitReceipt]) -> bool:
+        """Whether the release was finished from these receipts.
+
+        Raises:
+            ReleaseError: it cannot be read.
+        """
+        if self._seen is None:
+            return False
+        try:
+            return bool(json.loads(self._seen[0])["receipts"] == receipts_digest(receipts))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ReleaseError(
+                self.release.store.path(FINISHED), f"cannot be read ({error!r})", fix="Remove it and run again."
+            ) from error
+
+    def mark(self, receipts: Sequence[UnitReceipt]) -> None:
+        """Say that the release is finished from these receipts; of two processes that do so, one can.
+
+        Raises:
+            LockedError: another one has, since this was read: it took over the lease of this one, or lost its own.
+        """
+        if self.of(receipts):
+            return
+        said = {"receipts": receipts_digest(receipts), "by": uuid.uuid4().hex}
+        tag = None if self._seen is None else self._seen[1]
+        if self.release.store.put(FINISHED, canonical_json(said), tag) is None:
+            raise LockedError(self.release.store.where, "was finished by another process meanwhile", fix="Let it work.")
 
 
 def read_receipts(release: Release) -> dict[str, UnitReceipt]:

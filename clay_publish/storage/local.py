@@ -9,11 +9,13 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from clay_publish.storage.http import Head
 from clay_publish.storage.place import TEMPORARY
+from clay_publish.storage.unfinished import unfinished
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 """What file systems answer that have no links; there, of two writers in the same instant the last wins."""
@@ -57,11 +59,17 @@ class Directory:
         """A file beside its place, locked while its writer lives, and removed when the block ends."""
         folder = self.path(path).parent
         folder.mkdir(parents=True, exist_ok=True)
-        with _new_file(folder) as file:
-            try:
-                yield file
-            finally:
-                Path(file.name).unlink(missing_ok=True)
+        while True:
+            place = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
+            remove = partial(place.unlink, missing_ok=True)
+            with unfinished(remove), place.open("wb") as file:
+                if _lock(file) is False or not os.fstat(file.fileno()).st_nlink:
+                    continue  # removed as an orphan before it was locked
+                try:
+                    yield file
+                finally:
+                    remove()
+                return
 
     @contextmanager
     def writer(self, path: str) -> Iterator[IO[bytes]]:
@@ -150,14 +158,6 @@ def _walk(folder: str) -> Iterator[str]:
                     raise
             if stat.S_ISREG(kind):
                 yield path
-
-
-def _new_file(folder: Path) -> IO[bytes]:
-    while True:
-        file = (folder / f"{TEMPORARY}{uuid.uuid4().hex}").open("wb")
-        if _lock(file) is not False and os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()  # removed as an orphan before it was locked
 
 
 def _lock(file: IO[bytes]) -> bool | None:

@@ -4,6 +4,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import IO, cast
 
 from botocore.exceptions import ClientError
@@ -11,6 +12,7 @@ from botocore.exceptions import ClientError
 from clay_publish.errors import StoreError
 from clay_publish.storage.http import Head, ServerError
 from clay_publish.storage.s3 import CHANGED, NOT_FOUND, Part, S3Client, part_size, status_of
+from clay_publish.storage.unfinished import unfinished
 
 _TRIES = 5
 _HOUSEKEEPING_REFUSED = {403, 405, 501}
@@ -78,9 +80,12 @@ class Objects:
 
     def _send_parts(self, path: str, file: IO[bytes], size: int, tag: str | None) -> bool:
         """Create or replace an object in parts. Return False if it has changed."""
-        client, upload = self._client, self._client.begin(path)
-        arrived: dict[int, Part] = {}
-        expected = ""
+        upload = self._client.begin(path)
+        with unfinished(partial(self._abandon, path, upload)):
+            return self._send_and_complete(path, upload, file, size, tag)
+
+    def _send_and_complete(self, path: str, upload: str, file: IO[bytes], size: int, tag: str | None) -> bool:
+        client, arrived, expected = self._client, dict[int, Part](), ""
         try:
             pieces = iter(lambda: file.read(size), b"")
             parts, expected = client.send_parts(
@@ -93,10 +98,13 @@ class Objects:
                 raise
             return self._tag(path) == f'"{expected}"'  # completed, and the answer was lost
         except BaseException:
-            with suppress(ServerError, ClientError):  # the error that led here is the one to tell
-                client.abort(path, upload)
+            self._abandon(path, upload)
             raise
         return True
+
+    def _abandon(self, path: str, upload: str) -> None:
+        with suppress(ServerError, ClientError):  # the error that led here is the one to tell
+            self._client.abort(path, upload)
 
     def read(self, path: str) -> tuple[bytes, str] | None:
         """An object and its ETag."""

@@ -34,13 +34,25 @@ def died_in(release: Release) -> dict[str, int]:
 
 
 @contextmanager
-def at_work(release: Release, unit: str, runs: int) -> Iterator[None]:
-    """Note, inside the block, that a unit is at work, for which so many runs have ended if this one does."""
-    release.store.write(f"{ATTEMPTS}/{unit}.json", dump_json({"runs": runs}))
+def at_work(work: Work, unit: str, runs: int) -> Iterator[None]:
+    """Note, inside the block, that a unit is at work, for which so many runs have ended if this one does.
+
+    Raises:
+        StoppedError: the run ends.
+    """
+    with work.pace.beginning(unit):
+        work.release.store.write(f"{ATTEMPTS}/{unit}.json", dump_json({"runs": runs}))
     try:
         yield
     finally:
-        end(release, unit)
+        end(work.release, unit)
+        work.pace.ended(unit)
+
+
+def give_back(work: Work) -> None:
+    """Stop the units at work. Others may begin them at once: a thread that reads or computes goes on for nothing."""
+    for unit in work.pace.stop():
+        end(work.release, unit)
 
 
 def end(release: Release, unit: str) -> None:

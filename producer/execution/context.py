@@ -50,7 +50,8 @@ class Pace:
     def __init__(self) -> None:
         self._room = threading.BoundedSemaphore(BLOCKS)
         self._stop = threading.Event()
-        self._lock = threading.Lock()
+        self._lock, self._begins = threading.Lock(), threading.Lock()
+        self._begun = set[str]()
         self._units, self._since, self._unreported = 0, 0.0, 0.0
 
     @contextmanager
@@ -78,13 +79,28 @@ class Pace:
         self._unreported += now - self._since if self._units else 0.0
         self._since = now
 
-    def stop(self) -> None:
-        """Ask all units to end where they are."""
-        self._stop.set()
+    @contextmanager
+    def beginning(self, unit: str) -> Iterator[None]:
+        """Note inside the block that a unit begins.
 
-    def resume(self) -> None:
-        """Units may begin again."""
-        self._stop.clear()
+        Raises:
+            StoppedError: the run ends.
+        """
+        with self._begins:
+            self.check()
+            self._begun.add(unit)
+            yield
+
+    def ended(self, unit: str) -> None:
+        """A unit is no longer at work."""
+        with self._begins:
+            self._begun.discard(unit)
+
+    def stop(self) -> list[str]:
+        """Ask all units to end where they are, and let none begin. Return those that are at work."""
+        with self._begins:
+            self._stop.set()
+            return sorted(self._begun)
 
     def take_room(self) -> None:
         """Wait until another block may be read.

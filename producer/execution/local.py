@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.producer.encoders import load_encoder
-from clay_publish.producer.execution.attempts import TRIES, at_work, attempt, end
+from clay_publish.producer.execution.attempts import TRIES, at_work, attempt, end, give_back
 from clay_publish.producer.execution.context import SIDE_BY_SIDE, Work, make_work
 from clay_publish.producer.execution.run import Ready, Run, publish_ready
 from clay_publish.producer.execution.unit import set_aside
@@ -22,6 +22,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
+from clay_publish.storage.unfinished import remove_unfinished
 
 _BEGUN = b"begun"
 """Said once the model is loaded: only what comes after it is the unit's doing."""
@@ -88,7 +89,8 @@ def _how(code: int) -> str:
 
 def main() -> None:
     """Make the unit that stands on standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; this process ends with its parent
+    for number in (signal.SIGINT, signal.SIGTERM):  # which may reach the whole group; this process ends with its parent
+        signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # output of libraries must not mix with the answers
     size = int.from_bytes(sys.stdin.buffer.read(8))
@@ -110,6 +112,7 @@ def main() -> None:
 def _end_with_parent() -> None:
     """Two runs must not work on one unit: this process ends with its parent."""
     os.read(0, 1)
+    remove_unfinished()
     os._exit(1)
 
 
@@ -132,21 +135,23 @@ def in_threads(run: Run, units: Sequence[Unit], ready: Sequence[Ready]) -> None:
 
 def _side_by_side(run: Run, units: Sequence[Unit]) -> None:
     pool = ThreadPoolExecutor(SIDE_BY_SIDE, "unit")
-    running = {pool.submit(_one, run, unit): unit for unit in units}
-    try:
+    try:  # the first unit begins, and may be interrupted, while others are submitted
+        running = {pool.submit(_one, run, unit): unit for unit in units}
         for future in as_completed(running):
             _publish(run, run.done(running[future], future.result()))
-    finally:
-        run.work.pace.stop()
-        pool.shutdown(cancel_futures=True)
-        run.work.pace.resume()
+    except BaseException as error:
+        give_back(run.work)
+        interrupted = isinstance(error, KeyboardInterrupt)  # the process ends, whatever a server or the model takes
+        pool.shutdown(wait=not interrupted, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def _one(run: Run, unit: Unit) -> UnitReceipt:
     left = run.left_out(unit)
     if left is not None:
         return left
-    with at_work(run.work.release, unit.id, run.died.get(unit.id, 0) + 1):
+    with at_work(run.work, unit.id, run.died.get(unit.id, 0) + 1):
         receipt = attempt(unit, run.work)
     run.ledger.enter(receipt)  # at once, so that no unit begins when the budget is spent
     return receipt

@@ -32,9 +32,9 @@ from clay_publish.release.findings import FileVerdict
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, derive_run_record, dump_json
 from clay_publish.release.measurements import measured, write_measurements
-from clay_publish.release.run_status import file_verdict, keep_file_verdict
+from clay_publish.release.run_status import file_verdict, file_verdicts, keep_file_verdict
 from clay_publish.release.tables import OMITTED, PER_FILE, PER_RELEASE, chips_per_file
-from clay_publish.release.unit_receipts import FINISHED, UnitReceipt, receipts_digest
+from clay_publish.release.unit_receipts import Finish, UnitReceipt
 from clay_publish.spec.models import Spec
 
 STRAY = 0.25
@@ -212,6 +212,8 @@ class Run:
     """None: all of the plan; no other process is at work."""
     units: tuple[Unit, ...]
     ledger: Ledger
+    finish: Finish
+    """Whether the release was finished before."""
     receipts: dict[str, UnitReceipt] = field(default_factory=dict)
     """Of units that are done, in this run or before."""
     files: dict[DataFile, set[str]] = field(default_factory=dict)
@@ -240,7 +242,7 @@ class Run:
         """A run of a plan, or of a share of it."""
         units = plan.units if share is None else units_of(share, plan.units)
         ledger = Ledger.of(work.spec, units, planned_rates(work.release, work.spec), share)
-        run = cls(plan, work, selection, gsd, report, held, share, units, ledger)
+        run = cls(plan, work, selection, gsd, report, held, share, units, ledger, Finish.now(work.release))
         for unit in plan.units:
             for file in unit.files:
                 run.files.setdefault(file, set()).add(unit.id)
@@ -308,7 +310,7 @@ class Run:
         return Ready(file, units, tuple(self.receipts[unit.id] for unit in units), count)
 
     def landed(self, verdict: FileVerdict | None) -> None:
-        """Count a file that was validated as it was published.
+        """Count a file that was validated as it was published; of a share, beside those of the others.
 
         Raises:
             ReleaseError: as many files have errors as `run.stop_after_findings` allows.
@@ -317,6 +319,8 @@ class Run:
             return
         self.invalid.add(verdict.file)
         limit, first = self.work.spec.run.stop_after_findings, verdict.errors[0]
+        if limit > len(self.invalid) and self.share is not None:
+            self.invalid |= {each.file for each in file_verdicts(self.work.release).values() if each.errors}
         said = f"{len(self.invalid):,} finished files have errors" if len(self.invalid) > 1 else "has errors"
         if limit and len(self.invalid) >= limit:
             raise ReleaseError(
@@ -351,7 +355,7 @@ def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunReco
     The engine computes the reference vectors that are still missing, on the same kind of machine as the others.
 
     Raises:
-        LockedError: another run has taken this one's place.
+        LockedError: another run has taken this one's place, or was first to finish.
         ReleaseError: no chip was embedded, or the files don't hold what the receipts say.
     """
     run.held.check()
@@ -371,10 +375,11 @@ def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunReco
     write_aggregates(release, plan, layout_of(spec, run.work.sensor), spec.outputs.aggregate, run.gsd)
     write_codes(release, plan.fingerprint, wanted=spec.outputs.codes)
     _publish_arrays(run, receipts)
+    run.held.check()
     record = derive_run_record(release)
     write_measurements(release, measured(receipts, spec.cost.usd_per_hour, record.libraries))
     release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
-    release.store.write(FINISHED, dump_json({"receipts": receipts_digest(receipts)}))
+    run.finish.mark(receipts)
     return record
 
 

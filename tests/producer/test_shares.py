@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from clay_publish.release.lease.base import Share
 from clay_publish.spec.load import load_spec
 
 from .many import CHIPS
-from .places import NAMES, embeddings_in
+from .places import HASTY, NAMES, embeddings_in
 from .processes import Program, start
 from .scattered import assert_same, embeddings
+from .test_verdicts import check_whole
 
 Begun = tuple[Path, Path]
 
@@ -53,6 +55,7 @@ def test_one_after_the_other_and_the_last_finishes(spec: Path, begun: Begun, tmp
     (program,) = begin(spec, out, [2])
     assert "64 of 64 expected chips" in said(program)
     assert_same(out, begun[1], 64)
+    assert check_whole(out) == check_whole(begun[1])
     record = (out / ".run" / "run.json").stat().st_mtime_ns
     (program,) = begin(spec, out, [2])
     assert "another worker finishes the release, or has" in said(program)
@@ -137,6 +140,37 @@ def test_on_an_object_store(spec: Path, begun: Begun, bucket: S3View) -> None:
     for name in NAMES:
         assert bucket.get(f"release/{name}") == (begun[1] / name).read_bytes(), name
     assert not bucket.names("release/.run/attempts/")
+
+
+def test_of_two_that_finish_one_does(spec: Path, begun: Begun, bucket: S3View, tmp_path: Path) -> None:
+    """One gives no sign of life while it finishes: another takes its place, and the first learns of it at the end."""
+    out, held, go = f"s3://{bucket.bucket}/release", tmp_path / "held", tmp_path / "go"
+    (program,) = begin(spec, out, [1], of=2, first=HASTY)
+    assert "2 units of other shares are not" in said(program)
+    silent = f"""{HASTY}
+import pathlib, time
+from clay_publish.producer.execution import run
+real = run.write_measurements
+def write_measurements(*given):
+    pathlib.Path({str(held)!r}).touch()
+    while not pathlib.Path({str(go)!r}).exists():
+        time.sleep(0.01)
+    return real(*given)
+run.write_measurements = write_measurements
+lease_objects._Mine._beat = lambda _: None
+"""
+    (first,) = begin(spec, out, [2], of=2, first=silent)
+    while not held.exists():
+        assert first.process.is_alive(), first.errors.read_text()
+        time.sleep(0.01)
+    (second,) = begin(spec, out, [1], of=2, first=HASTY)
+    assert "64 of 64 expected chips" in said(second)
+    finished = bucket.get("release/.run/finished.json")
+    go.touch()
+    assert "another worker finishes the release, or has" in said(first)
+    assert bucket.get("release/.run/finished.json") == finished
+    assert embeddings_in(bucket) == embeddings(begun[1])
+    assert json.loads(bucket.get("release/.run/leases/whole.json"))["free"]
 
 
 @pytest.mark.parametrize("arguments", [("--unit", "5/4"), ("--unit", "0/4"), ("--unit", "half"), ("--workers", "2")])

@@ -11,10 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
+from program import fork
 
+from clay_publish.errors import PublishError
+from clay_publish.publish.package import pack
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import FileVerdict
-from clay_publish.release.run_status import VERDICTS, file_verdicts
+from clay_publish.release.run_status import VERDICTS, file_verdicts, keep_file_verdict
 from clay_publish.validate import all_rules, validate
 from clay_publish.validate.landing import FileCheck
 
@@ -33,6 +37,22 @@ def embedding_rows(*arguments, **more):
 unit.embedding_rows = embedding_rows
 """
 """All longitudes are wrong."""
+
+LATE = """
+import pyarrow.compute as pc, pyarrow.parquet as pq
+from clay_publish.cli import run
+real = run.describe
+def describe(release, *arguments, **more):
+    path = release.store.path(release.data_files()[0])
+    table = pq.read_table(path, partitioning=None)
+    place = table.schema.get_field_index("lon")
+    moved = table.set_column(place, table.schema.field(place), pc.add(table["lon"], 1.0))
+    with pq.ParquetWriter(path, table.schema, write_page_checksum=True) as writer:
+        writer.write_table(moved)
+    return real(release, *arguments, **more)
+run.describe = describe
+"""
+"""Longitudes of a finished file are changed before the documents are made."""
 
 DIE_BEFORE_VERDICT = """
 import os, signal
@@ -80,6 +100,48 @@ def test_a_run_stops_at_invalid_files(spec: Path, tmp_path: Path, run: Run) -> N
     going_on = start(spec, out, first=MOVED, more=["--set", "run.stop_after_findings=0"])
     going_on.finish()
     assert len(status(run, out, 1)["invalid_files"]) == len(check_whole(out)) > 1
+
+
+def test_shares_count_the_invalid_files_of_all(spec: Path, tmp_path: Path) -> None:
+    out, two = tmp_path / "release", ("--set", "run.stop_after_findings=2")
+    shares = [start(spec, out, first=MOVED, more=("--unit", f"{number}/4", *two)) for number in (1, 2, 3, 4)]
+    ended = sorted(share.wait() for share in shares)
+    text = "".join(share.errors.read_text() for share in shares)
+    assert set(ended) <= {0, 2}
+    assert "2 finished files have errors, and the run stops (GEO" in text or "3 finished files" in text
+    kept = [verdict for verdict in file_verdicts(Release(str(out))).values() if verdict.errors]
+    assert len(kept) >= 2
+
+
+def test_the_last_step_of_a_run_hashes_again(spec: Path, tmp_path: Path, run: Run) -> None:
+    """A file that changes after its verdict, and before its manifest, is found."""
+    out = tmp_path / "release"
+    code = fork(["run", str(spec), "--out", str(out), "--quiet"], out=tmp_path / "o", errors=tmp_path / "e", first=LATE)
+    code.join(240)
+    assert code.exitcode == 1, (tmp_path / "e").read_text()
+    assert "NOT valid" in (tmp_path / "o").read_text()
+    assert status(run, out, 1)["findings"]["error"] > 0
+
+
+def test_validate_and_publish_use_no_verdict(spec: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "release"
+    code = fork(["run", str(spec), "--out", str(out), "--quiet"], out=tmp_path / "o", errors=tmp_path / "e", first=LATE)
+    code.join(240)
+    expected = run("validate", out, "--json", "--quiet", code=1).stdout
+    for path, verdict in file_verdicts(Release(str(out))).items():
+        claimed = verdict.model_copy(update={"sha256": hashlib.sha256((out / path).read_bytes()).hexdigest()})
+        assert claimed.valid
+        keep_file_verdict(Release(str(out)), claimed)
+    assert run("validate", out, "--json", "--quiet", code=1).stdout == expected
+    refused = run("publish", out, "--to", tmp_path / "site", "--quiet", code=2).stderr
+    assert "does not validate (" in refused
+    assert not (tmp_path / "site").exists()
+
+
+def test_publish_wants_a_full_report(release_copy: Path) -> None:
+    release = Release(str(release_copy))
+    with pytest.raises(PublishError, match="is not fully validated"):
+        pack(release, validate(release, quick=True))
 
 
 def test_a_run_killed_before_a_verdict_validates_the_file(begun: tuple[Path, Path], spec: Path, tmp_path: Path) -> None:

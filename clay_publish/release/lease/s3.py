@@ -131,6 +131,7 @@ class _Mine:
         self._release, self._times = release, times
         self._state = _State(holder=this_process(), run=uuid.uuid4().hex, process=_this_process())
         self._tag = ""
+        self._renewed = 0.0
         self._ended, self._lost = Event(), Event()
         self._heart = Thread(target=self._beat, name="lease", daemon=True)
 
@@ -147,7 +148,8 @@ class _Mine:
 
     def check(self) -> None:
         """Whether it is still held."""
-        if not self._lost.is_set():
+        fresh = time.monotonic() - self._renewed < self._times.timeout
+        if not self._lost.is_set() and (fresh or self._still_mine() is not None):
             return
         seen = _read(self._release, self.path)
         now = "a process that has ended" if seen is None or seen.state.run == self._state.run else seen.state.holder
@@ -161,8 +163,12 @@ class _Mine:
         """Let others have it at once."""
         self._ended.set()
         self._heart.join()
-        if not self._lost.is_set():
-            self._put(self._state.model_copy(update={"free": True}), self._tag)
+        free = self._state.model_copy(update={"free": True})
+        if self._lost.is_set() or self._put(free, self._tag) is not None:
+            return
+        tag = self._still_mine()  # a heartbeat arrived whose answer was lost
+        if tag is not None:
+            self._put(free, tag)
 
     def _beat(self) -> None:
         while not self._ended.wait(self._times.beat):
@@ -182,7 +188,12 @@ class _Mine:
         return seen.tag if seen is not None and seen.state.run == self._state.run and not seen.state.free else None
 
     def _put(self, state: _State, tag: str | None) -> str | None:
-        return self._release.store.put(self.path, _bytes(state.model_copy(update={"at": round(time.time(), 1)})), tag)
+        begun = time.monotonic()
+        now = state.model_copy(update={"at": round(time.time(), 1)})
+        new = self._release.store.put(self.path, _bytes(now), tag)
+        if new is not None:
+            self._renewed = begun
+        return new
 
 
 def _watch(release: Release, leases: Iterable[str], times: Times) -> dict[str, _SeenLease]:

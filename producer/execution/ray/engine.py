@@ -6,19 +6,24 @@ receipts. A few units are on their way to each, the rest wait here.
 Ray restarts an actor whose process died (`max_restarts=-1`), but repeats none of its calls (`max_task_retries=0`): when
 a unit crashes its process, the units beside it are lost as well, and only counting the crashes of each unit can find
 out which it was. So this process does: all that were at work are tried again, after the last but one try alone.
+
+A worker that gets SIGTERM, because its machine is taken away, says that it leaves: what it was asked to do goes to
+another one at once, and is not counted.
 """
 
+import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
+from threading import Thread
 from typing import Any
 
 import ray
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.producer.execution.attempts import TRIES
-from clay_publish.producer.execution.context import SIDE_BY_SIDE
+from clay_publish.producer.execution.context import SIDE_BY_SIDE, StoppedError
 from clay_publish.producer.execution.ray.worker import Job, Worker
 from clay_publish.producer.execution.run import Ready, Run
 from clay_publish.producer.execution.unit import set_aside
@@ -30,8 +35,8 @@ from clay_publish.spec.models import Running
 
 _LOOK = 10.0
 """Seconds after which the run reports that no worker has started yet."""
-_GRACE = 30.0
-"""Seconds that units have to end where they are, when a run ends early."""
+_GRACE = 5.0
+"""Seconds that workers have to stop when a run ends early."""
 
 
 def on_ray(run: Run, units: Sequence[Unit], ready: Sequence[Ready], *, means: Running) -> None:
@@ -54,6 +59,14 @@ def on_ray(run: Run, units: Sequence[Unit], ready: Sequence[Ready], *, means: Ru
             driver.end()
 
 
+class WorkerProcess(Worker):
+    """A worker whose process is its own."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        signal.signal(signal.SIGTERM, lambda *_: Thread(target=self.leave, daemon=True).start())
+
+
 @dataclass(eq=False)
 class _Hand:
     """A worker, as the driver sees it."""
@@ -61,6 +74,10 @@ class _Hand:
     actor: Any
     up: bool = False
     """Whether its model is loaded."""
+    process: int = 0
+    """How many processes it has had; what is heard of an earlier one may come late."""
+    leaving: set[int] = field(default_factory=set)
+    """Of these, those that said that they end."""
     deaths: int = 0
     """Since it last began, before it began."""
     tasks: "list[_Task]" = field(default_factory=list)
@@ -72,7 +89,8 @@ class _Task:
 
     hand: _Hand
     what: "Unit | Ready | str"
-    """`there` and `begin` are the steps until it is up."""
+    """`there` and `begin` are the steps until it is up; `left` waits for its end."""
+    process: int
     alone: bool = False
 
 
@@ -92,12 +110,12 @@ class _Driver:
             self._wait_for(unit)
         self.files.extend(ready)
         job = self._job()
-        actor = ray.remote(Worker).options(
+        actor = ray.remote(WorkerProcess).options(
             num_cpus=self.means.cpus,
             num_gpus=self.means.gpus,
             max_restarts=-1,
             max_task_retries=0,
-            max_concurrency=SIDE_BY_SIDE + 1,  # `stop` is heard beside the units
+            max_concurrency=SIDE_BY_SIDE + 2,  # `stop` is heard beside the units, and `left` waits
             scheduling_strategy="SPREAD",
         )
         self.hands = [_Hand(actor.remote(job)) for _ in range(min(self.means.workers, len(units) + len(ready)))]
@@ -111,12 +129,10 @@ class _Driver:
                 self._say(f"no worker is there yet: each takes {self.means.cpus:g} CPU and {self.means.gpus:g} GPU")
 
     def end(self) -> None:
-        """Let the units at work end where they are, so that none of them is taken for one in which a process died."""
-        working = [reference for reference, task in self.flying.items() if isinstance(task.what, Unit)]
-        if working:
-            for hand in self.hands:
-                hand.actor.stop.remote()
-            ray.wait(working, num_returns=len(working), timeout=_GRACE)
+        """Stop the workers, so that none of their units is taken for one in which a process died."""
+        stopping = [hand.actor.stop.remote() for hand in self.hands if hand.up]
+        if stopping:
+            ray.wait(stopping, num_returns=len(stopping), timeout=_GRACE)
         for hand in self.hands:
             ray.kill(hand.actor)
 
@@ -162,7 +178,7 @@ class _Driver:
         return False
 
     def _call(self, hand: _Hand, what: Unit | Ready | str, *, alone: bool = False) -> None:
-        task, actor = _Task(hand, what, alone), hand.actor
+        task, actor = _Task(hand, what, hand.process, alone), hand.actor
         if isinstance(what, Ready):
             reference = actor.publish.remote(what)
         elif isinstance(what, Unit) and alone:
@@ -171,15 +187,19 @@ class _Driver:
             reference = actor.make.remote(what, self.run.died.get(what.id, 0) + 1)
         elif what == "begin":
             reference = actor.begin.remote()
+        elif what == "left":
+            reference = actor.left.remote()
         else:
             reference = actor.there.options(max_task_retries=-1).remote()  # harmless, so that it may wait for a restart
         self.flying[reference] = task
-        hand.tasks.append(task)
+        if what != "left":
+            hand.tasks.append(task)
 
     def _take(self, reference: Any) -> None:
         """What came of a call."""
         task = self.flying.pop(reference)
-        task.hand.tasks.remove(task)
+        if task.what != "left":
+            task.hand.tasks.remove(task)
         try:
             answer = ray.get(reference)
         except ray.exceptions.RayTaskError:
@@ -189,15 +209,30 @@ class _Driver:
             return
         if isinstance(answer, ClayPublishError):
             raise answer
-        if isinstance(task.what, Unit):
-            assert isinstance(answer, UnitReceipt)
+        if isinstance(answer, StoppedError):
+            self._left(task)
+            self._give_back(task)
+        elif isinstance(task.what, Unit):
             self._done(task.what, answer)
         elif isinstance(task.what, Ready):
             self.run.landed(answer)
-        elif task.what == "there":
-            self._call(task.hand, "begin")
-        elif task.what == "begin":
-            task.hand.up, task.hand.deaths = True, 0
+        else:
+            self._go_on(task, answer)
+
+    def _go_on(self, task: _Task, answer: Any) -> None:
+        """The next step of a worker."""
+        hand = task.hand
+        if task.what == "there":
+            hand.process += 1
+            self._call(hand, "left")
+            self._call(hand, "begin")
+        elif task.what == "left":
+            self._left(task)
+            hand.actor.heard.remote(answer)
+        elif task.process in hand.leaving:
+            self._call(hand, "there")
+        else:
+            hand.up, hand.deaths = True, 0
 
     def _done(self, unit: Unit, receipt: UnitReceipt) -> None:
         self.files.extend(self.run.done(unit, receipt))
@@ -207,10 +242,13 @@ class _Driver:
         hand, what = task.hand, task.what
         if what == "there":  # Ray has given up on it
             raise ReleaseError("a worker", f"cannot be started ({_short(error)})", fix="`ray status` may say why.")
-        if hand.up or what == "begin":
+        self._hear(hand)
+        if task.process == hand.process and (hand.up or what == "begin"):
             hand.up = False
             self._call(hand, "there")
-        if what == "begin":
+        if task.process in hand.leaving:
+            self._give_back(task)
+        elif what == "begin":
             hand.deaths += 1
             self._check_tries(hand.deaths, "a worker", "ended before it began", error)
         elif isinstance(what, Ready):
@@ -226,6 +264,28 @@ class _Driver:
                 self._done(what, set_aside(what, self.run.work, said, said))
             else:
                 self._wait_for(what)
+
+    def _hear(self, hand: _Hand) -> None:
+        """Take what a worker said of its end before what came of the end."""
+        waiting = [reference for reference, task in self.flying.items() if task.hand is hand and task.what == "left"]
+        for reference in ray.wait(waiting, timeout=0)[0] if waiting else ():
+            self._take(reference)
+
+    def _left(self, task: _Task) -> None:
+        """A worker's machine is taken away: nothing is asked of it until its process is begun again elsewhere."""
+        hand = task.hand
+        hand.leaving.add(task.process)
+        if hand.up and task.process == hand.process:
+            hand.up = False
+            self._say(f"a worker leaves; {len(hand.tasks)} tasks go to others")
+            self._call(hand, "there")
+
+    def _give_back(self, task: _Task) -> None:
+        """What a worker that leaves was asked to do is next, and its end is not counted."""
+        if isinstance(task.what, Ready):
+            self.files.appendleft(task.what)
+        elif isinstance(task.what, Unit):
+            (self.suspects if task.alone else self.units).appendleft(task.what)
 
     def _say(self, message: str) -> None:
         self.run.say(message)

@@ -1,15 +1,17 @@
 """What one worker of a cluster does: the model is loaded once, then unit after unit is made. It needs no Ray itself."""
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
+from threading import Event
 from typing import Concatenate, ParamSpec, TypeVar
 
 from clay_publish.errors import AccessError, ClayPublishError, EncoderError, ReleaseError, StoreError, shown
 from clay_publish.producer.encoders import load_encoder
-from clay_publish.producer.execution.attempts import at_work, attempt
+from clay_publish.producer.execution.attempts import at_work, attempt, give_back
 from clay_publish.producer.execution.context import StoppedError, Work, make_work
 from clay_publish.producer.execution.local import run_isolated
 from clay_publish.producer.execution.run import Ready, publish_ready
@@ -22,7 +24,10 @@ from clay_publish.release.manifest import UNITS
 from clay_publish.release.unit_receipts import UnitReceipt
 from clay_publish.spec.models import Spec
 from clay_publish.storage.retry import Limits, set_limits
+from clay_publish.storage.unfinished import remove_unfinished
 
+_FAREWELL = 5.0
+"""Seconds that a leaving worker waits for the driver to hear of it, before its process ends."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -50,14 +55,14 @@ class Job:
 
 def _answered(
     method: "Callable[Concatenate[Worker, _P], _T]",
-) -> "Callable[Concatenate[Worker, _P], _T | ClayPublishError]":
-    """What ends the run is an answer like any other: as an exception it would come wrapped in one of Ray's."""
+) -> "Callable[Concatenate[Worker, _P], _T | ClayPublishError | StoppedError]":
+    """What ends the run, or this worker, is an answer like any other: as an exception it would be wrapped by Ray."""
 
     @wraps(method)
-    def tell(worker: "Worker", /, *arguments: _P.args, **more: _P.kwargs) -> _T | ClayPublishError:
+    def tell(worker: "Worker", /, *arguments: _P.args, **more: _P.kwargs) -> _T | ClayPublishError | StoppedError:
         try:
             return method(worker, *arguments, **more)
-        except ClayPublishError as error:
+        except (ClayPublishError, StoppedError) as error:
             return error
 
     return tell
@@ -69,9 +74,12 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._made: Work | None = None
+        self._leaves, self._heard = Event(), Event()
 
     def there(self) -> str:
         """Which machine this is; also says that the process is up again after a death."""
+        if self._leaves.is_set():
+            Event().wait()  # until this process has ended; Ray asks the next one
         return platform.node()
 
     @_answered
@@ -103,17 +111,15 @@ class Worker:
         self._made = make_work(release, spec, encoder, job.plan.fingerprint, cores=job.cores, check=job.check)
 
     @_answered
-    def make(self, unit: Unit, runs: int) -> UnitReceipt | None:
-        """Make a unit, for which so many processes have ended if this one does; None where the run is stopped.
+    def make(self, unit: Unit, runs: int) -> UnitReceipt:
+        """Make a unit, for which so many processes have ended if this one does.
 
         Raises:
             ClayPublishError: as `attempt`.
+            StoppedError: this worker stops.
         """
-        try:
-            with at_work(self._work.release, unit.id, runs):
-                return attempt(unit, self._work)
-        except StoppedError:
-            return None
+        with at_work(self._work, unit.id, runs):
+            return attempt(unit, self._work)
 
     @_answered
     def make_alone(self, unit: Unit) -> UnitReceipt:
@@ -130,13 +136,32 @@ class Worker:
 
         Raises:
             ClayPublishError: a part is damaged, or nothing can be written.
+            StoppedError: this worker stops, while it reads images a second time.
         """
         return publish_ready(ready, self._work, self._job.plan, self._job.gsd)
 
     def stop(self) -> None:
-        """Let the units at work end where they are."""
+        """Give back the units at work. From now on this process writes nothing; it has to be ended."""
         if self._made is not None:
-            self._made.pace.stop()
+            give_back(self._made)
+        remove_unfinished()
+
+    def leave(self) -> None:
+        """Stop, and end this process: its machine is taken away."""
+        self._leaves.set()
+        self.stop()
+        self._heard.wait(_FAREWELL)
+        os._exit(0)
+
+    def left(self) -> int:
+        """Wait until this process leaves, and return its number. It ends once the driver has confirmed that."""
+        self._leaves.wait()
+        return os.getpid()
+
+    def heard(self, process: int) -> None:
+        """The driver knows that a process leaves; where that has ended, its successor is asked."""
+        if process == os.getpid():
+            self._heard.set()
 
     @property
     def _work(self) -> Work:
