@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,15 @@ from clay_publish.validate.data.chip_facts import ReleaseFacts
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Singles = npt.NDArray[np.float32]
 Tiles = npt.NDArray[np.float32]
 """[chips, rows, columns, values]: the first row is the northern one, the first column the western one."""
 
 EAST, NEXT = 1, 1 << 20
 """Difference of the keys of two chips whose columns, or rows, differ by one."""
 STEPS = (EAST, NEXT)
+FEWEST_BESIDE, MOST_BESIDE = 2, 4
+"""Pairs that a pair of neighbors is compared with."""
 
 
 class Lookup:
@@ -62,17 +66,14 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Crossing:
-    """Pairs of neighbors on both sides of a line, and how much they differ."""
+    """Pairs of neighbors on both sides of a line, with the two pairs before and the two behind them as they go on."""
 
     first: Ints
     second: Ints
     step: Ints
     """From the key of the first to that of the second."""
-    across: Floats
-    before: Floats
-    """Difference of the pair before in the same direction, which ends at the first; NaN where there is none."""
-    behind: Floats
-    """Difference of the pair behind, which begins at the second; NaN where there is none."""
+    differences: Singles
+    """[5, pairs], of neighbors in the order in which they lie, the third across the line; NaN where there are none."""
 
     def __len__(self) -> int:
         return len(self.first)
@@ -80,96 +81,100 @@ class Crossing:
     @classmethod
     def joined(cls, parts: "Sequence[Crossing]") -> "Crossing":
         """Put several together."""
-        return cls(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)))
+        return cls(*(np.concatenate([getattr(part, each.name) for part in parts], axis=-1) for each in fields(cls)))
 
-    def where(self, chosen: Bools) -> "Crossing":
+    def where(self, chosen: Bools | slice) -> "Crossing":
         """Some of the pairs."""
-        return Crossing(*(getattr(self, each.name)[chosen] for each in fields(self)))
+        return Crossing(*(getattr(self, each.name)[..., chosen] for each in fields(self)))
 
     @property
     def ratio(self) -> float:
-        """Median difference of the pairs over that of the pairs beside them."""
-        beside = np.concatenate([self.before, self.behind])
-        return float(np.median(self.across) / max(np.median(beside[np.isfinite(beside)]), 1e-12))
+        """Median difference of the pairs over that of the pairs just beside them."""
+        return float(np.median(self.differences[2]) / max(np.nanmedian(self.differences[[1, 3]]), 1e-12))
 
-    @property
+    @cached_property
+    def beside(self) -> Ints:
+        """Pairs beside each."""
+        return np.asarray(np.isfinite(self.differences).sum(axis=0) - 1, np.int64)
+
+    @cached_property
     def excess(self) -> Floats:
-        """As `_excess`."""
-        return _excess(self.across, self.before, self.behind)
-
-
-def _excess(across: Floats, *beside: Floats) -> Floats:
-    """Return 1 where a pair differs more than the pairs beside it, -1 where less; 0 on average where there is no line.
-
-    Where it differs more than the one and less than the other, it is 0, and NaN where there are none.
-    """
-    total, count = np.zeros_like(across), np.zeros_like(across)
-    for each in beside:
-        known = np.isfinite(each)
-        total[known] += np.sign(across[known] - each[known])
-        count += known
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+        """Rank of each pair among itself and those beside it, from -1 if it differs least to 1 if it differs most."""
+        return np.asarray(np.nansum(np.sign(self.differences[2] - self.differences), axis=0) / self.beside, np.float64)
 
 
 class Differences:
-    """How much chips differ from their neighbors, and where that shows along a line."""
+    """How much chips differ from their neighbors of the same image, and where that shows along a line."""
 
-    def __init__(self, values: npt.NDArray[np.float32], keys: Ints) -> None:
-        self._values, self._keys, self._lookup = values, keys, Lookup(keys)
+    def __init__(self, values: npt.NDArray[np.float32], keys: Ints, images: Ints) -> None:
+        self._values, self._keys, self._images, self._lookup = values, keys, images, Lookup(keys)
         self._before = {step: self._lookup.places(keys - step) for step in STEPS}
         self.after = {step: self._lookup.places(keys + step) for step in STEPS}
         """By direction, the place of each chip's neighbor; -1 where there is none."""
         every = np.arange(len(keys))
-        self._beyond = {step: self._between(every, self.after[step]) for step in STEPS}
-        self.excess = {
-            step: _excess(differs, _at(differs, self._before[step]), _at(differs, self.after[step]))
-            for step, differs in self._beyond.items()
-        }
-        """By direction, whether each chip and its neighbor differ more than the pairs beside them (as `_excess`)."""
+        self._beyond = {}
+        for step, after in self.after.items():
+            differences = self._between(every, after)
+            self._beyond[step] = np.where(images == images[after], differences, np.float32(np.nan))
+        self.pairs = {step: self._of_one_image(step, self.after[step] >= 0) for step in STEPS}
+        """By direction, all neighbors of one image, in the order of the first ones."""
+        self._excess = {}
+        for step, pairs in self.pairs.items():
+            self._excess[step] = np.full(len(keys), np.nan)
+            self._excess[step][pairs.first] = pairs.excess
 
-    def _between(self, first: Ints, second: Ints) -> Floats:
+    def _of_one_image(self, step: int, chosen: Bools) -> Crossing:
+        first = np.flatnonzero(chosen & (self._images == self._images[self.after[step]]))
+        return self.crossing(first, self.after[step][first], step)
+
+    def _between(self, first: Ints, second: Ints) -> Singles:
         """Mean absolute difference of the values of each pair; NaN where a place is -1."""
         known = np.flatnonzero((first >= 0) & (second >= 0))
-        differences, total = np.full(len(first), np.nan), np.zeros(len(known))
+        differences, total = np.full(len(first), np.nan, np.float32), np.zeros(len(known), np.float32)
         for column in self._values.T:  # one at a time needs less memory
             total += np.abs(column[first[known]] - column[second[known]])
         differences[known] = total / self._values.shape[1]
         return differences
 
-    def across(self, labels: Ints, alike: Ints) -> Crossing:
-        """Neighbors whose labels differ and for whom `alike` is the same; pairs beside them do not cross the line."""
-        both = labels * (alike.max(initial=0) + 2) + alike
-        parts = []
-        for step in STEPS:
-            after = self.after[step]
-            first = np.flatnonzero((after >= 0) & (labels != labels[after]) & (alike == alike[after]))
-            parts.append(self.beside(first, after[first], step, both))
-        return Crossing.joined(parts)
+    def crossing(self, first: Ints, second: Ints, step: int) -> Crossing:
+        """Look up the pairs beside the given ones, and leave out those that have fewer than two."""
+        beyond, before, after = self._beyond[step], self._before[step], self.after[step]
 
-    def beside(self, first: Ints, second: Ints, step: int, labels: Ints) -> Crossing:
-        """Look up the pairs beside the given ones, with labels as theirs, and leave out those that have none."""
-        previous, following = self._before[step][first], self.after[step][second]
-        before = np.where(labels[previous] == labels[first], _at(self._beyond[step], previous), np.nan)
-        behind = np.where(labels[following] == labels[second], self._beyond[step][second], np.nan)
-        found = Crossing(first, second, np.full(len(first), step), self._between(first, second), before, behind)
-        return found.where(np.isfinite(before) | np.isfinite(behind))
+        def at(values: npt.NDArray[Any], places: Ints) -> npt.NDArray[Any]:
+            return np.where(places >= 0, values[places], values.dtype.type(np.nan if values.dtype.kind == "f" else -1))
+
+        left, right = before[first], after[second]
+        rows = (
+            at(beyond, at(before, left)),
+            at(beyond, left),
+            self._between(first, second),
+            beyond[second],
+            at(beyond, right),
+        )
+        found = Crossing(first, second, np.full(len(first), step), np.stack(rows))
+        return found.where(np.isfinite(found.differences[2]) & (found.beside >= FEWEST_BESIDE))
+
+    def across(self, labels: Ints, *, images: bool = False) -> Crossing:
+        """Neighbors of one image whose labels differ; of two with `images`."""
+        parts = []
+        for step, after in self.after.items():
+            differ = (after >= 0) & (labels != labels[after]) & ((self._images != self._images[after]) == images)
+            first = np.flatnonzero(differ)
+            parts.append(self.crossing(first, after[first], step))
+        return Crossing.joined(parts)
 
     def parallel(self, crossing: Crossing, away: int, labels: Ints) -> Floats:
         """Return the excess of pairs so many steps away from each, in the same direction; where labels are the same."""
         start = crossing.first if away < 0 else crossing.second
         moved = self._lookup.places(self._keys[start] + crossing.step * (away if away < 0 else away - 1))
         found = []
-        for step in STEPS:
+        for step, after in self.after.items():
             mine = (crossing.step == step) & (moved >= 0)
-            at, end = moved[mine], self.after[step][moved[mine]]
+            at, end = moved[mine], after[moved[mine]]
             same = (end >= 0) & (labels[at] == labels[start[mine]]) & (labels[end] == labels[start[mine]])
-            found.append(self.excess[step][at[same]])
+            found.append(self._excess[step][at[same]])
         excess = np.concatenate(found)
         return excess[np.isfinite(excess)]
-
-
-def _at(values: Floats, places: Ints) -> Floats:
-    return np.where(places >= 0, values[places], np.nan)
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,8 @@ class ComparedChips:
     """As in `Lookup`."""
     rows: Ints
     """In the release."""
+    images: Ints
+    """Number of the image of each; -1 of chips that are made of several."""
     files: list[slice]
     """Places of the chips of each file."""
     paths: list[str]
@@ -193,11 +200,12 @@ class ComparedChips:
         slices = facts.slices()
         paths = [path for path in facts.some if len(facts.some[path]) == slices[path].stop - slices[path].start]
         if not paths:
-            return cls(np.empty((0, 1), np.float32), np.empty(0, np.int64), np.empty(0, np.int64), [], [])
+            return cls(np.empty((0, 1), np.float32), *(np.empty(0, np.int64),) * 3, [], [])
         rows = np.concatenate([np.arange(slices[path].start, slices[path].stop) for path in paths])
         ends = np.cumsum([len(facts.some[path]) for path in paths]).tolist()
         files = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-        return cls(_standardized(np.concatenate([facts.some[path] for path in paths])), keys[rows], rows, files, paths)
+        values = _standardized(np.concatenate([facts.some[path] for path in paths]))
+        return cls(values, keys[rows], rows, facts["items"][rows].astype(np.int64), files, paths)
 
     @cached_property
     def file(self) -> Ints:
@@ -207,7 +215,7 @@ class ComparedChips:
     @cached_property
     def differences(self) -> Differences:
         """How much they differ from their neighbors."""
-        return Differences(self.values, self.keys)
+        return Differences(self.values, self.keys, self.images)
 
 
 def _standardized(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

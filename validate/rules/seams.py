@@ -17,13 +17,22 @@ from clay_publish.errors import shown
 from clay_publish.geo.utm_grid import SOUTH, Cut, UtmGrid
 from clay_publish.release.directory import EMBEDDINGS
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.data.neighbors import EAST, STEPS, ComparedChips, Crossing, Floats, Ints, Lookup
+from clay_publish.validate.data.neighbors import (
+    EAST,
+    FEWEST_BESIDE,
+    MOST_BESIDE,
+    ComparedChips,
+    Crossing,
+    Floats,
+    Ints,
+    Lookup,
+)
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome
 from clay_publish.validate.registry import rule
 
 _FEWEST = 200
 """Chips below which nothing is said, and pairs of neighbors across the lines of a kind in a window."""
-_FEWEST_AROUND = 30
+_FEWEST_AROUND = 24
 """Pairs of neighbors across the edge of one file, superblock, image or run of rows, at least."""
 _CHANCE = 1e-6
 """Of a finding on good vectors, after correction for the lines that are looked at."""
@@ -33,20 +42,35 @@ _OF_IMAGES = 4.0
 """The same between images of one acquisition, which were corrected for the atmosphere apart from each other."""
 _AWAY = tuple(away for distance in range(2, 9) for away in (-distance, distance))
 """How many chips away from a line parallel ones are compared with it."""
+_SHARED = 0.5
+"""Share of what shows at a line that shows at a parallel one, too, if the ground is its reason."""
 _MOST = 10
 """Files, superblocks or images of which one finding each is made."""
 
 
-def _evidence(excess: Floats | float, count: npt.NDArray[np.integer] | int) -> Floats:
-    """Return minus the logarithm of the largest probability that chance gives such a mean, on one side.
+_TILTS = np.geomspace(0.03, 40, 64)
+_BESIDE = range(FEWEST_BESIDE, MOST_BESIDE + 1)
+_RANKS = np.stack([np.log(np.exp(_TILTS[:, None] * np.linspace(-1, 1, n + 1)).mean(axis=1)) for n in _BESIDE], axis=1)
+_ALIKE = 1.5
+"""Neighbors on a line that count as one: on real ground, means of ranks spread 1.1 to 1.2 times as far as of chance."""
 
-    Chernoff's bound for means of values from -1 to 1 that are 0 on average. On real ground, means of neighbors along a
-    line spread less than that allows.
+
+def _evidence(excess: npt.ArrayLike, counts: npt.ArrayLike) -> Floats:
+    """Return minus the logarithm of the probability, at most, that chance gives such a sum or a farther one.
+
+    Chernoff's bound for sums of ranks from -1 to 1, each of which is as likely as the others.
+
+    Args:
+        excess: sums of the excess of pairs.
+        counts: [3, …], how many of these have two, three and four pairs beside them.
     """
-    more, less = (1 + np.asarray(excess, np.float64)) / 2, (1 - np.asarray(excess, np.float64)) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = [np.where(share > 0, share * np.log(2 * share), 0.0) for share in (more, less)]
-    return np.asarray(count * (terms[0] + terms[1]), np.float64)
+    tilted = np.multiply.outer(_TILTS, np.abs(excess)) - np.tensordot(_RANKS, np.asarray(counts), axes=1)
+    return np.asarray(np.maximum(tilted.max(axis=0), 0) / _ALIKE, np.float64)
+
+
+def _counts(pairs: Crossing) -> Floats:
+    """[3, pairs], 1 where a pair has two, three or four beside it."""
+    return np.equal.outer(_BESIDE, pairs.beside).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -59,15 +83,14 @@ class _Line:
     @classmethod
     def of(cls, chips: ComparedChips, pairs: Crossing, labels: Ints, tests: int, limit: float) -> "_Line | None":
         """Return what shows; None if nothing does, chance may explain it, or lines parallel to it show as well."""
-        excess = float(pairs.excess.mean())
-        if _evidence(excess, len(pairs)) <= math.log(2 * tests / _CHANCE):
+        if _evidence(pairs.excess.sum(), _counts(pairs).sum(axis=1)) <= math.log(2 * tests / _CHANCE):
             return None
         ratio = pairs.ratio
         if 1 / limit <= ratio <= limit:
             return None
         for away in _AWAY:
             parallel = chips.differences.parallel(pairs, away, labels)
-            if len(parallel) >= len(pairs) / 2 and abs(float(parallel.mean())) > abs(excess) / 2:
+            if len(parallel) >= len(pairs) / 2 and parallel.mean() / pairs.excess.mean() > _SHARED:
                 return None
         return cls(ratio, len(pairs))
 
@@ -84,8 +107,6 @@ class _Seam:
     pairs: Crossing
     labels: Ints
     """Of all chips: which file, superblock, zone or image."""
-    inside: Ints
-    """Of all chips: the same where no edge of any kind lies between them that may show."""
     limit: float = _RATIO
     apart: bool = True
     """Whether the edges of a single file, superblock or image are looked at, too."""
@@ -101,20 +122,20 @@ class _Seam:
         first, second = ends.reshape(2, -1)
         return found, first, second
 
-    def _around(self, left: npt.NDArray[np.bool_]) -> tuple[Ints, Floats]:
-        """Pairs around each label among those that are left, and the sums of their excess."""
+    def _around(self, left: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Sums of the excess of the pairs around each label, and their counts, among those that are left."""
         found, *ends = self._ends
-        excess = np.where(left, self.pairs.excess, 0)
-        counts = sum(np.bincount(end, left, len(found)) for end in ends)
-        return np.asarray(counts, np.int64), np.asarray(sum(np.bincount(end, excess, len(found)) for end in ends))
+        weights = np.where(left, np.stack([self.pairs.excess, *_counts(self.pairs)]), 0)
+        sums = np.stack([sum(np.bincount(end, each, len(found)) for end in ends) for each in weights])
+        return sums[0], sums[1:]
 
     @cached_property
     def tests(self) -> int:
         """Lines that are looked at."""
         if not self.apart:
             return 1
-        counts, _ = self._around(np.ones(len(self.pairs), dtype=bool))
-        return 1 + int((counts >= _FEWEST_AROUND).sum())
+        _, counts = self._around(np.ones(len(self.pairs), dtype=bool))
+        return 1 + int((counts.sum(axis=0) >= _FEWEST_AROUND).sum())
 
     def faults(self, chips: ComparedChips, tests: int, place: Callable[[str, int, int], str]) -> Iterator[Fault]:
         """Name the files, superblocks or images whose edges show; or say that edges show, where none stands out."""
@@ -124,7 +145,7 @@ class _Seam:
             named = True
             first = int(np.flatnonzero(self.labels == label)[0])
             yield Fault(place(self.kind, label, first), str(line).format("its edge"), expected)
-        line = None if named else _Line.of(chips, self.pairs, self.inside, tests, self.limit)
+        line = None if named else _Line.of(chips, self.pairs, self.labels, tests, self.limit)
         if line is not None:
             yield Fault(EMBEDDINGS, str(line).format(f"edges of {self.kind}"), expected)
 
@@ -135,15 +156,15 @@ class _Seam:
         found, first, second = self._ends
         left, tried = np.ones(len(self.pairs), dtype=bool), np.zeros(len(found), dtype=bool)
         for _ in range(_MOST):
-            counts, sums = self._around(left)
-            certain = _evidence(sums / np.maximum(counts, 1), counts)
-            certain[tried | (counts < _FEWEST_AROUND)] = 0
+            excess, counts = self._around(left)
+            certain = _evidence(excess, counts)
+            certain[tried | (counts.sum(axis=0) < _FEWEST_AROUND)] = 0
             best = int(certain.argmax())
             if certain[best] <= math.log(2 * tests / _CHANCE):
                 return
             tried[best] = True
             mine = left & ((first == best) | (second == best))
-            line = _Line.of(chips, self.pairs.where(mine), self.inside, tests, self.limit)
+            line = _Line.of(chips, self.pairs.where(mine), self.labels, tests, self.limit)
             if line is not None:
                 left &= ~mine
                 yield int(found[best]), line
@@ -180,34 +201,20 @@ def seams_do_not_show(context: ReleaseContext) -> Iterator[Outcome]:
 
 def _seams(context: ReleaseContext, chips: ComparedChips) -> Iterator[_Seam]:
     """Where chips were made apart from each other."""
-    images = _images(context, chips)
-    inside = _both(chips.file, images)
-    yield _Seam("files", chips.differences.across(chips.file, images), chips.file, inside)
+    yield _Seam("files", chips.differences.across(chips.file), chips.file)
     if context.fingerprint.layout == "scene":
         return  # where neighbors are of one image
     if not context.fingerprint.combines:
         blocks = _superblocks(context, chips)
-        yield _Seam("superblocks", chips.differences.across(blocks, inside), blocks, _both(blocks, images))
+        pairs = chips.differences.across(blocks)
+        yield _Seam("superblocks", pairs.where(chips.file[pairs.first] == chips.file[pairs.second]), blocks)
     zones, pairs = chips.keys >> 40, _across_zones(context, chips)
-    same = images[pairs.first] == images[pairs.second]
-    yield _Seam("zones", pairs.where(same), zones, _both(zones, images), apart=False)
-    if images.max(initial=-1) < 0:
-        return  # chips are made of several images
-    known = [source.counted_as for source in context.sources.items]
-    looks = np.unique([*known, ""], return_inverse=True)[1][images]
-    joined = Crossing.joined([chips.differences.across(images, looks), pairs.where(~same)])
-    joined = joined.where(looks[joined.first] == looks[joined.second])
-    yield _Seam("images", joined, images, images, _OF_IMAGES)
-
-
-def _images(context: ReleaseContext, chips: ComparedChips) -> Ints:
-    """Number of the image of each chip; -1 of chips that are made of several."""
-    return np.asarray(context.scan.facts["items"][chips.rows], np.int64)
-
-
-def _both(labels: Ints, others: Ints) -> Ints:
-    """A number for each pair of labels from -1 on."""
-    return np.asarray(labels * (others.max(initial=0) + 2) + others, np.int64)
+    same = chips.images[pairs.first] == chips.images[pairs.second]
+    yield _Seam("zones", pairs.where(same), zones, apart=False)
+    acquisitions = np.unique([*(source.counted_as for source in context.sources.items), ""], return_inverse=True)[1]
+    looks = acquisitions[chips.images]
+    pairs = Crossing.joined([chips.differences.across(chips.images, images=True), pairs.where(~same)])
+    yield _Seam("images", pairs.where(looks[pairs.first] == looks[pairs.second]), chips.images, _OF_IMAGES)
 
 
 def _superblocks(context: ReleaseContext, chips: ComparedChips) -> Ints:
@@ -241,7 +248,7 @@ def _across_zones(context: ReleaseContext, chips: ComparedChips) -> Crossing:
     second = Lookup(chips.keys).places(chips.keys[first] + (zone * 4096 << 40) + (down << 20) + right)
     apart = ((lon[second] - lon[first] + 180) % 360 - 180) / degrees, (lat[second] - lat[first]) * _METERS / grid.cell
     near = (second >= 0) & (zone != 0) & (np.abs(apart[0] - 1) < _OFF) & (np.abs(apart[1]) < _OFF)
-    return chips.differences.beside(first[near], second[near], EAST, zones)
+    return chips.differences.crossing(first[near], second[near], EAST)
 
 
 _METERS = 111_320.0
@@ -250,9 +257,9 @@ _OFF = 0.3
 """Share of a side by which neighbors in two zones may be nearer, farther, or beside each other."""
 
 
-_CELL = 16
+_CELL = 8
 """Rows that begin or end a run together."""
-_WIDTHS = (4, 6, 8, 12, 16, 24, 32)
+_WIDTHS = (8, 12, 16, 24, 32, 48, 64)
 """Cells of a run; longer ones are of cells four times as long."""
 
 
@@ -263,10 +270,9 @@ def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
     if len(chips.values) < _FEWEST:
         yield NotChecked(f"{len(chips.values):,} chips are too few to tell")
         return
-    images = _images(context, chips)
     tests, found = 0, []
-    for places in chips.files:
-        for number, certain, start, stop in _runs(chips, images, places):
+    for file, places in enumerate(chips.files):
+        for number, certain, start, stop in _runs(chips, file, places):
             tests += number
             found.append((certain, start, stop))
     for certain, start, stop in sorted(found, reverse=True)[:_MOST]:
@@ -274,9 +280,9 @@ def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
             return
         labels = np.zeros(len(chips.rows), np.int64)
         labels[start:stop] = 1
-        inside = _both(_both(chips.file, labels), images)
-        pairs = chips.differences.across(labels, _both(chips.file, images))
-        line = _Line.of(chips, pairs, inside, tests, _RATIO)
+        pairs = chips.differences.across(labels)
+        pairs = pairs.where(chips.file[pairs.first] == chips.file[pairs.second])
+        line = _Line.of(chips, pairs, labels, tests, _RATIO)
         if line is not None and line.ratio > 1:
             path, row = context.scan.facts.place(int(chips.rows[start]))
             found = f"about {stop - start:,} rows are shifted: {line}".format("their edge")
@@ -284,29 +290,29 @@ def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
             return
 
 
-def _runs(chips: ComparedChips, images: Ints, places: slice) -> Iterator[tuple[int, float, int, int]]:
+def _runs(chips: ComparedChips, file: int, places: slice) -> Iterator[tuple[int, float, int, int]]:
     """Of each length: the number of runs of a file, the evidence that the likeliest is shifted, its start and end."""
-    pairs = []
-    for step in STEPS:
-        first = np.arange(places.start, places.stop)
-        second, excess = chips.differences.after[step][first], chips.differences.excess[step][first]
-        own = (second >= places.start) & (second < places.stop) & (images[first] == images[second])
-        pairs.append(np.stack([first, second, excess], axis=1)[own & np.isfinite(excess)])
-    first, second, excess = np.concatenate(pairs).T
+    parts = []
+    for pairs in chips.differences.pairs.values():
+        some = pairs.where(slice(*np.searchsorted(pairs.first, (places.start, places.stop)).tolist()))
+        parts.append(some.where(chips.file[some.second] == file))
+    pairs = Crossing.joined(parts)
+    low, high = np.sort(np.stack([pairs.first, pairs.second]), axis=0) - places.start
     rows, cell = places.stop - places.start, _CELL
     while rows > _WIDTHS[0] * cell:
         count = -(-rows // cell)
-        cells = ((np.sort(np.stack([first, second]), axis=0) - places.start) // cell).astype(np.int64)
-        for width in _WIDTHS:
-            if width >= count:
-                break
-            number, total = (_crossing(*cells, weights, width, count) for weights in (np.ones(len(excess)), excess))
-            certain = np.where(
-                (number >= _FEWEST_AROUND) & (total > 0), _evidence(total / np.maximum(number, 1), number), 0
+        apart = low // cell < high // cell
+        low, high, pairs = low[apart], high[apart], pairs.where(apart)
+        for width in (width for width in _WIDTHS if width < count):
+            excess, number = (
+                _crossing(low // cell, high // cell, weights, width, count)
+                for weights in (pairs.excess, np.ones(len(pairs)))
             )
-            best = int(certain.argmax())
-            start, stop = (best - width + 1) * cell, (best + 1) * cell
-            yield len(certain), float(certain[best]), places.start + max(start, 0), places.start + min(stop, rows)
+            best = int(np.where(number < _FEWEST_AROUND, 0, excess * np.abs(excess) / np.maximum(number, 1)).argmax())
+            start, stop = max((best - width + 1) * cell, 0), min((best + 1) * cell, rows)
+            edge = pairs.where(((low >= start) & (low < stop)) != ((high >= start) & (high < stop)))
+            certain = _evidence(max(edge.excess.sum(), 0), _counts(edge).sum(axis=1))
+            yield count, float(certain), places.start + start, places.start + stop
         cell *= 4
 
 
