@@ -5,10 +5,9 @@ the pairs just beside it: on ground that knows nothing of the line, each of them
 What follows a line over a long way, such as a shore or the fields along a road, shows on lines parallel to it as well.
 """
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,85 +16,19 @@ from clay_publish.errors import shown
 from clay_publish.geo.utm_grid import SOUTH, Cut, UtmGrid
 from clay_publish.release.directory import EMBEDDINGS
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.data.neighbors import (
-    EAST,
-    FEWEST_BESIDE,
-    MOST_BESIDE,
-    ComparedChips,
-    Crossing,
-    Floats,
-    Ints,
-    Lookup,
-)
+from clay_publish.validate.data.lines import FEWEST_AROUND, SHARED, Line, counts_of, evidence_of, least_evidence
+from clay_publish.validate.data.neighbors import EAST, ComparedChips, Crossing, Floats, Ints, Lookup
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome
 from clay_publish.validate.registry import rule
 
 _FEWEST = 200
 """Chips below which nothing is said, and pairs of neighbors across the lines of a kind in a window."""
-_FEWEST_AROUND = 24
-"""Pairs of neighbors across the edge of one file, superblock, image or run of rows, at least."""
-_CHANCE = 1e-6
-"""Of a finding on good vectors, after correction for the lines that are looked at."""
 _RATIO = 1.25
 """How many times as much neighbors may differ across a line inside an image as beside it, or as little."""
 _OF_IMAGES = 4.0
 """The same between images of one acquisition, which were corrected for the atmosphere apart from each other."""
-_AWAY = tuple(away for distance in range(2, 9) for away in (-distance, distance))
-"""How many chips away from a line parallel ones are compared with it."""
-_SHARED = 0.5
-"""Share of what shows at a line that shows at a parallel one, too, if the ground is its reason."""
 _MOST = 10
 """Files, superblocks or images of which one finding each is made."""
-
-
-_TILTS = np.geomspace(0.03, 40, 64)
-_BESIDE = range(FEWEST_BESIDE, MOST_BESIDE + 1)
-_RANKS = np.stack([np.log(np.exp(_TILTS[:, None] * np.linspace(-1, 1, n + 1)).mean(axis=1)) for n in _BESIDE], axis=1)
-_ALIKE = 1.5
-"""Neighbors on a line that count as one: on real ground, means of ranks spread 1.1 to 1.2 times as far as of chance."""
-
-
-def _evidence(excess: npt.ArrayLike, counts: npt.ArrayLike) -> Floats:
-    """Return minus the logarithm of the probability, at most, that chance gives such a sum or a farther one.
-
-    Chernoff's bound for sums of ranks from -1 to 1, each of which is as likely as the others.
-
-    Args:
-        excess: sums of the excess of pairs.
-        counts: [3, …], how many of these have two, three and four pairs beside them.
-    """
-    tilted = np.multiply.outer(_TILTS, np.abs(excess)) - np.tensordot(_RANKS, np.asarray(counts), axes=1)
-    return np.asarray(np.maximum(tilted.max(axis=0), 0) / _ALIKE, np.float64)
-
-
-def _counts(pairs: Crossing) -> Floats:
-    """[3, pairs], 1 where a pair has two, three or four beside it."""
-    return np.equal.outer(_BESIDE, pairs.beside).astype(np.float64)
-
-
-@dataclass(frozen=True)
-class _Line:
-    """Where neighbors differ more, or less, across a line than beside it, and by how much."""
-
-    ratio: float
-    pairs: int
-
-    @classmethod
-    def of(cls, chips: ComparedChips, pairs: Crossing, labels: Ints, tests: int, limit: float) -> "_Line | None":
-        """Return what shows; None if nothing does, chance may explain it, or lines parallel to it show as well."""
-        if _evidence(pairs.excess.sum(), _counts(pairs).sum(axis=1)) <= math.log(2 * tests / _CHANCE):
-            return None
-        ratio = pairs.ratio
-        if 1 / limit <= ratio <= limit:
-            return None
-        for away in _AWAY:
-            parallel = chips.differences.parallel(pairs, away, labels)
-            if len(parallel) >= len(pairs) / 2 and parallel.mean() / pairs.excess.mean() > _SHARED:
-                return None
-        return cls(ratio, len(pairs))
-
-    def __str__(self) -> str:
-        return f"neighbors differ {self.ratio:.2f} times as much across {{}} as beside them ({self.pairs:,} pairs)"
 
 
 @dataclass(frozen=True)
@@ -110,6 +43,8 @@ class _Seam:
     limit: float = _RATIO
     apart: bool = True
     """Whether the edges of a single file, superblock or image are looked at, too."""
+    elsewhere: "Callable[[], Iterator[_Seam]]" = field(default=lambda: iter(()))
+    """Gives edges of the same shape that lie elsewhere, and have to show less."""
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> "_Seam":
         """Some of its pairs."""
@@ -125,7 +60,7 @@ class _Seam:
     def _around(self, left: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Sums of the excess of the pairs around each label, and their counts, among those that are left."""
         found, *ends = self._ends
-        weights = np.where(left, np.stack([self.pairs.excess, *_counts(self.pairs)]), 0)
+        weights = np.where(left, np.stack([self.pairs.excess, *counts_of(self.pairs)]), 0)
         sums = np.stack([sum(np.bincount(end, each, len(found)) for end in ends) for each in weights])
         return sums[0], sums[1:]
 
@@ -135,21 +70,29 @@ class _Seam:
         if not self.apart:
             return 1
         _, counts = self._around(np.ones(len(self.pairs), dtype=bool))
-        return 1 + int((counts.sum(axis=0) >= _FEWEST_AROUND).sum())
+        return 1 + int((counts.sum(axis=0) >= FEWEST_AROUND).sum())
 
     def faults(self, chips: ComparedChips, tests: int, place: Callable[[str, int, int], str]) -> Iterator[Fault]:
         """Name the files, superblocks or images whose edges show; or say that edges show, where none stands out."""
         expected = f"{1 / self.limit:.2f} to {self.limit:.2f} times as much"
-        named = False
-        for label, line in self._labels_that_show(chips, tests):
-            named = True
+        found = list(self._labels_that_show(chips, tests))
+        whole = None if found else Line.of(chips, self.pairs, self.labels, tests, self.limit)
+        least = max((each.strongest for each in self.elsewhere()), default=0.0) / SHARED if found or whole else 0.0
+        for label, line in found:
             first = int(np.flatnonzero(self.labels == label)[0])
-            yield Fault(place(self.kind, label, first), str(line).format("its edge"), expected)
-        line = None if named else _Line.of(chips, self.pairs, self.labels, tests, self.limit)
-        if line is not None:
-            yield Fault(EMBEDDINGS, str(line).format(f"edges of {self.kind}"), expected)
+            if line.evidence > least:
+                yield Fault(place(self.kind, label, first), str(line).format("its edge"), expected)
+        if whole is not None and whole.evidence > least:
+            yield Fault(EMBEDDINGS, str(whole).format(f"edges of {self.kind}"), expected)
 
-    def _labels_that_show(self, chips: ComparedChips, tests: int) -> Iterator[tuple[int, _Line]]:
+    @property
+    def strongest(self) -> float:
+        """Evidence of the edge that shows most."""
+        excess, counts = self._around(np.ones(len(self.pairs), dtype=bool))
+        whole = evidence_of(self.pairs.excess.sum(), counts_of(self.pairs).sum(axis=1))
+        return float(evidence_of(excess, counts).max(initial=float(whole)))
+
+    def _labels_that_show(self, chips: ComparedChips, tests: int) -> Iterator[tuple[int, Line]]:
         """The most certain first; its pairs say nothing of those behind it any more."""
         if not self.apart or len(self._ends[0]) < 2:
             return
@@ -157,14 +100,14 @@ class _Seam:
         left, tried = np.ones(len(self.pairs), dtype=bool), np.zeros(len(found), dtype=bool)
         for _ in range(_MOST):
             excess, counts = self._around(left)
-            certain = _evidence(excess, counts)
-            certain[tried | (counts.sum(axis=0) < _FEWEST_AROUND)] = 0
+            certain = evidence_of(excess, counts)
+            certain[tried | (counts.sum(axis=0) < FEWEST_AROUND)] = 0
             best = int(certain.argmax())
-            if certain[best] <= math.log(2 * tests / _CHANCE):
+            if certain[best] <= least_evidence(tests):
                 return
             tried[best] = True
             mine = left & ((first == best) | (second == best))
-            line = _Line.of(chips, self.pairs.where(mine), self.labels, tests, self.limit)
+            line = Line.of(chips, self.pairs.where(mine), self.labels, tests, self.limit)
             if line is not None:
                 left &= ~mine
                 yield int(found[best]), line
@@ -205,9 +148,8 @@ def _seams(context: ReleaseContext, chips: ComparedChips) -> Iterator[_Seam]:
     if context.fingerprint.layout == "scene":
         return  # where neighbors are of one image
     if not context.fingerprint.combines:
-        blocks = _superblocks(context, chips)
-        pairs = chips.differences.across(blocks)
-        yield _Seam("superblocks", pairs.where(chips.file[pairs.first] == chips.file[pairs.second]), blocks)
+        elsewhere = partial(map, partial(_superblocks, context, chips), (0.2, 0.4, 0.6, 0.8))
+        yield replace(_superblocks(context, chips), elsewhere=elsewhere)
     zones, pairs = chips.keys >> 40, _across_zones(context, chips)
     same = chips.images[pairs.first] == chips.images[pairs.second]
     yield _Seam("zones", pairs.where(same), zones, apart=False)
@@ -217,8 +159,11 @@ def _seams(context: ReleaseContext, chips: ComparedChips) -> Iterator[_Seam]:
     yield _Seam("images", pairs.where(looks[pairs.first] == looks[pairs.second]), chips.images, _OF_IMAGES)
 
 
-def _superblocks(context: ReleaseContext, chips: ComparedChips) -> Ints:
-    """Number of the part of a file that was warped in one go; a file is one where its name says no square."""
+def _superblocks(context: ReleaseContext, chips: ComparedChips, moved: float = 0.0) -> _Seam:
+    """Edges of the parts of a file that were warped in one go, or edges moved by a share of a side both ways.
+
+    A file whose name says no square is one part.
+    """
     facts, fingerprint, across = context.scan.facts, context.fingerprint, context.documents.spec.outputs.across
     made = np.zeros(len(chips.rows), np.int64)
     for path, places in zip(chips.paths, chips.files, strict=True):
@@ -226,9 +171,11 @@ def _superblocks(context: ReleaseContext, chips: ComparedChips) -> Ints:
             grid = UtmGrid(fingerprint.size * fingerprint.gsd)
             cut = Cut.of(grid, context.tables.named[path].square, fingerprint.size, across)
             rows, cols = (facts[name][chips.rows[places]].astype(np.int64) for name in ("rows", "cols"))
-            down, right = cut.superblocks(rows, cols)
+            down, right = cut.superblocks(rows + round(moved * cut.side), cols + round(moved * cut.side))
             made[places] = down * 4096 + right
-    return chips.file * (4096 * 4096) + made
+    blocks = chips.file * (4096 * 4096) + made
+    pairs = chips.differences.across(blocks)
+    return _Seam("superblocks", pairs.where(chips.file[pairs.first] == chips.file[pairs.second]), blocks)
 
 
 def _across_zones(context: ReleaseContext, chips: ComparedChips) -> Crossing:
@@ -258,9 +205,11 @@ _OFF = 0.3
 
 
 _CELL = 8
-"""Rows that begin or end a run together."""
+"""Rows that begin or end a run together, where runs are looked for."""
 _WIDTHS = (8, 12, 16, 24, 32, 48, 64)
 """Cells of a run; longer ones are of cells four times as long."""
+_LIKELY = 8.0
+"""Evidence from which on the first and the last row of a run are looked for; that of good files is below."""
 
 
 @rule("VEC013")
@@ -270,19 +219,19 @@ def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
     if len(chips.values) < _FEWEST:
         yield NotChecked(f"{len(chips.values):,} chips are too few to tell")
         return
-    tests, found = 0, []
+    tests, runs = 0, []
     for file, places in enumerate(chips.files):
-        for number, certain, start, stop in _runs(chips, file, places):
-            tests += number
-            found.append((certain, start, stop))
-    for certain, start, stop in sorted(found, reverse=True)[:_MOST]:
-        if certain <= math.log(2 * tests / _CHANCE):
+        number, found = _likely_runs(chips, file, places)
+        tests += number
+        runs += found
+    for certain, start, stop in sorted(runs, reverse=True)[:_MOST]:
+        if certain <= least_evidence(tests):
             return
         labels = np.zeros(len(chips.rows), np.int64)
         labels[start:stop] = 1
         pairs = chips.differences.across(labels)
         pairs = pairs.where(chips.file[pairs.first] == chips.file[pairs.second])
-        line = _Line.of(chips, pairs, labels, tests, _RATIO)
+        line = Line.of(chips, pairs, labels, tests, _RATIO)
         if line is not None and line.ratio > 1:
             path, row = context.scan.facts.place(int(chips.rows[start]))
             found = f"about {stop - start:,} rows are shifted: {line}".format("their edge")
@@ -290,38 +239,63 @@ def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
             return
 
 
-def _runs(chips: ComparedChips, file: int, places: slice) -> Iterator[tuple[int, float, int, int]]:
-    """Of each length: the number of runs of a file, the evidence that the likeliest is shifted, its start and end."""
+def _likely_runs(chips: ComparedChips, file: int, places: slice) -> tuple[int, list[tuple[float, int, int]]]:
+    """Return how many runs of a file are looked at; of the likely ones the evidence, first place, and place behind."""
     parts = []
     for pairs in chips.differences.pairs.values():
         some = pairs.where(slice(*np.searchsorted(pairs.first, (places.start, places.stop)).tolist()))
         parts.append(some.where(chips.file[some.second] == file))
     pairs = Crossing.joined(parts)
     low, high = np.sort(np.stack([pairs.first, pairs.second]), axis=0) - places.start
-    rows, cell = places.stop - places.start, _CELL
+    rows, cell, found = places.stop - places.start, _CELL, []
+    tests = 4 * rows
+
+    def evidence(start: int, stop: int) -> float:
+        edge = pairs.where(((low >= start) & (low < stop)) != ((high >= start) & (high < stop)))
+        return float(evidence_of(max(edge.excess.sum(), 0), counts_of(edge).sum(axis=1)))
+
     while rows > _WIDTHS[0] * cell:
         count = -(-rows // cell)
         apart = low // cell < high // cell
-        low, high, pairs = low[apart], high[apart], pairs.where(apart)
+        ends, excess = (low[apart] // cell, high[apart] // cell), pairs.excess[apart]
         for width in (width for width in _WIDTHS if width < count):
-            excess, number = (
-                _crossing(low // cell, high // cell, weights, width, count)
-                for weights in (pairs.excess, np.ones(len(pairs)))
-            )
-            best = int(np.where(number < _FEWEST_AROUND, 0, excess * np.abs(excess) / np.maximum(number, 1)).argmax())
+            best = _best(*(_crossing(*ends, weights, width, count) for weights in (excess, np.ones(len(excess)))))
             start, stop = max((best - width + 1) * cell, 0), min((best + 1) * cell, rows)
-            edge = pairs.where(((low >= start) & (low < stop)) != ((high >= start) & (high < stop)))
-            certain = _evidence(max(edge.excess.sum(), 0), _counts(edge).sum(axis=1))
-            yield count, float(certain), places.start + start, places.start + stop
+            tests += count
+            if evidence(start, stop) > _LIKELY:
+                for _ in range(2):
+                    stop = _last(low, high, pairs.excess, start, rows)
+                    start = rows - _last(rows - 1 - high, rows - 1 - low, pairs.excess, rows - stop, rows)
+                found.append((evidence(start, stop), places.start + start, places.start + stop))
         cell *= 4
+    return tests, found
+
+
+def _best(excess: Floats, number: Floats) -> int:
+    """Return where the mean excess of so many pairs is farthest above chance."""
+    return int(np.where(number < FEWEST_AROUND, 0, excess * np.abs(excess) / np.maximum(number, 1)).argmax())
+
+
+def _last(low: Ints, high: Ints, excess: Floats, start: int, rows: int) -> int:
+    """Return the likeliest row behind a run that begins at a row; the pairs as in `_crossing`."""
+    inside, across = low >= start, (low < start) & (high >= start)
+
+    def sums(weights: Floats) -> Floats:
+        made = np.bincount(low[inside] + 1, weights[inside], rows + 2) + np.bincount(
+            high[across] + 1, weights[across], rows + 2
+        )
+        made -= np.bincount(high[inside] + 1, weights[inside], rows + 2)
+        return np.asarray(np.cumsum(made)[start + _CELL : rows + 1], np.float64)
+
+    return start + _CELL + _best(sums(excess), sums(np.ones(len(excess))))
 
 
 def _crossing(low: Ints, high: Ints, weights: Floats, width: int, count: int) -> Floats:
     """Sum the weights of the pairs of which one alone lies in a run of `width` cells that ends with each of the cells.
 
     Args:
-        low: first cell of each pair.
-        high: second cell.
+        low: first cell of each pair, or row.
+        high: second one.
         weights: of each pair.
         width: cells in a run.
         count: cells.
