@@ -197,6 +197,32 @@ def mirrored_thumbnails(broken: Broken) -> None:
     _pictures(broken, lambda pictures: [ImageOps.mirror(picture) for picture in pictures])
 
 
+@mutation("VEC023", "patches have the other sign", base="beside")
+def patches_of_the_other_sign(broken: Broken) -> None:
+    broken.vectors(lambda v: -v, broken.patches)
+
+
+@mutation("VEC023", "patches are half as long again", base="beside")
+def patches_half_as_long_again(broken: Broken) -> None:
+    broken.vectors(lambda v: np.float32(1.5) * v, broken.patches)
+
+
+@mutation("VEC023", "losses are in percent", base="beside")
+def losses_in_percent(broken: Broken) -> None:
+    for path in (broken.data, broken.aggregates):
+        broken.column("loss", lambda values: [100 * value for value in values], path)
+
+
+@mutation("VEC023", "red and blue of thumbnails are swapped", base="beside")
+def thumbnails_in_other_colors(broken: Broken) -> None:
+    _pictures(broken, lambda pictures: [Image.merge("RGB", picture.split()[::-1]) for picture in pictures])
+
+
+@mutation("VEC023", "thumbnails show the middle of their chips, enlarged", base="beside")
+def thumbnails_of_the_middle(broken: Broken) -> None:
+    _pictures(broken, lambda pictures: [p.crop((8, 8, 24, 24)).resize(p.size) for p in pictures])
+
+
 def _pictures(broken: Broken, edit: Callable[[list[Image.Image]], list[Image.Image]]) -> None:
     """Edit the thumbnails, decoded."""
 

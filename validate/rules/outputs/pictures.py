@@ -81,7 +81,7 @@ def thumbnails_are_pictures(context: ReleaseContext) -> Iterator[Outcome]:
         for row, picture in zip(part.rows.tolist(), stored, strict=True):
             wrong = wrong_image(picture)
             if wrong is None and picture is not None:
-                shown = _decoded(picture["bytes"])
+                shown = decoded(picture["bytes"])
                 blank.append(bool((shown == shown[0, 0]).all()))
                 wrong = None if shown.shape[:2] == (side, side) else f"has {shown.shape[1]} × {shown.shape[0]} pixels"
             if wrong is not None or picture is None:
@@ -98,7 +98,8 @@ def _stored(context: ReleaseContext, part: _Stretch) -> list[Any]:
     return list(table_rows(context.tables, part.path, part.rows, ["thumbnail"])["thumbnail"].to_pylist())
 
 
-def _decoded(data: bytes) -> npt.NDArray[np.uint8]:
+def decoded(data: bytes) -> npt.NDArray[np.uint8]:
+    """Return the pixels of a picture: [rows, columns, 3]."""
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -112,7 +113,7 @@ def thumbnails_fit_together(context: ReleaseContext) -> Iterator[Outcome]:
         stored = _stored(context, part)
         if any(wrong_image(picture) is not None or picture is None for picture in stored):
             continue  # SCH019
-        pictures = [_decoded(picture["bytes"]) for picture in stored]
+        pictures = [decoded(picture["bytes"]) for picture in stored]
         if len({picture.shape for picture in pictures}) == 1:
             tiles = np.stack(pictures).astype(np.float32)
             yield from _fit(context, f"{part.path}: thumbnail", tiles, part, flat=_FLAT)
