@@ -1,15 +1,15 @@
-"""Vectors of some chips of a published release, computed again from its imagery with its model."""
+"""Some chips of a published release, made again from its imagery with its model."""
 
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from clay_publish.errors import ReleaseError
-from clay_publish.producer.execution.context import make_work
-from clay_publish.producer.execution.second_pass import vectors_again
+from clay_publish.producer.execution.context import Work, make_work
+from clay_publish.producer.execution.second_pass import ChipAgain, chips_again
 from clay_publish.producer.unit_plan import read_inputs
 from clay_publish.progress import Report, silent
 from clay_publish.release.directory import Release
@@ -26,8 +26,11 @@ def recompute(
     imagery: str | None = None,
     weights: str | None = None,
     report: Report = silent,
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the vectors of these chips by id; chips whose imagery cannot be read are left out.
+) -> dict[str, dict[str, Any]]:
+    """Return what a release holds of these chips, by id; chips whose imagery cannot be read are left out.
+
+    Of each: `embedding`; where the spec asks for them `loss`, `thumbnail` (a picture as hexadecimal digits), and
+    `patches`: some vectors of the last layer by their place, row × columns + column.
 
     Args:
         spec: the release's own.
@@ -52,15 +55,33 @@ def recompute(
         raise ReleaseError(
             "fingerprint", f"cannot be made again here: {differing}", "the model and rules of the release"
         )
-    vectors: dict[str, npt.NDArray[np.float32]] = {}
+    chips: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="clay-publish-") as folder:
         work = make_work(Release(folder), here, inputs.encoder, plan.fingerprint)
         for unit in plan.units:
-            missing = set(ids) - vectors.keys()
+            missing = set(ids) - chips.keys()
             if not missing:
                 break
-            vectors |= dict(vectors_again(unit, missing, work))
-    return vectors
+            chips |= {name: _stated(again, work) for name, again in chips_again(unit, missing, work)}
+    return chips
+
+
+_PATCHES = 16
+"""Patches of a chip that are given, spread over it."""
+
+
+def _stated(again: ChipAgain, work: Work) -> dict[str, Any]:
+    """What JSON can say of a chip."""
+    encoded, found = again.encoded, {"embedding": again.encoded.embeddings[0].tolist()}
+    if encoded.loss is not None:
+        found["loss"] = float(encoded.loss[0])
+    if encoded.patches is not None:
+        last = encoded.patches[0, -1].reshape(-1, encoded.patches.shape[-1])
+        places = np.unique(np.linspace(0, len(last) - 1, _PATCHES).round().astype(int))
+        found["patches"] = {str(place): last[place].tolist() for place in places.tolist()}
+    if work.thumbnails is not None:
+        found["thumbnail"] = work.thumbnails.draw(again.pixels)[0].hex()
+    return found
 
 
 def _relocated(block: Imagery, imagery: str | None) -> Imagery:

@@ -45,6 +45,7 @@ from clay_publish.validate.rules.outputs import (  # noqa: F401
     codes,
     explorer,
     extra_tables,
+    made_again,
     pictures,
 )
 from clay_publish.validate.sandbox.marks import marked
@@ -93,7 +94,7 @@ def check_release(
         scans: by embeddings file, the file in the release that keeps what `scan_files` saw in it.
         open_previous: opens the version before by the name that the release gives it.
         render: renders the documents again; without it they are not compared.
-        recompute: computes vectors again; without it they are not.
+        recompute: makes chips again; without it they are not.
         report: hears of the progress.
 
     Raises:

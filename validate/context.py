@@ -37,11 +37,11 @@ Render = Callable[[Release, Release | None], Mapping[str, bytes]]
 
 @dataclass(frozen=True)
 class Recompute:
-    """How vectors are computed again from the imagery, and of how many chips."""
+    """How chips are made again from the imagery, and how many."""
 
     chips: int
-    vectors: Callable[[Sequence[str]], Mapping[str, Sequence[float]]]
-    """Gives vectors by id; ids whose imagery cannot be read are left out."""
+    again: Callable[[Sequence[str]], Mapping[str, Mapping[str, Any]]]
+    """Gives what JSON can say of chips by id, as `producer.recompute` states it; those that cannot be read lack."""
 
 
 RowCheck = Callable[[ChipRows, "ReleaseContext"], Sequence[BadRows]]

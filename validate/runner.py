@@ -65,7 +65,7 @@ def validate(
             checked again.
         gathered: what shares of this validation saw in the embeddings files; other files are read here.
         render: a function of a module that renders the release's documents again, in the child process.
-        recompute: computes vectors of some chips again, in this process: it needs the imagery and the model.
+        recompute: makes some chips again, in this process: it needs the imagery and the model.
         report: hears of the progress.
 
     Raises:

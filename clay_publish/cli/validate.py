@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,7 +31,7 @@ Sarif = Annotated[Path | None, typer.Option(metavar="FILE", help="Write SARIF, f
 Verbose = Annotated[bool, typer.Option("--verbose", help="List what could not be checked, and what passed.")]
 Recomputed = Annotated[
     int | None,
-    typer.Option(min=1, metavar="CHIPS", help="Compute so many chips again from the imagery (extra `produce`)."),
+    typer.Option(min=1, metavar="CHIPS", help="Make so many chips again from the imagery (extra `produce`)."),
 ]
 Imagery = Annotated[
     str | None,
@@ -171,7 +171,7 @@ def _opened(where: str) -> "Release":
 
 
 def _recompute(release: "Release", chips: int | None, imagery: str | None, weights: str | None) -> "Recompute | None":
-    """What computes vectors again, from the spec and the fingerprint that the release states."""
+    """What makes chips again, from the spec and the fingerprint that the release states."""
     if chips is None:
         if imagery is not None or weights is not None:
             raise typer.BadParameter("is for --recompute", param_hint="--imagery, --weights")
@@ -181,13 +181,12 @@ def _recompute(release: "Release", chips: int | None, imagery: str | None, weigh
 
     require_extra("produce", "--recompute")
 
-    def vectors(ids: Sequence[str]) -> "Mapping[str, Sequence[float]]":
+    def again(ids: Sequence[str]) -> "Mapping[str, Mapping[str, Any]]":
         from clay_publish.producer.recompute import recompute
 
-        made = recompute(release.spec(), release.fingerprint(), ids, imagery=imagery, weights=weights)
-        return {name: vector.tolist() for name, vector in made.items()}
+        return recompute(release.spec(), release.fingerprint(), ids, imagery=imagery, weights=weights)
 
-    return Recompute(chips, vectors)
+    return Recompute(chips, again)
 
 
 def _write(

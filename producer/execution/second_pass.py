@@ -11,13 +11,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from clay_publish.errors import EncoderError, ImageryError
-from clay_publish.producer.encoders.base import Floats
+from clay_publish.producer.encoders.base import Encoded
 from clay_publish.producer.execution.context import Work
-from clay_publish.producer.execution.unit import ahead, encode, examined, reading_of
+from clay_publish.producer.execution.unit import ahead, encode, examined, reading_of, shown_pixels
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.parts import read_parts
 from clay_publish.release import directory as paths
@@ -113,7 +114,8 @@ def keep_reference(
     missing = set(chosen) - rows.keys()
     notes = {each.unit: each.notes for each in receipts}
     for unit in units:
-        for name, vector in vectors_again(unit, missing, work, notes[unit.id]) if missing else ():
+        for name, again in chips_again(unit, missing, work, notes[unit.id]) if missing else ():
+            vector = again.encoded.embeddings[0]
             limit = tolerance(vector[None], work.fingerprint.dtype)[0]
             rows[name] = {"id": name, "embedding": vector, "tolerance": limit}
         missing -= rows.keys()
@@ -121,10 +123,20 @@ def keep_reference(
     _FileVectors(table, len(ids), tuple(chosen), parts).write(release, file)
 
 
-def vectors_again(
+@dataclass(frozen=True)
+class ChipAgain:
+    """What the imagery and the model give for one chip, a second time."""
+
+    encoded: Encoded
+    """A batch of one."""
+    pixels: npt.NDArray[np.float32]
+    """[1, bands, side, side], normalized: what its thumbnail is drawn from."""
+
+
+def chips_again(
     unit: Unit, wanted: set[str], work: Work, notes: Collection[str] = ()
-) -> Iterator[tuple[str, Floats]]:
-    """The vectors of some chips, as far as they are the unit's and its images can be read."""
+) -> Iterator[tuple[str, ChipAgain]]:
+    """Some chips by id, as far as they are the unit's and its images can be read."""
     every = unit.missing("failed", "")
     if every is not None:
         mine = np.array([name in wanted for name in every.ids], dtype=bool)
@@ -140,15 +152,16 @@ def vectors_again(
             embedded = [n for n, reason in enumerate(block.reasons) if reason is None]
             for place, n in enumerate(embedded):
                 if block.ids[n] in wanted:
-                    vector = encode(block, block.pixels[place : place + 1], np.array([n]), work).embeddings[0]
-                    if not np.isfinite(vector).all():
+                    pixels, own = block.pixels[place : place + 1], np.array([n])
+                    encoded = encode(block, pixels, own, work)
+                    if not np.isfinite(encoded.embeddings).all():
                         raise EncoderError(
                             f"chip {block.ids[n]}",
                             "has NaN or infinite values when it is computed again",
                             "the vector of the first pass",
                             "Check the machine's memory and accelerator.",
                         )
-                    yield block.ids[n], vector
+                    yield block.ids[n], ChipAgain(encoded, shown_pixels(block, own, pixels))
     except ImageryError:
         return  # what cannot be read any more is left out, and counted
 

@@ -257,7 +257,7 @@ def _add(
 ) -> None:
     """Add embedded chips to every table that the spec asks for."""
     dtype = work.spec.outputs.dtype
-    pictures = None if work.thumbnails is None else work.thumbnails.draw(_shown(block, kept))
+    pictures = None if work.thumbnails is None else work.thumbnails.draw(shown_pixels(block, kept.places, kept.pixels))
     table = embedding_rows(block, kept.encoded, kept.places, work.schema, dtype, pictures=pictures)
     _split(table, tokens, rows)
     ids = [block.ids[n] for n in kept.places]
@@ -267,12 +267,14 @@ def _add(
             patches.add(token, [ids[n] for n in mine], kept.encoded.patches[mine])
 
 
-def _shown(block: ChipBlock, kept: _Kept) -> npt.NDArray[np.float32]:
-    """What pictures are drawn from: of several steps, the mean of those that are there."""
+def shown_pixels(
+    block: ChipBlock, places: npt.NDArray[np.int64], pixels: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """What pictures of some chips of a block are drawn from: of several steps, the mean of those that are there."""
     if block.steps is None:
-        return kept.pixels
-    there = block.steps.there[kept.places].sum(axis=1, dtype=np.float32)
-    return np.asarray(kept.pixels.sum(axis=1) / there[:, None, None, None], dtype=np.float32)
+        return pixels
+    there = block.steps.there[places].sum(axis=1, dtype=np.float32)
+    return np.asarray(pixels.sum(axis=1) / there[:, None, None, None], dtype=np.float32)
 
 
 def _cover(block: ChipBlock, unit: Unit, rows: _Rows, work: Work) -> None:

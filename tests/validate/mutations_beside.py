@@ -90,7 +90,7 @@ def patches_of_zeros(broken: Broken) -> None:
     broken.vectors(lambda v: _set(v, slice(64, 128), 0), broken.patches)
 
 
-@mutation("VEC016", "all patches of a chip have one value", base="beside")
+@mutation("VEC016", "all patches of a chip have one value", base="beside", also="VEC020")
 def constant_patches(broken: Broken) -> None:
     broken.vectors(lambda v: _set(v, slice(64, 128), 0.5), broken.patches)
 
@@ -108,6 +108,22 @@ def patches_of_the_chip_before(broken: Broken) -> None:
 @mutation("VEC020", "patches are those of other chips, shuffled", base="beside", also="VEC021")
 def patches_of_other_chips(broken: Broken) -> None:
     broken.vectors(lambda v: _by_chip(v)[np.random.default_rng(3).permutation(len(v) // 64)], broken.patches)
+
+
+@mutation("VEC020", "all patches of a chip are their mean", base="beside")
+def patches_that_are_their_mean(broken: Broken) -> None:
+    broken.vectors(lambda v: np.repeat(_by_chip(v).mean(axis=(1, 2)), 64, axis=0), broken.patches)
+
+
+@mutation("VEC020", "ten chips have the patches of ten others", base="beside")
+def patches_of_chips_twice(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, slice(len(v) - 640, len(v)), v[-1280:-640]), broken.patches)
+
+
+@mutation("VEC021", "patches lie in their chips in an order of their own", base="beside")
+def patches_in_another_order(broken: Broken) -> None:
+    order = np.random.default_rng(1).permutation(64)
+    broken.vectors(lambda v: v.reshape(-1, 64, v.shape[1])[:, order].copy(), broken.patches)
 
 
 @mutation("VEC021", "patches are transposed", base="beside")
@@ -195,6 +211,50 @@ def shuffled_thumbnails(broken: Broken) -> None:
 @mutation("GEO017", "thumbnails are mirrored", base="beside")
 def mirrored_thumbnails(broken: Broken) -> None:
     _pictures(broken, lambda pictures: [ImageOps.mirror(picture) for picture in pictures])
+
+
+@mutation("SCH019", "thumbnails have the mean color of their chips", base="beside", also="GEO017")
+def thumbnails_of_one_color_each(broken: Broken) -> None:
+    def edit(pictures: list[Image.Image]) -> list[Image.Image]:
+        return [Image.new("RGB", each.size, each.resize((1, 1)).getpixel((0, 0))) for each in pictures]
+
+    _pictures(broken, edit)
+
+
+@mutation("GEO017", "all thumbnails are the same", base="beside")
+def one_thumbnail_for_all(broken: Broken) -> None:
+    broken.column("thumbnail", lambda values: [values[70] for _ in values])
+
+
+@mutation("GEO017", "half of the thumbnails are those of the row before", base="beside")
+def thumbnails_late_from_the_middle_on(broken: Broken) -> None:
+    broken.column("thumbnail", lambda values: [*values[:60], values[-1], *values[60:-1]])
+
+
+@mutation("VEC023", "patches have the other sign", base="beside")
+def patches_of_the_other_sign(broken: Broken) -> None:
+    broken.vectors(lambda v: -v, broken.patches)
+
+
+@mutation("VEC023", "patches are half as long again", base="beside")
+def patches_half_as_long_again(broken: Broken) -> None:
+    broken.vectors(lambda v: np.float32(1.5) * v, broken.patches)
+
+
+@mutation("VEC023", "losses are in percent", base="beside")
+def losses_in_percent(broken: Broken) -> None:
+    for path in (broken.data, broken.aggregates):
+        broken.column("loss", lambda values: [100 * value for value in values], path)
+
+
+@mutation("VEC023", "red and blue of thumbnails are swapped", base="beside")
+def thumbnails_in_other_colors(broken: Broken) -> None:
+    _pictures(broken, lambda pictures: [Image.merge("RGB", picture.split()[::-1]) for picture in pictures])
+
+
+@mutation("VEC023", "thumbnails show the middle of their chips, enlarged", base="beside")
+def thumbnails_of_the_middle(broken: Broken) -> None:
+    _pictures(broken, lambda pictures: [p.crop((8, 8, 24, 24)).resize(p.size) for p in pictures])
 
 
 def _pictures(broken: Broken, edit: Callable[[list[Image.Image]], list[Image.Image]]) -> None:

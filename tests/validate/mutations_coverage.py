@@ -80,7 +80,9 @@ def another_zone_in_the_coverage(broken: Broken) -> None:
     broken.column("epsg", lambda codes: [*codes[:-1], codes[-1] + 1], broken.coverage)
 
 
-@mutation("COV006", "the coverage speaks of a window that the spec does not ask for", base="morocco", also="COV005")
+@mutation(
+    "COV006", "the coverage speaks of a window that the spec does not ask for", base="morocco", also="COV019 COV005"
+)
 def another_window_in_the_coverage(broken: Broken) -> None:
     for name in ("window_start", "window_end"):
         broken.column(name, lambda values: [*values[:-1], values[-1] + timedelta(days=1)], broken.coverage)
@@ -137,7 +139,7 @@ def a_cell_twice(broken: Broken) -> None:
     broken.recount()
 
 
-@mutation("COV009", "a chip with more cloud than the spec allows", also="PRV018")
+@mutation("COV009", "a chip with more cloud than the spec allows", also="COV018 PRV018")
 def a_cloudy_chip(broken: Broken) -> None:
     broken.value("cloud_fraction", 2, 0.9)
 

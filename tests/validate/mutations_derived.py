@@ -57,7 +57,28 @@ def a_loss_that_is_not_asked_for(broken: Broken) -> None:
     broken.column("loss", lambda values: [0.5] * len(values))
 
 
-@mutation("GEO015", "the EPSG code is that of the next zone")
+@mutation("SCH018", "all losses are 0", base="beside")
+def losses_that_are_zero(broken: Broken) -> None:
+    for path in (broken.data, broken.aggregates):
+        broken.column("loss", lambda values: [0.0] * len(values), path)
+
+
+@mutation("COV019", "the coverage places chips in the next zone")
+def coverage_in_the_next_zone(broken: Broken) -> None:
+    broken.column("epsg", lambda codes: [code + 1 for code in codes], broken.coverage)
+
+
+@mutation("COV019", "the windows of the coverage end a day later")
+def longer_windows_in_the_coverage(broken: Broken) -> None:
+    broken.column("window_end", lambda values: [value + timedelta(days=1) for value in values], broken.coverage)
+
+
+@mutation("COV018", "the coverage does not say which chips were not cloud-checked")
+def coverage_that_was_cloud_checked(broken: Broken) -> None:
+    _rows(broken, broken.coverage, lambda _, row: row.update(detail=None))
+
+
+@mutation("GEO015", "the EPSG code is that of the next zone", also="COV019")
 def epsg_of_the_next_zone(broken: Broken) -> None:
     for path in (broken.data, broken.coverage):
         broken.column("epsg", lambda codes: [code + 1 for code in codes], path)
@@ -129,6 +150,22 @@ def gaps_elsewhere(broken: Broken) -> None:
             feature["geometry"]["coordinates"] = [[[x + 0.01, y] for x, y in ring] for ring in rings]
 
     broken.json("gaps.geojson", edit)
+
+
+@mutation("COV013", "gaps are drawn upside down", base="clouds")
+def gaps_upside_down(broken: Broken) -> None:
+    def edit(gaps: dict[str, Any]) -> None:
+        for feature in gaps["features"]:
+            [ring] = feature["geometry"]["coordinates"]
+            middle = min(y for _, y in ring) + max(y for _, y in ring)
+            feature["geometry"]["coordinates"] = [[[x, middle - y] for x, y in reversed(ring)]]
+
+    broken.json("gaps.geojson", edit)
+
+
+@mutation("COV013", "gaps.geojson names another CRS", base="clouds")
+def gaps_of_another_crs(broken: Broken) -> None:
+    broken.json("gaps.geojson", lambda gaps: gaps.update(crs={"type": "name", "properties": {"name": "EPSG:32629"}}))
 
 
 @mutation("COV013", "one gap is drawn with two chips more, another with two less", base="clouds")

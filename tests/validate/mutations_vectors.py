@@ -176,6 +176,11 @@ def invented_vectors(broken: Broken) -> None:
     broken.vectors(lambda v: v[:, np.random.default_rng(5).permutation(v.shape[1])])
 
 
+@mutation("VEC023", "vectors and references are twice as long as the model gives")
+def vectors_twice_as_long(broken: Broken) -> None:
+    broken.vectors(lambda v: 2 * v)
+
+
 @mutation("VEC024", "rows and references are shuffled alike", base="large", also="VEC013")
 def shuffled_with_references(broken: Broken) -> None:
     broken.vectors(lambda v: v[np.random.default_rng(5).permutation(len(v))])

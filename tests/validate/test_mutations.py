@@ -61,19 +61,19 @@ _COSTLY = {"RDR", "DOC005", "DOC022"}
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.apply.__name__)
-def test_mutation_is_found(mutation: Mutation, broken: Callable[[str], Broken]) -> None:
+def test_mutation_is_found(mutation: Mutation, broken: Callable[[str], Broken], golden_checkpoint: Path) -> None:
     """On its own base; what costs much and is not meant to find it is checked on the other ones alone."""
     costly = _COSTLY - {mutation.code, mutation.code[:3]} if mutation.base in FOUR else set()
-    _find(mutation, broken, skip=sorted(costly))
+    _find(mutation, broken, golden_checkpoint, skip=sorted(costly))
 
 
-def _find(mutation: Mutation, broken: Callable[[str], Broken], skip: Sequence[str] = ()) -> None:
+def _find(mutation: Mutation, broken: Callable[[str], Broken], weights: Path, skip: Sequence[str] = ()) -> None:
     release = broken(mutation.base)
     mutation.apply(release)
     if mutation.settle:
         release.settle()
     render = render_documents if mutation.code == "DOC021" else None
-    again = Recompute(3, partial(_computed, release.release)) if mutation.code == "VEC023" else None
+    again = Recompute(3, partial(_again, release.release, weights)) if mutation.code == "VEC023" else None
     report = check_release(release.release, sample=SAMPLE, skip=skip, render=render, recompute=again)
     found = {finding.code for finding in report.findings}
     assert mutation.code in found, f"found only {found or 'nothing'}; {report.checked[mutation.code]}"
@@ -114,13 +114,15 @@ ALSO_ELSEWHERE = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FOUR)
 @pytest.mark.parametrize("mutation", [m for m in MUTATIONS if m.base in FOUR], ids=lambda m: m.apply.__name__)
-def test_mutation_is_found_on_every_base(mutation: Mutation, kind: str, broken: Callable[[str], Broken]) -> None:
+def test_mutation_is_found_on_every_base(
+    mutation: Mutation, kind: str, broken: Callable[[str], Broken], golden_checkpoint: Path
+) -> None:
     name = mutation.apply.__name__
     kinds, why = MEANINGLESS.get(name, ((), ""))
     if kind in kinds and kind != mutation.base:
         pytest.skip(why)
     if kind == mutation.base:
-        _find(mutation, broken)  # by all rules
+        _find(mutation, broken, golden_checkpoint)  # by all rules
         return
     elsewhere = replace(mutation, base=kind)
     kinds, also = ALSO_ELSEWHERE.get(name, ((), ""))
@@ -129,11 +131,12 @@ def test_mutation_is_found_on_every_base(mutation: Mutation, kind: str, broken: 
     kinds, code, also = OTHERWISE.get(name, ((), "", ""))
     if kind in kinds:
         elsewhere = replace(elsewhere, code=code, also=frozenset(also.split()))
-    _find(elsewhere, broken)
+    _find(elsewhere, broken, golden_checkpoint)
 
 
-def _computed(release: Release, ids: Sequence[str]) -> dict[str, Any]:
-    return recompute(release.spec(), release.fingerprint(), ids, imagery=str(IMAGERY))
+def _again(release: Release, weights: Path, ids: Sequence[str]) -> dict[str, Any]:
+    known = str(weights) if release.spec().model.encoder == "clay" else None
+    return recompute(release.spec(), release.fingerprint(), ids, imagery=str(IMAGERY), weights=known)
 
 
 def test_every_rule_has_a_mutation_that_it_is_meant_to_find() -> None:

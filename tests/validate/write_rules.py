@@ -95,13 +95,15 @@ steps:
     with: {{sarif_file: report.sarif}}
 ```
 
-## Computing vectors again
+## Making chips again
 
 `--recompute N` (extra `produce`) is the independent proof: it reads the imagery of the N chips with the lowest SHA-256
-of their ids from where the release says it is, embeds them with the published model, and compares: cosines of at least
-1 − 1e-5 in float32 and 1 − 5e-4 in bfloat16, less what quantization takes (VEC023). `--imagery STAC_OR_DIR` names the
-imagery where the published addresses are missing or have expired, `--weights FILE` the weights where the spec names a
-file. If no image can be read, or the model is another one, the rule is *not checked* and the exit code is 2.
+of their ids from where the release says it is, embeds them with the published model, and compares (VEC023): vectors by
+cosines of at least 1 − 1e-5 in float32 and 1 − 5e-4 in bfloat16, less what quantization takes, and by length; losses;
+16 patches of each chip in tables of patches; the colors of thumbnails. Signs, permuted dimensions or other units of
+patches and losses show here alone. `--imagery STAC_OR_DIR` names the imagery where the published addresses are missing
+or have expired, `--weights FILE` the weights where the spec names a file. If no image can be read, or the model is
+another one, the rule is *not checked* and the exit code is 2.
 
     clay-publish validate my-first-release/1.0.0 --recompute 16 --imagery my-first-release/imagery
 

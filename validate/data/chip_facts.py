@@ -90,7 +90,7 @@ def facts_of(chips: ChipRows, places: Callable[[ChipRows], Array], step: int) ->
 _Fact = Callable[[ChipRows], Array]
 _FACTS: dict[str, _Fact] = {
     "ids": lambda chips: hash_strings(chips.column("id")),
-    "vectors": lambda chips: _hash(chips.sums.words),
+    "vectors": lambda chips: hash_words(chips.sums.words),
     "norms": lambda chips: np.sqrt(chips.sums.squares),
     "low": lambda chips: chips.sums.low[None],
     "high": lambda chips: chips.sums.high[None],
@@ -206,12 +206,12 @@ def hash_strings(column: pa.Array) -> U64:
             padded[:, :length] = raw[offsets[0] : offsets[-1]].reshape(rows.size, length)
         else:
             padded[:, :length] = raw[offsets[rows].astype(np.int64)[:, None] + np.arange(length)]
-        hashes[rows] = _hash(padded.view(np.uint64)) ^ np.uint64(length)
+        hashes[rows] = hash_words(padded.view(np.uint64)) ^ np.uint64(length)
     return hashes
 
 
-def _hash(words: U64) -> U64:
-    """Mix each word with its place (as splitmix64 does) and add them up."""
+def hash_words(words: U64) -> U64:
+    """64 bits for each row: its words are mixed with their places, as splitmix64 does, and added up."""
     place = np.random.default_rng(7).integers(1, 2**63, words.shape[1], dtype=np.uint64)
     mixed = words + place
     mixed ^= mixed >> np.uint64(30)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import AGGREGATES, EMBEDDINGS, PATCHES, DataFile
 from clay_publish.release.fingerprint import Fingerprint
-from clay_publish.validate.data.chip_facts import ReleaseFacts, hash_strings
+from clay_publish.validate.data.chip_facts import ReleaseFacts, hash_strings, hash_words
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.files import once
 from clay_publish.validate.data.parquet_tables import ParquetTables
@@ -41,8 +41,12 @@ class Beside:
     bad: list[tuple[int, str]] = field(default_factory=list)
     """Rows that hold no vector, and what they hold; the first, and their number."""
     wrong: int = 0
+    again: int = 0
+    """Patches that repeat another one of the same chip, or belong to a chip that has the patches of another one."""
     patches: dict[int, int] = field(default_factory=dict)
     """Patches of each chip, by the hash of its id."""
+    sums: dict[int, int] = field(default_factory=dict)
+    """Sum, modulo 2⁶⁴, of the hashes of each chip's patches."""
     cells: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     """Chips that have a patch of this layer, row and column."""
     keys: list[Ints] = field(default_factory=list)
@@ -133,6 +137,9 @@ class ExtraTables:
                     made.gap = f"{path} holds what cannot be read ({error!r})"
         except ReleaseError as error:
             made.damage, made.gap = error.found, f"{path} cannot be read ({error.found})"
+        alike = [count for total, count in Counter(made.sums.values()).items() if count > 1 and total]
+        made.again += sum(count - 1 for count in alike) * len(made.cells)
+        made.sums.clear()
         return made
 
     def _look_at(self, made: Beside, chips: ChipRows, step: int) -> None:
@@ -176,9 +183,16 @@ def _look_at_vectors(made: Beside, chips: ChipRows) -> None:
 
 
 def _count_patches(made: Beside, chips: ChipRows) -> None:
-    ids, counts = np.unique(hash_strings(chips.column("chip_id")), return_counts=True)
-    for chip, count in zip(ids.tolist(), counts.tolist(), strict=True):
+    ids, whose, counts = np.unique(hash_strings(chips.column("chip_id")), return_inverse=True, return_counts=True)
+    hashes = hash_words(chips.sums.words)
+    if chips.scales is not None:
+        hashes = hashes + chips.scales.view(np.uint32) * np.uint64(0x9E3779B97F4A7C15)
+    sums = np.zeros(len(ids), np.uint64)
+    np.add.at(sums, whose, hashes)
+    for chip, count, total in zip(ids.tolist(), counts.tolist(), sums.tolist(), strict=True):
         made.patches[chip] = made.patches.get(chip, 0) + count
+        made.sums[chip] = (made.sums.get(chip, 0) + total) % 2**64
+    made.again += len(hashes) - len(np.unique(np.stack([whose.astype(np.uint64), hashes]), axis=1).T)
     layer = chips.integers("layer") if chips.has("layer") else np.zeros(len(chips), np.int64)
     cells = np.stack([layer, chips.integers("patch_row"), chips.integers("patch_col")], axis=1)
     kinds, many = np.unique(cells, axis=0, return_counts=True)

@@ -63,6 +63,15 @@ class Pairs:
         """Pairs in all."""
         return len(self.east[0]) + len(self.next[0])
 
+    def among(self, start: int, stop: int) -> "Pairs":
+        """Pairs of these places alone."""
+
+        def some(pairs: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
+            inside = (np.minimum(*pairs) >= start) & (np.maximum(*pairs) < stop)
+            return pairs[0][inside], pairs[1][inside]
+
+        return Pairs(some(self.east), some(self.next))
+
 
 @dataclass(frozen=True)
 class Crossing:
@@ -252,6 +261,31 @@ def random_differences(tiles: Tiles, pairs: Pairs) -> Floats:
     draw = np.random.default_rng(11)
     others = [(first, second[np.roll(draw.permutation(len(second)), 1)]) for first, second in (pairs.east, pairs.next)]
     return edge_differences(tiles, Pairs(*others), southward=True)
+
+
+def scattered_places(tiles: Tiles) -> tuple[float, float] | None:
+    """How much tiles vary less between adjacent places than between any, against places that are most alike.
+
+    Both are shares of the difference between any two places, of half of the chips; which places are most alike is seen
+    in the other half. None if nothing varies.
+    """
+    rows, cols = tiles.shape[1:3]
+    flat = tiles.reshape(len(tiles), rows * cols, -1)
+    number = np.arange(rows * cols).reshape(rows, cols)
+    beside = [(number[:, :-1], number[:, 1:]), (number[:-1], number[1:])]
+    first, second = (np.concatenate([pair[side].ravel() for pair in beside]) for side in (0, 1))
+    halves = []
+    for half in (flat[::2], flat[1::2]):
+        likeness = np.einsum("npv,nqv->pq", half, half, dtype=np.float64) / max(len(half), 1)
+        square = np.diag(likeness)
+        halves.append(square[:, None] + square[None] - 2 * likeness)
+    one, other = np.triu_indices(rows * cols, 1)
+    seen, tested = (half[one, other] for half in halves)
+    if not len(first) or tested.mean() <= 0:
+        return None
+    alike = np.argsort(seen)[: len(first)]
+    usual = float(tested.mean())
+    return 1 - float(halves[1][first, second].mean()) / usual, 1 - float(tested[alike].mean()) / usual
 
 
 def better_arrangement(tiles: Tiles, pairs: Pairs, *, southward: bool) -> tuple[str, float] | None:

@@ -11,8 +11,9 @@ import pyarrow as pa
 from clay_publish.release.directory import COVERAGE
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import hash_strings
-from clay_publish.validate.data.coverage_table import coverage_batches, equals, first_items
+from clay_publish.validate.data.coverage_table import coverage_batches, equals, first_items, micros, whole_numbers
 from clay_publish.validate.expected.cells import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Summary, combinations
+from clay_publish.validate.expected.layers import expected_windows
 from clay_publish.validate.outcomes import Fault, Outcome
 from clay_publish.validate.registry import Rule, register, rule
 
@@ -129,6 +130,29 @@ def _sums(parts: Iterable[npt.NDArray[np.uint64]]) -> tuple[int, int, int]:
             total += part.sum(dtype=np.uint64)
             squares += (part * part).sum(dtype=np.uint64)
     return count, int(total), int(squares)
+
+
+@rule("COV019")
+def windows_and_grids_are_the_chips_(context: ReleaseContext) -> Iterator[Outcome]:
+    """Windows against those of the spec and the images; in the `scene` layout each row against its image."""
+    scene, sources = context.fingerprint.layout == "scene", context.sources
+    windows = [source.window for source in sources.items] if scene else []
+    windows += [step.window for step in expected_windows(context.documents.spec, sources)]
+    known = {(micros(window.start), micros(window.end)) for window in windows if window is not None}
+    for start, end in sorted({(said.start, said.end) for said in context.said} - known, key=str):
+        period = " to ".join("null" if side is None else str(np.datetime64(side, "us"))[:10] for side in (start, end))
+        yield Fault(COVERAGE, f"names the window {period}", "a window of the spec, or the days of an image")
+    if not scene:
+        return  # `epsg` tells cells apart
+    codes = [(source.crs or "").removeprefix("EPSG:") for source in sources.items]
+    expected = np.array([int(code) if code.isdigit() else 0 for code in codes] + [0])
+    for path in context.tables.coverage:
+        wrong = 0
+        for batch in coverage_batches(context.tables, ["epsg", "item_ids"], [path]):
+            own, found = expected[first_items(batch, sources.ids)], whole_numbers(batch, "epsg")
+            wrong += int(((own != found) & (own != 0) & (found != 0)).sum())
+        if wrong:
+            yield Fault(f"{path}: epsg", f"is another in {wrong:,} rows", "the code of the image's pixel grid")
 
 
 @rule("COV015")

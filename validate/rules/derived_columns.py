@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.release.directory import EMBEDDINGS
 from clay_publish.release.tables import COMBINED
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
@@ -21,6 +22,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _MILLISECOND = 1_000
 _SECOND = 1_000_000
 """Microseconds, as catalogs round."""
+_FEW = 16
+"""Chips, at least, whose losses differ."""
 _NONE, _LAST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 Ints = npt.NDArray[np.int64]
@@ -108,7 +111,8 @@ def cloud_needs_a_mask(chips: ChipRows, context: ReleaseContext) -> Sequence[Bad
 
 @rule("SCH018")
 def loss_is_in_every_file_or_none(context: ReleaseContext) -> Iterator[Outcome]:
-    """Nulls of `loss`, as the statistics in the footers count them, against `outputs.loss`."""
+    """Nulls of `loss`, as the statistics in the footers count them, against `outputs.loss`; more than one value."""
+    bounds = set()
     asked = context.documents.spec.outputs.loss
     for path in context.tables.embeddings:
         footer = context.tables.footer(path)
@@ -118,11 +122,15 @@ def loss_is_in_every_file_or_none(context: ReleaseContext) -> Iterator[Outcome]:
         if not statistics or any(each is None or each.null_count is None for each in statistics):
             continue
         nulls = sum(each.null_count for each in statistics)
+        bounds |= {value for each in statistics if each.has_min_max for value in (each.min, each.max)}
         if nulls != (0 if asked else footer.num_rows):
             expected = (
                 "a loss in every row, as release.yaml asks for" if asked else "none, as release.yaml asks for no loss"
             )
             yield Fault(f"{path}: loss", f"null in {nulls:,} of {footer.num_rows:,} rows", expected)
+    if asked and len(bounds) == 1 and context.tables.rows >= _FEW:
+        found = f"{bounds.pop():g} in all of {context.tables.rows:,} rows"
+        yield Fault(f"{EMBEDDINGS}: loss", found, "losses that differ from chip to chip")
 
 
 @row_rule("PRV019")

@@ -13,7 +13,7 @@ import shapely
 from clay_publish.geo.area import read_area
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.release.directory import COVERAGE, GAPS, MANIFEST, SPEC
-from clay_publish.release.tables import NOT_CLOUD_CHECKED, REASONS, STATUSES
+from clay_publish.release.tables import NOT_CLOUD_CHECKED, REASONS, STATUSES, without_cloud_fraction
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import coverage_batches, equals, first_items, micros, whole_numbers
@@ -212,6 +212,8 @@ def gaps_agree(context: ReleaseContext) -> Iterator[Outcome]:
     if document.get("type") != "FeatureCollection" or not isinstance(document.get("features"), list):
         yield Fault(GAPS, f"type {document.get('type')!r}", "a FeatureCollection")
         return
+    if "crs" in document:
+        yield Fault(f"{GAPS}: crs", f"{document['crs']!s:.60}", "no `crs`: readers that heed it draw degrees elsewhere")
     drawn: dict[Key, list[Any]] = {}
     for number, feature in enumerate(document["features"]):
         wrong = _wrong_gap(feature)
@@ -225,7 +227,7 @@ def gaps_agree(context: ReleaseContext) -> Iterator[Outcome]:
         yield NotChecked(f"{missing:,} missing chips are too many to be drawn again")
         return
     expected: dict[Key, list[Any]] = {}
-    for gap in expected_gaps(context):
+    for gap in expected_gaps(context) if missing else ():
         expected.setdefault((gap.reason, gap.window, gap.detail, gap.chips), []).append(gap.shape)
     yield from _drawings_agree(drawn, expected)
 
@@ -248,14 +250,14 @@ def _drawings_agree(drawn: dict[Key, list[Any]], expected: dict[Key, list[Any]])
 
 
 def _farthest(drawn: npt.NDArray[np.object_], expected: npt.NDArray[np.object_]) -> float:
-    """Largest difference in degrees of bounds, or of the root of areas, between outlines and their nearest ones."""
+    """Largest difference in degrees of outlines and their nearest ones: of bounds, or on average along the outline."""
     tree = shapely.STRtree(shapely.centroid(drawn))
     nearest = tree.nearest(shapely.centroid(expected))
     if np.unique(nearest).size < len(drawn):
         return float("inf")
     bounds = np.abs(shapely.bounds(drawn[nearest]) - shapely.bounds(expected)).max()
-    sides = np.abs(np.sqrt(shapely.area(drawn[nearest])) - np.sqrt(shapely.area(expected))).max()
-    return float(max(bounds, sides))
+    between = shapely.area(shapely.symmetric_difference(drawn[nearest], expected)) / shapely.length(expected)
+    return float(max(bounds, between.max()))
 
 
 @rule("COV018")
@@ -266,6 +268,13 @@ def details_fit_reasons(context: ReleaseContext) -> Iterator[Outcome]:
         pairs = pa.table({"reason": batch.column("reason").cast(pa.string()), "detail": batch.column("detail")})
         for row in pairs.group_by(["reason", "detail"]).aggregate([([], "count_all")]).to_pylist():
             found[row["reason"], row["detail"]] += row["count_all"]
+    embedded = sum(count for (reason, _), count in found.items() if reason is None)
+    if context.documents.spec.instrument.masks and embedded == context.tables.rows:  # COV003 to COV005
+        unmasked = sum(without_cloud_fraction(context.tables.footer(path)) for path in context.tables.embeddings)
+        said = found[None, NOT_CLOUD_CHECKED]
+        if said != unmasked:
+            where = f"{COVERAGE}: embedded"
+            yield Fault(where, f"the detail {NOT_CLOUD_CHECKED!r} in {said:,} rows", f"{unmasked:,}, as the files say")
     for (reason, detail), count in sorted(found.items(), key=repr):
         expected = _expected_detail(reason, detail, context)
         if expected is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clay_publish.errors import ClayPublishError, ReleaseError, shown
+from clay_publish.errors import ReleaseError, shown
 from clay_publish.release.directory import COLLECTION, EMBEDDINGS, MANIFEST, REFERENCE, SPEC
 from clay_publish.release.tables import ALLOWED, OMITTED, chips_per_file
 from clay_publish.validate.context import ReleaseContext
@@ -166,46 +166,6 @@ def _allowed(vector: npt.NDArray[np.float64], dtype: str) -> float:
     largest = float(np.abs(vector).max(initial=0))
     half_step = {"float16": largest / 2**11 + 2**-25, "int8": largest / 254}.get(dtype, 0.0)
     return half_step + ALLOWED * largest
-
-
-_AGAIN = {"float32": 1e-5, "bfloat16": 5e-4}
-"""How far the cosine of a vector that is computed again may be below 1, by precision."""
-
-
-@rule("VEC023")
-def vectors_can_be_computed_again(context: ReleaseContext) -> Iterator[Outcome]:
-    """Chips of the lowest SHA-256 of all, from the published imagery with the published model; `--recompute N`."""
-    assert context.recompute is not None, "the rule is checked on request alone"
-    count = context.recompute.chips
-    ids = [name for path in context.tables.embeddings for name in column_of(context.tables, path, "id") if name]
-    chosen = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:count]
-    try:
-        again = context.recompute.vectors(chosen)
-    except ClayPublishError as error:
-        yield NotChecked(f"{error.where} {error.found}")
-        return
-    if not again:
-        yield NotChecked(f"the imagery of none of {len(chosen):,} chips can be read")
-        return
-    for path, name, stored in vectors_of(context.tables, again.keys() & set(chosen)):
-        truth = np.asarray(again[name], dtype=np.float64)
-        if truth.shape != stored.shape:
-            yield Fault(f"{path}: {shown(name)}", f"has {stored.size} values", f"{truth.size}, computed again")
-            continue
-        with np.errstate(invalid="ignore"):
-            cosine = float(truth @ stored / (np.linalg.norm(truth) * np.linalg.norm(stored)))
-        least = 1 - _AGAIN[context.fingerprint.precision] - _step(truth, context.fingerprint.dtype)
-        if not cosine >= least:
-            found = f"has a cosine of {cosine:.6f} with the vector computed again"
-            yield Fault(f"{path}: {shown(name)}", found, f"at least {least:.6f}")
-    yield Sampled(len(again), len(ids))
-
-
-def _step(vector: npt.NDArray[np.float64], dtype: str) -> float:
-    """How far half a quantization step in every value can take the cosine below 1."""
-    largest = float(np.abs(vector).max(initial=0))
-    half = {"float16": largest / 2**11, "int8": largest / 254}.get(dtype, 0.0)
-    return 0.5 * vector.size * half**2 / max(float(vector @ vector), 1e-300)
 
 
 @rule("VEC015")

@@ -1,6 +1,7 @@
 """Rules on single vectors, and on pairs of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from statistics import NormalDist
@@ -161,23 +162,25 @@ def neighbors_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
         yield NotChecked(f"{len(first):,} pairs of neighbors are too few to tell")
         return
 
-    def differences(order: Ints) -> Floats:
-        return np.asarray(np.abs(values[order[first]] - values[order[second]]).mean(axis=1), dtype=np.float64)
+    as_is = _differences(values, first, second)
+    kept = _Kept(np.minimum(first, second) // _CELL, np.arange(len(first)) < len(pairs.east[0]), as_is)
 
-    as_is, east = differences(np.arange(len(values))), np.arange(len(first)) < len(pairs.east[0])
-    gains = {step: as_is - differences(np.concatenate([np.roll(each, step) for each in files])) for step in _STEPS}
-    backward = as_is - differences(np.concatenate([each[::-1] for each in files]))
-    everywhere, sure = np.zeros(len(first), np.int64), _quantile(len(gains) + 2)
+    def moved(order: Ints) -> Gain:
+        return kept.gain(as_is - _differences(values[order], first, second))
+
+    gains = {step: moved(np.concatenate([np.roll(each, step) for each in files])) for step in _STEPS}
+    backward, whole = moved(np.concatenate([each[::-1] for each in files])), _Run(kept.cells, 0)
+    sure = _quantile(len(gains) + 2)
     for name, gain, opposite in (
         *((f"moved by {step:+}", gain, gains[-step]) for step, gain in gains.items()),
-        ("in reverse order", backward, np.zeros_like(backward)),
+        ("in reverse order", backward, None),
     ):
-        if _certainty(everywhere, as_is, gain, opposite, east).max() > sure:
+        if kept.certainty(whole, gain, opposite).max() > sure:
             yield Fault(
                 EMBEDDINGS, f"neighbors are more alike if rows are {name}", "vectors in the rows of their chips"
             )
             return
-    batch = _misplaced(np.minimum(first, second), as_is, gains, east)
+    batch = _misplaced(kept, gains)
     if batch is not None:
         start, count, step = batch
         path, row = context.scan.facts.place(int(compared.rows[start]))
@@ -185,7 +188,7 @@ def neighbors_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
         yield Fault(f"{path}: from about row {row}", found, "vectors in the rows of their chips")
         return
     draw = np.random.default_rng(11)
-    others = np.asarray(np.abs(values[first] - values[draw.permutation(second)]).mean(axis=1), dtype=np.float64)
+    others = _differences(values, first, draw.permutation(second))
     error = np.sqrt(as_is.var() / len(as_is) + others.var() / len(others))
     if others.mean() - as_is.mean() + sure * error < _LEAST * others.mean():
         found = f"neighbors differ {as_is.mean() / others.mean():.2f} times as much as random pairs"
@@ -197,50 +200,79 @@ def _quantile(tests: int) -> float:
     return NormalDist().inv_cdf(1 - _CHANCE / tests)
 
 
-def _certainty(groups: Ints, as_is: Floats, gain: Floats, opposite: Floats, east: npt.NDArray[np.bool_]) -> Floats:
-    """Return by how many standard errors neighbors of each group are more alike if rows are moved; 0 if not clearly.
-
-    It is clear if they are so both along rows and along columns, and not as much if rows are moved the other way.
-
-    Args:
-        groups: of each pair of neighbors.
-        as_is: difference of each pair.
-        gain: how much smaller it is if rows are moved.
-        opposite: the same, if they are moved the other way.
-        east: whether the pair lies along a row.
-    """
-
-    def mean(each: Floats, which: npt.NDArray[np.bool_] | None = None) -> Floats:
-        weights = np.ones(len(each)) if which is None else which.astype(np.float64)
-        total = np.maximum(np.bincount(groups, weights), 1)
-        return np.asarray(np.bincount(groups, weights * each) / total, dtype=np.float64)
-
-    count, usual = np.bincount(groups), mean(gain)
-    clear = (count >= _NEIGHBORS) & (usual > _LEAST * mean(as_is)) & (mean(opposite) < usual / 2)
-    for along in (east, ~east):
-        clear &= mean(gain, along) >= _BOTH * mean(as_is, along)
-    spread = np.sqrt(np.maximum(mean(gain**2) - usual**2, 1e-24))
-    return np.where(clear, usual / spread * np.sqrt(count), 0.0)
+def _differences(values: npt.NDArray[np.float32], first: Ints, second: Ints) -> Floats:
+    """Mean absolute difference of the values of each pair."""
+    share = np.full(values.shape[1], 1 / values.shape[1], np.float32)
+    found = np.empty(len(first))
+    for start in range(0, len(first), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        between = values.take(first[part], axis=0)
+        between -= values.take(second[part], axis=0)
+        found[part] = np.vecdot(np.abs(between, out=between), share)
+    return found
 
 
-def _misplaced(
-    places: Ints, as_is: Floats, gains: Mapping[int, Floats], east: npt.NDArray[np.bool_]
-) -> tuple[int, int, int] | None:
-    """Return start and number of rows whose neighbors are most certainly more alike if moved, and by which step.
+_AT_ONCE = 16_384
+"""Pairs whose values stay in the cache of a processor."""
+_CELL = _SHORTEST // 2
+"""Rows whose pairs are summed up once: runs of rows begin and end with one."""
 
-    Args:
-        places: of the first row of each pair.
-        as_is: difference of each pair.
-        gains: how much smaller it is if rows are moved, by step.
-        east: whether the pair lies along a row.
-    """
-    rows = int(places.max()) + 1
-    sizes = [_SHORTEST << power for power in range(max(1, (rows // _SHORTEST).bit_length()))]
-    tries = list(product(((size, offset) for size in sizes for offset in (0, size // 2)), gains))
-    best, found = _quantile(sum(rows // size + 2 for (size, _), _ in tries)), None
-    for (size, offset), step in tries:
-        sure = _certainty((places + offset) // size, as_is, gains[step], gains[-step], east)
+Gain = tuple[Floats, Floats]
+"""How much smaller the differences of pairs are if rows are moved, and the squares of that: sums as of `_Kept`."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Runs of so many cells, of which the first begins so many cells before the first row."""
+
+    cells: int
+    before: int
+
+    def sums(self, each: Floats) -> Floats:
+        """Add up what cells hold, [cells, 2], over the cells of each run."""
+        runs = -(-(len(each) + self.before) // self.cells)
+        padded = np.pad(each, ((self.before, runs * self.cells - self.before - len(each)), (0, 0)))
+        return np.asarray(padded.reshape(runs, self.cells, 2).sum(axis=1), dtype=np.float64)
+
+
+class _Kept:
+    """Pairs of neighbors, summed up by cells of rows, along columns and along rows of chips: [cells, 2]."""
+
+    def __init__(self, cells: Ints, east: npt.NDArray[np.bool_], as_is: Floats) -> None:
+        self._places, self.cells = 2 * cells + east, int(cells.max()) + 1
+        self._count, self._as_is = self._sums(None), self._sums(as_is)
+
+    def _sums(self, weights: Floats | None) -> Floats:
+        sums = np.bincount(self._places, weights, 2 * self.cells)
+        return np.asarray(sums.reshape(-1, 2), dtype=np.float64)
+
+    def gain(self, gain: Floats) -> Gain:
+        """Sum up how much smaller the difference of each pair is if rows are moved."""
+        return self._sums(gain), self._sums(gain**2)
+
+    def certainty(self, run: _Run, gain: Gain, opposite: Gain | None) -> Floats:
+        """Return by how many standard errors neighbors in each run are more alike if rows are moved; 0 if not clearly.
+
+        It is clear if they are so both along rows and along columns, and not as much if rows are moved the other way.
+        """
+        count, as_is, gained, squares = (run.sums(each) for each in (self._count, self._as_is, *gain))
+        pairs, total = count.sum(axis=1), gained.sum(axis=1)
+        clear = (pairs >= _NEIGHBORS) & (total > _LEAST * as_is.sum(axis=1)) & (gained >= _BOTH * as_is).all(axis=1)
+        if opposite is not None:
+            clear &= run.sums(opposite[0]).sum(axis=1) < total / 2
+        usual = total / np.maximum(pairs, 1)
+        spread = np.sqrt(np.maximum(squares.sum(axis=1) / np.maximum(pairs, 1) - usual**2, 1e-24))
+        return np.where(clear, usual / spread * np.sqrt(pairs), 0.0)
+
+
+def _misplaced(kept: _Kept, gains: Mapping[int, Gain]) -> tuple[int, int, int] | None:
+    """Return start and number of rows whose neighbors are most certainly more alike if moved, and by which step."""
+    sizes = [2 << power for power in range(max(1, (kept.cells // 2).bit_length()))]
+    tries = list(product((_Run(size, before) for size in sizes for before in (0, size // 2)), gains))
+    best, found = _quantile(sum(kept.cells // run.cells + 2 for run, _ in tries)), None
+    for run, step in tries:
+        sure = kept.certainty(run, gains[step], gains[-step])
         at = int(sure.argmax())
         if sure[at] > best:
-            best, found = float(sure[at]), (max(at * size - offset, 0), size, step)
+            best, found = float(sure[at]), (max(at * run.cells - run.before, 0) * _CELL, run.cells * _CELL, step)
     return found

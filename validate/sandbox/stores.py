@@ -193,8 +193,7 @@ class Server:
         if what == "schema":
             return self._schema(*arguments)
         if what == "recompute" and self._recompute is not None:
-            made = self._recompute.vectors([str(name) for name in arguments[0][: self._recompute.chips]])
-            return {name: [float(value) for value in vector] for name, vector in made.items()}
+            return dict(self._recompute.again([str(name) for name in arguments[0][: self._recompute.chips]]))
         if what == "previous":
             store = self._open_previous(*arguments)
             self._stores.append(store)

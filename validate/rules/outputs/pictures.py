@@ -19,6 +19,7 @@ from clay_publish.validate.data.neighbors import (
     better_arrangement,
     edge_differences,
     random_differences,
+    scattered_places,
 )
 from clay_publish.validate.data.single_rows import rows_of, table_rows
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled
@@ -37,6 +38,14 @@ _UNRELATED = 0.9
 """Difference of neighbors over that of random pairs from which they are no more alike."""
 _FLAT = 2.0
 """Mean difference of random pairs, of 255, below which all pictures are alike."""
+_WEBP = 4
+"""Of 255, by which WebP lets a single color vary."""
+_DETAIL = 32.0
+"""Of 255, within which pictures of water and the like may be the same."""
+_SCATTERED = 0.25
+"""Share of what the most alike places have in common that adjacent ones have at least."""
+_LEAST = 0.05
+"""What places in a chip have in common, at least, to say where they belong."""
 _CHIPS = 30
 """Chips, at least, of which relations are compared."""
 _NORMS = 1.6
@@ -66,8 +75,9 @@ def _stretches(context: ReleaseContext) -> Iterator[_Stretch]:
 
 @rule("SCH019")
 def thumbnails_are_pictures(context: ReleaseContext) -> Iterator[Outcome]:
-    """Some of each file, decoded: size, and more than one color."""
+    """Some of each file, decoded: size, and more than one color; a file of dark water alone may have one."""
     side, total, seen = context.documents.spec.outputs.thumbnails, 0, 0
+    plain: dict[bool, list[str]] = {True: [], False: []}
     for path in context.tables.embeddings:
         there = "thumbnail" in context.tables.schema(path).names
         if there != bool(side):
@@ -77,28 +87,39 @@ def thumbnails_are_pictures(context: ReleaseContext) -> Iterator[Outcome]:
     for part in _stretches(context):
         stored = _stored(context, part)
         total, seen = total + context.tables.footer(part.path).num_rows, seen + len(stored)
-        blank = []
+        colors = []
         for row, picture in zip(part.rows.tolist(), stored, strict=True):
             wrong = wrong_image(picture)
             if wrong is None and picture is not None:
-                shown = _decoded(picture["bytes"])
-                blank.append(bool((shown == shown[0, 0]).all()))
+                shown = decoded(picture["bytes"])
+                colors.append((shown.min(axis=(0, 1)), shown.max(axis=(0, 1))))
                 wrong = None if shown.shape[:2] == (side, side) else f"has {shown.shape[1]} × {shown.shape[0]} pixels"
             if wrong is not None or picture is None:
                 yield Fault(f"{part.path}: row {row}: thumbnail", wrong or "is null", f"a picture of {side} × {side}")
                 break
-        if len(blank) >= 2 and all(blank):
-            yield Fault(
-                f"{part.path}: thumbnail", f"{len(blank):,} pictures of one color each", "pictures of the chips"
-            )
+        if len(colors) >= 2:
+            plain[_are_plain(np.array(colors, np.int64))].append(part.path)
+    if plain[True] and not plain[False]:
+        yield Fault(f"{plain[True][0]}: thumbnail", "pictures of one color each", "pictures of the chips")
     yield Sampled(seen, total)
+
+
+def _are_plain(colors: npt.NDArray[np.int64]) -> bool:
+    """Whether pictures have one color each: the same one, or, as WebP keeps it, several that differ by far.
+
+    Args:
+        colors: least and greatest of each channel: [pictures, 2, 3].
+    """
+    within = (colors[:, 1] - colors[:, 0]).max()
+    return bool(within == 0 or (within <= _WEBP and np.ptp(colors[:, 0], axis=0).max() > 4 * _WEBP))
 
 
 def _stored(context: ReleaseContext, part: _Stretch) -> list[Any]:
     return list(table_rows(context.tables, part.path, part.rows, ["thumbnail"])["thumbnail"].to_pylist())
 
 
-def _decoded(data: bytes) -> npt.NDArray[np.uint8]:
+def decoded(data: bytes) -> npt.NDArray[np.uint8]:
+    """Return the pixels of a picture: [rows, columns, 3]."""
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -112,10 +133,38 @@ def thumbnails_fit_together(context: ReleaseContext) -> Iterator[Outcome]:
         stored = _stored(context, part)
         if any(wrong_image(picture) is not None or picture is None for picture in stored):
             continue  # SCH019
-        pictures = [_decoded(picture["bytes"]) for picture in stored]
+        pictures = [decoded(picture["bytes"]) for picture in stored]
         if len({picture.shape for picture in pictures}) == 1:
             tiles = np.stack(pictures).astype(np.float32)
+            spread = tiles.max(axis=(1, 2, 3)) - tiles.min(axis=(1, 2, 3))
+            again = _repeated([picture["bytes"] for picture in stored], spread > _DETAIL)
+            if again is not None:
+                first, second = (part.rows[place] for place in again)
+                yield Fault(f"{part.path}: row {second}: thumbnail", f"is that of row {first}", "a picture of its own")
+                continue
             yield from _fit(context, f"{part.path}: thumbnail", tiles, part, flat=_FLAT)
+
+
+def _repeated(pictures: list[bytes], worth: npt.NDArray[np.bool_]) -> tuple[int, int] | None:
+    """Places of the first two pictures that are the same, among those that show something."""
+    known: dict[bytes, int] = {}
+    for place in np.flatnonzero(worth).tolist():
+        if pictures[place] in known:
+            return known[pictures[place]], place
+        known[pictures[place]] = place
+    return None
+
+
+def _better(tiles: Tiles, part: _Stretch, *, southward: bool) -> str | None:
+    """How the tiles of all rows, or of a half of them, fit better than they are."""
+    middle = len(part.rows) // 2
+    for name, start, stop in (("", 0, len(part.rows)), ("first ", 0, middle), ("last ", middle, len(part.rows))):
+        pairs = part.pairs.among(start, stop)
+        better = better_arrangement(tiles, pairs, southward=southward) if pairs.count >= _PAIRS else None
+        if better is not None and better[1] > _ERRORS:
+            whose = f" of the {name}{stop - start:,} rows" if name else ""
+            return f"neighbors{whose} fit better {better[0]} (by {better[1]:.0f} standard errors)"
+    return None
 
 
 def _fit(context: ReleaseContext, where: str, tiles: Tiles, part: _Stretch, *, flat: float) -> Iterator[Outcome]:
@@ -123,9 +172,9 @@ def _fit(context: ReleaseContext, where: str, tiles: Tiles, part: _Stretch, *, f
     if part.pairs.count < _PAIRS:
         yield NotChecked(f"{where.partition(':')[0]}: {part.pairs.count} pairs of neighbors are too few")
         return
-    better = better_arrangement(tiles, part.pairs, southward=southward)
-    if better is not None and better[1] > _ERRORS:
-        yield Fault(where, f"neighbors fit better {better[0]} (by {better[1]:.0f} standard errors)", "as they are")
+    better = _better(tiles, part, southward=southward)
+    if better is not None:
+        yield Fault(where, better, "as they are")
         return
     near, others = edge_differences(tiles, part.pairs, southward=southward), random_differences(tiles, part.pairs)
     if others.mean() > flat and near.mean() > _UNRELATED * others.mean():
@@ -136,7 +185,10 @@ def _fit(context: ReleaseContext, where: str, tiles: Tiles, part: _Stretch, *, f
 
 @rule("VEC020")
 def patches_are_of_their_chips(context: ReleaseContext) -> Iterator[Outcome]:
-    """Similarities of chips by the means of their patches, against those by their own vectors; lengths of both."""
+    """Repeated patches; similarities of chips by the means of their patches and by their vectors; lengths of both."""
+    for path, made in context.extra.files.items():
+        if made.again:
+            yield Fault(path, f"{made.again:,} patches are those of another place or chip", "patches of their own")
     for part, patches in _patches(context):
         own = np.stack([vector for _, vector in rows_of(context.tables, part.path, part.rows)])
         means = patches.reshape(len(patches), -1, patches.shape[-1]).mean(axis=1)
@@ -205,6 +257,12 @@ def patches_are_in_place(context: ReleaseContext) -> Iterator[Outcome]:
         centered = patches - patches.mean(axis=0)  # what a place in the chip has in common
         unit = centered / np.maximum(np.linalg.norm(centered, axis=-1, keepdims=True), 1e-12)
         where = f"{PATCHES}/{part.path.partition('/')[2]}"
-        better = better_arrangement(unit, part.pairs, southward=context.fingerprint.layout == "scene")
-        if part.pairs.count >= _PAIRS and better is not None and better[1] > _ERRORS:
-            yield Fault(where, f"neighbors fit better {better[0]} (by {better[1]:.0f} standard errors)", "as they are")
+        southward = context.fingerprint.layout == "scene"
+        better = _better(unit, part, southward=southward) if part.pairs.count >= _PAIRS else None
+        if better is not None:
+            yield Fault(where, better, "as they are")
+        elif len(unit) >= _CHIPS:
+            alike = scattered_places(unit)
+            if alike is not None and alike[1] > _LEAST and alike[0] < _SCATTERED * alike[1]:
+                found = f"adjacent ones have {alike[0]:.0%} in common, others of the same chip {alike[1]:.0%}"
+                yield Fault(where, found, "most in common with those beside them")
