@@ -26,7 +26,8 @@ class ClayPublishError(Exception):
         self.where, self.found, self.expected, self.fix = where, found, expected, fix
         # What is wrong may be another error, which says itself what it expected.
         more = f" (expected {expected})" if expected and "(expected " not in found else ""
-        super().__init__(f"{where}: {found}{more}. {fix}".rstrip())
+        end = "" if fix.startswith("\n") else " "
+        super().__init__(f"{where}: {found}{more}.{end}{fix}".rstrip())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep the four parts when the error crosses a process boundary."""

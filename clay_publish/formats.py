@@ -10,6 +10,11 @@ def number(value: int) -> str:
     return f"{value:,}"
 
 
+def counted(value: int, noun: str) -> str:
+    """`1 file`, `12,345 files`."""
+    return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
+
+
 def figure(value: float) -> str:
     """Three digits that matter."""
     return f"{value:.3g}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.2e}"
@@ -26,7 +31,7 @@ def percent(share: float) -> str:
 
 def meters(value: float) -> str:
     """`960 m`, `1.28 km`, `14,660 km`."""
-    if value >= 1e7:
+    if value >= 1e6:
         return f"{value / 1000:,.0f} km"
     return f"{value / 1000:.4g} km" if value >= 1000 else f"{value:.4g} m"
 

@@ -38,15 +38,9 @@ class Window:
         """
         start, slash, end = text.partition("/")
         if not slash:
-            msg = f"{text!r} is not an interval. Write START/END as YYYY-MM-DD/YYYY-MM-DD"
+            msg = f"{text!r} is not an interval"
             raise ValueError(msg)
-        try:
-            return cls(parse_time(start), parse_time(end))
-        except ValueError as error:
-            if "ends before" in str(error):
-                raise
-            msg = f"{text!r} is not an interval ({error}). Write START/END as YYYY-MM-DD/YYYY-MM-DD"
-            raise ValueError(msg) from error
+        return cls(_side(start), _side(end))
 
     @classmethod
     def of_days(cls, start: datetime, end: datetime | None = None) -> "Window":
@@ -91,6 +85,14 @@ class Window:
 
     def __str__(self) -> str:
         return f"{_stamp(self.start)}/{_stamp(self.end)}"
+
+
+def _side(text: str) -> datetime:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        msg = f"{text!r} is not a day or time that exists"
+        raise ValueError(msg) from error
 
 
 def _stamp(moment: datetime) -> str:

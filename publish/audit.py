@@ -21,6 +21,7 @@ from clay_publish.release import directory as paths
 from clay_publish.release.format_version import check_format
 from clay_publish.release.manifest import Manifest
 from clay_publish.release.versions import CATALOG, report_name
+from clay_publish.storage.address import SEMVER
 
 if TYPE_CHECKING:
     from clay_publish.publish.hub.repository import HubRepository
@@ -78,7 +79,15 @@ def audit(where: str, *, quick: bool = False, report: Report = silent) -> AuditR
             count, found = _version(bucket, version.version, version.manifest_sha256, quick=quick)
             files, faults = files + count, faults + found
             report(Progress("audit", number, len(names), version.version, unit="versions"))
+        faults += _unlisted(bucket, set(names))
     return AuditReport(place=where, versions=names, files=files, faults=faults)
+
+
+def _unlisted(bucket: Bucket, names: set[str]) -> list[AuditFault]:
+    """Folders of versions that the catalog does not list: publications that were interrupted, or not ours."""
+    folders = {path.partition("/")[0] for path in bucket.listing("") if "/" in path}
+    unknown = sorted(folder for folder in folders - names if SEMVER.fullmatch(folder))
+    return [AuditFault(place=f"{folder}/", fault="surplus", detail=f"not listed in {CATALOG}") for folder in unknown]
 
 
 def _parse_manifest(data: bytes, place: str) -> Manifest | AuditFault:

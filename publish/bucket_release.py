@@ -20,7 +20,7 @@ from clay_publish.publish.bucket import Bucket, Stored
 from clay_publish.publish.package import Package, PublishReceipt
 from clay_publish.publish.preflight import check_bucket
 from clay_publish.publish.targets import web_page
-from clay_publish.publish.version_catalog import beginning, change, read_versions, write_report
+from clay_publish.publish.version_catalog import beginning, change, versions_of, write_report
 from clay_publish.release import directory as paths
 from clay_publish.release.format_version import FORMAT
 from clay_publish.release.manifest import FileEntry, Manifest
@@ -41,10 +41,11 @@ def publish_version(
     """
     begun = time.monotonic()
     sending = _Sending(bucket, package, report)
+    known = versions_of(bucket, package.manifest.name)
     there = sending.look()
     complete = paths.MANIFEST in there
     missing = [entry for entry in package.files if entry.path not in there]
-    origins = sending.origins(missing)
+    origins = sending.origins(missing, known[0].latest if known else None)
     to_send = [entry for entry in missing if entry.path not in origins]
     receipt = PublishReceipt(
         target=target,
@@ -123,10 +124,8 @@ class _Sending:
             self._compare([e for e in self.package.files if e.path in self._there], full=False)
         return self._there
 
-    def origins(self, missing: Iterable[FileEntry]) -> dict[str, str]:
+    def origins(self, missing: Iterable[FileEntry], latest: str | None) -> dict[str, str]:
         """Which missing files lie in the newest published version: path → key there, by SHA-256."""
-        found = read_versions(self.bucket)
-        latest = found[0].latest if found else None
         document = self.bucket.read(f"{latest}/{paths.MANIFEST}") if latest and latest != self.folder else None
         if document is None:
             return {}

@@ -288,7 +288,7 @@ class PublishReceipt(BaseModel):
             line = f"{whole}, {len(self.sent)} sent ({sent}) in {self.seconds:.0f} s, verified"
         if self.copied:
             line += f"; {len(self.copied)} copied from an earlier version"
-        if self.web and self.state != "dry run":
+        if self.web and self.web != self.where and self.state != "dry run":
             line += f"; see {self.web}"
         if self.unknown:
             line += f"; NOT in the manifest: {', '.join(self.unknown)}"

@@ -34,6 +34,19 @@ def read_versions(bucket: Bucket) -> tuple[Versions, str] | None:
         raise PublishError(error.where, error.found, "a catalog written by clay-publish", fix) from error
 
 
+def versions_of(bucket: Bucket, name: str) -> tuple[Versions, str] | None:
+    """As `read_versions`, of the release that is to be published.
+
+    Raises:
+        PublishError: the place holds the versions of another release, or a catalog of another program.
+    """
+    there = read_versions(bucket)
+    if there is not None and there[0].name != name:
+        fix = "Use another directory or prefix."
+        raise PublishError(f"{bucket.where}/{CATALOG}", f"lists versions of {there[0].name}", name, fix)
+    return there
+
+
 def change(bucket: Bucket, new: Versions, edit: Callable[[Versions], Versions]) -> Versions:
     """Change the catalog, then `latest.json`, also while others do.
 
@@ -46,10 +59,8 @@ def change(bucket: Bucket, new: Versions, edit: Callable[[Versions], Versions]) 
         PublishError: others changed it again and again, or it is about another release.
     """
     for _ in range(_ATTEMPTS):
-        there = read_versions(bucket)
+        there = versions_of(bucket, new.name)
         before, tag = there or (new, None)
-        if before.name != new.name:
-            raise PublishError(f"{bucket.where}/{CATALOG}", f"lists versions of {before.name}", new.name)
         after = edit(before)
         if (there and after == before) or bucket.write(CATALOG, _dump(after), tag):
             _point(bucket)

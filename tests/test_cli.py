@@ -58,6 +58,7 @@ def test_two_commands_make_a_valid_release_and_one_line_says_so(first: Path) -> 
     assert line.count("\n") == 1
     assert line.startswith(str(first / "my-first-release" / "1.0.0"))
     assert "121 of 121 expected chips (100.0%)" in line
+    assert "; computed 121, in " in line
     assert line.rstrip().endswith("s, valid")
     said = (first / "stderr").read_text()
     assert "produce: 121 of 121 chips" in said
@@ -72,6 +73,7 @@ def test_run_again_does_no_unit_twice_and_changes_no_vector(first: Path, run: Ru
     assert {path: release.store.read(path) for path in release.data_files()} == before
     summary = json.loads(made.stdout)
     assert (summary["chips"], summary["expected"], summary["coverage"]) == (121, 121, 1.0)
+    assert (summary["computed"], summary["reused"]) == (0, 0)
     steps = [json.loads(line) for line in made.stderr.splitlines()]
     assert {"validate", "catalog", "card"} <= {step["stage"] for step in steps}
 

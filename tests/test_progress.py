@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from program import fork
 from rich.console import Console
 
+from clay_publish.cli.app import app
 from clay_publish.cli.progress import Drawing, bars, report_json, report_lines
 from clay_publish.progress import Progress
 
@@ -35,6 +37,7 @@ def test_lines_of_a_log_count_chips_with_rate_and_time_left(
 ) -> None:
     report = report_lines()
     report(Progress("plan", 0, 0, "reading the sources"))
+    report(Progress("plan", 0, 0))  # nothing to say
     for second in range(101):  # 1,000 chips were there from the run before
         clock[0] = 100.0 + second
         report(Progress("produce", 1000 + 50 * second, 6000, "$0.05 of about $0.50", unit="chips"))
@@ -101,11 +104,14 @@ def test_an_interrupted_command_ends_with_one_line(
 
 
 def test_help_of_flags_shows_no_type(run: Run) -> None:
-    for command in ("publish", "run", "search", "status"):
-        shown = run(command, "--help").stdout
+    for command in app.registered_commands:
+        assert command.callback is not None
+        shown = run(command.callback.__name__.replace("_", "-"), "-h").stdout
         assert "<bool>" not in shown
-        assert "int range" not in shown
+        assert " range>" not in shown
         assert "Example: clay-publish " in shown
+    groups = re.findall(r"╭─ (.+?) ─+╮", run("-h").stdout)
+    assert groups == ["Options", "Make a release", "Inspect", "Publish", "Use a release"]
 
 
 def test_init_finds_the_sensor_of_an_item(tmp_path: Path, run: Run, shared_data: Path) -> None:
@@ -127,11 +133,26 @@ def test_init_finds_the_sensor_of_an_item(tmp_path: Path, run: Run, shared_data:
     run("init", "b.yaml", "--from-item", "unknown.json", "--sensor", "naip", cwd=tmp_path)
 
 
+def test_a_new_spec_names_the_schema_that_the_program_prints(tmp_path: Path, run: Run) -> None:
+    run("init", cwd=tmp_path)
+    first, _, rest = (tmp_path / "release.yaml").read_text().partition("\n")
+    assert re.fullmatch(r"# yaml-language-server: \$schema=https://\S+/release.schema.json", first)
+    schema = json.loads(run("schema").stdout)
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate(yaml.safe_load(rest))
+    (fault,) = Draft202012Validator(schema).iter_errors({**yaml.safe_load(rest), "licence": "CC-BY-4.0"})
+    assert "licence" in fault.message
+
+
 def test_set_takes_keys_of_every_depth(tmp_path: Path, run: Run) -> None:
     run("init", cwd=tmp_path)
     refused = run("plan", "--set", "name=Not A Name", "--set", "chips.size=2", cwd=tmp_path, code=2).stderr
     assert "name: found 'Not A Name'" in refused
     assert "chips.size: found 2" in refused
+    where = ("--set", "imagery.area=[1, 2, 3]", "--set", "chips.sise=3")
+    refused = run("plan", *where, cwd=tmp_path, code=2).stderr
+    assert "--set imagery.area: found [1, 2, 3] (expected at least 4 entries)." in refused
+    assert "--set chips.sise: is an unknown key. Did you mean 'size'?" in refused
 
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:

@@ -172,6 +172,7 @@ def test_the_life_of_a_release(walk: Walk) -> None:
     planned = walk.json("plan", *grown)
     made = walk.json("run", *grown)
     assert made["computed"] == planned["chips"]["to_make"] > 0 < planned["chips"]["reused"]
+    assert made["reused"] > 0
     said = walk("diff", "shore/1.0.0", "shore/1.1.0")
     assert said.endswith("version: 1.1.0\nprevious: shore/1.0.0\n")
     walk("publish", "shore/1.1.0", *targets)

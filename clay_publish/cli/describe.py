@@ -16,7 +16,10 @@ def diff(
     old: Annotated[str, typer.Argument(metavar="OLD", help="Directory or address of the older version.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="Directory or address of the newer version.")],
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Largest relative change of a vector that still counts as unchanged.")
+        float,
+        typer.Option(
+            metavar="SHARE", min=0, help="Largest relative change of a vector that still counts as unchanged."
+        ),
     ] = 1e-3,
     json: Json = False,
 ) -> None:
@@ -106,7 +109,7 @@ def describe(
 
 def explore(
     where: Where,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0: any that is free.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
 ) -> None:
     """Show a release in a browser: serve its page on 127.0.0.1 until interrupted."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     releases: Annotated[
-        list[str], typer.Argument(metavar="RELEASE…", help="Directories or addresses; the first is the evaluated one.")
+        list[str], typer.Argument(metavar="RELEASE", help="Directories or addresses; the first is the evaluated one.")
     ],
     labels: Annotated[Path, typer.Option(metavar="FILE", help="CSV or Parquet with lon, lat and the target.")],
     target: Annotated[str, typer.Option(metavar="COLUMN", help="The column to predict.")],
@@ -28,7 +28,7 @@ def evaluate(
         typer.Option(metavar="METERS", min=0, help="How far the center of a chip may be; default: one chip side."),
     ] = None,
     datetime: Annotated[str | None, typer.Option(metavar="TIME", help="A year, month, date or interval.")] = None,
-    folds: Annotated[int, typer.Option(min=2, max=100, help="Folds of the cross-validation.")] = 5,
+    folds: Annotated[int, typer.Option(metavar="N", min=2, max=100, help="Folds of the cross-validation.")] = 5,
     block: Annotated[
         float | None,
         typer.Option(metavar="KM", min=0.001, help="Side of a spatial block; default: four blocks per fold."),
@@ -37,7 +37,7 @@ def evaluate(
         float | None,
         typer.Option(metavar="KM", min=0, help="No training place is nearer to a test place; default: block / 10."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order of blocks.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the order of blocks.")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write predicted.png, residuals.png, predictions.parquet.")
     ] = None,

@@ -34,10 +34,10 @@ def report_lines() -> Report:
     def write(step: Progress) -> None:
         speeds.see(step)
         state = (10 * step.done // step.total, "") if step.total else (step.done, step.message)
-        if shown.get(step.stage) == state:
+        parts = [part for part in (speeds.said(step), step.message if step.unit != "rules" else "") if part]
+        if shown.get(step.stage) == state or not parts:
             return
         shown[step.stage] = state
-        parts = [part for part in (speeds.said(step), step.message if step.unit != "rules" else "") if part]
         print(f"{step.stage}: {'; '.join(parts)}", file=sys.stderr, flush=True)
 
     return write

@@ -9,6 +9,7 @@ import typer
 from clay_publish.cli.console import Json, Quiet, Screen, Where, release_at
 from clay_publish.cli.validate import run_validation
 from clay_publish.errors import PublishError
+from clay_publish.formats import counted
 
 if TYPE_CHECKING:
     from clay_publish.release.directory import Release
@@ -166,7 +167,11 @@ def yank(
 
     if undo == (reason is not None):
         raise PublishError("yank", "needs either --reason TEXT or --undo", "one of them")
-    _show(mark(place, version, reason), json)
+    found = mark(place, version, reason)
+    marked = found.find(version)
+    if reason is not None and marked is not None and marked.yanked != reason:
+        typer.echo(f"{version} was yanked before: the first reason stays (--undo takes it back)", err=True)
+    _show(found, json)
 
 
 def audit(
@@ -184,8 +189,8 @@ def audit(
     lines = [
         f"{fault.fault:<12} {fault.place}" + (f": {fault.detail}" if fault.detail else "") for fault in found.faults
     ]
-    count = f"{len(found.faults):,} differences" if found.faults else "no differences"
-    lines.append(f"{place}: {len(found.versions):,} versions, {found.files:,} files, {count}")
+    count = counted(len(found.faults), "difference") if found.faults else "no differences"
+    lines.append(f"{place}: {counted(len(found.versions), 'version')}, {counted(found.files, 'file')}, {count}")
     screen.result("\n".join(lines), found.model_dump(mode="json"))
     if found.faults:
         raise typer.Exit(1)

@@ -90,6 +90,8 @@ class _Made:
     record: "RunRecord | ShareDone"
     computed: int
     """Chips whose images were read by this command."""
+    reused: int
+    """Chips that this command took from the version before."""
     failed: int
     """Units that the next run makes again."""
     seconds: float
@@ -113,9 +115,12 @@ def _tell(made: _Made, release: "Release", screen: Screen, findings: dict[str, i
         "coverage": embedded / expected if expected else 0.0,
         "missing": missing,
         "computed": made.computed,
+        "reused": made.reused,
         "seconds": round(made.seconds, 1),
     }
-    did = f"computed {made.computed:,}" if made.computed else "nothing to do, all of it was done before"
+    counted = {"computed": made.computed, "reused": made.reused}
+    did = ", ".join(f"{verb} {count:,}" for verb, count in counted.items() if count)
+    did = did or "nothing to do, all of it was done before"
     reasons = "".join(f", {n:,} {reason}" for reason, n in missing.items())
     line = f"{where}: {embedded:,} of {expected:,} expected chips ({summary['coverage']:.1%}){reasons}; {did}"
     line += f", in {duration(made.seconds)}"
@@ -211,9 +216,11 @@ def _embed(asked: _Asked, unit: str | None, report: "Report", then: "Then") -> _
         else:
             record = produce_share(asked.spec, release, share, check=_CHECK, report=report, then=then)
         after = read_receipts(release)
-    computed = sum(receipt.computed for name, receipt in after.items() if before.get(name) != receipt)
+    new = [receipt for name, receipt in after.items() if before.get(name) != receipt]
+    computed = sum(receipt.computed for receipt in new)
+    reused = sum(receipt.counts.get("embedded", 0) for receipt in new if not receipt.machine)
     failed = sum(receipt.error is not None for receipt in after.values())
-    return _Made(record, computed, failed, time.monotonic() - begun)
+    return _Made(record, computed, reused, failed, time.monotonic() - begun)
 
 
 def _kept(release: "Release") -> str:

@@ -22,7 +22,8 @@ HOST = "127.0.0.1"
 
 
 def serve(
-    where: Where, port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000
+    where: Where,
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0: any that is free.")] = 8000,
 ) -> None:
     """Answer STAC searches over a release, on this machine only, until interrupted."""
     from clay_publish.errors import ClayPublishError, require_extra
@@ -91,16 +92,20 @@ def search(
     if out is not None:
         check_output(out)
     reader = open_release(where)
-    box = box_of(bbox) if bbox else None
+    box = box_of(bbox) if bbox is not None else None
     screen = Screen(quiet=True, as_json=json)
     if view is not None:
-        _refuse(near or like or not chips or out is None, "--as, without --chips and --out,", "--chips --out FILE")
+        _refuse(
+            near is not None or like or not chips or out is None,
+            "--as, without --chips and --out,",
+            "--chips --out FILE",
+        )
         found = _view(reader, view, out or Path(), screen, box, datetime)
-    elif near or like:
-        _refuse(near and like, "--near and --like", "one of them")
-        _refuse(near and box, "--near and --bbox", "one of them")
+    elif near is not None or like:
+        _refuse(near is not None and like, "--near and --like", "one of them")
+        _refuse(near is not None and box, "--near and --bbox", "one of them")
         columns = _columns(reader, out)
-        if near:
+        if near is not None:
             lon, lat = numbers(near, "--near", 2)
             table = reader.near_enough((lon, lat), reader.nearest(lon, lat, top, datetime, columns), max_distance)
         else:
@@ -229,7 +234,7 @@ def change(
     if drawn is not None and drawn.suffix != ".png":
         raise QueryError(str(drawn), f"ends with {drawn.suffix or 'nothing'}", ".png")
     reader = open_release(where)
-    table = reader.change(before, after, box_of(bbox) if bbox else None).read_all()
+    table = reader.change(before, after, box_of(bbox) if bbox is not None else None).read_all()
     if not table.num_rows:
         raise QueryError("change", "no chip is in both windows", "windows and a box that share ground")
     if drawn is not None:

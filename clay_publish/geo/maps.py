@@ -247,7 +247,7 @@ def _land(axes: Axes, frame: Frame) -> None:
         # Inner rings run the other way round, so what they enclose stays free.
         outline = Path.make_compound_path(*(Path(ring, closed=True) for ring in rings))
         axes.add_patch(PathPatch(outline, facecolor=LAND, linewidth=0, zorder=0.4))
-        axes.add_patch(PathPatch(outline, fill=False, edgecolor="#606060", linewidth=0.4, zorder=2.5))  # above chips
+        axes.add_patch(PathPatch(outline, fill=False, edgecolor="#404040", linewidth=0.5, zorder=3.5))  # above all
 
 
 def _scale_bar(axes: Axes, frame: Frame) -> None:

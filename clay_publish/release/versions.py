@@ -152,7 +152,7 @@ class Versions(BaseModel):
         """The versions, newest first, for a person."""
         for each in sorted(self.versions, key=lambda each: Version.parse(each.version), reverse=True):
             latest = " latest" if each.version == self.latest else ""
-            yield f"{each.version}{latest}" + (f" YANKED: {each.yanked}" if each.yanked else "")
+            yield f"{each.version}{latest}" + (f" YANKED: {' '.join(each.yanked.split())}" if each.yanked else "")
 
 
 def parse_catalog(data: bytes, where: str) -> Versions:
@@ -278,7 +278,8 @@ def check_previous(spec: Spec, fingerprint: Fingerprint | None = None) -> None:
     before = Release(spec.previous)
     refuse_root(before)
     if not before.store.exists(paths.SPEC):
-        raise SpecError("previous", f"{spec.previous} holds no release", "the directory or address of a version")
+        fix = "A relative path begins at the folder of the spec."
+        raise SpecError("previous", f"{spec.previous} holds no release", "the directory or address of a version", fix)
     check_release(before)
     theirs = before.spec()
     if theirs.name != spec.name:

@@ -52,7 +52,7 @@ class Extent:
         box = None
         if bbox is not None:
             box = _box(bbox)
-        start, end = _interval(when) if when else (None, None)
+        start, end = _interval(when) if when is not None else (None, None)
         return cls(box, start, end)
 
     @property

@@ -3,7 +3,7 @@
 import copy
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from clay_publish.errors import SpecError, shown
 from clay_publish.geo.area import parse_area
-from clay_publish.spec.models import Imagery, Spec
-from clay_publish.spec.sensors import read_sensor
+from clay_publish.spec.models import Spec
+from clay_publish.spec.sensors import read_sensor, sensor
 from clay_publish.storage.address import is_hosted, readable
 from clay_publish.storage.store import is_url
 
@@ -34,6 +34,8 @@ class Document:
     values: dict[str, Any]
     lines: Mapping[Place, int] = field(default_factory=dict)
     """Place of a key or list entry → line, from 1."""
+    overridden: Mapping[Place, str] = field(default_factory=dict)
+    """Place of a value of the command line → the option that says it."""
 
     def line(self, place: Place) -> int | None:
         """Line of a key, or of the nearest key around it; None where the document was not read from a file."""
@@ -41,6 +43,15 @@ class Document:
             if place[:length] in self.lines:
                 return self.lines[place[:length]]
         return None
+
+    def named(self, place: Place, where: str) -> str:
+        """A key as messages name it: with its line, or with the option that sets it."""
+        key = _key(place) or "the spec"
+        for length in range(len(place), 0, -1):
+            if option := self.overridden.get(place[:length]):
+                return option if length == len(place) else f"{option}: {key}"
+        line = self.line(place)
+        return f"{where}:{line}: {key}" if line else f"{where}: {key}"
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
@@ -162,6 +173,7 @@ def _overridden(document: Document, override: str) -> Document:
     *path, last = (int(part) if part.isdigit() else part for part in key.split("."))
     values = copy.deepcopy(document.values)
     holder: Any = values
+    place: list[int | str] = []
     for part, following in zip(path, [*path, last][1:], strict=True):
         if isinstance(holder, dict) and isinstance(part, str):
             holder = holder.setdefault(part, {})
@@ -169,15 +181,17 @@ def _overridden(document: Document, override: str) -> Document:
             holder = holder[part]
         else:
             holder = None
+        place.append(part)
         if isinstance(holder, list) and len(holder) == 1 and isinstance(following, str):
             holder = holder[0]  # `imagery.sensor`, where the list has one block
+            place.append(0)
     fits = (
         isinstance(last, str) if isinstance(holder, dict) else isinstance(holder, list) and last in range(len(holder))
     )
     if not fits:
         raise SpecError(f"--set {override}", f"{key} is not a key of the spec", "dotted keys such as chips.size")
     holder[last] = value
-    return Document(values, document.lines)
+    return Document(values, document.lines, {**document.overridden, (*place, last): f"--set {key}"})
 
 
 def resolve_spec(values: Mapping[str, Any], *, where: str, folder: Path, document: Document | None = None) -> Spec:
@@ -190,7 +204,19 @@ def resolve_spec(values: Mapping[str, Any], *, where: str, folder: Path, documen
         spec = Spec.model_validate(_with_sensor_files(values, where, folder))
     except ValidationError as error:
         raise _explain(error, where, document or Document(dict(values))) from error
-    blocks = [_resolve_imagery(block, f"{where}: imagery", folder) for block in spec.imagery]
+    faults: list[SpecError] = []
+    blocks = []
+    for number, block in enumerate(spec.imagery):
+        changes: dict[str, Any] = {}
+        for key, resolve in _RESOLVED.items():
+            place = _as_written(("imagery", number, key), values)
+            try:
+                changes[key] = resolve(getattr(block, key), folder)
+            except SpecError as error:
+                faults.append(_at((document or Document(dict(values))).named(place, where), error))
+        blocks.append(block.model_copy(update=changes))
+    if faults:
+        raise _together(where, faults)
     model = spec.model.model_copy(update={"weights": _local(spec.model.weights, folder)})
     resolved = {"imagery": blocks, "model": model, "previous": _previous(spec.previous, folder)}
     return spec.model_copy(update=resolved)
@@ -219,26 +245,31 @@ def _defined(path: Path, where: str) -> dict[str, Any]:
     return read_sensor(path, where).model_dump(mode="json", exclude_defaults=True)
 
 
-def _resolve_imagery(block: Imagery, where: str, folder: Path) -> Imagery:
-    sources = []
-    for source in block.stac:
-        resolved = _local(source, folder) or source
-        if not is_url(resolved) and not Path(resolved).exists():
-            raise SpecError(f"{where}.stac", f"{resolved} not found", "a file or address of STAC items")
-        sources.append(resolved)
-    copy_of = _local(block.major_tom, folder)
+def _at(place: str, error: SpecError) -> SpecError:
+    """The error of a value, with the place of the value."""
+    return SpecError(place, error.found, error.expected, error.fix)
+
+
+def _known_sensor(stated: str | dict[str, Any], _: Path) -> str | dict[str, Any]:
+    if isinstance(stated, str):
+        sensor(stated)
+    return stated
+
+
+def _sources(stated: list[str], folder: Path) -> list[str]:
+    sources = [_local(source, folder) or source for source in stated]
+    missing = [source for source in sources if not is_url(source) and not Path(source).exists()]
+    if missing:
+        raise SpecError("stac", f"{', '.join(missing)} not found", "a file or address of STAC items")
+    return sources
+
+
+def _major_tom(stated: str | None, folder: Path) -> str | None:
+    copy_of = _local(stated, folder)
     if copy_of is not None and not is_url(copy_of) and not (Path(copy_of) / "metadata.parquet").is_file():
-        raise SpecError(
-            f"{where}.major_tom", f"{copy_of} has no metadata.parquet", "a copy of Major TOM Core, or hf://datasets/…"
-        )
-    return block.model_copy(
-        update={
-            "stac": sources,
-            "major_tom": copy_of,
-            "area": _inline_area(block.area, f"{where}.area", folder),
-            "exclude": [i for entry in block.exclude for i in _excluded(entry, f"{where}.exclude", folder)],
-        }
-    )
+        expected = "a copy of Major TOM Core, or hf://datasets/…"
+        raise SpecError("major_tom", f"{copy_of} has no metadata.parquet", expected)
+    return copy_of
 
 
 def _local(source: str | None, folder: Path) -> str | None:
@@ -251,20 +282,25 @@ def _previous(where: str | None, folder: Path) -> str | None:
     return readable(where) if where is not None and is_hosted(where) else _local(where, folder)
 
 
-def _excluded(entry: str, where: str, folder: Path) -> list[str]:
+def _excluded(stated: list[str], folder: Path) -> list[str]:
     """An id as it is, a file as the ids in it: one per line, `#` starts a comment."""
-    if "/" not in entry and not entry.endswith((".txt", ".csv")):
-        return [entry]
-    path = folder / entry
-    if not path.is_file():
-        raise SpecError(where, f"{path} not found", "item ids, or a file with one per line")
-    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line]
+    ids = []
+    for entry in stated:
+        if "/" not in entry and not entry.endswith((".txt", ".csv")):
+            ids.append(entry)
+            continue
+        path = folder / entry
+        if not path.is_file():
+            raise SpecError("exclude", f"{path} not found", "item ids, or a file with one per line")
+        lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+        ids += [line for line in lines if line]
+    return ids
 
 
-def _inline_area(area: Any, where: str, folder: Path) -> Any:
+def _inline_area(area: Any, folder: Path) -> Any:
     if area is None or isinstance(area, list) or area == "land":
         return area
+    where = "area"
     if isinstance(area, str):
         path = folder / area
         if not path.is_file():
@@ -276,6 +312,16 @@ def _inline_area(area: Any, where: str, folder: Path) -> Any:
     return json.loads(shapely.to_geojson(parse_area(area, where)))
 
 
+_RESOLVED: dict[str, Callable[[Any, Path], Any]] = {
+    "sensor": _known_sensor,
+    "stac": _sources,
+    "major_tom": _major_tom,
+    "area": _inline_area,
+    "exclude": _excluded,
+}
+"""Keys of an imagery block whose values are completed or looked for, relative to the folder of the spec."""
+
+
 def dump_spec(document: Mapping[str, Any]) -> str:
     """The spec as YAML text."""
     return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=110)
@@ -283,19 +329,18 @@ def dump_spec(document: Mapping[str, Any]) -> str:
 
 def _explain(error: ValidationError, where: str, document: Document) -> SpecError:
     """One error that lists everything that is wrong, in the order of the lines."""
-    errors = error.errors(include_url=False)
+    # Of a union, the branch that the value has the type of says more than the others.
+    errors = sorted(error.errors(include_url=False), key=lambda each: each["type"].endswith("_type"))
     unknown = [each for each in errors if each["type"] == "extra_forbidden"]
     meant = {(each["loc"][:-1], near) for each in unknown if (near := _nearest(each["loc"]))}
-    messages: list[tuple[int, str, SpecError]] = []
+    messages: dict[tuple[int, str], SpecError] = {}
     for each in errors:
         place = _as_written(each["loc"], document.values)
         if each["type"] == "missing" and (each["loc"][:-1], each["loc"][-1]) in meant:
             continue  # the misspelled key explains it
-        line = document.line(place)
-        key = _key(place) or "the spec"
-        messages.append((line or 0, key, _described(each, f"{where}:{line}: {key}" if line else f"{where}: {key}")))
-    messages = list({(line, key): (line, key, made) for line, key, made in reversed(messages)}.values())
-    return _together(where, [made for _, _, made in sorted(messages, key=lambda row: row[:2])])
+        made = _described(each, document.named(place, where))
+        messages.setdefault((document.line(place) or 0, _key(place)), made)
+    return _together(where, [messages[key] for key in sorted(messages)])
 
 
 def _described(each: Mapping[str, Any], place: str) -> SpecError:
@@ -305,11 +350,31 @@ def _described(each: Mapping[str, Any], place: str) -> SpecError:
         return SpecError(place, "is an unknown key", fix=hint)
     if each["type"] == "missing":
         return SpecError(place, "is missing", fix="Add it.")
-    messages = _EXPECTED.get(each["type"])
-    if messages is None:
-        message = str(each["msg"]).removeprefix("Value error, ")
-        return SpecError(place, f"found {shown(each['input'])}", _lower(message).removeprefix("expected "))
-    return SpecError(place, f"found {shown(each['input'])}", messages.format(**each.get("ctx", {})))
+    ours = each.get("ctx", {}).get("error")
+    if isinstance(ours, SpecError):
+        return _at(place, ours)
+    if each["type"] == "value_error" and not str(ours).startswith("expected "):
+        return SpecError(place, str(ours))
+    expected = str(ours).removeprefix("expected ")
+    if each["type"] != "value_error":
+        expected = _EXPECTED[each["type"]].format(**each.get("ctx", {}))
+    if each["type"] == "string_pattern_mismatch":
+        expected = _FORMS.get(each["loc"][-1], expected)
+    number = each["type"] == "string_type" and isinstance(each["input"], int | float)
+    return SpecError(place, f"found {shown(each['input'])}", expected, "Write it in quotes." if number else "")
+
+
+_FORMS: Mapping[int | str, str] = {
+    "base_url": "an http(s) address without ? and #",
+    "doi": "a DOI such as 10.5281/zenodo.1234",
+    "hugging_face": "OWNER/NAME",
+    "license": "an identifier of the SPDX license list, or LicenseRef-NAME for own terms",
+    "orcid": "an ORCID iD such as 0000-0002-1825-0097",
+    "sha256": "64 of 0-9 and a-f",
+    "source_coop": "ACCOUNT/PRODUCT",
+    "tiles": "https://…/{z}/{x}/{y}, with an ending such as .png",
+}
+"""Key → what is valid, in words instead of its pattern."""
 
 
 _EXPECTED = {
@@ -331,13 +396,13 @@ _EXPECTED = {
     "list_type": "a list",
     "literal_error": "{expected}",
     "model_type": "keys and values",
-    "string_pattern_mismatch": "text of the form {pattern}",
+    "string_pattern_mismatch": "text that matches {pattern}",
     "string_too_long": "at most {max_length:,} characters",
     "string_type": "text",
     "too_long": "at most {max_length} entries",
     "too_short": "at least {min_length} entries",
 }
-"""Kind of pydantic's error → what is valid; other kinds are our own validators, which say it themselves."""
+"""Kind of pydantic's error → what is valid; our own validators say it themselves."""
 
 
 def _nearest(loc: Place) -> str | None:
@@ -361,10 +426,6 @@ def _key(place: Place) -> str:
 def _is_branch(part: int | str) -> bool:
     """Pydantic names the branch of a union it tried; the reader did not write that."""
     return isinstance(part, str) and (part in {"str", "bool", "Arrays", "Patches"} or "[" in part)
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]
 
 
 def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:

@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    field_validator,
     model_validator,
 )
 
@@ -44,7 +45,10 @@ def _check(pattern: re.Pattern[str], expected: str) -> AfterValidator:
 
 
 def _check_window(text: str) -> str:
-    return str(Window.parse(text))
+    try:
+        return str(Window.parse(text))
+    except ValueError as error:
+        raise SpecError("window", str(error), fix="Write START/END as YYYY-MM-DD/YYYY-MM-DD.") from error
 
 
 def _check_orcid(text: str) -> str:
@@ -53,8 +57,8 @@ def _check_orcid(text: str) -> str:
     total = functools.reduce(lambda sum_so_far, digit: (sum_so_far + int(digit)) * 2, digits[:-1], 0)
     check = "0123456789X"[(12 - total % 11) % 11]
     if check != digits[-1]:
-        msg = f"expected an ORCID iD whose last character is its check digit ({check} after {digits[:-1]})"
-        raise ValueError(msg)
+        fix = "Compare it with the page of its owner: a digit is mistyped."
+        raise SpecError("orcid", f"found {text!r}, whose check digit is wrong", f"{check} at the end", fix)
     return text
 
 
@@ -66,16 +70,14 @@ def _spdx() -> frozenset[str]:
 
 def _check_license(text: str) -> str:
     """An identifier of the SPDX license list, or `LicenseRef-…` for own terms."""
-    if _LICENSE_REF.fullmatch(text):
+    own = text.startswith("LicenseRef-")
+    known = {key.lower(): key for key in _spdx() if not key.startswith("LicenseRef-")}
+    if _LICENSE_REF.fullmatch(text) or known.get(text.lower()) == text:
         return text
-    known = _spdx()
-    if text in known and not text.startswith("LicenseRef-"):
-        return text
-    alike = {key.lower(): key for key in known if not key.startswith("LicenseRef-")}
-    near = difflib.get_close_matches(text.lower(), alike, n=1, cutoff=0.6)
-    hint = f"Did you mean {alike[near[0]]}? " if near else ""
-    msg = f"expected an identifier of the SPDX license list, or LicenseRef-NAME for own terms. {hint}".strip()
-    raise ValueError(msg)
+    near = [] if own else difflib.get_close_matches(text.lower(), known, n=1, cutoff=0.6)
+    hint = f"Did you mean {known[near[0]]}?" if near else ""
+    expected = "an identifier of the SPDX license list, or LicenseRef-NAME for own terms"
+    raise SpecError("license", f"found {text!r}", expected, hint)
 
 
 def _as_list(value: Any) -> Any:
@@ -112,10 +114,10 @@ class Composite(_SpecBlock):
     @model_validator(mode="after")
     def _counts_fit(self) -> Self:
         if self.method == "best" and self.min_valid > 1:
-            msg = "no min_valid above 1: best takes whole images"
+            msg = "min_valid above 1 cannot be met: best takes whole images"
             raise ValueError(msg)
         if self.min_valid > self.most:
-            msg = f"at least {self.min_valid} images, as min_valid asks for; not {self.most}"
+            msg = f"images is {self.most}; expected at least {self.min_valid}, as min_valid asks for"
             raise ValueError(msg)
         return self
 
@@ -128,7 +130,7 @@ class Composite(_SpecBlock):
 class Imagery(_SpecBlock):
     """Which images to use: one block of a release."""
 
-    stac: Annotated[list[str], BeforeValidator(_as_list)] = []
+    stac: Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])] = []
     """API, catalog, collection, item, ItemCollection or stac-geoparquet; one or a list."""
     major_tom: str | None = None
     """Instead of `stac`: a copy of Major TOM Core, a folder or hf://datasets/OWNER/NAME, also with @REVISION."""
@@ -152,7 +154,7 @@ class Imagery(_SpecBlock):
     """`land`, a bbox (west, south, east, north), a GeoJSON file, or GeoJSON. Default: what the items cover."""
     windows: list[Annotated[str, AfterValidator(_check_window)]] = []
     query: dict[str, Any] = {}
-    exclude: Annotated[list[str], BeforeValidator(_as_list)] = []
+    exclude: Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])] = []
     """Ids of known bad items; or files that list them, one per line."""
 
     @model_validator(mode="after")
@@ -204,19 +206,17 @@ class Imagery(_SpecBlock):
             return parse_sensor(self.sensor, "imagery.sensor")
         return sensor(self.sensor)
 
-    @model_validator(mode="after")
-    def _bbox_is_in_order(self) -> Self:
-        if isinstance(self.area, list):
-            west, south, east, north = self.area
+    @field_validator("area")
+    @classmethod
+    def _bbox_is_in_order(cls, area: Any) -> Any:
+        if isinstance(area, list):
+            west, south, east, north = area
             if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90 and west != east):
-                msg = (
-                    "expected as area west, south, east, north in degrees"
-                    f" (west > east where it crosses the antimeridian), not {self.area}"
-                )
-                if -180 <= south < north <= 180 and -90 <= west < east <= 90:
-                    msg += f". Latitude and longitude look swapped: write {[south, west, north, east]}"
-                raise ValueError(msg)
-        return self
+                swapped = -180 <= south < north <= 180 and -90 <= west < east <= 90
+                expected = "west, south, east, north in degrees, west > east where it crosses the antimeridian"
+                fix = f"Latitude and longitude look swapped: write {[south, west, north, east]}." if swapped else ""
+                raise SpecError("area", f"found {area}", expected, fix)
+        return area
 
     def parsed_windows(self) -> list[Window]:
         """The time steps asked for; empty means each image's own date or period."""
@@ -388,7 +388,9 @@ class Spec(_SpecBlock):
     doi: Annotated[str | None, Field(pattern=r"^10\.\d{4,9}/\S+$")] = None
     creators: list[Creator] = []
     keywords: Annotated[list[str], Field(max_length=20)] = []
-    imagery: Annotated[list[Imagery], BeforeValidator(_as_list), Field(min_length=1)]
+    imagery: Annotated[
+        list[Imagery], Field(min_length=1), BeforeValidator(_as_list, json_schema_input_type=Imagery | list[Imagery])
+    ]
     chips: ChipSpec = ChipSpec()
     model: ModelSpec = ModelSpec()
     outputs: Outputs = Outputs()

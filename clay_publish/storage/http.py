@@ -261,7 +261,10 @@ def _head(headers: Mapping[str, str], length: str) -> Head:
 
 
 def _refused(url: str, answer: Any) -> ServerError:
-    error = ServerError(url, f"the server answers {answer.status} {answer.reason or ''}".rstrip(), status=answer.status)
+    found = f"the server answers {answer.status} {answer.reason or ''}".rstrip()
+    fix = "Use an address that may be read, or ask its owner for access." if answer.status in {401, 403} else ""
+    fix = "Rerun the command later." if answer.status >= 500 else fix
+    error = ServerError(url, found, fix=fix, status=answer.status)
     asked = answer.headers.get("Retry-After", "")
     if asked.isdigit():
         error.retry_after = float(asked)

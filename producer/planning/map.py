@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import shapely
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.patches import Patch
 
 from clay_publish.geo.footprints import footprints
@@ -20,7 +20,9 @@ CELLS = 20_000
 """More chips than this are drawn as the 100 km squares that hold them."""
 _OUTLINES = 3_000
 """More footprints than this would hide the map."""
-_COVERED, _UNCOVERED = "#74c476", "#c1440e"
+_HAIRLINES = 100
+"""More footprints than this are drawn in thin lines, so that chips and coastlines stay visible between them."""
+_HARDLY_COVERED, _COVERED, _UNCOVERED = "#e5f5e0", "#74c476", "#c1440e"
 _FOOTPRINT, _AREA = "#2171b5", "#111111"
 
 
@@ -54,7 +56,8 @@ def draw_plan(areas: Areas, images: Sequence[SourceItem], units: Sequence[Unit],
         )
         if len(outlines) <= _OUTLINES:
             lines, _ = _rings(outlines, part)
-            axes.add_collection(LineCollection(lines, colors=_FOOTPRINT, linewidths=0.8, zorder=3))
+            width = 0.8 if len(outlines) <= _HAIRLINES else 0.2
+            axes.add_collection(LineCollection(lines, colors=_FOOTPRINT, linewidths=width, zorder=3))
         lines, _ = _rings(ground, part)
         axes.add_collection(LineCollection(lines, colors=_AREA, linewidths=1.4, linestyles="dashed", zorder=4))
     what = "chips" if shown is not None else f"{counts.across * 100} km squares, by the share of their chips"
@@ -99,9 +102,8 @@ def _squares(counts: Counts) -> tuple[list[shapely.Geometry], Floats]:
     for each in counts.squares:
         expected[each.square] += each.expected
         covered[each.square] += each.with_imagery
-    scale = ListedColormap(
-        np.vstack([mpl.colors.to_rgba(_UNCOVERED), mpl.colormaps["YlGn"](np.linspace(0.25, 0.75, 100))])
-    )
+    shares = LinearSegmentedColormap.from_list("shares", [_HARDLY_COVERED, _COVERED])
+    scale = ListedColormap(np.vstack([mpl.colors.to_rgba(_UNCOVERED), shares(np.linspace(0, 1, 100))]))
     outlines = []
     for square in sorted(expected):
         x, y, side = square.column * SQUARE, square.row * SQUARE, counts.across * SQUARE

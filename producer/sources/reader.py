@@ -72,7 +72,7 @@ def open_source(where: str, origin: str | None = None, limit: int = MAX_TABLE) -
     except (StoreError, AccessError) as error:
         raise SourceError(where, f"cannot be read ({error.found})", error.expected or "a file of STAC") from error
     except OSError as error:
-        raise SourceError(where, f"cannot be read ({error})", "a file of STAC") from error
+        raise SourceError(where, f"cannot be read ({error.strerror or error})", "a file of STAC") from error
 
 
 def _local(where: str, origin: str | None) -> Path:

@@ -33,6 +33,15 @@ def test_diff_tells_people_and_machines(run: Run, before: Path, release_copy: Pa
     assert found["coverage"]["gained"] == {"cloud": 6}
 
 
+def test_diff_of_a_version_with_itself_and_with_an_older_one(run: Run, before: Path, release_copy: Path) -> None:
+    said = run("diff", before, before).stdout
+    assert said == "1.0.0 → 1.0.0\n  identical: the same chips, vectors, coverage and columns\n"
+    version(release_copy, "1.1.0")
+    assert "is version 1.0.0, older than 1.1.0" in run("diff", release_copy, before, code=2).stderr
+    version(before, "1.1.1")
+    assert "A minor step: it removes chips. At least 1.2.0." in run("diff", release_copy, before).stdout
+
+
 def test_card_asks_for_a_number_that_says_enough(run: Run, before: Path, release_copy: Path) -> None:
     version(release_copy, "1.0.1")
     refused = run("card", release_copy, "--previous", before, code=2)

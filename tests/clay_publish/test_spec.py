@@ -1,4 +1,6 @@
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ from clay_publish.errors import SpecError
 from clay_publish.geo.area import parse_area
 from clay_publish.spec.load import dump_spec, load_spec
 from clay_publish.spec.models import Spec
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 WITHIN = "2023-02-01/2023-02-02"
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
@@ -155,9 +159,49 @@ def test_all_errors_are_listed_with_their_lines(tmp_path: Path) -> None:
     assert "release.yaml:1: nam: is an unknown key. Did you mean 'name'?" in lines[1]
     assert "release.yaml:2: license: found 'CC-BY4.0'" in lines[2]
     assert "Did you mean CC-BY-4.0?" in lines[2]
-    assert "release.yaml:7: imagery.windows[0]: found '2023-13-01/2023-12-01'" in lines[3]
-    assert "month must be in 1..12" in lines[3]
+    assert "release.yaml:7: imagery.windows[0]: '2023-13-01' is not a day or time that exists. Write START" in lines[3]
     assert "release.yaml:9: chips.sise: is an unknown key. Did you mean 'size'?" in lines[4]
+
+
+_WRONG = """\
+name: x
+license: CC-BY4
+version: 1.0
+creators:
+  - {name: Ada, orcid: 0000-0002-1825-0098}
+imagery:
+  stac: item.json
+  sensor: sentinel-2-l2a
+  area: [200, 0, 1, 2]
+  windows: [2016-01, 2017-02-01/2017-01-01]
+publish: {source_coop: mine}
+"""
+
+
+def test_the_command_line_lists_all_errors(tmp_path: Path, run: Run) -> None:
+    def said(text: str, *options: str) -> list[str]:
+        (tmp_path / "release.yaml").write_text(text)
+        return run("plan", *options, cwd=tmp_path, code=2).stderr.splitlines()
+
+    expected = (
+        "error: release.yaml: has 7 errors.",
+        "  release.yaml:2: license: found 'CC-BY4' (expected an identifier of the SPDX license list, ",
+        "  release.yaml:3: version: found 1.0 (expected text). Write it in quotes.",
+        "  release.yaml:5: creators[0].orcid: found '0000-0002-1825-0098', whose check digit is wrong (expected 7 at",
+        "  release.yaml:9: imagery.area: found [200.0, 0.0, 1.0, 2.0] (expected west, south, east, north in degrees, ",
+        "  release.yaml:10: imagery.windows[0]: '2016-01' is not an interval. Write START/END as YYYY-MM-DD/",
+        "  release.yaml:10: imagery.windows[1]: the window 2017-02-01T00:00:00+00:00/2017-01-01T00:00:00+00:00 ends ",
+        "  release.yaml:11: publish.source_coop: found 'mine' (expected ACCOUNT/PRODUCT).",
+    )
+    for line, beginning in zip(said(_WRONG), expected, strict=True):
+        assert line.startswith(beginning)
+    assert said(_WRONG)[1].endswith("or LicenseRef-NAME for own terms). Did you mean CC-BY-4.0?")
+    missing = said("name: x\nimagery:\n  - stac: [a.json, b.json]\n    sensor: naipp\n    area: c.geojson\n")
+    assert "has 3 errors" in missing[0]
+    assert "release.yaml:4: imagery[0].sensor: 'naipp' is unknown. Did you mean 'naip'?" in missing[1]
+    assert f"release.yaml:3: imagery[0].stac: {tmp_path}/a.json, {tmp_path}/b.json not found" in missing[2]
+    assert f"release.yaml:5: imagery[0].area: {tmp_path}/c.geojson not found" in missing[3]
+    assert "release.yaml:3: name: is a duplicate key (first on line 1)" in said("name: a\nchips: {}\nname: b\n")[0]
 
 
 def test_every_duplicate_key_is_refused_with_both_lines(tmp_path: Path) -> None:

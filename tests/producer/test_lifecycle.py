@@ -7,11 +7,14 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from clay_publish.errors import LockedError
 from clay_publish.release.directory import Release
+from clay_publish.release.findings import ValidationReport
 from clay_publish.release.lease import lease
 from clay_publish.release.unit_receipts import RECEIPTS
 
@@ -77,38 +80,33 @@ def test_others_are_refused_while_a_run_is_at_work(
     run("card", release, "--quiet")
 
 
-def test_a_run_ends_with_what_to_look_at_and_a_second_one_has_nothing_to_do(
-    tmp_path: Path, run: Callable[..., object]
+def test_a_run_says_what_it_took_from_the_version_before(
+    sample_release: Path, tmp_path: Path, run: Callable[..., Any]
 ) -> None:
     run("sample", tmp_path / "first")
-    spec, out = tmp_path / "first" / "release.yaml", tmp_path / "release"
-    document = yaml.safe_load(spec.read_text())
-    document["chips"] = {**document.get("chips", {}), "max_nodata": 0.0}
-    spec.write_text(yaml.safe_dump(document))
-    made = run("run", spec, "--out", out, "--quiet")
-    assert made.stdout.startswith(f"{out}: 121 of 121 expected chips (100.0%); computed 121, in ")
-    assert made.stderr == f"Look at {out}/README.md. Next: clay-publish publish {out} --to PLACE\n"
-    before = {path: path.read_bytes() for path in (out / "embeddings").rglob("*.parquet")}
-    again = run("run", spec, "--out", out, "--quiet").stdout
-    assert "; nothing to do, all of it was done before, in " in again
-    assert {path: path.read_bytes() for path in before} == before
+    options = ("--set", "version=1.0.1", "--set", f"previous={sample_release}", "--quiet")
+    made = run("produce", tmp_path / "first" / "release.yaml", "--out", tmp_path / "release", *options)
+    assert "121 of 121 expected chips (100.0%); reused 121, in " in made.stdout
+    again = run("produce", tmp_path / "first" / "release.yaml", "--out", tmp_path / "release", *options)
+    assert "; nothing to do, all of it was done before, in " in again.stdout
+    wrong = ("--set", "previous=nowhere", "--out", tmp_path / "other")
+    refused = run("produce", tmp_path / "first" / "release.yaml", *wrong, code=2).stderr
+    assert f"{tmp_path}/first/nowhere holds no release" in refused
+    assert "A relative path begins at the folder of the spec." in refused
 
 
-def test_a_whole_run_holds_its_lease_until_the_release_is_validated(tmp_path: Path, run: Callable[..., object]) -> None:
-    run("sample", tmp_path / "first")
-    spec, out = tmp_path / "first" / "release.yaml", tmp_path / "release"
-    spying = (
-        "import clay_publish.cli.run as command\n"
-        "real = command.run_validation\n"
-        "def run_validation(release, *more, **other):\n"
-        "    from clay_publish.release.lease import lease\n"
-        "    from clay_publish.errors import LockedError\n"
-        "    try:\n"
-        "        with lease(release): print('free')\n"
-        "    except LockedError: print('held')\n"
-        "    return real(release, *more, **other)\n"
-        "command.run_validation = run_validation\n"
-    )
-    program = start(spec, out, first=f"{spying}\nimport sys; sys.argv[1] = 'run'\n")
-    program.finish()
-    assert "held" in program.errors.read_text().splitlines()
+def test_a_whole_run_holds_its_lease_until_the_release_is_validated(
+    sample_release: Path, release_copy: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def validation(release: Release, *_: object, **__: object) -> ValidationReport:
+        with pytest.raises(LockedError) as caught, lease(release):
+            pass
+        refused.append(caught.value)
+        return ValidationReport(where=release.store.where, findings=[], checked={})
+
+    monkeypatch.setattr("clay_publish.cli.run.run_validation", validation)
+    made = run("run", sample_release.parent / "first" / "release.yaml", "--out", release_copy, "--quiet")
+    assert made.stdout.startswith(f"{release_copy}: 121 of 121 expected chips (100.0%); nothing to do")
+    assert len(refused) == 1

@@ -1,6 +1,7 @@
 """`audit`: every published version against its host."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from s3_servers import send
 
 from clay_publish.errors import PublishError
 from clay_publish.publish import audit, versions, yank
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import write_manifest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -77,7 +80,33 @@ def test_a_yank_is_undone_and_a_second_one_keeps_the_first_reason(
     run("yank", site, "1.0.0", "--undo")
     found = versions(str(site))
     assert ([v.yanked for v in found.versions], found.latest) == ([None], "1.0.0")
+    assert run("yank", site, "1.0.0", "--reason", "two\nlines").stdout == "1.0.0 YANKED: two lines\n"
+    again = run("yank", site, "1.0.0", "--reason", "another")
+    assert again.stdout == "1.0.0 YANKED: two lines\n"
+    assert again.stderr == "1.0.0 was yanked before: the first reason stays (--undo takes it back)\n"
+    assert "cannot be yanked without a reason" in run("yank", site, "1.0.0", "--reason", "", code=2).stderr
     assert "needs either --reason TEXT or --undo" in run("yank", site, "1.0.0", code=2).stderr
+
+
+def test_a_version_that_the_catalog_does_not_list_is_surplus(site: Path, run: Run) -> None:
+    shutil.copytree(site / "1.0.0", site / "2.0.0")
+    (site / "notes").mkdir()
+    (site / "notes" / "a.txt").write_text("of somebody else")
+    said = run("audit", site, "--quiet", code=1).stdout
+    assert said.splitlines()[0] == "surplus      2.0.0/: not listed in catalog.json"
+    assert f"{site}: 1 version, " in said
+    assert said.endswith("files, 1 difference\n")
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_another_release_is_refused_before_a_byte_is_sent(site: Path, release_copy: Path, dry_run: bool) -> None:
+    spec = release_copy / "release.yaml"
+    spec.write_text(spec.read_text().replace("name: my-first-release", "name: foreign").replace("1.0.0", "2.0.0"))
+    write_manifest(Release(str(release_copy)), "test")
+    before = sorted(site.rglob("*"))
+    with pytest.raises(PublishError, match=r"lists versions of my-first-release .expected foreign.* Use another dir"):
+        send(release_copy, str(site), dry_run=dry_run)
+    assert sorted(site.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def of_version(where: Path, version: str, card: str = "") -> None:
 def test_the_version_is_one_commit_and_a_tag_and_loads(sample_release: Path, hub: Hub, tmp_path: Path) -> None:
     receipt = send(sample_release, PLACE, create=True)
     assert (receipt.state, receipt.verified, receipt.unknown) == ("published", "checksums", [])
+    assert receipt.line.count(hub.address) == 1
     repository = hub.repositories["clay/shore"]
     assert len(repository.log) == 2, "the first commit is the Hub's own"
     assert repository.tags == {"v1.0.0": receipt.commit}

@@ -448,6 +448,11 @@ def test_a_box_with_west_beyond_east_says_how_wide_it_is(run: Any, reader: Relea
     assert "--bbox 10,37,9,38 crosses the antimeridian: from 10° eastward to 9°, 359° wide" in said
 
 
+def test_an_empty_option_is_not_a_missing_one(command: Any, reader: ReleaseReader) -> None:
+    for option in ("--datetime", "--bbox", "--near", "--like"):
+        assert "error: " in command("search", reader.release.store.where, option, "", code=2), option
+
+
 def test_an_empty_result_says_what_the_release_has(run: Any, reader: ReleaseReader) -> None:
     for options in (("--bbox", "1,2,3,4"), ("--datetime", "2016"), ("--bbox", "1,2,3,4", "--chips")):
         made = run("search", reader.release.store.where, *options)

@@ -181,6 +181,7 @@ def test_a_server_that_refuses_one_file_is_not_a_finding(good: Callable[[str], P
         said = run("validate", f"{server.url}/{folder.name}", code=2).stderr
     assert f"{server.url}/{folder.name}/embeddings/" in said
     assert "the server answers 403" in said
+    assert "ask its owner for access" in said
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +220,14 @@ def test_a_release_without_access_is_not_validated(
     with pytest.raises(AccessError, match=message) as caught:
         validate(Release(stored))
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["validate", "search", "status"])
+def test_a_command_names_a_server_that_stays_down(proxy: FaultProxy, stored: str, run: Run, command: str) -> None:
+    proxy.fail(lambda _: True, "status:503", times=10_000)
+    said = run(command, stored, code=2).stderr
+    assert said.startswith(f"error: {stored}/")
+    assert "the server did not answer 3 times" in said
 
 
 def test_keys_that_expire_while_reading_are_renewed(
