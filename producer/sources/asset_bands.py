@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,13 +127,13 @@ def with_descriptions(item: Mapping[str, Any], collection: Mapping[str, Any] | N
     ]
     for key in [key for key, asset in assets.items() if is_image(asset) and not band_list(item, asset)]:
         template = item_asset(collection, key)
-        said = {name: template[name] for name in _OF_ASSET if name in template} | assets[key]
+        said = ChainMap(assets[key], {name: template[name] for name in _OF_ASSET if name in template})
         bands = _plain_bands(template)
         by = "the Collection's item_assets"
         if not bands:
             by, bands = next(((by, found) for by, every in lists if (found := _listed(key, every, assets))), ("", []))
         if bands and band_count(key, assets[key]) in {None, len(bands)}:
-            said |= {"bands": bands, _DESCRIBED_BY: by}
+            said = said.new_child({"bands": bands, _DESCRIBED_BY: by})
         assets[key] = said
     return assets
 
@@ -196,7 +197,8 @@ def values_of(asset: Mapping[str, Any], index: int | None, properties: Mapping[s
         bands = asset.get(key)
         if isinstance(bands, list) and place < len(bands) and isinstance(bands[place], Mapping):
             own.append(bands[place])
-    of_item = {key: value for key, value in (properties or {}).items() if key.startswith("raster:")}
+    properties = {} if properties is None else properties
+    of_item = {key: properties[key] for key in properties if key.startswith("raster:")}
     listed = of_item.get("raster:bands")
     if (
         isinstance(listed, list)

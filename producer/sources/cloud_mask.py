@@ -96,6 +96,11 @@ def _stated(assets: Mapping[str, Any], sensor: Sensor, stated: str, where: str) 
     return stated, next(fitting, sensor.masks[0])
 
 
+def empty_masks(sensor: Sensor, day: date) -> tuple[bool, ...]:
+    """Which masks of a sensor are empty on a day."""
+    return tuple(_is_empty(mask, day) for mask in sensor.masks)
+
+
 def _is_empty(mask: CloudMask, day: date) -> bool:
     return mask.empty is not None and mask.empty[0] <= day <= mask.empty[1]
 

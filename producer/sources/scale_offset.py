@@ -22,7 +22,7 @@ _VERSION = re.compile(r"^N?0\d\.?\d{2}$", re.IGNORECASE)
 _PRODUCT = re.compile(
     r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_N(\d{2})(\d{2})_|S2[A-D]_OPER_MSI_L2A_TL_\w+_N(\d{2})\.(\d{2})"
 )
-_PRODUCT_KEYS = ("s2:product_uri", "s2:product_id", "sentinel:product_id", "sentinel2:product_id", "s2:granule_id")
+PRODUCT_KEYS = ("s2:product_uri", "s2:product_id", "sentinel:product_id", "sentinel2:product_id", "s2:granule_id")
 _HARMONIZED = re.compile(r"(^|/)s2(_sr)?_harmonized$", re.IGNORECASE)
 """Collections of Earth Engine, in which all pixels are as before the offset."""
 _SAID = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -152,8 +152,8 @@ def _applied(properties: Mapping[str, Any], where: str) -> tuple[str, bool] | No
     known: dict[str, bool] = {}
     if _HARMONIZED.search(str(properties.get("collection") or "")):
         known["collection"] = True
-    for key, value in sorted(properties.items()):
-        if key.endswith("boa_offset_applied") and value is not None:
+    for key in sorted(properties):
+        if key.endswith("boa_offset_applied") and (value := properties[key]) is not None:
             said = _SAID.get(str(value).strip().lower())
             if said is None:
                 raise SourceError(where, f"says {key} {value!r}", "true or false", _FIX)
@@ -188,7 +188,7 @@ def _baselines(properties: Mapping[str, Any], where: str) -> Iterator[tuple[str,
     version = properties.get("processing:version")
     if isinstance(version, str) and _VERSION.match(version.strip()) and not _is_software(version, properties):
         yield "baseline in processing:version", float(_baseline(version) or 0)
-    for key in (*_PRODUCT_KEYS, "title", "id", "href"):
+    for key in (*PRODUCT_KEYS, "title", "id", "href"):
         product = _PRODUCT.search(str(properties.get(key) or ""))
         if product:
             yield f"baseline in {key}", _number(product)
@@ -207,6 +207,12 @@ def _baseline(value: Any) -> float | None:
         return value
     found = _BASELINE.match(str(value).strip())
     return None if found is None else _number(found)
+
+
+def product_baseline(text: str) -> str | None:
+    """The part of a text that names a product with its baseline, as far as the baseline follows from it."""
+    found = _PRODUCT.search(text)
+    return None if found is None else repr(found.groups())
 
 
 def _number(found: re.Match[str]) -> float:

@@ -201,7 +201,7 @@ def _statements(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(item.get(key), str):
             yield key, item[key].lower()
     assets = item.get("assets")
-    if isinstance(assets, dict):
+    if isinstance(assets, Mapping):
         images = {key: assets[key] for key in sorted(assets) if is_image(assets[key])}
         yield from (("asset", key.lower()) for key in images)
         names = {found[0].lower() for asset in images.values() if (found := _PRODUCT_NAME.search(asset["href"]))}
@@ -243,6 +243,30 @@ def size_note(items: Iterable[SourceItem], sensor: Sensor) -> str | None:
         f"pixels of {name}{more} measure {size:.3g} m, those of sensor {sensor.key} {sensor.gsd:g} m:"
         " make sure that the sensor is the right one"
     )
+
+
+def names_mission(item: Mapping[str, Any]) -> bool:
+    """Whether an item names a mission of the registry, so that its makers are not looked at."""
+    said = [*_said(item.get("properties", {})), ("collection", str(item.get("collection") or ""))]
+    return any(_missions(name) for _, name in said)
+
+
+def is_product_key(key: str) -> bool:
+    """Whether a property of this name says something about the product."""
+    return _PRODUCT.search(key) is not None
+
+
+def product_names(href: str) -> tuple[str, ...]:
+    """The name of a product in an address, in lower case."""
+    found = _PRODUCT_NAME.search(href)
+    return () if found is None else (found[0].lower(),)
+
+
+def signs_of(text: str, sensor: Sensor) -> tuple[bool, ...]:
+    """Which products a statement of an item names: the sensor's own and each of the others."""
+    level = sensor.level
+    patterns = () if level is None else (*level.signs, *level.others.values())
+    return tuple(re.search(pattern, text.lower()) is not None for pattern in patterns)
 
 
 def _said(properties: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

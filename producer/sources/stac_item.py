@@ -3,10 +3,11 @@
 import json
 import math
 import re
+from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import pyproj
@@ -26,7 +27,8 @@ from clay_publish.spec.sensors import CloudMask, Sensor
 from clay_publish.storage.store import is_url
 from clay_publish.windows import parse_time
 
-_MAX_ID = 4096
+MAX_ID = 4096
+"""Characters."""
 
 
 def source_item(
@@ -57,16 +59,39 @@ def source_item(
     identifier = item.get("id")
     if item.get("type") != "Feature" or not isinstance(identifier, str) or not identifier:
         raise SourceError(base or "item", "is not a STAC Item", "type Feature and an id")
-    if len(identifier) > _MAX_ID:
-        raise SourceError(base or "item", f"has an id of {len(identifier):,} characters", f"at most {_MAX_ID:,}")
-    where = f"item {identifier}"
+    if len(identifier) > MAX_ID:
+        raise SourceError(base or "item", f"has an id of {len(identifier):,} characters", f"at most {MAX_ID:,}")
     try:
         json.dumps(item, ensure_ascii=False, default=str).encode()
-        return _read(item, sensor, where, block=block, base=base, asked=asked, needed=needed, collection=collection)
     except UnicodeEncodeError as error:
-        raise SourceError(where, "holds text that is not Unicode (a lone surrogate)", "UTF-8") from error
+        raise SourceError(
+            f"item {identifier}", "holds text that is not Unicode (a lone surrogate)", "UTF-8"
+        ) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _unreadable(f"item {identifier}", error) from error
+    return read_item(item, sensor, block=block, base=base, asked=asked, needed=needed, collection=collection)
+
+
+def read_item(
+    item: Mapping[str, Any],
+    sensor: Sensor,
+    *,
+    block: int,
+    base: str | None,
+    asked: Imagery | None = None,
+    needed: Collection[str] | None = None,
+    collection: Mapping[str, Any] | None = None,
+) -> SourceItem:
+    """As `source_item`, of an item that is known to be one, to have an id and to hold text."""
+    where = f"item {item['id']}"
+    try:
+        return _read(item, sensor, where, block=block, base=base, asked=asked, needed=needed, collection=collection)
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
-        raise SourceError(where, f"cannot be read ({type(error).__name__}: {error})", "a STAC Item") from error
+        raise _unreadable(where, error) from error
+
+
+def _unreadable(where: str, error: Exception) -> SourceError:
+    return SourceError(where, f"cannot be read ({type(error).__name__}: {error})", "a STAC Item")
 
 
 def _read(
@@ -81,18 +106,18 @@ def _read(
     collection: Mapping[str, Any] | None,
 ) -> SourceItem:
     properties, assets = item.get("properties"), item.get("assets")
-    if not isinstance(properties, dict) or not isinstance(assets, dict):
+    if not isinstance(properties, Mapping) or not isinstance(assets, Mapping):
         raise SourceError(where, "has no properties or no assets", "a STAC Item")
     level = check_origin(item, sensor, where, collection)
-    moment, start, end = _times(properties, where)
+    moment, start, end = times_of(properties, where)
     described = with_descriptions(item, collection)
     mapped = map_bands(item, described, sensor, where, stated=asked.bands if asked else None, needed=needed)
     mask = find_mask(assets, sensor, asked.mask if asked else None, where, moment.date())
     masked = None if mask is None else _mask(assets, *mask, base)
-    grid_asset, grid = _finest_grid(item, assets, [band.asset for band in mapped], where)
+    grid_asset, grid = finest_grid(item, assets, [band.asset for band in mapped], where)
     scalings = [
         decide(
-            _of_asset(properties, assets[band.asset]) | {"id": item["id"], "collection": item.get("collection")},
+            _of_asset(item, properties, assets[band.asset]),
             values_of(assets[band.asset], band.index, properties),
             sensor,
             f"{where}, asset {band.asset}",
@@ -106,7 +131,7 @@ def _read(
         id=item["id"],
         collection=item.get("collection"),
         block=block,
-        geometry=_geometry(item, where),
+        geometry=footprint_of(item, where),
         acquired=moment,
         start=start,
         end=end,
@@ -119,20 +144,23 @@ def _read(
         shift=resolved[0].to_input(sensor)[1],
         level=level,
         platform=properties.get("platform") or properties.get("eo:platform"),
-        acquisition=_acquisition(item, properties, start, end),
+        acquisition=acquisition_of(item, properties, start, end),
         cloud_cover=number(properties.get("eo:cloud_cover")),
         license=_license(item, properties),
         attribution=properties.get("attribution"),
-        href=_self_href(item),
+        href=self_href(item),
         updated=str(properties.get("updated") or properties.get("s2:generation_time") or ""),
     )
     _ = made.window  # the end of the calendar has no next day
     return made
 
 
-def _of_asset(properties: Mapping[str, Any], asset: Mapping[str, Any]) -> dict[str, Any]:
+def _of_asset(item: Mapping[str, Any], properties: Mapping[str, Any], asset: Mapping[str, Any]) -> Mapping[str, Any]:
     """Properties as they are for an asset, whose own come first; its title describes a band, the item's the product."""
-    return {**properties, **{key: value for key, value in asset.items() if key != "title" or key not in properties}}
+    of_item = {"id": item["id"], "collection": item.get("collection")}
+    if "title" in properties:
+        of_item["title"] = properties["title"]
+    return ChainMap(of_item, *(cast("dict[str, Any]", holder) for holder in (asset, properties)))
 
 
 def _resolved(band: MappedBand, scaling: Scaling) -> ResolvedBand:
@@ -158,10 +186,12 @@ def _file(assets: Mapping[str, Any], band: MappedBand, base: str | None) -> Band
 def _href(asset: Mapping[str, Any]) -> str:
     """The asset's address; an alternate one over http(s), where the main one is of a kind that needs a login."""
     href = str(asset.get("href", ""))
-    alternates = asset.get("alternate")
-    if href.startswith(("http://", "https://", "s3://")) or "://" not in href or not isinstance(alternates, dict):
+    if href.startswith(("http://", "https://", "s3://")) or "://" not in href:
         return href
-    others = [str(each.get("href")) for each in alternates.values() if isinstance(each, dict)]
+    alternates = asset.get("alternate")
+    if not isinstance(alternates, Mapping):
+        return href
+    others = [str(each.get("href")) for each in alternates.values() if isinstance(each, Mapping)]
     return next((other for other in others if other.startswith(("https://", "s3://"))), href)
 
 
@@ -182,7 +212,7 @@ def local_path(href: str) -> str:
     return unquote(parts.path)
 
 
-def _times(properties: Mapping[str, Any], where: str) -> tuple[datetime, datetime, datetime]:
+def times_of(properties: Mapping[str, Any], where: str) -> tuple[datetime, datetime, datetime]:
     def read(key: str) -> datetime | None:
         text = properties.get(key)
         if text is None:
@@ -203,7 +233,7 @@ def _times(properties: Mapping[str, Any], where: str) -> tuple[datetime, datetim
     return moment, moment, moment
 
 
-def _geometry(item: Mapping[str, Any], where: str) -> shapely.Geometry | None:
+def footprint_of(item: Mapping[str, Any], where: str) -> shapely.Geometry | None:
     if not isinstance(item.get("geometry"), Mapping | None):
         raise SourceError(f"{where}: geometry", f"found {shown(item['geometry'])}", "a GeoJSON geometry, or null")
     try:
@@ -212,7 +242,7 @@ def _geometry(item: Mapping[str, Any], where: str) -> shapely.Geometry | None:
         raise SourceError(f"{where}: geometry", f"is not a GeoJSON geometry ({error})") from error
 
 
-def _finest_grid(
+def finest_grid(
     item: Mapping[str, Any], assets: Mapping[str, Any], keys: Iterable[str], where: str
 ) -> tuple[str | None, RasterGrid | None]:
     """The grid with the smallest pixels among the bands; None where any band's is not stated.
@@ -228,7 +258,7 @@ def _finest_grid(
         transform = asset.get("proj:transform", properties.get("proj:transform"))
         crs = _crs(properties, asset)
         if crs is not None:
-            _check_crs(crs, where)
+            check_crs(crs, where)
         if crs is None or not _is_grid(shape, transform):
             return None, None
         numbers = [float(v) for v in (*shape, *transform[:6])]
@@ -243,7 +273,7 @@ def _finest_grid(
     return best or (None, None)
 
 
-def _check_crs(crs: str, where: str) -> None:
+def check_crs(crs: str, where: str) -> None:
     try:
         to_lonlat(crs)
     except pyproj.exceptions.ProjError as error:
@@ -284,15 +314,15 @@ def _crs(properties: Mapping[str, Any], asset: Mapping[str, Any]) -> str | None:
     return None
 
 
-_DATATAKES = ("s2:datatake_id", "sentinel2:datatake_id", "eopf:datatake_id", "sat:absolute_orbit")
+DATATAKES = ("s2:datatake_id", "sentinel2:datatake_id", "eopf:datatake_id", "sat:absolute_orbit")
 _BASELINE = re.compile(r"_N\d\d\.\d\d$")
 """Ends the id of a Sentinel-2 datatake: tiles of one that were processed apart are still one acquisition."""
 
 
-def _acquisition(item: Mapping[str, Any], properties: Mapping[str, Any], start: datetime, end: datetime) -> str:
+def acquisition_of(item: Mapping[str, Any], properties: Mapping[str, Any], start: datetime, end: datetime) -> str:
     """Images of one acquisition share it: a datatake, a pass along a Landsat path, a period, or a day."""
     platform = str(properties.get("platform") or "").casefold().replace("_", "-")  # catalogs differ in its spelling
-    for key in _DATATAKES:
+    for key in DATATAKES:
         if properties.get(key) is not None:
             return f"{platform} {_BASELINE.sub('', str(properties[key]))}".strip()
     path = str(properties.get("landsat:wrs_path") or "")
@@ -314,7 +344,7 @@ def _license(item: Mapping[str, Any], properties: Mapping[str, Any]) -> str | No
     return stated if isinstance(stated, str) else None
 
 
-def _self_href(item: Mapping[str, Any]) -> str | None:
+def self_href(item: Mapping[str, Any]) -> str | None:
     for link in item.get("links") or []:
         if isinstance(link, dict) and link.get("rel") == "self" and "://" in str(link.get("href")):
             return str(link["href"])
