@@ -6,7 +6,6 @@ in its place are compared the answers to the questions that are asked of it, its
 be read this way, and groups whose item cannot be used, are left to `source_item`, which gives each its own reason.
 """
 
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -234,8 +233,8 @@ class _Columns:
             return (_numbers_of(self.href(each) for each in self.list(path)),)
         if path[0] != "properties" and path[0] != "assets":
             return None
-        if name == "proj:transform":
-            return (_numbers_of(_shape_of(each) for each in self.list(path)),)
+        if name == "proj:transform" and pa.types.is_list(array.type) and _is_number(array.type.value_type):
+            return (_shapes_of(array),)
         if name in {"proj:epsg", "proj:code"}:
             return (_valid(array),)
         if len(path) != 2 or path[0] != "properties":
@@ -438,14 +437,25 @@ def _times(properties: dict[str, Any]) -> Any:
     return found if all(1 < moment.year < 9999 for moment in found) else None
 
 
-def _shape_of(transform: Any) -> tuple[Any, ...] | None:
-    """A transform without the corner of the image."""
-    if not isinstance(transform, list):
-        return transform
-    moves = [place in _MOVES and isinstance(value, int | float) for place, value in enumerate(transform)]
-    return tuple(
-        math.isfinite(value) if moved else repr(value) for value, moved in zip(transform, moves, strict=True)
+def _shapes_of(transforms: pa.Array) -> Numbers | None:
+    """Equal numbers for transforms that differ in the corner of the image alone."""
+    lengths, numbers = pc.list_value_length(transforms), transforms.flatten()
+    if transforms.null_count or numbers.null_count or pc.any(pc.less(lengths, 1 + max(_MOVES))).as_py():
+        return _numbered(transforms)
+    found = numbers.to_numpy(zero_copy_only=False)
+    if len(found) != len(transforms) * len(transforms[0]):
+        return _numbered(transforms)
+    columns = found.reshape(len(transforms), -1).T
+    return _together(
+        [
+            np.isfinite(column).astype(np.int64) if place in _MOVES else np.unique(column, return_inverse=True)[1]
+            for place, column in enumerate(columns)
+        ]
     )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
 
 def _children(array: pa.Array | None) -> dict[str, pa.Array]:

@@ -89,7 +89,7 @@ _MAX_DEPTH = 32
 _AT_ONCE = 8
 """Documents of a static catalog fetched side by side."""
 _BATCH = 1024
-_ROWS = 8 * _BATCH
+_ROWS = 2 * _BATCH
 """Of a table, read at once."""
 
 
