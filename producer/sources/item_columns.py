@@ -57,8 +57,7 @@ _TIMES = frozenset(
     {"datetime", "start_datetime", "end_datetime", "created", "updated", "expires", "published", "unpublished"}
 )
 """Properties that stac-geoparquet keeps as times."""
-_PLAIN = re.compile(r"(?:https?|s3)://[!-~]*")
-_NOT_PLAIN = re.compile(r"[\\?#;\[\]]")
+_PLAIN = re.compile(r"(?:https?|s3)://[^\\?#;\[\]\s\x00-\x1f\x7f-\U0010ffff]*")
 _TOP = frozenset({"stac_version", "stac_extensions", "type", "id", "bbox", "geometry", "collection", "links", "assets"})
 """Columns that are no properties."""
 _TIMES = frozenset(
@@ -164,7 +163,8 @@ class _Columns:
         """The item of a row, None where it cannot be used or says too little, and what was looked at to read it."""
         seen: set[tuple[str | None, ...]] = {("collection",)}
         document, asked = self.document(row), self.asked
-        watched = _Watched(document, (), seen)
+        # Each has a footprint of its own, and that of one says nothing about the others.
+        watched = _Watched({**document, "geometry": None, "bbox": None}, (), seen)
         try:
             item = read_item(
                 watched,
@@ -257,7 +257,7 @@ class _Columns:
 
     def href(self, href: str | None) -> tuple[Any, ...] | None:
         """What is asked of the address of a file. Folder and name are asked apart: most are those of many files."""
-        if href is None or not _is_plain(href):
+        if href is None or href.partition("?")[0].lower().endswith(".msk"):
             return (href,)
         folder, _, name = href.rpartition("/")
         return (self._part(folder), self._part(name))
@@ -320,10 +320,10 @@ class _Group:
         made = {}
         for row in rows:
             own = {key: values[row] for key, values in hrefs.items()}
-            if len({own[key] for key in self._keys}) == len(self._keys) and self._has_grids(row):
-                found = self._made(row, own)
-                if found is not None:
-                    made[row] = found
+            distinct = len({own[key] for key in self._keys}) == len(self._keys)
+            found = self._made(row, own) if distinct and all(map(_is_plain, own.values())) else None
+            if found is not None:
+                made[row] = found
         return made
 
     def _made(self, row: int, hrefs: Mapping[str, str]) -> SourceItem | None:
@@ -336,6 +336,8 @@ class _Group:
                 geometry = footprint_of(batch.outline(row), like.id)
             except SourceError:
                 return None
+        if not self._has_grids(row):
+            return None
         moment, start, end = batch.times[row]
         return SourceItem(
             id=batch.list(("id",))[row],
@@ -418,8 +420,8 @@ def _moved(file: BandFile, hrefs: Mapping[str, str]) -> BandFile:
 
 
 def _is_plain(href: str) -> bool:
-    """Whether it is the address of a file on a server, as it stands, and of no mask."""
-    return bool(_PLAIN.fullmatch(href)) and not _NOT_PLAIN.search(href) and not href.lower().endswith(".msk")
+    """Whether it is an address on a server that stays what it is when it is resolved."""
+    return _PLAIN.fullmatch(href) is not None
 
 
 def as_stated(name: str, column: pa.Array) -> pa.Array:

@@ -91,6 +91,8 @@ _AT_ONCE = 8
 _BATCH = 1024
 _ROWS = 2 * _BATCH
 """Of a table, read at once."""
+_BUFFER = 1 << 20
+"""Bytes of a column of it, read at once."""
 
 
 @dataclass(frozen=True)
@@ -239,9 +241,10 @@ def read_batches(where: str) -> Iterator[ItemBatch]:
         MissingExtraError: its kind of address needs a library that is not installed.
     """
     with _as_table(where), open_source(where) as stream:
-        file = pq.ParquetFile(stream)
+        file = pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
         collections = _collections(file.schema_arrow.metadata or {})
-        for batch in file.iter_batches(_ROWS):
+        # In one thread: each would keep memory of its own, and reading is a small part of what follows.
+        for batch in file.iter_batches(_ROWS, use_threads=False):
             yield ItemBatch(batch, where, collections)
 
 
