@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -90,11 +89,12 @@ def build(where: Path, fraction: float) -> int:
             shapes.append(outline(square))
             if not release.store.exists(f"{paths.EMBEDDINGS}/{DataFile(square, WINDOW).name}"):
                 check_disk(where)
-                write_square(release, GRID, square, cells, decided, square.token)
+                write_square(release, GRID, square, cells, decided=decided, item=square.token)
         if not release.store.exists(f"{paths.COVERAGE}/zone={zone.zone:02d}.parquet"):
             write_coverage(release, GRID, zone, lambda square: square.token)
     if not release.store.exists(paths.MANIFEST):
-        write_documents(release, GRID, stated, decided, chips, sources_of(names, shapes))
+        sources = sources_of(names, shapes)
+        write_documents(release, GRID, stated, decided=decided, chips=chips, sources=sources)
         write_manifest(release, "benchmark")
     return chips
 
@@ -188,7 +188,7 @@ def diff(asked: argparse.Namespace) -> list[str]:
         zone = next(expected_cells(GRID, ground(asked.fraction)[0], rule="intersects"))
         square, cells = next(by_square(GRID, zone))
         (new / paths.EMBEDDINGS / DataFile(square, WINDOW).name).unlink()
-        write_square(release, GRID, square, cells, fingerprint(DIMENSIONS, 100), square.token, seed=1)
+        write_square(release, GRID, square, cells, decided=fingerprint(DIMENSIONS, 100), item=square.token, seed=1)
         (new / paths.MANIFEST).unlink()
         write_manifest(release, "benchmark")
     return [*PROGRAM, "diff", str(old), str(new), "--json"]
@@ -200,7 +200,7 @@ def publish(asked: argparse.Namespace) -> list[str]:
 
 
 def publish_linked(folder: Path) -> None:
-    """Publish to a directory, with the report of `validate`; data is hashed and linked, where a directory gets a copy."""
+    """Publish to a directory, with the report of `validate`. Data is hashed and linked; a directory gets copies."""
     release = Release(str(folder / "release"))
     report = ValidationReport.model_validate_json((folder / "validate.json").read_text())
 

@@ -83,7 +83,7 @@ def from_tables(where: Path, zones: list[ZoneCells], area: list[float]) -> None:
         cols.append(there[1])
     made = sum(map(len, rows))
     sources = sources_of([ITEM], [shapely.box(*area).buffer(0.1)])
-    write_documents(release, zones[0].grid, area, fingerprint(8, SIZE), made, sources)
+    write_documents(release, zones[0].grid, area, decided=fingerprint(8, SIZE), chips=made, sources=sources)
     write_manifest(release, "benchmark")
     facts = Facts(rows=np.concatenate(rows), cols=np.concatenate(cols), items=np.zeros(1, np.int32))
     facts.slices = lambda: slices  # type: ignore[method-assign]

@@ -1,7 +1,7 @@
 """Validating a release against only reading it: `python benchmarks/validate_release.py --chips 1000000`.
 
-The release has the utm layout, unit vectors that vary smoothly with some noise, and as many 100 km squares as it takes. Three ways of going through
-the same bytes, each in a process of its own, on as many threads as there are cores:
+The release has the utm layout, unit vectors that vary smoothly with some noise, and as many 100 km squares as it takes.
+Three ways of going through the same bytes, each in a process of its own, on as many threads as there are cores:
 
 - hash: read every file and take its SHA-256;
 - read: hash, and decode every column with page checksums verified;
@@ -36,6 +36,7 @@ from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, composite_rule, mask_rule
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, group_rows, table_writer, total_bbox, write_table
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, dump_json, sha256, write_manifest
+from clay_publish.release.measurements import Measurements, write_measurements
 from clay_publish.release.metadata import footer_emb
 from clay_publish.release.tables import (
     TIMESTAMP,
@@ -143,11 +144,11 @@ def make(where: Path, chips: int, dimensions: int) -> None:
     made = 0
     for zone in expected_cells(grid, shapely.box(*area), rule="intersects"):
         for square, cells in by_square(grid, zone):
-            write_square(release, grid, square, cells, decided, ITEM)
+            write_square(release, grid, square, cells, decided=decided, item=ITEM)
         write_coverage(release, grid, zone, lambda _: ITEM)
         made += len(zone)
     ground = shapely.box(*area).buffer(0.1)
-    write_documents(release, grid, area, decided, made, sources_of([ITEM], [ground]))
+    write_documents(release, grid, area, decided=decided, chips=made, sources=sources_of([ITEM], [ground]))
     write_manifest(release, "benchmark")
 
 
@@ -198,7 +199,7 @@ def vectors_at(lon: np.ndarray, lat: np.ndarray, dimensions: int, seed: int) -> 
 
 
 def write_square(
-    release: Release, grid: UtmGrid, square: Square, cells: Cells, decided: Fingerprint, item: str, *, seed: int = 0
+    release: Release, grid: UtmGrid, square: Square, cells: Cells, *, decided: Fingerprint, item: str, seed: int = 0
 ) -> None:
     """The embeddings file of a square, of one image."""
     epsg, row, col = cells
@@ -285,7 +286,17 @@ def write_coverage(release: Release, grid: UtmGrid, zone: ZoneCells, item: Calla
 def sources_of(ids: Sequence[str], shapes: Sequence[shapely.Geometry]) -> pa.Table:
     """Images that are used, by their footprints."""
     empty = {field.name: None for field in sources_schema()}
-    used = {"block": 0, "status": "used", "bands": [], "level": "none", "license": "CC0-1.0", "assets": []}
+    band = {
+        "name": "red",
+        "asset": "red",
+        "band": 1,
+        "scale": 0.0001,
+        "offset": 0.0,
+        "source": "band: key; values: item",
+    }
+    mask = {"asset": "scl", "bands": [1], "format": "classes", "cloudy": [3, 8, 9, 10], "nodata": [0]}
+    used = {"block": 0, "status": "used", "bands": [band], "mask": mask, "level": "none", "license": "CC0-1.0"}
+    used["assets"] = [{"key": key, "href": None, "etag": None, "size": None} for key in ("red", "scl")]
     rows = [
         empty | used | {"id": name, "geometry": shapely.to_wkb(shape), "datetime": WINDOW.middle}
         for name, shape in zip(ids, shapes, strict=True)
@@ -294,7 +305,7 @@ def sources_of(ids: Sequence[str], shapes: Sequence[shapely.Geometry]) -> pa.Tab
 
 
 def write_documents(
-    release: Release, grid: UtmGrid, area: object, decided: Fingerprint, chips: int, sources: pa.Table
+    release: Release, grid: UtmGrid, area: object, *, decided: Fingerprint, chips: int, sources: pa.Table
 ) -> None:
     """The spec, the images and the record of the run."""
     spec = Spec.model_validate(
@@ -316,6 +327,7 @@ def write_documents(
         coverage={"expected": chips, "embedded": chips},
     )
     release.store.write(RUN_RECORD, record.model_dump_json())
+    write_measurements(release, Measurements(seconds=0, machines=[], libraries=record.libraries))
 
 
 if __name__ == "__main__":

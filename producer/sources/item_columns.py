@@ -1,4 +1,4 @@
-"""Items of a stac-geoparquet table that are read as columns: one item of each group is parsed, the others follow from it.
+"""Items of a stac-geoparquet table, read as columns: one item of each group is parsed, the others follow from it.
 
 While an item is parsed, it is recorded what of it is looked at. Rows that are equal in all of that are read in the same
 way. What differs from item to item (id, hrefs, times, footprint, origin of the grid) is left out of the comparison;
@@ -21,6 +21,14 @@ import shapely
 from clay_publish.errors import SourceError
 from clay_publish.producer.sources.asset_bands import number
 from clay_publish.producer.sources.cloud_mask import empty_masks
+from clay_publish.producer.sources.equal_rows import (
+    Numbers,
+    children_of,
+    is_there,
+    numbers_of,
+    numbers_of_column,
+    together,
+)
 from clay_publish.producer.sources.item import BandFile, RasterGrid, SourceItem
 from clay_publish.producer.sources.reader import ItemBatch
 from clay_publish.producer.sources.scale_offset import PRODUCT_KEYS, product_baseline
@@ -39,7 +47,6 @@ from clay_publish.producer.sources.stac_item import (
 from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import Sensor
 
-Numbers = npt.NDArray[np.int64]
 Path = tuple[str, ...]
 _MOST_GROUPS = 64
 """Groups of one batch; what is left is read item by item."""
@@ -66,7 +73,7 @@ _TIMES = frozenset(
 """Properties that stac-geoparquet keeps as times."""
 
 
-class _Watched(Mapping[str, Any]):
+class _WatchedPart(Mapping[str, Any]):
     """A part of an item that records what of it is looked at, with paths ending in None for which keys there are."""
 
     def __init__(self, values: Mapping[str, Any], path: Path, seen: set[tuple[str | None, ...]]) -> None:
@@ -76,7 +83,7 @@ class _Watched(Mapping[str, Any]):
         value = self._values.get(key)
         if isinstance(value, dict) and key != "geometry":
             self._seen.add((*self._path, key, None, None))
-            return _Watched(value, (*self._path, key), self._seen)
+            return _WatchedPart(value, (*self._path, key), self._seen)
         self._seen.add((*self._path, key))
         return self._values[key]
 
@@ -89,7 +96,7 @@ class _Watched(Mapping[str, Any]):
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Question:
     """What the spec asks of the items."""
 
     sensor: Sensor
@@ -113,11 +120,11 @@ def items_by_column(
     names = batch.rows.schema.names
     if sensor.decibels or len(set(names)) < len(names) or not {"id", "geometry", "assets"} <= set(names):
         return {}
-    return _Columns(batch, _Asked(sensor, block, number, needed)).items()
+    return _TableColumns(batch, _Question(sensor, block, number, needed)).items()
 
 
-class _Columns:
-    def __init__(self, batch: ItemBatch, asked: _Asked) -> None:
+class _TableColumns:
+    def __init__(self, batch: ItemBatch, asked: _Question) -> None:
         self.batch, self.asked = batch, asked
         self.columns = {name: as_stated(name, batch.rows.column(name)) for name in batch.rows.schema.names}
         self.properties = {name: column for name, column in self.columns.items() if name not in _TOP}
@@ -140,7 +147,7 @@ class _Columns:
                 if numbers is not None:
                     same &= numbers[left] == numbers[first]
             if item is not None:
-                made |= _Group(self, item, self.document(first)).items(left[same].tolist())
+                made |= _AlikeRows(self, item, self.document(first)).items(left[same].tolist())
             left = left[~same]
         return made
 
@@ -164,7 +171,7 @@ class _Columns:
         seen: set[tuple[str | None, ...]] = {("collection",)}
         document, asked = self.document(row), self.asked
         # Each has a footprint of its own, and that of one says nothing about the others.
-        watched = _Watched({**document, "geometry": None, "bbox": None}, (), seen)
+        watched = _WatchedPart({**document, "geometry": None, "bbox": None}, (), seen)
         try:
             item = read_item(
                 watched,
@@ -212,40 +219,47 @@ class _Columns:
         names = tuple(name for name in path if name is not None)
         nones = len(path) - len(names)
         if nones == 1:  # which keys there are
-            children = self.properties if names == ("properties",) else _children(self.array(names))
-            return _together([_valid(child) for child in children.values()])
+            children = self.properties if names == ("properties",) else children_of(self.array(names))
+            return together([is_there(child) for child in children.values()])
         array = None if names == ("properties",) else self.array(names)
         if array is None:
             return None
         if nones == 2:  # whether it is there
-            return _valid(array)
+            return is_there(array)
         trait = self._trait(names, array)
-        return _numbered(array) if trait is None else trait[0]
+        return numbers_of_column(array) if trait is None else trait[0]
 
     def _trait(self, path: Path, array: pa.Array) -> tuple[Numbers | None] | None:
         """What is compared of a value that differs from item to item; None where the value itself is."""
-        name, text = path[-1], pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
         if path in {("geometry",), ("bbox",), ("links",)}:
             return (None,)
+        found: tuple[Numbers | None] | None = None
         if path == ("id",):
-            return (_numbers_of(self.text(each) for each in self.list(path)),)
-        if len(path) == 3 and path[0] == "assets" and name == "href" and text:
-            return (_numbers_of(self.href(each) for each in self.list(path)),)
-        if path[0] != "properties" and path[0] != "assets":
+            found = (numbers_of(self.text(each) for each in self.list(path)),)
+        elif len(path) == 2 and path[0] == "properties":
+            found = self._trait_of_property(path, array)
+        elif len(path) == 3 and path[0] == "assets" and path[2] == "href" and _is_text(array):
+            found = (numbers_of(self.href(each) for each in self.list(path)),)
+        return self._trait_of_grid(path, array) if found is None else found
+
+    @staticmethod
+    def _trait_of_grid(path: Path, array: pa.Array) -> tuple[Numbers | None] | None:
+        if path[0] not in {"properties", "assets"} or path[-1] not in {"proj:transform", "proj:epsg", "proj:code"}:
             return None
-        if name == "proj:transform" and pa.types.is_list(array.type) and _is_number(array.type.value_type):
-            return (_shapes_of(array),)
-        if name in {"proj:epsg", "proj:code"}:
-            return (_valid(array),)
-        if len(path) != 2 or path[0] != "properties":
-            return None
+        if path[-1] != "proj:transform":
+            return (is_there(array),)
+        numbers = pa.types.is_list(array.type) and _is_number(array.type.value_type)
+        return (_numbers_of_shapes(array),) if numbers else None
+
+    def _trait_of_property(self, path: Path, array: pa.Array) -> tuple[Numbers | None] | None:
+        name = path[1]
         if name in {"datetime", "start_datetime", "end_datetime"}:
-            masks = [None if moment is None else empty_masks(self.asked.sensor, moment[0].date()) for moment in self.times]
-            return (_together([_valid(array), _numbers_of(iter(masks))]),)
+            masks = (moment and empty_masks(self.asked.sensor, moment[0].date()) for moment in self.times)
+            return (together([is_there(array), numbers_of(masks)]),)
         if name in _COPIED:
             return (None,)
-        if text and (is_product_key(name) or name in PRODUCT_KEYS or name == "title"):
-            return (_numbers_of(self.text(each) for each in self.list(path)),)
+        if _is_text(array) and (is_product_key(name) or name in PRODUCT_KEYS or name == "title"):
+            return (numbers_of(self.text(each) for each in self.list(path)),)
         return None
 
     def text(self, text: str | None) -> tuple[Any, ...] | None:
@@ -274,7 +288,9 @@ class _Columns:
     @cached_property
     def shapes(self) -> npt.NDArray[np.object_]:
         """The footprints as the table has them; None where they are missing or broken."""
-        return np.asarray(shapely.from_wkb(self.columns["geometry"].to_numpy(zero_copy_only=False), on_invalid="ignore"))
+        return np.asarray(
+            shapely.from_wkb(self.columns["geometry"].to_numpy(zero_copy_only=False), on_invalid="ignore")
+        )
 
     @cached_property
     def footprints(self) -> npt.NDArray[np.object_]:
@@ -284,8 +300,7 @@ class _Columns:
         with np.errstate(invalid="ignore"):
             plain = (west >= -180) & (east <= 180) & (east - west <= 180) & (south >= -90) & (north <= 90)
         plain &= (shapely.get_type_id(self.shapes) == shapely.GeometryType.POLYGON) & shapely.is_valid(self.shapes)
-        return np.where(plain, shapely.force_2d(self.shapes), None)
-
+        return np.asarray(np.where(plain, shapely.force_2d(self.shapes), None))
 
     def outline(self, row: int) -> dict[str, Any]:
         """Footprint and bbox of an item."""
@@ -296,10 +311,10 @@ class _Columns:
         return {"geometry": shapely.geometry.mapping(shape), "bbox": sides}
 
 
-class _Group:
+class _AlikeRows:
     """Rows that are read as one of them is."""
 
-    def __init__(self, batch: _Columns, item: SourceItem, document: dict[str, Any]) -> None:
+    def __init__(self, batch: _TableColumns, item: SourceItem, document: dict[str, Any]) -> None:
         self._batch, self._item, self._document = batch, item, document
         assets = document["assets"]
         self._keys = list(dict.fromkeys(band.asset for band in item.bands))
@@ -439,16 +454,16 @@ def _times(properties: dict[str, Any]) -> Any:
     return found if all(1 < moment.year < 9999 for moment in found) else None
 
 
-def _shapes_of(transforms: pa.Array) -> Numbers | None:
+def _numbers_of_shapes(transforms: pa.Array) -> Numbers | None:
     """Equal numbers for transforms that differ in the corner of the image alone."""
     lengths, numbers = pc.list_value_length(transforms), transforms.flatten()
     if transforms.null_count or numbers.null_count or pc.any(pc.less(lengths, 1 + max(_MOVES))).as_py():
-        return _numbered(transforms)
+        return numbers_of_column(transforms)
     found = numbers.to_numpy(zero_copy_only=False)
     if len(found) != len(transforms) * len(transforms[0]):
-        return _numbered(transforms)
+        return numbers_of_column(transforms)
     columns = found.reshape(len(transforms), -1).T
-    return _together(
+    return together(
         [
             np.isfinite(column).astype(np.int64) if place in _MOVES else np.unique(column, return_inverse=True)[1]
             for place, column in enumerate(columns)
@@ -456,54 +471,9 @@ def _shapes_of(transforms: pa.Array) -> Numbers | None:
     )
 
 
+def _is_text(array: pa.Array) -> bool:
+    return bool(pa.types.is_string(array.type) or pa.types.is_large_string(array.type))
+
+
 def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
-
-
-def _children(array: pa.Array | None) -> dict[str, pa.Array]:
-    if array is None or not pa.types.is_struct(array.type):
-        return {}
-    return dict(zip([field.name for field in array.type], array.flatten(), strict=True))
-
-
-def _valid(array: pa.Array) -> Numbers | None:
-    return None if array.null_count == 0 else array.is_valid().to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-def _numbers_of(values: Iterator[Any]) -> Numbers:
-    """Equal numbers for equal values."""
-    known: dict[Any, int] = {}
-    return np.array([known.setdefault(value, len(known)) for value in values], dtype=np.int64)
-
-
-def _numbered(array: pa.Array) -> Numbers | None:
-    """Equal numbers for equal rows of a column of any type; None where all are equal."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_struct(array.type):
-        return _together([_valid(array), *(_numbered(child) for child in array.flatten())])
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
-        lengths = pc.fill_null(pc.list_value_length(array), -1).to_numpy(zero_copy_only=False).astype(np.int64)
-        inside = _numbered(array.flatten())
-        if len(lengths) and (lengths == lengths[0]).all():
-            columns = [] if inside is None or lengths[0] < 1 else list(inside.reshape(-1, lengths[0]).T)
-            return _together(columns)
-        flat = np.zeros(max(0, int(lengths.clip(0).sum())), np.int64) if inside is None else inside
-        stops = lengths.clip(0).cumsum()
-        starts = stops - lengths.clip(0)
-        rows = zip(lengths.tolist(), starts.tolist(), stops.tolist(), strict=True)
-        return _numbers_of((length, flat[start:stop].tobytes()) for length, start, stop in rows)
-    if pa.types.is_null(array.type):
-        return None
-    found = array.dictionary_encode("encode").indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return None if len(found) == 0 or (found == found[0]).all() else found
-
-
-def _together(columns: Sequence[Numbers | None]) -> Numbers | None:
-    """Equal numbers for rows that are equal in every column; None where all are."""
-    made: Numbers | None = None
-    for column in columns:
-        if column is not None and len(column):
-            joined = column if made is None else made * (int(column.max()) + 1) + column
-            made = np.unique(joined, return_inverse=True)[1].reshape(-1)
-    return made
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))

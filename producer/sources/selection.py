@@ -122,7 +122,7 @@ def select(
         search = Search(tuple(block.collections), tuple(block.parsed_windows()), areas[number], block.query)
         if search.area is not None:
             shapely.prepare(search.area)
-        taking = _Taking(selection, number, search, spec, sensor, needed)
+        taking = _BlockItems(selection, number, search, spec, sensor, needed)
         for found in _items(block, search, sensor):
             taking.take(found)
         for source in filter(is_table, block.stac):
@@ -160,7 +160,7 @@ def _items(block: Imagery, search: Search, sensor: Sensor) -> Iterator[FoundItem
 
 
 @dataclass(frozen=True)
-class _Taking:
+class _BlockItems:
     """Decides on the items of one imagery block."""
 
     selection: Selection
@@ -214,9 +214,7 @@ class _Taking:
     def _by_column(self, batch: ItemBatch) -> dict[int, SourceItem]:
         if self.search.is_cql2:
             return {}
-        return items_by_column(
-            batch, self.sensor, block=self.block, number=self.number, needed=self.needed
-        )
+        return items_by_column(batch, self.sensor, block=self.block, number=self.number, needed=self.needed)
 
     def _asked(self, batch: ItemBatch) -> dict[str, list[Any]]:
         """The properties that the query compares."""

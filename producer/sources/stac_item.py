@@ -64,9 +64,7 @@ def source_item(
     try:
         json.dumps(item, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as error:
-        raise SourceError(
-            f"item {identifier}", "holds text that is not Unicode (a lone surrogate)", "UTF-8"
-        ) from error
+        raise SourceError(f"item {identifier}", "holds text that is not Unicode (a lone surrogate)", "UTF-8") from error
     except (ValueError, TypeError, RecursionError) as error:
         raise _unreadable(f"item {identifier}", error) from error
     return read_item(item, sensor, block=block, base=base, asked=asked, needed=needed, collection=collection)
@@ -213,6 +211,12 @@ def local_path(href: str) -> str:
 
 
 def times_of(properties: Mapping[str, Any], where: str) -> tuple[datetime, datetime, datetime]:
+    """Return the acquisition, and start and end of its period, in UTC.
+
+    Raises:
+        SourceError: there is none, or it cannot be read.
+    """
+
     def read(key: str) -> datetime | None:
         text = properties.get(key)
         if text is None:
@@ -234,6 +238,11 @@ def times_of(properties: Mapping[str, Any], where: str) -> tuple[datetime, datet
 
 
 def footprint_of(item: Mapping[str, Any], where: str) -> shapely.Geometry | None:
+    """Return the ground of an item, from its geometry or bbox; None where it states neither.
+
+    Raises:
+        SourceError: it is not GeoJSON.
+    """
     if not isinstance(item.get("geometry"), Mapping | None):
         raise SourceError(f"{where}: geometry", f"found {shown(item['geometry'])}", "a GeoJSON geometry, or null")
     try:
@@ -274,6 +283,11 @@ def finest_grid(
 
 
 def check_crs(crs: str, where: str) -> None:
+    """Refuse a reference system that PROJ cannot bring to longitude and latitude.
+
+    Raises:
+        SourceError: it is one.
+    """
     try:
         to_lonlat(crs)
     except pyproj.exceptions.ProjError as error:
@@ -345,6 +359,7 @@ def _license(item: Mapping[str, Any], properties: Mapping[str, Any]) -> str | No
 
 
 def self_href(item: Mapping[str, Any]) -> str | None:
+    """Return the address that an item states of itself."""
     for link in item.get("links") or []:
         if isinstance(link, dict) and link.get("rel") == "self" and "://" in str(link.get("href")):
             return str(link["href"])

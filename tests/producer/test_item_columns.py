@@ -145,9 +145,7 @@ def across(item: Item, _: int) -> None:
         (across, 12),
     ],
 )
-def test_rows_that_differ(
-    earth_search: Item, tmp_path: Path, change: Callable[[Item, int], None], fewest: int
-) -> None:
+def test_rows_that_differ(earth_search: Item, tmp_path: Path, change: Callable[[Item, int], None], fewest: int) -> None:
     made, _ = compare(as_table(many(earth_search, change), tmp_path), S2)
     assert made >= fewest
 
