@@ -233,7 +233,7 @@ def test_pixels_are_filled_only_from_images_of_the_same_acquisition(
     whole = make(folder / "item.json", chips={"layout": "utm"}, out="whole").embeddings
     joined = make(*halves, chips={"layout": "utm"}, out="joined").embeddings
     both = [ids for ids in joined["item_ids"].to_pylist() if len(ids) == 2]
-    assert both == [["east", "west"]] * 3  # the column of cells that lies across the cut
+    assert both == [["west", "east"]] * 3  # the column of cells that lies across the cut
     same = dict(zip(whole["id"].to_pylist(), whole["embedding"].to_pylist(), strict=True))
     for row in joined.to_pylist():
         np.testing.assert_allclose(row["embedding"], same[row["id"]], atol=0.02)
