@@ -80,14 +80,18 @@ class Square:
         """
         northing = (self.row + 0.5) * SQUARE
         easting = (self.column + 0.5) * SQUARE
-        proj = Transformer.from_crs(self.epsg, 4326, always_xy=True)
-        _, lat = proj.transform(easting, northing if self.row >= 0 else northing + FALSE_NORTHING)
+        _, lat = _degrees(self.epsg).transform(easting, northing if self.row >= 0 else northing + FALSE_NORTHING)
         if not (-80 <= lat <= 84 and 1 <= self.column <= 8):
             return None
         band = _BANDS[min(int((lat + 80) // 8), 19)]
         column = _COLUMNS[(self.zone - 1) % 3][self.column - 1]
         shift = 0 if self.zone % 2 else 5
         return f"{self.zone:02d}{band}{column}{_ROWS[(self.row + shift) % 20]}"
+
+
+@functools.lru_cache(maxsize=120)
+def _degrees(epsg: int) -> Transformer:
+    return Transformer.from_crs(epsg, 4326, always_xy=True)
 
 
 def squares_of(lon: Floats, lat: Floats, across: int = 1) -> list[Square]:
