@@ -230,7 +230,7 @@ class ItemBatch:
                 batch = self.rows.take(pa.array(rows[start : start + _BATCH], pa.int64()))
                 for item in _items_of(pa.Table.from_batches([batch])):
                     collection = self.collections.get(str(item.get("collection")))
-                    yield FoundItem(_present(item), self.where, collection)
+                    yield FoundItem(present(item), self.where, collection)
 
 
 def read_batches(where: str) -> Iterator[ItemBatch]:
@@ -296,11 +296,11 @@ def _collections(metadata: Mapping[bytes, bytes]) -> dict[str, Mapping[str, Any]
     return {**every, **({one["id"]: one} if one else {})}
 
 
-def _present(value: Any) -> Any:
-    """Without the nulls that a table has where an item has nothing; what STAC asks for stays."""
+def present(value: Any) -> Any:
+    """A value without the nulls that a table has where an item has nothing; what STAC asks for stays."""
     if isinstance(value, dict):
-        return {k: _present(v) for k, v in value.items() if v is not None or k in {"datetime", "geometry"}}
-    return [_present(v) for v in value] if isinstance(value, list) else value
+        return {k: present(v) for k, v in value.items() if v is not None or k in {"datetime", "geometry"}}
+    return [present(v) for v in value] if isinstance(value, list) else value
 
 
 def _item(document: Any, where: str) -> dict[str, Any]:

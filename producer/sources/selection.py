@@ -14,6 +14,7 @@ from clay_publish.errors import LicenseError, SourceError
 from clay_publish.formats import crossing
 from clay_publish.geo.area import read_area
 from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.item_columns import as_stated, items_by_column
 from clay_publish.producer.sources.major_tom import read_major_tom
 from clay_publish.producer.sources.reader import FoundItem, ItemBatch, is_table, read_batches, read_items
 from clay_publish.producer.sources.stac_api import Search
@@ -200,8 +201,26 @@ class _BlockItems:
         """Decide on the items of a batch, in the order of its rows."""
         if self.block.collections:
             batch = batch.of_collections(self.block.collections)
-        for found in batch.items(range(batch.rows.num_rows)):
-            self.take(found)
+        made, every = self._by_column(batch), range(batch.rows.num_rows)
+        others = batch.items([row for row in every if row not in made])
+        asked = self._asked(batch)
+        for row in every:
+            item = made.get(row)
+            if item is None:
+                self.take(next(others))
+            else:
+                document = {"properties": {key: values[row] for key, values in asked.items()}}
+                self.consider(item, document, batch.collections.get(str(item.collection)) or {})
+
+    def _by_column(self, batch: ItemBatch) -> dict[int, SourceItem]:
+        if self.search.is_cql2:
+            return {}
+        return items_by_column(batch, self.sensor, block=self.block, number=self.number, needed=self.needed)
+
+    def _asked(self, batch: ItemBatch) -> dict[str, list[Any]]:
+        """The properties that the query compares."""
+        names = set(self.search.query or {}) & set(batch.rows.schema.names)
+        return {name: as_stated(name, batch.rows.column(name)).to_pylist() for name in names}
 
     def consider(self, item: SourceItem, document: Mapping[str, object], collection: Mapping[str, Any]) -> None:
         """Decide on an item that can be used."""
