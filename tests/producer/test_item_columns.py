@@ -2,8 +2,10 @@
 
 import copy
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +15,8 @@ from stac_geoparquet.arrow import parse_stac_items_to_arrow
 
 from clay_publish.errors import SourceError
 from clay_publish.producer.sources.item_columns import items_by_column
-from clay_publish.producer.sources.reader import ItemBatch, read_batches
+from clay_publish.producer.sources.reader import ItemBatch, read_batches, read_items
+from clay_publish.producer.sources.sensor_check import sensors_of
 from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import SENSORS
@@ -166,3 +169,118 @@ def test_damaged_footprints(earth_search: Item, tmp_path: Path) -> None:
     rows = batch.rows.set_column(place, "geometry", pa.array(shapes, pa.binary()))
     made, _ = compare(ItemBatch(rows, batch.where, batch.collections), S2)
     assert made >= 9
+
+
+TEXTS = (
+    "S2A_MSIL2A_20230818T100031_N0301_R122_T33TWM_20230818T143300.SAFE",
+    "S2A_MSIL2A_20230818T100031_N0509_R122_T33TWM_20230818T143300.SAFE",
+    "S2B_MSIL1C_20210818T100031_N0301_R122_T33TWM_20210818T143300.SAFE",
+    "LC08_L1TP_047027_20201204_20210313_02_T1",
+    "LE07_L2SP_021030_20100109_20200911_02_T1",
+    *("L1C", "l2a", "toa", "Top of atmosphere reflectance", "surface reflectance", "harmonized", "non-harmonized"),
+    *("sentinel-2b", "landsat-7", "planetscope", "true", "false", "05.09", "03.01", "02.14", "2.14", "N0509"),
+    *("B04", "red", "nir", "swir16", "near infrared", "BGR", "CIR false color", "sigma0", "gamma0", "image/jp2"),
+    *("image/tiff", "application/json", "https://example.org/a.tif.msk", "https://example.org/a%2Emsk", "s3://b/a.gml"),
+    *("gs://bucket/a.tif", "./a.tif", "CC-BY-4.0", "2022-06-01T00:00:00Z", "1999-12-31T00:00:00Z", "EPSG:3857", ""),
+)
+KEYS = (
+    *("title", "description", "s2:processing_baseline", "processing:version", "earthsearch:boa_offset_applied"),
+    *("anything", "harmonized", "x:product_type", "x:boa_add_offset", "x:product_id", "constellation", "platform"),
+    *("proj:code", "scale", "offset", "nodata", "raster:offset", "raster:scale", "gsd", "roles_of", "calibration"),
+)
+NUMBERS = (0, 1, -1, -1000, 1000, -0.1, 0.0001, 10, 20, 32633, 1e9)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all that an item holds, but for its geometry."""
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in members:
+        if key != "proj:geometry" and (path or key in {"id", "collection", "properties", "assets", "links"}):
+            yield (*path, key)
+            yield from places(member, (*path, key))
+
+
+def varied(item: Item, random: Random) -> None:
+    """Change something of an item that may or may not matter."""
+    *path, key = random.choice(list(places(item)))
+    holder: Any = item
+    for name in path:
+        holder = holder[name]
+    value, draw = holder[key], random.random()
+    if isinstance(holder, dict) and (path or key == "collection") and draw < 0.4:
+        if draw < 0.15 and key not in {"datetime", "href"}:
+            del holder[key]
+        elif path not in ([], ["assets"]):
+            holder.setdefault(random.choice(KEYS), random.choice(TEXTS))
+    elif isinstance(value, dict) and isinstance(holder, dict) and path:
+        other = random.choice([name for name in holder if isinstance(holder[name], dict) and name != "proj:geometry"])
+        holder[key], holder[other] = holder[other], value
+    elif isinstance(value, list):
+        random.shuffle(value)
+    else:
+        holder[key] = another(value, random)
+
+
+def another(value: Any, random: Random) -> Any:
+    """Another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return type(value)(random.choice(NUMBERS))
+    if not isinstance(value, str):
+        return value
+    if re.match(r"\d{4}-\d\d-\d\dT", value):
+        return random.choice(["2022-06-01T00:00:00Z", "1999-12-31T00:00:00Z", "2024-02-29T23:59:59Z"])
+    return random.choice([*TEXTS, value.swapcase(), f"{value} {random.choice(TEXTS)}", value[::-1]])
+
+
+def of_another_day(item: Item, number: int) -> Item:
+    """The same item with other dates in ids, names of products and hrefs."""
+    text = re.sub(r"(?<!\d)(19|20)\d{6}(?!\d)", f"202301{number % 28 + 1:02d}", json.dumps(item))
+    made: Item = json.loads(text)
+    made["id"] = f"{made['id']}_{number}"
+    return made
+
+
+def variations(item: Item, folder: Path, random: Random, count: int = 16) -> ItemBatch | None:
+    """A table of copies of an item of which every second is varied; None where their types are no columns."""
+    items = [of_another_day(item, number) for number in range(count)]
+    for each in items[1::2]:
+        for _ in range(random.randint(1, 3)):
+            varied(each, random)
+    try:
+        return as_table(items, folder)
+    except (pa.ArrowException, SourceError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def real_items(shared_data: Path) -> list[Path]:
+    """One file of each catalog and kind of image."""
+    wild = sorted((shared_data / "wild").glob("*/item.json"))
+    stac = (shared_data / "stac_items").rglob("*.json")
+    return [*wild, *sorted({re.sub(r"\d", "", path.name): path for path in stac}.values())]
+
+
+def check_variations(paths: list[Path], folder: Path, seeds: range) -> tuple[int, int]:
+    """Rows that were read as columns, and all."""
+    made = every = 0
+    for path in paths:
+        document = next(iter(read_items(str(path)))).document
+        for seed in seeds:
+            batch = variations(document, folder, Random(f"{path.name} {seed}"))
+            for key in (sensors_of(document) or [S2])[:2] if batch is not None else ():
+                found, rows = compare(batch, key)
+                made, every = made + found, every + rows
+    return made, every
+
+
+def test_variations_of_real_items(shared_data: Path, tmp_path: Path) -> None:
+    paths = real_items(shared_data)
+    made, every = check_variations(Random(1).sample(paths, 4), tmp_path, range(2))
+    assert made > every / 3 > 0
+
+
+@pytest.mark.slow
+def test_many_variations_of_real_items(shared_data: Path, tmp_path: Path) -> None:
+    made, every = check_variations(real_items(shared_data), tmp_path, range(12))
+    assert made > every / 3 > 0
