@@ -1,11 +1,12 @@
 """UTM zones and the 100 km squares by which a release is cut into files."""
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from pyproj import Transformer
+
+from clay_publish.geo.footprints import transformer
 
 SQUARE = 100_000
 """Side of a square in meters."""
@@ -21,10 +22,9 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-@functools.cache
 def utm(zone: int) -> Transformer:
     """Longitude and latitude (OGC:CRS84) to easting and northing; northings are negative south of the equator."""
-    return Transformer.from_crs("OGC:CRS84", f"EPSG:{32600 + zone}", always_xy=True)
+    return transformer("OGC:CRS84", f"EPSG:{32600 + zone}")
 
 
 def utm_zones(lon: Floats) -> Ints:
@@ -80,18 +80,13 @@ class Square:
         """
         northing = (self.row + 0.5) * SQUARE
         easting = (self.column + 0.5) * SQUARE
-        _, lat = _degrees(self.epsg).transform(easting, northing if self.row >= 0 else northing + FALSE_NORTHING)
+        _, lat = utm(self.zone).transform(easting, northing, direction="INVERSE")
         if not (-80 <= lat <= 84 and 1 <= self.column <= 8):
             return None
         band = _BANDS[min(int((lat + 80) // 8), 19)]
         column = _COLUMNS[(self.zone - 1) % 3][self.column - 1]
         shift = 0 if self.zone % 2 else 5
         return f"{self.zone:02d}{band}{column}{_ROWS[(self.row + shift) % 20]}"
-
-
-@functools.lru_cache(maxsize=120)
-def _degrees(epsg: int) -> Transformer:
-    return Transformer.from_crs(epsg, 4326, always_xy=True)
 
 
 def squares_of(lon: Floats, lat: Floats, across: int = 1) -> list[Square]:
