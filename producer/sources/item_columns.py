@@ -23,7 +23,7 @@ from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.item_grid import OF_GRID
 from clay_publish.producer.sources.item_values import ItemColumn, ItemView, Question, Record, WatchedItem, WatchedValue
 from clay_publish.producer.sources.reader import ItemBatch
-from clay_publish.producer.sources.stac_item import MAX_ID, UNREADABLE, Resolution, complete, resolve, times_of
+from clay_publish.producer.sources.stac_item import MAX_ID, UNREADABLE, ItemReading, complete, resolve, times_of
 from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import Sensor
 
@@ -73,19 +73,25 @@ class _Items:
         for _ in range(_MOST_GROUPS):
             if not len(left):
                 break
-            first = int(left[0])
-            shared, questions = self._resolve(first)
-            same = np.ones(len(left), dtype=bool)
-            for question in questions:
-                numbers = self._answers(question)
-                if numbers is not None:
-                    same &= numbers[left] == numbers[first]
-            if shared is not None:
-                made |= self._completed(shared, left[same].tolist())
-            left = left[~same]
+            shared, questions = self._resolve(int(left[0]))
+            try:
+                alike = self._alike(left, questions)
+                made |= {} if shared is None else self._completed(shared, left[alike].tolist())
+            except (*UNREADABLE, pa.ArrowException):
+                break
+            left = left[~alike]
         return made
 
-    def _resolve(self, row: int) -> tuple[Resolution | None, list[Question]]:
+    def _alike(self, rows: Numbers, questions: Iterable[Question]) -> npt.NDArray[np.bool_]:
+        """Which rows have the same answers as the first."""
+        same = np.ones(len(rows), dtype=bool)
+        for question in questions:
+            numbers = self._answers(question)
+            if numbers is not None:
+                same &= numbers[rows] == numbers[rows[0]]
+        return same
+
+    def _resolve(self, row: int) -> tuple[ItemReading | None, list[Question]]:
         """How an item is read, None where it cannot be, and all that was asked to find out."""
         record = Record()
         item = WatchedItem(self.items, row, record)
@@ -108,14 +114,15 @@ class _Items:
         method, column, args = question
         key = (method, id(column), *map(id, args))
         if key not in self._known:
-            self._known[key] = getattr(column, method)(*args)
-        return self._known[key]
+            self._known[key] = question, getattr(column, method)(*args)
+        return self._known[key][1]
 
     @cached_property
-    def _known(self) -> dict[tuple[Any, ...], Numbers | None]:
+    def _known(self) -> dict[tuple[Any, ...], tuple[Question, Numbers | None]]:
+        """Answers by the identities of what they are about, which the questions keep alive."""
         return {}
 
-    def _completed(self, shared: Resolution, rows: Sequence[int]) -> dict[int, SourceItem]:
+    def _completed(self, shared: ItemReading, rows: Sequence[int]) -> dict[int, SourceItem]:
         """Items that are read alike; without those that are to be read one by one."""
         grids = [*self._different_grids(dict.fromkeys(band.asset for band in shared.bands))]
         made, ids = {}, self.items.children["id"].values
@@ -156,7 +163,7 @@ class _Items:
         columns = dict(zip(self.batch.rows.schema.names, self.batch.rows.columns, strict=True))
         properties = {name: ItemColumn(as_stated(name, c)) for name, c in columns.items() if name not in _NO_PROPERTIES}
         parts = {name: ItemColumn(columns[name]) for name in _PARTS if name in columns}
-        # Footprints are read by `outlines` and `_outline`; whoever reads them otherwise gets an error.
+        # Footprints are read by `outlines` and `_outline`; reading them otherwise raises TypeError.
         parts |= dict.fromkeys(("geometry", "bbox"), ItemColumn(columns["geometry"]))
         types = ItemColumn(values=["Feature"] * self.batch.rows.num_rows)
         return ItemColumn(children={**parts, "type": types, "properties": ItemColumn(children=properties)})
@@ -173,10 +180,10 @@ class _Items:
 
     def _times(self, row: int) -> Any:
         item = ItemView(self.items, row)
-        name = item.get("id")
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_ID or not self._is_item[row]:
-            return None
         try:
+            name = item.get("id")
+            if not isinstance(name, str) or not 0 < len(name) <= MAX_ID or not self._is_item[row]:
+                return None
             return times_of(item["properties"], "")
         except (SourceError, *UNREADABLE):
             return None

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from clay_publish.producer.sources.equal_rows import Numbers, children_of, numbers_of, numbers_of_column
 from clay_publish.producer.sources.reader import present
-from clay_publish.producer.sources.watched import Watched
+from clay_publish.producer.sources.watched import Recording
 
 _STATED = "datetime"
 """STAC asks for it: null where an item has none."""
@@ -225,7 +225,7 @@ def _whole(name: str) -> Any:
     return method
 
 
-class WatchedValue(Watched):
+class WatchedValue(Recording):
     """A value of an item that records when it is read; for `isinstance`, of the class of the value.
 
     What takes text and no such value, as `re` does, raises TypeError: nothing is read without a record.

@@ -81,7 +81,7 @@ def source_item(
 
 
 @dataclass(frozen=True)
-class Resolution:
+class ItemReading:
     """How an item is read, which is the same for all items that are described alike."""
 
     bands: tuple[MappedBand, ...]
@@ -107,7 +107,7 @@ def resolve(
     asked: Imagery | None = None,
     needed: Collection[str] | None = None,
     collection: Mapping[str, Any] | None = None,
-) -> Resolution:
+) -> ItemReading:
     """Decide how an item is read. `item` and `day` may be watched (`derive`).
 
     Raises:
@@ -133,7 +133,7 @@ def resolve(
     check_agreement([(band.name, scaling) for band, scaling in zip(mapped, scalings, strict=True)], where)
     resolved = tuple(_resolved(band, scaling) for band, scaling in zip(mapped, scalings, strict=True))
     mask_bands = () if mask is None else _mask_bands(*mask)
-    return Resolution(
+    return ItemReading(
         bands=mapped,
         nodata=_nodata(assets, mapped),
         resolved=resolved,
@@ -149,7 +149,7 @@ def resolve(
 
 def complete(
     item: Mapping[str, Any],
-    shared: Resolution,
+    shared: ItemReading,
     where: str,
     *,
     times: tuple[datetime, datetime, datetime],

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Watched(ABC):
+class Recording(ABC):
     """A value that records what is read of it."""
 
     __slots__ = ()
@@ -26,4 +26,4 @@ def derive(value: Any, function: Callable[..., Any], *args: Any) -> Any:
         function: of a module, without effects; returns text, numbers, booleans, None, or tuples of these.
         args: further arguments, which are the same for all items.
     """
-    return value.derive(function, *args) if isinstance(value, Watched) else function(value, *args)
+    return value.derive(function, *args) if isinstance(value, Recording) else function(value, *args)
