@@ -127,7 +127,7 @@ def rows_of(grid: UtmGrid, cells: tuple[np.ndarray, ...], rng: np.random.Generat
             "col": pa.array(col, pa.int32()),
         }
     )
-    decided = fingerprint(DIMENSIONS).model_copy(update={"size": int(grid.cell / 10), "dtype": "float16"})
+    decided = fingerprint(DIMENSIONS, int(grid.cell / 10)).model_copy(update={"dtype": "float16"})
     return table.replace_schema_metadata({"geo": json.dumps(geo), "emb": json.dumps(footer_emb(decided, 10.0))})
 
 

@@ -19,13 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
-from validate_release import ITEM, WINDOW, documents, fingerprint
+from validate_release import ITEM, SIZE, WINDOW, fingerprint, sources_of, write_documents
 
 from clay_publish.geo.expected_cells import ZoneCells, expected_cells
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.geoparquet import write_table
+from clay_publish.release.manifest import write_manifest
 from clay_publish.release.tables import coverage_schema
 from clay_publish.validate.checks import run_rule
 from clay_publish.validate.context import ReleaseContext
@@ -81,13 +82,15 @@ def from_tables(where: Path, zones: list[ZoneCells], area: list[float]) -> None:
         rows.append(there[0])
         cols.append(there[1])
     made = sum(map(len, rows))
-    documents(release, area, fingerprint(8), made)
+    sources = sources_of([ITEM], [shapely.box(*area).buffer(0.1)])
+    write_documents(release, zones[0].grid, area, decided=fingerprint(8, SIZE), chips=made, sources=sources)
+    write_manifest(release, "benchmark")
     facts = Facts(rows=np.concatenate(rows), cols=np.concatenate(cols), items=np.zeros(1, np.int32))
     facts.slices = lambda: slices  # type: ignore[method-assign]
     context = ReleaseContext(release, sample=20_000)
     known = {"embeddings": list(files), "named": files, "keys": {path: {"emb": {"gsd": 10}} for path in files}}
     vars(context.tables).update(known, rows=made)
-    vars(context).update(fingerprint=fingerprint(8), scan=SimpleNamespace(facts=facts))
+    vars(context).update(fingerprint=fingerprint(8, SIZE), scan=SimpleNamespace(facts=facts))
     spent, peak = 0.0, 0.0
     for rule in select(["COV"], ["COV009", "COV012", "COV013", "COV014", "COV017"]):
         begun = time.process_time()

@@ -1,7 +1,7 @@
 """Validating a release against only reading it: `python benchmarks/validate_release.py --chips 1000000`.
 
-The release has the utm layout, unit vectors that are alike where chips are neighbors, and as many 100 km squares as it
-takes. Three ways of going through the same bytes, each in a process of its own, on as many threads as there are cores:
+The release has the utm layout, unit vectors that vary smoothly with some noise, and as many 100 km squares as it takes.
+Three ways of going through the same bytes, each in a process of its own, on as many threads as there are cores:
 
 - hash: read every file and take its SHA-256;
 - read: hash, and decode every column with page checksums verified;
@@ -18,25 +18,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 
-from clay_publish.geo.expected_cells import expected_cells
+from clay_publish.geo.expected_cells import ZoneCells, expected_cells
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, composite_rule, mask_rule
-from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
+from clay_publish.release.geoparquet import bbox_array, geo_metadata, group_rows, table_writer, total_bbox, write_table
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, dump_json, sha256, write_manifest
+from clay_publish.release.measurements import Measurements, write_measurements
 from clay_publish.release.metadata import footer_emb
-from clay_publish.release.tables import coverage_schema, embeddings_schema, hugging_face_features, sources_schema
+from clay_publish.release.tables import (
+    TIMESTAMP,
+    coverage_schema,
+    embeddings_schema,
+    hugging_face_features,
+    sources_schema,
+)
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import SENSORS, BandStatistics
@@ -46,6 +54,8 @@ from clay_publish.windows import Window
 WINDOW = Window.parse("2023-01-01/2023-02-01")
 SIZE, GSD = 128, 10
 ITEM = "one-image"
+Cells = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""EPSG code, row and column."""
 
 
 def main() -> None:
@@ -130,23 +140,31 @@ def make(where: Path, chips: int, dimensions: int) -> None:
     grid = UtmGrid(SIZE * GSD)
     side = np.sqrt(chips) * grid.cell / 111_320
     area = [3 - side / 2, 5.0, 3 + side / 2, 5.0 + side]
-    decided = fingerprint(dimensions)
+    decided = fingerprint(dimensions, SIZE)
     made = 0
     for zone in expected_cells(grid, shapely.box(*area), rule="intersects"):
-        epsg, row, col = zone.cells()
-        column = np.floor_divide((col + 0.5) * grid.cell, SQUARE).astype(int)
-        line = np.floor_divide((row + 0.5) * grid.cell, SQUARE).astype(int)
-        for east, north in np.unique(np.stack([column, line], axis=1), axis=0).tolist():
-            mine = np.flatnonzero((column == east) & (line == north))
-            file = DataFile(Square(zone.zone, east, north), WINDOW)
-            table = _rows(grid, (epsg[mine], row[mine], col[mine]), decided, seed=made)
-            write_table(release.store, f"{paths.EMBEDDINGS}/{file.name}", table)
-            made += len(mine)
-        write_table(release.store, f"{paths.COVERAGE}/zone={zone.zone:02d}.parquet", _coverage(grid, epsg, row, col))
-    documents(release, area, decided, made)
+        for square, cells in by_square(grid, zone):
+            write_square(release, grid, square, cells, decided=decided, item=ITEM)
+        write_coverage(release, grid, zone, lambda _: ITEM)
+        made += len(zone)
+    ground = shapely.box(*area).buffer(0.1)
+    write_documents(release, grid, area, decided=decided, chips=made, sources=sources_of([ITEM], [ground]))
+    write_manifest(release, "benchmark")
 
 
-def fingerprint(dimensions: int) -> Fingerprint:
+def by_square(grid: UtmGrid, zone: ZoneCells) -> Iterator[tuple[Square, Cells]]:
+    """Cells of a zone by 100 km square."""
+    epsg, row, col = zone.cells()
+    column = np.floor_divide((col + 0.5) * grid.cell, SQUARE).astype(int)
+    line = np.floor_divide((row + 0.5) * grid.cell, SQUARE).astype(int)
+    place = column * 1000 + line
+    order = np.argsort(place, kind="stable")
+    for mine in np.split(order, np.flatnonzero(np.diff(place[order])) + 1):
+        first = mine[0]
+        yield Square(zone.zone, int(column[first]), int(line[first])), (epsg[mine], row[mine], col[mine])
+
+
+def fingerprint(dimensions: int, size: int) -> Fingerprint:
     return Fingerprint(
         encoder="random-features",
         encoder_version="1",
@@ -158,7 +176,7 @@ def fingerprint(dimensions: int) -> Fingerprint:
         sensor="sentinel-2-l2a",
         bands=(BandStatistics(name="red", mean=1, std=1, wavelength=0.66),),
         layout="utm",
-        size=SIZE,
+        size=size,
         gsd=GSD,
         resampling="none",
         scale=SCALE_RULE,
@@ -172,101 +190,136 @@ def fingerprint(dimensions: int) -> Fingerprint:
     )
 
 
-def _rows(grid: UtmGrid, cells: tuple[np.ndarray, ...], decided: Fingerprint, seed: int) -> pa.Table:
+def vectors_at(lon: np.ndarray, lat: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
+    """Unit vectors that vary smoothly over the ground, with noise."""
+    waves = np.random.default_rng(1).normal(size=(2, dimensions)) * 36
+    vectors = np.sin(np.radians(np.stack([lon, lat], axis=1)) @ waves)
+    vectors += np.random.default_rng(seed).normal(size=vectors.shape) * 0.15
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def write_square(
+    release: Release, grid: UtmGrid, square: Square, cells: Cells, *, decided: Fingerprint, item: str, seed: int = 0
+) -> None:
+    """The embeddings file of a square, of one image."""
     epsg, row, col = cells
     count = len(row)
-    vectors = _vectors(row, col, decided.dimensions, seed)
-    shapes = grid.footprints(epsg, row, col)
     lon, lat = grid.centers(epsg, row, col)
+    shapes = grid.footprints(epsg, row, col)
     schema = embeddings_schema(decided.dimensions)
-    kind = schema.field("embedding").type
+    vectors = vectors_at(lon, lat, decided.dimensions, seed + int(grid.numbers(epsg[:1], row[:1], col[:1])[0]))
     boxes = bbox_array(shapes)
+    moments = pa.repeat(pa.scalar(WINDOW.middle, TIMESTAMP), count)
     values = {
         "id": _ids(grid, epsg, row, col),
-        "geometry": list(shapely.to_wkb(shapes)),
+        "geometry": pa.array(shapely.to_wkb(shapes), pa.binary()),
         "bbox": boxes,
-        "datetime": [WINDOW.middle] * count,
-        "start_datetime": [WINDOW.middle] * count,
-        "end_datetime": [WINDOW.middle] * count,
+        "datetime": moments,
+        "start_datetime": moments,
+        "end_datetime": moments,
         "lon": lon,
         "lat": lat,
-        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind),
+        "embedding": pa.FixedSizeListArray.from_arrays(
+            pa.array(vectors.reshape(-1)), type=schema.field("embedding").type
+        ),
         "loss": pa.nulls(count, pa.float32()),
         "valid_fraction": np.ones(count, np.float32),
         "cloud_fraction": np.zeros(count, np.float32),
-        "item_id": [ITEM] * count,
-        "item_ids": [[ITEM]] * count,
+        "item_id": pa.repeat(item, count),
+        "item_ids": pa.repeat(pa.scalar([item], schema.field("item_ids").type), count),
         "epsg": epsg,
         "row": row,
         "col": col,
     }
     sides = np.stack([boxes.field(name).to_numpy() for name in ("xmin", "ymin", "xmax", "ymax")], axis=1)
+    kinds = {shape.geom_type for shape in shapes}
     footer = {
-        "geo": json.dumps(geo_metadata({"Polygon"}, total_bbox(sides))),
+        "geo": json.dumps(geo_metadata(kinds, total_bbox(sides))),
         "emb": json.dumps(footer_emb(decided, GSD)),
         "huggingface": json.dumps({"info": {"features": hugging_face_features(schema)}}),
     }
     arrays = [v if isinstance(v, pa.Array) else pa.array(v, schema.field(n).type) for n, v in values.items()]
-    return pa.Table.from_arrays(arrays, schema=schema.with_metadata(footer))
+    table = pa.Table.from_arrays(arrays, schema=schema.with_metadata(footer))
+    write_table(release.store, f"{paths.EMBEDDINGS}/{DataFile(square, WINDOW).name}", table)
 
 
-def _vectors(row: np.ndarray, col: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
-    """Vectors of length 1 that are alike where chips are neighbors: eight waves over the ground, and noise."""
-    fixed = np.random.default_rng(0)
-    waves, phase = fixed.uniform(-0.3, 0.3, (2, 8)), fixed.uniform(0, 2 * np.pi, 8)
-    basis = fixed.standard_normal((8, dimensions), dtype=np.float32)
-    vectors = np.random.default_rng(seed).standard_normal((len(row), dimensions), dtype=np.float32)
-    vectors += np.sin(np.stack([row, col], axis=1) @ waves + phase).astype(np.float32) @ basis
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors
+def _ids(grid: UtmGrid, epsg: np.ndarray, row: np.ndarray, col: np.ndarray) -> pa.Array:
+    return pc.binary_join_element_wise(
+        grid.token, *(pa.array(part).cast(pa.string()) for part in (epsg, row, col)), WINDOW.token, "_"
+    )
 
 
-def _ids(grid: UtmGrid, epsg: np.ndarray, row: np.ndarray, col: np.ndarray) -> list[str]:
-    places = zip(epsg.tolist(), row.tolist(), col.tolist(), strict=True)
-    return [f"{grid.token}_{e}_{r}_{c}_{WINDOW.token}" for e, r, c in places]
+def write_coverage(release: Release, grid: UtmGrid, zone: ZoneCells, item: Callable[[Square], str]) -> None:
+    """The coverage table of a zone of which all chips are embedded, each from the image of its square."""
+    schema, names = coverage_schema(), []
+    epsg, row, col, image = (np.empty(len(zone), dtype=np.int64) for _ in range(4))
+    filled = 0
+    for square, cells in by_square(grid, zone):
+        mine = slice(filled, filled + len(cells[0]))
+        epsg[mine], row[mine], col[mine] = cells
+        image[mine] = len(names)
+        names.append(item(square))
+        filled = mine.stop
+    order, rows = np.lexsort((col, row, epsg)), group_rows(schema)
+    with table_writer(release.store, f"{paths.COVERAGE}/zone={zone.zone:02d}.parquet", schema) as writer:
+        for start in range(0, len(row), rows):
+            part = order[start : start + rows]
+            count = len(part)
+            items = pa.array(names, pa.string()).take(pa.array(image[part]))
+            values = {
+                "id": _ids(grid, epsg[part], row[part], col[part]),
+                "epsg": pa.array(epsg[part], pa.int32()),
+                "row": pa.array(row[part], pa.int32()),
+                "col": pa.array(col[part], pa.int32()),
+                "window_start": pa.repeat(pa.scalar(WINDOW.start, TIMESTAMP), count),
+                "window_end": pa.repeat(pa.scalar(WINDOW.end, TIMESTAMP), count),
+                "status": pa.repeat("embedded", count),
+                "reason": pa.nulls(count, pa.string()),
+                "item_ids": pa.ListArray.from_arrays(
+                    pa.array(np.arange(count + 1), pa.int32()), items, type=schema.field("item_ids").type
+                ),
+                "detail": pa.nulls(count, pa.string()),
+            }
+            writer.write_table(pa.Table.from_arrays([values[name] for name in schema.names], schema=schema))
 
 
-def _coverage(grid: UtmGrid, epsg: np.ndarray, row: np.ndarray, col: np.ndarray) -> pa.Table:
-    count = len(row)
-    schema = coverage_schema()
-    values = {
-        "id": _ids(grid, epsg, row, col),
-        "epsg": epsg,
-        "row": row,
-        "col": col,
-        "window_start": [WINDOW.start] * count,
-        "window_end": [WINDOW.end] * count,
-        "status": ["embedded"] * count,
-        "reason": [None] * count,
-        "item_ids": [[ITEM]] * count,
-        "detail": [None] * count,
+def sources_of(ids: Sequence[str], shapes: Sequence[shapely.Geometry]) -> pa.Table:
+    """Images that are used, by their footprints."""
+    empty = {field.name: None for field in sources_schema()}
+    band = {
+        "name": "red",
+        "asset": "red",
+        "band": 1,
+        "scale": 0.0001,
+        "offset": 0.0,
+        "source": "band: key; values: item",
     }
-    return pa.Table.from_arrays([pa.array(v, schema.field(n).type) for n, v in values.items()], schema=schema)
+    mask = {"asset": "scl", "bands": [1], "format": "classes", "cloudy": [3, 8, 9, 10], "nodata": [0]}
+    used = {"block": 0, "status": "used", "bands": [band], "mask": mask, "level": "none", "license": "CC0-1.0"}
+    used["assets"] = [{"key": key, "href": None, "etag": None, "size": None} for key in ("red", "scl")]
+    rows = [
+        empty | used | {"id": name, "geometry": shapely.to_wkb(shape), "datetime": WINDOW.middle}
+        for name, shape in zip(ids, shapes, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=sources_schema())
 
 
-def documents(release: Release, area: list[float], decided: Fingerprint, chips: int) -> None:
+def write_documents(
+    release: Release, grid: UtmGrid, area: object, *, decided: Fingerprint, chips: int, sources: pa.Table
+) -> None:
+    """The spec, the images and the record of the run."""
     spec = Spec.model_validate(
         {
             "name": "benchmark",
+            "released": "2026-11-28",
             "imagery": {"stac": "items", "sensor": "sentinel-2-l2a", "area": area, "windows": [str(WINDOW)]},
-            "chips": {"layout": "utm", "size": SIZE, "gsd": GSD},
+            "chips": {"layout": "utm", "size": round(grid.cell / GSD), "gsd": GSD},
+            "outputs": {"codes": False, "explorer": False},
         }
     )
     release.store.write(paths.SPEC, dump_spec(spec.published()))
     release.store.write(paths.GAPS, dump_json({"type": "FeatureCollection", "features": []}))
-    source = {field.name: None for field in sources_schema()} | {
-        "id": ITEM,
-        "block": 0,
-        "status": "used",
-        "geometry": shapely.to_wkb(shapely.box(*area).buffer(0.1)),
-        "datetime": WINDOW.middle,
-        "bands": [],
-        "level": "none",
-        "license": "CC0-1.0",
-        "assets": [],
-    }
-    table = pa.Table.from_pylist([source], schema=sources_schema())
-    write_table(release.store, paths.SOURCES, table)
+    write_table(release.store, paths.SOURCES, sources)
     record = RunRecord(
         fingerprint=decided,
         plan_sha256="0" * 64,
@@ -274,7 +327,7 @@ def documents(release: Release, area: list[float], decided: Fingerprint, chips: 
         coverage={"expected": chips, "embedded": chips},
     )
     release.store.write(RUN_RECORD, record.model_dump_json())
-    write_manifest(release, "benchmark")
+    write_measurements(release, Measurements(seconds=0, machines=[], libraries=record.libraries))
 
 
 if __name__ == "__main__":

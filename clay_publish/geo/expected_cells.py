@@ -7,7 +7,7 @@ of one zone's runs.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -158,20 +158,21 @@ def expected_cells(grid: UtmGrid, area: Any, *, rule: Rule) -> Iterator[ZoneCell
     shapely.prepare(area)
     west, _, east, _ = area.bounds
     for zone in zones_near(west, east):
-        piece = _piece_in_plane(grid, area, zone)
+        piece = _piece(grid, area, zone)
         if piece is not None:
-            runs = _clip_to_zone(grid, zone, *fill(piece, rule=rule))
+            runs = _clip_to_zone(grid, zone, *fill(_in_plane(grid, piece, zone), rule=rule))
             if len(runs[0]):
                 yield ZoneCells(grid, zone, runs)
 
 
-def touched_cells(grid: UtmGrid, area: Any, zone: int) -> Runs:
-    """Cells of one zone that share ground with polygons, whether they belong to the zone or not.
+def touched_cells(grid: UtmGrid, areas: Sequence[Any], zone: int) -> Iterator[Runs]:
+    """Cells of one zone that share ground with polygons, whether they belong to the zone or not; of each of the areas.
 
     To be compared with expected cells, which do: this is faster where there are many small areas.
     """
-    piece = _piece_in_plane(grid, area, zone)
-    return NONE if piece is None else fill(piece, rule="intersects")
+    outlines = np.array([_piece(grid, area, zone) for area in areas], dtype=object)
+    for piece in _in_plane(grid, outlines, zone):
+        yield NONE if piece is None else fill(piece, rule="intersects")
 
 
 def zones_near(west: float, east: float) -> list[int]:
@@ -181,9 +182,17 @@ def zones_near(west: float, east: float) -> list[int]:
     return sorted({number % 60 + 1 for number in range(first - reach, last + reach + 1)})
 
 
-def _piece_in_plane(grid: UtmGrid, area: Any, zone: int) -> Any | None:
-    """What the cells of one zone can see of an area, in the plane of the zone, in units of cells."""
-    south, north = max(area.bounds[1], SOUTH), min(area.bounds[3], NORTH)
+def _in_plane(grid: UtmGrid, outlines: Any, zone: int) -> Any:
+    """Outlines in degrees in the plane of a zone, in units of cells."""
+    return shapely.transform(
+        outlines, lambda x, y: tuple(c / grid.cell for c in utm(zone).transform(x, y)), interleaved=False
+    )
+
+
+def _piece(grid: UtmGrid, area: Any, zone: int) -> Any | None:
+    """What the cells of one zone can see of an area, in degrees around the zone."""
+    bounds = area.bounds
+    south, north = max(bounds[1], SOUTH), min(bounds[3], NORTH)
     if south >= north:
         return None
     # Cells stick out of the strip and of the limits by their diagonal at most.
@@ -194,16 +203,14 @@ def _piece_in_plane(grid: UtmGrid, area: Any, zone: int) -> Any | None:
     pieces = []
     for turn in (-360.0, 0.0, 360.0):
         window = (max(west + turn, -180.0), low, min(east + turn, 180.0), high)
-        if window[0] < window[2] and shapely.intersects(area, shapely.box(*window)):
-            piece = shapely.intersection(area, shapely.box(*window))
-            pieces.append(shapely.transform(piece, lambda xy, by=turn: xy - [by, 0.0]))
+        near = window[0] <= bounds[2] and bounds[0] <= window[2]
+        if near and window[0] < window[2] and shapely.intersects(area, box := shapely.box(*window)):
+            piece = shapely.intersection(area, box)
+            pieces.append(shapely.transform(piece, lambda xy, by=turn: xy - [by, 0.0]) if turn else piece)
     outline = shapely.union_all(pieces) if len(pieces) > 1 else (pieces[0] if pieces else None)
     if outline is None or outline.area == 0:
         return None
-    outline = shapely.segmentize(outline, _longest_piece(grid, max(abs(low), abs(high))))
-    return shapely.transform(
-        outline, lambda x, y: tuple(c / grid.cell for c in utm(zone).transform(x, y)), interleaved=False
-    )
+    return shapely.segmentize(outline, _longest_piece(grid, max(abs(low), abs(high))))
 
 
 def _longest_piece(grid: UtmGrid, lat: float) -> float:

@@ -295,17 +295,21 @@ def _near(items: Sequence[SourceItem]) -> dict[int, list[SourceItem]]:
 
 def _in_zone(zone: ZoneCells, items: Sequence[SourceItem]) -> Iterator[tuple[SourceItem, Runs]]:
     """Images that touch expected cells, and which. Images of one footprint are worked out once."""
+    located = [item for item in items if item.geometry is not None]
+    keys = shapely.to_wkb(np.array([item.geometry for item in located], dtype=object)).tolist()
+    outlines = {key: item.geometry for key, item in zip(keys, located, strict=True)}
     known: dict[bytes, Runs] = {}
+    for key, touched in zip(outlines, touched_cells(zone.grid, list(outlines.values()), zone.zone), strict=True):
+        found = touched
+        if size(touched):
+            found = intersection(touched, between_rows(zone.runs, int(touched[0][0]), int(touched[0][-1])))
+        known[key] = found
+    places = iter(keys)
     for item in items:
         if item.geometry is None:  # which does not say where it lies: any cell may be of it
             yield item, zone.runs
             continue
-        key = shapely.to_wkb(item.geometry)
-        if key not in known:
-            runs = touched_cells(zone.grid, item.geometry, zone.zone)
-            if size(runs):
-                runs = intersection(runs, between_rows(zone.runs, int(runs[0][0]), int(runs[0][-1])))
-            known[key] = runs
+        key = next(places)
         if size(known[key]):
             yield item, known[key]
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clay_publish.producer.sources.watched import derive
+
 _NOT_IMAGES = {"thumbnail", "overview", "visual", "metadata", "graphic", "tiles", "date", "browse"}
 """Roles of assets that hold no measurements."""
 _PICTURES = re.compile(r"^(visual|overview|preview|thumbnail|rendered[_-]preview|tci|true[_-]?color)")
@@ -75,14 +77,19 @@ def is_image(asset: Any) -> bool:
         return False
     if set(_strings(asset.get("roles"))) & (_NOT_IMAGES - {"visual", "overview"}):
         return False
-    if asset["href"].partition("?")[0].lower().endswith(".msk"):
-        return False  # says where the image beside it is valid
+    if derive(asset["href"], _is_external_mask):
+        return False
     kind = str(asset.get("type") or "").lower()
-    return (
-        not _OTHER_TYPES.search(kind)
-        if kind
-        else not re.search(r"\.(json|xml|txt|html?|png|jpe?g|hdf5?|h5|nc|zip)$", asset["href"].lower())
-    )
+    return not (_OTHER_TYPES.search(kind) if kind else derive(asset["href"], _has_other_suffix))
+
+
+def _is_external_mask(href: str) -> bool:
+    """Whether a file says where the image beside it is valid."""
+    return href.partition("?")[0].lower().endswith(".msk")
+
+
+def _has_other_suffix(href: str) -> bool:
+    return bool(re.search(r"\.(json|xml|txt|html?|png|jpe?g|hdf5?|h5|nc|zip)$", href.lower()))
 
 
 def _bands_of(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> Iterator[AssetBand]:
@@ -105,9 +112,13 @@ def _bands_of(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> It
             title=title,
             gsd=_gsd(key, asset, band),
             is_picture=bool(picture),
-            is_jp2="jp2" in f"{asset.get('type')} {asset['href']}".lower(),
+            is_jp2="jp2" in str(asset.get("type")).lower() or derive(asset["href"], _names_jp2),
             described_by=str(asset.get(_DESCRIBED_BY) or ""),
         )
+
+
+def _names_jp2(href: str) -> bool:
+    return "jp2" in href.lower()
 
 
 _DESCRIBED_BY = "clay-publish:described_by"
@@ -301,11 +312,13 @@ def _gsd(key: str, asset: Mapping[str, Any], band: Mapping[str, Any]) -> float |
     for text in (key, str(asset.get("title") or "")):
         found = _METERS.search(text)
         own = own or (float(found[1]) if found else None)
-    transform = asset.get("proj:transform")
-    if own is None and isinstance(transform, list) and transform:
-        pixel = number(transform[0])
-        own = abs(pixel) if pixel is not None and abs(pixel) > 0.01 else None
-    return own or None
+    return (derive(asset.get("proj:transform"), _side) if own is None else own) or None
+
+
+def _side(transform: Any) -> float | None:
+    """The side of the pixels of a grid in meters."""
+    pixel = number(transform[0]) if isinstance(transform, list) and transform else None
+    return abs(pixel) if pixel is not None and abs(pixel) > 0.01 else None
 
 
 def _micrometers(value: Any) -> float | None:

@@ -5,7 +5,7 @@ asset, then the key. The sensor's order is assumed only where nothing is said an
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from clay_publish.producer.sources.asset_bands import (
     is_image,
 )
 from clay_publish.producer.sources.band_order import COMMON, LETTERS, WORDS, other_orders, unknown_names
+from clay_publish.producer.sources.watched import derive
 from clay_publish.spec.sensors import Band, Sensor
 
 _TOKEN = re.compile(r"\b(?:sr_)?(b(?:and)?)[ _-]?0*(\d{1,2}a?)\b(?!\.\d)", re.IGNORECASE)
@@ -63,7 +64,7 @@ def map_bands(
         needed: names of the bands that the encoder takes; default: all. Others may be missing.
 
     Raises:
-        SourceError: a band that is needed is missing, or its asset is not unique.
+        SourceError: a band that is needed is missing, or its asset is not unique. `check_unique` looks at the files.
     """
     stated, needed = stated or {}, set(needed or (band.name for band in sensor.bands))
     wanted = [band for band in sensor.bands if band.name in needed]
@@ -96,7 +97,6 @@ def map_bands(
                 fix="Choose the sensor that made it, or state the assets in `imagery.bands`.",
             )
         return tuple(each for each in whole if each.name in needed)
-    _check_unique(found, assets, where)
     return tuple(found[band.name] for band in wanted)
 
 
@@ -104,16 +104,24 @@ def _label(band: MappedBand) -> str:
     return band.asset if band.index is None else f"{band.asset}#{band.index}"
 
 
-def _check_unique(found: Mapping[str, MappedBand], assets: Mapping[str, Any], where: str) -> None:
-    """Refuse one band of one file for two bands of the sensor, be it by the same asset or by two."""
-    seen: dict[tuple[str, int], str] = {}
-    for name, band in found.items():
-        place = (str(assets[band.asset].get("href")), band.index or 1)
-        other = seen.setdefault(place, name)
-        if other != name:
-            labels = " and ".join(sorted({_label(found[other]), _label(band)}))
+def check_unique(bands: Iterable[MappedBand], hrefs: Mapping[str, str], where: str) -> None:
+    """Refuse one band of one file for two bands of the sensor, be it by the same asset or by two.
+
+    Args:
+        bands: of the sensor.
+        hrefs: of the assets, by key.
+        where: for messages.
+
+    Raises:
+        SourceError: two bands share one.
+    """
+    seen: dict[tuple[str, int], MappedBand] = {}
+    for band in bands:
+        other = seen.setdefault((hrefs[band.asset], band.index or 1), band)
+        if other is not band:
+            labels = " and ".join(sorted({_label(other), _label(band)}))
             raise SourceError(
-                where, f"has one band of one file, {labels}, for both {other} and {name}", "one for each",
+                where, f"has one band of one file, {labels}, for both {other.name} and {band.name}", "one for each",
                 "State them in `imagery.bands`.",
             )  # fmt: skip
 
@@ -330,8 +338,12 @@ def platform_names(item: Mapping[str, Any]) -> list[str]:
         value = properties.get(key)
         stated += value if isinstance(value, list) else [value]
     names = [re.sub(r"[^a-z0-9+]", "", text.lower()) for text in stated if isinstance(text, str)]
-    texts = f"{item.get('id')} {item.get('collection')}"
-    return [name for name in (*names, *(found.lower() for found in _LANDSAT.findall(texts))) if name]
+    found = (name for key in ("id", "collection") for name in derive(item.get(key), _landsats))
+    return [name for name in (*names, *found) if name]
+
+
+def _landsats(text: str | None) -> tuple[str, ...]:
+    return tuple(found.lower() for found in _LANDSAT.findall(str(text)))
 
 
 def _whole(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clay_publish.producer.sources.asset_bands import AssetBand, band_list
+from clay_publish.producer.sources.watched import derive
 from clay_publish.spec.sensors import Sensor
 
 COMMON = frozenset(
@@ -65,7 +66,10 @@ def other_orders(item: Mapping[str, Any], key: str, asset: Mapping[str, Any], se
     polarizations = properties.get("sar:polarizations")
     if sensor.decibels and isinstance(polarizations, list) and [str(each).lower() for each in polarizations] != names:
         said.append(f"sar:polarizations {polarizations}")
-    texts = {"key": key, **{name: str(asset[name]) for name in ("title", "description") if asset.get(name)}}
+    texts: dict[str, Any] = {
+        "key": key,
+        **{name: str(asset[name]) for name in ("title", "description") if asset.get(name)},
+    }
     if sensor.decibels:
         pairs = ((name, text, re.findall(r"(?<![a-z])[vh]{2}(?![a-z])", text.lower())) for name, text in texts.items())
         said += [f"{name} {text!r}" for name, text, found in pairs if not _in_order([*dict.fromkeys(found)], names)]
@@ -76,10 +80,14 @@ def other_orders(item: Mapping[str, Any], key: str, asset: Mapping[str, Any], se
     orders = ((name, text, _sequence(text, key=name.startswith(terse))) for name, text in texts.items())
     said += [f"{name} {text!r}" for name, text, order in orders if not _in_order(order, names)]
     if len(names) == len(_COLORS):
-        texts |= {"id": str(item.get("id")), "collection": str(item.get("collection"))}
-        texts |= {"the item's title": str(properties.get("title") or "")}
-        said += [f"{name} {text!r}" for name, text in texts.items() if _INFRARED.search(re.sub(r"[_.\d]", " ", text))]
+        further = {"id": item.get("id"), "collection": item.get("collection")}
+        texts |= {**further, "the item's title": properties.get("title")}
+        said += [f"{name} {str(text)!r}" for name, text in texts.items() if derive(text, _is_infrared)]
     return [*dict.fromkeys(said)]
+
+
+def _is_infrared(text: str | None) -> bool:
+    return bool(_INFRARED.search(re.sub(r"[_.\d]", " ", str(text or ""))))
 
 
 def _sequence(text: str, *, key: bool) -> list[str]:

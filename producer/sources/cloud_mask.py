@@ -7,6 +7,7 @@ from typing import Any
 
 from clay_publish.errors import SourceError
 from clay_publish.producer.sources.asset_bands import asset_name, is_image, number
+from clay_publish.producer.sources.watched import derive
 from clay_publish.spec.sensors import CloudMask, Sensor
 
 _METERS = re.compile(r"(\d{1,3}) ?m(?:$|[^a-z])", re.IGNORECASE)
@@ -36,7 +37,7 @@ def find_mask(
         return None
     if stated is not None:
         key, mask = _stated(assets, sensor, stated, where)
-        if _is_empty(mask, day):
+        if derive(day, _is_empty, mask):
             raise SourceError(
                 where, f"is of {day}, and masks such as {key!r} are empty {_period(mask)}",
                 "a mask that was filled", "Name another mask, or state `imagery.mask: none`.",
@@ -44,7 +45,7 @@ def find_mask(
         return key, mask
     images = {key: asset for key, asset in assets.items() if is_image(asset)}
     for mask in sensor.masks:
-        if _is_empty(mask, day):
+        if derive(day, _is_empty, mask):
             continue
         keys = [key for key in images if _has_name(key, mask)]
         if not keys and mask.title is not None:
@@ -60,12 +61,12 @@ def unread_mask(assets: Mapping[str, Any], sensor: Sensor, day: date) -> str | N
         if not isinstance(asset, Mapping):
             continue
         if is_image(asset):
-            empty = next((mask for mask in sensor.masks if _is_empty(mask, day) and _has_name(key, mask)), None)
+            empty = next((mask for mask in sensor.masks if _has_name(key, mask) and derive(day, _is_empty, mask)), None)
             if empty is not None:
                 return f"its mask {key!r} is not used: those of acquisitions {_period(empty)} are empty"
             continue
         named = _OUTLINES.match(asset_name(key).lower()) or any(_has_name(key, mask) for mask in sensor.masks)
-        if named and re.search(r"gml|json|xml|shp|gpkg|\bvector", f"{asset.get('type')} {asset.get('href')}".lower()):
+        if named and (_is_vector(str(asset.get("type"))) or derive(asset.get("href"), _is_vector)):
             return f"its mask {key!r} holds outlines (GML or another vector format), which are not read"
     return None
 
@@ -96,7 +97,11 @@ def _stated(assets: Mapping[str, Any], sensor: Sensor, stated: str, where: str) 
     return stated, next(fitting, sensor.masks[0])
 
 
-def _is_empty(mask: CloudMask, day: date) -> bool:
+def _is_vector(text: str | None) -> bool:
+    return bool(re.search(r"gml|json|xml|shp|gpkg|\bvector", str(text).lower()))
+
+
+def _is_empty(day: date, mask: CloudMask) -> bool:
     return mask.empty is not None and mask.empty[0] <= day <= mask.empty[1]
 
 

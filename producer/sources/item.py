@@ -1,5 +1,6 @@
 """An image as the producer needs it: which file holds which band, where, when, and under which terms."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,6 +19,7 @@ from clay_publish.windows import Window
 
 _MAX_ID = 4096
 _SAME_SCALE = 1e-3
+_UTM = re.compile(r"EPSG:32[67](?:0[1-9]|[1-5][0-9]|60)")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class RasterGrid:
     @property
     def is_on_earth(self) -> bool:
         """Whether a corner or its middle has a longitude and latitude; with a mistaken transform or system none has."""
+        _, _, x, _, _, y = self.transform
+        if _UTM.fullmatch(self.crs) and 0 <= x <= 1_000_000 and 0 <= y <= 10_000_000:
+            return True
         points = np.concatenate([self.corners, self.corners.mean(axis=0, keepdims=True)])
         try:
             lon, lat = centers(self.crs, points[:, 0], points[:, 1])

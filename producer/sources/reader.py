@@ -1,16 +1,17 @@
 """Reading STAC items from where `imagery.stac` points: an API, static catalogs, files, stac-geoparquet."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 from stac_geoparquet.arrow import stac_table_to_items
@@ -88,6 +89,10 @@ _MAX_DEPTH = 32
 _AT_ONCE = 8
 """Documents of a static catalog fetched side by side."""
 _BATCH = 1024
+_ROWS = 2 * _BATCH
+"""Of a table, read at once."""
+_BUFFER = 1 << 20
+"""Bytes of a column of it, read at once."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,9 @@ def read_items(where: str, search: Search | None = None) -> Iterator[FoundItem]:
         SourceError: unreadable, or not STAC.
         MissingExtraError: its kind of address needs a library that is not installed.
     """
-    if where.partition("?")[0].endswith((".parquet", ".geoparquet")):
-        yield from _parquet(where)
+    if is_table(where):
+        for batch in read_batches(where):
+            yield from batch.items(range(batch.rows.num_rows))
     else:
         yield from _walk(where, (), None, search or Search())
 
@@ -195,15 +201,57 @@ def _linked(
             yield from _walk(resolve_href(link["href"], where), below, collection, search)
 
 
-def _parquet(where: str) -> Iterator[FoundItem]:
-    """Items of a stac-geoparquet file, a batch at a time."""
-    try:
-        with open_source(where) as stream:
-            file = pq.ParquetFile(stream)
-            collections = _collections(file.schema_arrow.metadata or {})
-            for batch in file.iter_batches(_BATCH):
+def is_table(where: str) -> bool:
+    """Whether a source is stac-geoparquet, by its name."""
+    return where.partition("?")[0].endswith((".parquet", ".geoparquet"))
+
+
+@dataclass(frozen=True)
+class ItemBatch:
+    """Rows of a stac-geoparquet file."""
+
+    rows: pa.RecordBatch
+    where: str
+    """The file."""
+    collections: Mapping[str, Mapping[str, Any]]
+    """By id, those that the file carries."""
+
+    def of_collections(self, names: Sequence[str]) -> "ItemBatch":
+        """The items of some collections."""
+        if "collection" not in self.rows.schema.names:
+            return replace(self, rows=self.rows.slice(0, 0))
+        chosen = pc.is_in(self.rows.column("collection").cast(pa.string()), pa.array(names, pa.string()))
+        return replace(self, rows=self.rows.filter(chosen))
+
+    def items(self, rows: Sequence[int]) -> Iterator[FoundItem]:
+        """The items of some rows."""
+        for start in range(0, len(rows), _BATCH):
+            with _as_table(self.where):
+                batch = self.rows.take(pa.array(rows[start : start + _BATCH], pa.int64()))
                 for item in _items_of(pa.Table.from_batches([batch])):
-                    yield FoundItem(_present(item), where, collections.get(str(item.get("collection"))))
+                    collection = self.collections.get(str(item.get("collection")))
+                    yield FoundItem(present(item), self.where, collection)
+
+
+def read_batches(where: str) -> Iterator[ItemBatch]:
+    """The rows of a stac-geoparquet file.
+
+    Raises:
+        SourceError: unreadable, or not stac-geoparquet.
+        MissingExtraError: its kind of address needs a library that is not installed.
+    """
+    with _as_table(where), open_source(where) as stream:
+        file = pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
+        collections = _collections(file.schema_arrow.metadata or {})
+        # In one thread: each would keep memory of its own, and reading is a small part of what follows.
+        for batch in file.iter_batches(_ROWS, use_threads=False):
+            yield ItemBatch(batch, where, collections)
+
+
+@contextmanager
+def _as_table(where: str) -> Iterator[None]:
+    try:
+        yield
     except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise SourceError(
             where, f"is not stac-geoparquet ({' '.join(str(error).split())})", "a table of STAC Items"
@@ -248,11 +296,11 @@ def _collections(metadata: Mapping[bytes, bytes]) -> dict[str, Mapping[str, Any]
     return {**every, **({one["id"]: one} if one else {})}
 
 
-def _present(value: Any) -> Any:
-    """Without the nulls that a table has where an item has nothing; what STAC asks for stays."""
+def present(value: Any) -> Any:
+    """A value without the nulls that a table has where an item has nothing; what STAC asks for stays."""
     if isinstance(value, dict):
-        return {k: _present(v) for k, v in value.items() if v is not None or k in {"datetime", "geometry"}}
-    return [_present(v) for v in value] if isinstance(value, list) else value
+        return {k: present(v) for k, v in value.items() if v is not None or k in {"datetime", "geometry"}}
+    return [present(v) for v in value] if isinstance(value, list) else value
 
 
 def _item(document: Any, where: str) -> dict[str, Any]:

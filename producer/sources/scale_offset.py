@@ -11,6 +11,7 @@ from typing import Any
 
 from clay_publish.errors import SourceError, shown
 from clay_publish.producer.sources.asset_bands import Values, number
+from clay_publish.producer.sources.watched import derive
 from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import Sensor
 
@@ -222,13 +223,20 @@ def _baselines(properties: Mapping[str, Any], where: str) -> Iterator[tuple[str,
     if isinstance(version, str) and _VERSION.match(version.strip()) and not _is_software(version, properties):
         yield "baseline in processing:version", float(_baseline(version) or 0)
     for key, value in sorted(properties.items()):
-        if isinstance(value, str) and (product := _PRODUCT.search(value)):
-            yield f"baseline in {key}", _number(product)
+        product = derive(value, _baseline_of_product) if isinstance(value, str) else None
+        if product is not None:
+            yield f"baseline in {key}", product
         if _ADDED.search(key) and value is not None:
             numbers = {number(each) for each in (value if isinstance(value, list) else [value])}
             if numbers not in ({0.0}, {-1000.0}):
                 raise SourceError(where, f"says {key} {shown(value)}", "0 or -1000 for every band", _FIX)
             yield f"{key} of baselines from", 4.0 * (numbers == {-1000.0})
+
+
+def _baseline_of_product(text: str) -> float | None:
+    """The baseline in the name of a product."""
+    found = _PRODUCT.search(text)
+    return None if found is None else _number(found)
 
 
 def _is_software(version: str, properties: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import shapely
@@ -13,8 +14,9 @@ from clay_publish.errors import LicenseError, SourceError
 from clay_publish.formats import crossing
 from clay_publish.geo.area import read_area
 from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.item_columns import as_stated, items_by_column
 from clay_publish.producer.sources.major_tom import read_major_tom
-from clay_publish.producer.sources.reader import FoundItem, read_items
+from clay_publish.producer.sources.reader import FoundItem, ItemBatch, is_table, read_batches, read_items
 from clay_publish.producer.sources.stac_api import Search
 from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.spec.models import Imagery, Spec
@@ -120,8 +122,12 @@ def select(
         search = Search(tuple(block.collections), tuple(block.parsed_windows()), areas[number], block.query)
         if search.area is not None:
             shapely.prepare(search.area)
-        for found in _items(block, search, sensor):
-            _take(found, selection, number=number, search=search, spec=spec, sensor=sensor, needed=needed)
+        taking = _BlockItems(selection, number, search, spec, sensor, needed)
+        if block.major_tom is not None:
+            for found in read_major_tom(block, sensor, search):
+                taking.take(found)
+        for source in block.stac:
+            taking.take_source(source)
     selection.considered = sorted(
         _without_repeats(spec, selection.considered, by_window=by_window),
         key=lambda each: (each.item.block, each.item.id),
@@ -144,49 +150,91 @@ def sample_of(spec: Spec, count: int) -> list[SourceItem]:
     return [found[place] for place in places.tolist()]
 
 
-def _items(block: Imagery, search: Search, sensor: Sensor) -> Iterator[FoundItem]:
-    if block.major_tom is not None:
-        yield from read_major_tom(block, sensor, search)
-    for source in block.stac:
-        for found in read_items(source, search):
-            if not block.collections or found.document.get("collection") in block.collections:
-                yield found
+@dataclass(frozen=True)
+class _BlockItems:
+    """Decides on the items of one imagery block."""
 
+    selection: Selection
+    number: int
+    """Of the block."""
+    search: Search
+    spec: Spec
+    sensor: Sensor
+    needed: Collection[str] | None
 
-def _take(
-    found: FoundItem,
-    selection: Selection,
-    *,
-    number: int,
-    search: Search,
-    spec: Spec,
-    sensor: Sensor,
-    needed: Collection[str] | None,
-) -> None:
-    block = spec.imagery[number]
-    document, collection = found.document, found.collection or {}
-    try:
-        if found.error is not None:
-            raise found.error
-        item = source_item(
-            document, sensor, block=number, base=found.base, asked=block, needed=needed, collection=collection
-        )
-    except SourceError as error:
-        selection.broken.append(
-            UnreadItem(_printable(document.get("id")), _optional(document.get("collection")), number, _printable(error))
-        )
-        return
-    described = collection.get("license")
-    licensed = replace(
-        item,
-        license=terms(item.license, described, sensor.license, block.license),
-        attribution=item.attribution or sensor.attribution,
-    )
-    status, reason = _decide(licensed, document, block, search)
-    if status == "used":
-        own = licensed.license == item.license or licensed.license != described
-        check(licensed.license, spec.license, f"item {item.id}" if own else f"collection {collection.get('id')}")
-    selection.considered.append(Considered(licensed, status, reason))
+    @property
+    def block(self) -> Imagery:
+        return self.spec.imagery[self.number]
+
+    def take_source(self, source: str) -> None:
+        """Decide on the items of a source, in its order."""
+        if is_table(source):
+            for batch in read_batches(source):
+                self.take_batch(batch)
+            return
+        for found in read_items(source, self.search):
+            if not self.block.collections or found.document.get("collection") in self.block.collections:
+                self.take(found)
+
+    def take(self, found: FoundItem) -> None:
+        """Decide on one item."""
+        document, collection = found.document, found.collection or {}
+        try:
+            if found.error is not None:
+                raise found.error
+            item = source_item(
+                document,
+                self.sensor,
+                block=self.number,
+                base=found.base,
+                asked=self.block,
+                needed=self.needed,
+                collection=collection,
+            )
+        except SourceError as error:
+            name, of = _printable(document.get("id")), _optional(document.get("collection"))
+            self.selection.broken.append(UnreadItem(name, of, self.number, _printable(error)))
+            return
+        self.consider(item, document, collection)
+
+    def take_batch(self, batch: ItemBatch) -> None:
+        """Decide on the items of a batch, in the order of its rows."""
+        if self.block.collections:
+            batch = batch.of_collections(self.block.collections)
+        made, every = self._by_column(batch), range(batch.rows.num_rows)
+        others = batch.items([row for row in every if row not in made])
+        asked = self._asked(batch)
+        for row in every:
+            item = made.get(row)
+            if item is None:
+                self.take(next(others))
+            else:
+                document = {"properties": {key: values[row] for key, values in asked.items()}}
+                self.consider(item, document, batch.collections.get(str(item.collection)) or {})
+
+    def _by_column(self, batch: ItemBatch) -> dict[int, SourceItem]:
+        if self.search.is_cql2:
+            return {}
+        return items_by_column(batch, self.sensor, block=self.block, number=self.number, needed=self.needed)
+
+    def _asked(self, batch: ItemBatch) -> dict[str, list[Any]]:
+        """The properties that the query compares."""
+        names = set(self.search.query or {}) & set(batch.rows.schema.names)
+        return {name: as_stated(name, batch.rows.column(name)).to_pylist() for name in names}
+
+    def consider(self, item: SourceItem, document: Mapping[str, object], collection: Mapping[str, Any]) -> None:
+        """Decide on an item that can be used."""
+        described = collection.get("license")
+        licensed = terms(item.license, described, self.sensor.license, self.block.license)
+        status, reason = _decide(item, document, self.block, self.search)
+        if status == "used":
+            own = licensed == item.license or licensed != described
+            where = f"item {item.id}" if own else f"collection {collection.get('id')}"
+            check(licensed, self.spec.license, where)
+        attribution = item.attribution or self.sensor.attribution
+        if (licensed, attribution) != (item.license, item.attribution):
+            item = replace(item, license=licensed, attribution=attribution)
+        self.selection.considered.append(Considered(item, status, reason))
 
 
 def _printable(value: object) -> str:

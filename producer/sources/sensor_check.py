@@ -4,16 +4,18 @@ Catalogs write these names in many ways (`Sentinel-2A`, `sentinel 2`, `LANDSAT_8
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from clay_publish.errors import SourceError
 from clay_publish.producer.sources.asset_bands import band_list, is_image, with_descriptions
-from clay_publish.producer.sources.band_mapping import map_bands
+from clay_publish.producer.sources.band_mapping import check_unique, map_bands
 from clay_publish.producer.sources.item import SourceItem, ground_size
-from clay_publish.spec.sensors import SENSORS, Sensor
+from clay_publish.producer.sources.watched import derive
+from clay_publish.spec.sensors import SENSORS, ProductLevel, Sensor
 
 _SAID = (
     "constellation",
@@ -50,9 +52,39 @@ _FACTOR = 4.0
 """Pixels so many times larger or smaller than the sensor's are worth a word; half or double of it is common."""
 
 
+@dataclass(frozen=True)
+class Statement:
+    """Something that an item says about its product."""
+
+    key: str
+    """What says it."""
+    path: tuple[str, ...]
+    """Where in the item."""
+    value: Any = None
+    read: Callable[[str], str | None] = str.lower
+    """What of the value is said."""
+
+    def of(self, item: Mapping[str, Any]) -> "Statement":
+        """The same statement of another item."""
+        if not self.path:
+            return self
+        value: Any = item
+        for name in self.path:
+            value = value[name]
+        return replace(self, value=value)
+
+    @property
+    def text(self) -> str:
+        """In lower case."""
+        return str(self.read(str(self.value)))
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.text!r}"
+
+
 def check_origin(
     item: Mapping[str, Any], sensor: Sensor, where: str, collection: Mapping[str, Any] | None = None
-) -> str | None:
+) -> Statement | None:
     """Refuse an item that says that another sensor made it, or that it is another product.
 
     One that says nothing passes, as does an unknown name.
@@ -78,8 +110,8 @@ def check_origin(
     statements = [*_statements(item), *(_calibration(item) if sensor.decibels else ())]
     level = _check_level(statements, sensor, where, item)
     if not known:
-        texts = [*(name for _, name in said), *(text for _, text in statements)]
-        _check_identity(texts, item, sensor, where, collection)
+        names = [name for _, name in said]
+        _check_identity(names, statements, item, sensor=sensor, where=where, collection=collection)
     return level
 
 
@@ -92,8 +124,12 @@ def check_titles(item: Mapping[str, Any], sensor: Sensor, where: str, assets: It
     said = []
     for key in sorted(set(assets)):
         holder = item["assets"][key]
-        texts = ((name, holder[name].lower()) for name in ("title", "description") if _is_text(holder.get(name)))
-        said += [(f"asset {key}: {name}", text) for name, text in texts if _LEVEL_WORDS.search(text)]
+        texts = ((name, holder[name]) for name in ("title", "description") if _is_text(holder.get(name)))
+        said += [
+            Statement(f"asset {key}: {name}", ("assets", key, name), text)
+            for name, text in texts
+            if derive(text, _says_level)
+        ]
     if said:
         _check_level([*_statements(item), *said], sensor, where, item)
 
@@ -109,6 +145,7 @@ def sensors_of(item: Mapping[str, Any], collection: Mapping[str, Any] | None = N
             level = check_origin(item, sensor, "the item", collection)
             mapped = map_bands(item, with_descriptions(item, collection), sensor, "the item")
             check_titles(item, sensor, "the item", (band.asset for band in mapped))
+            check_unique(mapped, {key: str(asset.get("href")) for key, asset in item["assets"].items()}, "the item")
         except SourceError:
             continue
         fitting.append(sensor.key)
@@ -118,23 +155,30 @@ def sensors_of(item: Mapping[str, Any], collection: Mapping[str, Any] | None = N
     return named or fitting
 
 
+def _says_level(text: str) -> bool:
+    return bool(_LEVEL_WORDS.search(text))
+
+
+def _products(text: str, read: Callable[[str], str | None], level: ProductLevel) -> tuple[bool, tuple[str, ...]]:
+    """Whether a statement names a product of the sensor, and which others it names."""
+    said = read(text)
+    if said is None:
+        return False, ()
+    others = (name for name, pattern in level.others.items() if re.search(pattern, said))
+    return any(re.search(sign, said) for sign in level.signs), tuple(others)
+
+
 def _check_level(
-    statements: Sequence[tuple[str, str]], sensor: Sensor, where: str, item: Mapping[str, Any]
-) -> str | None:
+    statements: Iterable[Statement], sensor: Sensor, where: str, item: Mapping[str, Any]
+) -> Statement | None:
     level = sensor.level
     if level is None:
         return None
-    ours = [f"{key} {text!r}" for key, text in statements if any(re.search(sign, text) for sign in level.signs)]
-    theirs = [
-        (key, text, name)
-        for key, text in statements
-        for name, pattern in level.others.items()
-        if re.search(pattern, text)
-    ]
-    if ours:
-        theirs = [each for each in theirs if each[2] not in level.derived_from]
+    named = [(said, *derive(said.value, _products, said.read, level)) for said in statements]
+    ours = [said for said, own, _ in named if own]
+    theirs = [(said, name) for said, _, others in named for name in others if not (ours and name in level.derived_from)]
     if theirs:
-        key, text, name = theirs[0]
+        said, name = theirs[0]
         also = f", and {ours[0]}" if ours else ""
         others = [other for other in SENSORS.values() if set(other.missions) & set(sensor.missions)]
         own = (
@@ -146,16 +190,19 @@ def _check_level(
         fix = _fitting(item, [other for other in others if other.key != sensor.key and _is_product(item, other)])
         raise SourceError(
             where,
-            f"says {key} {text!r} ({name}){also}, which is not imagery of sensor {sensor.key}",
+            f"says {said} ({name}){also}, which is not imagery of sensor {sensor.key}",
             f"{sensor.title}: {level.name}",
             (f"Set `imagery.sensor` to {fix}." if fix else "Choose a collection of that product.") + own,
         )
-    return ours[0] if ours else None
+    if not ours:
+        return None
+    first: Statement = min(ours, key=lambda each: each.text) if ours[0].key == "href" else ours[0]
+    return first
 
 
 def _is_product(item: Mapping[str, Any], sensor: Sensor) -> bool:
-    statements = [text for _, text in _statements(item)]
     level = sensor.level
+    statements = [said.text for said in _statements(item) if said.read(str(said.value)) is not None]
     if level is None or any(re.search(p, text) for p in level.others.values() for text in statements):
         return False
     return any(re.search(sign, text) for sign in level.signs for text in statements)
@@ -168,8 +215,10 @@ def _fitting(item: Mapping[str, Any], sensors: Sequence[Sensor]) -> str:
 
 
 def _check_identity(
-    texts: Sequence[str],
+    names: Sequence[str],
+    statements: Iterable[Statement],
     item: Mapping[str, Any],
+    *,
     sensor: Sensor,
     where: str,
     collection: Mapping[str, Any] | None,
@@ -177,7 +226,8 @@ def _check_identity(
     """Refuse images of other makers to a sensor whose bands alone tell nothing, such as red, green and blue."""
     if not sensor.missions:
         return
-    said = " ".join([*texts, *_makers(item), *_makers(collection or {})]).lower()
+    texts = [each.text for each in statements if each.read(str(each.value)) is not None]
+    said = " ".join([*map(str, names), *texts, *_makers(item), *_makers(collection or {})]).lower()
     if sensor.identity and not any(re.search(pattern, said) for pattern in sensor.identity):
         raise SourceError(
             where,
@@ -215,41 +265,56 @@ def _makers(document: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _statements(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What an item says about its product: properties, collection, id, asset keys; in lower case."""
+def _statements(item: Mapping[str, Any]) -> Iterator[Statement]:
+    """What an item says about its product: properties, collection, id, asset keys, names of products in hrefs."""
     properties = item.get("properties", {})
-    for key in sorted(properties):
-        if _PRODUCT.search(key) and isinstance(properties[key], str):
-            yield key, properties[key].lower()
-    title = properties.get("title")
-    if isinstance(title, str) and " " not in title.strip():  # the name of a product, not a sentence
-        yield "title", title.lower()
-    for key in ("collection", "id"):
-        if isinstance(item.get(key), str):
-            yield key, item[key].lower()
+    keys = [key for key in sorted(properties) if _PRODUCT.search(key)]
+    yield from _of_properties(item, keys)
+    yield from (replace(each, read=_product_title) for each in _of_properties(item, ["title"]))
+    yield from (Statement(key, (key,), item[key]) for key in ("collection", "id") if _is_text(item.get(key)))
     assets = item.get("assets")
     if isinstance(assets, dict):
         images = {key: assets[key] for key in sorted(assets) if is_image(assets[key])}
-        yield from (("asset", key.lower()) for key in images)
-        names = {found[0].lower() for asset in images.values() if (found := _PRODUCT_NAME.search(asset["href"]))}
-        yield from (("href", name) for name in sorted(names))
+        yield from (Statement("asset", (), key) for key in images)
+        yield from (
+            Statement("href", ("assets", key, "href"), asset["href"], _product_name) for key, asset in images.items()
+        )
 
 
-def _calibration(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _of_properties(item: Mapping[str, Any], keys: Iterable[str]) -> Iterator[Statement]:
+    properties = item.get("properties", {})
+    for key in keys:
+        if _is_text(properties.get(key)):
+            yield Statement(key, ("properties", key), properties[key])
+
+
+def _product_title(title: str) -> str | None:
+    """A title that is the name of a product, not a sentence."""
+    return None if " " in title.strip() else title.lower()
+
+
+def _product_name(href: str) -> str | None:
+    found = _PRODUCT_NAME.search(href)
+    return None if found is None else found[0].lower()
+
+
+def _file_name(href: str) -> str:
+    return PurePosixPath(urlsplit(href).path).name.lower()
+
+
+def _calibration(item: Mapping[str, Any]) -> Iterator[Statement]:
     """What an item of radar says about its backscatter: properties, and the words for its images and their bands."""
     properties = item.get("properties", {})
-    for key in sorted(properties):
-        if _CALIBRATION.search(key) and isinstance(properties[key], str):
-            yield key, properties[key].lower()
-    yield from ((key, properties[key].lower()) for key in ("title", "description") if _is_text(properties.get(key)))
+    yield from _of_properties(item, (key for key in sorted(properties) if _CALIBRATION.search(key)))
+    yield from _of_properties(item, ("title", "description"))
     assets = item.get("assets")
     for name, asset in sorted(assets.items()) if isinstance(assets, dict) else ():
         if not is_image(asset):
             continue
-        yield f"file of asset {name}", PurePosixPath(urlsplit(asset["href"]).path).name.lower()
+        yield Statement(f"file of asset {name}", ("assets", name, "href"), asset["href"], _file_name)
         for holder in (asset, *band_list(item, asset)):
             yield from (
-                (f"asset {name}: {key}", holder[key].lower())
+                Statement(f"asset {name}: {key}", (), holder[key])
                 for key in ("title", "description", "name")
                 if _is_text(holder.get(key))
             )

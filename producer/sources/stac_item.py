@@ -1,32 +1,37 @@
 """Reading a STAC item (0.7 to 1.1): where it lies, when it was acquired, under which terms."""
 
 import json
-import math
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import pyproj
 import shapely
 from pystac.utils import make_absolute_href
 
 from clay_publish.errors import SourceError, shown
-from clay_publish.geo.footprints import crossing_rings, footprints, normalize_footprint, to_lonlat
+from clay_publish.geo.footprints import crossing_rings, footprints, normalize_footprint
 from clay_publish.producer.sources.asset_bands import item_asset, number, values_of, with_descriptions
-from clay_publish.producer.sources.band_mapping import MappedBand, map_bands
+from clay_publish.producer.sources.band_mapping import MappedBand, check_unique, map_bands
 from clay_publish.producer.sources.cloud_mask import find_mask, unread_mask
 from clay_publish.producer.sources.item import BandFile, ItemMask, RasterGrid, ResolvedBand, SourceItem
+from clay_publish.producer.sources.item_grid import finest_grid, proj_code
 from clay_publish.producer.sources.scale_offset import Scaling, check_agreement, decide
-from clay_publish.producer.sources.sensor_check import check_origin, check_titles
+from clay_publish.producer.sources.sensor_check import Statement, check_origin, check_titles
+from clay_publish.producer.sources.watched import derive
 from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import CloudMask, Sensor
 from clay_publish.storage.store import is_url
 from clay_publish.windows import parse_time
 
-_MAX_ID = 4096
+MAX_ID = 4096
+"""Characters."""
+_PLAIN = re.compile(r"(?:https?|s3)://[^\\?#;\[\]\s\x00-\x1f\x7f-\U0010ffff]+")
+"""Addresses that stay what they are when they are resolved."""
+UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+"""Raised by reading what is not as STAC has it."""
 
 
 def source_item(
@@ -57,41 +62,63 @@ def source_item(
     identifier = item.get("id")
     if item.get("type") != "Feature" or not isinstance(identifier, str) or not identifier:
         raise SourceError(base or "item", "is not a STAC Item", "type Feature and an id")
-    if len(identifier) > _MAX_ID:
-        raise SourceError(base or "item", f"has an id of {len(identifier):,} characters", f"at most {_MAX_ID:,}")
+    if len(identifier) > MAX_ID:
+        raise SourceError(base or "item", f"has an id of {len(identifier):,} characters", f"at most {MAX_ID:,}")
     where = f"item {identifier}"
     try:
         json.dumps(item, ensure_ascii=False, default=str).encode()
-        return _read(item, sensor, where, block=block, base=base, asked=asked, needed=needed, collection=collection)
+        properties = item.get("properties")
+        if not isinstance(properties, dict) or not isinstance(item.get("assets"), dict):
+            raise SourceError(where, "has no properties or no assets", "a STAC Item")
+        times = times_of(properties, where)
+        day = times[0].date()
+        shared = resolve(item, sensor, where, day=day, asked=asked, needed=needed, collection=collection)
+        return complete(item, shared, where, times=times, block=block, base=base)
     except UnicodeEncodeError as error:
         raise SourceError(where, "holds text that is not Unicode (a lone surrogate)", "UTF-8") from error
-    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise SourceError(where, f"cannot be read ({type(error).__name__}: {error})", "a STAC Item") from error
 
 
-def _read(
+@dataclass(frozen=True)
+class ItemReading:
+    """How an item is read, which is the same for all items that are described alike."""
+
+    bands: tuple[MappedBand, ...]
+    nodata: tuple[float | None, ...]
+    """Of each band, as the item states it."""
+    resolved: tuple[ResolvedBand, ...]
+    shift: float
+    mask: CloudMask | None
+    mask_bands: tuple[MappedBand, ...]
+    mask_nodata: tuple[float | None, ...]
+    mask_note: str | None
+    external_masks: tuple[str, ...]
+    """Assets that may be the `.msk` beside an image."""
+    level: Statement | None
+
+
+def resolve(
     item: Mapping[str, Any],
     sensor: Sensor,
     where: str,
     *,
-    block: int,
-    base: str | None,
-    asked: Imagery | None,
-    needed: Collection[str] | None,
-    collection: Mapping[str, Any] | None,
-) -> SourceItem:
-    properties, assets = item.get("properties"), item.get("assets")
-    if not isinstance(properties, dict) or not isinstance(assets, dict):
-        raise SourceError(where, "has no properties or no assets", "a STAC Item")
+    day: date,
+    asked: Imagery | None = None,
+    needed: Collection[str] | None = None,
+    collection: Mapping[str, Any] | None = None,
+) -> ItemReading:
+    """Decide how an item is read. `item` and `day` may be watched (`derive`).
+
+    Raises:
+        SourceError: as of `source_item`.
+    """
+    properties, assets = item["properties"], item["assets"]
     level = check_origin(item, sensor, where, collection)
-    moment, start, end = _times(properties, where)
     described = with_descriptions(item, collection)
     mapped = map_bands(item, described, sensor, where, stated=asked.bands if asked else None, needed=needed)
     check_titles(item, sensor, where, (band.asset for band in mapped))
-    mask = find_mask(assets, sensor, asked.mask if asked else None, where, moment.date())
-    named = {resolve_href(_href(each), base) for each in assets.values() if isinstance(each, Mapping)}
-    masked = None if mask is None else _mask(assets, *mask, base, named)
-    grid_asset, grid = _finest_grid(item, assets, [band.asset for band in mapped], where)
+    mask = find_mask(assets, sensor, asked.mask if asked else None, where, day)
     scalings = [
         decide(
             _of_asset(properties, assets[band.asset]) | {"id": item["id"], "collection": item.get("collection")},
@@ -105,23 +132,76 @@ def _read(
     ]
     check_agreement([(band.name, scaling) for band, scaling in zip(mapped, scalings, strict=True)], where)
     resolved = tuple(_resolved(band, scaling) for band, scaling in zip(mapped, scalings, strict=True))
+    mask_bands = () if mask is None else _mask_bands(*mask)
+    return ItemReading(
+        bands=mapped,
+        nodata=_nodata(assets, mapped),
+        resolved=resolved,
+        shift=resolved[0].to_input(sensor)[1],
+        mask=None if mask is None else mask[1],
+        mask_bands=mask_bands,
+        mask_nodata=_nodata(assets, mask_bands),
+        mask_note=None if mask else unread_mask(assets, sensor, day),
+        external_masks=tuple(key for key in sorted(assets) if _is_external_mask(assets[key])),
+        level=level and replace(level, value=None if level.path else str(level.value)),
+    )
+
+
+def complete(
+    item: Mapping[str, Any],
+    shared: ItemReading,
+    where: str,
+    *,
+    times: tuple[datetime, datetime, datetime],
+    block: int,
+    base: str | None,
+    outline: shapely.Geometry | None = None,
+    grids: Iterable[str] | None = None,
+) -> SourceItem:
+    """Fill in what each item has of its own.
+
+    Args:
+        item: the item as JSON, or with what is read here.
+        shared: how it is read.
+        where: for messages.
+        times: as of `times_of`.
+        block: the imagery block it came with.
+        base: path or address of the item.
+        outline: its footprint, where that is known to need no change.
+        grids: assets whose grids to look at; default: those of all bands.
+
+    Raises:
+        SourceError: as of `source_item`.
+    """
+    properties, every = item["properties"], item["assets"]
+    moment, start, end = times
+    assets = {key: every[key] for key in dict.fromkeys(band.asset for band in (*shared.bands, *shared.mask_bands))}
+    check_unique(shared.bands, {key: str(asset.get("href")) for key, asset in assets.items()}, where)
+    hrefs = {key: resolve_href(_href(asset), base) for key, asset in assets.items()}
+    named = {resolve_href(_href(every[key]), base) for key in shared.external_masks}
+    origin = base if base is not None and is_url(base) else None
+    grid_asset, grid = finest_grid(properties, assets, grids or [band.asset for band in shared.bands], where)
+
+    def files(bands: Iterable[MappedBand], nodata: Iterable[float | None]) -> tuple[BandFile, ...]:
+        return tuple(_file(band, own, hrefs, origin, named) for band, own in zip(bands, nodata, strict=True))
+
     made = SourceItem(
         id=item["id"],
         collection=item.get("collection"),
         block=block,
-        geometry=_geometry(item, where, grid),
-        note=crossing_rings(item.get("geometry")),
+        geometry=_geometry(item, where, grid) if outline is None else outline,
+        note=crossing_rings(item.get("geometry")) if outline is None else None,
         acquired=moment,
         start=start,
         end=end,
-        bands=tuple(_file(assets, band, base, named) for band in mapped),
-        mask=masked,
-        mask_note=None if masked else unread_mask(assets, sensor, moment.date()),
+        bands=files(shared.bands, shared.nodata),
+        mask=None if shared.mask is None else ItemMask(files(shared.mask_bands, shared.mask_nodata), shared.mask),
+        mask_note=shared.mask_note,
         grid=grid,
-        proj_code=_proj_code(properties, assets.get(grid_asset, {})),
-        resolved=resolved,
-        shift=resolved[0].to_input(sensor)[1],
-        level=level,
+        proj_code=proj_code(properties, {} if grid_asset is None else assets[grid_asset]),
+        resolved=shared.resolved,
+        shift=shared.shift,
+        level=None if shared.level is None else str(shared.level.of(item)),
         platform=properties.get("platform") or properties.get("eo:platform"),
         acquisition=_acquisition(item, properties, start, end),
         cloud_cover=number(properties.get("eo:cloud_cover")),
@@ -144,20 +224,34 @@ def _resolved(band: MappedBand, scaling: Scaling) -> ResolvedBand:
     return ResolvedBand(band.name, band.asset, band.index or 1, scaling.scale, scaling.offset, source)
 
 
-def _mask(assets: Mapping[str, Any], key: str, values: CloudMask, base: str | None, named: Collection[str]) -> ItemMask:
+def _nodata(assets: Mapping[str, Any], bands: Iterable[MappedBand]) -> tuple[float | None, ...]:
+    return tuple(values_of(assets[band.asset], band.index).nodata for band in bands)
+
+
+def _mask_bands(key: str, values: CloudMask) -> tuple[MappedBand, ...]:
     indexes: tuple[int | None, ...] = (None,) if values.bands == (1,) else values.bands
-    bands = (MappedBand("mask", key, index, None, "") for index in indexes)
-    return ItemMask(tuple(_file(assets, band, base, named) for band in bands), values)
+    return tuple(MappedBand("mask", key, index, None, "") for index in indexes)
 
 
-def _file(assets: Mapping[str, Any], band: MappedBand, base: str | None, named: Collection[str]) -> BandFile:
-    """The file of a band; `named` are the addresses of all assets of its item."""
-    asset = assets[band.asset]
-    href = resolve_href(_href(asset), base)
-    origin = base if base is not None and is_url(base) else None
-    nodata = values_of(asset, band.index).nodata
-    file = BandFile(band.name, band.asset, href, band.index, nodata, origin, band.count)
-    return replace(file, has_external_mask=file.external_mask.href in named)
+def _file(
+    band: MappedBand, nodata: float | None, hrefs: Mapping[str, str], origin: str | None, named: Collection[str]
+) -> BandFile:
+    """The file of a band; `named` are the addresses of the external masks of its item."""
+    file = BandFile(band.name, band.asset, hrefs[band.asset], band.index, nodata, origin, band.count)
+    return replace(file, has_external_mask=True) if named and file.external_mask.href in named else file
+
+
+def _is_external_mask(asset: Any) -> bool:
+    if not isinstance(asset, Mapping):
+        return False
+    alternates = asset.get("alternate")
+    others = alternates.values() if isinstance(alternates, dict) else ()
+    holders = (asset, *(each for each in others if isinstance(each, dict)))
+    return any(derive(holder.get("href"), _names_mask) for holder in holders)
+
+
+def _names_mask(href: Any) -> bool:
+    return ".msk" in unquote(str(href))
 
 
 def _href(asset: Mapping[str, Any]) -> str:
@@ -175,6 +269,8 @@ def resolve_href(href: str, base: str | None) -> str:
 
     A file URL stays one where the item is on a server, so that it is refused and not taken for a path there.
     """
+    if _PLAIN.fullmatch(href):
+        return href
     path = href if base is not None and is_url(base) else local_path(href)
     return path if base is None else make_absolute_href(path, base, start_is_dir=False)
 
@@ -187,7 +283,13 @@ def local_path(href: str) -> str:
     return unquote(parts.path)
 
 
-def _times(properties: Mapping[str, Any], where: str) -> tuple[datetime, datetime, datetime]:
+def times_of(properties: Mapping[str, Any], where: str) -> tuple[datetime, datetime, datetime]:
+    """Return the acquisition, and start and end of its period, in UTC.
+
+    Raises:
+        SourceError: there is none, or it cannot be read.
+    """
+
     def read(key: str) -> datetime | None:
         text = properties.get(key)
         if text is None:
@@ -225,83 +327,6 @@ def _geometry(item: Mapping[str, Any], where: str, grid: RasterGrid | None) -> s
         raise SourceError(
             f"{where}: geometry", f"is a {stated.geom_type} without area, and bbox says no more", "the ground it covers"
         )
-    return None
-
-
-def _finest_grid(
-    item: Mapping[str, Any], assets: Mapping[str, Any], keys: Iterable[str], where: str
-) -> tuple[str | None, RasterGrid | None]:
-    """The grid with the smallest pixels among the bands; None where any band's is not stated.
-
-    Raises:
-        SourceError: the item states a grid that cannot be: numbers that are not finite, or an unknown CRS.
-    """
-    properties = item.get("properties", {})
-    best: tuple[str, RasterGrid] | None = None
-    for key in dict.fromkeys(keys):
-        asset = assets[key]
-        shape = asset.get("proj:shape", properties.get("proj:shape"))
-        transform = asset.get("proj:transform", properties.get("proj:transform"))
-        crs = _crs(properties, asset)
-        if crs is not None:
-            _check_crs(crs, where)
-        if crs is None or not _is_grid(shape, transform):
-            return None, None
-        numbers = [float(v) for v in (*shape, *transform[:6])]
-        a, b, _, d, e, _ = numbers[2:]
-        if not all(math.isfinite(v) for v in numbers) or a * e - b * d == 0 or min(numbers[:2]) < 1:
-            raise SourceError(
-                f"{where}: proj:transform", f"found {numbers[2:]} and proj:shape {shape}", "the grid of an image"
-            )
-        grid = RasterGrid(crs, int(shape[0]), int(shape[1]), tuple(numbers[2:]))  # type: ignore[arg-type]
-        if not grid.is_on_earth:
-            raise SourceError(
-                f"{where}: proj:transform", f"found {numbers[2:]}, whose corners lie nowhere in {crs[:60]}",
-                "x per column, x per row, x, y per column, y per row, y",
-            )  # fmt: skip
-        if best is None or grid.pixel < best[1].pixel:
-            best = key, grid
-    return best or (None, None)
-
-
-def _check_crs(crs: str, where: str) -> None:
-    try:
-        to_lonlat(crs)
-    except pyproj.exceptions.ProjError as error:
-        raise SourceError(
-            f"{where}: proj:code", f"found {crs[:60]!r}, which PROJ cannot bring to longitude and latitude",
-            "a reference system of the Earth, such as EPSG:32618",
-        ) from error  # fmt: skip
-
-
-def _is_grid(shape: Any, transform: Any) -> bool:
-    return (
-        isinstance(shape, list)
-        and len(shape) == 2
-        and isinstance(transform, list)
-        and len(transform) in {6, 9}
-        and all(isinstance(v, int | float) for v in (*shape, *transform))
-    )
-
-
-def _proj_code(properties: Mapping[str, Any], asset: Mapping[str, Any]) -> str | None:
-    for holder in (asset, properties):
-        code = holder.get("proj:code")
-        if isinstance(code, str):
-            return code
-        if isinstance(holder.get("proj:epsg"), int):
-            return f"EPSG:{holder['proj:epsg']}"
-    return None
-
-
-def _crs(properties: Mapping[str, Any], asset: Mapping[str, Any]) -> str | None:
-    code = _proj_code(properties, asset)
-    if code is not None:
-        return code
-    for holder in (asset, properties):
-        wkt = holder.get("proj:wkt2")
-        if isinstance(wkt, str):
-            return wkt
     return None
 
 

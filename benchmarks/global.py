@@ -1,0 +1,334 @@
+"""A global release and every stage after `produce`, measured: `python benchmarks/global.py FOLDER --fraction 0.01`.
+
+Chips of 1 km with vectors of 8 numbers on the real land of the Earth, from 20° west eastward until the stated fraction
+of it is covered; 1 is all land, 144,261,750 chips. One image for each 100 km square. The release is written file by
+file and can be continued; building stops when the disk gets full. Documents come from `catalog` and `card`; there are
+no codes and no explorer, which `search.py` and `explorer.py` measure, and no reference vectors.
+
+Each stage is a process of its own. Its processor time and its peak memory are those of it and all its children, the
+memory as the sum of their resident sets, looked at ten times a second: pages that they share count twice.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from stac_geoparquet.arrow import parse_stac_items_to_arrow
+from validate_release import (
+    WINDOW,
+    by_square,
+    fingerprint,
+    sources_of,
+    write_coverage,
+    write_documents,
+    write_square,
+)
+
+from clay_publish.geo.area import land, to_equal_area
+from clay_publish.geo.expected_cells import expected_cells
+from clay_publish.geo.footprints import footprints
+from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.geo.utm_zones import SQUARE, Square
+from clay_publish.publish import bucket, publish_release
+from clay_publish.publish.package import Package
+from clay_publish.release import directory as paths
+from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.findings import ValidationReport
+from clay_publish.release.manifest import FileEntry, write_manifest
+
+GRID, DIMENSIONS = UtmGrid(1000), 8
+WEST = -20.0
+MARGIN = 5_000.0
+"""Meters by which the image of a square reaches beyond it."""
+FREE, MOST = 20e9, 15e9
+"""Bytes that stay free on the disk, and that the release may take."""
+ABSENT = ("INT010", "SCH016", "VEC014")
+"""Rules on reference vectors and codes."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--fraction", type=float, default=0.1, help="of the land of the Earth")
+    parser.add_argument("--tiles", type=Path, help="Sentinel-2 tiles, for `plan`: the file grids/… of the shared data")
+    parser.add_argument("--rounds", type=int, default=1, help="windows that `plan` gets an item of each tile for")
+    parser.add_argument("--stages", nargs="*", default=[*STAGES], choices=[*STAGES, "publishing"])
+    asked = parser.parse_args()
+    if asked.stages == ["publishing"]:
+        publish_linked(asked.folder)
+        return
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    chips = build(asked.folder / "release", asked.fraction)
+    print(f"{chips:,} chips; stage, seconds, CPU-seconds, peak memory of all its processes", flush=True)
+    for name in asked.stages:
+        if name == "plan" and asked.tiles is None:
+            continue
+        measure(name, STAGES[name](asked), asked.folder)
+
+
+def build(where: Path, fraction: float) -> int:
+    """The release; what is there already is kept."""
+    release, decided = Release(str(where)), fingerprint(DIMENSIONS, 100)
+    area, stated = ground(fraction)
+    names, shapes, chips = [], [], 0
+    for zone in expected_cells(GRID, area, rule="intersects"):
+        chips += len(zone)
+        for square, cells in by_square(GRID, zone):
+            names.append(square.token)
+            shapes.append(outline(square))
+            if not release.store.exists(f"{paths.EMBEDDINGS}/{DataFile(square, WINDOW).name}"):
+                check_disk(where)
+                write_square(release, GRID, square, cells, decided=decided, item=square.token)
+        if not release.store.exists(f"{paths.COVERAGE}/zone={zone.zone:02d}.parquet"):
+            write_coverage(release, GRID, zone, lambda square: square.token)
+    if not release.store.exists(paths.MANIFEST):
+        sources = sources_of(names, shapes)
+        write_documents(release, GRID, stated, decided=decided, chips=chips, sources=sources)
+        write_manifest(release, "benchmark")
+    return chips
+
+
+def ground(fraction: float) -> tuple[shapely.Geometry, object]:
+    """An area with this fraction of the land, and how a spec states it."""
+    everywhere = land()
+    if fraction >= 1:
+        return everywhere, "land"
+    coarse = shapely.simplify(everywhere, 0.05)
+    whole, low, high = to_equal_area(coarse).area, WEST, 180.0
+    while high - low > 0.01:
+        east = (low + high) / 2
+        part = shapely.intersection(coarse, shapely.box(WEST, -80, east, 84))
+        low, high = (east, high) if to_equal_area(part).area < fraction * whole else (low, east)
+    part = shapely.make_valid(shapely.simplify(part, 0.1))
+    pieces = [piece for piece in shapely.get_parts(part) if piece.geom_type == "Polygon" and piece.area > 0.01]
+    stated = json.loads(shapely.to_geojson(shapely.set_precision(shapely.multipolygons(pieces), 0.001)))
+    return shapely.from_geojson(json.dumps(stated)), stated
+
+
+def outline(square: Square) -> shapely.Geometry:
+    x, y = square.column * SQUARE - MARGIN, square.row * SQUARE - MARGIN
+    side = SQUARE + 2 * MARGIN
+    corners = np.array([[[x, y], [x + side, y], [x + side, y + side], [x, y + side]]])
+    return footprints(f"EPSG:{32600 + square.zone}", corners)[0]
+
+
+def check_disk(where: Path) -> None:
+    where.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(where).free < FREE:
+        sys.exit(f"{where}: less than {FREE / 1e9:.0f} GB are free; what is made stays, and is continued from")
+    check_disk.files += 1
+    if check_disk.files % 1000 == 0 and sum(f.stat().st_size for f in where.rglob("*.parquet")) > MOST:
+        sys.exit(f"{where}: takes more than {MOST / 1e9:.0f} GB; choose a smaller --fraction")
+
+
+check_disk.files = 0
+
+Command = Callable[[argparse.Namespace], list[str]]
+PROGRAM = [sys.executable, "-m", "clay_publish"]
+
+
+def plan(asked: argparse.Namespace) -> list[str]:
+    items = asked.folder / f"items-{asked.rounds}.parquet"
+    if not items.exists():
+        write_items(items, asked.tiles, asked.rounds)
+    windows = [f"2023-{3 * n + 1:02d}-01/{2023 + (n == 3)}-{(3 * n + 3) % 12 + 1:02d}-01" for n in range(asked.rounds)]
+    spec = {
+        "name": "plan",
+        "imagery": {"stac": str(items), "sensor": "sentinel-2-l2a", "area": "land", "windows": windows},
+        "chips": {"layout": "utm", "size": 100, "gsd": 10},
+        "cost": {"chips_per_hour": 1_000_000, "usd_per_hour": 1},
+    }
+    path = asked.folder / "plan.yaml"
+    path.write_text(json.dumps(spec))
+    return [*PROGRAM, "plan", str(path), "--out", str(asked.folder / "planned"), "--json"]
+
+
+def card(asked: argparse.Namespace) -> list[str]:
+    return [*PROGRAM, "card", str(asked.folder / "release"), "--json"]
+
+
+def catalog(asked: argparse.Namespace) -> list[str]:
+    """Items and Collection; the card is there, so that it is not made too."""
+    release = Release(str(asked.folder / "release"))
+    if not release.store.exists(paths.CARD):
+        release.store.write(paths.CARD, "# To be written by `card`\n")
+    return [*PROGRAM, "catalog", str(asked.folder / "release"), "--no-json-items", "--json"]
+
+
+def check(asked: argparse.Namespace) -> list[str]:
+    skipped = [option for code in ABSENT for option in ("--skip", code)]
+    return [*PROGRAM, "validate", str(asked.folder / "release"), *skipped, "--json"]
+
+
+def search(asked: argparse.Namespace) -> list[str]:
+    return [*PROGRAM, "search", str(asked.folder / "release"), "--bbox", "10,40,12,42", "--datetime", "2023", "--json"]
+
+
+def diff(asked: argparse.Namespace) -> list[str]:
+    """Against a version of which one file has other vectors."""
+    old, new = asked.folder / "release", asked.folder / "newer"
+    if not new.exists():
+        shutil.copytree(old, new, copy_function=os.link)
+        release = Release(str(new))
+        path = new / paths.SPEC
+        text = path.read_text().replace("version: 1.0.0", "version: 1.1.0")
+        path.unlink()
+        path.write_text(text)
+        zone = next(expected_cells(GRID, ground(asked.fraction)[0], rule="intersects"))
+        square, cells = next(by_square(GRID, zone))
+        (new / paths.EMBEDDINGS / DataFile(square, WINDOW).name).unlink()
+        write_square(release, GRID, square, cells, decided=fingerprint(DIMENSIONS, 100), item=square.token, seed=1)
+        (new / paths.MANIFEST).unlink()
+        write_manifest(release, "benchmark")
+    return [*PROGRAM, "diff", str(old), str(new), "--json"]
+
+
+def publish(asked: argparse.Namespace) -> list[str]:
+    shutil.rmtree(asked.folder / "published", ignore_errors=True)
+    return [sys.executable, __file__, str(asked.folder), "--stages", "publishing"]
+
+
+def publish_linked(folder: Path) -> None:
+    """Publish to a directory, with the report of `validate`. Data is hashed and linked; a directory gets copies."""
+    release = Release(str(folder / "release"))
+    report = ValidationReport.model_validate_json((folder / "validate.json").read_text())
+
+    def send(
+        self: bucket.LocalBucket, place: str, package: Package, entry: FileEntry, sent: Callable[[int], None]
+    ) -> int:
+        for _ in package.pieces(entry, 1 << 22):
+            pass
+        target = Path(self.where) / place / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(package.release.store.path(entry.path), target)
+        sent(entry.size)
+        return entry.size
+
+    bucket.LocalBucket.send = send
+    receipt = publish_release(release, str(folder / "published"), report, allow_unchecked=True)
+    print(receipt.line)
+
+
+STAGES: dict[str, Command] = {
+    "plan": plan,
+    "catalog": catalog,
+    "card": card,
+    "validate": check,
+    "search": search,
+    "diff": diff,
+    "publish": publish,
+}
+
+
+def measure(name: str, command: Sequence[str], folder: Path) -> None:
+    """Run a stage and print what it took."""
+    before = time.perf_counter()
+    with (folder / f"{name}.json").open("wb") as out, (folder / f"{name}.err").open("wb") as err:
+        process = psutil.Popen(command, stdout=out, stderr=err)
+    peak, ended = [0], threading.Event()
+    cpu: dict[int, float] = {}
+    watcher = threading.Thread(target=watch, args=(process, peak, cpu, ended))
+    watcher.start()
+    code = process.wait()
+    ended.set()
+    watcher.join()
+    seconds = time.perf_counter() - before
+    print(f"{name:<9} {seconds:8.1f} s {sum(cpu.values()):8.1f} CPU-s {peak[0] / 1e9:6.2f} GB  exit {code}", flush=True)
+
+
+def watch(process: psutil.Process, peak: list[int], cpu: dict[int, float], ended: threading.Event) -> None:
+    """Add up memory and processor time of a process and its children."""
+    while not ended.wait(0.1):
+        try:
+            family = [process, *process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        total = 0
+        for each in family:
+            try:
+                total += each.memory_info().rss
+                times = each.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            cpu[each.pid] = times.user + times.system
+        peak[0] = max(peak[0], total)
+
+
+def write_items(path: Path, tiles: Path, rounds: int) -> None:
+    """Items of Sentinel-2 as Earth Search has them, with projection fields: of each tile one in each quarter."""
+    grid = pq.read_table(tiles)
+    with pq.ParquetWriter(path, items_of(grid.slice(0, 1), 0).schema) as writer:
+        for number in range(rounds):
+            for start in range(0, grid.num_rows, 4096):
+                writer.write_table(items_of(grid.slice(start, 4096), number))
+
+
+BANDS = {"blue": "B02", "green": "B03", "red": "B04", "rededge1": "B05", "rededge2": "B06", "rededge3": "B07"} | {
+    "nir": "B08", "nir08": "B8A", "swir16": "B11", "swir22": "B12", "scl": "SCL"
+}  # fmt: skip
+FINE = {"blue", "green", "red", "nir"}
+
+
+def items_of(tiles: pa.Table, number: int) -> pa.Table:
+    shapes = np.empty(tiles.num_rows, dtype=object)
+    epsg = tiles["epsg"].to_numpy()
+    for code in np.unique(epsg):
+        mine = np.flatnonzero(epsg == code)
+        low = np.stack([tiles["xmin"].to_numpy()[mine], tiles["ymin"].to_numpy()[mine]], axis=-1).astype(float)
+        steps = 109_800.0 * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+        shapes[mine] = footprints(f"EPSG:{code}", low[:, None] + steps)
+    items = [item_of(tile, shape, number) for tile, shape in zip(tiles.to_pylist(), shapes, strict=True)]
+    return parse_stac_items_to_arrow(items).read_all()
+
+
+def item_of(tile: dict[str, object], shape: shapely.Geometry, number: int) -> dict[str, object]:
+    name, day = f"S2A_{tile['tile_id']}_2023{3 * number + 1:02d}15_0_L2A", f"2023-{3 * number + 1:02d}-15"
+    assets = {}
+    for band, key in BANDS.items():
+        size = 10 if band in FINE else 20
+        assets[band] = {
+            "href": f"https://example.org/sentinel-s2-l2a-cogs/{tile['tile_id']}/{name}/{key}.tif",
+            "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+            "roles": ["data"],
+            "proj:shape": [109_800 // size, 109_800 // size],
+            "proj:transform": [size, 0, tile["xmin"], 0, -size, tile["ymin"] + 109_800],
+        }
+        if band != "scl":
+            assets[band]["eo:bands"] = [{"name": key, "common_name": band}]
+            assets[band]["raster:bands"] = [{"nodata": 0, "data_type": "uint16", "scale": 0.0001, "offset": -0.1}]
+    west, south, east, north = shape.bounds
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "stac_extensions": [],
+        "id": name,
+        "collection": "sentinel-2-l2a",
+        "geometry": shapely.geometry.mapping(shape),
+        "bbox": [west, south, east, north],
+        "links": [],
+        "properties": {
+            "datetime": f"{day}T10:00:00Z",
+            "platform": "sentinel-2a",
+            "proj:epsg": tile["epsg"],
+            "eo:cloud_cover": 20.5,
+            "s2:processing_baseline": "05.09",
+            "s2:product_type": "S2MSI2A",
+            "s2:datatake_id": f"GS2A_{day}_{tile['tile_id'][:2]}_N05.09",
+        },
+        "assets": assets,
+    }
+
+
+if __name__ == "__main__":
+    main()
