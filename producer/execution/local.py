@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -130,15 +130,15 @@ def in_threads(run: Run, units: Sequence[Unit], ready: Sequence[Ready]) -> None:
     """
     pool = ThreadPoolExecutor(SIDE_BY_SIDE, "unit")
     try:  # the first unit begins, and may be interrupted, while others are submitted
-        _publish(run, ready)
+        shards = _publish(run, ready, pool)
         running = {pool.submit(_one, run, unit): unit for unit in units if not run.careful(unit)}
         for future in as_completed(running):
-            _publish(run, run.done(running[future], future.result()))
+            shards += _publish(run, run.done(running[future], future.result()), pool)
         for unit in units:
             if run.careful(unit):
-                _publish(run, run.done(unit, run_isolated(unit, run.work)))
-        for last in [pool.submit(_assemble, run) for _ in range(SIDE_BY_SIDE)]:
-            last.result()
+                shards += _publish(run, run.done(unit, run_isolated(unit, run.work)), pool)
+        for each in shards:
+            each.result()
     except BaseException as error:
         give_back(run.work)
         interrupted = isinstance(error, KeyboardInterrupt)  # the process ends, whatever a server or the model takes
@@ -166,6 +166,8 @@ def _assemble(run: Run) -> None:
         run.shards.done(shard, run.work.arrays.assemble(shard))
 
 
-def _publish(run: Run, ready: Sequence[Ready]) -> None:
+def _publish(run: Run, ready: Sequence[Ready], pool: ThreadPoolExecutor) -> list[Future[None]]:
+    """Publish files. Shards that are ready then wait for no unit where a thread has none."""
     for each in ready:
         run.landed(each, publish_ready(each, run.work, run.plan, run.gsd))
+    return [pool.submit(_assemble, run) for _ in range(min(SIDE_BY_SIDE, len(run.shards)))]
