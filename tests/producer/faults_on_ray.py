@@ -2,8 +2,8 @@
 
 Files in the folder $FAULTS say what happens where an image is read: `kill-ID` ends the process, each time; `hold-ID`
 keeps it there while the file exists, and `held-ID` names the process. `kill-scan` ends, once, the process that is about
-to keep what it saw in its second embeddings file; `hold-scan` keeps it there. `kill-shard` ends, once, the process that is
-about to assemble a shard. `hold-file` keeps it in the middle of writing an embeddings file.
+to keep what it saw in its second embeddings file; `hold-scan` keeps it there. `kill-shard` ends, once, the process that
+is about to assemble a shard. `hold-file` keeps it in the middle of writing an embeddings file.
 """
 
 import importlib.abc

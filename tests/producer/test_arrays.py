@@ -342,10 +342,10 @@ def test_arrays_may_be_asked_for_and_left_out_later(plain: tuple[Path, Path], tm
     spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
     out = Path(shutil.copytree(plain[1], tmp_path / "release"))
     document = yaml.safe_load(spec.read_text())
-    for arrays in (False, {"dtype": "float16"}):
+    for arrays, more in ((False, ()), ({"dtype": "float16"}, ("--unit", "1/1"))):
         document["outputs"]["arrays"] = arrays
         spec.write_text(yaml.safe_dump(document))
-        start(spec, out).finish()
+        start(spec, out, more=more).finish()
         assert bool(arrays_below(out)) == bool(arrays)
     stored = zarr.open_group(out / STORE / "utm18", mode="r")
     assert "scales" not in stored
