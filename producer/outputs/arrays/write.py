@@ -142,6 +142,8 @@ class ArrayWriter:
         there = ShardReceipt.read(self.release, receipt_path(shard.name))
         if there is not None and there.source == source:
             return there
+        if there is not None:  # it would count again, were an earlier spec to come back before this is done
+            self.release.store.remove(receipt_path(shard.name))
         group = self.groups[shard.group]
         stored = ZoneGroup(self.described, shard.zone, group.grid)
         self._close(shard)
