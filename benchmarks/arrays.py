@@ -24,7 +24,6 @@ from scenes import served
 
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import Square
-from clay_publish.producer.outputs.arrays.write import write_arrays
 from clay_publish.release.array_store import ArrayGrid
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import Fingerprint
@@ -36,6 +35,7 @@ from clay_publish.spec.models import Spec
 from clay_publish.windows import Window
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "servers"))
+from array_copy import write_arrays
 from tiny_release import fingerprint
 
 SIDE, CELL = 2048, 40.0
@@ -67,7 +67,7 @@ def main() -> None:
         spec = _documents(release)
         file = _tables(release, made, SIDE)
         begun = time.perf_counter()
-        write_arrays(release, spec, made, NO_PATCHES, [])
+        write_arrays(release, spec, NO_PATCHES)
         seconds = time.perf_counter() - begun
         chips = SIDE**2
         stored = {
@@ -89,7 +89,6 @@ def main() -> None:
 
 def measure_memory(dimensions: int) -> None:
     """Print what a process takes above what it held before, while it makes one shard and while it makes four."""
-    made = _fingerprint(dimensions)
     before = 0
     for side in (256, 512):
         with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +97,7 @@ def measure_memory(dimensions: int) -> None:
             # Written by another process, whose memory does not count.
             subprocess.run([sys.executable, __file__, "tables", folder, str(dimensions), str(side)], check=True)
             before = before or _memory("VmRSS")
-            write_arrays(release, spec, made, NO_PATCHES, [])
+            write_arrays(release, spec, NO_PATCHES)
             grid = ArrayGrid(CELL, dimensions, 1)
             shard, shards = grid.shard**2 * dimensions, (side // grid.shard) ** 2
             taken = _memory("VmHWM") - before

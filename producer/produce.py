@@ -13,6 +13,7 @@ from clay_publish.producer.execution.context import make_work
 from clay_publish.producer.execution.local import in_threads
 from clay_publish.producer.execution.reuse import take_over
 from clay_publish.producer.execution.run import Engine, Run, finish, run_units
+from clay_publish.producer.outputs.arrays.shards import arrays_as_asked
 from clay_publish.producer.outputs.patches import stated_before
 from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.files import as_planned, keep_files
@@ -226,6 +227,8 @@ def produce_share(
     with _retried_lease(release, share) as held:
         run = begin(spec, release, encoder, check=check, report=report, held=held, share=share)
         run_units(run, in_threads)
+        run.shards.published_elsewhere(run.plan.units, share)
+        in_threads(run, [], [])
     waiting = ShareDone(share, len(run.units), _left(run))
     if waiting.left:
         return waiting
@@ -247,7 +250,7 @@ def _finish(run: Run, waiting: ShareDone) -> RunRecord | ShareDone:
     """Publish the files of several shares, and those made from all of them; no other process is at work."""
     release = run.work.release
     receipts = read_receipts(release)
-    if run.finish.of([receipts[unit.id] for unit in run.plan.units]):
+    if run.finish.of([receipts[unit.id] for unit in run.plan.units]) and arrays_as_asked(release, run.work.spec):
         return waiting
     in_threads(run, [], run.resume(failed=True))
     damaged = len(run.plan.units) - len(run.receipts)

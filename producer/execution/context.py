@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +28,11 @@ from clay_publish.release.tables import embeddings_schema
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor
 
+if TYPE_CHECKING:
+    from clay_publish.producer.outputs.arrays.write import ArrayWriter
+
 SIDE_BY_SIDE = 2
-"""Units at work at a time: while one ends or begins, the other keeps the model busy."""
+"""Units, or shards of the arrays, at work at a time: while one ends or begins, the other keeps the model busy."""
 BLOCKS = 4
 """Blocks of chips in memory at a time, being read, waiting, or with the model; all units together."""
 READERS = 16
@@ -195,6 +200,13 @@ class Work:
     check_name: str | None = None
     """`module:name` of it, for workers elsewhere."""
     pace: Pace = field(default_factory=Pace)
+
+    @cached_property
+    def arrays(self) -> "ArrayWriter":
+        """Assembles the shards of the arrays."""
+        from clay_publish.producer.outputs.arrays.write import ArrayWriter  # noqa: PLC0415 - zarr comes with an extra
+
+        return ArrayWriter(self.release, self.spec, self.fingerprint, self.model.encoder)
 
 
 def make_work(

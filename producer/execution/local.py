@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -121,24 +121,24 @@ if __name__ == "__main__":
 
 
 def in_threads(run: Run, units: Sequence[Unit], ready: Sequence[Ready]) -> None:
-    """Make units, a few at a time; each that is to be careful with in a process of its own, at the end.
+    """Make units, and the shards of arrays that become ready, a few at a time.
+
+    Each unit that is to be careful with is made in a process of its own, at the end.
 
     Raises:
         ClayPublishError: the run cannot go on; what is finished stays.
     """
-    _publish(run, ready)
-    _side_by_side(run, [unit for unit in units if not run.careful(unit)])
-    for unit in units:
-        if run.careful(unit):
-            _publish(run, run.done(unit, run_isolated(unit, run.work)))
-
-
-def _side_by_side(run: Run, units: Sequence[Unit]) -> None:
     pool = ThreadPoolExecutor(SIDE_BY_SIDE, "unit")
     try:  # the first unit begins, and may be interrupted, while others are submitted
-        running = {pool.submit(_one, run, unit): unit for unit in units}
+        shards = _publish(run, ready, pool)
+        running = {pool.submit(_one, run, unit): unit for unit in units if not run.careful(unit)}
         for future in as_completed(running):
-            _publish(run, run.done(running[future], future.result()))
+            shards += _publish(run, run.done(running[future], future.result()), pool)
+        for unit in units:
+            if run.careful(unit):
+                shards += _publish(run, run.done(unit, run_isolated(unit, run.work)), pool)
+        for each in shards:
+            each.result()
     except BaseException as error:
         give_back(run.work)
         interrupted = isinstance(error, KeyboardInterrupt)  # the process ends, whatever a server or the model takes
@@ -148,6 +148,7 @@ def _side_by_side(run: Run, units: Sequence[Unit]) -> None:
 
 
 def _one(run: Run, unit: Unit) -> UnitReceipt:
+    _assemble(run)
     left = run.left_out(unit)
     if left is not None:
         return left
@@ -157,6 +158,16 @@ def _one(run: Run, unit: Unit) -> UnitReceipt:
     return receipt
 
 
-def _publish(run: Run, ready: Sequence[Ready]) -> None:
+def _assemble(run: Run) -> None:
+    """Assemble the shards that are ready, before anything else is begun."""
+    while (shard := run.shards.take()) is not None:
+        run.held.check()
+        run.work.pace.check()
+        run.shards.done(shard, run.work.arrays.assemble(shard))
+
+
+def _publish(run: Run, ready: Sequence[Ready], pool: ThreadPoolExecutor) -> list[Future[None]]:
+    """Publish files. Shards that are ready then wait for no unit where a thread has none."""
     for each in ready:
-        run.landed(publish_ready(each, run.work, run.plan, run.gsd))
+        run.landed(each, publish_ready(each, run.work, run.plan, run.gsd))
+    return [pool.submit(_assemble, run) for _ in range(min(SIDE_BY_SIDE, len(run.shards)))]

@@ -11,10 +11,12 @@ from clay_publish.errors import ReleaseError
 from clay_publish.producer.execution.attempts import TRIES, died_in, end
 from clay_publish.producer.execution.context import Work
 from clay_publish.producer.execution.second_pass import References, keep_reference
+from clay_publish.producer.execution.shard_queue import ShardQueue
 from clay_publish.producer.execution.unit import set_aside
 from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.aggregates import write_aggregates
+from clay_publish.producer.outputs.arrays.shards import remove_arrays
 from clay_publish.producer.outputs.assemble import publish_coverage, publish_file, remove_parts, remove_unknown_files
 from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.producer.outputs.missing import write_gaps
@@ -212,6 +214,8 @@ class Run:
     """None: all of the plan; no other process is at work."""
     units: tuple[Unit, ...]
     ledger: Ledger
+    shards: ShardQueue
+    """Of the arrays."""
     finish: Finish
     """Whether the release was finished before."""
     receipts: dict[str, UnitReceipt] = field(default_factory=dict)
@@ -242,7 +246,8 @@ class Run:
         """A run of a plan, or of a share of it."""
         units = plan.units if share is None else units_of(share, plan.units)
         ledger = Ledger.of(work.spec, units, planned_rates(work.release, work.spec), share)
-        run = cls(plan, work, selection, gsd, report, held, share, units, ledger, Finish.now(work.release))
+        shards, before = ShardQueue.of(plan, work), Finish.now(work.release)
+        run = cls(plan, work, selection, gsd, report, held, share, units, ledger, shards, before)
         for unit in plan.units:
             for file in unit.files:
                 run.files.setdefault(file, set()).add(unit.id)
@@ -267,6 +272,7 @@ class Run:
         self.died = {name: runs for name, runs in died_in(release).items() if self.share is None or name in own}
         if self.share is None:
             remove_unknown_files(release, self.files, self.receipts.values())
+        self.shards.resume(alone=self.share is None)
         self._tell()
         return self._ready(self.files)
 
@@ -309,12 +315,15 @@ class Run:
         units = tuple(self._by_id[name] for name in sorted(names))
         return Ready(file, units, tuple(self.receipts[unit.id] for unit in units), count)
 
-    def landed(self, verdict: FileVerdict | None) -> None:
-        """Count a file that was validated as it was published; of a share, beside those of the others.
+    def landed(self, ready: Ready, verdict: FileVerdict | None) -> None:
+        """Count a file that was published, and validated; of a share, beside those of the others.
+
+        The shards of the arrays that waited for it alone are ready.
 
         Raises:
             ReleaseError: as many files have errors as `run.stop_after_findings` allows.
         """
+        self.shards.published(ready.file, ready.receipts)
         if verdict is None or not verdict.errors:
             return
         self.invalid.add(verdict.file)
@@ -374,7 +383,7 @@ def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunReco
     _publish_reference(run, engine)
     write_aggregates(release, plan, layout_of(spec, run.work.sensor), spec.outputs.aggregate, run.gsd)
     write_codes(release, plan.fingerprint, wanted=spec.outputs.codes)
-    _publish_arrays(run, receipts)
+    _publish_arrays(run)
     run.held.check()
     record = derive_run_record(release)
     write_measurements(release, measured(receipts, spec.cost.usd_per_hour, record.libraries))
@@ -383,19 +392,12 @@ def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunReco
     return record
 
 
-def _publish_arrays(run: Run, receipts: Sequence[UnitReceipt]) -> None:
-    """Write the arrays, or remove those of an earlier spec."""
-    release, spec, encoder = run.work.release, run.work.spec, run.work.model.encoder
-    if spec.outputs.array_dtype is None:
-        remove_all(release, release.store.files(paths.ARRAYS))
-        return
-    from clay_publish.producer.outputs.arrays.write import write_arrays  # noqa: PLC0415 - zarr comes with an extra
-
-    def before(path: str) -> None:
-        run.held.check()
-        run.say(path)
-
-    write_arrays(release, spec, run.plan.fingerprint, encoder, receipts, before_shard=before)
+def _publish_arrays(run: Run) -> None:
+    """Make a store of the shards that the engine assembled, or remove the arrays of an earlier spec."""
+    if run.work.spec.outputs.array_dtype is None:
+        remove_arrays(run.work.release)
+    else:
+        run.work.arrays.publish(run.shards.assembled())
 
 
 def _publish_reference(run: Run, engine: Engine) -> None:

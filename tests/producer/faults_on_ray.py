@@ -2,8 +2,9 @@
 
 Files in the folder $FAULTS say what happens where an image is read: `kill-ID` ends the process, each time; `hold-ID`
 keeps it there while the file exists. `kill-scan` names the signal that ends, once, the process that is about to keep
-what it saw in its second embeddings file; `hold-scan` keeps it there. `hold-TOKEN` keeps a process in the middle of
-writing the embeddings file of that name. Each process that is kept says so in a file of its own, `held-NAME-PID`.
+what it saw in its second embeddings file; `hold-scan` keeps it there. `kill-shard` ends, once, the process that is
+about to assemble a shard. `hold-TOKEN` keeps a process in the middle of writing the embeddings file of that name. Each
+process that is kept says so in a file of its own, `held-NAME-PID`.
 """
 
 import importlib.abc
@@ -82,6 +83,18 @@ def _fault_in_files(module: Any) -> None:
     module.publish_file = publish_file
 
 
+def _fault_in_shards(module: Any) -> None:
+    fault, assemble = Path(os.environ["FAULTS"]) / "kill-shard", module.ArrayWriter.assemble
+
+    def assemble_or_end(self: Any, ready: Any) -> Any:
+        if fault.exists():
+            fault.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return assemble(self, ready)
+
+    module.ArrayWriter.assemble = assemble_or_end
+
+
 def _fault_in_scans(module: Any) -> None:
     folder, write, kept = Path(os.environ["FAULTS"]), module.Store.write, []
 
@@ -102,4 +115,5 @@ if __name__ == "sitecustomize":
 
     sys.meta_path.insert(0, _Finder("clay_publish.producer.layouts.scene_layout", _fault_in_scenes))
     sys.meta_path.insert(0, _Finder("clay_publish.producer.execution.run", _fault_in_files))
+    sys.meta_path.insert(0, _Finder("clay_publish.producer.outputs.arrays.write", _fault_in_shards))
     sys.meta_path.insert(0, _Finder("clay_publish.validate.shares", _fault_in_scans))

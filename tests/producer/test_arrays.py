@@ -1,5 +1,6 @@
 """Arrays of a release of two zones and both hemispheres: the vectors of its tables, in any reader."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from clay_publish.release.directory import Release
 from clay_publish.search.reader import open_release
 from clay_publish.spec.load import load_spec, resolve_spec
 
-from .equator import WINDOWS, equator
+from .equator import SQUARE_EDGE, WINDOWS, equator
 from .processes import start
 
 STORE = "arrays/arrays.zarr"
@@ -198,36 +199,153 @@ def test_to_xarray_is_the_same_from_arrays_and_from_tables(made: Path, tmp_path:
         both[1].to_xarray(18, patches=True)
 
 
+def assembled(release: Path) -> dict[str, int]:
+    """The files of finished shards, and when each was written."""
+    receipts = (json.loads(path.read_text()) for path in (release / ".run" / "shards").rglob("*.json"))
+    return {path: (release / path).stat().st_mtime_ns for each in receipts for path in each["files"]}
+
+
 @pytest.mark.parametrize("shards", [3, pytest.param(7, marks=pytest.mark.slow)])
 def test_killed_between_shards_it_goes_on(shards: int, plain: tuple[Path, Path], tmp_path: Path) -> None:
     spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
     out = tmp_path / "release"
-    assert start(spec, out).kill_when(lambda: len(list(out.glob(f"{STORE}/*/reason/c/*/*/*"))) >= shards)
-    done = {path: path.stat().st_mtime_ns for path in out.glob(f"{STORE}/*/reason/c/*/*/[0-9]*")}
+    assert start(spec, out).kill_when(lambda: len(list(out.glob(".run/shards/*/*/*/*.json"))) >= shards)
+    done = assembled(out)
+    assert len(done) >= 4 * shards
     assert not (out / STORE / "zarr.json").exists()
     start(spec, out).finish()
     assert arrays_below(out) == arrays_below(plain[1])
-    assert all(path.stat().st_mtime_ns == before for path, before in done.items())  # not made again
+    assert done.items() <= assembled(out).items()  # not made again
     assert not list(out.rglob(".tmp-*"))
 
 
+def test_a_shard_is_assembled_while_units_are_made(plain: tuple[Path, Path], tmp_path: Path) -> None:
+    """The last unit begins when a shard that it does not touch is there."""
+    spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
+    wait = f"""
+import pathlib, time
+from clay_publish.producer.execution import local
+real, begun = local.attempt, []
+def attempt(unit, work):
+    begun.append(unit)
+    while len(begun) == 8 and not list(pathlib.Path({str(tmp_path)!r}).glob("release/.run/shards/*/*/*/*.json")):
+        time.sleep(0.01)
+    return real(unit, work)
+local.attempt = attempt
+"""
+    start(spec, tmp_path / "release", wait).finish()
+    assert arrays_below(tmp_path / "release") == arrays_below(plain[1])
+
+
+def test_a_shard_whose_file_is_missing_is_made_again(plain: tuple[Path, Path], tmp_path: Path) -> None:
+    spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
+    out = Path(shutil.copytree(plain[1], tmp_path / "release"))
+    before = assembled(out)
+    (lost, *_) = [path for path in before if "/embeddings/" in path]
+    (out / lost).unlink()
+    start(spec, out).finish()
+    assert arrays_below(out) == arrays_below(plain[1])
+    same = {path for path, written in assembled(out).items() if written == before[path]}
+    assert lost not in same
+    assert len(same) == len(before) - 4  # the layers of that shard
+
+
 def test_shares_of_a_run_make_the_same_arrays(made: Path, tmp_path: Path) -> None:
+    """Each assembles the shards of its own units, and the last makes a store of them."""
     spec = Path(shutil.copytree(made.parent / "spec", tmp_path / "spec")) / "release.yaml"
     out = tmp_path / "release"
     start(spec, out, more=("--unit", "2/2")).finish()
-    assert not (out / "arrays").exists()  # not before every unit is done
+    done = assembled(out)
+    assert {path.split("/")[2] for path in done} == {"utm19"}
+    assert any("/patches/" in path for path in done)
+    assert not list((out / STORE).rglob("zarr.json"))
     start(spec, out, more=("--unit", "1/2")).finish()
     assert arrays_below(out) == arrays_below(made)
+    assert done.items() <= assembled(out).items()
+
+
+@pytest.fixture(scope="module")
+def seam(once: Once) -> tuple[Path, Path]:
+    """A spec whose shards hold chips of two files each, and its release. Read only."""
+
+    def build(folder: Path) -> None:
+        start(equator(folder / "spec", middle=SQUARE_EDGE), folder / "release").finish()
+
+    folder = once("arrays-seam", build)
+    return folder / "spec" / "release.yaml", folder / "release"
+
+
+def test_shards_of_several_shares_are_of_who_is_last(seam: tuple[Path, Path], tmp_path: Path) -> None:
+    spec = Path(shutil.copytree(seam[0].parent, tmp_path / "spec")) / "release.yaml"
+    out = tmp_path / "release"
+    assert len(list((seam[1] / "embeddings").rglob("*.parquet"))) == 8
+    assert len(assembled(seam[1])) == 4 * 4
+    for share, shards in (("2/2", 0), ("1/2", 4)):
+        # Whoever finishes the run finds all of them there.
+        first = """
+from clay_publish.producer import produce
+real = produce._finish
+def finish(run, waiting):
+    print("found", len(run.work.release.store.files(".run/shards")), flush=True)
+    return real(run, waiting)
+produce._finish = finish
+"""
+        program = start(spec, out, first, ("--unit", share))
+        program.finish()
+        assert ("found 4" in program.errors.read_text()) == bool(shards)
+    assert arrays_below(out) == arrays_below(seam[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["disk", "s3"])
+def test_shares_that_end_together_share_the_shards(
+    where: str, seam: tuple[Path, Path], bucket: S3View, tmp_path: Path
+) -> None:
+    """All three find all shards ready, begin at different ones, and write the same bytes where two meet."""
+    spec = Path(shutil.copytree(seam[0].parent, tmp_path / "spec")) / "release.yaml"
+    out = str(tmp_path / "release") if where == "disk" else f"s3://{bucket.bucket}/release"
+    together = f"""
+import pathlib, time
+from clay_publish.producer.execution.shard_queue import ShardQueue
+from clay_publish.producer.outputs.arrays.write import ArrayWriter
+folder = pathlib.Path({str(tmp_path)!r})
+def wait(name, share):
+    (folder / f"{{name}}-{{share.number}}").touch()
+    while len(list(folder.glob(f"{{name}}-*"))) < 3:
+        time.sleep(0.005)
+real, write = ShardQueue.published_elsewhere, ArrayWriter.assemble
+def published_elsewhere(self, units, share):
+    global mine
+    mine = share
+    wait("done", share)
+    real(self, units, share)
+    (folder / f"queued-{{share.number}}").write_text(str(len(self)))
+def assemble(self, ready):
+    if list(folder.glob("done-*")):
+        wait("assembles", mine)
+    return write(self, ready)
+ShardQueue.published_elsewhere, ArrayWriter.assemble = published_elsewhere, assemble
+"""
+    programs = [start(spec, out, together, ("--unit", f"{number}/3")) for number in (1, 2, 3)]
+    for program in programs:
+        program.finish()
+    assert [int(path.read_text()) for path in tmp_path.glob("queued-*")] == [4, 4, 4]
+    if where == "disk":
+        assert arrays_below(Path(out)) == arrays_below(seam[1])
+    else:
+        found = {name.removeprefix("release/"): bucket.get(name) for name in bucket.names("release/arrays/")}
+        assert found == arrays_below(seam[1])
+        assert not bucket.uploads()
 
 
 def test_arrays_may_be_asked_for_and_left_out_later(plain: tuple[Path, Path], tmp_path: Path) -> None:
     spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
     out = Path(shutil.copytree(plain[1], tmp_path / "release"))
     document = yaml.safe_load(spec.read_text())
-    for arrays in (False, {"dtype": "float16"}):
+    for arrays, more in ((False, ()), ({"dtype": "float16"}, ("--unit", "1/1"))):
         document["outputs"]["arrays"] = arrays
         spec.write_text(yaml.safe_dump(document))
-        start(spec, out).finish()
+        start(spec, out, more=more).finish()
         assert bool(arrays_below(out)) == bool(arrays)
     stored = zarr.open_group(out / STORE / "utm18", mode="r")
     assert "scales" not in stored
@@ -244,11 +362,12 @@ def test_killed_on_an_object_store_it_goes_on(made: Path, bucket: S3View, tmp_pa
     where = f"s3://{bucket.bucket}/release"
 
     def finished() -> dict[str, object]:
-        """The file of each finished shard that is written last, and when it was."""
+        """The files of finished shards, and when each was written."""
+        receipts = bucket.names("release/.run/shards/")
+        files = {f"release/{path}" for name in receipts for path in json.loads(bucket.get(name))["files"]}
         request = {"Bucket": bucket.bucket, "Prefix": f"release/{STORE}/"}
         listed = with_client(bucket.address, lambda client: client.list_objects_v2(**request)).get("Contents", [])
-        last = ("/reason/c/", "/patches/embeddings/c/")
-        return {each["Key"]: each["LastModified"] for each in listed if any(name in each["Key"] for name in last)}
+        return {each["Key"]: each["LastModified"] for each in listed if each["Key"] in files}
 
     assert start(spec, where).kill_when(lambda: any("/patches/" in name for name in finished()))
     before = finished()

@@ -287,10 +287,12 @@ def test_composites_whose_workers_are_killed(cluster: Cluster, shared_data: Path
         outputs={"arrays": True},
     )
     spec, out = Path(shutil.copy(tmp_path / "here" / "release.yaml", tmp_path)), tmp_path / "release"
+    fault = cluster.put("kill-shard")
     running = start(spec, out, more=ON_RAY)
     until(running, lambda: len(receipts(out)) > 0)
     cluster.workers()[0].kill()
     running.finish()
+    assert not fault.exists()  # a worker was about to assemble a shard
     there = Path(made.release.store.where)
     assert embeddings(out) == embeddings(there)
     assert len(embeddings(out)) == len(quarters)

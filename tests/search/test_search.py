@@ -19,6 +19,7 @@ import pystac
 import pytest
 import tiny_release
 import zarr
+from array_copy import write_arrays
 from pyproj import Geod
 from range_server import RangeServer
 
@@ -27,7 +28,6 @@ from clay_publish.cli.app import main
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import Square
-from clay_publish.producer.outputs.arrays.write import write_arrays
 from clay_publish.release.directory import Release
 from clay_publish.search.arrays.zarr_store import open_group
 from clay_publish.search.output import write_chips
@@ -194,7 +194,7 @@ def with_arrays(make_release: MakeRelease, part: Any, monkeypatch: pytest.Monkey
         spec = WINDOWED | {"outputs": {"dtype": dtype, "arrays": arrays}}
         release = make_release(part(Square(18, 4, 41), cells), dtype=dtype, spec=spec)
         encoder: Any = SimpleNamespace(patches=0, patch_layers=())
-        write_arrays(release, release.spec(), release.fingerprint(), encoder, [])
+        write_arrays(release, release.spec(), encoder)
         write_items(release)
         return release
 

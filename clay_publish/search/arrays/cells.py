@@ -142,13 +142,18 @@ class ZoneCoverage:
             return CellReasons(nothing, nothing, nothing, np.empty(0, np.uint8))
         kept = [box.only(read(self.file, [group], _COVERAGE, self.where)) for group in box.row_groups(self.file)]
         table = pa.concat_tables(kept) if kept else self.file.schema_arrow.empty_table().select(list(_COVERAGE))
-        place = _window_places(table, windows)
-        known = pc.index_in(pc.fill_null(table["reason"], "failed"), pa.array(list(REASON_CODES)))
-        code = pc.add(pc.fill_null(known, list(REASON_CODES).index("failed")), EMBEDDED + 1)
-        code = pc.if_else(pc.equal(table["status"], "embedded"), EMBEDDED, code)
-        row, col = (table[name].to_numpy().astype(np.int64) for name in ("row", "col"))
-        mine = place >= 0
-        return CellReasons(place[mine], row[mine], col[mine], code.to_numpy().astype(np.uint8)[mine])
+        return cell_reasons(table, windows)
+
+
+def cell_reasons(table: pa.Table, windows: Sequence[Window]) -> CellReasons:
+    """Return the expected chips of these windows, from rows of coverage."""
+    place = _window_places(table, windows)
+    known = pc.index_in(pc.fill_null(table["reason"], "failed"), pa.array(list(REASON_CODES)))
+    code = pc.add(pc.fill_null(known, list(REASON_CODES).index("failed")), EMBEDDED + 1)
+    code = pc.if_else(pc.equal(table["status"], "embedded"), EMBEDDED, code)
+    row, col = (table[name].to_numpy().astype(np.int64) for name in ("row", "col"))
+    mine = place >= 0
+    return CellReasons(place[mine], row[mine], col[mine], code.to_numpy().astype(np.uint8)[mine])
 
 
 def _window_places(table: pa.Table, windows: Sequence[Window]) -> Ints:

@@ -28,6 +28,7 @@ from clay_publish.producer.execution.ray.worker import Job, Worker
 from clay_publish.producer.execution.run import Ready, Run
 from clay_publish.producer.execution.unit import set_aside
 from clay_publish.producer.layouts.base import Unit
+from clay_publish.producer.outputs.arrays.shards import ReadyShard, array_libraries
 from clay_publish.ray_cluster import Means, RayMessages, cluster
 from clay_publish.release.manifest import libraries
 from clay_publish.release.unit_receipts import UnitReceipt
@@ -88,7 +89,7 @@ class _Task:
     """Something a worker was asked to do."""
 
     hand: _Hand
-    what: "Unit | Ready | str"
+    what: "Unit | Ready | ReadyShard | str"
     """`there` and `begin` are the steps until it is up; `left` waits for its end."""
     process: int
     alone: bool = False
@@ -145,7 +146,7 @@ class _Driver:
             sha256=run.plan.sha256,
             gsd=run.gsd,
             cores=max(1, int(self.means.cpus)),
-            libraries=libraries(),
+            libraries=libraries() | (array_libraries() if run.work.spec.outputs.array_dtype else {}),
             check=run.work.check_name,
         )
 
@@ -156,12 +157,16 @@ class _Driver:
             free = [hand for hand in free if not any(task.alone for task in hand.tasks)]
             hand = min(free, key=lambda each: len(each.tasks), default=None)
             if hand is None or not self._give(hand):
-                return bool(self.units or self.suspects or self.files)
+                return bool(self.units or self.suspects or self.files or len(self.run.shards))
 
     def _give(self, hand: _Hand) -> bool:
         """Give a worker something to do; False where there is nothing for it."""
         if self.files:
             self._call(hand, self.files.popleft())
+            return True
+        if (shard := self.run.shards.take()) is not None:
+            self.run.held.check()
+            self._call(hand, shard)
             return True
         if self.units:
             unit = self.units.popleft()
@@ -177,10 +182,12 @@ class _Driver:
             return True
         return False
 
-    def _call(self, hand: _Hand, what: Unit | Ready | str, *, alone: bool = False) -> None:
+    def _call(self, hand: _Hand, what: Unit | Ready | ReadyShard | str, *, alone: bool = False) -> None:
         task, actor = _Task(hand, what, hand.process, alone), hand.actor
         if isinstance(what, Ready):
             reference = actor.publish.remote(what)
+        elif isinstance(what, ReadyShard):
+            reference = actor.assemble.remote(what)
         elif isinstance(what, Unit) and alone:
             reference = actor.make_alone.remote(what)
         elif isinstance(what, Unit):
@@ -215,7 +222,9 @@ class _Driver:
         elif isinstance(task.what, Unit):
             self._done(task.what, answer)
         elif isinstance(task.what, Ready):
-            self.run.landed(answer)
+            self.run.landed(task.what, answer)
+        elif isinstance(task.what, ReadyShard):
+            self.run.shards.done(task.what, answer)
         else:
             self._go_on(task, answer)
 
@@ -251,11 +260,11 @@ class _Driver:
         elif what == "begin":
             hand.deaths += 1
             self._check_tries(hand.deaths, "a worker", "ended before it began", error)
-        elif isinstance(what, Ready):
-            name = what.file.name
+        elif isinstance(what, Ready | ReadyShard):
+            name = what.file.name if isinstance(what, Ready) else what.shard.name
             self._tries[name] = self._tries.get(name, 0) + 1
             self._check_tries(self._tries[name], name, "ended its worker when it was put together", error)
-            self.files.append(what)
+            self._give_back(task)
         elif isinstance(what, Unit):
             self.run.died[what.id] = self.run.died.get(what.id, 0) + 1
             self._say(f"a worker died in unit {what.id[:12]}, death {self.run.died[what.id]} in it")
@@ -284,6 +293,8 @@ class _Driver:
         """What a worker that leaves was asked to do is next, and its end is not counted."""
         if isinstance(task.what, Ready):
             self.files.appendleft(task.what)
+        elif isinstance(task.what, ReadyShard):
+            self.run.shards.put_back(task.what)
         elif isinstance(task.what, Unit):
             (self.suspects if task.alone else self.units).appendleft(task.what)
 

@@ -17,6 +17,7 @@ from clay_publish.producer.execution.local import run_isolated
 from clay_publish.producer.execution.run import Ready, publish_ready
 from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.base import Unit
+from clay_publish.producer.outputs.arrays.shards import ReadyShard, ShardReceipt
 from clay_publish.producer.unit_plan import Plan, fingerprint_of
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import FileVerdict
@@ -139,6 +140,15 @@ class Worker:
             StoppedError: this worker stops, while it reads images a second time.
         """
         return publish_ready(ready, self._work, self._job.plan, self._job.gsd)
+
+    @_answered
+    def assemble(self, shard: ReadyShard) -> ShardReceipt:
+        """Assemble a shard of the arrays.
+
+        Raises:
+            ClayPublishError: a table is damaged, or nothing can be written.
+        """
+        return self._work.arrays.assemble(shard)
 
     def stop(self) -> None:
         """Give back the units at work. From now on this process writes nothing; it has to be ended."""

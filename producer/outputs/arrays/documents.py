@@ -158,7 +158,6 @@ class ZoneGroup:
         self.layers = self._layers()
         """Name → type, fill value and attributes, in the order in which the files of a shard are written."""
         self._arrays = {name: self._create(name, *attributes) for name, attributes in self.layers.items()}
-        self._coordinates()
 
     def _layers(self) -> dict[str, tuple[str, float, dict[str, Any]]]:
         dtype = self._described.dtype
@@ -192,7 +191,8 @@ class ZoneGroup:
             attributes={**attributes, "grid_mapping": "spatial_ref", "coordinates": "spatial_ref"},
         )
 
-    def _coordinates(self) -> None:
+    def add_coordinates(self) -> None:
+        """Write the coordinates, which the group has beside its shards."""
         y, x = self.grid.centers()
         windows = self._described.windows
         bounds = np.array([[w.start.timestamp(), w.end.timestamp()] for w in windows], np.int64)

@@ -1,14 +1,13 @@
-"""`arrays/arrays.zarr`: the shards of every zone and window, from the tables of the release.
+"""`arrays/arrays.zarr`: each shard of a zone and window, from the files and the coverage of the units that it overlaps.
 
-Cells do not divide the 100 km squares of the embeddings files, so shards are made when all files are there, each from
-the row groups that it overlaps, one at a time. `.run/arrays.json` says of which receipts the shards are, so that an
-interrupted run goes on with those that are missing.
+Cells do not divide the 100 km squares of the embeddings files, so a shard is assembled once the files that hold its
+chips are published: by any worker, in any order, while other units are made. Its receipt is written last. The metadata
+of the store are written when all shards are there, so that an unfinished store cannot be opened.
 """
 
-import importlib.metadata
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,17 +18,26 @@ from clay_publish.errors import ReleaseError
 from clay_publish.geo.utm_grid import parse_chip_id
 from clay_publish.producer.encoders import Encoder
 from clay_publish.producer.outputs.arrays.documents import Described, ZoneGroup, consolidated, group_document
-from clay_publish.producer.outputs.parts import quantize, read_parts, remove_all
+from clay_publish.producer.outputs.arrays.shards import (
+    SHARDS,
+    ArrayGroup,
+    ReadyShard,
+    Shard,
+    ShardReceipt,
+    array_groups,
+    array_record,
+    receipt_path,
+)
+from clay_publish.producer.outputs.parts import COVERAGE, quantize, read_parts, remove_all
 from clay_publish.producer.outputs.patches import chip_places, patches_token
 from clay_publish.release import array_store as names
 from clay_publish.release import directory as paths
-from clay_publish.release.array_store import ArrayGrid
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json
 from clay_publish.release.tables import ARROW_DTYPES, Dtype
-from clay_publish.release.unit_receipts import UnitReceipt, receipts_digest
-from clay_publish.search.arrays.cells import CellBox, ZoneCoverage, chips_within
+from clay_publish.release.unit_receipts import UnitReceipt
+from clay_publish.search.arrays.cells import CellBox, cell_reasons, chips_within
 from clay_publish.search.row_groups import vectors
 from clay_publish.spec.models import Spec
 from clay_publish.windows import Window
@@ -79,115 +87,114 @@ class KeptPatches:
     """The patches of one layer, as the units left them in `.run/parts`."""
 
     release: Release
-    units: Mapping[str, Sequence[UnitReceipt]]
-    """Name of a part → receipts of the units that have one."""
-    patches: int
-    """Of a chip and layer."""
-    layer: int
-    """Place of the layer among those of a chip."""
+    units: Sequence[UnitReceipt]
+    """That may have some of them."""
+    group: ArrayGroup
 
     def read(self, files: Sequence[DataFile], box: CellBox) -> Iterator[Pixels]:
         """Yield the patches of some cells, some chips at a time."""
         for token in (patches_token(file.token) for file in files):
-            for table in read_parts(self.release, self.units.get(token, ()), token):
+            for table in read_parts(self.release, self.units, token):
                 yield from self._of_part(table, box)
 
     def _of_part(self, table: pa.Table, box: CellBox) -> Iterator[Pixels]:
-        rows = list(chip_places([table]))
+        rows, patches = list(chip_places([table])), self.group.layer_patches
         cells = [parse_chip_id(each.chip) for each in rows]
         row, col = np.array([c.row for c in cells], np.int64), np.array([c.col for c in cells], np.int64)
         inside = (row >= box.row[0]) & (row < box.row[1]) & (col >= box.col[0]) & (col < box.col[1])
-        start = np.array([each.start for each in rows], np.int64) + self.layer * self.patches
+        start = np.array([each.start for each in rows], np.int64) + self.group.layer * patches
         chosen = np.flatnonzero(inside)
         for some in np.split(chosen, range(_CHIPS, len(chosen), _CHIPS)):
             if len(some):
-                values = pa.concat_tables(table.slice(at, self.patches) for at in start[some].tolist())
+                values = pa.concat_tables(table.slice(at, patches) for at in start[some].tolist())
                 yield Pixels(row[some], col[some], values.combine_chunks())
 
 
 @dataclass(frozen=True)
-class ArrayGroup:
-    """A group of every zone: the chips, or the patches of one layer."""
+class ArrayWriter:
+    """Assembles shards, any number at a time, and makes a store of them."""
 
-    name: str
-    """Below the zone's group; empty: the zone's group itself."""
-    grid: ArrayGrid
-    source: PixelSource
+    release: Release
+    spec: Spec
+    fingerprint: Fingerprint
+    encoder: Encoder
+    """Tells how many patches a chip has."""
+    _closed: set[str] = field(default_factory=set)
+    """Folders whose metadata this process has removed."""
 
+    @cached_property
+    def groups(self) -> dict[str, ArrayGroup]:
+        """The groups that a zone may have, by name."""
+        return {group.name: group for group in array_groups(self.spec, self.fingerprint, self.encoder)}
 
-def array_groups(
-    release: Release, described: Described, encoder: Encoder, receipts: Sequence[UnitReceipt]
-) -> list[ArrayGroup]:
-    """The groups that each zone has; the chips first."""
-    made, width = described.fingerprint, 1 if described.dtype == "int8" else 2
-    cell = made.size * (made.gsd or 0)
-    groups = [ArrayGroup("", ArrayGrid(cell, made.dimensions, width), ChipTable(release))]
-    outputs = described.spec.outputs
-    if outputs.patch_format != "zarr":
-        return groups
-    units: dict[str, list[UnitReceipt]] = {}
-    for receipt in receipts:
-        for token in receipt.parts:
-            units.setdefault(token, []).append(receipt)
-    layers = encoder.patch_layers
-    each = encoder.patches // len(layers)
-    grid = ArrayGrid(cell, made.dimensions, width, math.isqrt(each))
-    for place, layer in enumerate(layers):
-        name = names.patches_group(layer if outputs.patch_layers is not None else None)
-        groups.append(ArrayGroup(name, grid, KeptPatches(release, units, each, place)))
-    return groups
+    @cached_property
+    def described(self) -> Described:
+        """What the attributes of all groups are made of."""
+        return Described.of(self.release, self.spec, self.fingerprint)
 
+    def assemble(self, ready: ReadyShard) -> ShardReceipt:
+        """Write the files of a shard, and its receipt; or give the receipt that is there, of the same units.
 
-def write_arrays(
-    release: Release,
-    spec: Spec,
-    fingerprint: Fingerprint,
-    encoder: Encoder,
-    receipts: Sequence[UnitReceipt],
-    *,
-    before_shard: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Write the store, and remove what an earlier run left there.
+        Raises:
+            ReleaseError: a table cannot be read, differs from the coverage, or has a value beyond the arrays' type.
+        """
+        shard, source = ready.shard, ready.source(self.spec)
+        there = ShardReceipt.read(self.release, receipt_path(shard.name))
+        if there is not None and there.source == source:
+            return there
+        if there is not None:  # it would count again, were an earlier spec to come back before this is done
+            self.release.store.remove(receipt_path(shard.name))
+        group = self.groups[shard.group]
+        stored = ZoneGroup(self.described, shard.zone, group.grid)
+        self._close(shard)
+        files = []
+        layers = _ShardLayers(self, ready, group, stored).read()
+        for name in stored.layers if layers else ():
+            stored.put(name, shard.time, (shard.south, shard.east), layers.pop(name))
+            files += self._flush(stored, shard.folder)
+        receipt = ShardReceipt(shard=shard.name, source=source, files=files)
+        receipt.write(self.release)
+        return receipt
 
-    Args:
-        release: with its embeddings files and coverage.
-        spec: that asks for arrays.
-        fingerprint: of the embeddings.
-        encoder: that made them; tells how many patches a chip has.
-        receipts: of all units.
-        before_shard: called with the path of each shard before it is made; may raise to end the run.
+    def _close(self, shard: Shard) -> None:
+        """Remove the metadata of a store that an earlier run made: it is not to be opened while its shards change."""
+        for folder in ("", f"{names.zone_group(shard.zone)}/", f"{shard.folder}/"):
+            if folder not in self._closed:
+                self.release.store.remove(f"{names.STORE}/{folder}zarr.json")
+                self._closed.add(folder)
 
-    Raises:
-        ReleaseError: a table cannot be read, or a value does not fit the type of the arrays.
-    """
-    described = Described.of(release, spec, fingerprint)
-    made = {
-        "receipts": receipts_digest(receipts),
-        "outputs": spec.outputs.model_dump(mode="json", include={"arrays", "patches"}),
-        "libraries": {name: importlib.metadata.version(name) for name in ("numcodecs", "zarr")},
-    }
-    if not release.store.exists(names.MADE) or release.json(names.MADE) != made:
-        remove_all(release, release.store.files(paths.ARRAYS))
-        release.store.write(names.MADE, dump_json(made))
-    there = frozenset(release.store.files(paths.ARRAYS))
-    groups = array_groups(release, described, encoder, receipts)
-    kept: set[str] = set()
-    every: dict[str, Any] = {}
-    for path in release.data_files(paths.COVERAGE):
-        zone = names.coverage_zone(path)
-        members: dict[str, Any] = {}
-        for group in groups:
-            writer = _GroupWriter(release, described, group, zone, there)
-            kept |= writer.write(before_shard)
-            members |= {
-                f"{group.name}/{key}".lstrip("/"): document for key, document in writer.stored.documents().items()
-            }
-        folder = names.zone_group(zone)
-        kept |= _write_documents(release, f"{names.STORE}/{folder}", members)
-        every |= {f"{folder}/{key}": document for key, document in members.items()}
-    root = {"zarr.json": group_document(described.root())}
-    kept |= _write_documents(release, names.STORE, root, every)
-    remove_all(release, sorted(there - kept))
+    def _flush(self, stored: ZoneGroup, folder: str) -> list[str]:
+        """Write what a group in memory holds; give the paths."""
+        written = []
+        for key, data in stored.take():
+            written.append(f"{names.STORE}/{folder}/{key}")
+            self.release.store.write(written[-1], data)
+        return written
+
+    def publish(self, shards: Mapping[Shard, ShardReceipt]) -> None:
+        """Write the coordinates and the metadata of the store, and remove what is not part of it.
+
+        Args:
+            shards: all of them.
+        """
+        kept = {path for receipt in shards.values() for path in receipt.files}
+        every: dict[str, Any] = {}
+        for zone in sorted({shard.zone for shard in shards}):
+            members: dict[str, Any] = {}
+            folder = names.zone_group(zone)
+            for group in self.groups.values():
+                stored = ZoneGroup(self.described, zone, group.grid)
+                stored.add_coordinates()
+                kept |= set(self._flush(stored, f"{folder}/{group.name}".rstrip("/")))
+                members |= {f"{group.name}/{key}".lstrip("/"): each for key, each in stored.documents().items()}
+            kept |= _write_documents(self.release, f"{names.STORE}/{folder}", members)
+            every |= {f"{folder}/{key}": document for key, document in members.items()}
+        root = {"zarr.json": group_document(self.described.root())}
+        kept |= _write_documents(self.release, names.STORE, root, every)
+        remove_all(self.release, sorted(set(self.release.store.files(paths.ARRAYS)) - kept))
+        receipts = {receipt_path(shard.name) for shard in shards}
+        remove_all(self.release, sorted(set(self.release.store.files(SHARDS)) - receipts))
+        self.release.store.write(names.MADE, dump_json(array_record(self.spec)))
 
 
 def _write_documents(
@@ -202,91 +209,73 @@ def _write_documents(
     return {f"{folder}/{key}" for key in members}
 
 
-class _GroupWriter:
-    """Writes the shards of one group of one zone."""
+@dataclass(frozen=True)
+class _ShardLayers:
+    """The numbers of one shard."""
 
-    def __init__(
-        self, release: Release, described: Described, group: ArrayGroup, zone: int, there: frozenset[str]
-    ) -> None:
-        self.release, self.described, self.group, self.zone, self.there = release, described, group, zone, there
-        self.grid = group.grid
-        self.stored = ZoneGroup(described, zone, group.grid)
-        self.folder = f"{names.STORE}/{names.zone_group(zone)}/{group.name}".rstrip("/")
-        self.files = [DataFile.parse(p) for p in release.data_files() if f"/zone={zone:02d}/" in p]
+    writer: ArrayWriter
+    ready: ReadyShard
+    group: ArrayGroup
+    stored: ZoneGroup
 
-    def write(self, before_shard: Callable[[str], None]) -> set[str]:
-        """Write what is missing; return the paths of all files but the metadata."""
-        kept = set(self._flush())  # coordinates
-        for time, shard, reason in self._shards():
-            paths_of = {name: self._path(name, time, shard) for name in self.stored.layers}
-            last = list(paths_of.values())[-1]
-            if last not in self.there:
-                before_shard(last)
-                self._make(time, shard, reason)
-                kept |= set(self._flush())
-            kept |= self.there.intersection(paths_of.values())
-        return kept
-
-    def _path(self, name: str, time: int, shard: tuple[int, int]) -> str:
-        return f"{self.folder}/{self.stored.key(name, time, shard)}"
-
-    def _flush(self) -> Iterator[str]:
-        """Write what the group in memory holds, in the order of its layers; yield the paths."""
-        for key, data in self.stored.take():
-            path = f"{self.folder}/{key}"
-            self.release.store.write(path, data)
-            yield path
-
-    def _shards(self) -> Iterator[tuple[int, tuple[int, int], npt.NDArray[np.uint8]]]:
-        """Yield time, place and reasons [cells, cells] of each shard that has expected chips, from north to south."""
-        side, grid = self.grid.cells_per_shard, self.grid
-        height, width = (size // grid.patches for size in grid.shape)
-        coverage = ZoneCoverage.open(self.release, self.zone)
-        for south in range(-(-height // side)):
-            rows = grid.row_top - (south + 1) * side + 1, grid.row_top - south * side + 1
-            found = coverage.within(CellBox(self.zone, rows, (0, width)), self.described.windows)
-            keys = found.window * width + found.col // side
-            for key in np.unique(keys):
-                mine = keys == key
-                reason = np.zeros((side, side), np.uint8)
-                reason[rows[1] - 1 - found.row[mine], found.col[mine] % side] = found.code[mine]
-                time, east = divmod(int(key), width)
-                if self.grid.patches == 1 or (reason == names.EMBEDDED).any():
-                    yield time, (south, east), reason
-
-    def _make(self, time: int, shard: tuple[int, int], reason: npt.NDArray[np.uint8]) -> None:
-        side, grid = self.grid.cells_per_shard, self.grid
-        top, left = grid.row_top - shard[0] * side, shard[1] * side
-        box = CellBox(self.zone, (top - side + 1, top + 1), (left, left + side))
-        window = self.described.windows[time]
+    def read(self) -> dict[str, Any]:
+        """Layer → numbers; empty where a group of patches has none there."""
+        side, grid, box = self.group.grid.cells_per_shard, self.group.grid, self.ready.shard.box(self.group.grid)
+        top, left = box.row[1] - 1, box.col[0]
+        reason = self._reasons(box)
+        if grid.patches > 1 and not (reason == names.EMBEDDED).any():
+            return {}
         layers = self.stored.blank()
         seen = np.zeros((side, side), bool)
-        for pixels in self.group.source.read(self._overlapping(box, window), box):
+        for pixels in self._source().read(self._files(), box):
             south, east = top - pixels.row, pixels.col - left
             if seen[south, east].any():
-                raise ReleaseError(self._where(window), "has two embeddings of one cell", "one per cell and window")
+                raise ReleaseError(self._where, "has two embeddings of one cell", "one per cell and window")
             seen[south, east] = True
             self._place(layers, south, east, pixels)
         if (seen != (reason == names.EMBEDDED)).any():
             count = int((reason == names.EMBEDDED).sum())
             found = f"has {int(seen.sum()):,} embedded cells in rows {box.row[0]} to {box.row[1] - 1}"
-            raise ReleaseError(self._where(window), found, f"{count:,}, as the coverage says")
+            raise ReleaseError(self._where, found, f"{count:,}, as the coverage says")
         if names.REASON in layers:
             layers[names.REASON][:] = reason
-        for name in self.stored.layers:
-            self.stored.put(name, time, shard, layers.pop(name))
+        return layers
 
-    def _where(self, window: Window) -> str:
-        return f"{self.release.store.path(paths.EMBEDDINGS)}: zone {self.zone}, {window}"
+    def _reasons(self, box: CellBox) -> npt.NDArray[np.uint8]:
+        """What became of each cell, as the units say."""
+        side = self.group.grid.cells_per_shard
+        reason = np.zeros((side, side), np.uint8)
+        for table in read_parts(self.writer.release, self.ready.receipts, COVERAGE):
+            found = cell_reasons(box.only(table), [self._window])
+            reason[box.row[1] - 1 - found.row, found.col - box.col[0]] = found.code
+        return reason
 
-    def _overlapping(self, box: CellBox, window: Window) -> list[DataFile]:
-        cell, across = self.grid.cell, self.described.spec.outputs.across
-        return [file for file in self.files if file.window == window and box.may_hold(file, cell, across)]
+    def _source(self) -> PixelSource:
+        if self.group.grid.patches == 1:
+            return ChipTable(self.writer.release)
+        return KeptPatches(self.writer.release, self.ready.receipts, self.group)
+
+    def _files(self) -> list[DataFile]:
+        """Those of its files that have rows."""
+        tokens = {token for receipt in self.ready.receipts for token in receipt.parts}
+        return [file for file in self.ready.files if file.token in tokens]
+
+    @property
+    def _window(self) -> Window:
+        return self.writer.described.windows[self.ready.shard.time]
+
+    @property
+    def _where(self) -> str:
+        folder = self.writer.release.store.path(paths.EMBEDDINGS)
+        return f"{folder}: zone {self.ready.shard.zone}, {self._window}"
 
     def _place(self, layers: dict[str, Any], south: Ints, east: Ints, pixels: Pixels) -> None:
         """Set the pixels of some cells, by their place in the shard."""
-        side, each, table = self.grid.cells_per_shard, self.grid.patches, pixels.values
-        values, scale = stored_vectors(table, self.described.dtype, self._where(self.described.windows[0]))
+        grid, table = self.group.grid, pixels.values
+        side, each = grid.cells_per_shard, grid.patches
+        dtype = self.writer.spec.outputs.array_dtype
+        assert dtype is not None
+        values, scale = stored_vectors(table, dtype, self._where)
         found = {names.EMBEDDINGS: values, names.SCALES: scale}
         for name, column in ((names.VALID, "valid_fraction"), (names.CLOUD, "cloud_fraction")):
             if name in layers:
