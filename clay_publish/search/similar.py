@@ -159,8 +159,10 @@ def _compare(
         if values.shape[1] != directions.shape[1]:
             raise QueryError("vector", f"has {directions.shape[1]} numbers", f"{values.shape[1]}, as {where}")
         with np.errstate(divide="ignore", invalid="ignore"):
-            cosines = (light @ values.T) / np.sqrt(np.einsum("nd,nd->n", values, values))
-        for place, cosine in enumerate(cosines):
+            lengths = np.sqrt(np.vecdot(values, values))
+            # Not a matrix product: the threads of BLAS would compete with those that decode.
+            estimates = [np.vecdot(values, one) / lengths for one in light]
+        for place, cosine in enumerate(estimates):
             few = _largest(np.where(mask, cosine, np.nan), 2 * k + 10)  # float32 may swap neighbors
             found = Ranked(
                 Rows(np.full(len(few), number), few + starts[group]), _cosines(values[few], directions[place])
@@ -225,7 +227,7 @@ def _largest(cosines: npt.NDArray[Any], k: int) -> Ints:
 def _cosines(values: npt.NDArray[Any], direction: Floats) -> Floats:
     exact = values.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(exact @ direction / np.linalg.norm(exact, axis=1))
+        return np.asarray(np.vecdot(exact, direction) / np.linalg.norm(exact, axis=1))
 
 
 def _merge(best: Ranked, more: Ranked, k: int) -> Ranked:

@@ -89,6 +89,16 @@ def test_mouse_click_shows_chip(made_releases: Releases, serve: Serve, opened: O
     page = opened(serve(made_releases("hemispheres")), at(9.9, 0.2, 10))
     page.mouse.click(900, 300)
     expect(page.locator("#chip dl")).to_contain_text("utm-2560m_326")
+    assert fact(page, "Center").endswith("° E")
+
+
+def test_click_on_a_phone_shows_chip_below_the_map(made_releases: Releases, serve: Serve, opened: Open) -> None:
+    page = opened(serve(made_releases("hemispheres")), at(9.9, 0.2, 10), viewport={"width": 390, "height": 800})
+    page.mouse.click(200, 200)
+    expect(page.locator("#chip dt").first).to_be_in_viewport()
+    page.locator("#checks").scroll_into_view_if_needed()
+    expect(page.locator("#map canvas")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.documentElement.scrollHeight") == 800
 
 
 def test_missing_chip_says_why(made_releases: Releases, serve: Serve, opened: Open) -> None:

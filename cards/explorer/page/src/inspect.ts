@@ -40,7 +40,7 @@ export function showChip(
     facts([
       ["Id", details.id],
       ["Time", period(details)],
-      ["Center", `${chip.lat.toFixed(5)}, ${chip.lon.toFixed(5)}`],
+      ["Center", place(chip.lon, chip.lat)],
       ["Image", items],
       ["Loss", details.loss === null ? null : details.loss.toPrecision(4)],
       ["Valid", details.valid === null ? null : percent(details.valid)],
@@ -99,12 +99,18 @@ export function showNothing(root: HTMLElement, lon: number, lat: number): void {
   root.replaceChildren(
     heading(),
     el("p", {}, "No chip was expected here: the place lies outside the area of the release in this period."),
-    el("p", { class: "note" }, `${lat.toFixed(5)}, ${lon.toFixed(5)}`),
+    el("p", { class: "note" }, place(lon, lat)),
   );
 }
 
 function heading(): HTMLElement {
   return el("h2", { id: "chip-title" }, "Chip");
+}
+
+/** As text that says which number is the latitude. */
+function place(lon: number, lat: number): string {
+  const [north, east] = [lat < 0 ? "S" : "N", lon < 0 ? "W" : "E"];
+  return `${Math.abs(lat).toFixed(5)}° ${north}, ${Math.abs(lon).toFixed(5)}° ${east}`;
 }
 
 function period(details: Details): string {

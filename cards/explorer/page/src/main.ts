@@ -83,7 +83,7 @@ class Page {
       clearTimeout(settling);
       settling = window.setTimeout(() => this.drawChips(), SETTLED);
     });
-    this.map.map.on("click", (event) => this.inspect(event.lngLat.lng, event.lngLat.lat));
+    this.map.map.on("click", (event) => this.show(event.lngLat.lng, event.lngLat.lat));
     byId("center").addEventListener("click", () => this.inspectCenter());
     byId("map").addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.inspectCenter();
@@ -165,7 +165,13 @@ class Page {
 
   private inspectCenter(): void {
     const { lng, lat } = this.map.map.getCenter();
-    this.inspect(lng, lat);
+    this.show(lng, lat);
+  }
+
+  /** Inspect a place, and scroll the panel to what was found. */
+  private async show(lng: number, lat: number): Promise<void> {
+    await this.inspect(lng, lat);
+    byId("chip").scrollIntoView({ block: "nearest" });
   }
 
   private async inspect(lng: number, lat: number): Promise<void> {
