@@ -16,14 +16,14 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window, from_bounds
 from scenes import SENSOR, item_at, scene, served, stored_bytes
 
-from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.geo.utm_grid import SUPERBLOCK, Cut, UtmGrid
 from clay_publish.geo.utm_zones import Square
 from clay_publish.producer.execution.context import READERS
 from clay_publish.producer.imagery.chips import Reading
 from clay_publish.producer.imagery.composite import superblock_side
 from clay_publish.producer.imagery.raster import session
 from clay_publish.producer.layouts.scene import read_scene
-from clay_publish.producer.layouts.utm import SUPERBLOCK, Cells, Cut, Piece, read_cells
+from clay_publish.producer.layouts.utm import Cells, Piece, read_cells
 from clay_publish.producer.layouts.utm_composite import read_combined
 from clay_publish.producer.sources.item import BandFile, ItemMask, SourceItem
 from clay_publish.spec.models import ChipSpec, Composite

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from clay_publish.errors import SpecError
 from clay_publish.geo.footprints import polygons
-from clay_publish.geo.utm_zones import FALSE_NORTHING, utm, utm_zones
+from clay_publish.geo.utm_zones import FALSE_NORTHING, SQUARE, Square, utm, utm_zones
 from clay_publish.windows import Window, parse_token
 
 SOUTH, NORTH = -80.0, 84.0
@@ -28,6 +28,9 @@ SOUTH, NORTH = -80.0, 84.0
 
 MIN_CELL, MAX_CELL = 0.1, 65_000.0
 """Sides of a cell in meters. At 84°N a zone is 69 km wide: a cell as wide as that could span it, no corner inside."""
+
+SUPERBLOCK = 1200
+"""Pixels a side, at most, of what is warped in one go."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -160,6 +163,41 @@ class UtmGrid:
         A line of length L along a parallel bulges by L² tan(lat) / 8R.
         """
         return max(1, math.ceil(math.sqrt(self.cell * math.tan(math.radians(NORTH)) / (8 * _EARTH_RADIUS * 1e-3))))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the cells of a square are cut into superblocks; the same whichever of them are asked for."""
+
+    square: Square
+    row: int
+    """First row of the square's cells."""
+    col: int
+    """First column."""
+    count: int
+    """Rows of cells, at most one more than there are."""
+    side: int
+    """Rows and columns of cells in a superblock."""
+
+    @classmethod
+    def of(cls, grid: UtmGrid, square: Square, size: int, across: int = 1, *, pixels: int = SUPERBLOCK) -> "Cut":
+        """Cut a square into even superblocks; a cell belongs to the square that holds its center.
+
+        Args:
+            grid: of the cells.
+            square: the south-western one, where the ground of a file is several.
+            size: pixels along a side of a cell.
+            across: 100 km squares along a side of the ground of a file.
+            pixels: along a side of a superblock, at most.
+        """
+        row, col = (math.ceil(place * SQUARE / grid.cell - 0.5) for place in (square.row, square.column))
+        count = math.ceil(across * SQUARE / grid.cell)
+        blocks = math.ceil(count * size / max(pixels, size))
+        return cls(square, row, col, count, math.ceil(count / blocks))
+
+    def superblocks(self, rows: Ints, cols: Ints) -> tuple[Ints, Ints]:
+        """Return the row and column of the superblock of each cell."""
+        return (rows - self.row) // self.side, (cols - self.col) // self.side
 
 
 def parse_chip_id(chip: str) -> UtmChip:

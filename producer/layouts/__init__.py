@@ -1,9 +1,9 @@
 """How the ground is cut into chips: one module a layout, and `layout_of`."""
 
+from clay_publish.geo.utm_grid import SUPERBLOCK
 from clay_publish.producer.imagery.composite import reducer, superblock_side
 from clay_publish.producer.layouts.base import Layout
 from clay_publish.producer.layouts.scene_layout import SceneLayout
-from clay_publish.producer.layouts.utm import SUPERBLOCK
 from clay_publish.producer.layouts.utm_layout import UtmLayout
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor

@@ -1,6 +1,5 @@
 """The `utm` layout: the Earth cut once, and for every cell and window the best acquisition."""
 
-import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -12,8 +11,7 @@ import shapely
 from rasterio.enums import Resampling
 
 from clay_publish.errors import ImageryError
-from clay_publish.geo.utm_grid import UtmGrid
-from clay_publish.geo.utm_zones import SQUARE, Square
+from clay_publish.geo.utm_grid import Cut, UtmGrid
 from clay_publish.producer.imagery.chips import ChipBlock, Reading, missing_reason, normalize, under_cloud
 from clay_publish.producer.imagery.remote import SourceChangedError
 from clay_publish.producer.imagery.warp import Canvas, Images, Layer, images
@@ -21,43 +19,9 @@ from clay_publish.producer.sources.item import SourceItem
 from clay_publish.spec.models import ChipSpec
 from clay_publish.windows import Window
 
-SUPERBLOCK = 1200
-"""Pixels a side, at most, of what is warped in one go."""
-
 Ints = npt.NDArray[np.int64]
 T = TypeVar("T", bound=np.generic)
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How the cells of a square are cut into superblocks; the same whichever of them are asked for."""
-
-    square: Square
-    row: int
-    """First row of the square's cells."""
-    col: int
-    """First column."""
-    count: int
-    """Rows of cells, at most one more than there are."""
-    side: int
-    """Rows and columns of cells in a superblock."""
-
-    @classmethod
-    def of(cls, grid: UtmGrid, square: Square, size: int, across: int = 1, *, pixels: int = SUPERBLOCK) -> "Cut":
-        """Even superblocks; a cell belongs to the square that holds its center.
-
-        Args:
-            grid: of the cells.
-            square: the south-western one, where the ground of a file is several.
-            size: pixels along a side of a cell.
-            across: 100 km squares along a side of the ground of a file.
-            pixels: along a side of a superblock, at most.
-        """
-        row, col = (math.ceil(place * SQUARE / grid.cell - 0.5) for place in (square.row, square.column))
-        count = math.ceil(across * SQUARE / grid.cell)
-        blocks = math.ceil(count * size / max(pixels, size))
-        return cls(square, row, col, count, math.ceil(count / blocks))
 
 
 @dataclass(frozen=True)
@@ -115,7 +79,7 @@ def read_cells(
     other cells were asked for.
     """
     cut = cells.cut
-    down, right = (cells.rows - cut.row) // cut.side, (cells.cols - cut.col) // cut.side
+    down, right = cut.superblocks(cells.rows, cells.cols)
     order = np.lexsort((cells.cols, cells.rows, right, down))
     blocks = groupby(order.tolist(), key=lambda n: (int(down[n]), int(right[n])))
     refused = tuple(item for item in items if item.id in reading.refused)

@@ -27,7 +27,7 @@ from clay_publish.geo.expected_cells import (
     zones_near,
 )
 from clay_publish.geo.footprints import polygons
-from clay_publish.geo.utm_grid import UtmGrid
+from clay_publish.geo.utm_grid import SUPERBLOCK, Cut, UtmGrid
 from clay_publish.geo.utm_zones import SQUARE, Square
 from clay_publish.producer.imagery.chips import ChipBlock, Reading
 from clay_publish.producer.layouts.base import (
@@ -42,7 +42,7 @@ from clay_publish.producer.layouts.base import (
     Unit,
     unit_id,
 )
-from clay_publish.producer.layouts.utm import SUPERBLOCK, Cells, Cut, read_cells, touches
+from clay_publish.producer.layouts.utm import Cells, read_cells, touches
 from clay_publish.producer.layouts.utm_composite import read_combined
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Considered
