@@ -31,6 +31,7 @@ from clay_publish.validate.rules import (  # noqa: F401
     readers,
     release_format,
     schema,
+    seams,
     sensors,
     stac,
     time,

@@ -19,6 +19,7 @@ from clay_publish.validate.data.documents import Documents
 from clay_publish.validate.data.extra_tables import ExtraTables
 from clay_publish.validate.data.files import ReleaseFiles, once
 from clay_publish.validate.data.inputs import Input
+from clay_publish.validate.data.neighbors import ComparedChips
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.scan import Pass, Scan, SeenFile
 from clay_publish.validate.data.single_rows import value
@@ -119,6 +120,12 @@ class ReleaseContext:
         if counted:  # the tables need not be read again
             vars(self).setdefault("said", counted)
         return found
+
+    @once
+    def compared(self) -> ComparedChips:
+        """The chips that are compared with their neighbors."""
+        facts = self.scan.facts
+        return ComparedChips.of(facts, self.extra.blocks_of_chips(facts, 1))
 
     @once
     def zarr(self) -> ZarrGroups:

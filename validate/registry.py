@@ -92,9 +92,7 @@ ANYBODY: dict[str, frozenset[str]] = {
     **{f"ANY00{number}": frozenset() for number in range(1, 8)},
     **dict.fromkeys(("INT006", "INT007", "RDR001"), frozenset()),
     "INT012": frozenset({"id"}),
-    **dict.fromkeys(
-        ("VEC001", "VEC002", "VEC003", "VEC007", "VEC010", "VEC011", "VEC012", "VEC013"), frozenset({"embedding"})
-    ),
+    **dict.fromkeys(("VEC001", "VEC002", "VEC003", "VEC007", "VEC010", "VEC011", "VEC012"), frozenset({"embedding"})),
     **dict.fromkeys(("GEO001", "GEO003", "GEO006", "SCH011"), frozenset({"geometry"})),
     "GEO004": frozenset({"geometry", "bbox"}),
 }

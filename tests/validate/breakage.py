@@ -38,6 +38,8 @@ JSON = "application/geo+json"
 SHORE = "imagery/item.json"
 IMAGERY = Path(windows.__file__).parent / "sample" / "imagery"
 """The images of the bundled sample."""
+PLACED = "placed"
+"""The sample, put down elsewhere."""
 MOROCCO = "s2_l2a_mini_29RKH_20200219/item.json"
 NAIP = "naip/va_m_3607824_se_17_1_20160620_crop.json"
 
@@ -71,6 +73,17 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         MOROCCO,
         {"chips": {"layout": "utm", "size": 32, "gsd": 100}, "sensor": "sentinel-2-l2a", "outputs": {**_BARE}},
     ),
+    # A strip along the line of two squares, another one along superblocks: more than 200 neighbors across each.
+    "strips": (
+        PLACED,
+        {
+            "chips": {"layout": "utm", "size": 8},
+            "placed": ("EPSG:32618", 405_560, 4_110_400, (1760, 1240)),
+            "boxes": ((399_440, 4_101_600, 400_560, 4_119_200), (410_560, 4_101_600, 411_680, 4_119_200)),
+            "outputs": {**_BARE},
+        },
+    ),
+    "few": (SHORE, {"chips": {"layout": "scene", "size": 40}, "outputs": {**_BARE}}),
     "float16": (SHORE, {"chips": {"layout": "scene", "size": 64}, "outputs": {**_BARE, "dtype": "float16"}}),
     "beside": (
         SHORE,
@@ -103,7 +116,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-"""Item, and what the spec of each kind of good release says beside it; `days` are dates that the item is copied to."""
+"""Item, and what the spec of each kind of good release says beside it; `days` are dates that the item is copied to.
+
+`placed` says where images of the sample are put down, and `boxes` which ground of them is asked for."""
 
 
 class Broken:

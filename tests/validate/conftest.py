@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from breakage import KINDS, SHORE, Broken
+from breakage import KINDS, PLACED, SHORE, Broken
 from mutations_anybody import write_foreign
+from placed import ground, placed_item
 
 from clay_publish import windows
 from clay_publish.cards import write_cards
@@ -23,6 +24,7 @@ from clay_publish.spec.load import load_spec
 from clay_publish.validate import all_rules, reports, validate
 
 SAMPLE = Path(windows.__file__).parent / "sample"
+_NOT_OF_SPECS = {"sensor", "days", "composite", "imagery", "placed", "boxes"}
 
 
 def complete(spec: Path, where: Path) -> Path:
@@ -45,14 +47,14 @@ def good(once: Callable[..., Path], request: pytest.FixtureRequest) -> Callable[
         if kind == "foreign":
             return once("good-foreign", lambda home: write_foreign(home / kind / "others")) / kind / "others"
         item, more = KINDS[kind]
-        folder = SAMPLE if item == SHORE else request.getfixturevalue("shared_data")
+        folder = SAMPLE if item in {SHORE, PLACED} else request.getfixturevalue("shared_data")
         imagery = {
             "stac": str(folder / item),
             "sensor": more.get("sensor", "sentinel-2-l1c"),
             **more.get("imagery", {}),
         }
         spec = {"name": "shore", "version": "1.0.0", "imagery": imagery}
-        spec |= {key: value for key, value in more.items() if key not in {"sensor", "days", "composite", "imagery"}}
+        spec |= {key: value for key, value in more.items() if key not in _NOT_OF_SPECS}
         if "model" in spec:
             spec["model"] = {**spec["model"], "weights": str(request.getfixturevalue("golden_checkpoint"))}
 
@@ -62,6 +64,9 @@ def good(once: Callable[..., Path], request: pytest.FixtureRequest) -> Callable[
             if "days" in more:
                 days = [_dated(folder / item, home, day) for day in more["days"]]
                 imagery.update(stac=days, windows=["2020-01-01/2021-01-01"], composite=more["composite"])
+            if "placed" in more:
+                where = more["placed"]
+                imagery.update(stac=str(placed_item(home, *where)), area=ground(where[0], *more["boxes"]))
             file = home / f"{kind}.yaml"
             file.write_text(yaml.safe_dump(spec))
             complete(file, home / kind / spec["version"])

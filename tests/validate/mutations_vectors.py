@@ -62,6 +62,16 @@ def a_shifted_batch(broken: Broken) -> None:
     broken.vectors(lambda v: _set(v, slice(640, 896), v[640:896] + 4 * v.std(axis=0)))
 
 
+@mutation("VEC013", "a batch of 100 chips of a small file is shifted, references too", base="few")
+def a_shifted_batch_of_a_small_file(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, slice(180, 280), v[180:280] + 2 * v.std(axis=0)))
+
+
+@mutation("VEC013", "a batch of 512 chips is scaled, references too", base="large")
+def a_scaled_batch(broken: Broken) -> None:
+    broken.vectors(lambda v: _set(v, slice(1000, 1512), 1.5 * v[1000:1512]))
+
+
 @mutation("VEC004", "int8 vectors are clipped", base="int8", also="VEC014")
 def clipped_integers(broken: Broken) -> None:
     broken.vectors(lambda v: np.clip(v.astype(np.int16) * 4, -127, 127).astype(np.int8))
@@ -176,7 +186,7 @@ def a_row_late_with_references(broken: Broken) -> None:
     broken.vectors(lambda v: np.roll(v, 1, axis=0))
 
 
-@mutation("VEC024", "the vectors of a file are in reverse order, references too", base="large")
+@mutation("VEC024", "the vectors of a file are in reverse order, references too", base="large", also="VEC013")
 def reversed_with_references(broken: Broken) -> None:
     broken.vectors(lambda v: v[::-1].copy())
 
@@ -184,6 +194,40 @@ def reversed_with_references(broken: Broken) -> None:
 @mutation("VEC024", "512 vectors of a file are a row late, references too", base="large")
 def a_batch_a_row_late(broken: Broken) -> None:
     broken.vectors(lambda v: np.concatenate([v[:640], np.roll(v[640:1152], 1, axis=0), v[1152:]]))
+
+
+def _largest(broken: Broken) -> str:
+    return max(broken.release.data_files(), key=lambda path: len(broken.table(path)))
+
+
+def _superblocks(broken: Broken, path: str) -> np.ndarray:
+    """Row and column of the superblock of each chip of the base `strips`, from the corner of their square."""
+    corner = {"row": 51_250, "col": 5_000}
+    return np.array([(broken.table(path)[name].to_numpy() - first) // 139 for name, first in corner.items()])
+
+
+@mutation("VEC025", "a file is of another model, references too", base="strips")
+def a_file_of_another_model(broken: Broken) -> None:
+    broken.vectors(lambda v: v[:, ::-1].copy(), _largest(broken))
+
+
+@mutation("VEC025", "a file is of bands that were normalized otherwise, references too", base="strips")
+def a_file_normalized_otherwise(broken: Broken) -> None:
+    broken.vectors(lambda v: (1.1 * v + 0.2 * v.std(axis=0)).astype(v.dtype), _largest(broken))
+
+
+@mutation("VEC025", "the offset of the imagery is missing in a superblock, references too", base="strips")
+def a_shifted_superblock(broken: Broken) -> None:
+    down, right = _superblocks(broken, _largest(broken))
+    mine = (down == 1) & (right == 1)
+    broken.vectors(lambda v: (v + 0.5 * mine[:, None] * v.std(axis=0)).astype(v.dtype), _largest(broken))
+
+
+@mutation("VEC025", "every other superblock is scaled, references too", base="strips")
+def scaled_superblocks(broken: Broken) -> None:
+    down, right = _superblocks(broken, _largest(broken))
+    factor = np.where((down + right) % 2, 1.2, 1)[:, None]
+    broken.vectors(lambda v: (v * factor).astype(v.dtype), _largest(broken))
 
 
 @mutation("VEC015", "vectors moved since the version before, with the same fingerprint", base="next", also="VEC012")

@@ -31,6 +31,9 @@ from clay_publish.validate import SAMPLE, all_rules, validate
 from clay_publish.validate.checks import check_release
 from clay_publish.validate.context import Recompute
 
+_UNCHECKED = {"VEC013", "VEC024", "VEC025", "DOC005", "DOC016", "STC001", "STC002", "STC003", "COV015"}
+"""Rules that say of some good releases that they cannot be checked."""
+
 
 @pytest.mark.parametrize("kind", sorted({*KINDS, "foreign"}))
 def test_good_releases_have_no_finding(good: Callable[[str], Path], kind: str) -> None:
@@ -38,7 +41,17 @@ def test_good_releases_have_no_finding(good: Callable[[str], Path], kind: str) -
     report = check(Release(str(good(kind))), render=render_documents)
     assert report.findings == []
     unchecked = {code: state for code, state in report.checked.items() if not state.startswith("passed")}
-    assert set(unchecked) <= {"VEC013", "VEC024", "DOC005", "DOC016", "STC001", "STC002", "STC003", "COV015"}, unchecked
+    assert set(unchecked) <= {
+        "VEC013",
+        "VEC024",
+        "VEC025",
+        "DOC005",
+        "DOC016",
+        "STC001",
+        "STC002",
+        "STC003",
+        "COV015",
+    }, unchecked
 
 
 FOUR = ("small", "int8", "utm", "utm8")

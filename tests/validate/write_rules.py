@@ -120,6 +120,32 @@ What holds no embeddings is an error. Where documents only lead to embeddings el
 exit code is 2. `emb:` fields of STAC documents and footers and `geoemb:` attributes of Zarr groups are validated
 wherever they appear, in releases too.
 
+## Lines that should not show
+
+Chips beside each other on the ground look more or less alike, whatever the ground. VEC013 and VEC025 compare each pair
+of neighbors across a line with the two pairs before and the two pairs behind it. On ground that knows nothing of the
+line, each of the five is as likely as the others to differ most, which gives the probability that chance explains what
+shows. A warning needs all of this:
+
+- a probability below 10⁻⁶ after correction for all lines that are looked at; on real imagery, results spread 1.1 to 1.2
+  times as far as by chance, and every three pairs count as two;
+- a ratio of medians, across the line over just beside it, outside of its limits;
+- lines parallel to it that show less than half as much. A shore, or the fields along a road, show on these as well;
+- for superblocks: edges of the same shape that lie elsewhere, and show less than half as much.
+
+| line | rule | pairs | limits |
+|---|---|---|---|
+| around a run of 64 rows and more of a file | VEC013 | in one image | at most 1.25 |
+| edges of files: units, 100 km squares | VEC025 | in one image | 0.8 to 1.25 |
+| edges of superblocks: what is warped in one go | VEC025 | in one image | 0.8 to 1.25 |
+| edges of UTM zones | VEC025 | in one image, cells about a side apart | 0.8 to 1.25 |
+| edges of images, inside of a zone or between two | VEC025 | in images of one acquisition | 0.25 to 4 |
+
+Images of different acquisitions are not compared: season, haze and snow make them differ, and a composite avoids
+that. Chips of a composite count as chips of one image. Nothing is said below 200 chips, and of a kind of edge with
+fewer than 200 pairs in a window. The edge of a single file, superblock, image or run needs 24 pairs, more where many
+are looked at: superblocks of 5 × 5 chips have 20 and show only where several differ.
+
 ## Hostile releases
 
 A release decides nothing about the machine that validates it. Links out of the directory, paths with `..` and addresses

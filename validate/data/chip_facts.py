@@ -92,7 +92,6 @@ _FACTS: dict[str, _Fact] = {
     "ids": lambda chips: hash_strings(chips.column("id")),
     "vectors": lambda chips: _hash(chips.sums.words),
     "norms": lambda chips: np.sqrt(chips.sums.squares),
-    "runs": lambda chips: chips.sums.runs,
     "low": lambda chips: chips.sums.low[None],
     "high": lambda chips: chips.sums.high[None],
     "lon": lambda chips: chips.floats("lon"),

@@ -5,7 +5,7 @@ own.
 """
 
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,11 @@ from clay_publish.validate.data.footprints import Footprints
 
 Floats32 = npt.NDArray[np.float32]
 
-RUN = 64
-"""Consecutive rows whose mean is kept, to see runs that are shifted against their neighbors."""
-
-PROJECTIONS = 16
-"""Directions on which it is kept, at most."""
-
 SOME = 8
 """Values, and 8-byte words, that are kept of each vector."""
 
 _BLOCK = 256
-"""Rows at once: 1 MB of 1024 floats. Whole runs."""
+"""Rows at once: 1 MB of 1024 floats."""
 
 
 class Sums:
@@ -37,8 +31,6 @@ class Sums:
     def __init__(self, rows: int, dimensions: int) -> None:
         self.squares = np.zeros(rows, dtype=np.float32)
         """Σ x², by row; not finite where a vector has NaN or Inf, or where it overflows."""
-        self.runs = np.zeros((rows // RUN, min(PROJECTIONS, dimensions)), dtype=np.float32)
-        """Means of 64 rows on fixed directions."""
         self.low = np.full(dimensions, np.inf, dtype=np.float32)
         """A value by dimension: below `high` where the dimension varies, the same where it does not."""
         self.high = np.full(dimensions, -np.inf, dtype=np.float32)
@@ -46,17 +38,6 @@ class Sums:
         """Values of a few dimensions, spread over all: a line a dimension."""
         self.words: npt.NDArray[np.uint64] = np.zeros((rows, 0), dtype=np.uint64)
         """A few 8-byte words of each vector as it is stored, and last the sum of all of them."""
-
-
-@cache
-def _directions(dimensions: int) -> tuple[Floats32, npt.NDArray[np.intp]]:
-    """A fixed random sign for each dimension, and where each group of neighboring dimensions begins.
-
-    The signed sums of the groups are the directions: a shift of any kind shows on some of them.
-    """
-    signs = np.random.default_rng(20160112).choice(np.array([-1, 1], np.float32), dimensions)
-    edges = np.arange(min(PROJECTIONS, dimensions)) * dimensions // min(PROJECTIONS, dimensions)
-    return (signs / (np.sqrt(dimensions) * RUN)).astype(np.float32), edges.astype(np.intp)
 
 
 def sums_of(stored: npt.NDArray[Any], values: Callable[[slice], Floats32]) -> Sums:
@@ -68,7 +49,6 @@ def sums_of(stored: npt.NDArray[Any], values: Callable[[slice], Floats32]) -> Su
     length = -(-dimensions * stored.itemsize // 8)
     step = max(1, length // SOME)
     made.words = np.empty((rows, -(-length // step) + 1), dtype=np.uint64)
-    signs, edges = _directions(dimensions)
     with np.errstate(invalid="ignore", over="ignore"):
         for start in range(0, rows, _BLOCK):
             part = slice(start, min(start + _BLOCK, rows))
@@ -78,11 +58,6 @@ def sums_of(stored: npt.NDArray[Any], values: Callable[[slice], Floats32]) -> Su
             words.sum(axis=1, out=made.words[part, -1])
             made.some[:, part] = block[:, :: dimensions // len(made.some)][:, :SOME].T
             np.vecdot(block, block, out=made.squares[part])
-            whole = len(block) // RUN
-            if whole:
-                sums = block[: whole * RUN].reshape(whole, RUN, dimensions).sum(axis=1)
-                first = start // RUN
-                made.runs[first : first + whole] = np.add.reduceat(sums * signs, edges, axis=1)
             # A dimension that was seen to vary need not be looked at again.
             still = np.flatnonzero(~(made.low < made.high))
             if still.size:

@@ -1,17 +1,42 @@
 """Chips beside each other on the ground, and how well pictures or patches fit together along their common edge."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from clay_publish.validate.data.chip_facts import ReleaseFacts
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Singles = npt.NDArray[np.float32]
 Tiles = npt.NDArray[np.float32]
 """[chips, rows, columns, values]: the first row is the northern one, the first column the western one."""
 
-_SOUTH = 1 << 20
-"""Difference of two keys whose rows differ by one."""
+EAST, NEXT = 1, 1 << 20
+"""Difference of the keys of two chips whose columns, or rows, differ by one."""
+STEPS = (EAST, NEXT)
+FEWEST_BESIDE, MOST_BESIDE = 2, 4
+"""Pairs that a pair of neighbors is compared with."""
+
+
+class Lookup:
+    """Places of chips by their keys, as `ExtraTables.blocks_of_chips` gives them: whose, row, column."""
+
+    def __init__(self, keys: Ints) -> None:
+        self._order = np.argsort(keys, kind="stable")
+        self._ordered = keys[self._order]
+
+    def places(self, keys: Ints) -> Ints:
+        """Return the place of each of these keys; -1 where there is none."""
+        if not len(self._ordered):
+            return np.full(len(keys), -1)
+        at = np.minimum(np.searchsorted(self._ordered, keys), len(self._ordered) - 1)
+        return np.where(self._ordered[at] == keys, self._order[at], -1)
 
 
 @dataclass(frozen=True)
@@ -23,21 +48,183 @@ class Pairs:
 
     @classmethod
     def of(cls, keys: Ints) -> "Pairs":
-        """Find them by the keys of `ExtraTables.blocks_of_chips`: image or zone and window, row, column."""
-        order = np.argsort(keys, kind="stable")
-        ordered = keys[order]
+        """Find them by keys as in `Lookup`."""
+        lookup = Lookup(keys)
 
         def shifted(step: int) -> tuple[Ints, Ints]:
-            at = np.minimum(np.searchsorted(ordered, ordered + step), max(len(ordered) - 1, 0))
-            there = np.flatnonzero(ordered[at] == ordered + step) if len(ordered) else at
-            return order[there], order[at[there]]
+            found = lookup.places(keys + step)
+            there = np.flatnonzero(found >= 0)
+            return there, found[there]
 
-        return cls(shifted(1), shifted(_SOUTH))
+        return cls(shifted(EAST), shifted(NEXT))
 
     @property
     def count(self) -> int:
         """Pairs in all."""
         return len(self.east[0]) + len(self.next[0])
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Pairs of neighbors on both sides of a line, with the two pairs before and the two behind them as they go on."""
+
+    first: Ints
+    second: Ints
+    step: Ints
+    """From the key of the first to that of the second."""
+    differences: Singles
+    """[5, pairs], of neighbors in the order in which they lie, the third across the line; NaN where there are none."""
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Crossing]") -> "Crossing":
+        """Put several together."""
+        return cls(*(np.concatenate([getattr(part, each.name) for part in parts], axis=-1) for each in fields(cls)))
+
+    def where(self, chosen: Bools | slice) -> "Crossing":
+        """Some of the pairs."""
+        return Crossing(*(getattr(self, each.name)[..., chosen] for each in fields(self)))
+
+    @property
+    def ratio(self) -> float:
+        """Median difference of the pairs over that of the pairs just beside them."""
+        return float(np.median(self.differences[2]) / max(np.nanmedian(self.differences[[1, 3]]), 1e-12))
+
+    @cached_property
+    def beside(self) -> Ints:
+        """Pairs beside each."""
+        return np.asarray(np.isfinite(self.differences).sum(axis=0) - 1, np.int64)
+
+    @cached_property
+    def excess(self) -> Floats:
+        """Rank of each pair among itself and those beside it, from -1 if it differs least to 1 if it differs most."""
+        return np.asarray(np.nansum(np.sign(self.differences[2] - self.differences), axis=0) / self.beside, np.float64)
+
+
+class Differences:
+    """How much chips differ from their neighbors of the same image, and where that shows along a line."""
+
+    def __init__(self, values: npt.NDArray[np.float32], keys: Ints, images: Ints) -> None:
+        self._values, self._keys, self._images, self._lookup = values, keys, images, Lookup(keys)
+        self._before = {step: self._lookup.places(keys - step) for step in STEPS}
+        self.after = {step: self._lookup.places(keys + step) for step in STEPS}
+        """By direction, the place of each chip's neighbor; -1 where there is none."""
+        every = np.arange(len(keys))
+        self._beyond = {}
+        for step, after in self.after.items():
+            differences = self._between(every, after)
+            self._beyond[step] = np.where(images == images[after], differences, np.float32(np.nan))
+        self.pairs = {step: self._of_one_image(step, self.after[step] >= 0) for step in STEPS}
+        """By direction, all neighbors of one image, in the order of the first ones."""
+        self._excess = {}
+        for step, pairs in self.pairs.items():
+            self._excess[step] = np.full(len(keys), np.nan)
+            self._excess[step][pairs.first] = pairs.excess
+
+    def _of_one_image(self, step: int, chosen: Bools) -> Crossing:
+        first = np.flatnonzero(chosen & (self._images == self._images[self.after[step]]))
+        return self.crossing(first, self.after[step][first], step)
+
+    def _between(self, first: Ints, second: Ints) -> Singles:
+        """Mean absolute difference of the values of each pair; NaN where a place is -1."""
+        known = np.flatnonzero((first >= 0) & (second >= 0))
+        differences, total = np.full(len(first), np.nan, np.float32), np.zeros(len(known), np.float32)
+        for column in self._values.T:  # one at a time needs less memory
+            total += np.abs(column[first[known]] - column[second[known]])
+        differences[known] = total / self._values.shape[1]
+        return differences
+
+    def crossing(self, first: Ints, second: Ints, step: int) -> Crossing:
+        """Look up the pairs beside the given ones, and leave out those that have fewer than two."""
+        beyond, before, after = self._beyond[step], self._before[step], self.after[step]
+
+        def at(values: npt.NDArray[Any], places: Ints) -> npt.NDArray[Any]:
+            return np.where(places >= 0, values[places], values.dtype.type(np.nan if values.dtype.kind == "f" else -1))
+
+        left, right = before[first], after[second]
+        rows = (
+            at(beyond, at(before, left)),
+            at(beyond, left),
+            self._between(first, second),
+            beyond[second],
+            at(beyond, right),
+        )
+        found = Crossing(first, second, np.full(len(first), step), np.stack(rows))
+        return found.where(np.isfinite(found.differences[2]) & (found.beside >= FEWEST_BESIDE))
+
+    def across(self, labels: Ints, *, images: bool = False) -> Crossing:
+        """Neighbors of one image whose labels differ; of two with `images`."""
+        parts = []
+        for step, after in self.after.items():
+            differ = (after >= 0) & (labels != labels[after]) & ((self._images != self._images[after]) == images)
+            first = np.flatnonzero(differ)
+            parts.append(self.crossing(first, after[first], step))
+        return Crossing.joined(parts)
+
+    def parallel(self, crossing: Crossing, away: int, labels: Ints) -> Floats:
+        """Return the excess of pairs so many steps away from each, in the same direction; where labels are the same."""
+        start = crossing.first if away < 0 else crossing.second
+        moved = self._lookup.places(self._keys[start] + crossing.step * (away if away < 0 else away - 1))
+        found = []
+        for step, after in self.after.items():
+            mine = (crossing.step == step) & (moved >= 0)
+            at, end = moved[mine], after[moved[mine]]
+            same = (end >= 0) & (labels[at] == labels[start[mine]]) & (labels[end] == labels[start[mine]])
+            found.append(self._excess[step][at[same]])
+        excess = np.concatenate(found)
+        return np.asarray(excess[np.isfinite(excess)], np.float64)
+
+
+@dataclass(frozen=True)
+class ComparedChips:
+    """The chips that are compared with their neighbors: those of all files, or of some of a very large release."""
+
+    values: npt.NDArray[np.float32]
+    """[chips, values]: a few values of each, as `_standardized` gives them."""
+    keys: Ints
+    """As in `Lookup`."""
+    rows: Ints
+    """In the release."""
+    images: Ints
+    """Number of the image of each; -1 of chips that are made of several."""
+    files: list[slice]
+    """Places of the chips of each file."""
+    paths: list[str]
+    """Of these files."""
+
+    @classmethod
+    def of(cls, facts: ReleaseFacts, keys: Ints) -> "ComparedChips":
+        """Take what the pass kept of each vector; `keys` are those of all chips of the release."""
+        slices = facts.slices()
+        paths = [path for path in facts.some if len(facts.some[path]) == slices[path].stop - slices[path].start]
+        if not paths:
+            return cls(np.empty((0, 1), np.float32), *(np.empty(0, np.int64),) * 3, [], [])
+        rows = np.concatenate([np.arange(slices[path].start, slices[path].stop) for path in paths])
+        ends = np.cumsum([len(facts.some[path]) for path in paths]).tolist()
+        files = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        values = _standardized(np.concatenate([facts.some[path] for path in paths]))
+        return cls(values, keys[rows], rows, facts["items"][rows].astype(np.int64), files, paths)
+
+    @cached_property
+    def file(self) -> Ints:
+        """Number of the file of each chip."""
+        return np.repeat(np.arange(len(self.files)), [each.stop - each.start for each in self.files])
+
+    @cached_property
+    def differences(self) -> Differences:
+        """How much they differ from their neighbors."""
+        return Differences(self.values, self.keys, self.images)
+
+
+def _standardized(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Each column less its median, in robust standard deviations, cut at five."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.nan_to_num(values, posinf=0, neginf=0)
+        centered = finite - np.median(finite, axis=0)
+        spread = 1.4826 * np.median(np.abs(centered), axis=0) + 1e-12
+        return np.asarray(np.clip(centered / spread, -5, 5), dtype=np.float32)
 
 
 def _turned(tiles: Tiles) -> dict[str, Tiles]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,9 @@ WHOLE = 64_000_000
 
 NEAR = 1_000_000
 """Chips whose neighbors are compared, at most."""
+
+_TOGETHER = 8
+"""Files beside each other that are compared, at least."""
 
 EXAMPLES = 2048
 """Vectors that are kept of the whole release, about."""
@@ -182,7 +185,7 @@ class Pass:
 
     def read(self, paths: Sequence[str]) -> Iterator[tuple[str, SeenFile]]:
         """Read some of the files, and yield what was seen in each, in order."""
-        self.near.update(self.tables.embeddings[:: -(-max(self.tables.rows, 1) // NEAR)])
+        self.near.update(_compared(self.tables))
         store = self.tables.files.store
         with ThreadPoolExecutor(self.threads or min(os.cpu_count() or 1, 8)) as pool:
             waiting = deque(
@@ -274,6 +277,19 @@ class Pass:
                 if seen.path in self.near:
                     facts.some = _some(chips)
                 seen.facts.append(facts)
+
+
+def _compared(tables: ParquetTables) -> Iterator[str]:
+    """Files whose chips are compared with their neighbors: all, or runs of squares beside each other, spread evenly."""
+    named = tables.named
+    ordered = sorted(named, key=lambda path: (named[path].window, named[path].square))
+    ordered += [path for path in tables.embeddings if path not in named]
+    runs, left = [ordered[at : at + _TOGETHER] for at in range(0, len(ordered), _TOGETHER)], NEAR
+    for path in chain.from_iterable(runs[:: -(-max(tables.rows, 1) // NEAR)]):
+        left -= tables.footer(path).num_rows
+        if left < 0 and path != ordered[0]:
+            return
+        yield path
 
 
 def _some(chips: ChipRows) -> npt.NDArray[np.float32] | None:

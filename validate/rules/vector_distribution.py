@@ -1,4 +1,4 @@
-"""Rules on all vectors together: collapse, constant dimensions, outliers, shifted runs, reference values, drift."""
+"""Rules on all vectors together: collapse, constant dimensions, outliers, reference values, drift."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,7 +11,6 @@ from clay_publish.errors import ClayPublishError, ReleaseError, shown
 from clay_publish.release.directory import COLLECTION, EMBEDDINGS, MANIFEST, REFERENCE, SPEC
 from clay_publish.release.tables import ALLOWED, OMITTED, chips_per_file
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.data.chips import RUN
 from clay_publish.validate.data.single_rows import column_of, rows_of, some_vectors, vectors_of
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled, SkippedError
 from clay_publish.validate.registry import rule
@@ -88,36 +87,6 @@ def norms_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
         path, row = facts.place(worst)
         more = f"; {far.size:,} chips in all" if far.size > 1 else ""
         yield Fault(f"{path}: row {row}", f"norm {norms[worst]:.4g}{more}", f"about {np.exp(middle):.4g}")
-
-
-@rule("VEC013")
-def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
-    """Means of 64 rows on 16 fixed directions; a run that leaves both neighbors, who agree with each other."""
-    facts = context.scan.facts
-    runs = facts["runs"].astype(np.float64)
-    if len(runs) < 8:
-        yield NotChecked(f"{facts.rows:,} chips are fewer than 8 runs of {RUN}")
-        return
-    if not np.isfinite(runs).all():
-        yield NotChecked("some vectors hold NaN or infinite values")
-        return
-    spread = 1.4826 * np.median(np.abs(runs - np.median(runs, axis=0)), axis=0) + 1e-12
-    scaled = runs / spread
-    # A shift has two edges: it jumps in, and jumps back by as much.
-    step = np.linalg.norm(np.diff(scaled, axis=0), axis=1)
-    usual = float(np.median(step)) + 1e-12
-    jumps = np.flatnonzero(step > 6 * usual)
-    for first in jumps:
-        for last in jumps[(jumps > first) & (jumps <= first + 64)]:
-            before, inside, after = scaled[first], scaled[first + 1 : last + 1].mean(axis=0), scaled[last + 1]
-            if np.linalg.norm(after - before) < 0.25 * np.linalg.norm(inside - before):
-                path, row = facts.place(int(first + 1) * RUN)
-                yield Fault(
-                    f"{path}: from about row {row}",
-                    f"about {(last - first) * RUN} rows are shifted {step[first] / usual:.0f} times as far as usual",
-                    "rows that differ from their neighbors as others do",
-                )
-                return
 
 
 _COLUMNS = ("id", "embedding", "tolerance")

@@ -153,10 +153,11 @@ _STEPS = (-2, -1, 1, 2)
 @rule("VEC024")
 def neighbors_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
     """A few values of each vector: differences of neighbors, of random pairs, and of rows moved or reversed."""
-    values, keys, rows, files = _some_of_each(context)
-    pairs = Pairs.of(keys)
+    compared = context.compared
+    values, files = compared.values, [np.arange(each.start, each.stop) for each in compared.files]
+    pairs = Pairs.of(compared.keys)
     first, second = (np.concatenate([pairs.east[side], pairs.next[side]]) for side in (0, 1))
-    if len(keys) < _NEIGHBORS or len(first) < _NEIGHBORS:
+    if len(values) < _NEIGHBORS or len(first) < _NEIGHBORS:
         yield NotChecked(f"{len(first):,} pairs of neighbors are too few to tell")
         return
 
@@ -179,7 +180,7 @@ def neighbors_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
     batch = _misplaced(np.minimum(first, second), as_is, gains, east)
     if batch is not None:
         start, count, step = batch
-        path, row = context.scan.facts.place(int(rows[start]))
+        path, row = context.scan.facts.place(int(compared.rows[start]))
         found = f"neighbors are more alike if about {count:,} rows are moved by {step:+}"
         yield Fault(f"{path}: from about row {row}", found, "vectors in the rows of their chips")
         return
@@ -243,25 +244,3 @@ def _misplaced(
         if sure[at] > best:
             best, found = float(sure[at]), (max(at * size - offset, 0), size, step)
     return found
-
-
-def _some_of_each(context: ReleaseContext) -> tuple[npt.NDArray[np.float32], Ints, Ints, list[Ints]]:
-    """Return a few values of each chip of the files that are compared, its key for `Pairs`, its row, and each file."""
-    facts, slices = context.scan.facts, context.scan.facts.slices()
-    paths = [path for path in facts.some if len(facts.some[path]) == slices[path].stop - slices[path].start]
-    if not paths:
-        return np.empty((0, 1), np.float32), np.empty(0, np.int64), np.empty(0, np.int64), []
-    rows = np.concatenate([np.arange(slices[path].start, slices[path].stop) for path in paths])
-    keys = context.extra.blocks_of_chips(facts, 1)[rows]
-    ends = np.cumsum([len(facts.some[path]) for path in paths])
-    files = np.split(np.arange(len(rows)), ends[:-1])
-    return _standardized(np.concatenate([facts.some[path] for path in paths])), keys, rows, files
-
-
-def _standardized(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Each column less its median, in robust standard deviations, cut at five."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        finite = np.nan_to_num(values, posinf=0, neginf=0)
-        centered = finite - np.median(finite, axis=0)
-        spread = 1.4826 * np.median(np.abs(centered), axis=0) + 1e-12
-        return np.asarray(np.clip(centered / spread, -5, 5), dtype=np.float32)

@@ -1,0 +1,309 @@
+"""Rules on lines that should not show: around runs of rows, files and superblocks, between zones and images.
+
+Chips beside each other look more or less alike, whatever the ground. A pair of neighbors across a line is compared with
+the pairs just beside it: on ground that knows nothing of the line, each of them differs most as often as the others.
+What follows a line over a long way, such as a shore or the fields along a road, shows on lines parallel to it as well.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+
+import numpy as np
+import numpy.typing as npt
+
+from clay_publish.errors import shown
+from clay_publish.geo.utm_grid import SOUTH, Cut, UtmGrid
+from clay_publish.release.directory import EMBEDDINGS
+from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.data.lines import FEWEST_AROUND, SHARED, Line, counts_of, evidence_of, least_evidence
+from clay_publish.validate.data.neighbors import EAST, ComparedChips, Crossing, Floats, Ints, Lookup
+from clay_publish.validate.outcomes import Fault, NotChecked, Outcome
+from clay_publish.validate.registry import rule
+
+_FEWEST = 200
+"""Chips below which nothing is said, and pairs of neighbors across the lines of a kind in a window."""
+_RATIO = 1.25
+"""How many times as much neighbors may differ across a line inside an image as beside it, or as little."""
+_OF_IMAGES = 4.0
+"""The same between images of one acquisition, which were corrected for the atmosphere apart from each other."""
+_MOST = 10
+"""Files, superblocks or images of which one finding each is made."""
+
+
+@dataclass(frozen=True)
+class _Seam:
+    """Edges of one kind."""
+
+    kind: str
+    """In the plural."""
+    pairs: Crossing
+    labels: Ints
+    """Of all chips: which file, superblock, zone or image."""
+    limit: float = _RATIO
+    apart: bool = True
+    """Whether the edges of a single file, superblock or image are looked at, too."""
+    elsewhere: "Callable[[], Iterator[_Seam]]" = field(default=lambda: iter(()))
+    """Gives edges of the same shape that lie elsewhere, and have to show less."""
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "_Seam":
+        """Some of its pairs."""
+        return replace(self, pairs=self.pairs.where(chosen))
+
+    @cached_property
+    def _ends(self) -> tuple[Ints, Ints, Ints]:
+        """Labels that occur, and for each pair which of them its first and its second has."""
+        found, ends = np.unique(self.labels[np.stack([self.pairs.first, self.pairs.second])], return_inverse=True)
+        first, second = ends.reshape(2, -1)
+        return found, first, second
+
+    def _around(self, left: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Sums of the excess of the pairs around each label, and their counts, among those that are left."""
+        found, *ends = self._ends
+        weights = np.where(left, np.stack([self.pairs.excess, *counts_of(self.pairs)]), 0)
+        sums = np.stack([sum(np.bincount(end, each, len(found)) for end in ends) for each in weights])
+        return sums[0], sums[1:]
+
+    @cached_property
+    def tests(self) -> int:
+        """Lines that are looked at."""
+        if not self.apart:
+            return 1
+        _, counts = self._around(np.ones(len(self.pairs), dtype=bool))
+        return 1 + int((counts.sum(axis=0) >= FEWEST_AROUND).sum())
+
+    def faults(self, chips: ComparedChips, tests: int, place: Callable[[str, int, int], str]) -> Iterator[Fault]:
+        """Name the files, superblocks or images whose edges show; or say that edges show, where none stands out."""
+        expected = f"{1 / self.limit:.2f} to {self.limit:.2f} times as much"
+        found = list(self._labels_that_show(chips, tests))
+        whole = None if found else Line.of(chips, self.pairs, self.labels, tests, self.limit)
+        least = max((each.strongest for each in self.elsewhere()), default=0.0) / SHARED if found or whole else 0.0
+        for label, line in found:
+            first = int(np.flatnonzero(self.labels == label)[0])
+            if line.evidence > least:
+                yield Fault(place(self.kind, label, first), str(line).format("its edge"), expected)
+        if whole is not None and whole.evidence > least:
+            yield Fault(EMBEDDINGS, str(whole).format(f"edges of {self.kind}"), expected)
+
+    @property
+    def strongest(self) -> float:
+        """Evidence of the edge that shows most."""
+        excess, counts = self._around(np.ones(len(self.pairs), dtype=bool))
+        whole = evidence_of(self.pairs.excess.sum(), counts_of(self.pairs).sum(axis=1))
+        return float(evidence_of(excess, counts).max(initial=float(whole)))
+
+    def _labels_that_show(self, chips: ComparedChips, tests: int) -> Iterator[tuple[int, Line]]:
+        """The most certain first; its pairs say nothing of those behind it any more."""
+        if not self.apart or len(self._ends[0]) < 2:
+            return
+        found, first, second = self._ends
+        left, tried = np.ones(len(self.pairs), dtype=bool), np.zeros(len(found), dtype=bool)
+        for _ in range(_MOST):
+            excess, counts = self._around(left)
+            certain = evidence_of(excess, counts)
+            certain[tried | (counts.sum(axis=0) < FEWEST_AROUND)] = 0
+            best = int(certain.argmax())
+            if certain[best] <= least_evidence(tests):
+                return
+            tried[best] = True
+            mine = left & ((first == best) | (second == best))
+            line = Line.of(chips, self.pairs.where(mine), self.labels, tests, self.limit)
+            if line is not None:
+                left &= ~mine
+                yield int(found[best]), line
+
+
+@rule("VEC025")
+def seams_do_not_show(context: ReleaseContext) -> Iterator[Outcome]:
+    """Differences of neighbors across edges of files, superblocks, zones and images, over those beside the edge."""
+    chips = context.compared
+    if len(chips.values) < _FEWEST:
+        yield NotChecked(f"{len(chips.values):,} chips are too few to tell")
+        return
+    named, order = context.tables.named, context.tables.windows
+    windows = np.array([order.index(named[path].window) if path in named else -1 for path in chips.paths])
+    groups: list[_Seam] = []
+    for seam in _seams(context, chips):
+        whose = windows[chips.file[seam.pairs.first]]
+        parts = (seam.where(whose == window) for window in np.unique(whose).tolist())
+        groups += [part for part in parts if len(part.pairs) >= _FEWEST]
+    if not groups:
+        yield NotChecked(f"no kind of edge has {_FEWEST} pairs of neighbors")
+        return
+    tests = sum(group.tests for group in groups)
+
+    def place(kind: str, label: int, first: int) -> str:
+        if kind == "images":
+            return f"item {shown(context.sources.items[label].id)}"
+        path, row = context.scan.facts.place(int(chips.rows[first]))
+        return path if kind == "files" else f"{path}: the superblock of row {row}"
+
+    for group in groups:
+        yield from group.faults(chips, tests, place)
+
+
+def _seams(context: ReleaseContext, chips: ComparedChips) -> Iterator[_Seam]:
+    """Where chips were made apart from each other."""
+    yield _Seam("files", chips.differences.across(chips.file), chips.file)
+    if context.fingerprint.layout == "scene":
+        return  # where neighbors are of one image
+    if not context.fingerprint.combines:
+        elsewhere = partial(map, partial(_superblocks, context, chips), (0.2, 0.4, 0.6, 0.8))
+        yield replace(_superblocks(context, chips), elsewhere=elsewhere)
+    zones, pairs = chips.keys >> 40, _across_zones(context, chips)
+    same = chips.images[pairs.first] == chips.images[pairs.second]
+    yield _Seam("zones", pairs.where(same), zones, apart=False)
+    acquisitions = np.unique([*(source.counted_as for source in context.sources.items), ""], return_inverse=True)[1]
+    looks = acquisitions[chips.images]
+    pairs = Crossing.joined([chips.differences.across(chips.images, images=True), pairs.where(~same)])
+    yield _Seam("images", pairs.where(looks[pairs.first] == looks[pairs.second]), chips.images, _OF_IMAGES)
+
+
+def _superblocks(context: ReleaseContext, chips: ComparedChips, moved: float = 0.0) -> _Seam:
+    """Edges of the parts of a file that were warped in one go, or edges moved by a share of a side both ways.
+
+    A file whose name says no square is one part.
+    """
+    facts, fingerprint, across = context.scan.facts, context.fingerprint, context.documents.spec.outputs.across
+    made = np.zeros(len(chips.rows), np.int64)
+    for path, places in zip(chips.paths, chips.files, strict=True):
+        if path in context.tables.named and fingerprint.gsd is not None:
+            grid = UtmGrid(fingerprint.size * fingerprint.gsd)
+            cut = Cut.of(grid, context.tables.named[path].square, fingerprint.size, across)
+            rows, cols = (facts[name][chips.rows[places]].astype(np.int64) for name in ("rows", "cols"))
+            down, right = cut.superblocks(rows + round(moved * cut.side), cols + round(moved * cut.side))
+            made[places] = down * 4096 + right
+    blocks = chips.file * (4096 * 4096) + made
+    pairs = chips.differences.across(blocks)
+    return _Seam("superblocks", pairs.where(chips.file[pairs.first] == chips.file[pairs.second]), blocks)
+
+
+def _across_zones(context: ReleaseContext, chips: ComparedChips) -> Crossing:
+    """Chips at the eastern end of their zone, and the cell of the next zone that lies about a side east of them."""
+    facts, fingerprint = context.scan.facts, context.fingerprint
+    lon, lat = facts["lon"][chips.rows], facts["lat"][chips.rows]
+    ends = (chips.differences.after[EAST] < 0) & np.isfinite(lon) & (np.abs(lat) < -SOUTH)
+    zones = chips.keys >> 40
+    if fingerprint.gsd is None or len(np.unique(zones)) < 2:
+        ends[:] = False
+    first = np.flatnonzero(ends)
+    grid = UtmGrid(fingerprint.size * (fingerprint.gsd or 1))
+    degrees = grid.cell / _METERS / np.cos(np.radians(lat[first]))
+    epsg, row, col = grid.cells_at(lon[first] + degrees, lat[first])
+    down, right = (a - facts[name][chips.rows[first]] for a, name in ((row, "rows"), (col, "cols")))
+    zone = epsg % 1000 - zones[first] // 4096
+    second = Lookup(chips.keys).places(chips.keys[first] + (zone * 4096 << 40) + (down << 20) + right)
+    apart = ((lon[second] - lon[first] + 180) % 360 - 180) / degrees, (lat[second] - lat[first]) * _METERS / grid.cell
+    near = (second >= 0) & (zone != 0) & (np.abs(apart[0] - 1) < _OFF) & (np.abs(apart[1]) < _OFF)
+    return chips.differences.crossing(first[near], second[near], EAST)
+
+
+_METERS = 111_320.0
+"""In a degree of latitude, about."""
+_OFF = 0.3
+"""Share of a side by which neighbors in two zones may be nearer, farther, or beside each other."""
+
+
+_CELL = 8
+"""Rows that begin or end a run together, where runs are looked for."""
+_WIDTHS = (8, 12, 16, 24, 32, 48, 64)
+"""Cells of a run; longer ones are of cells four times as long."""
+_LIKELY = 8.0
+"""Evidence from which on the first and the last row of a run are looked for; that of good files is below."""
+
+
+@rule("VEC013")
+def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
+    """Differences of neighbors across the edge of each run of 64 rows and more, over those beside it."""
+    chips = context.compared
+    if len(chips.values) < _FEWEST:
+        yield NotChecked(f"{len(chips.values):,} chips are too few to tell")
+        return
+    tests, runs = 0, list[tuple[float, int, int]]()
+    for file, places in enumerate(chips.files):
+        number, likely = _likely_runs(chips, file, places)
+        tests += number
+        runs += likely
+    for certain, start, stop in sorted(runs, reverse=True)[:_MOST]:
+        if certain <= least_evidence(tests):
+            return
+        labels = np.zeros(len(chips.rows), np.int64)
+        labels[start:stop] = 1
+        pairs = chips.differences.across(labels)
+        pairs = pairs.where(chips.file[pairs.first] == chips.file[pairs.second])
+        line = Line.of(chips, pairs, labels, tests, _RATIO)
+        if line is not None and line.ratio > 1:
+            path, row = context.scan.facts.place(int(chips.rows[start]))
+            found = f"about {stop - start:,} rows are shifted: {line}".format("their edge")
+            yield Fault(f"{path}: from about row {row}", found, f"at most {_RATIO} times as much")
+            return
+
+
+def _likely_runs(chips: ComparedChips, file: int, places: slice) -> tuple[int, list[tuple[float, int, int]]]:
+    """Return how many runs of a file are looked at; of the likely ones the evidence, first place, and place behind."""
+    parts = []
+    for pairs in chips.differences.pairs.values():
+        some = pairs.where(slice(*np.searchsorted(pairs.first, (places.start, places.stop)).tolist()))
+        parts.append(some.where(chips.file[some.second] == file))
+    pairs = Crossing.joined(parts)
+    low, high = np.sort(np.stack([pairs.first, pairs.second]), axis=0) - places.start
+    rows, cell, found = places.stop - places.start, _CELL, []
+    tests = 4 * rows
+
+    def evidence(start: int, stop: int) -> float:
+        edge = pairs.where(((low >= start) & (low < stop)) != ((high >= start) & (high < stop)))
+        return float(evidence_of(max(edge.excess.sum(), 0), counts_of(edge).sum(axis=1)))
+
+    while rows > _WIDTHS[0] * cell:
+        count = -(-rows // cell)
+        apart = low // cell < high // cell
+        ends, excess = (low[apart] // cell, high[apart] // cell), pairs.excess[apart]
+        for width in (width for width in _WIDTHS if width < count):
+            best = _best(*(_crossing(*ends, weights, width, count) for weights in (excess, np.ones(len(excess)))))
+            start, stop = max((best - width + 1) * cell, 0), min((best + 1) * cell, rows)
+            tests += count
+            if evidence(start, stop) > _LIKELY:
+                for _ in range(2):
+                    stop = _last(low, high, pairs.excess, start, rows)
+                    start = rows - _last(rows - 1 - high, rows - 1 - low, pairs.excess, rows - stop, rows)
+                found.append((evidence(start, stop), places.start + start, places.start + stop))
+        cell *= 4
+    return tests, found
+
+
+def _best(excess: Floats, number: Floats) -> int:
+    """Return where the mean excess of so many pairs is farthest above chance."""
+    return int(np.where(number < FEWEST_AROUND, 0, excess * np.abs(excess) / np.maximum(number, 1)).argmax())
+
+
+def _last(low: Ints, high: Ints, excess: Floats, start: int, rows: int) -> int:
+    """Return the likeliest row behind a run that begins at a row; the pairs as in `_crossing`."""
+    inside, across = low >= start, (low < start) & (high >= start)
+
+    def sums(weights: Floats) -> Floats:
+        made = np.bincount(low[inside] + 1, weights[inside], rows + 2) + np.bincount(
+            high[across] + 1, weights[across], rows + 2
+        )
+        made -= np.bincount(high[inside] + 1, weights[inside], rows + 2)
+        return np.asarray(np.cumsum(made)[start + _CELL : rows + 1], np.float64)
+
+    return start + _CELL + _best(sums(excess), sums(np.ones(len(excess))))
+
+
+def _crossing(low: Ints, high: Ints, weights: Floats, width: int, count: int) -> Floats:
+    """Sum the weights of the pairs of which one alone lies in a run of `width` cells that ends with each of the cells.
+
+    Args:
+        low: first cell of each pair, or row.
+        high: second one.
+        weights: of each pair.
+        width: cells in a run.
+        count: cells.
+    """
+    both = high < low + width
+    size = count + 2 * width
+    begins = np.bincount(low, weights, size) + np.bincount(high, weights, size)
+    begins -= 2 * np.bincount(high[both], weights[both], size)
+    ends = np.bincount(low + width, weights, size) + np.bincount(high + width, weights, size)
+    ends -= 2 * np.bincount(low[both] + width, weights[both], size)
+    return np.asarray(np.cumsum(begins - ends)[:count], np.float64)
