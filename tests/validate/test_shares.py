@@ -115,6 +115,17 @@ def test_a_file_that_ends_its_reader_is_the_same_finding(broken: Callable[[str],
     assert run(*command, "--unit", "2/2", code=1).stdout == expected.stdout
 
 
+def test_a_seam_between_files_of_two_shares_is_the_same_finding(broken: Callable[[str], Broken], run: Run) -> None:
+    release = broken("strips")
+    _, second = release.release.data_files()
+    release.vectors(lambda vectors: vectors[:, ::-1].copy(), second)
+    command = ["validate", release.folder, "--json", "--quiet", "--only", "VEC", "--fail-on", "warning"]
+    expected = run(*command, code=1)
+    assert json.loads(expected.stdout)["checked"]["VEC025"] == "failed"
+    run(*command, "--unit", "1/2")
+    assert run(*command, "--unit", "2/2", code=1).stdout == expected.stdout
+
+
 def test_a_file_that_ends_its_reader_does_not_change_the_sample(broken: Callable[[str], Broken], run: Run) -> None:
     """One share sampled among the rows of both files, the other knows that those of one cannot be read."""
     release = broken("morocco")

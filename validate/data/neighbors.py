@@ -183,7 +183,7 @@ class Differences:
             same = (end >= 0) & (labels[at] == labels[start[mine]]) & (labels[end] == labels[start[mine]])
             found.append(self._excess[step][at[same]])
         excess = np.concatenate(found)
-        return excess[np.isfinite(excess)]
+        return np.asarray(excess[np.isfinite(excess)], np.float64)
 
 
 @dataclass(frozen=True)

@@ -219,11 +219,11 @@ def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
     if len(chips.values) < _FEWEST:
         yield NotChecked(f"{len(chips.values):,} chips are too few to tell")
         return
-    tests, runs = 0, []
+    tests, runs = 0, list[tuple[float, int, int]]()
     for file, places in enumerate(chips.files):
-        number, found = _likely_runs(chips, file, places)
+        number, likely = _likely_runs(chips, file, places)
         tests += number
-        runs += found
+        runs += likely
     for certain, start, stop in sorted(runs, reverse=True)[:_MOST]:
         if certain <= least_evidence(tests):
             return
