@@ -163,7 +163,7 @@ def neighbors_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
         return
 
     as_is = _differences(values, first, second)
-    kept = _Kept(np.minimum(first, second) // _CELL, np.arange(len(first)) < len(pairs.east[0]), as_is)
+    kept = _PairSums(np.minimum(first, second) // _CELL, np.arange(len(first)) < len(pairs.east[0]), as_is)
 
     def moved(order: Ints) -> Gain:
         return kept.gain(as_is - _differences(values[order], first, second))
@@ -218,7 +218,7 @@ _CELL = _SHORTEST // 2
 """Rows whose pairs are summed up once: runs of rows begin and end with one."""
 
 Gain = tuple[Floats, Floats]
-"""How much smaller the differences of pairs are if rows are moved, and the squares of that: sums as of `_Kept`."""
+"""How much smaller the differences of pairs are if rows are moved, and the squares of that: sums as of `_PairSums`."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ class _Run:
         return np.asarray(padded.reshape(runs, self.cells, 2).sum(axis=1), dtype=np.float64)
 
 
-class _Kept:
+class _PairSums:
     """Pairs of neighbors, summed up by cells of rows, along columns and along rows of chips: [cells, 2]."""
 
     def __init__(self, cells: Ints, east: npt.NDArray[np.bool_], as_is: Floats) -> None:
@@ -265,7 +265,7 @@ class _Kept:
         return np.where(clear, usual / spread * np.sqrt(pairs), 0.0)
 
 
-def _misplaced(kept: _Kept, gains: Mapping[int, Gain]) -> tuple[int, int, int] | None:
+def _misplaced(kept: _PairSums, gains: Mapping[int, Gain]) -> tuple[int, int, int] | None:
     """Return start and number of rows whose neighbors are most certainly more alike if moved, and by which step."""
     sizes = [2 << power for power in range(max(1, (kept.cells // 2).bit_length()))]
     tries = list(product((_Run(size, before) for size in sizes for before in (0, size // 2)), gains))

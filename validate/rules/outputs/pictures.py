@@ -136,7 +136,7 @@ def thumbnails_fit_together(context: ReleaseContext) -> Iterator[Outcome]:
         pictures = [decoded(picture["bytes"]) for picture in stored]
         if len({picture.shape for picture in pictures}) == 1:
             tiles = np.stack(pictures).astype(np.float32)
-            spread = tiles.max(axis=(1, 2, 3)) - tiles.min(axis=(1, 2, 3))
+            spread = np.ptp(tiles, axis=(1, 2)).max(axis=-1)
             again = _repeated([picture["bytes"] for picture in stored], spread > _DETAIL)
             if again is not None:
                 first, second = (part.rows[place] for place in again)
