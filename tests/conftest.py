@@ -12,7 +12,7 @@ from typing import Any
 import hypothesis
 import pytest
 from filelock import FileLock
-from program import run_here, run_script
+from program import end_all, run_here, run_script
 
 from clay_publish.producer.imagery import raster
 from clay_publish.storage import retry
@@ -71,6 +71,13 @@ def impatient() -> Iterator[None]:
         for module, name in ((retry, "DEFAULT"), (raster, "RETRIES")):
             patch.setattr(module, name, replace(getattr(module, name), first=0.01, longest=0.05))
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_program_left() -> Iterator[None]:
+    """No program outlives the test that started it, also where that fails."""
+    yield
+    end_all()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """Validating a release by several processes or machines: each reads a share of the embeddings, one makes the report.
 
-What was seen in a file is kept in `.run/scans`, in a folder named after the rules and the files of the release, so that
-nothing is used that was seen before a file changed. `Store` writes each file whole or not at all: a process may end at
-any moment, and the same command resumes.
+What was seen in a file is kept in `.run/scans`, in a folder named after the files of the release, so that nothing is
+used that was seen before a file changed, and in it a folder named after the rules: validations by other rules may be at
+work. `Store` writes each file whole or not at all: a process may end at any moment, and the same command resumes.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from clay_publish.storage.store import OneFile, Store
 from clay_publish.validate.runner import Gathered, scan_share
 
 SCANS = f"{RUN}/scans"
-"""What was seen in each embeddings file; removed when the report is made."""
+"""What was seen in each embeddings file; removed when the report is made, or when the files have changed since."""
 _AT_ONCE = 16
 """Requests for the tags of files that are made at a time."""
 
@@ -87,7 +87,7 @@ class SharedValidation:
     def gathered(self) -> Iterator[Gathered | None]:
         """Give what all shares found, for the one that makes the report; None where another one does, or has.
 
-        What is kept is removed at the end of a block that succeeds.
+        What is kept is removed at the end of a block that succeeds, also of releases that are no longer these files.
         """
         store = self.release.store
         with ExitStack() as stack:
@@ -104,7 +104,8 @@ class SharedValidation:
                 refused |= json.loads(store.read(self._end(number)))["refused"]
             yield Gathered(self._scans(), refused)
             for path in store.files(SCANS):
-                store.remove(path)
+                if path.startswith(f"{self._folder}/") or not path.startswith(f"{self._files}/"):
+                    store.remove(path)
 
     def _scans(self) -> dict[str, str]:
         kept = set(self.release.store.files(self._folder))
@@ -122,11 +123,18 @@ class SharedValidation:
         return [path for path in self.release.files() if not path.startswith(f"{RUN}/")]
 
     @cached_property
-    def _folder(self) -> str:
+    def _files(self) -> str:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             states = list(pool.map(lambda path: _state(self.release.store, path), self._paths))
-        decided = [__version__, self.choice.only, self.choice.skip, self.choice.sample, self._paths, states]
-        return f"{SCANS}/{hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:16]}"
+        return f"{SCANS}/{_digest([self._paths, states])}"
+
+    @cached_property
+    def _folder(self) -> str:
+        return f"{self._files}/{_digest([__version__, self.choice.only, self.choice.skip, self.choice.sample])}"
+
+
+def _digest(decided: list[object]) -> str:
+    return hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:16]
 
 
 def _state(store: Store, path: str) -> list[object]:

@@ -59,13 +59,17 @@ class Directory:
         """A file beside its place, locked while its writer lives, and removed when the block ends."""
         folder = self.path(path).parent
         folder.mkdir(parents=True, exist_ok=True)
-        with _new_file(folder) as file:
-            remove = partial(Path(file.name).unlink, missing_ok=True)
-            with unfinished(remove):
+        while True:
+            place = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
+            remove = partial(place.unlink, missing_ok=True)
+            with unfinished(remove), place.open("wb") as file:
+                if _lock(file) is False or not os.fstat(file.fileno()).st_nlink:
+                    continue  # removed as an orphan before it was locked
                 try:
                     yield file
                 finally:
                     remove()
+                return
 
     @contextmanager
     def writer(self, path: str) -> Iterator[IO[bytes]]:
@@ -154,14 +158,6 @@ def _walk(folder: str) -> Iterator[str]:
                     raise
             if stat.S_ISREG(kind):
                 yield path
-
-
-def _new_file(folder: Path) -> IO[bytes]:
-    while True:
-        file = (folder / f"{TEMPORARY}{uuid.uuid4().hex}").open("wb")
-        if _lock(file) is not False and os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()  # removed as an orphan before it was locked
 
 
 def _lock(file: IO[bytes]) -> bool | None:

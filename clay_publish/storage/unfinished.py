@@ -12,7 +12,7 @@ _lock = Lock()
 
 @contextmanager
 def unfinished(remove: Callable[[], object]) -> Iterator[None]:
-    """Write a file inside the block; `remove` removes what there is of it."""
+    """Create and write a file inside the block; `remove` removes what there is of it, if anything."""
     name = object()
     with _lock:
         _removals[name] = remove

@@ -1,9 +1,10 @@
 """Faults in the processes of a cluster: put on Python's path as `sitecustomize`, they are there before the program is.
 
 Files in the folder $FAULTS say what happens where an image is read: `kill-ID` ends the process, each time; `hold-ID`
-keeps it there while the file exists, and `held-ID` names the process. `kill-scan` ends, once, the process that is about
-to keep what it saw in its second embeddings file; `hold-scan` keeps it there. `kill-shard` ends, once, the process that
-is about to assemble a shard. `hold-file` keeps it in the middle of writing an embeddings file.
+keeps it there while the file exists. `kill-scan` names the signal that ends, once, the process that is about to keep
+what it saw in its second embeddings file; `hold-scan` keeps it there. `kill-shard` ends, once, the process that is
+about to assemble a shard. `hold-TOKEN` keeps a process in the middle of writing the embeddings file of that name. Each
+process that is kept says so in a file of its own, `held-NAME-PID`.
 """
 
 import importlib.abc
@@ -47,16 +48,21 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
+def _hold(folder: Path, name: str) -> None:
+    fault = folder / f"hold-{name}"
+    if fault.exists():
+        (folder / f"held-{name}-{os.getpid()}").touch()
+    while fault.exists():
+        time.sleep(0.01)
+
+
 def _fault_in_scenes(module: Any) -> None:
     folder, read = Path(os.environ["FAULTS"]), module.read_scene
 
     def read_scene(item: Any, *arguments: Any) -> Any:
         if (folder / f"kill-{item.id}").exists():
             os.kill(os.getpid(), signal.SIGKILL)
-        if (folder / f"hold-{item.id}").exists():
-            (folder / f"held-{item.id}").write_text(str(os.getpid()))
-        while (folder / f"hold-{item.id}").exists():
-            time.sleep(0.01)
+        _hold(folder, item.id)
         return read(item, *arguments)
 
     module.read_scene = read_scene
@@ -66,13 +72,11 @@ def _fault_in_files(module: Any) -> None:
     folder, publish = Path(os.environ["FAULTS"]), module.publish_file
 
     def publish_file(release: Any, file: Any, *arguments: Any) -> Any:
-        if (folder / "hold-file").exists():
+        if (folder / f"hold-{file.token}").exists():
             with suppress(LookupError), release.store.writer(f"embeddings/{file.name}") as writer:
                 writer.write(b"half")
                 writer.flush()
-                (folder / "held-file").write_text(str(os.getpid()))
-                while (folder / "hold-file").exists():
-                    time.sleep(0.01)
+                _hold(folder, file.token)
                 raise LookupError  # what is written is thrown away
         return publish(release, file, *arguments)
 
@@ -96,11 +100,11 @@ def _fault_in_scans(module: Any) -> None:
 
     def write_or_end(self: Any, path: str, data: Any) -> None:
         kept.append(path)
-        if len(kept) > 1 and (folder / "kill-scan").exists():
-            (folder / "kill-scan").unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
-        while len(kept) > 1 and (folder / "hold-scan").exists():
-            time.sleep(0.01)
+        if len(kept) > 1:
+            with suppress(FileNotFoundError):  # of several processes one can
+                said = (folder / "kill-scan").rename(folder / "killed-scan")
+                os.kill(os.getpid(), int(said.read_text()))
+            _hold(folder, "scan")
         write(self, path, data)
 
     module.Store.write = write_or_end

@@ -12,6 +12,8 @@ from pathlib import Path
 from program import fork
 
 _NUMBER = itertools.count()
+_LONGEST = 240
+"""Seconds."""
 
 DIE_BEFORE_FILE = """
 import os, pathlib, signal
@@ -35,8 +37,8 @@ class Program:
 
     def wait(self) -> int:
         """The exit code; negative: the signal that ended it."""
-        self.process.join(240)
-        assert self.process.exitcode is not None, "still running after 240 s"
+        self.process.join(_LONGEST)
+        assert self.process.exitcode is not None, f"still running after {_LONGEST} s"
         return self.process.exitcode
 
     def finish(self, *, code: int = 0) -> None:
@@ -64,3 +66,12 @@ def start(spec: Path, out: Path, first: str = "", more: Sequence[str] = ()) -> P
     arguments = ["produce", str(spec), "--out", str(out), "--quiet", *more]
     process = fork(arguments, out=errors, errors=errors, first=first)
     return Program(process, errors)
+
+
+def until(running: Program, seen: Callable[[], object]) -> None:
+    """Wait until something is seen of a program, which must not end before."""
+    end = time.monotonic() + _LONGEST
+    while not seen():
+        assert running.process.is_alive(), running.errors.read_text()
+        assert time.monotonic() < end, f"not seen after {_LONGEST} s"
+        time.sleep(0.01)

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,7 +16,7 @@ from clay_publish.release.run_status import StatusReader
 from clay_publish.release.unit_receipts import ATTEMPTS, RECEIPTS
 
 from .places import embeddings_in, reached
-from .processes import Program, start
+from .processes import Program, start, until
 from .scattered import assert_same, embeddings
 
 Begun = tuple[Path, Path]
@@ -62,12 +60,6 @@ def publish_file(release, file, *_):
         time.sleep(3600)
 run.publish_file = publish_file
 """
-
-
-def until(running: Program, seen: Callable[[], object]) -> None:
-    while not seen():
-        assert running.process.is_alive(), running.errors.read_text()
-        time.sleep(0.01)
 
 
 def half_done(out: Path) -> list[Path]:
@@ -131,7 +123,7 @@ def test_a_unit_alone_is_not_blamed(spec: Path, begun: Begun, tmp_path: Path, mo
     shutil.copyfile(Path(__file__).with_name("faults_on_ray.py"), faults / "sitecustomize.py")
     monkeypatch.setenv("FAULTS", str(faults))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(faults), *filter(None, [os.environ.get("PYTHONPATH")])]))
-    hold, held = faults / "hold-across", faults / "held-across"
+    hold = faults / "hold-across"
     hold.touch()
     running = start(spec, out, HOLD_IMAGE)
     until(running, lambda: len(_at_work(out, ATTEMPTS)) == 1 and len(_at_work(out, RECEIPTS)) == 3)
@@ -139,15 +131,22 @@ def test_a_unit_alone_is_not_blamed(spec: Path, begun: Begun, tmp_path: Path, mo
     (note,) = _at_work(out, ATTEMPTS)
     note.write_text(json.dumps({"runs": 2}))
     running = start(spec, out)
-    until(running, lambda: held.exists() and held.read_text())
-    alone = psutil.Process(int(held.read_text()))
+    until(running, lambda: list(faults.glob("held-across-*")))
+    (held,) = faults.glob("held-across-*")
+    alone = psutil.Process(int(held.name.rpartition("-")[2]))
+    assert _ignored(alone.pid) >> signal.SIGTERM - 1 & 1
     alone.terminate()
-    assert alone.is_running()
     preempt(running)
-    psutil.wait_procs([alone], timeout=60)
-    assert not alone.is_running()
+    _, alive = psutil.wait_procs([alone], timeout=60)
+    assert not alive
     assert json.loads(note.read_text()) == {"runs": 2}
     assert len(_at_work(out, RECEIPTS)) == 3
     hold.unlink()
     start(spec, out).finish()
     assert_same(out, begun[1], 64)
+
+
+def _ignored(process: int) -> int:
+    """The set of signals that a process ignores."""
+    status = Path(f"/proc/{process}/status").read_text().split()
+    return int(status[status.index("SigIgn:") + 1], 16)

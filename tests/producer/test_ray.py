@@ -16,17 +16,23 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from array_copy import arrays_below
-from program import fork
+from program import end_all, fork
 from s3_servers import KEY, SECRET, S3View, free_port
 
 from clay_publish.errors import EncoderError
 from clay_publish.producer.encoders import random_features
 from clay_publish.producer.execution.attempts import TRIES
+from clay_publish.producer.execution.context import StoppedError
+from clay_publish.producer.execution.ray import worker as worker_module
 from clay_publish.producer.execution.ray.worker import Job, Worker
-from clay_publish.producer.unit_plan import Plan
+from clay_publish.producer.execution.run import Ready
+from clay_publish.producer.planning.files import as_planned
+from clay_publish.producer.unit_plan import Plan, read_inputs
+from clay_publish.progress import silent
 from clay_publish.release.directory import Release
 from clay_publish.release.lease import holders
 from clay_publish.release.manifest import UNITS, libraries
+from clay_publish.release.unit_receipts import read_receipts
 from clay_publish.spec.load import load_spec
 from clay_publish.spec.models import Composite
 from clay_publish.windows import Window
@@ -34,7 +40,7 @@ from clay_publish.windows import Window
 from .cloudy import YEAR, cloudy
 from .many import CHIPS
 from .places import NAMES, embeddings_in
-from .processes import Program, start
+from .processes import Program, start, until
 from .scattered import assert_same, embeddings
 from .test_composite import CHIPS as CHIPS_64
 from .test_composite import made_of
@@ -61,10 +67,31 @@ class Cluster:
         path.touch()
         return path
 
-    def workers(self, name: str = "Worker") -> list[psutil.Process]:
+    def held(self, name: str) -> list[psutil.Process]:
+        """Workers that a fault keeps."""
+        numbers = [int(note.name.rpartition("-")[2]) for note in self.faults.glob(f"held-{name}-*")]
+        there = [psutil.Process(number) for number in numbers if psutil.pid_exists(number)]
+        return [process for process in there if _called(process).startswith("ray::")]
+
+    def workers(self) -> list[psutil.Process]:
         """Processes that hold a model, or do another task."""
         below = (child for node in self.nodes for child in psutil.Process(node.pid).children(recursive=True))
-        return [child for child in below if _called(child).startswith(f"ray::{name}")]
+        return [child for child in below if _called(child).startswith(("ray::Worker", "ray::_scan"))]
+
+    def end_workers(self) -> None:
+        """Wait until no worker is left, now that no driver is."""
+        while workers := self.workers():
+            _, left = psutil.wait_procs(workers, timeout=60)
+            assert not left, [_called(process) for process in left]
+
+    def clear(self) -> None:
+        """Leave nothing to the next test, however this one ended."""
+        end_all()
+        try:
+            self.end_workers()
+        finally:
+            for fault in self.faults.iterdir():
+                fault.unlink()
 
 
 def _called(process: psutil.Process) -> str:
@@ -128,29 +155,29 @@ def _until(seen: Callable[[], object], node: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture
-def cluster(started: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+def cluster(started: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setenv("RAY_ADDRESS", started.address)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    for fault in started.faults.iterdir():
-        fault.unlink()
-    return started
+    yield started
+    started.clear()
 
 
 def receipts(release: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (release / ".run" / "receipts").glob("*.json")}
 
 
-def until(running: Program, seen: Callable[[], object]) -> None:
-    while not seen():
-        assert running.process.is_alive(), running.errors.read_text()
-        time.sleep(0.01)
+def holder(cluster: Cluster, running: Program, name: str) -> psutil.Process:
+    """Return a process that a fault keeps, as soon as one is."""
+    until(running, lambda: cluster.held(name))
+    return cluster.held(name)[0]
 
 
-def holder(running: Program, note: Path) -> int:
-    """Return the process that holds a unit, once it has said so: the file is there before its text."""
-    until(running, lambda: note.exists() and note.read_text())
-    return int(note.read_text())
+def preempt(process: psutil.Process) -> None:
+    """Take its machine away."""
+    process.terminate()
+    _, alive = psutil.wait_procs([process], timeout=60)
+    assert not alive
 
 
 def test_two_hundred_units_whose_workers_are_killed(
@@ -161,7 +188,7 @@ def test_two_hundred_units_whose_workers_are_killed(
     out, hold = tmp_path / "release", cluster.put("hold-part-007")
     running = start(spec, out, more=ON_RAY)
     until(running, lambda: len(receipts(out)) > 20)
-    os.kill(holder(running, cluster.faults / "held-part-007"), signal.SIGKILL)
+    holder(cluster, running, "part-007").kill()
     hold.unlink()
     until(running, lambda: len(receipts(out)) > 60)
     finished = receipts(out)
@@ -182,8 +209,7 @@ def test_a_run_goes_on_from_one_engine_to_the_other(cluster: Cluster, forty: tup
         enough = len(done) + 8
         assert running.kill_when(lambda enough=enough: len(receipts(out)) >= enough)  # type: ignore[misc]
         if engine:
-            psutil.wait_procs(cluster.workers(), timeout=60)
-            assert cluster.workers() == []  # no worker runs without the driver
+            cluster.end_workers()  # none runs without the driver
         assert done.items() <= receipts(out).items()
         done = receipts(out)
     start(spec, out, more=ON_RAY).finish()
@@ -195,14 +221,14 @@ def test_preempted_workers_give_their_units_back(
     cluster: Cluster, spec: Path, begun: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """However often: they are not blamed, and another worker begins at once, while a server keeps the first waiting."""
-    out, hold, note = tmp_path / "release", cluster.put("hold-across"), cluster.faults / "held-across"
+    out, hold = tmp_path / "release", cluster.put("hold-across")
     running = start(spec, out, more=ON_RAY)
     for _ in range(TRIES + 1):
-        preempted = holder(running, note)
-        note.write_text("")
-        os.kill(preempted, signal.SIGTERM)
-        assert holder(running, note) != preempted
-    (attempt,) = (out / ".run" / "attempts").iterdir()
+        preempt(holder(cluster, running, "across"))
+    holder(cluster, running, "across")
+    notes = out / ".run" / "attempts"
+    until(running, lambda: len(receipts(out)) == 3 and len(list(notes.glob("*.json"))) == 1)  # the others have ended
+    (attempt,) = notes.iterdir()
     assert json.loads(attempt.read_text()) == {"runs": 1}
     hold.unlink()
     running.finish()
@@ -212,14 +238,15 @@ def test_preempted_workers_give_their_units_back(
 def test_a_file_whose_worker_is_preempted(
     cluster: Cluster, spec: Path, begun: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """Again and again in the middle of writing it."""
-    out, hold, note = tmp_path / "release", cluster.put("hold-file"), cluster.faults / "held-file"
-    running = start(spec, out, more=ON_RAY)
+    """More often in the middle of writing it than it may end a worker."""
+    out, name = tmp_path / "release", "18_05_41_2016-01-12_2016-01-13"
+    hold, running = cluster.put(f"hold-{name}"), start(spec, out, more=ON_RAY)
     for _ in range(TRIES + 1):
-        preempted = holder(running, note)
-        assert list(out.rglob(".tmp-*"))
-        note.write_text("")
-        os.kill(preempted, signal.SIGTERM)
+        worker = holder(cluster, running, name)
+        half = {Path(file.path) for file in worker.open_files()} & set(out.rglob(".tmp-*"))
+        assert half
+        preempt(worker)
+        assert not half & set(out.rglob(".tmp-*"))
     hold.unlink()
     running.finish()
     assert_same(out, begun[1], 64)
@@ -232,7 +259,7 @@ def test_an_interrupted_driver_stops_its_workers(
 ) -> None:
     out, hold = tmp_path / "release", cluster.put("hold-across")
     running = start(spec, out, more=ON_RAY)
-    holder(running, cluster.faults / "held-across")
+    holder(cluster, running, "across")
     os.kill(running.process.pid or 0, sent)
     assert running.wait() == 128 + sent
     (line,) = running.errors.read_text().splitlines()
@@ -240,8 +267,7 @@ def test_an_interrupted_driver_stops_its_workers(
     assert not list(out.rglob(".tmp-*"))
     assert not list((out / ".run" / "attempts").iterdir())
     assert holders(Release(str(out))) == []
-    psutil.wait_procs(cluster.workers(), timeout=60)
-    assert cluster.workers() == []
+    cluster.end_workers()
     hold.unlink()
     start(spec, out, more=ON_RAY).finish()
     assert_same(out, begun[1], 64)
@@ -297,7 +323,7 @@ def test_a_unit_that_ends_every_worker_is_set_aside(
 def test_on_an_object_store(cluster: Cluster, spec: Path, begun: tuple[Path, Path], bucket: S3View) -> None:
     hold = cluster.put("hold-across")
     running = start(spec, f"s3://{bucket.bucket}/release", more=ON_RAY)
-    os.kill(holder(running, cluster.faults / "held-across"), signal.SIGKILL)
+    holder(cluster, running, "across").kill()
     hold.unlink()
     running.finish()
     assert "retries remaining" not in running.errors.read_text()
@@ -307,13 +333,15 @@ def test_on_an_object_store(cluster: Cluster, spec: Path, begun: tuple[Path, Pat
     assert not bucket.names("release/.run/attempts/")
 
 
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_a_validation_whose_worker_is_killed(
-    cluster: Cluster, forty: tuple[Path, Path], tmp_path: Path, run: Run
+    cluster: Cluster, forty: tuple[Path, Path], tmp_path: Path, run: Run, sent: signal.Signals
 ) -> None:
     """The same report as from one process; what was kept of files is used."""
     release = shutil.copytree(forty[1], tmp_path / "release")
     expected = run("validate", release, "--json", "--quiet", code=1).stdout
     fault = cluster.put("kill-scan")
+    fault.write_text(f"{sent:d}")
     found = run("validate", release, *ON_RAY, "--json", "--quiet", code=1).stdout
     assert found == expected
     assert not fault.exists()
@@ -332,8 +360,7 @@ def test_a_validation_whose_driver_is_killed(
     until(running, lambda: list((release / ".run" / "scans").rglob("*.npz")))
     running.kill()
     hold.unlink()
-    psutil.wait_procs(cluster.workers("_scan"), timeout=60)
-    assert cluster.workers("_scan") == []
+    cluster.end_workers()
     assert out.read_text() == ""
     kept = list((release / ".run" / "scans").rglob("*.npz"))
     assert 0 < len(kept) < len(Release(str(release)).data_files())
@@ -401,3 +428,22 @@ def test_a_worker_does_what_the_driver_does_or_refuses(job: Job, monkeypatch: py
     refused = Worker(job).begin()
     assert isinstance(refused, EncoderError)
     assert f"the model on {machine}: is not the planned one (weights_sha256: '" in str(refused)
+
+
+def test_a_worker_that_stops_says_so(
+    job: Job, begun: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the first pass and in the second: another worker does it, and the run goes on."""
+    monkeypatch.setattr(worker_module, "remove_unfinished", lambda: None)  # which ends all writing of this process
+    out = shutil.copytree(begun[1], tmp_path / "release")
+    shutil.rmtree(out / ".run" / "reference")
+    inputs, release = read_inputs(job.spec, report=silent), Release(str(out))
+    considered = as_planned(release, inputs.selection.considered, inputs.sensor)
+    units = inputs.with_images(considered).plan().units
+    file, done = min(units[0].files), read_receipts(release)
+    mine = tuple(unit for unit in units if file in unit.files)
+    worker = Worker(dataclasses.replace(job, where=str(out)))
+    assert worker.begin() is None
+    worker.stop()
+    assert isinstance(worker.make(units[0], 1), StoppedError)
+    assert isinstance(worker.publish(Ready(file, mine, tuple(done[unit.id] for unit in mine), 4)), StoppedError)

@@ -31,6 +31,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(_IMPORTED)
 _LONGEST = 300
 """Seconds."""
+_begun: list[ForkServerProcess] = []
 
 
 def fork(
@@ -60,7 +61,16 @@ main()
 """
     process = _CONTEXT.Process(target=exec, args=(code, {}))
     process.start()
+    _begun.append(process)
     return process
+
+
+def end_all() -> None:
+    """Kill what `fork` started and is still running."""
+    while _begun:
+        process = _begun.pop()
+        process.kill()
+        process.join()
 
 
 def run_script(

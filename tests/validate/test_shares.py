@@ -37,6 +37,19 @@ shares.Store.write = write
 """
 """The process ends when it is about to keep what it saw in file number so and so."""
 
+DIE_AT_REMOVAL = """
+import os, signal
+from clay_publish.validate import shares
+real, removed = shares.Store.remove, []
+def remove(self, path):
+    removed.extend([path] if path.endswith(".npz") else [])
+    if len(removed) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, path)
+shares.Store.remove = remove
+"""
+"""The process ends when it is about to remove what was kept of a second file."""
+
 
 @pytest.fixture
 def whole(tiny: Release, tmp_path: Path) -> Path:
@@ -76,7 +89,7 @@ def _write(table: pa.Table, file: Path) -> None:
 
 
 def _kept(release: Path) -> list[Path]:
-    return sorted((release / ".run").glob("scans/*/*.npz"))
+    return sorted((release / ".run").glob("scans/*/*/*.npz"))
 
 
 def test_shares_report_the_same_bytes(damaged: Path, run: Run) -> None:
@@ -174,6 +187,18 @@ def test_an_interrupted_share_resumes(damaged: Path, tmp_path: Path, run: Run) -
     assert run(*share, code=1).stdout == expected.stdout
 
 
+def test_a_share_that_is_killed_after_its_report_resumes(damaged: Path, tmp_path: Path, run: Run) -> None:
+    expected = run("validate", damaged, "--json", "--quiet", code=1)
+    errors = tmp_path / "errors"
+    share = ["validate", str(damaged), "--unit", "1/1", "--json", "--quiet"]
+    process = fork(share, out=tmp_path / "out", errors=errors, first=DIE_AT_REMOVAL)
+    process.join(120)
+    assert process.exitcode == -9, errors.read_text()
+    assert 0 < len(_kept(damaged)) < 3
+    assert run(*share, code=1).stdout == expected.stdout
+    assert not _kept(damaged)
+
+
 def test_the_report_is_made_of_what_shares_saw(whole: Path, run: Run) -> None:
     expected = run("validate", whole, "--json", "--quiet", code=1)
     run("validate", whole, "--unit", "1/2", "--quiet")
@@ -203,8 +228,24 @@ def test_nothing_is_used_that_was_seen_before_a_change(whole: Path, run: Run) ->
 
 
 def test_other_rules_are_another_validation(whole: Path, run: Run) -> None:
-    run("validate", whole, "--unit", "1/2", "--only", "VEC", "--quiet")
+    """What one keeps is neither used nor removed by the other."""
+    vectors = ("--only", "VEC", "--json", "--quiet")
+    expected = run("validate", whole, *vectors, code=1)
+    run("validate", whole, "--unit", "1/2", *vectors)
+    kept = _kept(whole)
     assert "1 of the others are not" in run("validate", whole, "--unit", "2/2", "--quiet").stdout
+    run("validate", whole, "--unit", "1/2", "--quiet", code=1)
+    assert _kept(whole) == kept
+    assert run("validate", whole, "--unit", "2/2", *vectors, code=1).stdout == expected.stdout
+    assert not _kept(whole)
+
+
+def test_what_is_kept_of_changed_files_is_removed(whole: Path, run: Run) -> None:
+    run("validate", whole, "--unit", "1/2", "--only", "VEC", "--quiet")
+    assert len(_kept(whole)) == 2
+    os.utime(_files(whole)[0], (0, 0))
+    run("validate", whole, "--unit", "1/1", "--quiet", code=1)
+    assert not list((whole / ".run" / "scans").rglob("*.*"))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ import ray
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.producer.execution.attempts import TRIES
-from clay_publish.producer.execution.context import SIDE_BY_SIDE
+from clay_publish.producer.execution.context import SIDE_BY_SIDE, StoppedError
 from clay_publish.producer.execution.ray.worker import Job, Worker
 from clay_publish.producer.execution.run import Ready, Run
 from clay_publish.producer.execution.unit import set_aside
@@ -75,8 +75,10 @@ class _Hand:
     actor: Any
     up: bool = False
     """Whether its model is loaded."""
-    leaves: bool = False
-    """Whether its process said that it ends."""
+    process: int = 0
+    """How many processes it has had; what is heard of an earlier one may come late."""
+    leaving: set[int] = field(default_factory=set)
+    """Of these, those that said that they end."""
     deaths: int = 0
     """Since it last began, before it began."""
     tasks: "list[_Task]" = field(default_factory=list)
@@ -89,6 +91,7 @@ class _Task:
     hand: _Hand
     what: "Unit | Ready | ReadyShard | str"
     """`there` and `begin` are the steps until it is up; `left` waits for its end."""
+    process: int
     alone: bool = False
 
 
@@ -180,7 +183,7 @@ class _Driver:
         return False
 
     def _call(self, hand: _Hand, what: Unit | Ready | ReadyShard | str, *, alone: bool = False) -> None:
-        task, actor = _Task(hand, what, alone), hand.actor
+        task, actor = _Task(hand, what, hand.process, alone), hand.actor
         if isinstance(what, Ready):
             reference = actor.publish.remote(what)
         elif isinstance(what, ReadyShard):
@@ -213,8 +216,8 @@ class _Driver:
             return
         if isinstance(answer, ClayPublishError):
             raise answer
-        if isinstance(task.what, Unit) and answer is None:
-            self._left(task.hand)
+        if isinstance(answer, StoppedError):
+            self._left(task)
             self._give_back(task)
         elif isinstance(task.what, Unit):
             self._done(task.what, answer)
@@ -223,18 +226,22 @@ class _Driver:
         elif isinstance(task.what, ReadyShard):
             self.run.shards.done(task.what, answer)
         else:
-            self._go_on(task.hand, task.what)
+            self._go_on(task, answer)
 
-    def _go_on(self, hand: _Hand, step: str) -> None:
+    def _go_on(self, task: _Task, answer: Any) -> None:
         """The next step of a worker."""
-        if step == "there":
-            hand.leaves = False
+        hand = task.hand
+        if task.what == "there":
+            hand.process += 1
             self._call(hand, "left")
             self._call(hand, "begin")
-        elif step == "begin":
-            hand.up, hand.deaths = True, 0
+        elif task.what == "left":
+            self._left(task)
+            hand.actor.heard.remote(answer)
+        elif task.process in hand.leaving:
+            self._call(hand, "there")
         else:
-            self._left(hand)
+            hand.up, hand.deaths = True, 0
 
     def _done(self, unit: Unit, receipt: UnitReceipt) -> None:
         self.files.extend(self.run.done(unit, receipt))
@@ -245,10 +252,10 @@ class _Driver:
         if what == "there":  # Ray has given up on it
             raise ReleaseError("a worker", f"cannot be started ({_short(error)})", fix="`ray status` may say why.")
         self._hear(hand)
-        if hand.up or what == "begin":
+        if task.process == hand.process and (hand.up or what == "begin"):
             hand.up = False
             self._call(hand, "there")
-        if hand.leaves:
+        if task.process in hand.leaving:
             self._give_back(task)
         elif what == "begin":
             hand.deaths += 1
@@ -273,10 +280,11 @@ class _Driver:
         for reference in ray.wait(waiting, timeout=0)[0] if waiting else ():
             self._take(reference)
 
-    def _left(self, hand: _Hand) -> None:
+    def _left(self, task: _Task) -> None:
         """A worker's machine is taken away: nothing is asked of it until its process is begun again elsewhere."""
-        hand.leaves = True
-        if hand.up:
+        hand = task.hand
+        hand.leaving.add(task.process)
+        if hand.up and task.process == hand.process:
             hand.up = False
             self._say(f"a worker leaves; {len(hand.tasks)} tasks go to others")
             self._call(hand, "there")

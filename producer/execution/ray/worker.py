@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -28,8 +27,8 @@ from clay_publish.spec.models import Spec
 from clay_publish.storage.retry import Limits, set_limits
 from clay_publish.storage.unfinished import remove_unfinished
 
-_FAREWELL = 0.5
-"""Seconds from what a leaving worker says to the end of its process."""
+_FAREWELL = 5.0
+"""Seconds that a leaving worker waits for the driver to hear of it, before its process ends."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -57,14 +56,14 @@ class Job:
 
 def _answered(
     method: "Callable[Concatenate[Worker, _P], _T]",
-) -> "Callable[Concatenate[Worker, _P], _T | ClayPublishError]":
-    """What ends the run is an answer like any other: as an exception it would come wrapped in one of Ray's."""
+) -> "Callable[Concatenate[Worker, _P], _T | ClayPublishError | StoppedError]":
+    """What ends the run, or this worker, is an answer like any other: as an exception it would be wrapped by Ray."""
 
     @wraps(method)
-    def tell(worker: "Worker", /, *arguments: _P.args, **more: _P.kwargs) -> _T | ClayPublishError:
+    def tell(worker: "Worker", /, *arguments: _P.args, **more: _P.kwargs) -> _T | ClayPublishError | StoppedError:
         try:
             return method(worker, *arguments, **more)
-        except ClayPublishError as error:
+        except (ClayPublishError, StoppedError) as error:
             return error
 
     return tell
@@ -76,7 +75,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._made: Work | None = None
-        self._leaves = Event()
+        self._leaves, self._heard = Event(), Event()
 
     def there(self) -> str:
         """Which machine this is; also says that the process is up again after a death."""
@@ -113,17 +112,15 @@ class Worker:
         self._made = make_work(release, spec, encoder, job.plan.fingerprint, cores=job.cores, check=job.check)
 
     @_answered
-    def make(self, unit: Unit, runs: int) -> UnitReceipt | None:
-        """Make a unit, for which so many processes have ended if this one does; None where this worker stops.
+    def make(self, unit: Unit, runs: int) -> UnitReceipt:
+        """Make a unit, for which so many processes have ended if this one does.
 
         Raises:
             ClayPublishError: as `attempt`.
+            StoppedError: this worker stops.
         """
-        try:
-            with at_work(self._work, unit.id, runs):
-                return attempt(unit, self._work)
-        except StoppedError:
-            return None
+        with at_work(self._work, unit.id, runs):
+            return attempt(unit, self._work)
 
     @_answered
     def make_alone(self, unit: Unit) -> UnitReceipt:
@@ -140,6 +137,7 @@ class Worker:
 
         Raises:
             ClayPublishError: a part is damaged, or nothing can be written.
+            StoppedError: this worker stops, while it reads images a second time.
         """
         return publish_ready(ready, self._work, self._job.plan, self._job.gsd)
 
@@ -162,12 +160,18 @@ class Worker:
         """Stop, and end this process: its machine is taken away."""
         self._leaves.set()
         self.stop()
-        time.sleep(_FAREWELL)
+        self._heard.wait(_FAREWELL)
         os._exit(0)
 
-    def left(self) -> None:
-        """Wait until this worker leaves: the driver hears of it before the process ends."""
+    def left(self) -> int:
+        """Wait until this process leaves, and return its number. It ends once the driver has confirmed that."""
         self._leaves.wait()
+        return os.getpid()
+
+    def heard(self, process: int) -> None:
+        """The driver knows that a process leaves; where that has ended, its successor is asked."""
+        if process == os.getpid():
+            self._heard.set()
 
     @property
     def _work(self) -> Work:
