@@ -297,7 +297,7 @@ def _like(text: str) -> str | tuple[float, float]:
 
 def _columns(reader: "ReleaseReader", out: Path | None) -> list[str]:
     """All columns for a table; for a map or the screen, all but the heavy ones."""
-    from clay_publish.search.reader import LIGHT
+    from clay_publish.search.finder import LIGHT
 
     return reader.schema().names if out is not None and out.suffix == ".parquet" else list(LIGHT)
 

@@ -103,7 +103,7 @@ def nearest_chips(
         Rows, [n · k], place by place, the nearest first; and their distances in meters, infinite where there is none.
 
     Raises:
-        QueryError: a place that is none on Earth, or k below 1.
+        QueryError: a place that is none on Earth.
         ReleaseError: a file cannot be read.
     """
     good = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= 90) & (np.abs(lon) <= 360)
@@ -112,8 +112,6 @@ def nearest_chips(
         swapped = abs(lon[wrong]) <= 90 < abs(lat[wrong]) <= 180
         found = f"{lon[wrong]}, {lat[wrong]} is not a place on Earth"
         raise QueryError(f"place {wrong}", found, "lon, lat in degrees", SWAPPED if swapped else "")
-    if k < 1:
-        raise QueryError("k", f"{k} chips were asked for", "one or more")
     shape = (len(lon), k)
     best = _Best(np.full(shape, np.inf), np.full(shape, -1), np.full(shape, -1))
     if shelf.paths and len(lon):

@@ -121,11 +121,9 @@ def exact_chips(release: Release, shelf: Shelf, directions: Floats, *, k: int, e
         At most `k` for each vector. Of equal ones, the first in the release.
 
     Raises:
-        QueryError: vectors of another length, or k below 1.
+        QueryError: vectors of another length.
         ReleaseError: a file cannot be read.
     """
-    if k < 1:
-        raise QueryError("k", f"{k} chips were asked for", "one or more")
     best = [Ranked(Rows(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)) for _ in directions]
 
     def compare(task: tuple[int, range]) -> list[Ranked]:
@@ -182,8 +180,6 @@ def likely_chips(
     Raises:
         QueryError, ReleaseError: as for `exact_chips`; the codes are not those of the vectors.
     """
-    if k < 1:
-        raise QueryError("k", f"{k} chips were asked for", "one or more")
     if encoding.dimensions != directions.shape[1]:
         raise QueryError("vector", f"has {directions.shape[1]} numbers", f"{encoding.dimensions}, as the codes")
     count = max(_CANDIDATES, 3 * k) if release.store.local else max(_CANDIDATES_FAR, k)

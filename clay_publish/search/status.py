@@ -34,7 +34,7 @@ class Status:
     status: npt.NDArray[np.object_]
     detail: npt.NDArray[np.object_]
     window: npt.NDArray[np.object_]
-    """Token of the window that a reason is of."""
+    """START/END of the window that a reason is of."""
 
 
 def inside(lon: Floats, lat: Floats, bbox: pa.StructArray) -> npt.NDArray[np.bool_]:
@@ -72,7 +72,7 @@ def status_of(release: Release, lon: Floats, lat: Floats, found: npt.NDArray[np.
             start, stop = (np.searchsorted(ordered, key, side) for side in ("left", "right"))
             here = lost[places[order[start:stop]]]
             status[here], detail[here] = chip["reason"], chip["detail"]
-            window[here] = Window(chip["window_start"], chip["window_end"]).token
+            window[here] = str(Window(chip["window_start"], chip["window_end"]))
     return Status(status, detail, window)
 
 

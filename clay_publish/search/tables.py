@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -181,12 +180,3 @@ class ReleaseTables:
         files = self.shelf(extent).paths
         windows = [DataFile.parse(path).window.token for path in files]
         return [path for path, window in zip(files, windows, strict=True) if chip.endswith(window)] or files
-
-    def _one_per_place(self, rows: Rows, shelf: Shelf, order: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """Which of some chips remain when each place has one: of the largest `order`, then of the newest window."""
-        table = self._read(rows, shelf, ["lon", "lat", "start_datetime"])
-        start = table["start_datetime"].cast(pa.int64()).to_numpy()
-        ranked = np.lexsort((-start, -order))
-        place = np.stack([table["lon"].to_numpy(), table["lat"].to_numpy()], axis=1)[ranked]
-        _, first = np.unique(place, axis=0, return_index=True)
-        return np.asarray(ranked[np.sort(first)], dtype=np.int64)

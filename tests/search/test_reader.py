@@ -345,5 +345,10 @@ def test_questions_without_an_answer_say_why(opened: Callable[..., ReleaseReader
         reader.similar([1, 2, 3])
     with pytest.raises(QueryError, match="not a place on Earth"):
         reader.nearest(0, 91)
+    for k in (0, -1, 1.5):
+        with pytest.raises(QueryError, match=f"k: {k} chips were asked for"):
+            reader.nearest(0, 0, k)  # type: ignore[arg-type]
+        with pytest.raises(QueryError, match=f"k: {k} chips were asked for"):
+            reader.similar(np.ones(8), k)  # type: ignore[arg-type]
     with pytest.raises((ReleaseError, StoreError), match="does not exist"):
         open_release(tmp_path / "nowhere").items()

@@ -11,7 +11,8 @@ from range_server import RangeServer
 
 from clay_publish.catalog import write_items
 from clay_publish.errors import ReleaseError
-from clay_publish.search.reader import LIGHT, ReleaseReader, open_release
+from clay_publish.search.finder import LIGHT
+from clay_publish.search.reader import ReleaseReader, open_release
 from clay_publish.storage.range_cache import RangeCache
 
 WIDE = 512

@@ -92,6 +92,17 @@ def test_mouse_click_shows_chip(made_releases: Releases, serve: Serve, opened: O
     assert fact(page, "Center").endswith("° E")
 
 
+def test_one_chip_is_like_no_other(made_releases: Releases, serve: Serve, opened: Open) -> None:
+    page = opened(serve(made_releases("one")), at(10.0001, 50.0001))
+    expect(page.locator("#title")).to_contain_text("1 chip")
+    inspect_center(page)
+    page.get_by_role("button", name="More like this").click()
+    page.get_by_role("button", name="Search all").click()
+    expect(page.locator("#similar .note")).to_have_text(
+        "1 chip of this period compared, exactly, by vector. No other chip was found."
+    )
+
+
 def test_click_on_a_phone_shows_chip_below_the_map(made_releases: Releases, serve: Serve, opened: Open) -> None:
     page = opened(serve(made_releases("hemispheres")), at(9.9, 0.2, 10), viewport={"width": 390, "height": 800})
     page.mouse.click(200, 200)

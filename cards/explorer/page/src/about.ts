@@ -1,6 +1,6 @@
 /** The release: what it is, how complete it is, how to cite it, its other versions. */
 
-import { bytes, code, day, el, facts, link, number, percent } from "./dom";
+import { bytes, code, day, el, facts, link, number, percent, plural } from "./dom";
 import type { ReleaseSource } from "./source";
 import type { Summary } from "./summary";
 
@@ -16,7 +16,7 @@ const DOWNLOADS: [string, string][] = [
 export function showTitle(root: HTMLElement, summary: Summary): void {
   root.replaceChildren(
     el("p", { class: "name" }, summary.title),
-    el("p", { class: "sub" }, `${summary.name} ${summary.version} · ${number(summary.chips.count)} chips`),
+    el("p", { class: "sub" }, `${summary.name} ${summary.version} · ${plural(summary.chips.count, "chip")}`),
     el("p", { class: "sub", id: "standing" }),
   );
 }

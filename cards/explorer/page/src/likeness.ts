@@ -1,7 +1,7 @@
 /** Similar places: the chips that were marked, the search, its results on the map, as a strip and as GeoJSON. */
 
 import type { Chip, Chips } from "./chips";
-import { el, number, say } from "./dom";
+import { el, number, plural, say } from "./dom";
 import type { Box } from "./grid";
 import { picture } from "./inspect";
 import { feature } from "./map";
@@ -154,7 +154,7 @@ export class Likeness {
         answer.found.map(({ chip, similarity }, at) => feature(chip, { id: ids[at], rank: at + 1, similarity })),
       );
       this.render();
-      say(`${answer.found.length} similar chips found.`);
+      say(`${plural(answer.found.length, "similar chip")} found.`);
     } catch (error) {
       if (!running.signal.aborted) {
         const text = error instanceof ReleaseError ? error.message : `The search failed (${error}).`;
@@ -171,8 +171,8 @@ export class Likeness {
     const { found, searched, compared } = this.answer;
     const note =
       compared === null
-        ? `${number(searched)} chips ${this.where} compared, exactly, on their vectors.`
-        : `${number(searched)} chips ${this.where} ranked by their compact codes; the vectors of the best ${number(compared)} compared exactly.`;
+        ? `${plural(searched, "chip")} ${this.where} compared, exactly, by vector.`
+        : `${plural(searched, "chip")} ${this.where} ranked by their compact codes; the vectors of the best ${number(compared)} compared exactly.`;
     const strip = el("div", { class: "strip", id: "results", role: "group", "aria-label": "Results" });
     for (const [at, { chip, similarity }] of found.entries()) {
       const face = el("canvas", { width: "1", height: "1", "aria-hidden": "true" });
@@ -189,6 +189,7 @@ export class Likeness {
       this.decorate(chip, face);
     }
     const save = el("button", { type: "button", id: "save", click: () => this.save() }, "Save as GeoJSON");
+    if (!found.length) return [el("p", { class: "note" }, note, " No other chip was found.")];
     return [el("p", { class: "note" }, note), strip, el("div", { class: "row" }, save)];
   }
 

@@ -4,7 +4,7 @@ import { showAbout, showTitle, showVersions } from "./about";
 import { Checks } from "./checks";
 import { type Chip, Chips, MOST } from "./chips";
 import { type Chosen, Controls, title } from "./controls";
-import { byId, el, number, say } from "./dom";
+import { byId, el, plural, say } from "./dom";
 import { type Box, wrapped } from "./grid";
 import { showChip, showError, showIntro, showMissing, showMissingByColor, showNothing, showWaiting } from "./inspect";
 import { Likeness } from "./likeness";
@@ -157,7 +157,7 @@ class Page {
         found.map((chip, at) => feature(chip, colors[at] ? { color: colors[at] } : {})),
       );
       this.map.singly(alone);
-      hint.textContent = `${number(found.length)} chips in view · ${title(period, this.period.start, this.period.end)}`;
+      hint.textContent = `${plural(found.length, "chip")} in view · ${title(period, this.period.start, this.period.end)}`;
     } catch (error) {
       if (turn === this.drawing) hint.textContent = message(error);
     }

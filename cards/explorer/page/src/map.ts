@@ -282,7 +282,9 @@ export class ReleaseMap {
   /** Whether chips are drawn one by one, with their colors, in the place of the overview. */
   singly(single: boolean): void {
     this.single = single;
-    this.draw();
+    if (single)
+      this.map.once("idle", () => this.draw()); // the overview stays until the chips are there
+    else this.draw();
   }
 
   private draw(): void {
