@@ -198,7 +198,8 @@ def test_to_xarray_is_the_same_from_arrays_and_from_tables(made: Path, tmp_path:
         both[1].to_xarray(18, patches=True)
 
 
-@pytest.mark.parametrize("shards", [3, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow  # two runs; the kills of `test_resume`, between shards
+@pytest.mark.parametrize("shards", [3, 7])
 def test_killed_between_shards_it_goes_on(shards: int, plain: tuple[Path, Path], tmp_path: Path) -> None:
     spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
     out = tmp_path / "release"
@@ -211,6 +212,7 @@ def test_killed_between_shards_it_goes_on(shards: int, plain: tuple[Path, Path],
     assert not list(out.rglob(".tmp-*"))
 
 
+@pytest.mark.slow  # two more runs
 def test_shares_of_a_run_make_the_same_arrays(made: Path, tmp_path: Path) -> None:
     spec = Path(shutil.copytree(made.parent / "spec", tmp_path / "spec")) / "release.yaml"
     out = tmp_path / "release"
