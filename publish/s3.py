@@ -36,7 +36,6 @@ from clay_publish.storage.s3 import (
     md5,
     part_size,
     status_of,
-    steady,
 )
 from clay_publish.storage.store import check_path
 
@@ -326,7 +325,7 @@ class S3Bucket:
             digest = hashlib.sha256()
             address = self._client.address
             answer = client.get_object(Bucket=address.bucket, Key=self._client.key(key))
-            with closing(steady(answer["Body"])) as body:
+            with closing(answer["Body"]) as body:
                 for piece in body.iter_chunks(4 * MIB):
                     digest.update(piece)
             return digest.hexdigest()

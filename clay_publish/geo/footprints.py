@@ -7,6 +7,7 @@ is split there (RFC 7946, 3.1.9).
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock, local
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,44 @@ _SAME = 1e-10
 """Degrees, 0.01 mm."""
 
 
-@lru_cache(maxsize=256)
+_MAKING = Lock()
+_MOST = 256
+"""Transformers that a thread keeps."""
+
+
+class _Own(local):
+    """What a thread has made."""
+
+    def __init__(self) -> None:
+        self.transformers: dict[tuple[str, str], Transformer] = {}
+
+
+_OWN = _Own()
+
+
+def transformer(source: str, target: str) -> Transformer:
+    """From one CRS to another (an authority code, WKT or PROJJSON), x or longitude first.
+
+    Each thread has its own, as PROJ wants it, and they are made one at a time: with pyproj 3.7.2, processes have ended
+    while threads made them.
+
+    Raises:
+        CRSError: one of the two is not a CRS.
+    """
+    made, between = _OWN.transformers, (source, target)
+    if between not in made:
+        with _MAKING:
+            if len(made) >= _MOST:
+                made.clear()
+            made[between] = Transformer.from_crs(
+                CRS.from_user_input(source), CRS.from_user_input(target), always_xy=True
+            )
+    return made[between]
+
+
 def to_lonlat(crs: str) -> Transformer:
-    """From `crs` (an authority code, WKT or PROJJSON) to longitude and latitude in degrees."""
-    return Transformer.from_crs(CRS.from_user_input(crs), CRS("OGC:CRS84"), always_xy=True)
+    """From `crs` to longitude and latitude in degrees. Errors as `transformer`."""
+    return transformer(crs, "OGC:CRS84")
 
 
 def centers(crs: str, x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -1,11 +1,12 @@
 """UTM zones and the 100 km squares by which a release is cut into files."""
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from pyproj import Transformer
+
+from clay_publish.geo.footprints import transformer
 
 SQUARE = 100_000
 """Side of a square in meters."""
@@ -21,10 +22,9 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-@functools.cache
 def utm(zone: int) -> Transformer:
     """Longitude and latitude (OGC:CRS84) to easting and northing; northings are negative south of the equator."""
-    return Transformer.from_crs("OGC:CRS84", f"EPSG:{32600 + zone}", always_xy=True)
+    return transformer("OGC:CRS84", f"EPSG:{32600 + zone}")
 
 
 def utm_zones(lon: Floats) -> Ints:
@@ -80,8 +80,7 @@ class Square:
         """
         northing = (self.row + 0.5) * SQUARE
         easting = (self.column + 0.5) * SQUARE
-        proj = Transformer.from_crs(self.epsg, 4326, always_xy=True)
-        _, lat = proj.transform(easting, northing if self.row >= 0 else northing + FALSE_NORTHING)
+        _, lat = utm(self.zone).transform(easting, northing, direction="INVERSE")
         if not (-80 <= lat <= 84 and 1 <= self.column <= 8):
             return None
         band = _BANDS[min(int((lat + 80) // 8), 19)]

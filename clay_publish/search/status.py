@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
-from pyproj import Transformer
 
+from clay_publish.geo.footprints import transformer
 from clay_publish.geo.utm_grid import NORTH, SOUTH, UtmGrid
 from clay_publish.geo.utm_zones import utm_zones
 from clay_publish.release import directory as paths
@@ -105,8 +105,7 @@ def _scene_cells(release: Release, lon: Floats, lat: Floats) -> _Cells:
     for number in np.unique(item).tolist():
         mine = np.flatnonzero(item == number)
         source = table.slice(number, 1).to_pylist()[0]
-        to_image = Transformer.from_crs("OGC:CRS84", source["proj_code"], always_xy=True)
-        x, y = to_image.transform(lon[point[mine]], lat[point[mine]])
+        x, y = transformer("OGC:CRS84", source["proj_code"]).transform(lon[point[mine]], lat[point[mine]])
         a, b, c, d, e, f, *_ = source["proj_transform"]
         column, row = np.linalg.solve([[a, b], [d, e]], [x - c, y - f])
         epsg = source["proj_code"].removeprefix("EPSG:") if source["proj_code"].startswith("EPSG:") else ""

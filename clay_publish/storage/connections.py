@@ -14,6 +14,7 @@ from typing import Any
 
 import certifi
 import urllib3
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
@@ -79,40 +80,28 @@ _SLOWEST = 1_000
 """Bytes per second that count as progress."""
 
 
-class MinimumRate:
-    """What a server has sent, which has to be enough within each `seconds`, however it is spread over time."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._got, self._end = seconds, 0, time.monotonic() + seconds
-
-    def count(self, size: int) -> None:
-        """Bytes have arrived.
-
-        Raises:
-            TimeoutError: they are too few.
-        """
-        self._got += size
-        now = time.monotonic()
-        if size and now > self._end:
-            if self._got < _SLOWEST * self._seconds:
-                raise TimeoutError(f"sent {self._got} bytes in {self._seconds:g} s")
-            self._got, self._end = 0, now + self._seconds
-
-
 class _WatchedSocket:
-    """A socket whose reads have to make progress."""
+    """A socket whose reads have to make progress: enough bytes within each time, however they are spread over it."""
 
-    _progress: MinimumRate | None = None
+    _seconds: float | None = None
 
     def watch(self, seconds: float) -> None:
         """Begin to measure: an answer is expected from now on."""
-        self._progress = MinimumRate(seconds)
+        self._seconds, self._got, self._end = seconds, 0, time.monotonic() + seconds
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
         size: int = super().recv_into(*arguments, **options)  # type: ignore[misc]  # of the socket
-        if self._progress is not None:
-            self._progress.count(size)
+        if self._seconds is not None:
+            self._count(size, self._seconds)
         return size
+
+    def _count(self, size: int, seconds: float) -> None:
+        self._got += size
+        now = time.monotonic()
+        if size and now > self._end:
+            if self._got < _SLOWEST * seconds:
+                raise TimeoutError(f"sent {self._got} bytes in {seconds:g} s")
+            self._got, self._end = 0, now + seconds
 
 
 class _Socket(_WatchedSocket, socket.socket):
@@ -123,8 +112,41 @@ class _TlsSocket(_WatchedSocket, ssl.SSLSocket):
     pass
 
 
-class _Guarded:
-    """Connections of urllib3 to addresses that the guard allows."""
+class Watched:
+    """Connections of urllib3 to servers that have to make progress, which urllib3 asks of single packets alone."""
+
+    ssl_context: ssl.SSLContext | None = None
+
+    def connect(self) -> None:
+        """Connect, and secure the connection, by sockets that measure."""
+        if self.ssl_context is not None:
+            self.ssl_context.sslsocket_class = _TlsSocket
+        super().connect()  # type: ignore[misc]  # of urllib3
+
+    def _new_conn(self) -> socket.socket:
+        plain = super()._new_conn()  # type: ignore[misc]  # of urllib3
+        seconds = plain.gettimeout()
+        made = _Socket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+        made.settimeout(seconds)
+        return made
+
+    def putrequest(self, *arguments: Any, **options: Any) -> None:
+        """Begin a request: a server may answer before all of a large body is sent."""
+        self._watch()
+        super().putrequest(*arguments, **options)  # type: ignore[misc]  # of urllib3
+
+    def getresponse(self) -> Any:
+        """Wait for the answer."""
+        self._watch()
+        return super().getresponse()  # type: ignore[misc]  # of urllib3
+
+    def _watch(self: Any) -> None:
+        if isinstance(self.sock, _WatchedSocket):  # not before it is connected, nor TLS within the TLS of a proxy
+            self.sock.watch(limits().stall)
+
+
+class _Guarded(Watched):
+    """Connections to addresses that the guard allows."""
 
     trusted: tuple[str, int] | None = None
 
@@ -138,20 +160,20 @@ class _Guarded:
         for address in addresses:
             self._dns_host = address
             try:
-                plain = super()._new_conn()  # type: ignore[misc]  # of urllib3
+                return super()._new_conn()
             except (NewConnectionError, ConnectTimeoutError) as error:
                 failure = error
-            else:
-                made = _Socket(plain.family, plain.type, plain.proto, fileno=plain.detach())
-                made.settimeout(CONNECT_SECONDS)
-                return made
             finally:
                 self._dns_host = named
         raise failure or NewConnectionError(self, f"{named} has no address")
 
-    def getresponse(self: Any) -> Any:
-        self.sock.watch(limits().stall)
-        return super().getresponse()  # type: ignore[misc]  # of urllib3
+
+def pools(plain: type, tls: type) -> dict[str, Any]:
+    """Classes of pools by scheme, whose connections are of these classes."""
+    return {
+        "http": type("_HttpPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
+        "https": type("_HttpsPool", (HTTPSConnectionPool,), {"ConnectionCls": tls}),
+    }
 
 
 _MAKING = Lock()
@@ -162,7 +184,6 @@ _MAKING = Lock()
 def _tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
-    context.sslsocket_class = _TlsSocket
     return context
 
 
@@ -178,8 +199,5 @@ def _pool(trusted: tuple[str, int] | None) -> urllib3.PoolManager:
     guard = {"trusted": trusted}
     plain = type("_GuardedHttp", (_Guarded, HTTPConnection), guard)
     tls = type("_GuardedHttps", (_Guarded, HTTPSConnection), guard)
-    made.pool_classes_by_scheme = {
-        "http": type("_HttpPool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": plain}),
-        "https": type("_HttpsPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": tls}),
-    }
+    made.pool_classes_by_scheme = pools(plain, tls)
     return made

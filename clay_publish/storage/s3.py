@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import boto3
 from botocore import UNSIGNED
+from botocore.awsrequest import AWSHTTPConnection, AWSHTTPSConnection
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -34,7 +35,7 @@ from botocore.exceptions import (
 from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import StoreError
-from clay_publish.storage.connections import MinimumRate
+from clay_publish.storage.connections import Watched, pools
 from clay_publish.storage.http import ChangedError, Head, ServerError
 from clay_publish.storage.retry import Budget, RetryPolicy, is_transient, limits, retrying
 
@@ -47,7 +48,8 @@ PART = 16 * MIB
 _LARGER_PARTS = (64 * MIB, 512 * MIB)
 _MOST_PARTS = 10_000
 _PARTS_AT_ONCE = 8
-_READ = 1 << 18
+_READ = 1 << 14
+"""Bytes between two looks at the time of an item."""
 NOT_FOUND, CHANGED = 404, 412
 _UNEXPLAINED = (400, 403)
 
@@ -108,6 +110,14 @@ def part_size(size: int) -> int:
         if size <= part * _MOST_PARTS:
             return part
     raise StoreError("the file", f"has {size} bytes", f"at most {_LARGER_PARTS[-1] * _MOST_PARTS}")
+
+
+class _Http(Watched, AWSHTTPConnection):  # type: ignore[misc]  # botocore has no types
+    pass
+
+
+class _Https(Watched, AWSHTTPSConnection):  # type: ignore[misc]  # as above
+    pass
 
 
 class S3Client:
@@ -179,7 +189,7 @@ class S3Client:
 
         def fetch(client: Any) -> tuple[bytes, str]:
             answer = client.get_object(Bucket=self.address.bucket, Key=self.key(path), **_payer())
-            with closing(steady(answer["Body"])) as body:
+            with closing(answer["Body"]) as body:
                 return body.read(None if limit is None else limit + 1), answer["ETag"]
 
         return absent(lambda: self.retried(fetch, path))
@@ -214,12 +224,17 @@ class S3Client:
             answer = client.get_object(
                 Bucket=self.address.bucket, Key=self.key(path), Range=f"bytes={start}-{end - 1}", **_payer()
             )
-            with closing(steady(answer["Body"], budget)) as body:
+            with closing(answer["Body"]) as body:
                 size = str(answer.get("ContentRange", "")).rpartition("/")[2]
                 found = Head(int(size) if size.isdigit() else None, answer["ETag"].strip('"'), strong=True)
                 if tag not in {None, found.tag}:
                     raise ChangedError(self.place(path), f"changed while it was read (ETag {found.tag})", str(tag))
-                return bytes(body.read(end - start)), found
+                data = bytearray()
+                while piece := body.read(min(_READ, end - start - len(data))):
+                    data += piece
+                    if budget is not None:
+                        budget.check()
+                return bytes(data), found
 
         try:
             with nullcontext() if budget is None else budget.spending():
@@ -356,10 +371,13 @@ class S3Client:
             **({"signature_version": UNSIGNED} if at.anon else {}),
         )
         region = session.region_name or "us-west-2"
-        return session.client("s3", endpoint_url=at.endpoint_url, region_name=region, config=config)
+        client = session.client("s3", endpoint_url=at.endpoint_url, region_name=region, config=config)
+        # There is no public way to the connections of botocore, which asks only single packets to come in time.
+        client._endpoint.http_session._pool_classes_by_scheme.update(pools(_Http, _Https))  # noqa: SLF001
+        return client
 
     def _lost(self, error: Exception, path: str) -> ServerError:
-        found = f"the server did not answer {self._policy.attempts} times ({error})"
+        found = f"the server did not answer {self._policy.attempts} times ({_reason(error)})"
         return ServerError(self.place(path), found, "", "Rerun the command later: it resumes where it stopped.")
 
     def _refused(self, error: ClientError, path: str) -> ServerError:
@@ -371,35 +389,6 @@ class S3Client:
         found = f"the server refused {error.operation_name} ({code} {status}: {message})"
         fix = _FIXES.get("AccessDenied" if status == 403 and code not in _FIXES else code, "")
         return ServerError(self.place(path), found, "", fix, status=status)
-
-
-class _SteadyStream:
-    """The stream below a body of botocore: its reads make progress, and end with the time of an item."""
-
-    def __init__(self, raw: Any, budget: Budget | None) -> None:
-        self._raw, self._budget = raw, budget
-        self._progress = MinimumRate(limits().stall)
-
-    def read(self, amt: int | None = None) -> bytes:
-        """Up to `amt` bytes, fewer only at the end."""
-        data = bytearray()
-        while (left := _READ if amt is None else min(_READ, amt - len(data))) and (piece := self._raw.read1(left)):
-            data += piece
-            self._progress.count(len(piece))
-            if self._budget is not None:
-                self._budget.check()
-        return bytes(data)
-
-    def close(self) -> None:
-        """Close the connection, or give it back if all was read."""
-        self._raw.close()
-
-
-def steady(body: Any, budget: Budget | None = None) -> Any:
-    """A body that a server cannot keep open by sending little; botocore limits only the time of a single packet."""
-    stream = "_raw_stream"  # botocore has no public way to its stream
-    setattr(body, stream, _SteadyStream(getattr(body, stream), budget))
-    return body
 
 
 def _payer() -> dict[str, str]:
@@ -440,6 +429,14 @@ def status_of(error: ClientError) -> int:
 
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _reason(error: BaseException) -> BaseException:
+    """The timeout below an error, where botocore says only that there was one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, TimeoutError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error
 
 
 def _is_transient(error: BaseException) -> bool:

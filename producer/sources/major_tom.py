@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from clay_publish.errors import SourceError, shown
-from clay_publish.geo.footprints import footprints
+from clay_publish.geo.footprints import footprints, transformer
 from clay_publish.geo.major_tom_grid import corner_of_cell
 from clay_publish.producer.sources.reader import FoundItem, open_source
 from clay_publish.producer.sources.stac_api import Search
@@ -259,7 +259,7 @@ def _corner(cell: str, crs: str, where: str) -> tuple[float, float]:
     expected = "a cell such as 433U_1090R, and a projection in meters that reaches it"
     try:
         projection = CRS.from_user_input(crs)
-        x, y = Transformer.from_crs("OGC:CRS84", projection, always_xy=True).transform(*corner_of_cell(cell))
+        x, y = transformer("OGC:CRS84", crs).transform(*corner_of_cell(cell))
     except (CRSError, ValueError) as error:
         raise SourceError(where, f"has the cell {shown(cell)} in {shown(crs)} ({error})", expected) from error
     if not math.isfinite(x + y) or not projection.is_projected or projection.axis_info[0].unit_name != "metre":

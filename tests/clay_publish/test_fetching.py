@@ -7,6 +7,7 @@ import os
 import socket
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -315,6 +316,26 @@ def test_an_object_store_that_drips_is_given_up(server: Scripted) -> None:
         of_a_bucket(server).part("x", 0, QUOTA)
     with pytest.raises(ServerError, match="the server did not answer"):
         of_a_bucket(server).get("x")
+
+
+def a_listing_that_drips(client: BaseHTTPRequestHandler) -> None:
+    begin(client, {"Content-Length": "9999"}, 200)
+    for _ in range(400):
+        client.wfile.write(b"<")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("answer", [dripping(headers=True), a_listing_that_drips])
+def test_an_object_store_whose_other_answers_drip_is_given_up(
+    server: Scripted, answer: Callable[[BaseHTTPRequestHandler], None]
+) -> None:
+    set_limits(Limits(stall=0.4))
+    server.answers = defaultdict(lambda: answer)
+    bucket = of_a_bucket(server)
+    asks: list[Callable[[], object]] = [lambda: list(bucket.listing("")), lambda: bucket.put("x", b"data", None)]
+    for ask in asks:
+        with pytest.raises(ServerError, match=r"the server did not answer .*\(sent \d+ bytes in 0.4 s"):
+            ask()
 
 
 def a_band(url: str, origin: str) -> BandFile:

@@ -10,6 +10,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
 from clay_publish.errors import ReleaseError
+from clay_publish.geo.footprints import transformer
 from clay_publish.release.directory import EMBEDDINGS
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.validate.data.chips import ChipRows
@@ -178,9 +179,8 @@ def stretch(crs: str) -> str:
     return "mercator" if "Mercator" in method and "Transverse" not in method else "none"
 
 
-@lru_cache(maxsize=256)
 def _from_lonlat(crs: str) -> Transformer:
-    return Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+    return transformer("OGC:CRS84", crs)
 
 
 def scene_grid(source: Source, size: int) -> Grid:
