@@ -74,7 +74,7 @@ def test_python(sample_release: Path, tmp_path: Path) -> None:
     assert all(text.strip() for text in printed)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "float16"])
+@pytest.mark.parametrize("dtype", ["int8", pytest.param("float16", marks=pytest.mark.slow)])  # the same snippet
 def test_arrays(dtype: str, release_copy: Path, tmp_path: Path) -> None:
     release = add_arrays(release_copy, dtype)
     write_cards(release)

@@ -205,7 +205,8 @@ def assembled(release: Path) -> dict[str, int]:
     return {path: (release / path).stat().st_mtime_ns for each in receipts for path in each["files"]}
 
 
-@pytest.mark.parametrize("shards", [3, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow  # two runs; the kills of `test_resume`, between shards
+@pytest.mark.parametrize("shards", [3, 7])
 def test_killed_between_shards_it_goes_on(shards: int, plain: tuple[Path, Path], tmp_path: Path) -> None:
     spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
     out = tmp_path / "release"
@@ -250,6 +251,7 @@ def test_a_shard_whose_file_is_missing_is_made_again(plain: tuple[Path, Path], t
     assert len(same) == len(before) - 4  # the layers of that shard
 
 
+@pytest.mark.slow  # two more runs
 def test_shares_of_a_run_make_the_same_arrays(made: Path, tmp_path: Path) -> None:
     """Each assembles the shards of its own units, and the last makes a store of them."""
     spec = Path(shutil.copytree(made.parent / "spec", tmp_path / "spec")) / "release.yaml"

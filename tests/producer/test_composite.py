@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,21 @@ def expected(
     return np.where(enough, (made - mean) / std, np.float32(0))
 
 
-@pytest.mark.parametrize("method", ["median", "mean"])
-@pytest.mark.parametrize(("most", "least"), [(8, 1), (5, 3), (16, 4)])
+LATER = partial(pytest.param, marks=pytest.mark.slow)
+"""A release more, by the same formula."""
+
+
+@pytest.mark.parametrize(
+    ("most", "least", "method"),
+    [
+        (5, 3, "median"),
+        (16, 4, "mean"),
+        LATER(8, 1, "median"),
+        LATER(8, 1, "mean"),
+        LATER(5, 3, "mean"),
+        LATER(16, 4, "median"),
+    ],
+)
 def test_composite_equals_numpy_to_the_last_bit(year: Cloudy, method: str, most: int, least: int) -> None:
     blocks = read(year, {"method": method, "images": most, "min_valid": least})
     count = 0
@@ -283,6 +297,7 @@ def test_a_reference_vector_is_the_composite_s(composites: Made) -> None:
         np.testing.assert_allclose(row["embedding"], stored[row["id"]], atol=row["tolerance"])
 
 
+@pytest.mark.slow  # two runs; the kills of `test_resume`, with composites
 def test_killed_composites_are_resumed_to_the_same_bytes(composites: Made, tmp_path: Path) -> None:
     spec = Path(shutil.copy(Path(composites.release.store.where).parent / "release.yaml", tmp_path))
     out = tmp_path / "release"

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,6 +15,8 @@ from clay_publish.producer.imagery.remote import RETRIES
 from .processes import start
 from .scattered import embeddings
 
+LATER = partial(pytest.param, marks=pytest.mark.slow)
+"""Another case of a kind, a whole run more."""
 IMPATIENT = "import time; time.sleep = lambda _: None"
 """Without the pauses between two tries; what is tried stays the same."""
 
@@ -44,7 +47,9 @@ def run(spec: Path, out: Path, *, code: int = 0) -> dict[str, list[dict[str, obj
     return missing
 
 
-@pytest.mark.parametrize("action", ["status:503", "status:429", "reset", "truncate", "slow", "html"])
+@pytest.mark.parametrize(
+    "action", ["status:503", LATER("status:429"), "reset", "truncate", LATER("slow"), LATER("html")]
+)
 def test_what_passes_changes_nothing(
     action: str, server: ImageServer, spec: Path, begun: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -75,8 +80,9 @@ def test_what_stays_is_recorded_after_some_tries_and_tried_again_by_the_next_run
     assert embeddings(out) == embeddings(begun[1])
 
 
-@pytest.mark.parametrize("methods", [("GET", "HEAD"), ("GET",)])
-@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize(
+    ("status", "methods"), [(403, ("GET", "HEAD")), (404, ("GET",)), LATER(404, ("GET", "HEAD")), LATER(403, ("GET",))]
+)
 def test_a_final_answer_is_not_asked_for_again(
     status: int, methods: tuple[str, ...], server: ImageServer, spec: Path, tmp_path: Path
 ) -> None:

@@ -33,7 +33,10 @@ local.attempt = attempt
 """Receipts are written; no process has read them yet."""
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],  # one handler takes both
+)
 def test_an_interrupted_run_says_what_is_kept_and_goes_on(
     begun: tuple[Path, Path], spec: Path, tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:

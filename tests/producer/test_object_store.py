@@ -136,6 +136,7 @@ def test_a_run_that_was_asleep_while_another_took_its_place_stops(spec: Path, be
     assert len(receipts_in(bucket)) == 4
 
 
+@pytest.mark.slow  # dozens of requests that are waited for and asked again
 def test_lost_answers_do_no_harm(spec: Path, begun: Begun, bucket: S3View, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to the first put of every part, receipt, lease and published file is lost."""
     lost: list[str] = []

@@ -37,7 +37,14 @@ EVENTS: dict[str, Callable[[Path], bool]] = {
 }
 
 
-@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize(
+    "event",
+    [  # two runs of the program each
+        pytest.param("a unit begins", marks=pytest.mark.slow),
+        pytest.param("a part is written", marks=pytest.mark.slow),
+        "a file is published",
+    ],
+)
 def test_killed_when(event: str, undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
     spec = Path(shutil.copytree(undisturbed[0].parent, tmp_path / "spec")) / "release.yaml"
     out = tmp_path / "release"

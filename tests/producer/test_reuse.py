@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -161,8 +161,15 @@ def assert_same_data(release: Release, fresh: Release) -> None:
         assert release.store.read(path) == fresh.store.read(path)
 
 
-@pytest.mark.parametrize("layout", ["utm", "scene", "composite"])
-@pytest.mark.parametrize("change", [grown, shrunk, shifted, corrected, added, removed, excluded, dated])
+def _cases() -> Iterator[Any]:
+    """Every change in one layout; in the others one that computes, and one that takes away; the rest is slow."""
+    for change in (grown, shrunk, shifted, corrected, added, removed, excluded, dated):
+        for layout in ("utm", "scene", "composite"):
+            marks = () if layout == "utm" or change in {grown, removed} else pytest.mark.slow
+            yield pytest.param(change, layout, id=f"{change.__name__}-{layout}", marks=marks)
+
+
+@pytest.mark.parametrize(("change", "layout"), list(_cases()))
 def test_the_plan_prices_what_is_computed_and_bytes_are_those_from_scratch(
     tmp_path: Path, published: Callable[[str], Release], layout: str, change: Callable[[Version], None]
 ) -> None:
@@ -183,8 +190,15 @@ def test_the_plan_prices_what_is_computed_and_bytes_are_those_from_scratch(
     assert before.data_files()
 
 
-@pytest.mark.parametrize("layout", ["utm", "scene"])
-@pytest.mark.parametrize("reused", [False, True])
+@pytest.mark.parametrize(
+    ("reused", "layout"),
+    [
+        (True, "utm"),
+        (False, "scene"),
+        pytest.param(True, "scene", marks=pytest.mark.slow),  # other pairs of the same two
+        pytest.param(False, "utm", marks=pytest.mark.slow),
+    ],
+)
 def test_the_plan_of_a_release_that_was_begun_prices_what_is_left(
     tmp_path: Path, layout: str, reused: bool, run: Run
 ) -> None:
@@ -273,7 +287,10 @@ def test_an_image_that_fails_in_the_second_pass_gives_no_reference(
         np.testing.assert_allclose(row["embedding"], vectors[row["id"]], atol=1e-4)
 
 
-@pytest.mark.parametrize("layout", ["utm", "scene", "composite"])
+@pytest.mark.parametrize(
+    "layout",
+    ["utm", "scene", pytest.param("composite", marks=pytest.mark.slow)],  # which has the units of `utm`
+)
 def test_what_a_damaged_image_decides_is_made_again_and_not_reused(tmp_path: Path, layout: str, run: Run) -> None:
     spec, image = first(tmp_path).write("first", layout), tmp_path / "over.tif"
     fresh, _ = make(spec, tmp_path / "fresh")

@@ -4,6 +4,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def test_a_page_that_decompresses_to_gigabytes(broken: Callable[..., Broken], co
     assert report.checked["RDR001"].startswith("not checked")
 
 
+@pytest.mark.slow  # reads until the memory of a child is used up
 def test_a_long_text_that_every_row_repeats(broken: Callable[..., Broken]) -> None:
     release = broken("small")
     word = "x" * 30_000_000
@@ -50,6 +52,7 @@ def test_a_long_text_that_every_row_repeats(broken: Callable[..., Broken]) -> No
     assert any(f.where == release.data and "MB of memory" in f.found for f in report.findings)
 
 
+@pytest.mark.slow  # 16 million of them are read
 def test_a_billion_rows_in_a_few_bytes(broken: Callable[..., Broken], verdict: Verdict) -> None:
     release = broken("small")
     path = release.folder / release.data
@@ -84,6 +87,8 @@ TOGETHER = {
     "release.yaml": "x:\n" + "- {}\n" * 490_000,
 }
 """Each as large as it may be."""
+LATER = partial(pytest.param, marks=pytest.mark.slow)
+"""Tens of MB, parsed; a smaller one of the kind is among the others."""
 
 
 @pytest.mark.parametrize(
@@ -93,7 +98,7 @@ TOGETHER = {
         {"collection.json": '{"a":' * 100_000 + "1" + "}" * 100_000},
         {"collection.json": '{"links": ' + "[" * 900 + "]" * 900 + "}"},
         {"collection.json": '{"title": "\\ud800", "links": [{"href": "\\udfff"}]}'},
-        {"manifest.json": '{"files": [' + "{},[]," * 5_000_000 + "1]}"},
+        LATER({"manifest.json": '{"files": [' + "{},[]," * 5_000_000 + "1]}"}),
         {"gaps.geojson": '{"features": [' + "{}," * 3_000_000 + "1]}"},
         {"croissant.json": json.dumps({"distribution": [{"@id": f"x{n}"} for n in range(100_000)]})},
         {"release.yaml": REPEATING},
@@ -103,7 +108,7 @@ TOGETHER = {
         {"CITATION.cff": "x: !!python/name:os.system\n"},
         {"README.md": "---\na: &a [*a]\n---\n" + "[" * 300_000},
         {"LICENSE": "![" * 300_000},
-        TOGETHER,
+        LATER(TOGETHER),
     ],
     ids="+".join,
 )

@@ -126,6 +126,7 @@ def test_a_seam_between_files_of_two_shares_is_the_same_finding(broken: Callable
     assert run(*command, "--unit", "2/2", code=1).stdout == expected.stdout
 
 
+@pytest.mark.slow  # each of three runs starts children until it knows which file ends them
 def test_a_file_that_ends_its_reader_does_not_change_the_sample(broken: Callable[[str], Broken], run: Run) -> None:
     """One share sampled among the rows of both files, the other knows that those of one cannot be read."""
     release = broken("morocco")

@@ -159,11 +159,16 @@ class Redrawing:
             return hit, order[place[hit]]
         shapes = shapely.from_wkb(rows["geometry"].to_pylist(), on_invalid="ignore")  # GEO001 reports these
         tree = shapely.STRtree(shapes)
+        boxes = shapely.bounds(shapes)
+        boxes = boxes[np.isfinite(boxes).all(axis=1)]
+        west, south = boxes[:, :2].min(axis=0, initial=np.inf)
+        east, north = boxes[:, 2:].max(axis=0, initial=-np.inf)
+        near = np.flatnonzero((lon >= west) & (lon <= east) & (lat >= south) & (lat <= north))
         last = np.full(len(lon), -1, dtype=np.int64)
-        for start in range(0, len(lon), _PIXELS_AT_ONCE):
-            part = slice(start, start + _PIXELS_AT_ONCE)
+        for start in range(0, len(near), _PIXELS_AT_ONCE):
+            part = near[start : start + _PIXELS_AT_ONCE]
             pixel, shape = tree.query(shapely.points(lon[part], lat[part]), predicate="intersects")
-            np.maximum.at(last, pixel + start, shape)
+            np.maximum.at(last, part[pixel], shape)
         hit = np.flatnonzero(last >= 0)
         return hit, last[hit]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,23 +21,16 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--use-angle=swiftshader",
+    "--disable-gpu",
     "--enable-unsafe-swiftshader",
 ]
 Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
-def made_releases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def made_releases(once: Callable[..., Path]) -> Callable[[str], Path]:
     """Releases by the names of `MADE`, each made when it is first asked for. Read only."""
-    folder, known = tmp_path_factory.mktemp("explorer"), {}
-
-    def find(name: str) -> Path:
-        if name not in known:
-            known[name] = explorer_release(name, folder)
-        return known[name]
-
-    return find
+    return lambda name: once(f"explorer-{name}", partial(explorer_release, name)) / name / "1.0.0"
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +80,8 @@ def opened(browser: Browser) -> Iterator[Open]:
         def open_page(
             server: RangeServer, state: str = "", *, release: str | None = None, also: str = "blob:", **context: object
         ) -> Page:
-            options = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **context}
+            # The layout of a screen at half its resolution: pixels are drawn by the processor.
+            options = {"viewport": {"width": 1280, "height": 800}, "device_scale_factor": 0.5, **context}
             page = stack.enter_context(browser.new_context(**options)).new_page()
             allowed = (
                 server.address,

@@ -34,7 +34,15 @@ def contents(release: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("name", ["one", "antimeridian", "hemispheres", "windows"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "antimeridian",
+        "windows",
+        pytest.param("one", marks=pytest.mark.slow),  # the other pages' releases, drawn by the same code
+        pytest.param("hemispheres", marks=pytest.mark.slow),
+    ],
+)
 def test_validate_draws_the_same(name: str, made_releases: Releases) -> None:
     report = validate(Release(str(made_releases(name))), only=["EXP"])
     assert report.findings == []
