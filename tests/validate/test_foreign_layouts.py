@@ -195,3 +195,15 @@ def test_documents_whose_tables_are_elsewhere_are_not_checked(
     assert not report.findings
     assert address in report.checked["ANY001"]
     assert report.checked["ANY001"].startswith("not checked")
+
+
+def test_arrays_below_a_directory_are_named(tmp_path: Path) -> None:
+    store = tmp_path / "arrays.zarr"
+    store.mkdir()
+    attributes = {"geoemb:type": "chip", "geoemb:dimensions": 16}
+    (store / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}))
+    report = validate(Release(str(tmp_path)))
+    assert report.kind == "Zarr arrays of embeddings"
+    assert report.checked["ANY001"] == (
+        "not checked: the embeddings are arrays in arrays.zarr, which has to be validated by itself"
+    )

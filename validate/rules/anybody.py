@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import hash_strings, repeated
-from clay_publish.validate.data.inputs import describes_embeddings
+from clay_publish.validate.data.inputs import describes_arrays, describes_embeddings
 from clay_publish.validate.data.stac_schemas import EMBEDDINGS as EXTENSION
 from clay_publish.validate.data.stac_schemas import schema_of, violations
 from clay_publish.validate.outcomes import PARQUET, Fault, NotChecked, Outcome
@@ -31,6 +31,11 @@ def vectors_are_there(context: ReleaseContext) -> Iterator[Outcome]:
         elsewhere = [asset for document in context.input.documents.values() for asset in _assets(document)]
         if not columns and elsewhere:
             yield NotChecked(f"the embeddings are elsewhere, and links are not followed: {elsewhere[0]}")
+            return
+        stores = [path for path, document in context.input.documents.items() if describes_arrays(document)]
+        if not columns and stores:
+            folder = min(stores, key=len).rpartition("/")[0]
+            yield NotChecked(f"the embeddings are arrays in {folder}, which has to be validated by itself")
             return
         where = context.files.store.where if len(columns) != 1 else next(iter(columns))
         yield Fault(where, f"holds no embeddings: it is {context.input.kind.partition(':')[0]}", _NAMES)
