@@ -204,22 +204,29 @@ def resolve_spec(values: Mapping[str, Any], *, where: str, folder: Path, documen
         spec = Spec.model_validate(_with_sensor_files(values, where, folder))
     except ValidationError as error:
         raise _explain(error, where, document or Document(dict(values))) from error
-    faults: list[SpecError] = []
-    blocks = []
-    for number, block in enumerate(spec.imagery):
-        changes: dict[str, Any] = {}
-        for key, resolve in _RESOLVED.items():
-            place = _as_written(("imagery", number, key), values)
-            try:
-                changes[key] = resolve(getattr(block, key), folder)
-            except SpecError as error:
-                faults.append(_at((document or Document(dict(values))).named(place, where), error))
-        blocks.append(block.model_copy(update=changes))
+    named, faults = (document or Document(dict(values))).named, []
+
+    def resolved(place: Place, resolve: Callable[[Any, Path], Any], value: Any) -> Any:
+        try:
+            return resolve(value, folder)
+        except SpecError as error:
+            faults.append(_at(named(_as_written(place, values), where), error))
+
+    blocks = [
+        block.model_copy(
+            update={
+                key: resolved(("imagery", number, key), resolve, getattr(block, key))
+                for key, resolve in _RESOLVED.items()
+            }
+        )
+        for number, block in enumerate(spec.imagery)
+    ]
+    weights = resolved(("model", "weights"), _local, spec.model.weights)
+    previous = resolved(("previous",), _previous, spec.previous)
     if faults:
         raise _together(where, faults)
-    model = spec.model.model_copy(update={"weights": _local(spec.model.weights, folder)})
-    resolved = {"imagery": blocks, "model": model, "previous": _previous(spec.previous, folder)}
-    return spec.model_copy(update=resolved)
+    model = spec.model.model_copy(update={"weights": weights})
+    return spec.model_copy(update={"imagery": blocks, "model": model, "previous": previous})
 
 
 def _with_sensor_files(document: Mapping[str, Any], where: str, folder: Path) -> Mapping[str, Any]:
@@ -275,7 +282,27 @@ def _major_tom(stated: str | None, folder: Path) -> str | None:
 def _local(source: str | None, folder: Path) -> str | None:
     if source is None or is_url(source):
         return source
-    return str((folder / source.removeprefix("file://")).resolve())
+    path = folder / source.removeprefix("file://")
+    try:
+        path.exists()
+        return str(path.resolve())
+    except (OSError, ValueError) as error:
+        raise SpecError("path", f"{shown(source)} cannot be a path ({_reason(error)})", "a file or address") from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _read(named: str, folder: Path, key: str, expected: str) -> tuple[str, str]:
+    """A file that the spec names: its path and its text."""
+    path = _local(named, folder) or named
+    try:
+        return path, Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SpecError(key, f"{path} not found", expected) from error
+    except (OSError, ValueError) as error:
+        raise SpecError(key, f"{path} cannot be read ({_reason(error)})", expected) from error
 
 
 def _previous(where: str | None, folder: Path) -> str | None:
@@ -289,10 +316,8 @@ def _excluded(stated: list[str], folder: Path) -> list[str]:
         if "/" not in entry and not entry.endswith((".txt", ".csv")):
             ids.append(entry)
             continue
-        path = folder / entry
-        if not path.is_file():
-            raise SpecError("exclude", f"{path} not found", "item ids, or a file with one per line")
-        lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+        _, text = _read(entry, folder, "exclude", "item ids, or a file with one per line")
+        lines = (line.partition("#")[0].strip() for line in text.splitlines())
         ids += [line for line in lines if line]
     return ids
 
@@ -300,16 +325,13 @@ def _excluded(stated: list[str], folder: Path) -> list[str]:
 def _inline_area(area: Any, folder: Path) -> Any:
     if area is None or isinstance(area, list) or area == "land":
         return area
-    where = "area"
     if isinstance(area, str):
-        path = folder / area
-        if not path.is_file():
-            raise SpecError(where, f"{path} not found", "`land`, a bbox, a GeoJSON file, or GeoJSON")
+        path, text = _read(area, folder, "area", "`land`, a bbox, a GeoJSON file, or GeoJSON")
         try:
-            area = json.loads(path.read_text(encoding="utf-8"))
+            area = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise SpecError(where, f"{path} is not GeoJSON ({error})") from error
-    return json.loads(shapely.to_geojson(parse_area(area, where)))
+            raise SpecError("area", f"{path} is not GeoJSON ({error})") from error
+    return json.loads(shapely.to_geojson(parse_area(area, "area")))
 
 
 _RESOLVED: dict[str, Callable[[Any, Path], Any]] = {
@@ -355,9 +377,12 @@ def _described(each: Mapping[str, Any], place: str) -> SpecError:
         return _at(place, ours)
     if each["type"] == "value_error" and not str(ours).startswith("expected "):
         return SpecError(place, str(ours))
-    expected = str(ours).removeprefix("expected ")
-    if each["type"] != "value_error":
+    if each["type"] == "value_error":
+        expected = str(ours).removeprefix("expected ")
+    elif each["type"] in _EXPECTED:
         expected = _EXPECTED[each["type"]].format(**each.get("ctx", {}))
+    else:
+        expected = str(each["msg"]).removeprefix("Input should be ")
     if each["type"] == "string_pattern_mismatch":
         expected = _FORMS.get(each["loc"][-1], expected)
     number = each["type"] == "string_type" and isinstance(each["input"], int | float)
@@ -386,11 +411,13 @@ _EXPECTED = {
     ),
     "dict_type": "keys and values",
     "float_parsing": "a number",
+    "finite_number": "a finite number",
     "float_type": "a number",
     "greater_than": "a number greater than {gt:g}",
     "greater_than_equal": "a number of at least {ge:g}",
     "int_from_float": "a whole number",
     "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of ordinary size",
     "int_type": "a whole number",
     "less_than_equal": "a number of at most {le:g}",
     "list_type": "a list",
@@ -399,6 +426,7 @@ _EXPECTED = {
     "string_pattern_mismatch": "text that matches {pattern}",
     "string_too_long": "at most {max_length:,} characters",
     "string_type": "text",
+    "string_unicode": "text in Unicode",
     "too_long": "at most {max_length} entries",
     "too_short": "at least {min_length} entries",
 }

@@ -1,6 +1,10 @@
+import copy
+import functools
 import json
+import math
+import operator
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,7 @@ import yaml
 
 from clay_publish.errors import SpecError
 from clay_publish.geo.area import parse_area
-from clay_publish.spec.load import dump_spec, load_spec
+from clay_publish.spec.load import dump_spec, load_spec, resolve_spec
 from clay_publish.spec.models import Spec
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -46,6 +50,10 @@ def test_five_lines_are_enough(tmp_path: Path, smallest: dict[str, Any]) -> None
         ),
         ({"chips": {"size": 0}}, r"chips.size: found 0 .expected a number of at least 8"),
         ({"chips": {"size": "large"}}, r"chips.size: found 'large'"),
+        ({"chips": {"size": "9" * 5000}}, r"chips.size: found '9+.* .expected a whole number of ordinary size"),
+        ({"run": {"stop_after_findings": math.nan}}, r"stop_after_findings: found nan .expected a finite number"),
+        ({"previous": "x" * 5000}, r"previous: 'x+.*cannot be a path .File name too long"),
+        ({"title": "\ud800"}, r"title: found .* .expected text in Unicode"),
         ({"chips": {"layout": "scene", "gsd": 10}}, "gsd belongs to the utm layout"),
         ({"version": "1.0"}, "expected a semantic version such as 1.0.0"),
         ({"name": "Has Spaces"}, "name: found 'Has Spaces' .expected 1 to 96 of a-z"),
@@ -77,6 +85,32 @@ def test_what_is_wrong_is_named_with_its_key_and_the_way_out(
 ) -> None:
     with pytest.raises(SpecError, match=message):
         load(tmp_path, {**smallest, **change})
+
+
+ODD = (None, [], {}, [[]], True, -1, 10**400, math.nan, math.inf, "", "9" * 5000, "\ud800", b"\xff", "2026-13-45")
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:12])
+def test_an_odd_value_of_any_key_is_accepted_or_one_error(
+    tmp_path: Path, smallest: dict[str, Any], value: object
+) -> None:
+    whole = load(tmp_path, smallest).model_dump(mode="json")
+    refused = 0
+    for place in places(whole):
+        changed = copy.deepcopy(whole)
+        functools.reduce(operator.getitem, place[:-1], changed)[place[-1]] = value
+        try:
+            resolve_spec(changed, where="release.yaml", folder=tmp_path)
+        except SpecError:
+            refused += 1
+    assert refused
+
+
+def places(value: Any) -> Iterator[tuple[Any, ...]]:
+    """Where the values of a document are: keys and numbers that lead there."""
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (key,)
+        yield from ((key, *rest) for rest in places(each))
 
 
 @pytest.mark.parametrize(
