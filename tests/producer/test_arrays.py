@@ -220,6 +220,7 @@ def test_killed_between_shards_it_goes_on(shards: int, plain: tuple[Path, Path],
     assert not list(out.rglob(".tmp-*"))
 
 
+@pytest.mark.slow  # a run in a process of its own
 def test_a_shard_is_assembled_while_units_are_made(plain: tuple[Path, Path], tmp_path: Path) -> None:
     """The last unit begins when a shard that it does not touch is there."""
     spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
@@ -277,6 +278,7 @@ def seam(once: Once) -> tuple[Path, Path]:
     return folder / "spec" / "release.yaml", folder / "release"
 
 
+@pytest.mark.slow  # several runs
 def test_shards_of_several_shares_are_of_who_is_last(seam: tuple[Path, Path], tmp_path: Path) -> None:
     spec = Path(shutil.copytree(seam[0].parent, tmp_path / "spec")) / "release.yaml"
     out = tmp_path / "release"

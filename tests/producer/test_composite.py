@@ -338,7 +338,7 @@ def test_a_damaged_image_is_replaced_by_the_next_or_blamed(year: Cloudy, tmp_pat
         (
             {"composite": {"images": 2, "min_valid": 3}, "windows": [YEAR]},
             {},
-            "expected at least 3 images, as min_valid asks for; not 2",
+            "images is 2; expected at least 3, as min_valid asks for",
         ),
         ({"composite": {"method": "best", "min_valid": 2}, "windows": [YEAR]}, {}, "best takes whole images"),
         ({"composite": {"method": "best", "images": 4}, "windows": [YEAR]}, {}, "use median or mean, or model.steps"),

@@ -279,6 +279,7 @@ def test_a_calibration_times_real_chips(tmp_path: Path, monkeypatch: pytest.Monk
     assert sum(made["shares"].values()) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.slow  # processes that keep all cores busy
 def test_waiting_for_a_core_is_not_the_model_s_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sleeping stands for it: neither takes the processor's time."""
     program("sample", str(tmp_path / "first"))

@@ -75,8 +75,12 @@ def preempt(running: Program, *, code: int = 143) -> str:
     return line
 
 
-@pytest.mark.parametrize("more", [(), ("--unit", "1/1")], ids=["run", "share"])
-@pytest.mark.parametrize("held", [HOLD_IMAGE, HOLD_MODEL, HOLD_PART, HOLD_FILE], ids=["image", "model", "part", "file"])
+@pytest.mark.parametrize("more", [(), pytest.param(("--unit", "1/1"), marks=pytest.mark.slow)], ids=["run", "share"])
+@pytest.mark.parametrize(
+    "held",
+    [HOLD_IMAGE, pytest.param(HOLD_MODEL, marks=pytest.mark.slow), HOLD_PART, HOLD_FILE],
+    ids=["image", "model", "part", "file"],
+)
 def test_a_unit_is_free_at_once(more: tuple[str, ...], held: str, spec: Path, begun: Begun, tmp_path: Path) -> None:
     out = tmp_path / "release"
     running = start(spec, out, held, more)
@@ -116,6 +120,7 @@ def test_a_unit_on_an_object_store_is_free_at_once(spec: Path, begun: Begun, buc
     assert embeddings_in(bucket) == embeddings(begun[1])
 
 
+@pytest.mark.slow  # three runs
 def test_a_unit_alone_is_not_blamed(spec: Path, begun: Begun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM reaches the process of a unit in which runs ended before, and then the run."""
     faults, out = tmp_path / "faults", tmp_path / "release"

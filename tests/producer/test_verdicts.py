@@ -123,6 +123,7 @@ def test_the_last_step_of_a_run_hashes_again(spec: Path, tmp_path: Path, run: Ru
     assert status(run, out, 1)["findings"]["error"] > 0
 
 
+@pytest.mark.slow  # a release is made, validated and published
 def test_validate_and_publish_use_no_verdict(spec: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "release"
     code = fork(["run", str(spec), "--out", str(out), "--quiet"], out=tmp_path / "o", errors=tmp_path / "e", first=LATE)

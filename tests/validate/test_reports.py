@@ -175,4 +175,4 @@ def test_a_kind_of_finding_is_one_line(broken: Callable[..., Broken], run: Run) 
     release.settle()
     said = run("validate", release.folder, "--quiet", code=1).stdout
     (line,) = (line for line in said.splitlines() if "COV018" in line)
-    assert "(6 findings: also coverage: embedded, coverage: embedded, and 3 more)" in line
+    assert "(7 findings: also coverage: embedded, coverage: embedded, and 4 more)" in line

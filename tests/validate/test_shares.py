@@ -104,6 +104,7 @@ def test_shares_report_the_same_bytes(damaged: Path, run: Run) -> None:
     assert not _kept(damaged)
 
 
+@pytest.mark.slow  # each of three runs starts children until it knows which file ends them
 def test_a_file_that_ends_its_reader_is_the_same_finding(broken: Callable[[str], Broken], run: Run) -> None:
     release = broken("morocco")
     second = release.release.data_files()[1]
