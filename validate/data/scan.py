@@ -48,7 +48,7 @@ QUICK_ROWS = 256
 WHOLE = 64_000_000
 """Bytes of a file on disk up to which it is read in one piece, hashed and decoded from there: no byte is read twice."""
 
-NEAR = 1_000_000
+NEAR = 500_000
 """Chips whose neighbors are compared, at most."""
 
 _TOGETHER = 8

@@ -17,7 +17,16 @@ from clay_publish.geo.utm_grid import SOUTH, Cut, UtmGrid
 from clay_publish.release.directory import EMBEDDINGS
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.lines import FEWEST_AROUND, SHARED, Line, counts_of, evidence_of, least_evidence
-from clay_publish.validate.data.neighbors import EAST, ComparedChips, Crossing, Floats, Ints, Lookup
+from clay_publish.validate.data.neighbors import (
+    EAST,
+    FEWEST_BESIDE,
+    MOST_BESIDE,
+    ComparedChips,
+    Crossing,
+    Floats,
+    Ints,
+    Lookup,
+)
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome
 from clay_publish.validate.registry import rule
 
@@ -243,29 +252,31 @@ def _likely_runs(chips: ComparedChips, file: int, places: slice) -> tuple[int, l
     """Return how many runs of a file are looked at; of the likely ones the evidence, first place, and place behind."""
     parts = []
     for pairs in chips.differences.pairs.values():
-        some = pairs.where(slice(*np.searchsorted(pairs.first, (places.start, places.stop)).tolist()))
-        parts.append(some.where(chips.file[some.second] == file))
-    pairs = Crossing.joined(parts)
-    low, high = np.sort(np.stack([pairs.first, pairs.second]), axis=0) - places.start
+        some = slice(*np.searchsorted(pairs.first, (places.start, places.stop)).tolist())
+        mine = chips.file[pairs.second[some]] == file
+        parts.append([each[some][mine] for each in (pairs.first, pairs.second, pairs.excess, pairs.beside)])
+    first, second, excess, beside = (np.concatenate(each) for each in zip(*parts, strict=True))
+    low, high = np.minimum(first, second) - places.start, np.maximum(first, second) - places.start
     rows, cell, found = places.stop - places.start, _CELL, []
     tests = 4 * rows
 
     def evidence(start: int, stop: int) -> float:
-        edge = pairs.where(((low >= start) & (low < stop)) != ((high >= start) & (high < stop)))
-        return float(evidence_of(max(edge.excess.sum(), 0), counts_of(edge).sum(axis=1)))
+        edge = ((low >= start) & (low < stop)) != ((high >= start) & (high < stop))
+        counts = np.bincount(beside[edge] - FEWEST_BESIDE, minlength=MOST_BESIDE - FEWEST_BESIDE + 1)
+        return float(evidence_of(max(excess[edge].sum(), 0), counts))
 
     while rows > _WIDTHS[0] * cell:
         count = -(-rows // cell)
         apart = low // cell < high // cell
-        ends, excess = (low[apart] // cell, high[apart] // cell), pairs.excess[apart]
+        ends, apart_by = (low[apart] // cell, high[apart] // cell), excess[apart]
         for width in (width for width in _WIDTHS if width < count):
-            best = _best(*(_crossing(*ends, weights, width, count) for weights in (excess, np.ones(len(excess)))))
+            best = _best(*(_crossing(*ends, weights, width, count) for weights in (apart_by, None)))
             start, stop = max((best - width + 1) * cell, 0), min((best + 1) * cell, rows)
             tests += count
             if evidence(start, stop) > _LIKELY:
                 for _ in range(2):
-                    stop = _last(low, high, pairs.excess, start, rows)
-                    start = rows - _last(rows - 1 - high, rows - 1 - low, pairs.excess, rows - stop, rows)
+                    stop = _last(low, high, excess, start, rows)
+                    start = rows - _last(rows - 1 - high, rows - 1 - low, excess, rows - stop, rows)
                 found.append((evidence(start, stop), places.start + start, places.start + stop))
         cell *= 4
     return tests, found
@@ -290,20 +301,20 @@ def _last(low: Ints, high: Ints, excess: Floats, start: int, rows: int) -> int:
     return start + _CELL + _best(sums(excess), sums(np.ones(len(excess))))
 
 
-def _crossing(low: Ints, high: Ints, weights: Floats, width: int, count: int) -> Floats:
+def _crossing(low: Ints, high: Ints, weights: Floats | None, width: int, count: int) -> Floats:
     """Sum the weights of the pairs of which one alone lies in a run of `width` cells that ends with each of the cells.
 
     Args:
         low: first cell of each pair, or row.
         high: second one.
-        weights: of each pair.
+        weights: of each pair; None: one each.
         width: cells in a run.
         count: cells.
     """
     both = high < low + width
-    size = count + 2 * width
+    size, inside = count + 2 * width, None if weights is None else weights[both]
     begins = np.bincount(low, weights, size) + np.bincount(high, weights, size)
-    begins -= 2 * np.bincount(high[both], weights[both], size)
+    begins -= 2 * np.bincount(high[both], inside, size)
     ends = np.bincount(low + width, weights, size) + np.bincount(high + width, weights, size)
-    ends -= 2 * np.bincount(low[both] + width, weights[both], size)
+    ends -= 2 * np.bincount(low[both] + width, inside, size)
     return np.asarray(np.cumsum(begins - ends)[:count], np.float64)
