@@ -53,8 +53,8 @@ all.
 All embeddings files are read once, in one pass that hashes them, compares the checksums of their pages and passes
 each batch of rows to all rules; two files at a time on two cores. About 60 bytes per chip are kept for the rules that
 compare chips with each other, and a few values of the vectors of half a million chips at most, whose neighbors are
-compared. Two checks have a fixed sample, whatever `--sample` says: the effective rank of 512 chips, and 256 recomputed aggregates of
-each side; the list of aggregate blocks is compared in full.
+compared. Two checks have a fixed sample, whatever `--sample` says: the effective rank of 512 chips, and 256 recomputed
+aggregates of each side; the list of aggregate blocks is compared in full.
 
 ## Releases elsewhere, and quick looks
 
