@@ -239,6 +239,7 @@ local.attempt = attempt
     assert arrays_below(tmp_path / "release") == arrays_below(plain[1])
 
 
+@pytest.mark.slow  # two more runs
 def test_a_shard_whose_file_is_missing_is_made_again(plain: tuple[Path, Path], tmp_path: Path) -> None:
     spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
     out = Path(shutil.copytree(plain[1], tmp_path / "release"))

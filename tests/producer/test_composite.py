@@ -369,6 +369,7 @@ def test_an_unknown_reduction_is_refused_before_the_run(year: Cloudy, tmp_path: 
     assert not (tmp_path / "release" / ".run").exists()
 
 
+@pytest.mark.slow  # two releases
 def test_best_is_the_release_without_a_composite(year: Cloudy, tmp_path: Path) -> None:
     loose = {**CHIPS, "max_cloud": 1, "max_nodata": 0.5}
     plain, best = tmp_path / "plain", tmp_path / "best"

@@ -112,6 +112,7 @@ def test_vectors_equal_those_of_the_same_images_as_files(
     assert len(found) == 12
 
 
+@pytest.mark.slow  # the layout of `scene` is in `make test`
 @pytest.mark.usefixtures("copy")
 def test_release_in_the_utm_layout(run: Run, tmp_path: Path) -> None:
     outputs = {"explorer": False, "codes": False, "major_tom_cell": True}
@@ -326,6 +327,7 @@ BROKEN_TABLES: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
 }
 
 
+@pytest.mark.slow  # two runs
 def test_images_that_are_not_those_of_the_metadata_are_left_out(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     """One row each, of a product of its own; tables that are wrong are files of their own."""
     base = {name: value for name, value in rows[1].items() if name != "thumbnail"} | {"grid_cell": CELL, **PLACES[0]}

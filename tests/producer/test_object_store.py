@@ -65,6 +65,7 @@ def test_a_release_on_an_object_store_is_the_same_as_in_a_directory(
     assert embeddings(published) == embeddings(begun[1])
 
 
+@pytest.mark.slow  # kills of `test_resume`, on an object store
 def test_killed_on_an_object_store_it_goes_on_and_what_is_done_is_not_done_again(
     spec: Path, begun: Begun, bucket: S3View
 ) -> None:

@@ -125,6 +125,7 @@ def test_a_plan_counts_the_bytes_of_all_images(year: Cloudy, tmp_path: Path) -> 
     assert "observations" not in printed
 
 
+@pytest.mark.slow  # two runs
 def test_a_calibration_reads_the_masks(year: Cloudy, tmp_path: Path) -> None:
     made, printed = planned(tmp_path, year, "--calibrate", "9", composite=COMPOSITE)
     (counted,) = made["observations"]

@@ -105,6 +105,7 @@ def _at_work(out: Path, folder: str) -> list[Path]:
     return list((out / folder).glob("*.json"))
 
 
+@pytest.mark.slow  # as on a disk
 def test_a_unit_on_an_object_store_is_free_at_once(spec: Path, begun: Begun, bucket: S3View) -> None:
     """For workers of other machines, too: they need not wait for the lease to expire."""
     where = f"s3://{bucket.bucket}/release"

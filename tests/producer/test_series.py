@@ -85,6 +85,7 @@ def year(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Cloudy:
     return Cloudy(found.truth, found.dates[:6], found.transform)
 
 
+@pytest.mark.slow  # a model is exported
 def test_an_onnx_file_takes_steps(model: _Seasons, weights: dict[str, Any], tmp_path: Path) -> None:
     """Of a batch with steps that are there and not, and one that is filled up."""
     names, kinds = ("pixels", "dates", "there"), (torch.float32, torch.int64, torch.bool)

@@ -142,6 +142,7 @@ def test_on_an_object_store(spec: Path, begun: Begun, bucket: S3View) -> None:
     assert not bucket.names("release/.run/attempts/")
 
 
+@pytest.mark.slow  # waits until a lease is lost
 def test_of_two_that_finish_one_does(spec: Path, begun: Begun, bucket: S3View, tmp_path: Path) -> None:
     """One gives no sign of life while it finishes: another takes its place, and the first learns of it at the end."""
     out, held, go = f"s3://{bucket.bucket}/release", tmp_path / "held", tmp_path / "go"

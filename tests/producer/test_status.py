@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from s3_servers import S3View
 
 from clay_publish.release.directory import Release
@@ -117,6 +118,7 @@ def test_a_reader_sees_a_file_that_was_made_again(tmp_path: Path) -> None:
     assert (status.verdicts, status.invalid_files) == ({"valid": 0, "invalid": 1, "other": 0}, [file])
 
 
+@pytest.mark.slow  # waits for a heartbeat
 def test_on_an_object_store_the_holder_and_its_heartbeat(spec: Path, bucket: S3View, run: Run) -> None:
     where = f"s3://{bucket.bucket}/release"
     release = reached(bucket.address, where)

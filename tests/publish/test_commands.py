@@ -18,6 +18,7 @@ from clay_publish.release.manifest import write_manifest
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.slow  # two hosts, each of which `make test` publishes to
 def test_both_hosts_at_once_the_spec_names_them_and_each_knows_of_the_other(
     release_copy: Path, bucket: str, view: S3View, run: Run, tmp_path: Path
 ) -> None:

@@ -182,6 +182,7 @@ def test_ray_reports_the_same_bytes(damaged: Path, run: Run) -> None:
     assert not _kept(damaged)
 
 
+@pytest.mark.slow  # three runs
 def test_an_interrupted_share_resumes(damaged: Path, tmp_path: Path, run: Run) -> None:
     """Ended by SIGTERM before the second of three files is kept, and by SIGKILL after the third."""
     expected = run("validate", damaged, "--json", "--quiet", code=1)

@@ -157,6 +157,7 @@ def test_layers_and_times_switch(made_releases: Releases, serve: Serve, opened: 
     assert "opacity=0.5" in page.url
 
 
+@pytest.mark.slow  # waits for six drawings of the map
 def test_zoom_draws_single_chips(made_releases: Releases, serve: Serve, opened: Open) -> None:
     page = opened(serve(made_releases("hemispheres")), at(9.9, 0.1, 4))
     expect(page.locator("#hint")).to_have_text("Zoom in to see single chips.")
@@ -256,6 +257,7 @@ def nearest(release: Path, like: int, unlike: int | None = None, box: tuple[floa
     return [(table["id"][int(n)].as_py(), cosines[n]) for n in first]
 
 
+@pytest.mark.slow  # the library is compared in `make test`
 def test_codes_find_what_all_vectors_find(made_releases: Releases, serve: Serve, opened: Open) -> None:
     release = made_releases("codes")
     chips, server = chips_of(release), serve(release)
