@@ -33,6 +33,8 @@ build/tree: $(wildcard clay_publish/*)
 
 types: $(VENV)/.test $(VENV)/.lint build/tree
 	cd build/tree && $(abspath $(VENV))/bin/mypy --config-file $(CURDIR)/pyproject.toml --package clay_publish
+	cd benchmarks && MYPYPATH=../build/tree:.:../tests/servers $(abspath $(VENV))/bin/mypy --config-file $(CURDIR)/pyproject.toml \
+		--explicit-package-bases --follow-imports silent *.py quality/*.py
 
 docs: $(VENV)/.test $(VENV)/.docs build/tree
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(VENV)/bin/mkdocs build --strict --quiet

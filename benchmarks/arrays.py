@@ -1,7 +1,7 @@
 """One pixel, 256² and 2,048² pixels from arrays against the same chips from the table, and what a vector takes.
 
-`python benchmarks/arrays.py [DIMENSIONS [SIDE …]]`: 2,048 × 2,048 chips of 40 m in one 100 km square, table and arrays
-of int8. Locally and 30 ms away.
+`python benchmarks/arrays.py [DIMENSIONS [SIDE …]]`: SIDE × SIDE pixels for each SIDE (1, 256 and 2,048), from as many
+chips of 40 m as the largest takes, in one 100 km square, table and arrays of int8. Locally and 30 ms away.
 
 `python benchmarks/arrays.py memory [DIMENSIONS …]`: the memory that a shard takes while it is made, in a process of its
 own.
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,7 @@ from scenes import served
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import Square
 from clay_publish.release.array_store import ArrayGrid
-from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.directory import EMBEDDINGS, DataFile, Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.geoparquet import geo_metadata, group_rows, hilbert_distance, table_writer, write_table
 from clay_publish.release.metadata import footer_emb
@@ -38,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "servers"))
 from array_copy import write_arrays
 from tiny_release import fingerprint
 
-SIDE, CELL = 2048, 40.0
+CELL = 40.0
 ROW, COL = 100_000, 12_544
 """Of the south-western chip: in one square of 100 km, 256 chips from where a shard starts."""
 SHARD_ROW = 391 * 256
@@ -51,8 +52,8 @@ NO_PATCHES: Any = SimpleNamespace(patches=0, patch_layers=())
 def main() -> None:
     """Print one line for each size, place and form; or for each number of dimensions."""
     if sys.argv[1:2] == ["memory"]:
-        for dimensions in sys.argv[2:] or ["128", "1024", "4096"]:
-            subprocess.run([sys.executable, __file__, "shard", dimensions], check=True)
+        for number in sys.argv[2:] or ["128", "1024", "4096"]:
+            subprocess.run([sys.executable, __file__, "shard", number], check=True)
         return
     if sys.argv[1:2] == ["shard"]:
         measure_memory(int(sys.argv[2]))
@@ -61,15 +62,16 @@ def main() -> None:
         _tables(Release(sys.argv[2]), _fingerprint(int(sys.argv[3])), int(sys.argv[4]), SHARD_ROW)
         return
     dimensions, *sizes = (int(text) for text in sys.argv[1:] or ["128"])
-    made = _fingerprint(dimensions)
+    sizes = sizes or [*SIZES]
+    side, made = max(sizes), _fingerprint(dimensions)
     with tempfile.TemporaryDirectory() as folder:
         release = Release(folder)
         spec = _documents(release)
-        file = _tables(release, made, SIDE)
+        file = _tables(release, made, side)
         begun = time.perf_counter()
         write_arrays(release, spec, NO_PATCHES)
         seconds = time.perf_counter() - begun
-        chips = SIDE**2
+        chips = side**2
         stored = {
             name: _bytes(Path(folder), name) for name in ("arrays/arrays.zarr/*/embeddings", "arrays", "embeddings")
         }
@@ -82,9 +84,10 @@ def main() -> None:
         }
         with served(Path(folder), 0.03) as server:
             for place, where in (("local", folder), ("30 ms away", server.url)):
-                for size in sizes or SIZES:
+                for size in sizes:
                     for name, way in ways.items():
-                        _measure(server, f"{place}, {size}², {name}", size, lambda w=way, p=where: w(_opened(p, file)))
+                        opened = partial(_opened, way, where, file)
+                        _measure(server, f"{place}, {size}², {name}", side, size, opened)
 
 
 def measure_memory(dimensions: int) -> None:
@@ -115,19 +118,29 @@ def _fingerprint(dimensions: int) -> Fingerprint:
     return fingerprint("int8").model_copy(update={"dimensions": dimensions, "size": 8, "gsd": CELL / 8})
 
 
-def _opened(where: str, file: str) -> Release:
-    release = Release(where)
-    release.data_files = lambda _="embeddings": [file]  # type: ignore[method-assign] - a reader knows it from items
-    return release
+class OneFile(Release):
+    """A release whose embeddings file is known, as a reader knows it from the items."""
+
+    def __init__(self, where: str, file: str) -> None:
+        super().__init__(where)
+        self._file = file
+
+    def data_files(self, table: str = EMBEDDINGS) -> list[str]:
+        """That file."""
+        return [self._file] if table == EMBEDDINGS else super().data_files(table)
 
 
-def _measure(server: Any, name: str, size: int, open_cube: Callable[[], Any]) -> None:
+def _opened(way: Callable[[Release], Any], where: str, file: str) -> Any:
+    return way(OneFile(where, file))
+
+
+def _measure(server: Any, name: str, side: int, size: int, open_cube: Callable[[], Any]) -> None:
     before = server.now()
     begun = time.perf_counter()
     cube = open_cube()
     opened = time.perf_counter() - begun
-    top = cube.attrs["embrel:cells"]["row_top"] - (ROW + SIDE - 1)
-    start = (SIDE - size) // 2 + (7 if size == 1 else 0)
+    top = cube.attrs["embrel:cells"]["row_top"] - (ROW + side - 1)
+    start = (side - size) // 2
     values = cube.embeddings[0, top + start : top + start + size, COL + start : COL + start + size].values
     seconds = time.perf_counter() - begun
     assert np.isfinite(values).all()
@@ -161,7 +174,7 @@ def _tables(release: Release, made: Fingerprint, side: int, first: int = ROW) ->
     row, col, lon, lat = row[order], col[order], lon[order], lat[order]
     schema = embeddings_schema(made.dimensions, "int8")
     file = DataFile(Square(18, int((COL + 1) * CELL // 100_000), int((first + 1) * CELL // 100_000)), WINDOW)
-    path = f"embeddings/{file.name}"
+    path = f"{EMBEDDINGS}/{file.name}"
     footer = {"emb": json.dumps(footer_emb(made, CELL / 8)), "geo": json.dumps(geo_metadata({"Polygon"}, None))}
     rng = np.random.default_rng(0)
     same = {"geometry": b"\0" * 93, "item_id": "image", "item_ids": ["image"], "valid_fraction": 1.0}

@@ -1,11 +1,12 @@
 """The engines, side by side: what Ray costs a unit and in memory, what a death loses, and what a second worker brings.
 
-python benchmarks/engines.py
+python benchmarks/engines.py [--units 120]
 
 Every case is a process of its own and a run of its own, of the same units: small ones, where the engine's own time
 counts, or larger ones, where the work does. Ray is started on this machine for each, and ended.
 """
 
+import argparse
 import json
 import os
 import signal
@@ -36,13 +37,14 @@ from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.produce import begin
 from clay_publish.progress import Progress
 from clay_publish.release.directory import Release
+from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.lease import lease
 from clay_publish.release.unit_receipts import read_receipts
 from clay_publish.spec.load import load_spec
 from clay_publish.spec.models import Running, Spec
 
-SMALL, LARGE = (120, 128), (40, 512)
-"""Units, and pixels per side of each image; chips have 64."""
+SMALL, LARGE = 128, 512
+"""Pixels per side of each image, which is a unit; chips have 64. There are three small ones for each larger one."""
 _LOOK_EVERY = 2.0
 
 
@@ -127,8 +129,8 @@ def _kill_one(run: Run) -> None:
 _WORK: list[Work] = []
 
 
-def _load(spec: Spec, where: str, fingerprint: Any, units: int) -> None:
-    _WORK.append(make_work(Release(where), spec, load_encoder(spec, spec.instrument), fingerprint, units, cores=1))
+def _load(spec: Spec, where: str, fingerprint: Fingerprint) -> None:
+    _WORK.append(make_work(Release(where), spec, load_encoder(spec, spec.instrument), fingerprint, cores=1))
 
 
 def _one(unit: Unit) -> str:
@@ -140,7 +142,7 @@ def in_pool(spec: Spec, release: Release) -> dict[str, float]:
     with lease(release) as held:
         run = begin(spec, release, load_encoder(spec, spec.instrument), report=lambda _: None, held=held)
     units = run.plan.units
-    setup = (spec, release.store.where, run.plan.fingerprint, len(units))
+    setup = (spec, release.store.where, run.plan.fingerprint)
     with ProcessPoolExecutor(2, _spawning(), _load, setup) as pool:
         futures: list[Future[str]] = [pool.submit(_one, unit) for unit in units]
         done = lost = 0
@@ -162,7 +164,7 @@ def _spawning() -> Any:
     return multiprocessing.get_context("spawn")
 
 
-CASES: dict[str, tuple[tuple[int, int], Callable[[Spec, Release], dict[str, float]]]] = {
+CASES: dict[str, tuple[int, Callable[[Spec, Release], dict[str, float]]]] = {
     "local": (SMALL, local),
     "ray": (SMALL, partial(on_ray, workers=1, cpus=os.cpu_count() or 1)),
     "one worker": (LARGE, partial(on_ray, workers=1, cpus=1)),
@@ -176,8 +178,8 @@ def _each(found: dict[str, float]) -> str:
     return f"{found['each'] * 1e3:.0f} ms a unit, {found['cpu'] * 1e3:.0f} ms of processor"
 
 
-def write_specs(folder: Path) -> None:
-    for count, side in (SMALL, LARGE):
+def write_specs(folder: Path, units: int) -> None:
+    for count, side in ((units, SMALL), (units // 3, LARGE)):
         items = [
             scene(folder / str(side), side, f"scene-{n:03d}", 399_960.0 + n * side * 10).name for n in range(count)
         ]
@@ -188,29 +190,33 @@ def write_specs(folder: Path) -> None:
 
 def case(name: str, folder: Path) -> dict[str, float]:
     """One case, in a process of its own."""
-    program = [sys.executable, __file__, name, str(folder)]
+    program = [sys.executable, __file__, "--case", name, str(folder)]
     said = subprocess.run(program, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, float] = json.loads(said.splitlines()[-1])
     return found
 
 
 def main() -> None:
-    if len(sys.argv) == 3:
-        name, folder = sys.argv[1], Path(sys.argv[2])
-        (_, side), run = CASES[name]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--units", type=int, default=120, help="small ones")
+    parser.add_argument("--case", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.case:
+        name, folder = asked.case[0], Path(asked.case[1])
+        side, run = CASES[name]
         with tempfile.TemporaryDirectory() as out:
             print(json.dumps(run(load_spec(folder / str(side) / "release.yaml"), Release(out))))
         return
     print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before\n")
     with tempfile.TemporaryDirectory(prefix="clay-publish-") as temporary:
         folder = Path(temporary)
-        write_specs(folder)
+        write_specs(folder, asked.units)
         found = {name: case(name, folder) for name in CASES}
     here, there, one, two = (found[name] for name in ("local", "ray", "one worker", "two workers"))
     on_it, pool = found["killed on ray"], found["killed in a pool"]
     print("| what | measured | ratio |\n|---|---|---|")
     for what, measured, ratio in (
-        (f"{SMALL[0]} small units, local engine", _each(here), "1"),
+        (f"{here['units']:.0f} small units, local engine", _each(here), "1"),
         (
             "Ray, one worker with all cores",
             f"{_each(there)}: {(there['cpu'] - here['cpu']) * 1e3:+.0f} ms of processor",
@@ -226,7 +232,7 @@ def main() -> None:
             f"local {here['memory']:.0f} MB, Ray {there['memory']:.0f} MB",
             f"{there['memory'] - here['memory']:+.0f} MB",
         ),
-        (f"{LARGE[0]} larger units on Ray, one worker of one core", _each(one), "1"),
+        (f"{one['units']:.0f} larger units on Ray, one worker of one core", _each(one), "1"),
         ("two workers of one core", _each(two), f"{one['each'] / two['each']:.2f} × as fast"),
         (
             "a process dies: ProcessPoolExecutor",

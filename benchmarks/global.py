@@ -10,6 +10,7 @@ memory as the sum of their resident sets, looked at ten times a second: pages th
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -18,6 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import psutil
@@ -127,12 +130,11 @@ def check_disk(where: Path) -> None:
     where.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(where).free < FREE:
         sys.exit(f"{where}: less than {FREE / 1e9:.0f} GB are free; what is made stays, and is continued from")
-    check_disk.files += 1
-    if check_disk.files % 1000 == 0 and sum(f.stat().st_size for f in where.rglob("*.parquet")) > MOST:
+    if next(CHECKS) % 1000 == 0 and sum(f.stat().st_size for f in where.rglob("*.parquet")) > MOST:
         sys.exit(f"{where}: takes more than {MOST / 1e9:.0f} GB; choose a smaller --fraction")
 
 
-check_disk.files = 0
+CHECKS = itertools.count(1)
 
 Command = Callable[[argparse.Namespace], list[str]]
 PROGRAM = [sys.executable, "-m", "clay_publish"]
@@ -199,24 +201,24 @@ def publish(asked: argparse.Namespace) -> list[str]:
     return [sys.executable, __file__, str(asked.folder), "--stages", "publishing"]
 
 
-def publish_linked(folder: Path) -> None:
+def publish_linked(where: Path) -> None:
     """Publish to a directory, with the report of `validate`. Data is hashed and linked; a directory gets copies."""
-    release = Release(str(folder / "release"))
-    report = ValidationReport.model_validate_json((folder / "validate.json").read_text())
+    release = Release(str(where / "release"))
+    report = ValidationReport.model_validate_json((where / "validate.json").read_text())
 
     def send(
-        self: bucket.LocalBucket, place: str, package: Package, entry: FileEntry, sent: Callable[[int], None]
+        self: bucket.LocalBucket, folder: str, package: Package, entry: FileEntry, sent: Callable[[int], None]
     ) -> int:
         for _ in package.pieces(entry, 1 << 22):
             pass
-        target = Path(self.where) / place / entry.path
+        target = Path(self.where) / folder / entry.path
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(package.release.store.path(entry.path), target)
         sent(entry.size)
         return entry.size
 
-    bucket.LocalBucket.send = send
-    receipt = publish_release(release, str(folder / "published"), report, allow_unchecked=True)
+    with patch.object(bucket.LocalBucket, "send", send):
+        receipt = publish_release(release, str(where / "published"), report, allow_unchecked=True)
     print(receipt.line)
 
 
@@ -292,9 +294,9 @@ def items_of(tiles: pa.Table, number: int) -> pa.Table:
     return parse_stac_items_to_arrow(items).read_all()
 
 
-def item_of(tile: dict[str, object], shape: shapely.Geometry, number: int) -> dict[str, object]:
+def item_of(tile: dict[str, Any], shape: shapely.Geometry, number: int) -> dict[str, object]:
     name, day = f"S2A_{tile['tile_id']}_2023{3 * number + 1:02d}15_0_L2A", f"2023-{3 * number + 1:02d}-15"
-    assets = {}
+    assets: dict[str, dict[str, Any]] = {}
     for band, key in BANDS.items():
         size = 10 if band in FINE else 20
         assets[band] = {

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,7 @@ import torch
 from scenes import SENSOR
 from torch.nn import functional
 
-from clay_publish.producer.encoders import ChipBatch, Encoder
-from clay_publish.producer.encoders.clay import load as load_clay
+from clay_publish.producer.encoders import ChipBatch, Encoder, load_encoder
 from clay_publish.producer.encoders.clay_model import PATCH, ClayEncoder, Sizes
 from clay_publish.producer.encoders.random_features import RandomFeatures
 from clay_publish.producer.encoders.weights import resolve_device, resolve_precision
@@ -67,8 +67,12 @@ def clay(folder: Path) -> Encoder:
         torch.save({"state_dict": state}, path)
     precision = resolve_precision("auto", resolve_device())
     model = {"encoder": "clay", "weights": str(path), "precision": precision}
+    return load_encoder(_spec(model), SENSOR)
+
+
+def _spec(model: dict[str, str]) -> Spec:
     imagery = {"stac": ["none"], "sensor": SENSOR.key}
-    return load_clay(Spec.model_validate({"name": "clay", "imagery": [imagery], "model": model}), SENSOR)
+    return Spec.model_validate({"name": "models", "imagery": [imagery], "model": model})
 
 
 def clay_rows(folder: Path) -> Iterator[Row]:
@@ -82,7 +86,7 @@ def clay_rows(folder: Path) -> Iterator[Row]:
         count = 4 if device.type == "cpu" else 512
         batch = chips(count, size)
         model.encode(batch)
-        speed = count / best(lambda batch=batch: model.encode(batch))
+        speed = count / best(partial(model.encode, batch))
         share = speed * operations(size) / most
         yield (
             f"Clay large, {size} px, {encoder.precision}, {device}",
@@ -95,12 +99,12 @@ def clay_rows(folder: Path) -> Iterator[Row]:
 
 def random_feature_rows(_: Path) -> Iterator[Row]:
     encoder = RandomFeatures.of(SENSOR, resolve_device())
-    model = EncoderPool(encoder)
+    model = EncoderPool(load_encoder(_spec({"encoder": "random-features"}), SENSOR))
     for size, count in ((128, 64), (256, 16)):
         batch = chips(count, size)
         model.encode(batch)
-        loop = count / best(lambda batch=batch: _loop(encoder, batch))
-        ours = count / best(lambda batch=batch: model.encode(batch))
+        loop = count / best(partial(_loop, encoder, batch))
+        ours = count / best(partial(model.encode, batch))
         yield f"random features, {size} px: a loop over chips", f"{loop:.1f} chips/s", "1"
         yield f"random features, {size} px: this", f"{ours:.1f} chips/s", f"{ours / loop:.1f} × the first"
 

@@ -58,7 +58,9 @@ def spec_of(items: list[Path] | list[str], layout: str = "scene") -> Spec:
 def timed(spec: Spec, folder: Path, encoder: Encoder) -> float:
     """Seconds that the units of a run take, without its planning."""
     shutil.rmtree(folder, ignore_errors=True)
-    seconds = produce(spec, Release(str(folder)), encoder=encoder).seconds
+    release = Release(str(folder))
+    produce(spec, release, encoder=encoder)
+    seconds = read_measurements(release).seconds
     shutil.rmtree(folder)
     return seconds
 
@@ -71,19 +73,20 @@ def rows(folder: Path) -> Iterator[Row]:
         for where, base in (("local", None), ("30 ms away", server.url)):
             items = [item_at(path, base and f"{base}/{path.name}") for path in paths]
             begun = time.perf_counter()
-            first = []
+            first: list[np.ndarray] = []
             for block in (block for item in items for block in read_scene(item, reading(), None)):
                 if len(first) < MODEL_BLOCKS:
                     first.append(block.pixels)
             read = count / (time.perf_counter() - begun)
             pixels = np.concatenate(first)
-            remote = spec if base is None else spec_of([f"{base}/{path.name}" for path in paths])  # type: ignore[misc]
-            for name, encoder in (
-                ("random features", load_encoder(spec, SENSOR)),
-                ("a model elsewhere", Elsewhere(spec, SECONDS_A_CHIP)),
-            ):
+            asked = spec if base is None else spec_of([f"{base}/{path.name}" for path in paths])
+            encoders: dict[str, Any] = {
+                "random features": load_encoder(spec, SENSOR),
+                "a model elsewhere": Elsewhere(spec, SECONDS_A_CHIP),
+            }
+            for name, encoder in encoders.items():
                 model = alone(encoder, pixels)
-                both = count / timed(remote, folder / "release", encoder)  # type: ignore[arg-type]
+                both = count / timed(asked, folder / "release", encoder)
                 yield (
                     f"end to end, {where}, {name}",
                     f"{both:.1f} chips/s; reading alone {read:.1f}, model alone {model:.1f}",

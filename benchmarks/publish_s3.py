@@ -79,7 +79,8 @@ def _compare(release: Path, programs: Path, address: str) -> None:
             client.upload_file(str(path), BUCKET, f"{prefix}/{path.relative_to(release)}")
 
     def rclone(prefix: str) -> None:
-        command = [programs / "rclone", "copy", release, f"{remote}/{prefix}/", "--exclude", "/.run/**", "--config", ""]
+        source, target = str(release), f"{remote}/{prefix}/"
+        command = [str(programs / "rclone"), "copy", source, target, "--exclude", "/.run/**", "--config", ""]
         subprocess.run(command, check=True)
 
     ways: dict[str, Callable[[str], None]] = {"publish": ours, "boto3 upload_file": boto, "rclone copy": rclone}
@@ -102,7 +103,7 @@ def _release(folder: Path, programs: Path, size: int) -> Path:
     subprocess.run([programs / "clay-publish", "sample", folder / "sample"], check=True, stdout=subprocess.DEVNULL)
     where = folder / "release"
     spec = folder / "sample" / "release.yaml"
-    for command in (["produce", spec, "--out", where], ["catalog", where]):
+    for command in (["produce", str(spec), "--out", str(where)], ["catalog", str(where)]):
         subprocess.run([programs / "clay-publish", *command, "--quiet"], check=True, stdout=subprocess.DEVNULL)
     release, numbers = Release(str(where)), np.random.default_rng(0)
     made_by = release.parquet(release.data_files()[0]).schema_arrow.metadata[b"emb"]

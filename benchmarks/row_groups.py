@@ -20,7 +20,7 @@ from scenes import served
 from clay_publish.release import geoparquet
 from clay_publish.release.geoparquet import group_rows, write_table
 from clay_publish.storage.store import Store
-from clay_publish.validate.data.parquet_limits import page_headers
+from clay_publish.validate.data.page_headers import page_headers
 
 _PAGES = (64, 128, 256, 512, 1024)
 """kB of a data page, at most."""
@@ -62,7 +62,7 @@ def _measure(name: str, path: Path, query: np.ndarray, server: Any) -> None:
         ]
     scan = _seconds(lambda: pq.read_table(path, columns=["embedding"]))
     top = f"SELECT id FROM '{path}' ORDER BY list_cosine_similarity(embedding, {query.tolist()}::FLOAT[]) DESC LIMIT 10"
-    similar = _seconds(lambda: duckdb.sql(top).fetchall())
+    similar = _seconds(lambda: duckdb.execute(top).fetchall())
     _, before = server.now()
     address = f"{server.url}/{path.name}"
     streamed = datasets.load_dataset("parquet", data_files=address, split="train", streaming=True, columns=["id"])

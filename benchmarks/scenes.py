@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -94,12 +95,12 @@ def stored_bytes(item: SourceItem, folder: Path) -> int:
 class Counted:
     """What a server in another process was asked."""
 
-    def __init__(self, url: str, requests: object, sent: object) -> None:
+    def __init__(self, url: str, requests: Any, sent: Any) -> None:
         self.url, self._requests, self._sent = url, requests, sent
 
     def now(self) -> tuple[int, int]:
         """Requests and bytes so far."""
-        return self._requests.value, self._sent.value  # type: ignore[attr-defined]
+        return self._requests.value, self._sent.value
 
 
 @contextmanager
@@ -117,17 +118,17 @@ def served(folder: Path, latency: float = LATENCY) -> Iterator[Counted]:
         process.join()
 
 
-def _serve(folder: Path, latency: float, pipe: object, requests: object, sent: object) -> None:
+def _serve(folder: Path, latency: float, pipe: Any, requests: Any, sent: Any) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "servers"))
     from image_server import ImageServer
 
     with ImageServer(folder, latency=latency) as server:
 
-        class Tally(list):  # type: ignore[type-arg]
-            def append(self, request: object) -> None:
-                requests.value += 1  # type: ignore[attr-defined]
-                sent.value += request.sent  # type: ignore[attr-defined]
+        class Tally(list[Any]):
+            def append(self, request: Any) -> None:
+                requests.value += 1
+                sent.value += request.sent
 
         server.requests = Tally()
-        pipe.send(server.url)  # type: ignore[attr-defined]
-        pipe.recv()  # type: ignore[attr-defined]
+        pipe.send(server.url)
+        pipe.recv()

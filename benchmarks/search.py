@@ -16,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +87,8 @@ def write(folder: Path, count: int) -> None:
         footer = {"geo": json.dumps(geo_metadata({"Polygon"}, box)), "emb": json.dumps(footer_emb(made, 10.0))}
         path = f"embeddings/{DataFile(square, window).name}"
         write_table(release.store, path, table.replace_schema_metadata(footer))
-    source = {**dict.fromkeys(sources_schema().names), "id": "scene", "block": 0, "status": "used", "bands": [],
+    empty: dict[str, Any] = dict.fromkeys(sources_schema().names)
+    source = {**empty, "id": "scene", "block": 0, "status": "used", "bands": [],
               "license": "CC-BY-4.0", "href": "https://example.org/scene.json", "assets": []}  # fmt: skip
     write_table(release.store, "sources.parquet", pa.Table.from_pylist([source], schema=sources_schema()))
     release.store.write(
@@ -120,6 +123,7 @@ def search(method: str, folder: str) -> None:
         )
         values /= np.linalg.norm(values, axis=1, keepdims=True)
         del tables
+    one: Callable[[np.ndarray], list[str]]
     if method == "faiss":
         import faiss
 

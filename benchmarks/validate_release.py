@@ -12,7 +12,6 @@ Three ways of going through the same bytes, each in a process of its own, on as 
 import argparse
 import json
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -103,7 +102,7 @@ def timed(way: str, where: Path) -> dict[str, float]:
     for child in psutil.Process().children():  # that of a validation reads everything
         times = child.cpu_times()
         cpu += times.user + times.system
-        mib += int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{child.pid}/status").read_text())[1]) / 1024
+        mib += int(Path(f"/proc/{child.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
     return {"seconds": seconds, "cpu": cpu, "mib": mib}
 
 
@@ -195,7 +194,8 @@ def vectors_at(lon: np.ndarray, lat: np.ndarray, dimensions: int, seed: int) -> 
     waves = np.random.default_rng(1).normal(size=(2, dimensions)) * 36
     vectors = np.sin(np.radians(np.stack([lon, lat], axis=1)) @ waves)
     vectors += np.random.default_rng(seed).normal(size=vectors.shape) * 0.15
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    made: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return made
 
 
 def write_square(
@@ -251,7 +251,7 @@ def _ids(grid: UtmGrid, epsg: np.ndarray, row: np.ndarray, col: np.ndarray) -> p
 
 def write_coverage(release: Release, grid: UtmGrid, zone: ZoneCells, item: Callable[[Square], str]) -> None:
     """The coverage table of a zone of which all chips are embedded, each from the image of its square."""
-    schema, names = coverage_schema(), []
+    schema, names = coverage_schema(), list[str]()
     epsg, row, col, image = (np.empty(len(zone), dtype=np.int64) for _ in range(4))
     filled = 0
     for square, cells in by_square(grid, zone):

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ PENALTIES = 10.0 ** np.arange(-4, 5)
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def read_ground(folder: Path, size: int) -> Ground:
     return Ground(ChipBatch(pixels, np.asarray(lon), np.asarray(lat), times, 10.0), shares, top, left, size)
 
 
-def _tiles(image: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.generic]:
+def _tiles(image: npt.NDArray[Number], size: int) -> npt.NDArray[Number]:
     bands, count = len(image), image.shape[1] // size
     cut = image.reshape(bands, count, size, count, size).transpose(1, 3, 0, 2, 4)
     return np.ascontiguousarray(cut.reshape(count * count, bands, size, size))
@@ -115,7 +117,8 @@ class Ridge:
     def predict(self, features: Floats, penalty: float) -> Doubles:
         """[n, targets]."""
         seen = (features - self.center) / self.scale @ self.directions.T
-        return (seen * (self.strength / (self.strength**2 + penalty))) @ self.along + self.level
+        made: Doubles = (seen * (self.strength / (self.strength**2 + penalty))) @ self.along + self.level
+        return made
 
 
 def _r2(true: Doubles, guessed: Doubles) -> float:
@@ -137,7 +140,8 @@ def after_int8(vectors: Floats, neighbors: int = 10) -> tuple[float, float]:
 
 def _nearest(similarity: Floats, count: int) -> list[list[int]]:
     np.fill_diagonal(similarity, -np.inf)
-    return np.argpartition(-similarity, count, axis=1)[:, :count].tolist()
+    places: list[list[int]] = np.argpartition(-similarity, count, axis=1)[:, :count].tolist()
+    return places
 
 
 def encoder_features(ground: Ground, model: dict[str, str]) -> Floats:
