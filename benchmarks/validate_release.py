@@ -35,7 +35,7 @@ from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, composite_rule, mask_rule
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, group_rows, table_writer, total_bbox, write_table
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, dump_json, sha256, write_manifest
-from clay_publish.release.measurements import Measurements, write_measurements
+from clay_publish.release.measurements import Measurements, dump_measurements
 from clay_publish.release.metadata import footer_emb
 from clay_publish.release.tables import (
     TIMESTAMP,
@@ -327,7 +327,8 @@ def write_documents(
         coverage={"expected": chips, "embedded": chips},
     )
     release.store.write(RUN_RECORD, record.model_dump_json())
-    write_measurements(release, Measurements(seconds=0, machines=[], libraries=record.libraries))
+    measurements = Measurements(seconds=0, machines=[], libraries=record.libraries)
+    release.store.write(paths.MEASUREMENTS, dump_measurements(measurements))
 
 
 if __name__ == "__main__":

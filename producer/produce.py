@@ -1,7 +1,7 @@
 """The stage: spec in; sources, embeddings, coverage and gaps out, by one process or by one of several shares."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -27,7 +27,7 @@ from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.lease import lease
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RunRecord
-from clay_publish.release.unit_receipts import read_receipts
+from clay_publish.release.unit_receipts import UnitReceipt, read_receipts
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Running, Spec
 from clay_publish.storage.retry import RetryPolicy, retrying
@@ -56,7 +56,7 @@ def produce(
     encoder: Encoder | None = None,
     check: str | None = None,
     report: Report = silent,
-    then: Then = lambda _: None,
+    then: Then | None = None,
 ) -> RunRecord:
     """Make the embeddings of a release. Run it again after anything: what is finished is not done twice.
 
@@ -67,7 +67,7 @@ def produce(
             load the one the spec names, and refuse to begin where that is another.
         check: `module:name` of what validates each embeddings file where it is made; default: none is.
         report: receives the progress.
-        then: called while the lease is still held.
+        then: called while the lease is still held; writes documents and manifest.
 
     Raises:
         SpecError, SourceError, LicenseError, EncoderError: before any pixel is read.
@@ -80,9 +80,16 @@ def produce(
     with lease(release) as held:
         release.store.remove_orphans()
         run = begin(spec, release, encoder, check=check, report=report, held=held)
-        record = finish(run, run_units(run, engine), engine)
+        return _complete(run, run_units(run, engine), engine, then)
+
+
+def _complete(run: Run, receipts: Sequence[UnitReceipt], engine: Engine, then: Then | None) -> RunRecord:
+    """Finish the release, and say so once all of it is there."""
+    record = finish(run, receipts, engine)
+    if then is not None:
         then(record)
-        return record
+    run.finish.complete(described=then is not None)
+    return record
 
 
 def begin(
@@ -198,7 +205,7 @@ def produce_share(
     encoder: Encoder | None = None,
     check: str | None = None,
     report: Report = silent,
-    then: Then = lambda _: None,
+    then: Then | None = None,
 ) -> RunRecord | ShareDone:
     """Make the units of one share. Where it is the last to be done, finish the release as `produce` does.
 
@@ -234,10 +241,8 @@ def produce_share(
         return waiting
     try:
         with _retried_lease(release) as held:
-            done = _finish(Run.of(run.plan, run.work, run.selection, run.gsd, report=report, held=held), waiting)
-            if isinstance(done, RunRecord):
-                then(done)
-            return done
+            whole = Run.of(run.plan, run.work, run.selection, run.gsd, report=report, held=held)
+            return _finish(whole, waiting, then)
     except LockedError:
         return waiting  # the holder ends later than this process, and checks again
 
@@ -246,17 +251,18 @@ def _left(run: Run) -> int:
     return len({unit.id for unit in run.plan.units} - read_receipts(run.work.release).keys())
 
 
-def _finish(run: Run, waiting: ShareDone) -> RunRecord | ShareDone:
+def _finish(run: Run, waiting: ShareDone, then: Then | None) -> RunRecord | ShareDone:
     """Publish the files of several shares, and those made from all of them; no other process is at work."""
     release = run.work.release
-    receipts = read_receipts(release)
-    if run.finish.of([receipts[unit.id] for unit in run.plan.units]) and arrays_as_asked(release, run.work.spec):
+    found = read_receipts(release)
+    receipts = [found[unit.id] for unit in run.plan.units]
+    if run.finish.as_left(receipts, described=then is not None) and arrays_as_asked(release, run.work.spec):
         return waiting
     in_threads(run, [], run.resume(failed=True))
     damaged = len(run.plan.units) - len(run.receipts)
     if damaged:  # made again by the share that they are of, or by a whole run
         return ShareDone(waiting.share, waiting.units, damaged)
-    return finish(run, [run.receipts[unit.id] for unit in run.plan.units], in_threads)
+    return _complete(run, [run.receipts[unit.id] for unit in run.plan.units], in_threads, then)
 
 
 @contextmanager

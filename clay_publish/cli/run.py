@@ -79,7 +79,7 @@ def produce(
     screen = Screen(quiet=quiet, as_json=json)
     asked = _asked(spec, overrides, out, engine, workers)
     with screen.progress() as report:
-        made = _embed(asked, unit, report, lambda _: None)
+        made = _embed(asked, unit, report, None)
     _tell(made, asked.release, screen, None)
 
 
@@ -194,7 +194,7 @@ def _asked(
     return _Asked(spec.model_copy(update={"run": means}), Release(out or f"./{spec.name}/{spec.version}"))
 
 
-def _embed(asked: _Asked, unit: str | None, report: "Report", then: "Then") -> _Made:
+def _embed(asked: _Asked, unit: str | None, report: "Report", then: "Then | None") -> _Made:
     """Make the embeddings; `then` is called before anybody else may work on the release."""
     from clay_publish.errors import require_extra
     from clay_publish.release.versions import check_previous

@@ -66,9 +66,9 @@ def measured(receipts: Iterable[UnitReceipt], usd_per_hour: float | None, librar
     )
 
 
-def write_measurements(release: Release, made: Measurements) -> None:
-    """Write `run.json`."""
-    release.store.write(paths.MEASUREMENTS, dump_json(made.model_dump(mode="json", exclude_none=True)))
+def dump_measurements(made: Measurements) -> str:
+    """Return `run.json`."""
+    return dump_json(made.model_dump(mode="json", exclude_none=True))
 
 
 def read_measurements(release: Release) -> Measurements:

@@ -5,8 +5,8 @@ import json
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,7 +21,7 @@ ATTEMPTS = f"{paths.RUN}/attempts"
 FAILURES = f"{paths.RUN}/failures"
 """Tracebacks of units that failed."""
 FINISHED = f"{paths.RUN}/finished.json"
-"""From which receipts the release was finished."""
+"""From which receipts the release was finished, and a digest of its files then."""
 _READ_AT_ONCE = 16
 _NOT_READ = frozenset({"no_imagery", "excluded", "over_budget"})
 
@@ -74,13 +74,19 @@ def receipts_digest(receipts: Sequence[UnitReceipt]) -> str:
     return hashlib.sha256(canonical_json([receipt.model_dump(mode="json") for receipt in ordered])).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Finish:
-    """What says from which receipts a release was finished, as it was at one moment."""
+    """`.run/finished.json`, as this process last saw it: whether the release is finished, and by whom.
+
+    A process claims the end of a run before it writes what only one may write, and completes the claim when all is
+    written. Each is a put on the condition that no other process has done so since: of two, one can go on.
+    """
 
     release: Release
     _seen: tuple[bytes, str] | None
     """Its bytes and their tag."""
+    _tags: dict[str, str | None] = field(default_factory=dict)
+    """Of the documents that the claim is for; None: not there."""
 
     @classmethod
     def now(cls, release: Release) -> Self:
@@ -93,27 +99,82 @@ class Finish:
         Raises:
             ReleaseError: it cannot be read.
         """
-        if self._seen is None:
+        said = self._said()
+        return "files" in said and said.get("receipts") == receipts_digest(receipts)
+
+    def as_left(self, receipts: Sequence[UnitReceipt], *, described: bool) -> bool:
+        """Whether the release was finished from these receipts, and its files are still those that were there then.
+
+        Args:
+            receipts: of all units.
+            described: with documents and manifest, which `produce` alone does not write.
+
+        Raises:
+            ReleaseError: it cannot be read.
+        """
+        if not self.of(receipts) or (described and not self._said().get("described")):
             return False
+        return bool(self._said()["files"] == _files_digest(self.release))
+
+    def _said(self) -> dict[str, Any]:
+        if self._seen is None:
+            return {}
         try:
-            return bool(json.loads(self._seen[0])["receipts"] == receipts_digest(receipts))
-        except (ValueError, KeyError, TypeError) as error:
+            return dict(json.loads(self._seen[0]))
+        except (ValueError, TypeError) as error:
             raise ReleaseError(
                 self.release.store.path(FINISHED), f"cannot be read ({error!r})", fix="Remove it and run again."
             ) from error
 
-    def mark(self, receipts: Sequence[UnitReceipt]) -> None:
-        """Say that the release is finished from these receipts; of two processes that do so, one can.
+    def claim(self, receipts: Sequence[UnitReceipt], documents: Sequence[str]) -> None:
+        """Say that this process finishes the release from these receipts, and writes these documents.
 
         Raises:
             LockedError: another one has, since this was read: it took over the lease of this one, or lost its own.
         """
-        if self.of(receipts):
-            return
-        said = {"receipts": receipts_digest(receipts), "by": uuid.uuid4().hex}
-        tag = None if self._seen is None else self._seen[1]
-        if self.release.store.put(FINISHED, canonical_json(said), tag) is None:
-            raise LockedError(self.release.store.where, "was finished by another process meanwhile", fix="Let it work.")
+        self._tags = {path: self._tag(path) for path in documents}
+        self._put({"receipts": receipts_digest(receipts), "by": uuid.uuid4().hex})
+
+    def write(self, path: str, text: str) -> None:
+        """Write a document that the claim is for.
+
+        Raises:
+            LockedError: another process has claimed the end of the run since.
+        """
+        while self.release.store.put(path, text.encode(), self._tags[path]) is None:
+            if self._tag(FINISHED) != (self._seen and self._seen[1]):
+                raise self._lost()
+            self._tags[path] = self._tag(path)  # of one that had lost its claim
+
+    def _tag(self, path: str) -> str | None:
+        found = self.release.store.read_tagged(path)
+        return None if found is None else found[1]
+
+    def complete(self, *, described: bool) -> None:
+        """Say that the release is finished, with the files that are there now.
+
+        Raises:
+            LockedError: another process finishes it, or has, since this one claimed it.
+        """
+        self._put(self._said() | {"files": _files_digest(self.release), "described": described})
+
+    def _put(self, said: dict[str, Any]) -> None:
+        data, tag = canonical_json(said), None if self._seen is None else self._seen[1]
+        new = self.release.store.put(FINISHED, data, tag)
+        if new is None:
+            raise self._lost()
+        self._seen = data, new
+
+    def _lost(self) -> LockedError:
+        return LockedError(self.release.store.where, "was finished by another process meanwhile", fix="Let it work.")
+
+
+def _files_digest(release: Release) -> str:
+    """SHA-256 of the paths and sizes of all files of a release, with the manifest and the checksums."""
+    files = [path for path in release.store.files() if not path.startswith(f"{paths.RUN}/")]
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        sizes = list(pool.map(release.store.size, files))
+    return hashlib.sha256(canonical_json(list(zip(files, sizes, strict=True)))).hexdigest()
 
 
 def read_receipts(release: Release) -> dict[str, UnitReceipt]:

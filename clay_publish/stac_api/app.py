@@ -3,7 +3,9 @@
 Source: STAC API 1.0.0, https://github.com/radiantearth/stac-api-spec. Needs the extra `serve`.
 """
 
+import logging
 import os
+from collections.abc import Callable
 from typing import Any, Literal
 
 import attr
@@ -26,8 +28,10 @@ from stac_fastapi.types.config import ApiSettings
 from stac_fastapi.types.requests import get_base_url
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
+from starlette.status import HTTP_500_INTERNAL_SERVER_ERROR
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clay_publish.catalog.item_table import STAC_VERSION
@@ -37,6 +41,7 @@ from clay_publish.search.query import QueryError
 from clay_publish.search.reader import ReleaseReader
 from clay_publish.stac_api.client import DATA, ReleaseClient, TimeLimitError
 
+_LOG = logging.getLogger(__name__)
 MAX_BODY = 1_000_000
 """Bytes of the body of a search."""
 _HIDDEN = {"type", "stac_version", "stac_extensions", "bbox", "links", "assets"}
@@ -103,6 +108,7 @@ def stac_api(reader: ReleaseReader) -> FastAPI:
         stac_fastapi_version=str(collection.get("version", "1.0.0")),
         stac_fastapi_landing_id=collection["id"],
     )
+    statuses = {**DEFAULT_STATUS_CODES, TimeLimitError: 503, QueryError: 400, ReleaseError: 500}
     api = StacApi(
         settings=settings,
         stac_version=STAC_VERSION,
@@ -110,7 +116,7 @@ def stac_api(reader: ReleaseReader) -> FastAPI:
             reader=reader, document=collection, landing_page_id=collection["id"], base_conformance_classes=_core()
         ),
         extensions=extensions,
-        exceptions={**DEFAULT_STATUS_CODES, TimeLimitError: 503, QueryError: 400, ReleaseError: 500},
+        exceptions={},
         search_get_request_model=create_get_request_model(extensions),
         search_post_request_model=_with_text(create_post_request_model(extensions)),
         items_get_request_model=_ItemsRequest,
@@ -126,9 +132,22 @@ def stac_api(reader: ReleaseReader) -> FastAPI:
         ],
     )
     app: FastAPI = api.app
+    for kind, status in statuses.items():
+        app.add_exception_handler(kind, _handler(status))
     if reader.release.store.local:
         app.mount(f"/{DATA}", _Published(directory=reader.release.store.where))
     return app
+
+
+def _handler(status: int) -> Callable[[Request, Exception], JSONResponse]:
+    """Answer an error with this status. The handlers of stac-fastapi log a mistake of a client as an error, too."""
+
+    def answer(request: Request, error: Exception) -> JSONResponse:
+        if status == HTTP_500_INTERNAL_SERVER_ERROR:
+            _LOG.error("%s %s: %s", request.method, request.url.path, error)
+        return JSONResponse({"code": type(error).__name__, "description": str(error)}, status)
+
+    return answer
 
 
 def _core() -> list[str]:

@@ -33,7 +33,7 @@ from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.findings import FileVerdict
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RUN_RECORD, RunRecord, derive_run_record, dump_json
-from clay_publish.release.measurements import measured, write_measurements
+from clay_publish.release.measurements import dump_measurements, measured
 from clay_publish.release.run_status import file_verdict, file_verdicts, keep_file_verdict
 from clay_publish.release.tables import OMITTED, PER_FILE, PER_RELEASE, chips_per_file
 from clay_publish.release.unit_receipts import Finish, UnitReceipt
@@ -374,6 +374,7 @@ def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunReco
     for receipt in receipts:
         counts.update(receipt.counts)
     write_sources(release, run.selection.considered, run.selection.broken, spec)
+    run.held.check()
     write_gaps(release, publish_coverage(release, receipts))
     expected = sum(counts.values())
     if not counts["embedded"]:
@@ -381,14 +382,18 @@ def finish(run: Run, receipts: Sequence[UnitReceipt], engine: Engine) -> RunReco
         first = next((receipt.error for receipt in receipts if receipt.error), None) or _first_detail(release, receipts)
         raise ReleaseError(release.store.where, f"has no embedded chip of {expected} ({reasons})", fix=first)
     _publish_reference(run, engine)
-    write_aggregates(release, plan, layout_of(spec, run.work.sensor), spec.outputs.aggregate, run.gsd)
-    write_codes(release, plan.fingerprint, wanted=spec.outputs.codes)
-    _publish_arrays(run)
     run.held.check()
+    write_aggregates(release, plan, layout_of(spec, run.work.sensor), spec.outputs.aggregate, run.gsd)
+    run.held.check()
+    write_codes(release, plan.fingerprint, wanted=spec.outputs.codes)
+    run.held.check()
+    _publish_arrays(run)
     record = derive_run_record(release)
-    write_measurements(release, measured(receipts, spec.cost.usd_per_hour, record.libraries))
-    release.store.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
-    run.finish.mark(receipts)
+    run.held.check()
+    run.finish.claim(receipts, (paths.MEASUREMENTS, RUN_RECORD))
+    measurements = measured(receipts, spec.cost.usd_per_hour, record.libraries)
+    run.finish.write(paths.MEASUREMENTS, dump_measurements(measurements))
+    run.finish.write(RUN_RECORD, dump_json(record.model_dump(mode="json")))
     return record
 
 

@@ -17,7 +17,7 @@ from clay_publish.producer.outputs.arrays.shards import (
     assembled_shards,
     shards_of,
 )
-from clay_publish.producer.outputs.parts import PARTS
+from clay_publish.producer.outputs.parts import PARTS, is_listed, standing
 from clay_publish.producer.unit_plan import Plan
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.lease.base import Share
@@ -83,8 +83,9 @@ class ShardQueue:
         """Take in the files that other shares have published, once the units of this one are done.
 
         What is not ready now is of a share that is still at work, or is left to the process that finishes the run: a
-        file of several shares is published by that one, and a unit that failed may be made again. Shares that end
-        together each begin at another place of the queue; two that assemble one shard write the same bytes.
+        file of several shares is published by that one, and a unit that failed, or whose file is missing, may be made
+        again. Shares that end together each begin at another place of the queue; two that assemble one shard write the
+        same bytes.
 
         Args:
             units: all of the plan.
@@ -92,8 +93,10 @@ class ShardQueue:
         """
         if not self.files:
             return
-        receipts = {name: each for name, each in read_receipts(self.release).items() if each.error is None}
-        waiting = {path.split("/")[-2] for path in self.release.store.files(PARTS)}
+        there = standing(self.release)
+        found = read_receipts(self.release)
+        receipts = {name: each for name, each in found.items() if each.error is None and is_listed(each, there)}
+        waiting = {path.split("/")[-2] for path in there if path.startswith(f"{PARTS}/")}
         made_by: dict[DataFile, list[str]] = {}
         for unit in units:
             for file in unit.files:

@@ -203,13 +203,18 @@ def standing(release: Release) -> frozenset[str]:
     )
 
 
+def is_listed(receipt: UnitReceipt, there: Collection[str]) -> bool:
+    """Whether all that a receipt speaks of is among these files: as a part, or in its published file."""
+    return all(part_path(receipt.unit, token) in there or _published(token) in there for token in receipt.parts)
+
+
 def is_there(release: Release, receipt: UnitReceipt, there: Collection[str]) -> bool:
-    """Whether all that a receipt speaks of is among these files: as a part, undamaged, or in its published file."""
+    """Whether all that a receipt speaks of is among these files, and its parts are not damaged."""
+    if not is_listed(receipt, there):
+        return False
     for token in receipt.parts:
         path, published = part_path(receipt.unit, token), _published(token)
         if path not in there:
-            if published not in there:
-                return False
             continue
         try:
             if not part_is_whole(release, receipt, token):

@@ -28,6 +28,7 @@ from clay_publish.spec.load import load_spec, resolve_spec
 
 from .equator import SQUARE_EDGE, WINDOWS, equator
 from .processes import start
+from .scattered import embeddings
 
 STORE = "arrays/arrays.zarr"
 ZONES = (18, 19)
@@ -277,6 +278,33 @@ def seam(once: Once) -> tuple[Path, Path]:
 
     folder = once("arrays-seam", build)
     return folder / "spec" / "release.yaml", folder / "release"
+
+
+@pytest.mark.slow  # several runs
+def test_a_share_makes_a_missing_shard_again(plain: tuple[Path, Path], tmp_path: Path) -> None:
+    spec = Path(shutil.copytree(plain[0].parent, tmp_path / "spec")) / "release.yaml"
+    out = tmp_path / "release"
+    start(spec, out, more=("--unit", "2/2")).finish()
+    before = assembled(out)
+    lost = next(path for path in before if "/embeddings/" in path)
+    (out / lost).unlink()
+    start(spec, out, more=("--unit", "2/2")).finish()
+    assert (out / lost).read_bytes() == (plain[1] / lost).read_bytes()
+    assert len(before.items() & assembled(out).items()) == len(before) - 4  # the layers of that shard
+    start(spec, out, more=("--unit", "1/2")).finish()
+    assert arrays_below(out) == arrays_below(plain[1])
+
+
+@pytest.mark.slow  # several runs
+def test_shards_wait_for_a_file_that_another_share_lost(seam: tuple[Path, Path], tmp_path: Path) -> None:
+    spec = Path(shutil.copytree(seam[0].parent, tmp_path / "spec")) / "release.yaml"
+    out = tmp_path / "release"
+    start(spec, out, more=("--unit", "2/2")).finish()
+    min((out / "embeddings").rglob("*.parquet")).unlink()
+    for share in ("1/2", "2/2"):
+        start(spec, out, more=("--unit", share)).finish()
+    assert embeddings(out) == embeddings(seam[1])
+    assert arrays_below(out) == arrays_below(seam[1])
 
 
 @pytest.mark.slow  # several runs

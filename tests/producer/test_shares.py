@@ -62,6 +62,40 @@ def test_one_after_the_other_and_the_last_finishes(spec: Path, begun: Begun, tmp
     assert (out / ".run" / "run.json").stat().st_mtime_ns == record
 
 
+@pytest.mark.parametrize("damaged", ["embeddings", "gaps.geojson", pytest.param("coverage", marks=pytest.mark.slow)])
+def test_missing_and_damaged_files_are_made_again(damaged: str, spec: Path, begun: Begun, tmp_path: Path) -> None:
+    """As by a whole run, also by those whose units are all there, and whoever made the release before."""
+    out = Path(shutil.copytree(begun[1], tmp_path / "release"))
+    if damaged == "gaps.geojson":
+        (out / damaged).write_bytes(b"{")
+    else:
+        for file in (out / damaged).rglob("*.parquet"):
+            file.unlink()
+    for program in begin(spec, out, (1, 2), of=2):
+        program.finish()
+    assert_same(out, begun[1], 64)
+    record = (out / ".run" / "run.json").stat().st_mtime_ns
+    (program,) = begin(spec, out, [2], of=2)
+    assert "another worker finishes the release, or has" in said(program)
+    assert (out / ".run" / "run.json").stat().st_mtime_ns == record
+
+
+def test_a_share_finishes_for_one_that_was_killed_at_the_end(spec: Path, begun: Begun, tmp_path: Path) -> None:
+    """The release was claimed, and lacks the record of the run."""
+    out = tmp_path / "release"
+    die = """
+import os
+from clay_publish.producer.execution import run
+run.dump_measurements = lambda *_: os._exit(9)
+"""
+    (killed,) = begin(spec, out, [1], of=1, first=die)
+    assert killed.wait() == 9
+    assert (out / ".run" / "finished.json").exists()
+    (program,) = begin(spec, out, [1], of=1)
+    assert "64 of 64 expected chips" in said(program)
+    assert_same(out, begun[1], 64)
+
+
 def test_those_that_end_at_the_same_moment_leave_it_to_one(spec: Path, begun: Begun, tmp_path: Path) -> None:
     """Each waits, with its units done, until all are."""
     out = tmp_path / "release"
@@ -151,13 +185,13 @@ def test_of_two_that_finish_one_does(spec: Path, begun: Begun, bucket: S3View, t
     silent = f"""{HASTY}
 import pathlib, time
 from clay_publish.producer.execution import run
-real = run.write_measurements
-def write_measurements(*given):
+real = run.dump_measurements
+def dump_measurements(*given):
     pathlib.Path({str(held)!r}).touch()
     while not pathlib.Path({str(go)!r}).exists():
         time.sleep(0.01)
     return real(*given)
-run.write_measurements = write_measurements
+run.dump_measurements = dump_measurements
 lease_objects._Mine._beat = lambda _: None
 """
     (first,) = begin(spec, out, [2], of=2, first=silent)
@@ -167,9 +201,11 @@ lease_objects._Mine._beat = lambda _: None
     (second,) = begin(spec, out, [1], of=2, first=HASTY)
     assert "64 of 64 expected chips" in said(second)
     finished = bucket.get("release/.run/finished.json")
+    bucket.put("release/run.json", b"as the second wrote it, of other receipts")
     go.touch()
     assert "another worker finishes the release, or has" in said(first)
     assert bucket.get("release/.run/finished.json") == finished
+    assert bucket.get("release/run.json").startswith(b"as the second wrote it")
     assert embeddings_in(bucket) == embeddings(begun[1])
     assert json.loads(bucket.get("release/.run/leases/whole.json"))["free"]
 

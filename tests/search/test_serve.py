@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from pystac_client.exceptions import APIError
 
 from clay_publish.catalog import write_collection, write_items
+from clay_publish.errors import ReleaseError
 from clay_publish.geo.utm_zones import Square
 from clay_publish.release.directory import Release
 from clay_publish.search.reader import open_release
@@ -170,6 +171,24 @@ def test_a_search_that_makes_no_sense_is_a_400(client: TestClient) -> None:
         answer = client.get(f"/search?{query}")
         assert answer.status_code == 400, (query, answer.text)
         assert len(answer.text) < 2000
+
+
+def test_only_faults_of_the_release_are_logged(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise ReleaseError("items.parquet", "is damaged")
+
+    text = {"filter-lang": "cql2-text", "filter": "id = = 1"}
+    assert client.post("/search", json=text).status_code == 400
+    assert client.get("/collections/no").status_code == 404
+    assert caplog.text == ""
+    monkeypatch.setattr("clay_publish.stac_api.client.find_items", damaged)
+    answer = client.get("/search")
+    assert (answer.status_code, answer.json()["code"]) == (500, "ReleaseError")
+    (record,) = caplog.records
+    assert record.getMessage() == "GET /search: items.parquet: is damaged."
+    assert record.exc_info is None
 
 
 def test_a_filter_of_great_depth_is_refused_in_a_post_too(client: TestClient) -> None:

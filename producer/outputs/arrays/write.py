@@ -133,14 +133,14 @@ class ArrayWriter:
         return Described.of(self.release, self.spec, self.fingerprint)
 
     def assemble(self, ready: ReadyShard) -> ShardReceipt:
-        """Write the files of a shard, and its receipt; or give the receipt that is there, of the same units.
+        """Write the files of a shard, and its receipt; or give the receipt that is there, of the same units and files.
 
         Raises:
             ReleaseError: a table cannot be read, differs from the coverage, or has a value beyond the arrays' type.
         """
         shard, source = ready.shard, ready.source(self.spec)
         there = ShardReceipt.read(self.release, receipt_path(shard.name))
-        if there is not None and there.source == source:
+        if there is not None and there.source == source and all(map(self.release.store.exists, there.files)):
             return there
         if there is not None:  # it would count again, were an earlier spec to come back before this is done
             self.release.store.remove(receipt_path(shard.name))
