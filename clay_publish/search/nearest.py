@@ -211,7 +211,7 @@ def _alone(source: pq.ParquetFile, path: str, lon: Floats, lat: Floats) -> Float
     with np.errstate(invalid="ignore"):  # infinite where a place is far from the zone
         right, up = (np.abs(np.mod(along / cell, 1) - 0.5) for along in (easting, northing))
     second = np.minimum(np.hypot(1 - right, up), np.hypot(right, 1 - up))
-    return np.nan_to_num(_SHORTEST * cell * second, nan=0.0)
+    return np.asarray(np.nan_to_num(_SHORTEST * cell * second, nan=0.0), dtype=np.float64)
 
 
 def _by_file(files: Ints) -> list[tuple[int, Ints]]:
