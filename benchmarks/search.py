@@ -41,7 +41,7 @@ def write(folder: Path, count: int) -> None:
     from clay_publish.producer.outputs.codes import write_codes
     from clay_publish.release.directory import DataFile, Release
     from clay_publish.release.fingerprint import Fingerprint
-    from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
+    from clay_publish.release.geoparquet import bbox_array, geo_metadata, hilbert_distance, total_bbox, write_table
     from clay_publish.release.manifest import RUN_RECORD, RunRecord
     from clay_publish.release.metadata import footer_emb
     from clay_publish.release.tables import embeddings_schema, sources_schema, vector_type
@@ -61,8 +61,7 @@ def write(folder: Path, count: int) -> None:
         resampling="nearest", nodata="0", padding="none", metadata="none", precision="float32", dtype="float32",
     )  # fmt: skip
     release, window = Release(str(folder)), Window(datetime(2023, 1, 1, tzinfo=UTC), datetime(2023, 2, 1, tzinfo=UTC))
-    grid, schema = UtmGrid(1280.0), embeddings_schema(DIMENSIONS)
-    kind = vector_type(DIMENSIONS, "float32")
+    grid, schema, kind = UtmGrid(1280.0), embeddings_schema(DIMENSIONS), vector_type(DIMENSIONS, "float32")
     when = np.datetime64("2023-01-10T10:30", "us")
     for number in range(-(-count // FILE)):
         size = min(FILE, count - number * FILE)
@@ -70,6 +69,8 @@ def write(folder: Path, count: int) -> None:
         row = square.row * 78 + np.arange(size) // 78
         col = np.full(size, square.column * 78) + np.arange(size) % 78
         epsg = np.full(size, 32600 + square.zone)
+        order = np.argsort(hilbert_distance(*grid.centers(epsg, row, col)))
+        row, col = row[order], col[order]
         outlines = grid.footprints(epsg, row, col)
         lon, lat = grid.centers(epsg, row, col)
         noise = 0.5 * random.normal(size=(size, DIMENSIONS)) * spread

@@ -9,7 +9,9 @@ import shapely
 from pyproj import Geod
 from scipy.spatial import cKDTree
 
-from clay_publish.release.directory import Release
+from clay_publish.errors import ReleaseError
+from clay_publish.geo.utm_zones import utm
+from clay_publish.release.directory import DataFile, Release, fingerprint_in, footer_keys
 from clay_publish.search.query import SWAPPED, Extent, QueryError
 from clay_publish.search.row_groups import Ints, Rows, Shelf, group_boxes, group_starts, matching_groups, read
 
@@ -153,10 +155,15 @@ class _NearestSearch:
         source, where = self.release.parquet(path), self.release.store.path(path)
         starts = group_starts(source.metadata)
         boxes = group_boxes(source.metadata)
+        area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) / np.maximum(np.diff(starts), 1)
         every, inside = mine, self.extent.row_groups(source.metadata)
-        least = {group: at_least(self.lon[every], self.lat[every], boxes[group : group + 1]) for group in inside}
-        for group in sorted(inside, key=lambda group: (least[group].min(), group)):
-            mine = every[least[group] <= self.best.meters[every, -1]]
+        lon, lat = self.lon[every], self.lat[every]
+        least = {group: at_least(lon, lat, boxes[group : group + 1]) for group in inside}
+        alone = _alone(source, path, lon, lat)
+        for group in sorted(inside, key=lambda group: (least[group].min(), area[group])):  # densest first
+            found = self.best.meters[every, -1]
+            settled = (self.best.file[every, -1] == file) & (found <= alone)
+            mine = every[(least[group] <= found) & ~settled]
             mask = self._matching(source, group, where) if len(mine) else None
             if mask is None:
                 continue
@@ -182,6 +189,29 @@ class _NearestSearch:
         here = np.repeat(self.lon[some], few), np.repeat(self.lat[some], few)
         meters = distances(*here, lon[chosen.ravel()], lat[chosen.ravel()])
         return chosen, meters.reshape(chosen.shape)
+
+
+_SHORTEST = 0.997
+"""Meters on the ground of a meter in the projection of a UTM zone, at least."""
+
+
+def _alone(source: pq.ParquetFile, path: str, lon: Floats, lat: Floats) -> Floats:
+    """Meters [n] from each place within which a file has at most one center: a chip found there is the nearest.
+
+    In the `utm` layout, where the centers of a file are those of a grid; 0 in others.
+    """
+    try:
+        made = fingerprint_in(footer_keys(source.schema_arrow, path), path)
+    except ReleaseError:  # made by another program
+        return np.zeros(len(lon))
+    if made.layout != "utm" or made.gsd is None:
+        return np.zeros(len(lon))
+    cell = made.size * made.gsd
+    easting, northing = utm(DataFile.parse(path).square.zone).transform(lon, lat)
+    with np.errstate(invalid="ignore"):  # infinite where a place is far from the zone
+        right, up = (np.abs(np.mod(along / cell, 1) - 0.5) for along in (easting, northing))
+    second = np.minimum(np.hypot(1 - right, up), np.hypot(right, 1 - up))
+    return np.asarray(np.nan_to_num(_SHORTEST * cell * second, nan=0.0), dtype=np.float64)
 
 
 def _by_file(files: Ints) -> list[tuple[int, Ints]]:

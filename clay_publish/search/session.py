@@ -27,6 +27,10 @@ _REQUESTS = 8
 """Requests at a time, per read."""
 _FILES = 256
 """Files whose footers are kept in memory."""
+_RUN = 1 << 17
+"""Bytes of neighboring columns that are fetched together, at most: most questions about a chip need several of them."""
+_RECENT = 32_000_000
+"""Bytes of such columns that are kept in memory."""
 
 Range = tuple[int, int]
 
@@ -44,6 +48,7 @@ class RemoteRelease(Release):
         self._cache = cache
         self._lock = Lock()
         self._files: OrderedDict[str, _RemoteFile] = OrderedDict()
+        self._recent = _Recent()
 
     def _opened(self, path: str, *, verify: bool) -> pq.ParquetFile:
         """Open a Parquet file; its size and footer are fetched once per session."""
@@ -55,18 +60,41 @@ class RemoteRelease(Release):
 
     def _file(self, path: str) -> "_RemoteFile":
         with self._lock:
-            file = self._files.setdefault(path, _RemoteFile(self.store, path, self._cache))
+            file = self._files.setdefault(path, _RemoteFile(self.store, path, self._cache, self._recent))
             self._files.move_to_end(path)
             if len(self._files) > _FILES:
                 self._files.popitem(last=False)
         return file
 
 
+class _Recent:
+    """Small ranges of files that were fetched last, in memory."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._held: OrderedDict[tuple[str, Range], bytes] = OrderedDict()
+        self._size = 0
+
+    def get(self, path: str, one: Range) -> bytes | None:
+        with self._lock:
+            if (path, one) in self._held:
+                self._held.move_to_end((path, one))
+            return self._held.get((path, one))
+
+    def put(self, path: str, one: Range, data: bytes) -> None:
+        with self._lock:
+            if (path, one) not in self._held:
+                self._held[path, one] = data
+                self._size += len(data)
+            while self._size > _RECENT:
+                self._size -= len(self._held.popitem(last=False)[1])
+
+
 class _RemoteFile:
     """What is known of a file on a server."""
 
-    def __init__(self, store: Store, path: str, cache: RangeCache | None) -> None:
-        self.store, self.path, self.cache = store, path, cache
+    def __init__(self, store: Store, path: str, cache: RangeCache | None, recent: _Recent) -> None:
+        self.store, self.path, self.cache, self.recent = store, path, cache, recent
         self.lock = RLock()
 
     @cached_property
@@ -83,8 +111,7 @@ class _RemoteFile:
     @cached_property
     def metadata(self) -> pq.FileMetaData:
         start = max(0, self.size - _TAIL)
-        source = _Ranges(self)
-        source.fetch([(start, self.size)])
+        source = _Ranges(self, {(start, self.size): self.part(start, self.size)})
         return pq.read_metadata(pa.PythonFile(source, mode="r"))
 
     def part(self, start: int, end: int) -> bytes:
@@ -102,20 +129,25 @@ class _RemoteFile:
 class _Ranges(RangeFile):
     """A file on a server, some ranges of which were fetched beforehand."""
 
-    def __init__(self, file: _RemoteFile) -> None:
+    def __init__(self, file: _RemoteFile, held: dict[Range, bytes] | None = None) -> None:
         super().__init__(self._get_held, file.size)
-        self._file = file
-        self._held: dict[Range, bytes] = {}
+        self._file, self._held = file, held or {}
 
     def fetch(self, ranges: Iterable[Range]) -> None:
-        """Fetch ranges in parallel; what was fetched before is dropped."""
-        wanted = list(ranges)
+        """Fetch ranges in parallel, those that lie near each other at once; what was fetched before is dropped."""
+        file, every = self._file, list(ranges)
+        known = {one: file.recent.get(file.path, one) for one in every}
+        self._held = {one: data for one, data in known.items() if data is not None}
+        wanted = _joined(one for one in every if one not in self._held)
         if len(wanted) > 1:
             with ThreadPoolExecutor(min(_REQUESTS, len(wanted))) as pool:
-                parts = list(pool.map(lambda one: self._file.part(*one), wanted))
+                parts = list(pool.map(lambda one: file.part(*one), wanted))
         else:
-            parts = [self._file.part(*one) for one in wanted]
-        self._held = dict(zip(wanted, parts, strict=True))
+            parts = [file.part(*one) for one in wanted]
+        self._held |= zip(wanted, parts, strict=True)
+        for start, end in every:
+            if end - start <= _RUN and known[start, end] is None:
+                file.recent.put(file.path, (start, end), self._get_held(start, end))
 
     def _get_held(self, start: int, end: int) -> bytes:
         for (first, last), data in self._held.items():
@@ -140,25 +172,49 @@ class _RemoteParquet(pq.ParquetFile):  # type: ignore[misc]
     def read_row_groups(self, row_groups: Sequence[int], columns: Sequence[str] | None = None, **options: Any) -> Any:
         """As in pyarrow."""
         with self._reading:
-            self._ranges.fetch(_joined(_chunks(self.metadata, row_groups, columns)))
+            self._ranges.fetch(_runs(self.metadata, row_groups, columns))
             try:
                 return super().read_row_groups(row_groups, columns=columns, **options)
             finally:
                 self._ranges.fetch([])
 
 
-def _chunks(metadata: pq.FileMetaData, groups: Sequence[int], columns: Sequence[str] | None) -> Iterable[Range]:
-    """Where the chunks of some columns lie."""
+def _runs(metadata: pq.FileMetaData, groups: Sequence[int], columns: Sequence[str] | None) -> Iterable[Range]:
+    """Where the chunks of some columns lie, with their neighbors in the row group where these are small."""
     for number in groups:
         group = metadata.row_group(number)
-        for place in range(metadata.num_columns):
-            chunk = group.column(place)
-            path = chunk.path_in_schema
-            if columns is None or any(path == name or path.startswith(f"{name}.") for name in columns):
-                start = chunk.data_page_offset
-                if chunk.has_dictionary_page and chunk.dictionary_page_offset is not None:
-                    start = min(start, chunk.dictionary_page_offset)
-                yield start, start + chunk.total_compressed_size
+        chunks = [group.column(place) for place in range(metadata.num_columns)]
+        asked = [_is_asked(chunk.path_in_schema, columns) for chunk in chunks]
+        ranges = [_range(chunk) for chunk in chunks]
+        for first, last in _neighbors(ranges):
+            if ranges[last][1] - ranges[first][0] <= _RUN:
+                if any(asked[first : last + 1]):
+                    yield ranges[first][0], ranges[last][1]
+            else:
+                yield from (ranges[place] for place in range(first, last + 1) if asked[place])
+
+
+def _is_asked(path: str, columns: Sequence[str] | None) -> bool:
+    return columns is None or any(path == name or path.startswith(f"{name}.") for name in columns)
+
+
+def _range(chunk: Any) -> Range:
+    start = chunk.data_page_offset
+    if chunk.has_dictionary_page and chunk.dictionary_page_offset is not None:
+        start = min(start, chunk.dictionary_page_offset)
+    return start, start + chunk.total_compressed_size
+
+
+def _neighbors(ranges: Sequence[Range]) -> list[tuple[int, int]]:
+    """First and last place of each run of chunks that lie side by side, none of which is larger than a run may be."""
+    runs: list[tuple[int, int]] = []
+    for place, (start, end) in enumerate(ranges):
+        beside = runs and 0 <= start - ranges[place - 1][1] <= _GAP
+        if beside and all(last - first <= _RUN for first, last in (ranges[place - 1], (start, end))):
+            runs[-1] = runs[-1][0], place
+        else:
+            runs.append((place, place))
+    return runs
 
 
 def _joined(ranges: Iterable[Range]) -> list[Range]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_release import Made, make_release
@@ -12,6 +13,7 @@ from range_server import RangeServer
 from clay_publish.catalog import write_items
 from clay_publish.errors import ReleaseError
 from clay_publish.search.finder import LIGHT
+from clay_publish.search.nearest import distances
 from clay_publish.search.reader import ReleaseReader, open_release
 from clay_publish.storage.range_cache import RangeCache
 
@@ -61,11 +63,35 @@ def test_nearest_takes_few_requests(reader: ReleaseReader, server: RangeServer, 
     assert server.sent <= 2_200_000
 
 
+def test_nearest_takes_few_requests_anywhere(server: RangeServer) -> None:
+    reader = open_release(server.address, cache=False)
+    every = reader.chips(columns=["id", "lon", "lat"]).read_all()
+    random, asked = np.random.default_rng(0), []
+    for lon, lat in zip(random.uniform(-76, -75.2, 20), random.uniform(36, 36.8, 20), strict=True):
+        fresh = open_release(server.address, cache=False)
+        assert len(fresh)
+        assert fresh.dimensions == WIDE
+        server.asked.clear()
+        server.sent = 0
+        found = fresh.nearest(lon, lat)
+        asked.append(len(server.asked))
+        assert server.sent <= 300_000
+        assert found["id"][0].as_py() == nearest_id(every, lon, lat)
+    assert sorted(asked)[-3] <= 5  # of most places the first row group that is read has the chip
+
+
+def nearest_id(chips: pa.Table, lon: float, lat: float) -> str:
+    """By the distance to all of them."""
+    count = len(chips)
+    meters = distances(np.full(count, lon), np.full(count, lat), chips["lon"].to_numpy(), chips["lat"].to_numpy())
+    return str(chips["id"][int(meters.argmin())].as_py())
+
+
 def test_a_file_is_asked_for_once(reader: ReleaseReader, server: RangeServer) -> None:
     reader.nearest(*PLACE)
     server.asked.clear()
     reader.nearest(*PLACE, columns=["id"])
-    assert len(server.asked) <= 2  # lon and lat, and the id: no HEAD, no footer
+    assert not server.asked  # the light columns of a row group are fetched together, and are kept
 
 
 def test_a_box_costs_its_row_groups(reader: ReleaseReader, server: RangeServer, folder: Path) -> None:
@@ -91,7 +117,7 @@ def test_a_box_costs_its_row_groups(reader: ReleaseReader, server: RangeServer, 
 
 
 def test_ranges_are_fetched_side_by_side(reader: ReleaseReader, server: RangeServer) -> None:
-    rows = reader.chips(columns=["id", "embedding", "item_id"]).read_all()
+    rows = reader.chips(columns=["id", "item_id"]).read_all()  # before and after the embedding
     assert rows.num_rows == len(reader)
     assert server.most > 1
 
@@ -117,7 +143,7 @@ def test_a_second_session_reads_from_the_cache(
 
 
 def test_a_file_that_changes_is_refused(tmp_path: Path) -> None:
-    release = make_release(tmp_path, Made(((-76.0, 36.0, -75.9, 36.1),), dimensions=16))
+    release = make_release(tmp_path, Made(((-76.0, 36.0, -75.9, 36.1),), dimensions=WIDE))
     write_items(release)
     with RangeServer(tmp_path, etags=True) as server:
         reader = open_release(server.address)
