@@ -189,10 +189,9 @@ def write_specs(folder: Path, units: int) -> None:
 
 
 def case(name: str, folder: Path) -> dict[str, float]:
-    """One case, in a process of its own."""
-    program = [sys.executable, __file__, "--case", name, str(folder)]
-    said = subprocess.run(program, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found: dict[str, float] = json.loads(said.splitlines()[-1])
+    """One case, in a process of its own, which leaves its result in a file: Ray prints what it likes."""
+    subprocess.run([sys.executable, __file__, "--case", name, str(folder)], check=True, stdout=sys.stderr)
+    found: dict[str, float] = json.loads((folder / f"{name}.json").read_text())
     return found
 
 
@@ -205,15 +204,16 @@ def main() -> None:
         name, folder = asked.case[0], Path(asked.case[1])
         side, run = CASES[name]
         with tempfile.TemporaryDirectory() as out:
-            print(json.dumps(run(load_spec(folder / str(side) / "release.yaml"), Release(out))))
+            found = run(load_spec(folder / str(side) / "release.yaml"), Release(out))
+        (folder / f"{name}.json").write_text(json.dumps(found))
         return
     print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before\n")
     with tempfile.TemporaryDirectory(prefix="clay-publish-") as temporary:
         folder = Path(temporary)
         write_specs(folder, asked.units)
-        found = {name: case(name, folder) for name in CASES}
-    here, there, one, two = (found[name] for name in ("local", "ray", "one worker", "two workers"))
-    on_it, pool = found["killed on ray"], found["killed in a pool"]
+        made = {name: case(name, folder) for name in CASES}
+    here, there, one, two = (made[name] for name in ("local", "ray", "one worker", "two workers"))
+    on_it, pool = made["killed on ray"], made["killed in a pool"]
     print("| what | measured | ratio |\n|---|---|---|")
     for what, measured, ratio in (
         (f"{here['units']:.0f} small units, local engine", _each(here), "1"),

@@ -55,14 +55,16 @@ def spec_of(items: list[Path] | list[str], layout: str = "scene") -> Spec:
     return Spec.model_validate({"name": "benchmark", "imagery": imagery, "chips": {"layout": layout, "size": SIZE}})
 
 
-def timed(spec: Spec, folder: Path, encoder: Encoder) -> float:
-    """Seconds that the units of a run take, without its planning."""
+def timed(spec: Spec, folder: Path, encoder: Encoder) -> tuple[float, float]:
+    """Seconds that the units of a run take, without its planning; processor seconds of the whole run."""
     shutil.rmtree(folder, ignore_errors=True)
     release = Release(str(folder))
+    begun = time.process_time()
     produce(spec, release, encoder=encoder)
+    used = time.process_time() - begun
     seconds = read_measurements(release).seconds
     shutil.rmtree(folder)
-    return seconds
+    return seconds, used
 
 
 def rows(folder: Path) -> Iterator[Row]:
@@ -72,12 +74,12 @@ def rows(folder: Path) -> Iterator[Row]:
     with served(folder) as server:
         for where, base in (("local", None), ("30 ms away", server.url)):
             items = [item_at(path, base and f"{base}/{path.name}") for path in paths]
-            begun = time.perf_counter()
+            begun, used = time.perf_counter(), time.process_time()
             first: list[np.ndarray] = []
             for block in (block for item in items for block in read_scene(item, reading(), None)):
                 if len(first) < MODEL_BLOCKS:
                     first.append(block.pixels)
-            read = count / (time.perf_counter() - begun)
+            read, reading_takes = count / (time.perf_counter() - begun), (time.process_time() - used) / count
             pixels = np.concatenate(first)
             asked = spec if base is None else spec_of([f"{base}/{path.name}" for path in paths])
             encoders: dict[str, Any] = {
@@ -85,23 +87,29 @@ def rows(folder: Path) -> Iterator[Row]:
                 "a model elsewhere": Elsewhere(spec, SECONDS_A_CHIP),
             }
             for name, encoder in encoders.items():
-                model = alone(encoder, pixels)
-                both = count / timed(asked, folder / "release", encoder)
+                model, model_takes = alone(encoder, pixels)
+                seconds, used = timed(asked, folder / "release", encoder)
+                both, apart = count / seconds, reading_takes + model_takes
                 yield (
                     f"end to end, {where}, {name}",
                     f"{both:.1f} chips/s; reading alone {read:.1f}, model alone {model:.1f}",
                     f"{both / min(read, model):.2f} of the slower",
                 )
+                yield (
+                    "processor time of it per chip",
+                    f"{1e3 * used / count:.2f} ms; reading {1e3 * reading_takes:.2f}, model {1e3 * model_takes:.2f}",
+                    f"{used / count / apart:.2f} × both",
+                )
 
 
-def alone(encoder: Any, pixels: np.ndarray[Any, Any]) -> float:
-    """Chips per second of the model, called as units call it."""
+def alone(encoder: Any, pixels: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Chips per second of the model, called as units call it, and its processor seconds per chip."""
     item_time = item_at_time()
     model, count = EncoderPool(encoder), len(pixels)
     batch = ChipBatch(pixels, np.zeros(count), np.zeros(count), [item_time] * count, 10.0)
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), time.process_time()
     model.encode(batch)
-    return count / (time.perf_counter() - begun)
+    return count / (time.perf_counter() - begun), (time.process_time() - used) / count
 
 
 def item_at_time() -> Any:
@@ -115,7 +123,7 @@ def growth_rows(folder: Path) -> Iterator[Row]:
     paths = [scene(folder, side, f"small{n}", 399_960.0 + 15_000 * n) for n in range(8)]
     encoder = load_encoder(spec_of(paths[:1]), SENSOR)
     for count in (1, 2, 4, 8):
-        seconds = timed(spec_of(paths[:count]), folder / "release", encoder)
+        seconds, _ = timed(spec_of(paths[:count]), folder / "release", encoder)
         first = first or seconds
         chips = count * (side // SIZE) ** 2
         yield (

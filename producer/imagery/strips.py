@@ -1,6 +1,6 @@
 """Row strips of an image on its finest grid: every block of every band is read and decoded once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,7 @@ class _BandRows:
 
     def _need(self, first: int, last: int) -> tuple[npt.NDArray[np.generic], Bools]:
         """Have rows `first` to `last` of the band's own grid at hand."""
-        if self._values is None or self._valid is None:
+        if self._values is None or self._valid is None or first >= self._top + len(self._values):
             step = self.band.block_rows
             self._top = first // step * step
             self._values, self._valid = self._read(self._top, last)
@@ -195,9 +195,9 @@ def read_window(bands: list[OpenBand], fine: RasterGrid, *, top: int, left: int,
 
 
 def strips(
-    bands: list[OpenBand], fine: RasterGrid, *, rows: int, left: int, right: int, threads: int
+    bands: list[OpenBand], fine: RasterGrid, *, tops: Iterable[int], rows: int, left: int, right: int, threads: int
 ) -> Iterator[Strip]:
-    """Strips of `rows` rows over columns `left` to `right`, top to bottom; what remains at the lower edge is left out.
+    """Strips of `rows` rows over columns `left` to `right`, each from its first row in `tops`, in growing order.
 
     Bands that are coarser, or that start elsewhere, are brought to the fine grid by nearest neighbor.
     """
@@ -205,7 +205,7 @@ def strips(
     files = list({id(reader.band.file): None for reader in rows_of})
     groups = [[n for n, r in enumerate(rows_of) if id(r.band.file) == file] for file in files]
     with readers(min(threads, len(groups))) as pool:
-        for top in range(0, fine.height - rows + 1, rows):
+        for top in tops:
 
             def read(group: list[int], top: int = top) -> list[tuple[npt.NDArray[np.generic], Bools]]:
                 return [rows_of[n].strip(top, top + rows) for n in group]  # a handle serves one thread at a time

@@ -21,6 +21,9 @@ from clay_publish.producer.sources.item import ItemMask, RasterGrid, SourceItem,
 MEMORY = 1 << 27
 """Bytes a reader may hold, whatever the size of the scene; two of them are at work at a time."""
 
+_SPARSE = 1 / 8
+"""Share of the chips between the first and the last column, below which few are asked for."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -100,6 +103,14 @@ class SceneChips:
             mine &= shapely.intersects_xy(area, *self.centers(rows, cols))
         return np.asarray(mine)
 
+    def asked(self, area: shapely.Geometry | None, left_out: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
+        """[rows, columns], chips that `inside` has and that are not left out."""
+        cols = np.arange(self.columns, dtype=np.int32)
+        chosen = np.ones((self.rows, self.columns), dtype=bool) if left_out is None else ~left_out
+        for row in np.flatnonzero(chosen.any(axis=1)).astype(np.int32):
+            chosen[row] &= self.inside(area, np.full_like(cols, row), cols)
+        return chosen
+
     def squares(self, area: shapely.Geometry | None) -> list[Square]:
         """Which published file each of these chips belongs to."""
         return squares_of(*self.centers(*self.within(area)), self.across)
@@ -118,7 +129,7 @@ def read_scene(
     left_out: npt.NDArray[np.bool_] | None = None,
     across: int = 1,
 ) -> Generator[ChipBlock]:
-    """Chips of an image, a row of chips at a time and at most `MEMORY` bytes at once.
+    """Chips of an image, a row of chips at a time and at most `MEMORY` bytes at once; nothing else of it is read.
 
     Args:
         item: the image.
@@ -138,16 +149,24 @@ def read_scene(
         for band in opened[len(files) :]:
             check_axes(band, fine.crs)
         scene = SceneChips(item, fine, reading.rules.size, across)
-        for left, right in _panels(opened, scene):
-            for strip in strips(opened, fine, left=left, right=right, rows=scene.size, threads=reading.threads):
-                block = _block(strip, scene, reading, area, left_out)
-                if block is not None:
-                    yield block
+        asked = scene.asked(area, left_out)
+        for first, last in _panels(opened, scene, asked):
+            columns = first + np.flatnonzero(asked[:, first:last].any(axis=0))
+            if not len(columns):
+                continue
+            left, right = int(columns[0]) * scene.size, (int(columns[-1]) + 1) * scene.size
+            tops = (np.flatnonzero(asked[:, first:last].any(axis=1)) * scene.size).tolist()
+            threads = reading.threads
+            for strip in strips(opened, fine, tops=tops, rows=scene.size, left=left, right=right, threads=threads):
+                yield _block(strip, scene, reading, asked)
 
 
-def _panels(opened: list[OpenBand], scene: SceneChips) -> Iterator[tuple[int, int]]:
-    """Column ranges of whole chips so that strips of all bands stay within memory."""
-    if not scene.columns:
+def _panels(opened: list[OpenBand], scene: SceneChips, asked: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Ranges of columns of chips so that strips of all bands stay within memory.
+
+    Where few chips are asked for, a panel is as wide as a block, so that few blocks without such a chip are read.
+    """
+    if not asked.any():
         return
     deepest = max(band.block_rows for band in opened) + scene.size
     a_column = sum((deepest * band.dtype.itemsize + scene.size * 9) for band in opened)
@@ -156,27 +175,20 @@ def _panels(opened: list[OpenBand], scene: SceneChips) -> Iterator[tuple[int, in
     # A panel that ends where blocks do has none of them decoded twice.
     block = max(band.block_columns * grid_of(band).pixel / scene.grid.pixel for band in opened) / scene.size
     chips = math.ceil(even / block) * round(block) if 1 <= block <= even else even
+    if asked.sum() < _SPARSE * np.ptp(np.flatnonzero(asked.any(axis=0))) * asked.any(axis=1).sum():
+        chips = min(chips, max(1, round(block)))
     for first in range(0, scene.columns, chips):
-        yield first * scene.size, min(first + chips, scene.columns) * scene.size
+        yield first, min(first + chips, scene.columns)
 
 
-def _block(
-    strip: Strip,
-    scene: SceneChips,
-    reading: Reading,
-    area: shapely.Geometry | None,
-    left_out: npt.NDArray[np.bool_] | None,
-) -> ChipBlock | None:
+def _block(strip: Strip, scene: SceneChips, reading: Reading, asked: npt.NDArray[np.bool_]) -> ChipBlock:
     sensor, bands, rules = reading.sensor, reading.bands, reading.rules
     size, item = scene.size, scene.item
     count = strip.values[0].shape[1] // size
     cols = np.arange(count, dtype=np.int32) + np.int32(strip.left // size)
     rows = np.full(count, strip.top // size, dtype=np.int32)
     lon, lat = scene.centers(rows, cols)
-    asked = scene.inside(area, rows, cols)
-    mine = np.flatnonzero(asked if left_out is None else asked & ~left_out[rows, cols])
-    if not len(mine):
-        return None
+    mine = np.flatnonzero(asked[rows, cols])
     everywhere = np.logical_and.reduce(strip.valid[: len(bands)])
     valid = _share(cut(everywhere, size))
     cloud = _cloud(strip, item.mask, len(bands), size)
