@@ -35,7 +35,8 @@ class AuditFault(BaseModel):
     place: str
     """Version and path, or the document at the root."""
     fault: str
-    """`missing`, `surplus`, `changed`, `inconsistent`, or `unchecked` where the version is of another format."""
+    """`missing`, `surplus`, `changed`, `inconsistent`, `unfinished` where a version is being published or its
+    publication was interrupted, or `unchecked` where the version is of another format."""
     detail: str = ""
 
 
@@ -83,11 +84,22 @@ def audit(where: str, *, quick: bool = False, report: Report = silent) -> AuditR
     return AuditReport(place=where, versions=names, files=files, faults=faults)
 
 
-def _unlisted(bucket: Bucket, names: set[str]) -> list[AuditFault]:
-    """Folders of versions that the catalog does not list: publications that were interrupted, or not ours."""
+def _unlisted(bucket: Bucket, names: set[str]) -> Iterator[AuditFault]:
+    """Folders of versions that the catalog does not list: being published, interrupted publications, or not ours."""
     folders = {path.partition("/")[0] for path in bucket.listing("") if "/" in path}
-    unknown = sorted(folder for folder in folders - names if SEMVER.fullmatch(folder))
-    return [AuditFault(place=f"{folder}/", fault="surplus", detail=f"not listed in {CATALOG}") for folder in unknown]
+    for folder in sorted(folder for folder in folders - names if SEMVER.fullmatch(folder)):
+        there = bucket.listing(folder)
+        sums = bucket.read(f"{folder}/{paths.SHA256SUMS}") if paths.MANIFEST not in there else None
+        if sums is None or paths.SHA256SUMS not in there:
+            yield AuditFault(place=f"{folder}/", fault="surplus", detail=f"not listed in {CATALOG}")
+            continue
+        begun, last = there[paths.SHA256SUMS].written, max(stored.written for stored in there.values())
+        detail = (
+            f"being published since {begun:%Y-%m-%dT%H:%M:%SZ}, or interrupted: {len(there):,} of "
+            f"{len(sums[0].splitlines()) + 2:,} files are there, the last since {last:%Y-%m-%dT%H:%M:%SZ}. "
+            "Publish it again to complete it"
+        )
+        yield AuditFault(place=f"{folder}/", fault="unfinished", detail=detail)
 
 
 def _parse_manifest(data: bytes, place: str) -> Manifest | AuditFault:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,8 @@ class Stored:
     size: int
     tag: str
     """Changes when the bytes change."""
+    written: datetime
+    """When, by the clock of the place."""
 
 
 class Bucket(Protocol):
@@ -86,7 +89,7 @@ class LocalBucket:
         """All files below a folder, keys relative to it."""
         base = self._root / folder
         files = (p for p in base.rglob("*") if p.is_file() and not p.name.startswith(TEMPORARY))
-        return {p.relative_to(base).as_posix(): Stored(p.stat().st_size, str(p.stat().st_mtime_ns)) for p in files}
+        return {p.relative_to(base).as_posix(): _stored(p.stat()) for p in files}
 
     def read(self, key: str) -> tuple[bytes, str] | None:
         """A document and its SHA-256."""
@@ -153,3 +156,7 @@ class LocalBucket:
             yield
         finally:
             os.close(handle)
+
+
+def _stored(found: os.stat_result) -> Stored:
+    return Stored(found.st_size, str(found.st_mtime_ns), datetime.fromtimestamp(found.st_mtime, UTC))

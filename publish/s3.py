@@ -175,7 +175,7 @@ class S3Bucket:
 
     def listing(self, folder: str) -> dict[str, Stored]:
         """All files below a folder, keys relative to it."""
-        return {path: Stored(size, tag) for path, size, tag in self._client.listing(folder)}
+        return {path: Stored(size, tag, at) for path, size, tag, at in self._client.listing(folder)}
 
     def read(self, key: str) -> tuple[bytes, str] | None:
         """A document and its tag."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from threading import BoundedSemaphore, Event, Lock
 from typing import Any, TypeVar
 
@@ -252,12 +253,12 @@ class S3Client:
         there = self.get(path)
         return there[1] if there is not None and there[0] == data else None
 
-    def listing(self, folder: str) -> Iterator[tuple[str, int, str]]:
-        """Keys below a folder, relative to it, with size and ETag."""
+    def listing(self, folder: str) -> Iterator[tuple[str, int, str, datetime]]:
+        """Keys below a folder, relative to it, with size, ETag, and when they were written."""
         prefix = self.key(folder) + "/" if self.key(folder) else ""
         for page in self._pages("list_objects_v2", prefix, {"ContinuationToken": "NextContinuationToken"}):
             for item in page.get("Contents", []):
-                yield item["Key"].removeprefix(prefix), item["Size"], item["ETag"].strip('"')
+                yield item["Key"].removeprefix(prefix), item["Size"], item["ETag"].strip('"'), item["LastModified"]
 
     def uploads(self) -> Iterator[tuple[str, str]]:
         """Unfinished uploads below the prefix: relative key and upload id."""

@@ -37,7 +37,7 @@ class Objects:
     def files(self, folder: str) -> list[str]:
         """Keys below a folder."""
         above = f"{folder}/" if folder else ""
-        return [f"{above}{path}" for path, _, _ in self._client.listing(folder)]
+        return [f"{above}{path}" for path, *_ in self._client.listing(folder)]
 
     def part(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:
         """A range of an object."""

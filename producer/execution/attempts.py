@@ -3,7 +3,7 @@
 import json
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from clay_publish.errors import ClayPublishError
 from clay_publish.producer.execution.context import StoppedError, Work
@@ -44,15 +44,28 @@ def at_work(work: Work, unit: str, runs: int) -> Iterator[None]:
         work.release.store.write(f"{ATTEMPTS}/{unit}.json", dump_json({"runs": runs}))
     try:
         yield
-    finally:
+    except BaseException:
+        _end_if_reached(work.release, unit)
+        raise
+    else:
         end(work.release, unit)
+    finally:
         work.pace.ended(unit)
 
 
 def give_back(work: Work) -> None:
-    """Stop the units at work. Others may begin them at once: a thread that reads or computes goes on for nothing."""
+    """Stop the units at work. Others may begin them at once: a thread that reads or computes goes on for nothing.
+
+    Where the store is out of reach, the notes of these units stay, and the next run takes them for units in which a
+    process ended.
+    """
     for unit in work.pace.stop():
-        end(work.release, unit)
+        _end_if_reached(work.release, unit)
+
+
+def _end_if_reached(release: Release, unit: str) -> None:
+    with suppress(ClayPublishError):  # what ends the unit is the one to tell
+        end(release, unit)
 
 
 def end(release: Release, unit: str) -> None:

@@ -2,7 +2,8 @@
 
 Files in the folder $FAULTS say what happens where an image is read: `kill-ID` ends the process, each time; `hold-ID`
 keeps it there while the file exists. `kill-scan` names the signal that ends, once, the process that is about to keep
-what it saw in its second embeddings file; `hold-scan` keeps it there. `kill-shard` ends, once, the process that is
+what it saw in its second embeddings file; `hold-scan` keeps it there. Each `leave-scan-N` sends SIGTERM, once, to a
+process that is about to keep what it saw. `kill-shard` ends, once, the process that is
 about to assemble a shard. `hold-TOKEN` keeps a process in the middle of writing the embeddings file of that name. Each
 process that is kept says so in a file of its own, `held-NAME-PID`.
 """
@@ -100,6 +101,11 @@ def _fault_in_scans(module: Any) -> None:
 
     def write_or_end(self: Any, path: str, data: Any) -> None:
         kept.append(path)
+        for fault in folder.glob("leave-scan-*"):
+            with suppress(FileNotFoundError):
+                fault.unlink()
+                os.kill(os.getpid(), signal.SIGTERM)
+                break
         if len(kept) > 1:
             with suppress(FileNotFoundError):  # of several processes one can
                 said = (folder / "kill-scan").rename(folder / "killed-scan")

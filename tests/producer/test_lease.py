@@ -15,6 +15,7 @@ from clay_publish.release.lease import lease
 from clay_publish.release.lease import s3 as lease_objects
 from clay_publish.release.lease.base import LEASES, Share
 from clay_publish.release.lease.s3 import Times
+from clay_publish.storage.store import Store
 
 from .places import reached
 
@@ -100,6 +101,18 @@ def test_a_lost_lease_names_its_new_owner(there: Release) -> None:
         with pytest.raises(LockedError, match=r"lease lost: process 7 on far-away"):
             list(iter(held.check, "never"))
     assert state(there)["run"] == "theirs"  # not given back by who has it no more
+
+
+def test_a_lease_that_cannot_be_given_back_hides_no_error(there: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    def put(_: Store, path: str, *__: object) -> str:
+        raise StoreError(path, "cannot be reached")
+
+    def fail() -> None:
+        monkeypatch.setattr(Store, "put", put)
+        raise LookupError("first")
+
+    with pytest.raises(LookupError, match="first"), lease(there):
+        fail()
 
 
 def test_lost_answers_to_signs_of_life_lose_no_lease(bucket: S3View) -> None:

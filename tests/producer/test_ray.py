@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from array_copy import arrays_below
 from program import end_all, fork
 from s3_servers import KEY, SECRET, S3View, free_port
 
-from clay_publish.errors import EncoderError
+from clay_publish.errors import EncoderError, StoreError
 from clay_publish.producer.encoders import random_features
-from clay_publish.producer.execution.attempts import TRIES
+from clay_publish.producer.execution.attempts import TRIES, at_work
 from clay_publish.producer.execution.context import StoppedError
 from clay_publish.producer.execution.ray import worker as worker_module
 from clay_publish.producer.execution.ray.worker import Job, Worker
@@ -35,6 +36,7 @@ from clay_publish.release.manifest import UNITS, libraries
 from clay_publish.release.unit_receipts import read_receipts
 from clay_publish.spec.load import load_spec
 from clay_publish.spec.models import Composite
+from clay_publish.storage.store import Store
 from clay_publish.windows import Window
 
 from .cloudy import YEAR, cloudy
@@ -348,6 +350,18 @@ def test_a_validation_whose_worker_is_killed(
     assert not list((release / ".run" / "scans").rglob("*.*"))
 
 
+def test_a_validation_whose_workers_are_preempted(
+    cluster: Cluster, forty: tuple[Path, Path], tmp_path: Path, run: Run
+) -> None:
+    """More often than they may crash."""
+    release = shutil.copytree(forty[1], tmp_path / "release")
+    expected = run("validate", release, "--json", "--quiet", code=1).stdout
+    faults = [cluster.put(f"leave-scan-{number}") for number in range(5)]
+    one = ("--engine", "ray", "--workers", "1")
+    assert run("validate", release, *one, "--json", "--quiet", code=1).stdout == expected
+    assert not any(fault.exists() for fault in faults)
+
+
 def test_a_validation_whose_driver_is_killed(
     cluster: Cluster, forty: tuple[Path, Path], tmp_path: Path, run: Run
 ) -> None:
@@ -447,3 +461,34 @@ def test_a_worker_that_stops_says_so(
     worker.stop()
     assert isinstance(worker.make(units[0], 1), StoppedError)
     assert isinstance(worker.publish(Ready(file, mine, tuple(done[unit.id] for unit in mine), 4)), StoppedError)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_worker_leaves_while_its_store_is_out_of_reach(
+    job: Job, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """It ends, whether the server refuses or does not answer at all, and a unit ends with its own error."""
+    ended: list[int] = []
+    monkeypatch.setattr(worker_module, "remove_unfinished", lambda: None)
+    monkeypatch.setattr(worker_module.os, "_exit", ended.append)
+    monkeypatch.setattr(worker_module, "_STOPPING", 0.2)
+    monkeypatch.setattr(worker_module, "_FAREWELL", 0.0)
+    worker, silent_server = Worker(job), threading.Event()
+    assert worker.begin() is None
+    assert worker._made is not None
+
+    def remove(_: Store, path: str) -> None:
+        if not answers:
+            silent_server.wait()
+        raise StoreError(path, "cannot be reached")
+
+    def fail() -> None:
+        worker.leave()
+        silent_server.set()
+        raise LookupError("first")
+
+    monkeypatch.setattr(Store, "write", lambda *_: None)
+    monkeypatch.setattr(Store, "remove", remove)
+    with pytest.raises(LookupError, match="first"), at_work(worker._made, "a unit", 1):
+        fail()
+    assert ended == [0]

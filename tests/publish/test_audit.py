@@ -1,6 +1,7 @@
 """`audit`: every published version against its host."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -96,6 +97,18 @@ def test_a_version_that_the_catalog_does_not_list_is_surplus(site: Path, run: Ru
     assert said.splitlines()[0] == "surplus      2.0.0/: not listed in catalog.json"
     assert f"{site}: 1 version, " in said
     assert said.endswith("files, 1 difference\n")
+
+
+def test_a_version_that_is_being_published_is_named(site: Path, run: Run) -> None:
+    """It has checksums, which are sent first, and no manifest, which is sent last."""
+    shutil.copytree(site / "1.0.0", site / "2.0.0")
+    count = sum(path.is_file() for path in (site / "2.0.0").rglob("*"))
+    for name in ("manifest.json", "LICENSE"):
+        (site / "2.0.0" / name).unlink()
+    os.utime(site / "2.0.0" / "SHA256SUMS", (0, 0))
+    said = run("audit", site, "--quiet", code=1).stdout
+    begun = "unfinished   2.0.0/: being published since 1970-01-01T00:00:00Z, or interrupted: "
+    assert said.startswith(f"{begun}{count - 2} of {count} files are there, the last since 20")
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

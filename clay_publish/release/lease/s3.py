@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -97,7 +97,11 @@ def hold_objects(release: Release, share: Share | None) -> Iterator[Lease]:
         for path, seen in _watch(release, others, TIMES).items():
             _set_free(release, path, seen)
         yield mine
-    finally:
+    except BaseException:
+        with suppress(ClayPublishError):  # the error that led here is the one to tell; the lease becomes stale
+            mine.give_back()
+        raise
+    else:
         mine.give_back()
 
 

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from threading import Event
+from threading import Event, Thread
 from typing import Concatenate, ParamSpec, TypeVar
 
 from clay_publish.errors import AccessError, ClayPublishError, EncoderError, ReleaseError, StoreError, shown
@@ -27,6 +27,8 @@ from clay_publish.spec.models import Spec
 from clay_publish.storage.retry import Limits, set_limits
 from clay_publish.storage.unfinished import remove_unfinished
 
+_STOPPING = 15.0
+"""Seconds that a leaving worker has to give back its units; its machine may be gone after 30."""
 _FAREWELL = 5.0
 """Seconds that a leaving worker waits for the driver to hear of it, before its process ends."""
 _P = ParamSpec("_P")
@@ -157,9 +159,11 @@ class Worker:
         remove_unfinished()
 
     def leave(self) -> None:
-        """Stop, and end this process: its machine is taken away."""
+        """Stop, and end this process: its machine is taken away. It ends too where the store is out of reach."""
         self._leaves.set()
-        self.stop()
+        stopping = Thread(target=self.stop, name="stop", daemon=True)
+        stopping.start()
+        stopping.join(_STOPPING)
         self._heard.wait(_FAREWELL)
         os._exit(0)
 
