@@ -53,11 +53,6 @@ def least_evidence(tests: int) -> float:
     return math.log(2 * tests / _CHANCE)
 
 
-def counts_of(pairs: Crossing) -> Floats:
-    """[3, pairs], 1 where a pair has two, three or four beside it."""
-    return np.equal.outer(_BESIDE, pairs.beside).astype(np.float64)
-
-
 @dataclass(frozen=True)
 class Line:
     """Where neighbors differ more, or less, across a line than beside it, and by how much."""
@@ -69,7 +64,7 @@ class Line:
     @classmethod
     def of(cls, chips: ComparedChips, pairs: Crossing, labels: Ints, tests: int, limit: float) -> "Line | None":
         """Return what shows; None if nothing does, chance may explain it, or lines parallel to it show as well."""
-        evidence = float(evidence_of(pairs.excess.sum(), counts_of(pairs).sum(axis=1)))
+        evidence = float(evidence_of(pairs.excess.sum(), pairs.counts.sum(axis=1)))
         if evidence <= least_evidence(tests):
             return None
         ratio = pairs.ratio

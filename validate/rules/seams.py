@@ -16,18 +16,10 @@ from clay_publish.errors import shown
 from clay_publish.geo.utm_grid import SOUTH, Cut, UtmGrid
 from clay_publish.release.directory import EMBEDDINGS
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.data.lines import FEWEST_AROUND, SHARED, Line, counts_of, evidence_of, least_evidence
-from clay_publish.validate.data.neighbors import (
-    EAST,
-    FEWEST_BESIDE,
-    MOST_BESIDE,
-    ComparedChips,
-    Crossing,
-    Floats,
-    Ints,
-    Lookup,
-)
-from clay_publish.validate.outcomes import Fault, NotChecked, Outcome
+from clay_publish.validate.data.lines import FEWEST_AROUND, SHARED, Line, evidence_of, least_evidence
+from clay_publish.validate.data.neighbors import EAST, ComparedChips, Crossing, Floats, Ints, Lookup, on_all_cores
+from clay_publish.validate.data.runs import likely_runs
+from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled, SkippedError
 from clay_publish.validate.registry import rule
 
 _FEWEST = 200
@@ -55,10 +47,6 @@ class _Seam:
     elsewhere: "Callable[[], Iterator[_Seam]]" = field(default=lambda: iter(()))
     """Gives edges of the same shape that lie elsewhere, and have to show less."""
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> "_Seam":
-        """Some of its pairs."""
-        return replace(self, pairs=self.pairs.where(chosen))
-
     @cached_property
     def _ends(self) -> tuple[Ints, Ints, Ints]:
         """Labels that occur, and for each pair which of them its first and its second has."""
@@ -69,7 +57,7 @@ class _Seam:
     def _around(self, left: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Sums of the excess of the pairs around each label, and their counts, among those that are left."""
         found, *ends = self._ends
-        weights = np.where(left, np.stack([self.pairs.excess, *counts_of(self.pairs)]), 0)
+        weights = np.where(left, np.stack([self.pairs.excess, *self.pairs.counts]), 0)
         sums = np.stack([sum(np.bincount(end, each, len(found)) for end in ends) for each in weights])
         return sums[0], sums[1:]
 
@@ -98,7 +86,7 @@ class _Seam:
     def strongest(self) -> float:
         """Evidence of the edge that shows most."""
         excess, counts = self._around(np.ones(len(self.pairs), dtype=bool))
-        whole = evidence_of(self.pairs.excess.sum(), counts_of(self.pairs).sum(axis=1))
+        whole = evidence_of(self.pairs.excess.sum(), self.pairs.counts.sum(axis=1))
         return float(evidence_of(excess, counts).max(initial=float(whole)))
 
     def _labels_that_show(self, chips: ComparedChips, tests: int) -> Iterator[tuple[int, Line]]:
@@ -125,16 +113,14 @@ class _Seam:
 @rule("VEC025")
 def seams_do_not_show(context: ReleaseContext) -> Iterator[Outcome]:
     """Differences of neighbors across edges of files, superblocks, zones and images, over those beside the edge."""
-    chips = context.compared
-    if len(chips.values) < _FEWEST:
-        yield NotChecked(f"{len(chips.values):,} chips are too few to tell")
-        return
+    chips = _compared(context)
+    yield Sampled(len(chips.rows), context.scan.facts.rows)
     named, order = context.tables.named, context.tables.windows
     windows = np.array([order.index(named[path].window) if path in named else -1 for path in chips.paths])
     groups: list[_Seam] = []
     for seam in _seams(context, chips):
         whose = windows[chips.file[seam.pairs.first]]
-        parts = (seam.where(whose == window) for window in np.unique(whose).tolist())
+        parts = (replace(seam, pairs=seam.pairs.where(whose == window)) for window in np.unique(whose).tolist())
         groups += [part for part in parts if len(part.pairs) >= _FEWEST]
     if not groups:
         yield NotChecked(f"no kind of edge has {_FEWEST} pairs of neighbors")
@@ -149,6 +135,18 @@ def seams_do_not_show(context: ReleaseContext) -> Iterator[Outcome]:
 
     for group in groups:
         yield from group.faults(chips, tests, place)
+
+
+def _compared(context: ReleaseContext) -> ComparedChips:
+    """Return the chips that are compared with their neighbors.
+
+    Raises:
+        SkippedError: they are too few.
+    """
+    chips = context.compared
+    if len(chips.rows) < _FEWEST:
+        raise SkippedError(EMBEDDINGS, f"hold {len(chips.rows):,} chips that can be compared, too few to tell")
+    return chips
 
 
 def _seams(context: ReleaseContext, chips: ComparedChips) -> Iterator[_Seam]:
@@ -191,7 +189,7 @@ def _across_zones(context: ReleaseContext, chips: ComparedChips) -> Crossing:
     """Chips at the eastern end of their zone, and the cell of the next zone that lies about a side east of them."""
     facts, fingerprint = context.scan.facts, context.fingerprint
     lon, lat = facts["lon"][chips.rows], facts["lat"][chips.rows]
-    ends = (chips.differences.after[EAST] < 0) & np.isfinite(lon) & (np.abs(lat) < -SOUTH)
+    ends = (chips.differences.along[EAST].after < 0) & np.isfinite(lon) & (np.abs(lat) < -SOUTH)
     zones = chips.keys >> 40
     if fingerprint.gsd is None or len(np.unique(zones)) < 2:
         ends[:] = False
@@ -204,7 +202,7 @@ def _across_zones(context: ReleaseContext, chips: ComparedChips) -> Crossing:
     second = Lookup(chips.keys).places(chips.keys[first] + (zone * 4096 << 40) + (down << 20) + right)
     apart = ((lon[second] - lon[first] + 180) % 360 - 180) / degrees, (lat[second] - lat[first]) * _METERS / grid.cell
     near = (second >= 0) & (zone != 0) & (np.abs(apart[0] - 1) < _OFF) & (np.abs(apart[1]) < _OFF)
-    return chips.differences.crossing(first[near], second[near], EAST)
+    return chips.differences.crossing(first[near], second[near])
 
 
 _METERS = 111_320.0
@@ -213,29 +211,15 @@ _OFF = 0.3
 """Share of a side by which neighbors in two zones may be nearer, farther, or beside each other."""
 
 
-_CELL = 8
-"""Rows that begin or end a run together, where runs are looked for."""
-_WIDTHS = (8, 12, 16, 24, 32, 48, 64)
-"""Cells of a run; longer ones are of cells four times as long."""
-_LIKELY = 8.0
-"""Evidence from which on the first and the last row of a run are looked for; that of good files is below."""
-
-
 @rule("VEC013")
 def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
     """Differences of neighbors across the edge of each run of 64 rows and more, over those beside it."""
-    chips = context.compared
-    if len(chips.values) < _FEWEST:
-        yield NotChecked(f"{len(chips.values):,} chips are too few to tell")
-        return
-    tests, runs = 0, list[tuple[float, int, int]]()
-    for file, places in enumerate(chips.files):
-        number, likely = _likely_runs(chips, file, places)
-        tests += number
-        runs += likely
-    for certain, start, stop in sorted(runs, reverse=True)[:_MOST]:
-        if certain <= least_evidence(tests):
-            return
+    chips = _compared(context)
+    yield Sampled(len(chips.rows), context.scan.facts.rows)
+    runs = on_all_cores(partial(likely_runs, chips), chips.files)
+    tests = sum(each.tests for each in runs)
+    likely = (run for each in runs for run in each.found if run[0] > least_evidence(tests))
+    for _, start, stop in sorted(likely, reverse=True)[:_MOST]:
         labels = np.zeros(len(chips.rows), np.int64)
         labels[start:stop] = 1
         pairs = chips.differences.across(labels)
@@ -246,75 +230,3 @@ def no_batch_effects(context: ReleaseContext) -> Iterator[Outcome]:
             found = f"about {stop - start:,} rows are shifted: {line}".format("their edge")
             yield Fault(f"{path}: from about row {row}", found, f"at most {_RATIO} times as much")
             return
-
-
-def _likely_runs(chips: ComparedChips, file: int, places: slice) -> tuple[int, list[tuple[float, int, int]]]:
-    """Return how many runs of a file are looked at; of the likely ones the evidence, first place, and place behind."""
-    parts = []
-    for pairs in chips.differences.pairs.values():
-        some = slice(*np.searchsorted(pairs.first, (places.start, places.stop)).tolist())
-        mine = chips.file[pairs.second[some]] == file
-        parts.append([each[some][mine] for each in (pairs.first, pairs.second, pairs.excess, pairs.beside)])
-    first, second, excess, beside = (np.concatenate(each) for each in zip(*parts, strict=True))
-    low, high = np.minimum(first, second) - places.start, np.maximum(first, second) - places.start
-    rows, cell, found = places.stop - places.start, _CELL, []
-    tests = 4 * rows
-
-    def evidence(start: int, stop: int) -> float:
-        edge = ((low >= start) & (low < stop)) != ((high >= start) & (high < stop))
-        counts = np.bincount(beside[edge] - FEWEST_BESIDE, minlength=MOST_BESIDE - FEWEST_BESIDE + 1)
-        return float(evidence_of(max(excess[edge].sum(), 0), counts))
-
-    while rows > _WIDTHS[0] * cell:
-        count = -(-rows // cell)
-        apart = low // cell < high // cell
-        ends, apart_by = (low[apart] // cell, high[apart] // cell), excess[apart]
-        for width in (width for width in _WIDTHS if width < count):
-            best = _best(*(_crossing(*ends, weights, width, count) for weights in (apart_by, None)))
-            start, stop = max((best - width + 1) * cell, 0), min((best + 1) * cell, rows)
-            tests += count
-            if evidence(start, stop) > _LIKELY:
-                for _ in range(2):
-                    stop = _last(low, high, excess, start, rows)
-                    start = rows - _last(rows - 1 - high, rows - 1 - low, excess, rows - stop, rows)
-                found.append((evidence(start, stop), places.start + start, places.start + stop))
-        cell *= 4
-    return tests, found
-
-
-def _best(excess: Floats, number: Floats) -> int:
-    """Return where the mean excess of so many pairs is farthest above chance."""
-    return int(np.where(number < FEWEST_AROUND, 0, excess * np.abs(excess) / np.maximum(number, 1)).argmax())
-
-
-def _last(low: Ints, high: Ints, excess: Floats, start: int, rows: int) -> int:
-    """Return the likeliest row behind a run that begins at a row; the pairs as in `_crossing`."""
-    inside, across = low >= start, (low < start) & (high >= start)
-
-    def sums(weights: Floats) -> Floats:
-        made = np.bincount(low[inside] + 1, weights[inside], rows + 2) + np.bincount(
-            high[across] + 1, weights[across], rows + 2
-        )
-        made -= np.bincount(high[inside] + 1, weights[inside], rows + 2)
-        return np.asarray(np.cumsum(made)[start + _CELL : rows + 1], np.float64)
-
-    return start + _CELL + _best(sums(excess), sums(np.ones(len(excess))))
-
-
-def _crossing(low: Ints, high: Ints, weights: Floats | None, width: int, count: int) -> Floats:
-    """Sum the weights of the pairs of which one alone lies in a run of `width` cells that ends with each of the cells.
-
-    Args:
-        low: first cell of each pair, or row.
-        high: second one.
-        weights: of each pair; None: one each.
-        width: cells in a run.
-        count: cells.
-    """
-    both = high < low + width
-    size, inside = count + 2 * width, None if weights is None else weights[both]
-    begins = np.bincount(low, weights, size) + np.bincount(high, weights, size)
-    begins -= 2 * np.bincount(high[both], inside, size)
-    ends = np.bincount(low + width, weights, size) + np.bincount(high + width, weights, size)
-    ends -= 2 * np.bincount(low[both] + width, inside, size)
-    return np.asarray(np.cumsum(begins - ends)[:count], np.float64)

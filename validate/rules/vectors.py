@@ -13,8 +13,8 @@ from clay_publish.release.directory import EMBEDDINGS
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import ReleaseFacts, repeated
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.data.neighbors import Floats, Ints, Pairs
-from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, bad_rows
+from clay_publish.validate.data.neighbors import EAST, Floats, Ints, mean_differences, on_all_cores
+from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, Sampled, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 
 _CONSTANT = 1e-5
@@ -156,20 +156,22 @@ def neighbors_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
     """A few values of each vector: differences of neighbors, of random pairs, and of rows moved or reversed."""
     compared = context.compared
     values, files = compared.values, [np.arange(each.start, each.stop) for each in compared.files]
-    pairs = Pairs.of(compared.keys)
-    first, second = (np.concatenate([pairs.east[side], pairs.next[side]]) for side in (0, 1))
+    ways = compared.differences.along
+    first = np.concatenate([way.first for way in ways.values()])
+    second = np.concatenate([way.second for way in ways.values()])
     if len(values) < _NEIGHBORS or len(first) < _NEIGHBORS:
         yield NotChecked(f"{len(first):,} pairs of neighbors are too few to tell")
         return
-
-    as_is = _differences(values, first, second)
-    kept = _PairSums(np.minimum(first, second) // _CELL, np.arange(len(first)) < len(pairs.east[0]), as_is)
+    yield Sampled(len(values), context.scan.facts.rows)
+    as_is = np.concatenate([way.differences[way.first] for way in ways.values()]).astype(np.float64)
+    kept = _PairSums(np.minimum(first, second) // _CELL, np.arange(len(first)) < len(ways[EAST].first), as_is)
 
     def moved(order: Ints) -> Gain:
-        return kept.gain(as_is - _differences(values[order], first, second))
+        return kept.gain(as_is - mean_differences(values[order], first, second))
 
-    gains = {step: moved(np.concatenate([np.roll(each, step) for each in files])) for step in _STEPS}
-    backward, whole = moved(np.concatenate([each[::-1] for each in files])), _Run(kept.cells, 0)
+    orders = [np.concatenate([np.roll(each, step) for each in files]) for step in _STEPS]
+    *gained, backward = on_all_cores(moved, [*orders, np.concatenate([each[::-1] for each in files])])
+    gains, whole = dict(zip(_STEPS, gained, strict=True)), _Run(kept.cells, 0)
     sure = _quantile(len(gains) + 2)
     for name, gain, opposite in (
         *((f"moved by {step:+}", gain, gains[-step]) for step, gain in gains.items()),
@@ -188,7 +190,7 @@ def neighbors_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
         yield Fault(f"{path}: from about row {row}", found, "vectors in the rows of their chips")
         return
     draw = np.random.default_rng(11)
-    others = _differences(values, first, draw.permutation(second))
+    others = mean_differences(values, first, draw.permutation(second))
     error = np.sqrt(as_is.var() / len(as_is) + others.var() / len(others))
     if others.mean() - as_is.mean() + sure * error < _LEAST * others.mean():
         found = f"neighbors differ {as_is.mean() / others.mean():.2f} times as much as random pairs"
@@ -200,20 +202,6 @@ def _quantile(tests: int) -> float:
     return NormalDist().inv_cdf(1 - _CHANCE / tests)
 
 
-def _differences(values: npt.NDArray[np.float32], first: Ints, second: Ints) -> Floats:
-    """Mean absolute difference of the values of each pair."""
-    share = np.full(values.shape[1], 1 / values.shape[1], np.float32)
-    found = np.empty(len(first))
-    for start in range(0, len(first), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        between = values.take(first[part], axis=0)
-        between -= values.take(second[part], axis=0)
-        found[part] = np.vecdot(np.abs(between, out=between), share)
-    return found
-
-
-_AT_ONCE = 16_384
-"""Pairs whose values stay in the cache of a processor."""
 _CELL = _SHORTEST // 2
 """Rows whose pairs are summed up once: runs of rows begin and end with one."""
 
