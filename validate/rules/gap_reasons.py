@@ -19,6 +19,7 @@ from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import coverage_batches, equals, first_items, micros, whole_numbers
 from clay_publish.validate.data.footprints import meters_per_degree
 from clay_publish.validate.data.sources import Source
+from clay_publish.validate.data.spilled import distinct
 from clay_publish.validate.expected.gap_shapes import MOST_CHIPS, expected_gaps
 from clay_publish.validate.expected.layers import expected_windows, window_of
 from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, bad_rows
@@ -51,7 +52,7 @@ def reasons_fit(context: ReleaseContext) -> Iterator[Outcome]:
     """Reasons against the spec, the sources, and the other chips of the image."""
     counts = _by_item(context)
     sources = context.sources.items
-    embedded = set(np.unique(context.scan.facts["items"]).tolist())
+    embedded = set(distinct(context.scan.facts["items"]).tolist())
     for (reason, place), count in sorted(counts.items()):
         wrong = _contradiction(reason, sources[place] if place >= 0 else None, context, read=place in embedded)
         if wrong is not None:
