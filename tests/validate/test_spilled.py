@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clay_publish.validate.data import spilled
+from clay_publish.validate import spilled
 from clay_publish.validate.data.chip_facts import repeated
 from clay_publish.validate.outcomes import NoRoomError
 

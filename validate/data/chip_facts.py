@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.data.spilled import Array, Column, SpilledColumn, in_order, starts
 from clay_publish.validate.outcomes import UNFORESEEN
+from clay_publish.validate.spilled import Array, Column, SpilledColumn, in_order, starts
 
 _EXAMPLES = 100_000
 """Pairs of rows with the same value that can be looked at."""

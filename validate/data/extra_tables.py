@@ -16,8 +16,8 @@ from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.files import once
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.sources import SourceTable
-from clay_publish.validate.data.spilled import SpilledColumn, spilled
 from clay_publish.validate.outcomes import UNFORESEEN
+from clay_publish.validate.spilled import SpilledColumn, spilled
 
 Ints = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]

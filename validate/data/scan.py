@@ -199,7 +199,7 @@ class Pass:
                 )
                 for path in paths
             )
-            waiting = deque(islice(submitted, _AHEAD * threads))  # what was seen in files that nobody has taken
+            waiting = deque(islice(submitted, _AHEAD * threads))  # the others wait: what is seen in a file takes memory
             for done in range(1, len(paths) + 1):
                 path, hashed, scanned = waiting.popleft()
                 own, seen = scanned.result()

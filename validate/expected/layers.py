@@ -36,7 +36,6 @@ from clay_publish.validate.data.coverage_table import (
 )
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.sources import Source, SourceTable
-from clay_publish.validate.data.spilled import together
 from clay_publish.validate.expected.cells import (
     EXPECTED,
     PRESENT,
@@ -47,6 +46,7 @@ from clay_publish.validate.expected.cells import (
     empty,
     scene_grid,
 )
+from clay_publish.validate.spilled import together
 from clay_publish.windows import Window
 
 _ZONE = re.compile(r"zone=(\d{2})\.parquet$")

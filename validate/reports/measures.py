@@ -15,8 +15,8 @@ from clay_publish.release.findings import Finding, FindingPlace, GroundMap, Hist
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import ReleaseFacts
 from clay_publish.validate.data.coverage_table import coverage_batches, equals
-from clay_publish.validate.data.spilled import Column, pieces, together
 from clay_publish.validate.outcomes import UNFORESEEN
+from clay_publish.validate.spilled import Column, pieces, together
 
 BINS = 40
 _PAIRS = 2000

@@ -12,11 +12,11 @@ from clay_publish.release.directory import COVERAGE
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import hash_strings
 from clay_publish.validate.data.coverage_table import coverage_batches, equals, first_items, micros, whole_numbers
-from clay_publish.validate.data.spilled import in_order, pieces, spilled
 from clay_publish.validate.expected.cells import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Summary, combinations
 from clay_publish.validate.expected.layers import expected_windows
 from clay_publish.validate.outcomes import Fault, Outcome
 from clay_publish.validate.registry import Rule, register, rule
+from clay_publish.validate.spilled import in_order, pieces, spilled
 
 
 @dataclass(frozen=True)

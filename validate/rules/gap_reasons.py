@@ -19,11 +19,11 @@ from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import coverage_batches, equals, first_items, micros, whole_numbers
 from clay_publish.validate.data.footprints import meters_per_degree
 from clay_publish.validate.data.sources import Source
-from clay_publish.validate.data.spilled import distinct
 from clay_publish.validate.expected.gap_shapes import MOST_CHIPS, expected_gaps
 from clay_publish.validate.expected.layers import expected_windows, window_of
 from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
+from clay_publish.validate.spilled import distinct
 from clay_publish.windows import Window
 
 _SLACK = 1e-5

@@ -14,9 +14,9 @@ from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import repeated
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.footprints import meters_apart, meters_per_degree
-from clay_publish.validate.data.spilled import spilled, together
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
+from clay_publish.validate.spilled import spilled, together
 
 _METRE = 0.1
 """Tolerance of a footprint, against its pixels."""

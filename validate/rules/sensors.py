@@ -13,10 +13,10 @@ from clay_publish.spec.sensors import SENSORS, Sensor
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.footprints import meters_per_degree
 from clay_publish.validate.data.sources import Source
-from clay_publish.validate.data.spilled import distinct
 from clay_publish.validate.expected.cells import scene_grid
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, and_more
 from clay_publish.validate.registry import rule
+from clay_publish.validate.spilled import distinct
 
 _DECIDED = frozenset({"spec", "item", "sensor", "assumed", "file"})
 """What scale and offset may follow from, beside properties that state Sentinel-2's baseline or that it was applied."""

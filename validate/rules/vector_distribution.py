@@ -12,9 +12,9 @@ from clay_publish.release.directory import COLLECTION, EMBEDDINGS, MANIFEST, REF
 from clay_publish.release.tables import ALLOWED, OMITTED, chips_per_file
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.single_rows import column_of, rows_of, some_vectors, vectors_of
-from clay_publish.validate.data.spilled import Column, middle, pieces, starts
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled, SkippedError
 from clay_publish.validate.registry import rule
+from clay_publish.validate.spilled import Column, middle, pieces, starts
 
 _RANKED = 512
 """Chips whose effective rank is taken: it grows with the cube of their number, and only a rank near 1 is a finding."""

@@ -25,10 +25,10 @@ from clay_publish.release.array_store import (
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.coverage_table import coverage_batches, equals, micros, whole_numbers
 from clay_publish.validate.data.single_rows import column_of, vectors_at
-from clay_publish.validate.data.spilled import starts
 from clay_publish.validate.data.zarr_groups import ArrayDocument, GroupDocument
 from clay_publish.validate.outcomes import Fault, Outcome, Sampled, and_more
 from clay_publish.validate.registry import rule
+from clay_publish.validate.spilled import starts
 
 Ints = npt.NDArray[np.int64]
 _SAMPLE = 256

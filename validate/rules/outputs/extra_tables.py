@@ -17,13 +17,13 @@ from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.extra_tables import SAMPLE, beside_paths, side_of
 from clay_publish.validate.data.single_rows import table_rows, vectors_at
 from clay_publish.validate.data.sources import SourceTable
-from clay_publish.validate.data.spilled import in_order, rows_with
 from clay_publish.validate.expected.cells import ChipGrids
 from clay_publish.validate.outcomes import Broken, Fault, Outcome, Sampled
 from clay_publish.validate.registry import rule
 from clay_publish.validate.rules.derived_columns import epsg_is_that_of_the_grid, ids_follow_the_rule
 from clay_publish.validate.rules.geometry import bbox_is_bounds, center_from_grid, footprint_from_grid
 from clay_publish.validate.rules.schema import columns_agree
+from clay_publish.validate.spilled import in_order, rows_with
 
 _ROUNDING = {"float32": 1e-5, "float16": 1e-3, "int8": 1e-5}
 """Of a stored mean, relative to its largest value; integers add half a step."""

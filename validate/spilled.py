@@ -159,7 +159,7 @@ def middle(parts: Callable[[], Iterable[npt.NDArray[np.float32]]]) -> tuple[floa
     """Return the two values in the middle of all, the same one twice if their number is odd.
 
     Args:
-        parts: gives the values, of which there is one at least, each time anew; none is negative or NaN.
+        parts: gives the values, of which there is one at least, each time it is called; none is negative or NaN.
     """
     count = sum(len(part) for part in parts())
     low = _ranked(parts, (count - 1) // 2)
