@@ -204,7 +204,7 @@ def _opened(context: ReleaseContext) -> Iterator[None]:
         AccessError: its server cannot be read from.
     """
     store = context.files.store
-    with store.remembering(), context.files:
+    with store.remembering(), context.files, context:
         if not isinstance(store, OneFile):
             refuse_root(context.files.release)
         if not context.files.paths:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +93,13 @@ class ReleaseContext:
             vars(self)["sources"] = sources
         self._open_previous = open_previous or (lambda named: Release(neighbor(self.files.store, named)))
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give back the room on the disk: a child process is used again."""
+        vars(self).pop("scan", None)
+
     @once
     def fingerprint(self) -> Fingerprint:
         """What decided the vectors, from the first embeddings file that says so."""
@@ -125,7 +132,7 @@ class ReleaseContext:
     def compared(self) -> ComparedChips:
         """The chips that are compared with their neighbors."""
         facts = self.scan.facts
-        return ComparedChips.of(facts, self.extra.blocks_of_chips(facts, 1))
+        return ComparedChips.of(facts, self.extra.blocks_of_chips(facts, 1).mapped())
 
     @once
     def zarr(self) -> ZarrGroups:

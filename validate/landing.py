@@ -43,7 +43,7 @@ class FileCheck:
         )
         findings: list[Finding] = []
         unchecked: dict[str, str] = {}
-        with context.files:
+        with context.files, context:
             for rule in self._rules:
                 found, state = run_rule(rule, context)
                 findings += found

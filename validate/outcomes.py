@@ -64,6 +64,10 @@ class SkippedError(ReleaseError):
     """A rule needs a tool or an access that this validation does not have."""
 
 
+class NoRoomError(ReleaseError):
+    """This machine has no room for what is kept of each chip: no rule can say anything about the release."""
+
+
 @dataclass(frozen=True)
 class Sampled:
     """A rule checked a sample, as it is allowed to."""
@@ -111,7 +115,10 @@ def unchecked(error: ClayPublishError, store: Store) -> Broken | NotChecked:
 
     Raises:
         AccessError: the server of the release does not answer or refuses; no rule can say anything about the release.
+        NoRoomError: as it says.
     """
+    if isinstance(error, NoRoomError):
+        raise error
     place = error.where.removeprefix(f"{store.where}/")
     why = f"{place} {error.found}"
     causes: list[BaseException] = [error]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from clay_publish.cards.figures.sample import ChipPositions, Floats
+from clay_publish.cards.figures.sample import POINTS, ChipPositions, Floats
 from clay_publish.geo.maps import WIDTH, Frame, draw_polygons
 
 EMBEDDED = "#0072B2"
@@ -69,10 +69,6 @@ def component_colors(shares: Floats) -> npt.NDArray[np.float64]:
     linear = np.clip(linear, 0, 1)
     made: npt.NDArray[np.float64] = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return made
-
-
-POINTS = 500_000
-"""More points than this hide one another."""
 
 
 def draw_chips(

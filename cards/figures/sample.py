@@ -4,7 +4,7 @@ Vectors are seen twice, a row group at a time; what is kept of a chip is a handf
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 
 Floats = npt.NDArray[np.float64]
+
+POINTS = 500_000
+"""More points than this, or twice as many, hide one another."""
 
 POLYGONS = 30_000
 """More chips than this are smaller than a few dots each, and are drawn as points."""
@@ -34,15 +37,20 @@ class ChipPositions:
 
 
 def read_ground(release: Release) -> ChipPositions:
-    """Read it.
+    """Read it; of very many chips every second, third and so on, as `POINTS` says.
 
     Raises:
         ReleaseError: an embeddings file cannot be read.
     """
-    files = [release.parquet(path) for path in release.data_files()]
-    draw = sum(file.metadata.num_rows for file in files) <= POLYGONS
+    files = release.data_files()
+    total = sum(release.parquet(path).metadata.num_rows for path in files)
+    draw, step = total <= POLYGONS, max(1, total // POINTS)
     columns = ["lon", "lat", *(["geometry"] if draw else [])]
-    tables = [file.read(columns=columns) for file in files]
+    tables, start = [], 0
+    for path in files:
+        table = release.parquet(path).read(columns=columns)
+        tables.append(table.take(np.arange(-start % step, table.num_rows, step)) if step > 1 else table)
+        start += table.num_rows
     return ChipPositions(
         geometry=np.array([g for t in tables for g in t.column("geometry").to_pylist()] if draw else [], dtype=object),
         lon=np.concatenate([t.column("lon").to_numpy() for t in tables]),
@@ -78,8 +86,8 @@ def read_gaps(release: Release) -> list[GapPolygon]:
         ) from error
 
 
-BUDGET = 1 << 30
-"""Bytes of stored vectors that are read for the pictures."""
+BUDGET, ROWS = 1 << 30, 2_000_000
+"""Bytes of stored vectors, and chips, that are read for the pictures."""
 
 FITTED = 20_000
 """Vectors the principal components are computed from."""
@@ -151,10 +159,11 @@ def read_sample(release: Release) -> Sample:
     total = sum(group.rows for group in groups)
     chosen = _within_budget(groups)
     components = _fit(release, chosen)
-    parts = [_describe(_read(release, group, vectors_only=False), components) for group in chosen]
+    described = _DESCRIBED if sum(group.rows for group in chosen) <= POLYGONS else _DESCRIBED[1:]
+    parts = [_describe(_read(release, group, described), components) for group in chosen]
     joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
     geometry, lon, lat, norms, loss, directions, scores = joined
-    ground = ChipPositions(geometry if len(geometry) <= POLYGONS else geometry[:0], lon, lat)
+    ground = ChipPositions(geometry, lon, lat)
     return Sample(total, ground, norms, loss, _cosine(directions, len(norms)), scores, components)
 
 
@@ -168,19 +177,19 @@ def _row_groups(release: Release) -> Iterator[_RowGroup]:
 
 
 def _within_budget(groups: list[_RowGroup]) -> list[_RowGroup]:
-    size = sum(group.size for group in groups)
-    if size <= BUDGET:
+    share = min(BUDGET / max(sum(g.size for g in groups), 1), ROWS / max(sum(g.rows for g in groups), 1))
+    if share >= 1:
         return groups
-    places = np.linspace(0, len(groups) - 1, max(1, int(len(groups) * BUDGET / size))).astype(int)
+    places = np.linspace(0, len(groups) - 1, max(1, int(len(groups) * share))).astype(int)
     return [groups[place] for place in np.unique(places)]
 
 
 _DESCRIBED = ("geometry", "lon", "lat", "loss")
 
 
-def _read(release: Release, group: _RowGroup, *, vectors_only: bool) -> pa.Table:
+def _read(release: Release, group: _RowGroup, described: Collection[str] = ()) -> pa.Table:
     file: pq.ParquetFile = release.parquet(group.path)
-    wanted = {"embedding", "scale"} | (set() if vectors_only else set(_DESCRIBED))
+    wanted = {"embedding", "scale", *described}
     columns = [name for name in file.schema_arrow.names if name in wanted]
     return file.read_row_group(group.number, columns=columns)
 
@@ -189,7 +198,7 @@ def _fit(release: Release, groups: list[_RowGroup]) -> Components:
     step = max(1, sum(group.rows for group in groups) // FITTED)
     chosen = []
     for group in groups:
-        table = _read(release, group, vectors_only=True)
+        table = _read(release, group)
         chosen.append(vectors(table.take(np.arange(0, group.rows, step))))
     data = np.concatenate(chosen).astype(np.float64)
     return principal_components(data[np.isfinite(data).all(axis=1)])
@@ -232,7 +241,7 @@ def _describe(table: pa.Table, components: Components) -> tuple[npt.NDArray[np.g
     directions = np.divide(found, norms[:, None], out=np.zeros_like(found), where=norms[:, None] > 0)
     loss = table.column("loss").to_numpy().astype(np.float64)
     return (
-        np.array(table.column("geometry").to_pylist(), dtype=object),
+        np.array(table["geometry"].to_pylist() if "geometry" in table.column_names else [], dtype=object),
         table.column("lon").to_numpy(),
         table.column("lat").to_numpy(),
         norms,

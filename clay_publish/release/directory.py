@@ -59,6 +59,9 @@ PUBLISHED = ".run/published.json"
 MAX_JSON_ITEMS = 1_000
 """Items up to which each is a JSON file too by default."""
 
+FOOTER_KEYS = ("geo", "emb", "huggingface")
+"""What the footer of an embeddings file says in JSON."""
+
 MAX_DOCUMENT = 32_000_000
 """Bytes of the largest JSON or YAML document a release may have."""
 
@@ -239,7 +242,7 @@ def footer_keys(schema: pa.Schema, where: str) -> dict[str, Any]:
     metadata = schema.metadata or {}
     return {
         key: parse_json(metadata[key.encode()], f"{where}: footer key {key}")
-        for key in ("geo", "emb", "huggingface")
+        for key in FOOTER_KEYS
         if key.encode() in metadata
     }
 

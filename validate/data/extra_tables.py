@@ -17,6 +17,7 @@ from clay_publish.validate.data.files import once
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.sources import SourceTable
 from clay_publish.validate.outcomes import UNFORESEEN
+from clay_publish.validate.spilled import SpilledColumn, spilled
 
 Ints = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
@@ -99,15 +100,16 @@ class ExtraTables:
                 found.setdefault(side, []).append(made)
         yield from sorted(found.items())
 
-    def blocks_of_chips(self, facts: ReleaseFacts, side: int) -> Ints:
+    def blocks_of_chips(self, facts: ReleaseFacts, side: int) -> SpilledColumn:
         """The block of each embedded chip, in the order of the release."""
-        rows, cols = facts["rows"] // side, facts["cols"] // side
-        codes = np.zeros(len(rows), np.int32) if self._fingerprint().layout == "scene" else facts["epsg"]
-        parts = [
-            _keys(self._whose(path, codes[mine], facts["items"][mine]), rows[mine], cols[mine])
-            for path, mine in facts.slices().items()
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+        return spilled((self.blocks_of_file(facts, path, side) for path in facts.paths), np.int64)
+
+    def blocks_of_file(self, facts: ReleaseFacts, path: str, side: int) -> Ints:
+        """The same of the chips of one file."""
+        mine = facts.slices()[path]
+        items = facts["items"][mine]
+        whose = self._whose(path, items if self._fingerprint().layout == "scene" else facts["epsg"][mine], items)
+        return _keys(whose, facts["rows"][mine] // side, facts["cols"][mine] // side)
 
     def _whose(self, path: str, epsg: npt.NDArray[np.integer], items: npt.NDArray[np.integer]) -> Ints:
         """The image that a file's chips were cut from, or their zone and window: blocks do not reach beyond.
@@ -123,7 +125,7 @@ class ExtraTables:
     def _read(self, path: str) -> Beside:
         self._tables.files.read_whole(path)
         made = Beside(path)
-        step = max(1, self._tables.footer(path).num_rows // 64)
+        step = max(1, self._tables.count(path) // 64)
         try:
             for batch in self._tables.batches(path, _BATCH, use_threads=False):
                 chips = ChipRows(path, made.rows, batch)

@@ -1,10 +1,11 @@
 """The Parquet files of a release: footers, schemas and rows, read when a rule first asks."""
 
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 
 from clay_publish.errors import ClayPublishError, ReleaseError, StoreError
 from clay_publish.release import directory as paths
-from clay_publish.release.directory import DataFile, footer_keys
+from clay_publish.release.directory import FOOTER_KEYS, DataFile
+from clay_publish.storage.safe_parse import parse_json
 from clay_publish.validate.data.files import ReleaseFiles
 from clay_publish.validate.outcomes import short
 from clay_publish.windows import Window
@@ -79,19 +81,59 @@ def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """What is kept of each Parquet file: parsed, footers take 80 kB a file."""
+
+    rows: int
+    schema: pa.Schema
+    """Without footer keys."""
+    keys: dict[str, bytes]
+    """The footer keys that are ours."""
+    footer: bytes
+    """As a file of metadata, compressed."""
+
+
+class _FooterKeys(Mapping[str, dict[str, Any]]):
+    """The footer keys of each file, parsed when they are looked at: parsed, they take 25 kB a file."""
+
+    def __init__(self, texts: dict[str, dict[str, bytes]]) -> None:
+        self._texts = texts
+
+    def __getitem__(self, path: str) -> dict[str, Any]:
+        try:
+            return {name: value for name, text in self._texts[path].items() if isinstance(value := _parsed(text), dict)}
+        except ReleaseError:  # SCH004 reports it
+            return {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: bytes) -> Any:
+    return parse_json(text, "a footer key")
+
+
 class ParquetTables:
     """The tables of one release. What cannot be read raises `ReleaseError`."""
 
     def __init__(self, files: ReleaseFiles) -> None:
         self.files = files
-        self._plain: dict[str, pa.Schema] = {}
+        self._schemas: dict[pa.Schema, pa.Schema] = {}
+        """Without footer keys: most files have the same."""
+        self._texts: dict[bytes, bytes] = {}
+        """Footer keys, of which most are those of all files."""
 
     @cached_property
-    def _opened(self) -> dict[str, str | tuple[pq.FileMetaData, pa.Schema]]:
+    def _opened(self) -> dict[str, str | _Opened]:
         with ThreadPoolExecutor(1 if self.files.store.local else _AT_ONCE) as pool:
             return dict(zip(self.files.parquet, pool.map(self._opens, self.files.parquet), strict=True))
 
-    def _opens(self, path: str) -> str | tuple[pq.FileMetaData, pa.Schema]:
+    def _opens(self, path: str) -> str | _Opened:
         """What a Parquet file says of itself, or why it cannot be opened."""
         store = self.files.store
         try:
@@ -104,7 +146,19 @@ class ParquetTables:
                 return f"claims {footer.num_rows:,} rows and has {rows:,} in its row groups"
         except (StoreError, ReleaseError) as error:
             return below(error, path)
-        return opened.metadata, opened.schema_arrow
+        schema, kept = opened.schema_arrow.remove_metadata(), pa.BufferOutputStream()
+        footer.write_metadata_file(kept)
+        keys = opened.schema_arrow.metadata or {}
+        return _Opened(
+            rows,
+            self._schemas.setdefault(schema, schema),
+            {
+                name: self._texts.setdefault(text, text)
+                for name in FOOTER_KEYS
+                if (text := keys.get(name.encode())) is not None
+            },
+            zlib.compress(kept.getvalue(), 1),
+        )
 
     @cached_property
     def unreadable(self) -> dict[str, str]:
@@ -152,9 +206,9 @@ class ParquetTables:
     @cached_property
     def rows(self) -> int:
         """Chips in the release, as the footers of the files say."""
-        return sum(self.footer(path).num_rows for path in self.embeddings)
+        return sum(self.count(path) for path in self.embeddings)
 
-    def _known(self, path: str) -> tuple[pq.FileMetaData, pa.Schema]:
+    def _known(self, path: str) -> _Opened:
         found = self._opened.get(path, "does not exist")
         if isinstance(found, str):
             raise ReleaseError(path, found)
@@ -166,34 +220,33 @@ class ParquetTables:
         Raises:
             ReleaseError: missing or unreadable.
         """
-        return self._known(path)[0]
+        return pq.read_metadata(pa.BufferReader(zlib.decompress(self._known(path).footer)))
+
+    def count(self, path: str) -> int:
+        """Return the number of rows of a Parquet file.
+
+        Raises:
+            ReleaseError: missing or unreadable.
+        """
+        return self._known(path).rows
 
     def rows_of(self, path: str) -> int | None:
         """Return the number of rows of a Parquet file; None where it is another kind of file, or cannot be opened."""
         found = self._opened.get(path)
-        return found[0].num_rows if isinstance(found, tuple) else None
+        return found.rows if isinstance(found, _Opened) else None
 
     def schema(self, path: str) -> pa.Schema:
         """Return the Arrow schema of a Parquet file, without its footer keys."""
-        footer = self.footer(path)
-        if path not in self._plain:
-            self._plain[path] = footer.schema.to_arrow_schema().remove_metadata()
-        return self._plain[path]
+        return self._known(path).schema
 
     def annotated_schema(self, path: str) -> pa.Schema:
         """Return the Arrow schema of a Parquet file, with its footer keys."""
-        return self._known(path)[1]
+        return self.footer(path).schema.to_arrow_schema()
 
     @cached_property
-    def keys(self) -> dict[str, dict[str, Any]]:
+    def keys(self) -> Mapping[str, dict[str, Any]]:
         """The footer keys of each embeddings file; those that are not JSON objects are left out."""
-        return {path: self._keys(path) for path in self.embeddings}
-
-    def _keys(self, path: str) -> dict[str, Any]:
-        try:
-            return {k: v for k, v in footer_keys(self._known(path)[1], path).items() if isinstance(v, dict)}
-        except ReleaseError:  # SCH004 reports it
-            return {}
+        return _FooterKeys({path: self._known(path).keys for path in self.embeddings})
 
     def columns(self, path: str) -> Columns:
         """Return which columns of a table hold vectors, footprints, ids and times; by name in tables of our own."""

@@ -57,6 +57,9 @@ _TOGETHER = 8
 EXAMPLES = 2048
 """Vectors that are kept of the whole release, about."""
 
+_AHEAD = 8
+"""Files per thread that are read before they are needed."""
+
 _BUFFER = 1 << 16
 
 
@@ -115,7 +118,7 @@ class Scan:
     def outcomes(self, code: str) -> Iterator[Outcome]:
         """What a rule on rows found: one fault a file, naming the first row."""
         for path, seen in self.files.items():
-            if seen.counts[code]:
+            if code in seen.counts:
                 yield _fault(path, seen, code)
             if code in seen.gaps:
                 yield seen.gaps[code]
@@ -163,14 +166,13 @@ class Pass:
         """Read every embeddings file once."""
         files: dict[str, FileScan] = {}
         digests: dict[str, str] = {}
+        facts = ReleaseFacts()
         for path, (sha256, seen) in self.read(self.chosen):
+            facts.add(path, seen.rows, seen.facts)
+            seen.facts = []
             files[path] = seen
             if sha256 is not None:
                 digests[path] = sha256
-        facts = ReleaseFacts()
-        for path, seen in files.items():
-            facts.add(path, seen.rows, seen.facts)
-            seen.facts = []
         if self.tables.files.quick:
             seen_rows = Sampled(facts.rows, self.tables.rows)
             return Scan(files, digests, facts, dict.fromkeys(self.checks, seen_rows), quick=True)
@@ -187,8 +189,9 @@ class Pass:
         """Read some of the files, and yield what was seen in each, in order."""
         self.near.update(_compared(self.tables))
         store = self.tables.files.store
-        with ThreadPoolExecutor(self.threads or min(os.cpu_count() or 1, 8)) as pool:
-            waiting = deque(
+        threads = self.threads or min(os.cpu_count() or 1, 8)
+        with ThreadPoolExecutor(threads) as pool:
+            submitted = (
                 (
                     path,
                     pool.submit(digest, store, path) if self._is_hashed_apart(path) else None,
@@ -196,9 +199,11 @@ class Pass:
                 )
                 for path in paths
             )
+            waiting = deque(islice(submitted, _AHEAD * threads))  # the others wait: what is seen in a file takes memory
             for done in range(1, len(paths) + 1):
                 path, hashed, scanned = waiting.popleft()
                 own, seen = scanned.result()
+                waiting.extend(islice(submitted, 1))
                 self.report(Progress("validate", done, len(paths), path, unit="files"))
                 yield path, (hashed.result() if hashed is not None else own, seen)
 
@@ -286,7 +291,7 @@ def _compared(tables: ParquetTables) -> Iterator[str]:
     ordered += [path for path in tables.embeddings if path not in named]
     runs, left = [ordered[at : at + _TOGETHER] for at in range(0, len(ordered), _TOGETHER)], NEAR
     for path in chain.from_iterable(runs[:: -(-max(tables.rows, 1) // NEAR)]):
-        left -= tables.footer(path).num_rows
+        left -= tables.count(path)
         if left < 0 and path != ordered[0]:
             return
         yield path

@@ -46,6 +46,7 @@ from clay_publish.validate.expected.cells import (
     empty,
     scene_grid,
 )
+from clay_publish.validate.spilled import together
 from clay_publish.windows import Window
 
 _ZONE = re.compile(r"zone=(\d{2})\.parquet$")
@@ -233,7 +234,8 @@ def count_cells(inputs: CellInputs, counted: Counter[Said]) -> Iterator[Summary]
         yield from utm_layers(inputs, counted)
         return
     found, facts, sources = _expected(inputs), inputs.facts, inputs.sources
-    _mark_by_layer(found, facts["items"], facts["rows"], facts["cols"], PRESENT)
+    for items, rows, cols in together(facts["items"], facts["rows"], facts["cols"]):
+        _mark_by_layer(found, items, rows, cols, PRESENT)
     for batch in coverage_batches(inputs.tables, ["row", "col", "status", "item_ids"]):
         known = batch.column("row").is_valid().to_numpy(zero_copy_only=False)
         known &= batch.column("col").is_valid().to_numpy(zero_copy_only=False)

@@ -16,6 +16,7 @@ from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import ReleaseFacts
 from clay_publish.validate.data.coverage_table import coverage_batches, equals
 from clay_publish.validate.outcomes import UNFORESEEN
+from clay_publish.validate.spilled import Column, pieces, together
 
 BINS = 40
 _PAIRS = 2000
@@ -47,7 +48,7 @@ def measure(context: ReleaseContext, findings: Sequence[Finding] = ()) -> Measur
     made = {
         "norm": attempt("norm", lambda: histogram(facts["norms"])),
         "loss": attempt("loss", lambda: histogram(facts["loss"])),
-        "similarity": attempt("similarity", lambda: histogram(_cosines(facts["examples"]))),
+        "similarity": attempt("similarity", lambda: histogram(_cosines(facts["examples"][:]))),
     }
     return Measures(
         chips=facts.rows,
@@ -60,18 +61,28 @@ def measure(context: ReleaseContext, findings: Sequence[Finding] = ()) -> Measur
     )
 
 
-def histogram(values: npt.NDArray[Any]) -> Histogram | None:
-    """Of the finite values; None where there are none.
+def histogram(values: Column) -> Histogram:
+    """Of the finite values.
 
     Raises:
         ReleaseError: there are only values that are not finite.
     """
-    finite = np.asarray(values, np.float64)[np.isfinite(values)]
-    if not finite.size:
+    sides = [(piece.min(), piece.max()) for piece in _finite(values)]
+    if not sides:
         raise ReleaseError(EMBEDDINGS, "holds no such number")
-    low, high = float(finite.min()), float(finite.max())
-    counts, edges = np.histogram(finite, BINS if high > low else 1, (low, high) if high > low else None)
+    low, high = float(min(low for low, _ in sides)), float(max(high for _, high in sides))
+    edges = np.histogram_bin_edges([low, high], BINS if high > low else 1, (low, high) if high > low else None)
+    counts = np.zeros(len(edges) - 1, np.int64)
+    for piece in _finite(values):
+        counts += np.histogram(piece, len(edges) - 1, (edges[0], edges[-1]))[0]
     return Histogram(edges=edges.tolist(), counts=counts.tolist())
+
+
+def _finite(values: Column) -> Iterator[npt.NDArray[np.float64]]:
+    for piece in pieces(values):
+        finite = piece[np.isfinite(piece)].astype(np.float64)
+        if finite.size:
+            yield finite
 
 
 def _cosines(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -124,20 +135,32 @@ def _ground(facts: ReleaseFacts, context: ReleaseContext) -> GroundMap:
         lon, lat = boxes[:, [0, 2]].mean(axis=1), boxes[:, [1, 3]].mean(axis=1)
     else:
         lon, lat = facts["lon"], facts["lat"]
-    inside = (np.abs(lon) <= 180) & (np.abs(lat) <= 90)
-    lon, lat = lon[inside], lat[inside]
-    if not lon.size:
+    sides = [(at.min(axis=1), at.max(axis=1), at.shape[1]) for at in _on_earth(lon, lat)]
+    if not sides:
         raise ReleaseError(EMBEDDINGS, "holds no chip with a place on Earth")
+    west, south = np.min([low for low, _, _ in sides], axis=0).tolist()
+    east, north = np.max([high for _, high, _ in sides], axis=0).tolist()
+    chips = sum(number for _, _, number in sides)
     # A margin, so that one chip has ground around it.
-    margin = max(np.ptp(lon), np.ptp(lat), 0.01) * 0.02
-    west, east = max(lon.min() - margin, -180), min(lon.max() + margin, 180)
-    south, north = max(lat.min() - margin, -90), min(lat.max() + margin, 90)
-    step = max(east - west, north - south) / min(_GRID, max(4, int(0.8 * np.sqrt(lon.size))))
+    margin = max(east - west, north - south, 0.01) * 0.02
+    west, east = max(west - margin, -180), min(east + margin, 180)
+    south, north = max(south - margin, -90), min(north + margin, 90)
+    step = max(east - west, north - south) / min(_GRID, max(4, int(0.8 * np.sqrt(chips))))
     shape = (max(1, int(np.ceil((north - south) / step))), max(1, int(np.ceil((east - west) / step))))
-    row = np.minimum((lat - south) * (shape[0] / (north - south)), shape[0] - 1).astype(np.int64)
-    col = np.minimum((lon - west) * (shape[1] / (east - west)), shape[1] - 1).astype(np.int64)
-    counts = np.bincount(row * shape[1] + col, minlength=shape[0] * shape[1]).reshape(shape)
-    return GroundMap(bbox=(float(west), float(south), float(east), float(north)), counts=counts.tolist())
+    counts = np.zeros(shape[0] * shape[1], np.int64)
+    for at in _on_earth(lon, lat):
+        row = np.minimum((at[1] - south) * (shape[0] / (north - south)), shape[0] - 1).astype(np.int64)
+        col = np.minimum((at[0] - west) * (shape[1] / (east - west)), shape[1] - 1).astype(np.int64)
+        counts += np.bincount(row * shape[1] + col, minlength=len(counts))
+    return GroundMap(bbox=(float(west), float(south), float(east), float(north)), counts=counts.reshape(shape).tolist())
+
+
+def _on_earth(lon: Column, lat: Column) -> Iterator[npt.NDArray[np.float64]]:
+    """Longitudes and latitudes of places, [2, places], some at a time."""
+    for east, north in together(lon, lat):
+        inside = (np.abs(east) <= 180) & (np.abs(north) <= 90)
+        if inside.any():
+            yield np.stack([east[inside], north[inside]])
 
 
 _ROW = re.compile(r"(\S+): row (\d+)\b")

@@ -43,7 +43,7 @@ def vectors_are_there(context: ReleaseContext) -> Iterator[Outcome]:
     for path, found in columns.items():
         if found.vectors is None:
             yield Fault(path, f"holds no embeddings among {', '.join(context.tables.schema(path).names[:8])}", _NAMES)
-        elif not context.tables.footer(path).num_rows:
+        elif not context.tables.count(path):
             yield Fault(path, "has no rows", "at least one embedding")
 
 
@@ -71,7 +71,7 @@ def vectors_have_one_type(context: ReleaseContext) -> Iterator[Outcome]:
             first = path, kind
         elif kind != first[1]:
             yield Fault(path, f"vectors of type {kind}", f"{first[1]} as in {first[0]}")
-    widths = {part.shape[1] for part in context.scan.seen.parts("low")}
+    widths = {shape[0] for shape in context.scan.seen.shapes["low"]}
     if len(widths) > 1:
         listed = ", ".join(map(str, sorted(widths)[:5]))
         yield Fault(context.files.store.where, f"vectors of {listed} values", "vectors of one length")

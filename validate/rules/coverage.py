@@ -16,6 +16,7 @@ from clay_publish.validate.expected.cells import EXPECTED, PRESENT, SAID_EMBEDDE
 from clay_publish.validate.expected.layers import expected_windows
 from clay_publish.validate.outcomes import Fault, Outcome
 from clay_publish.validate.registry import Rule, register, rule
+from clay_publish.validate.spilled import in_order, pieces, spilled
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,12 @@ for _code, _kinds in CELL_RULES.items():
 def ids_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """Hashes of the ids that are called embedded, against those of the files."""
     ours = context.scan.facts["ids"]
-    if _sums(_said_ids(context)) == _sums([ours]):
+    if _sums(_said_ids(context)) == _sums(pieces(ours)):
         return
-    said = [*_said_ids(context), np.empty(0, np.uint64)]
-    theirs, ours = np.sort(np.concatenate(said)), np.sort(ours)
-    alone = np.setdiff1d(ours, theirs).size, np.setdiff1d(theirs, ours).size
+    alone = [0, 0]
+    for mine, theirs in in_order(ours, spilled(_said_ids(context), np.dtype(np.uint64))):
+        alone[0] += np.setdiff1d(mine, theirs).size
+        alone[1] += np.setdiff1d(theirs, mine).size
     yield Fault(
         COVERAGE,
         f"{alone[0]:,} ids of the files are not in it, {alone[1]:,} of its ids are in no file",

@@ -23,6 +23,7 @@ from clay_publish.validate.expected.gap_shapes import MOST_CHIPS, expected_gaps
 from clay_publish.validate.expected.layers import expected_windows, window_of
 from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
+from clay_publish.validate.spilled import distinct
 from clay_publish.windows import Window
 
 _SLACK = 1e-5
@@ -51,7 +52,7 @@ def reasons_fit(context: ReleaseContext) -> Iterator[Outcome]:
     """Reasons against the spec, the sources, and the other chips of the image."""
     counts = _by_item(context)
     sources = context.sources.items
-    embedded = set(np.unique(context.scan.facts["items"]).tolist())
+    embedded = set(distinct(context.scan.facts["items"]).tolist())
     for (reason, place), count in sorted(counts.items()):
         wrong = _contradiction(reason, sources[place] if place >= 0 else None, context, read=place in embedded)
         if wrong is not None:

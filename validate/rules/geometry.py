@@ -16,6 +16,7 @@ from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.footprints import meters_apart, meters_per_degree
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
+from clay_publish.validate.spilled import spilled, together
 
 _METRE = 0.1
 """Tolerance of a footprint, against its pixels."""
@@ -222,22 +223,30 @@ def ground_once(context: ReleaseContext) -> Iterator[Outcome]:
 
 def _shared_ground(context: ReleaseContext) -> list[tuple[int, int]]:
     facts = context.scan.facts
-    lon, lat = facts["lon"], facts["lat"]
-    day = facts["moments"] // _DAY
-    zone = facts["epsg"] % 100 if context.fingerprint.layout == "utm" else None
-    step = context.grids.usual_side / 2
-    _, north = meters_per_degree(np.zeros(1))
-    found: set[tuple[int, int]] = set()
+    # Across the stated seam of two zones, ground is shared on purpose.
+    names = ("lon", "lat", "moments", *(("epsg",) if context.fingerprint.layout == "utm" else ()))
+    lon, lat, moments, *zone = (facts[name] for name in names)
+    step, found = context.grids.usual_side / 2, set[tuple[int, int]]()
     # Boxes half a side wide, laid four ways, so that near centers meet in one of them.
-    for shift_x, shift_y in ((0, 0), (0.5, 0), (0, 0.5), (0.5, 0.5)):
-        row = np.floor(np.nan_to_num(lat) * north / step + shift_y).astype(np.int64)
-        lines = np.arange(row.min(), row.max() + 1)
-        east, _ = meters_per_degree(np.clip((lines - shift_y) * step / north, -89, 89))
-        column = np.floor(np.nan_to_num(lon) * east[row - lines[0]] / step + shift_x).astype(np.int64)
-        for first, second in repeated(_mixed(column, row, day)).examples(100_000):
-            if day[first] == day[second] and (zone is None or zone[first] == zone[second]):
-                found.add((first, second))  # across the stated seam of two zones, ground is shared on purpose
+    for shift in ((0, 0), (0.5, 0), (0, 0.5), (0.5, 0.5)):
+        boxes = spilled((_boxes(each, step, shift) for each in together(lon, lat, moments)), np.uint64)
+        pairs = np.array(list(repeated(boxes).examples(100_000)), np.int64).reshape(-1, 2)
+        same = moments[pairs[:, 0]] // _DAY == moments[pairs[:, 1]] // _DAY
+        for epsg in zone:
+            same &= epsg[pairs[:, 0]] % 100 == epsg[pairs[:, 1]] % 100
+        found.update((first, second) for first, second in pairs[same].tolist())
     return sorted(found)
+
+
+def _boxes(chips: tuple[npt.NDArray[Any], ...], step: float, shift: tuple[float, float]) -> npt.NDArray[np.uint64]:
+    """Number of the box and day of each chip, by longitude, latitude and moment: a box has a side of `step` meters."""
+    lon, lat, moments = chips
+    _, north = meters_per_degree(np.zeros(1))
+    row = np.floor(np.nan_to_num(lat) * north / step + shift[1]).astype(np.int64)
+    lines = np.arange(row.min(), row.max() + 1)
+    east, _ = meters_per_degree(np.clip((lines - shift[1]) * step / north, -89, 89))
+    column = np.floor(np.nan_to_num(lon) * east[row - lines[0]] / step + shift[0]).astype(np.int64)
+    return _mixed(column, row, moments // _DAY)
 
 
 def _mixed(*parts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

@@ -124,7 +124,7 @@ def pages_are_small(context: ReleaseContext) -> Iterator[Outcome]:
 def _largest_page(context: ReleaseContext, path: str) -> tuple[int, int]:
     """Bytes of the largest page of vectors in the first row group, and how many it may have."""
     schema = context.tables.schema(path)
-    if "embedding" not in schema.names or not context.tables.footer(path).num_rows:
+    if "embedding" not in schema.names or not context.tables.count(path):
         return 0, _PAGE
     group = context.tables.footer(path).row_group(0)
     columns = (group.column(number) for number in range(group.num_columns))

@@ -16,6 +16,7 @@ from clay_publish.validate.data.sources import Source
 from clay_publish.validate.expected.cells import scene_grid
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, and_more
 from clay_publish.validate.registry import rule
+from clay_publish.validate.spilled import distinct
 
 _DECIDED = frozenset({"spec", "item", "sensor", "assumed", "file"})
 """What scale and offset may follow from, beside properties that state Sentinel-2's baseline or that it was applied."""
@@ -139,8 +140,7 @@ def pixel_rules_are_the_spec_s(context: ReleaseContext) -> Iterator[Outcome]:
 @rule("PRV016")
 def implausible_are_left_out(context: ReleaseContext) -> Iterator[Outcome]:
     """Items of the chips, against sources whose `evidence` is `implausible`."""
-    sources, places = context.sources, context.scan.facts["items"]
-    used = set(np.unique(places[places >= 0]).tolist())
+    sources, used = context.sources, set(distinct(context.scan.facts["items"]).tolist())
     for place, source in enumerate(sources.items):
         if place in used and source.evidence is not None and source.evidence["status"] == "implausible":
             said = " ".join(source.evidence["sentences"])

@@ -126,7 +126,7 @@ def _items_of_files(context: ReleaseContext, columns: list[str]) -> Iterator[tup
 def item_rows_agree(context: ReleaseContext) -> Iterator[Outcome]:
     """`table:row_count`."""
     for path, row in _items_of_files(context, ["table:row_count"]):
-        rows = context.tables.footer(path).num_rows
+        rows = context.tables.count(path)
         if row["table:row_count"] != rows:
             yield Fault(f"{ITEMS}: {row['id']}", f"table:row_count {row['table:row_count']}", f"{rows:,} as in {path}")
 

@@ -124,7 +124,8 @@ def in_collection_interval(context: ReleaseContext) -> Iterator[Outcome]:
     facts = context.scan.facts
     moments = facts["moments"]
     for path, rows in facts.slices().items():
-        values = moments[rows][moments[rows] != _NULL]
+        values = moments[rows]
+        values = values[values != _NULL]
         if not values.size:
             continue
         low, high = int(values.min()), int(values.max())

@@ -14,6 +14,7 @@ from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.single_rows import column_of, rows_of, some_vectors, vectors_of
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled, SkippedError
 from clay_publish.validate.registry import rule
+from clay_publish.validate.spilled import Column, middle, pieces, starts
 
 _RANKED = 512
 """Chips whose effective rank is taken: it grows with the cube of their number, and only a rank near 1 is a finding."""
@@ -24,7 +25,7 @@ _FEW = 16
 @rule("VEC010")
 def not_collapsed(context: ReleaseContext) -> Iterator[Outcome]:
     """Mean pairwise cosine of about 2048 chips; effective rank (Roy & Vetterli 2007) of 512, less their mean."""
-    sample = _finite(context.scan.facts["examples"])
+    sample = _finite(context.scan.facts["examples"][:])
     if len(sample) < _FEW:
         yield NotChecked(f"{len(sample)} chips are too few to tell")
         return
@@ -60,7 +61,8 @@ def few_dead_dimensions(context: ReleaseContext) -> Iterator[Outcome]:
     if facts.rows < _FEW:
         yield NotChecked(f"{facts.rows} chips are too few to tell")
         return
-    low, high = facts["low"].min(axis=0), facts["high"].max(axis=0)
+    low = np.min([piece.min(axis=0) for piece in pieces(facts["low"])], axis=0)
+    high = np.max([piece.max(axis=0) for piece in pieces(facts["high"])], axis=0)
     constant = np.flatnonzero(low == high)
     if constant.size > max(1, 0.25 * len(low)):
         listed = ", ".join(map(str, constant[:8]))
@@ -73,20 +75,33 @@ def few_dead_dimensions(context: ReleaseContext) -> Iterator[Outcome]:
 def norms_are_alike(context: ReleaseContext) -> Iterator[Outcome]:
     """Logarithm of the norm against its median, in robust standard deviations."""
     facts = context.scan.facts
-    norms = facts["norms"].astype(np.float64)
-    good = np.isfinite(norms) & (norms > 0)
-    if good.sum() < _FEW:
-        yield NotChecked(f"{int(good.sum())} chips are too few to tell")
+    norms = facts["norms"]
+    count = sum(len(part) for part in _lengths(norms))
+    if count < _FEW:
+        yield NotChecked(f"{count} chips are too few to tell")
         return
-    logs = np.log(norms, out=np.zeros_like(norms), where=good)
-    middle = float(np.median(logs[good]))
-    spread = 1.4826 * float(np.median(np.abs(logs[good] - middle)))
-    far = np.flatnonzero(good & (np.abs(logs - middle) > max(8 * spread, np.log(3))))
-    if far.size:
-        worst = int(far[np.argmax(np.abs(logs[far] - middle))])
-        path, row = facts.place(worst)
-        more = f"; {far.size:,} chips in all" if far.size > 1 else ""
-        yield Fault(f"{path}: row {row}", f"norm {norms[worst]:.4g}{more}", f"about {np.exp(middle):.4g}")
+    usual = float(np.log(middle(lambda: _lengths(norms))).mean())
+    spread = 1.4826 * float(np.mean(middle(lambda: (_away(part, usual) for part in _lengths(norms)))))
+    most, found, worst = max(8 * spread, np.log(3)), 0, (0.0, 0)
+    for start, piece in starts(norms):
+        away = _away(np.where(np.isfinite(piece) & (piece > 0), piece, np.exp(usual)), usual)
+        found += int((away > most).sum())
+        worst = max(worst, (float(away.max()), -start - int(away.argmax())))
+    if found:
+        path, row = facts.place(-worst[1])
+        more = f"; {found:,} chips in all" if found > 1 else ""
+        yield Fault(f"{path}: row {row}", f"norm {norms[-worst[1]]:.4g}{more}", f"about {np.exp(usual):.4g}")
+
+
+def _lengths(norms: Column) -> Iterator[npt.NDArray[np.float32]]:
+    """The norms that are a length of a vector."""
+    for piece in pieces(norms):
+        yield piece[np.isfinite(piece) & (piece > 0)]
+
+
+def _away(norms: npt.NDArray[np.float32], usual: float) -> npt.NDArray[np.float32]:
+    """By how much the logarithms of norms differ from the usual one."""
+    return np.abs(np.log(norms.astype(np.float64)) - usual).astype(np.float32)
 
 
 _COLUMNS = ("id", "embedding", "tolerance")
@@ -133,7 +148,7 @@ def references_are_there(context: ReleaseContext) -> Iterator[Outcome]:
     rows = _reference(context)
     if rows is None:
         return  # VEC014 reports it
-    files = [context.tables.footer(path).num_rows for path in context.tables.embeddings]
+    files = [context.tables.count(path) for path in context.tables.embeddings]
     expected = sum(min(chips_per_file(files), each) for each in files)
     if len(rows) < (1 - OMITTED) * expected:
         yield Fault(REFERENCE, f"has {len(rows):,} rows", f"{expected:,}, of which at most {OMITTED:.0%} may lack")
@@ -153,7 +168,7 @@ def _reference(context: ReleaseContext) -> dict[str, dict[str, Any]] | None:
 def _chosen(context: ReleaseContext) -> Iterator[tuple[str, str, npt.NDArray[np.float64]]]:
     """File, id and vector of the chips that the definition chooses."""
     tables = context.tables
-    count = chips_per_file([tables.footer(path).num_rows for path in tables.embeddings])
+    count = chips_per_file([tables.count(path) for path in tables.embeddings])
     for path in tables.embeddings:
         ids = column_of(tables, path, "id")
         hashes = [hashlib.sha256(name.encode()).digest() if name else b"" for name in ids]

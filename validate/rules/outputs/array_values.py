@@ -28,6 +28,7 @@ from clay_publish.validate.data.single_rows import column_of, vectors_at
 from clay_publish.validate.data.zarr_groups import ArrayDocument, GroupDocument
 from clay_publish.validate.outcomes import Fault, Outcome, Sampled, and_more
 from clay_publish.validate.registry import rule
+from clay_publish.validate.spilled import starts
 
 Ints = npt.NDArray[np.int64]
 _SAMPLE = 256
@@ -58,18 +59,18 @@ def _pixels(context: ReleaseContext, group: GroupDocument, rows: Ints) -> tuple[
     """Time, y and x of the upper left pixel of chips, by their rows in the release."""
     facts = context.scan.facts
     cells, windows = group.attributes["embrel:cells"], array_windows(context.documents.spec)
-    step = np.full(facts.rows, -1)
-    for path, mine in facts.slices().items():
-        file = context.tables.named.get(path)
-        if file is not None and file.window in windows:
-            step[mine] = windows.index(file.window)
+    number = {path: windows.index(file.window) for path, file in context.tables.named.items() if file.window in windows}
+    steps = np.array([number.get(path, -1) for path in facts.paths], np.int64)
+    files = np.searchsorted(facts.starts, rows, side="right") - 1
     y = (cells["row_top"] - facts["rows"][rows].astype(np.int64)) * cells["patches"]
-    return step[rows], y, facts["cols"][rows].astype(np.int64) * cells["patches"]
+    return steps[files], y, facts["cols"][rows].astype(np.int64) * cells["patches"]
 
 
-def _sampled_rows(context: ReleaseContext, zone: int, most: int) -> Ints:
-    mine = np.flatnonzero(context.scan.facts["epsg"] % 100 == zone)
-    return mine[:: max(1, -(-len(mine) // most))]
+def _sampled_rows(context: ReleaseContext, zone: int, most: int) -> tuple[Ints, int]:
+    """Rows of some chips of a zone, and how many it has."""
+    parts = (start + np.flatnonzero(piece % 100 == zone) for start, piece in starts(context.scan.facts["epsg"]))
+    mine = np.concatenate([np.empty(0, np.int64), *parts])
+    return mine[:: max(1, -(-len(mine) // most))], len(mine)
 
 
 @rule("ARR004")
@@ -78,8 +79,8 @@ def pixels_are_the_vectors(context: ReleaseContext) -> Iterator[Outcome]:
     zones = _chips(context)
     total = seen = 0
     for zone, group in zones:
-        rows = _sampled_rows(context, zone, max(4, _SAMPLE // len(zones)))
-        total += int((context.scan.facts["epsg"] % 100 == zone).sum())
+        rows, chips = _sampled_rows(context, zone, max(4, _SAMPLE // len(zones)))
+        total += chips
         places = _pixels(context, group, rows)
         vectors = dict(vectors_at(context.tables, context.scan.facts, rows))
         expected_columns = {column: _column(context, rows, column) for column in ("valid_fraction", "cloud_fraction")}

@@ -79,7 +79,7 @@ def _facts(context: ReleaseContext) -> dict[str, Any]:
     boxes = [
         tables.keys[path].get("geo", {}).get("columns", {}).get("geometry", {}).get("bbox")
         for path in tables.embeddings
-        if tables.footer(path).num_rows
+        if tables.count(path)
     ]
     box = total_bbox(np.array([each for each in boxes if each], dtype=np.float64).reshape(-1, 4))
     return {
@@ -145,7 +145,7 @@ def index_agrees(context: ReleaseContext) -> Iterator[Outcome]:
     if not context.documents.spec.outputs.explorer:
         return
     rows = {row["path"]: row for row in context.tables.table(_INDEX).to_pylist()}
-    expected = {path for path in context.tables.embeddings if context.tables.footer(path).num_rows}
+    expected = {path for path in context.tables.embeddings if context.tables.count(path)}
     for path in sorted(expected ^ set(rows)):
         yield Fault(
             f"{_INDEX}: {path}", "is not named" if path in expected else "is named", "every file with rows, once"
@@ -153,7 +153,7 @@ def index_agrees(context: ReleaseContext) -> Iterator[Outcome]:
     for path in sorted(expected & set(rows)):
         row, file = rows[path], context.tables.named.get(path)
         box = context.tables.keys[path].get("geo", {}).get("columns", {}).get("geometry", {}).get("bbox")
-        wanted = {"rows": context.tables.footer(path).num_rows, "size": context.files.store.size(path)}
+        wanted: dict[str, Any] = {"rows": context.tables.count(path), "size": context.files.store.size(path)}
         if file is not None:
             wanted |= {"start": file.window.start, "end": file.window.end}
         if box is not None:

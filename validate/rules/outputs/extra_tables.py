@@ -23,6 +23,7 @@ from clay_publish.validate.registry import rule
 from clay_publish.validate.rules.derived_columns import epsg_is_that_of_the_grid, ids_follow_the_rule
 from clay_publish.validate.rules.geometry import bbox_is_bounds, center_from_grid, footprint_from_grid
 from clay_publish.validate.rules.schema import columns_agree
+from clay_publish.validate.spilled import in_order, rows_with
 
 _ROUNDING = {"float32": 1e-5, "float16": 1e-3, "int8": 1e-5}
 """Of a stored mean, relative to its largest value; integers add half a step."""
@@ -126,15 +127,18 @@ def aggregates_are_complete(context: ReleaseContext) -> Iterator[Outcome]:
         if gaps := [Broken(made.path, made.gap) for made in files if made.gap is not None]:
             yield gaps[0]
             continue
-        blocks, counts = np.unique(context.extra.blocks_of_chips(context.scan.facts, side), return_counts=True)
-        complete = blocks[counts == side * side]
         stated = np.concatenate([np.empty(0, np.int64), *(key for made in files for key in made.keys)])
-        own, again = np.unique(stated, return_counts=True)
-        missing, strange = np.setdiff1d(complete, own).size, np.setdiff1d(own, complete).size
-        twice = int((again > 1).sum())
+        missing = strange = twice = expected = 0
+        for chips, said in in_order(context.extra.blocks_of_chips(context.scan.facts, side), stated):
+            blocks, counts = np.unique(chips, return_counts=True)
+            complete = blocks[counts == side * side]
+            own, again = np.unique(said, return_counts=True)
+            missing += np.setdiff1d(complete, own).size
+            strange += np.setdiff1d(own, complete).size
+            twice, expected = twice + int((again > 1).sum()), expected + len(complete)
         if missing or strange or twice:
             found = f"{missing:,} blocks are missing, {strange:,} are not complete, {twice:,} are there twice"
-            yield Fault(f"{AGGREGATES}/{side}x{side}", found, f"the {len(complete):,} complete blocks, once each")
+            yield Fault(f"{AGGREGATES}/{side}x{side}", found, f"the {expected:,} complete blocks, once each")
 
 
 @rule("VEC017")
@@ -148,7 +152,7 @@ def aggregates_are_means(context: ReleaseContext) -> Iterator[Outcome]:
         if not chosen:
             continue
         keys = context.extra.blocks_of_chips(context.scan.facts, side)
-        rows = np.flatnonzero(np.isin(keys, np.array(list(chosen), np.int64)))
+        rows = rows_with(keys, np.array(list(chosen), np.int64))
         sums: dict[int, npt.NDArray[np.float64]] = {}
         for row, vector in vectors_at(context.tables, context.scan.facts, rows):
             sums[int(keys[row])] = sums.get(int(keys[row]), 0) + vector
@@ -219,7 +223,7 @@ def aggregates_describe_their_chips(context: ReleaseContext) -> Iterator[Outcome
             chosen = sorted((row, key) for key, (row, _, _) in list(made.examples.items())[::step])
             total, seen = total + made.rows, seen + len(chosen)
             stated = table_rows(context.tables, made.path, np.array([row for row, _ in chosen], np.int64), columns)
-            members = np.flatnonzero(np.isin(keys, np.array([key for _, key in chosen], np.int64)))
+            members = rows_with(keys, np.array([key for _, key in chosen], np.int64))
             chips: dict[int, list[dict[str, Any]]] = {}
             for place, chip in _members(context, members, columns):
                 chips.setdefault(int(keys[place]), []).append(chip)

@@ -64,13 +64,12 @@ class _Stretch:
 
 
 def _stretches(context: ReleaseContext) -> Iterator[_Stretch]:
-    keys, slices = context.extra.blocks_of_chips(context.scan.facts, 1), context.scan.facts.slices()
-    paths = list(slices)
-    for path in paths[:: max(1, -(-len(paths) // _FILES))]:
-        mine = slices[path]
+    facts = context.scan.facts
+    for path in facts.paths[:: max(1, -(-len(facts.paths) // _FILES))]:
+        mine, keys = facts.slices()[path], context.extra.blocks_of_file(facts, path, 1)
         first = max(0, (mine.stop - mine.start - _ROWS) // 2)
         rows = np.arange(first, min(first + _ROWS, mine.stop - mine.start))
-        yield _Stretch(path, rows, Pairs.of(keys[mine][rows]))
+        yield _Stretch(path, rows, Pairs.of(keys[rows]))
 
 
 @rule("SCH019")
@@ -86,7 +85,7 @@ def thumbnails_are_pictures(context: ReleaseContext) -> Iterator[Outcome]:
         return
     for part in _stretches(context):
         stored = _stored(context, part)
-        total, seen = total + context.tables.footer(part.path).num_rows, seen + len(stored)
+        total, seen = total + context.tables.count(part.path), seen + len(stored)
         colors = []
         for row, picture in zip(part.rows.tolist(), stored, strict=True):
             wrong = wrong_image(picture)

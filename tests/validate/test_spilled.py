@@ -1,0 +1,68 @@
+"""Columns in temporary files: the same answers as from arrays, however few rows are looked at together."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clay_publish.validate import spilled
+from clay_publish.validate.data.chip_facts import repeated
+from clay_publish.validate.outcomes import NoRoomError
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spilled, "_PIECE", 256)
+    monkeypatch.setattr(spilled, "_SORTED", 50)
+
+
+def column(values: np.ndarray) -> spilled.SpilledColumn:
+    return spilled.spilled(np.array_split(values, 7), values.dtype)
+
+
+def test_rows_are_read_as_from_an_array() -> None:
+    values = np.random.default_rng(1).integers(0, 99, 1000)
+    kept, rows = column(values), np.array([999, 3, 3, 500, 0])
+    assert len(kept) == 1000
+    assert kept[17] == values[17]
+    np.testing.assert_array_equal(kept[10:20], values[10:20])
+    np.testing.assert_array_equal(kept[rows], values[rows])
+    np.testing.assert_array_equal(kept.mapped()[rows], values[rows])
+    np.testing.assert_array_equal(np.concatenate(list(spilled.pieces(kept))), values)
+    np.testing.assert_array_equal(spilled.distinct(kept), np.unique(values))
+    np.testing.assert_array_equal(spilled.rows_with(kept, np.array([5, 7])), np.flatnonzero(np.isin(values, [5, 7])))
+
+
+def test_ranges_are_common_and_in_order() -> None:
+    draw = np.random.default_rng(2)
+    one, other = draw.integers(0, 2**63, 1000, dtype=np.uint64), draw.integers(0, 9, 300, dtype=np.uint64)
+    parts = list(spilled.in_order(column(one), other))
+    assert len(parts) > 10
+    np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), np.sort(one))
+    np.testing.assert_array_equal(np.concatenate([part[1] for part in parts]), np.sort(other))
+
+
+@pytest.mark.parametrize("kinds", [3, 700, 2**40])
+def test_repeats_are_those_of_one_sort(kinds: int) -> None:
+    values = np.random.default_rng(3).integers(0, kinds, 1000).astype(np.uint64)
+    order = np.argsort(values, kind="stable")
+    pairs = [(a, b) for a, b in pairwise(order) if values[a] == values[b]]
+    found = repeated(column(values))
+    assert found.extra == len(pairs)
+    assert list(found.examples()) == pairs
+
+
+@pytest.mark.parametrize("count", [1, 2, 1000, 1001])
+def test_middle_is_the_median(count: int) -> None:
+    values = np.random.default_rng(4).lognormal(0, 9, count).astype(np.float32)
+    both = spilled.middle(lambda: spilled.pieces(values))
+    assert np.mean(both) == pytest.approx(np.median(values.astype(np.float64)))
+
+
+def test_full_disk_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = column(np.arange(10))
+    with Path("/dev/full").open("r+b", buffering=0) as full:
+        monkeypatch.setattr(kept, "_file", full)
+        with pytest.raises(NoRoomError, match=r"No space left on device.*TMPDIR"):
+            kept.append(np.arange(10))

@@ -1,0 +1,183 @@
+"""Columns with a value for each chip, in temporary files: a release may have more chips than memory has room for.
+
+Functions here take such columns and arrays alike, and look at some megabytes of them at a time.
+"""
+
+import io
+import math
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clay_publish.validate.outcomes import NoRoomError, short
+
+Array = npt.NDArray[Any]
+
+_PIECE = 1 << 23
+"""Bytes that are looked at together."""
+_SORTED = 1 << 24
+"""Values that are sorted together, about."""
+_SAMPLE = 1 << 14
+"""Values that decide which ones are sorted together, about."""
+
+
+class SpilledColumn:
+    """Rows of one type and shape in a temporary file, which ends with this object."""
+
+    def __init__(self, first: Array) -> None:
+        """Begin a column with its first rows."""
+        self.dtype = first.dtype
+        self.shape: tuple[int, ...] = (0, *first.shape[1:])
+        """Rows, and the shape of each."""
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
+        weakref.finalize(self, self._file.close)
+        self.append(first)
+
+    def append(self, rows: Array) -> None:
+        """Add rows of the same shape.
+
+        Raises:
+            NoRoomError: the disk is full.
+        """
+        try:
+            self._file.seek(0, io.SEEK_END)
+            self._file.write(np.ascontiguousarray(rows, self.dtype).data)
+            self._file.flush()
+        except OSError as error:
+            raise NoRoomError(
+                tempfile.gettempdir(),
+                f"cannot keep what is compared of each chip ({short(error)})",
+                "about 70 bytes per chip, free on the disk",
+                "Set TMPDIR to a folder on another disk.",
+            ) from error
+        self.shape = (self.shape[0] + len(rows), *self.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        """Read a row, a slice without step, or rows by their numbers."""
+        if isinstance(key, slice):
+            start, stop, _ = key.indices(len(self))
+            return self._read(start, stop)
+        rows = np.asarray(key)
+        if rows.ndim == 0:
+            return self._read(int(rows), int(rows) + 1)[0]
+        found = np.empty((rows.size, *self.shape[1:]), self.dtype)
+        parts = rows // _rows_of(self)
+        for part in np.unique(parts):
+            mine = np.flatnonzero(parts == part)
+            low, high = int(rows[mine].min()), int(rows[mine].max()) + 1
+            found[mine] = self._read(low, high)[rows[mine] - low]
+        return found
+
+    def _read(self, start: int, stop: int) -> Array:
+        found = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
+        self._file.seek(start * self.dtype.itemsize * math.prod(self.shape[1:]))
+        self._file.readinto(found.data)
+        return found
+
+    def mapped(self) -> Array:
+        """Return an array that reads rows from the file when they are looked at, and keeps these in memory."""
+        return np.memmap(self._file, self.dtype, "r", shape=self.shape) if len(self) else self[:]
+
+
+Column = SpilledColumn | Array
+
+
+def _rows_of(column: Column) -> int:
+    """Return how many rows are looked at together."""
+    return max(1, _PIECE // max(1, int(column.dtype.itemsize * math.prod(column.shape[1:]))))
+
+
+def pieces(column: Column) -> Iterator[Array]:
+    """Return consecutive rows, some at a time."""
+    return (piece for _, piece in starts(column))
+
+
+def starts(column: Column) -> Iterator[tuple[int, Array]]:
+    """Return the same, each with the number of its first row."""
+    step = _rows_of(column)
+    for start in range(0, len(column), step):
+        yield start, column[start : start + step]
+
+
+def together(*columns: Column) -> Iterator[tuple[Array, ...]]:
+    """Return the same of several columns of one length."""
+    step = min(map(_rows_of, columns))
+    for start in range(0, len(columns[0]), step):
+        yield tuple(column[start : start + step] for column in columns)
+
+
+def spilled(parts: Iterable[Array], dtype: npt.DTypeLike) -> SpilledColumn:
+    """Return a column of all parts, which have one number a row."""
+    made = SpilledColumn(np.empty(0, dtype))
+    for part in parts:
+        made.append(part)
+    return made
+
+
+def distinct(column: Column) -> Array:
+    """Return the few values that occur, in order."""
+    return np.unique(np.concatenate([column[:0], *(np.unique(piece) for piece in pieces(column))]))
+
+
+def rows_with(column: Column, values: Array) -> npt.NDArray[np.int64]:
+    """Return the rows that hold one of a few values."""
+    found = [start + np.flatnonzero(np.isin(piece, values)) for start, piece in starts(column)]
+    return np.concatenate([np.empty(0, np.int64), *found])
+
+
+def in_order(*columns: Column) -> Iterator[tuple[Array, ...]]:
+    """Return the values of each column in ascending order, those of one range after the other; ranges are common."""
+    sizes = [len(column) for column in columns]
+    every = max(1, max(sizes) // _SAMPLE)
+    some = np.sort(np.concatenate([columns[0][:0], *(piece[::every].copy() for c in columns for piece in pieces(c))]))
+    count = -(-max(sizes) // _SORTED)
+    edges = np.unique(some[[len(some) * number // count for number in range(1, count)]])
+    for low, high in pairwise([None, *edges, None]):
+        yield tuple(np.sort(_between(column, low, high)) for column in columns)
+
+
+def _between(column: Column, low: Any, high: Any) -> Array:
+    """Return the values from `low` to below `high`, where these are stated."""
+    if low is None and high is None:
+        return column[:]
+    found = [column[:0]]
+    for piece in pieces(column):
+        inside = np.ones(len(piece), bool) if low is None else piece >= low
+        found.append(piece[inside if high is None else inside & (piece < high)])
+    return np.concatenate(found)
+
+
+def middle(parts: Callable[[], Iterable[npt.NDArray[np.float32]]]) -> tuple[float, float]:
+    """Return the two values in the middle of all, the same one twice if their number is odd.
+
+    Args:
+        parts: gives the values, of which there is one at least, each time it is called; none is negative or NaN.
+    """
+    count = sum(len(part) for part in parts())
+    low = _ranked(parts, (count - 1) // 2)
+    return low, low if count % 2 else _ranked(parts, count // 2)
+
+
+def _ranked(parts: Callable[[], Iterable[npt.NDArray[np.float32]]], rank: int) -> float:
+    """Return the value that so many come before. Bits of positive floats have the order of the values."""
+    found = 0
+    for shift in (16, 0):
+        counts = np.zeros(1 << 16, np.int64)
+        for part in parts():
+            bits = np.ascontiguousarray(part, np.float32).view(np.uint32)
+            if shift == 0:
+                bits = bits[bits >> 16 == found]
+            counts += np.bincount(bits >> shift & 0xFFFF, minlength=1 << 16)
+        below = np.cumsum(counts)
+        place = int(np.searchsorted(below, rank, side="right"))
+        rank -= int(below[place] - counts[place])
+        found = found << 16 | place
+    return float(np.array(found, np.uint32).view(np.float32))
