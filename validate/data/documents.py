@@ -1,5 +1,6 @@
 """The documents of a release, parsed when a rule first asks."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from clay_publish.spec.models import Spec
 from clay_publish.storage.safe_parse import parse_yaml
 from clay_publish.validate.data.files import ReleaseFiles, once
 from clay_publish.validate.data.parquet_tables import ParquetTables
+from clay_publish.validate.data.statements import statements
 
 
 class Documents:
@@ -19,6 +21,7 @@ class Documents:
     def __init__(self, files: ReleaseFiles, tables: ParquetTables) -> None:
         self._files = files
         self._tables = tables
+        self._statements: dict[str, Mapping[str, frozenset[str]]] = {}
 
     def json(self, path: str) -> dict[str, Any]:
         """Return a JSON document."""
@@ -58,6 +61,12 @@ class Documents:
     def card(self) -> str:
         """The text of `README.md`."""
         return self._files.text(paths.CARD)
+
+    def statements(self, path: str) -> Mapping[str, frozenset[str]]:
+        """Return what the text of a document states, by topic."""
+        if path not in self._statements:
+            self._statements[path] = statements(path, self._files.text(path))
+        return self._statements[path]
 
     @once
     def front_matter(self) -> dict[str, Any]:
