@@ -46,7 +46,7 @@ def chips_can_be_made_again(context: ReleaseContext) -> Iterator[Outcome]:
     chosen = heapq.nsmallest(context.recompute.chips, _hashed(context))
     gaps = heapq.nsmallest(context.recompute.chips, _gaps(context))
     try:
-        again = context.recompute.again([name for _, name, *_ in (*chosen, *gaps)])
+        again = context.recompute.again([*(chip[1] for chip in chosen), *(gap[1] for gap in gaps)])
     except ClayPublishError as error:
         yield NotChecked(f"{error.where} {error.found}")
         return
