@@ -91,6 +91,7 @@ _Fact = Callable[[ChipRows], Array]
 _FACTS: dict[str, _Fact] = {
     "ids": lambda chips: hash_strings(chips.column("id")),
     "vectors": lambda chips: hash_words(chips.sums.words),
+    "lengths": lambda chips: chips.lengths,
     "norms": lambda chips: np.sqrt(chips.sums.squares),
     "low": lambda chips: chips.sums.low[None],
     "high": lambda chips: chips.sums.high[None],
