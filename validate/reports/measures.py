@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import shapely
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.release.directory import EMBEDDINGS, GAPS
@@ -44,18 +45,19 @@ def measure(context: ReleaseContext, findings: Sequence[Finding] = ()) -> Measur
             unmeasured[name] = f"cannot be read ({error!r})"[:300]
         return None
 
+    ours = not context.tables.foreign  # tables of others have neither loss nor coverage
     made = {
         "norm": attempt("norm", lambda: histogram(facts["norms"])),
-        "loss": attempt("loss", lambda: histogram(facts["loss"])),
+        "loss": attempt("loss", lambda: histogram(facts["loss"])) if ours else None,
         "similarity": attempt("similarity", lambda: histogram(_cosines(facts["examples"]))),
     }
     return Measures(
         chips=facts.rows,
         distributions={name: found for name, found in made.items() if found is not None},
-        missing=attempt("missing chips", lambda: _missing(context)) or [],
-        outlines=attempt("gaps", lambda: _outlines(context)) or [],
+        missing=(attempt("missing chips", lambda: _missing(context)) or []) if ours else [],
+        outlines=(attempt("gaps", lambda: _outlines(context)) or []) if ours else [],
         ground=attempt("ground", lambda: _ground(facts, context)),
-        places=attempt("places of findings", lambda: list(_places(facts, findings))) or [],
+        places=attempt("places of findings", lambda: list(_places(facts, findings, context))) or [],
         unmeasured=unmeasured,
     )
 
@@ -128,9 +130,11 @@ def _ground(facts: ReleaseFacts, context: ReleaseContext) -> GroundMap:
     lon, lat = lon[inside], lat[inside]
     if not lon.size:
         raise ReleaseError(EMBEDDINGS, "holds no chip with a place on Earth")
+    lon = _together(lon)
     # A margin, so that one chip has ground around it.
     margin = max(np.ptp(lon), np.ptp(lat), 0.01) * 0.02
-    west, east = max(lon.min() - margin, -180), min(lon.max() + margin, 180)
+    west, east = max(lon.min() - margin, -180), lon.max() + margin
+    east = east if lon.max() > 180 else min(east, 180)
     south, north = max(lat.min() - margin, -90), min(lat.max() + margin, 90)
     step = max(east - west, north - south) / min(_GRID, max(4, int(0.8 * np.sqrt(lon.size))))
     shape = (max(1, int(np.ceil((north - south) / step))), max(1, int(np.ceil((east - west) / step))))
@@ -140,12 +144,25 @@ def _ground(facts: ReleaseFacts, context: ReleaseContext) -> GroundMap:
     return GroundMap(bbox=(float(west), float(south), float(east), float(north)), counts=counts.tolist())
 
 
+def _together(lon: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Longitudes that go on beyond 180 where the chips lie on both sides of the antimeridian, and not all around."""
+    empty = np.bincount((np.floor(lon).astype(np.int64) + 180) % 360, minlength=360) == 0
+    if np.ptp(lon) <= 180 or not empty.any():
+        return lon
+    # Empty degrees twice round the Earth, so that a run may go across the antimeridian.
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.tile(empty, 2).astype(np.int8), [0]])))
+    starts, ends = edges[::2], edges[1::2]
+    longest = int(np.argmax(ends - starts))
+    west = ends[longest] % 360 - 180
+    return lon if ends[longest] - starts[longest] < 180 else (lon - west) % 360 + west
+
+
 _ROW = re.compile(r"(\S+): row (\d+)\b")
 
 
-def _places(facts: ReleaseFacts, findings: Sequence[Finding]) -> Iterator[FindingPlace]:
+def _places(facts: ReleaseFacts, findings: Sequence[Finding], context: ReleaseContext) -> Iterator[FindingPlace]:
     """Chips that findings name by file and row; of files, the middle of their box."""
-    slices = facts.slices()
+    slices, read = facts.slices(), 0
     for finding in findings[:_OUTLINES]:
         match = _ROW.match(finding.where)
         path = match[1] if match else finding.where.partition(": ")[0]
@@ -154,6 +171,11 @@ def _places(facts: ReleaseFacts, findings: Sequence[Finding]) -> Iterator[Findin
         row = slices[path].start + int(match[2]) if match else None
         if row is not None and row < slices[path].stop and {"lon", "lat"} <= facts.names:
             lon, lat = float(facts["lon"][row]), float(facts["lat"][row])
+        elif row is not None and context.tables.foreign and read < _POINTS and "geometry" in context.tables.names(path):
+            read += 1  # which reads a row group each time
+            shape = shapely.from_wkb(context.value("geometry", row), on_invalid="ignore")
+            center = None if shape is None else shapely.get_coordinates(shapely.centroid(shape))
+            lon, lat = (np.nan, np.nan) if center is None or not len(center) else map(float, center[0])
         else:
             boxes = facts.boxes.get(path, np.empty((0, 4)))
             lon, lat = (float(np.nanmean(boxes[:, side])) for side in ([0, 2], [1, 3])) if len(boxes) else (np.nan,) * 2
