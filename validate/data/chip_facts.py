@@ -87,6 +87,15 @@ def facts_of(chips: ChipRows, places: Callable[[ChipRows], Array], step: int) ->
     return made
 
 
+def _centers(chips: ChipRows) -> npt.NDArray[np.float32]:
+    """Longitude and latitude of each footprint, where no columns state them."""
+    if chips.has("lon") and chips.has("lat"):
+        raise ReleaseError(chips.path, "states centers as lon and lat")
+    prints = chips.footprints
+    middle = (prints.bounds[:, :2] + prints.bounds[:, 2:]) / 2  # of points, which have no area
+    return np.where(np.isfinite(prints.center), prints.center, middle).astype(np.float32)
+
+
 _Fact = Callable[[ChipRows], Array]
 _FACTS: dict[str, _Fact] = {
     "ids": lambda chips: hash_strings(chips.column("id")),
@@ -97,6 +106,7 @@ _FACTS: dict[str, _Fact] = {
     "high": lambda chips: chips.sums.high[None],
     "lon": lambda chips: chips.floats("lon"),
     "lat": lambda chips: chips.floats("lat"),
+    "centers": _centers,
     "loss": lambda chips: chips.floats("loss").astype(np.float32),
     "moments": lambda chips: chips.micros("datetime"),
     "epsg": lambda chips: _narrow(chips.integers("epsg")),

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import shapely
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.release.directory import EMBEDDINGS, GAPS
@@ -57,7 +56,7 @@ def measure(context: ReleaseContext, findings: Sequence[Finding] = ()) -> Measur
         missing=(attempt("missing chips", lambda: _missing(context)) or []) if ours else [],
         outlines=(attempt("gaps", lambda: _outlines(context)) or []) if ours else [],
         ground=attempt("ground", lambda: _ground(facts, context)),
-        places=attempt("places of findings", lambda: list(_places(facts, findings, context))) or [],
+        places=attempt("places of findings", lambda: list(_places(facts, findings))) or [],
         unmeasured=unmeasured,
     )
 
@@ -122,8 +121,7 @@ def _outlines(context: ReleaseContext) -> list[Outline]:
 
 def _ground(facts: ReleaseFacts, context: ReleaseContext) -> GroundMap:
     if not {"lon", "lat"} <= set(context.tables.schema(context.tables.embeddings[0]).names):
-        boxes = np.concatenate(list(facts.boxes.values()))
-        lon, lat = boxes[:, [0, 2]].mean(axis=1), boxes[:, [1, 3]].mean(axis=1)
+        lon, lat = facts["centers"].astype(np.float64).T
     else:
         lon, lat = facts["lon"], facts["lat"]
     inside = (np.abs(lon) <= 180) & (np.abs(lat) <= 90)
@@ -160,9 +158,9 @@ def _together(lon: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 _ROW = re.compile(r"(\S+): row (\d+)\b")
 
 
-def _places(facts: ReleaseFacts, findings: Sequence[Finding], context: ReleaseContext) -> Iterator[FindingPlace]:
+def _places(facts: ReleaseFacts, findings: Sequence[Finding]) -> Iterator[FindingPlace]:
     """Chips that findings name by file and row; of files, the middle of their box."""
-    slices, read = facts.slices(), 0
+    slices = facts.slices()
     for finding in findings[:_OUTLINES]:
         match = _ROW.match(finding.where)
         path = match[1] if match else finding.where.partition(": ")[0]
@@ -171,11 +169,8 @@ def _places(facts: ReleaseFacts, findings: Sequence[Finding], context: ReleaseCo
         row = slices[path].start + int(match[2]) if match else None
         if row is not None and row < slices[path].stop and {"lon", "lat"} <= facts.names:
             lon, lat = float(facts["lon"][row]), float(facts["lat"][row])
-        elif row is not None and context.tables.foreign and read < _POINTS and "geometry" in context.tables.names(path):
-            read += 1  # which reads a row group each time
-            shape = shapely.from_wkb(context.value("geometry", row), on_invalid="ignore")
-            center = None if shape is None else shapely.get_coordinates(shapely.centroid(shape))
-            lon, lat = (np.nan, np.nan) if center is None or not len(center) else map(float, center[0])
+        elif row is not None and row < slices[path].stop and "centers" in facts.names:
+            lon, lat = map(float, facts["centers"][row])
         else:
             boxes = facts.boxes.get(path, np.empty((0, 4)))
             lon, lat = (float(np.nanmean(boxes[:, side])) for side in ([0, 2], [1, 3])) if len(boxes) else (np.nan,) * 2
