@@ -86,8 +86,7 @@ def write(folder: Path, count: int) -> None:
         table = pa.Table.from_arrays([pa.array(columns[f.name]).cast(f.type) for f in schema], schema=schema)
         box = total_bbox(np.array([list(one.values()) for one in columns["bbox"].to_pylist()]))
         footer = {"geo": json.dumps(geo_metadata({"Polygon"}, box)), "emb": json.dumps(footer_emb(made, 10.0))}
-        path = f"embeddings/{DataFile(square, window).name}"
-        write_table(release.store, path, table.replace_schema_metadata(footer))
+        write_table(release.store, f"embeddings/{DataFile(square, window).name}", table.replace_schema_metadata(footer))
     empty: dict[str, Any] = dict.fromkeys(sources_schema().names)
     source = {**empty, "id": "scene", "block": 0, "status": "used", "bands": [],
               "license": "CC-BY-4.0", "href": "https://example.org/scene.json", "assets": []}  # fmt: skip

@@ -5,8 +5,8 @@ first needed. Rules on rows share one pass over the embeddings. Nothing that cou
 Everything is read in a child process that has limits and no access to anything but the release.
 """
 
-from clay_publish.validate.outcomes import PARQUET
+from clay_publish.validate.outcomes import is_parquet
 from clay_publish.validate.registry import GROUPS, Rule, all_rules
 from clay_publish.validate.runner import SAMPLE, validate
 
-__all__ = ["GROUPS", "PARQUET", "SAMPLE", "Rule", "all_rules", "validate"]
+__all__ = ["GROUPS", "SAMPLE", "Rule", "all_rules", "is_parquet", "validate"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.progress import Progress, Report, silent
-from clay_publish.release.directory import MANIFEST, Release
+from clay_publish.release.directory import EMBEDDINGS, MANIFEST, Release
 from clay_publish.release.findings import Finding, Severity, ValidationReport
 from clay_publish.release.format_version import check_format
 from clay_publish.release.versions import refuse_root
@@ -128,7 +128,8 @@ def check_release(
             with marked("rule", rule.code):
                 found, checked[rule.code] = run_rule(rule, context, refused.get(f":{rule.code}"))
             findings += found
-        context.broken = [broken for broken in context.broken if not _is_reported(broken, findings)]
+        paths = context.files.paths
+        context.broken = [broken for broken in context.broken if not _is_reported(broken, findings, paths)]
         for rule in select((UNCHECKED,), skip):
             found, state = run_rule(rule, context)
             findings += found
@@ -208,7 +209,10 @@ def _opened(context: ReleaseContext) -> Iterator[None]:
         if not isinstance(store, OneFile):
             refuse_root(context.files.release)
         if not context.files.paths:
-            raise ReleaseError(store.where, "holds no files", "a release directory, or files of embeddings")
+            if store.local or isinstance(store, OneFile):
+                raise ReleaseError(store.where, "holds no files", "a release directory, or files of embeddings")
+            expected = "a release, a collection.json, catalog.json or zarr.json, or the address of a Parquet file"
+            raise ReleaseError(store.where, "holds none of the files that a server is asked for", expected)
         _check_format(context)
         _ = context.tables.unreadable  # a server that cannot be read from at all is one error, not one per rule
         yield
@@ -224,15 +228,10 @@ def _applies(rule: Rule, context: ReleaseContext) -> bool:
         return rule.code in OF_STORES
     if rule.code == "SCH011" and not any("geo" in footer for footer in context.tables.keys.values()):
         return False  # ANY003
-    there = [_known_names(context, path) for path in context.input.vectors]
+    there = [context.tables.names(path) for path in context.input.vectors]
     return rule.code in ANYBODY and (
         not ANYBODY[rule.code] or bool(there and ANYBODY[rule.code] <= set.intersection(*there))
     )
-
-
-def _known_names(context: ReleaseContext, path: str) -> set[str]:
-    """Columns of a table, by the names that rules ask for."""
-    return {*context.tables.schema(path).names, *context.input.columns[path].aliases.values()}
 
 
 def _check_format(context: ReleaseContext) -> None:
@@ -281,17 +280,21 @@ def _outcomes(rule: Rule, context: ReleaseContext) -> Iterator[Outcome]:
         yield Broken("", f"the release holds what {rule.code} cannot read ({error!r})")
 
 
-def _is_reported(broken: Broken, findings: list[Finding]) -> bool:
+def _is_reported(broken: Broken, findings: list[Finding], paths: Collection[str]) -> bool:
     """Whether an error was found in the same file; where the file is unknown, in any."""
     file = broken.where.partition(": ")[0].partition(" ")[0]
+    file = file if any(path.startswith(file) for path in paths) else ""
     return any(finding.severity is Severity.ERROR and finding.where.startswith(file) for finding in findings)
 
 
 def _finding(rule: Rule, fault: Fault, context: ReleaseContext) -> Finding:
+    # Others have no such folder: what concerns all embeddings concerns the input.
+    whole = context.tables.foreign and fault.where == EMBEDDINGS
+    where = context.files.store.where if whole else fault.where
     return Finding(
         code=rule.code,
         severity=rule.severity,
-        where=plain(fault.where),
+        where=plain(where),
         found=plain(fault.found),
         expected=plain(fault.expected),
         fix=fault.fix or (rule.advice if context.tables.foreign else rule.fix),

@@ -24,8 +24,14 @@ UNFORESEEN = (
 """What a rule may raise on a release that anyone made: a text in place of a list, a list in place of a number."""
 
 
-PARQUET = (".parquet", ".geoparquet", ".gpq", ".pq")
+PARQUET = (".parquet", ".geoparquet", ".gpq", ".pq", ".parq")
 """How names of Parquet files end."""
+
+
+def is_parquet(path: str) -> bool:
+    """Whether a file is called as Parquet files are; what hides it from readers of folders hides it from this too."""
+    name = path.partition("?")[0].rpartition("/")[2]
+    return name.lower().endswith(PARQUET) and not name.startswith((".", "_"))
 
 
 @dataclass(frozen=True)

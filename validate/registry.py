@@ -89,16 +89,16 @@ def _texts() -> dict[str, dict[str, str]]:
 
 
 ANYBODY: dict[str, frozenset[str]] = {
-    **{f"ANY00{number}": frozenset() for number in range(1, 8)},
-    **dict.fromkeys(("INT006", "INT007", "RDR001"), frozenset()),
+    **dict.fromkeys(("ANY001", "ANY003", "ANY006", "ANY008", "INT006", "INT007"), frozenset()),
     "INT012": frozenset({"id"}),
+    **dict.fromkeys(("ANY002", "ANY004", "ANY005", "ANY007", "RDR001"), frozenset({"embedding"})),
     **dict.fromkeys(("VEC001", "VEC002", "VEC003", "VEC007", "VEC010", "VEC011", "VEC012"), frozenset({"embedding"})),
-    **dict.fromkeys(("GEO001", "GEO003", "GEO006", "SCH011"), frozenset({"geometry"})),
+    **dict.fromkeys(("GEO003", "GEO006", "SCH011"), frozenset({"geometry"})),
     "GEO004": frozenset({"geometry", "bbox"}),
 }
 """Rules that apply to embeddings that anybody made, and the columns that they need."""
 
-OTHERS = frozenset({"ANY001", "ANY002", "ANY003", "ANY004", "ANY005"})
+OTHERS = frozenset({"ANY001", "ANY002", "ANY003", "ANY004", "ANY005", "ANY007", "ANY008"})
 """Rules that apply to others' embeddings alone: of releases, stricter ones ask for the same."""
 
 RECOMPUTED = "VEC023"

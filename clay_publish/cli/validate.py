@@ -112,7 +112,9 @@ def validate(
         raise typer.Exit(1)
     if not any(state.startswith(("passed", "failed")) for state in validation.checked.values()):
         raise ReleaseError(validation.where, "could not be checked by any of these rules")
-    for code in ("ANY001", "VEC023"):
+    # Of a release, the arrays are one part of many.
+    needed = ("ANY001", "VEC023") if "INT001" in validation.checked else ("ANY001", "VEC023", "ARR002")
+    for code in needed:
         if validation.checked.get(code, "").startswith("not checked"):
             raise ReleaseError(validation.where, f"{code} {validation.checked[code]}")
 
@@ -159,15 +161,31 @@ def _say_share(screen: Screen, release: "Release", unit: str | None, left: list[
 
 
 def _opened(where: str) -> "Release":
-    """A directory, the directory of a local STAC document, or one file alone."""
-    from clay_publish.release.directory import Release
+    """A directory, the directory of a STAC document, or one file alone."""
+    from clay_publish.errors import ReleaseError
+    from clay_publish.release.directory import COLLECTION, Release
+    from clay_publish.release.versions import CATALOG
     from clay_publish.storage.address import readable
     from clay_publish.storage.store import OneFile, is_url
-    from clay_publish.validate import PARQUET
+    from clay_publish.validate import is_parquet
 
-    if where.endswith((".json", ".geojson")) and not is_url(where) and Path(where).is_file():
-        return Release(str(Path(where).parent))
-    return Release(OneFile(readable(where))) if where.endswith((*PARQUET, ".json")) else Release(where)
+    address = readable(where)
+    if is_url(address):
+        folder, _, name = address.partition("?")[0].rpartition("/")
+        if name in {COLLECTION, CATALOG, "zarr.json"} and "?" not in address:
+            return Release(folder)
+        if not is_parquet(name) and not name.endswith(".json"):
+            return Release(where)
+        file = OneFile(address)
+        if not file.exists(file.name):
+            raise ReleaseError(where, "does not exist", "the address of a file")
+        return Release(file)
+    path = Path(address.removeprefix("file://"))
+    if not path.exists():
+        raise ReleaseError(where, "does not exist", "a directory, a file or an address")
+    if path.is_file() and path.suffix not in {".json", ".geojson"}:
+        return Release(OneFile(str(path)))
+    return Release(str(path.parent if path.is_file() else path))
 
 
 def _recompute(release: "Release", chips: int | None, imagery: str | None, weights: str | None) -> "Recompute | None":

@@ -70,7 +70,7 @@ class GroundMap(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     bbox: tuple[float, float, float, float]
-    """West, south, east, north, degrees."""
+    """West, south, east, north, degrees; east is beyond 180 where the ground crosses the antimeridian."""
     counts: list[list[int]]
 
 

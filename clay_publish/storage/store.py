@@ -325,8 +325,15 @@ class OneFile(Store):
     """A single file as a release: the tree that holds it, and of that tree nothing else."""
 
     def __init__(self, where: str) -> None:
-        folder, _, self.name = where.rpartition("/")
-        super().__init__(folder or ".")
+        path, mark, query = where.partition("?") if is_url(where) else (where, "", "")
+        folder, _, name = path.rpartition("/")
+        self.name = name + mark + query
+        super().__init__(folder or ("/" if path.startswith("/") else "."))
+
+    def _checked(self, path: str) -> str:
+        if path != self.name:
+            raise StoreError(self.path(path), "does not exist")
+        return super()._checked(path)
 
     def exists(self, path: str) -> bool:
         """Whether this is the file."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 from breakage import Broken, mutation
+from pyproj import CRS
 
 from clay_publish.release.geoparquet import geo_metadata
 
@@ -83,7 +84,7 @@ def others_without_rows(broken: Broken) -> None:
     _change(broken, lambda table: table.slice(0, 0))
 
 
-@mutation("ANY002", "two external files with vectors of different types", base="foreign", settle=False, also="RDR")
+@mutation("ANY002", "two external files with vectors of two types", base="foreign", settle=False, also="RDR ANY006")
 def others_of_two_types(broken: Broken) -> None:
     _change(broken, lambda t: _set(t, pa.array(list(_values(t).astype(float)), pa.list_(pa.float64(), 16))))
 
@@ -119,7 +120,11 @@ def others_with_repeated_footprints(broken: Broken) -> None:
 
 
 @mutation(
-    "ANY005", "integer vectors of an external table without a scale", base="foreign", settle=False, also="ANY002 RDR"
+    "ANY005",
+    "integer vectors of an external table, no scale",
+    base="foreign",
+    settle=False,
+    also="ANY002 ANY006 RDR",
 )
 def others_without_a_scale(broken: Broken) -> None:
     def edit(table: pa.Table) -> pa.Table:
@@ -149,3 +154,79 @@ def an_emb_footer_of_another_length(broken: Broken) -> None:
 @mutation("ANY006", "a release whose Collection has an unknown emb: field", also="STC")
 def an_unknown_emb_field_of_ours(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c.update({"emb:flavor": "sweet"}))
+
+
+def _edit_footer(broken: Broken, edit: Any) -> None:
+    def changed(table: pa.Table) -> pa.Table:
+        geo = json.loads(table.schema.metadata[b"geo"])
+        edit(geo["columns"]["geometry"])
+        return table.replace_schema_metadata({"geo": json.dumps(geo)})
+
+    _change(broken, changed)
+
+
+def _lists(values: list[Any], kind: pa.DataType | None = None) -> pa.Array:
+    return pa.array(values, pa.list_(kind or pa.float32()))
+
+
+@mutation("ANY002", "one vector of an external table is cut off", base="foreign", settle=False, also="RDR")
+def others_with_a_short_vector(broken: Broken) -> None:
+    _change(broken, lambda t: _set(t, _lists([v.tolist()[: 5 if n == 7 else None] for n, v in enumerate(_values(t))])))
+
+
+@mutation("ANY003", "GeoParquet with an unknown CRS", base="foreign", settle=False, also="SCH011")
+def others_with_a_made_up_crs(broken: Broken) -> None:
+    _edit_footer(broken, lambda column: column.update(crs="grid of my town"))
+
+
+@mutation("ANY004", "the same ground and day, other vectors, in two files", base="foreign", settle=False, also="SCH011")
+def others_with_footprints_of_the_other_file(broken: Broken) -> None:
+    other = pq.read_table(broken.folder / "embeddings" / "part-1.parquet")["geometry"]
+    _change(broken, lambda t: t.set_column(t.schema.get_field_index("geometry"), "geometry", other))
+
+
+@mutation("ANY006", "a Collection that states another length than the vectors have", base="foreign", settle=False)
+def another_length_in_the_collection(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.update({"emb:dimensions": 32}))
+
+
+@mutation("ANY007", "a null in place of a vector", base="foreign", settle=False)
+def others_without_one_vector(broken: Broken) -> None:
+    _change(broken, lambda t: _set(t, pa.array([None, *_values(t)[1:].tolist()], pa.list_(pa.float32(), 16))))
+
+
+@mutation("ANY007", "a null in place of a footprint", base="foreign", settle=False)
+def others_without_one_footprint(broken: Broken) -> None:
+    def edit(table: pa.Table) -> pa.Table:
+        shapes = pa.array([None, *table["geometry"].to_pylist()[1:]], pa.binary())
+        return table.set_column(table.schema.get_field_index("geometry"), "geometry", shapes)
+
+    _change(broken, edit)
+
+
+@mutation("ANY007", "degrees declared as meters of a UTM zone", base="foreign", settle=False, also="GEO SCH011")
+def others_in_degrees_called_meters(broken: Broken) -> None:
+    _edit_footer(broken, lambda column: column.update(crs=CRS(32631).to_json_dict()))
+
+
+@mutation("ANY008", "a Collection that names a table which is not there", base="foreign", settle=False)
+def others_with_a_broken_link(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.update(assets={"data": {"href": "./embeddings/part-2.parquet"}}))
+
+
+@mutation("ARR002", "a store without an array as long as geoemb:dimensions says", base="foreign", settle=False)
+def a_store_without_vectors(broken: Broken) -> None:
+    for path in broken.folder.rglob("*.*"):
+        path.unlink()
+    names = {"geoemb:": "61c12cc5-0e28-4056-999a-480cf3fb7e4c"}
+    attributes = {
+        "zarr_conventions": [{"name": name, "uuid": uuid} for name, uuid in names.items()],
+        "geoemb:type": "pixel",
+        "geoemb:dimensions": 16,
+        "geoemb:model": "https://example.org/model",
+        "geoemb:source_data": ["https://example.org/data"],
+        "geoemb:data_type": "float32",
+    }
+    (broken.folder / "zarr.json").write_text(
+        json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+    )

@@ -10,16 +10,21 @@ from typing import Any
 from urllib.parse import unquote
 
 import jsonschema
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from breakage import Broken
 from browser import axe, look, needed
+from mutations_anybody import write_foreign
 from write_rules import DOCS
 
 from clay_publish.release.directory import Release
-from clay_publish.release.findings import Severity, ValidationReport
+from clay_publish.release.findings import FindingPlace, GroundMap, Measures, Outline, Severity, ValidationReport
 from clay_publish.validate import all_rules, reports, validate
+from clay_publish.validate.reports.html import maps
+from clay_publish.validate.reports.measures import eastward, first_degree
 
 Run = Callable[..., "CompletedProcess[str]"]
 SCRIPT = "<script>window.hacked=1</script><img src=http://127.0.0.1:9/x onerror=window.hacked=1>"
@@ -176,3 +181,45 @@ def test_a_kind_of_finding_is_one_line(broken: Callable[..., Broken], run: Run) 
     said = run("validate", release.folder, "--quiet", code=1).stdout
     (line,) = (line for line in said.splitlines() if "COV018" in line)
     assert "(7 findings: also coverage: embedded, coverage: embedded, and 4 more)" in line
+
+
+def test_a_map_across_the_antimeridian_is_one_piece() -> None:
+    used = np.zeros(360, bool)
+    used[[0, 359]] = True
+    assert first_degree(used) == 179
+    assert np.allclose(eastward(np.array([179.4, 179.9, -179.8, -179.3]), 179), [179.4, 179.9, 180.2, 180.7])
+    for spread in ([80, 180, 280], [0, 170], range(360)):
+        used[:] = False
+        used[list(spread)] = True
+        lon = np.flatnonzero(used) - 180.0
+        assert (eastward(lon, first_degree(used)) == lon).all()
+    ground = GroundMap(bbox=(179.3, -17, 180.8, -16), counts=[[1, 0, 1]])
+    place = FindingPlace(code="VEC001", lon=-179.3, lat=-16.5)
+    ring = [(-179.9, -16.6), (-179.6, -16.6), (-179.6, -16.4), (-179.9, -16.6)]
+    outline = Outline(window="", reason="cloud", ring=ring)
+    measures = Measures(
+        chips=2, distributions={}, missing=[], outlines=[outline], ground=ground, places=[place], unmeasured={}
+    )
+    (drawn,) = maps(measures)
+    assert drawn.height > drawn.width / 3
+    assert drawn.land.startswith("M")  # Taveuni lies on both sides
+    ((_, x, _, _),) = drawn.places
+    assert 0.9 * drawn.width < x < drawn.width
+
+
+def test_the_page_of_a_file_of_others_has_nothing_of_releases(tmp_path: Path) -> None:
+    write_foreign(tmp_path)
+    path = tmp_path / "embeddings" / "part-0.parquet"
+    table = pq.read_table(path)
+    vectors = [[0.0] * 16 if n == 5 else v for n, v in enumerate(table["vector"].to_pylist())]
+    column = pa.array(vectors, table["vector"].type)
+    pq.write_table(table.set_column(table.schema.get_field_index("vector"), "vector", column), path)
+    report = validate(Release(str(tmp_path)))
+    page = reports.html(report, all_rules())
+    assert "zeros are not a vector of any place" in page
+    assert "invalid_vector" not in page
+    assert "gaps" not in page
+    assert "missing" not in page
+    assert report.measures is not None
+    (place,) = report.measures.places
+    assert (round(place.lon, 3), round(place.lat, 3)) == (0.055, 0.005)

@@ -90,15 +90,26 @@ def facts_of(chips: ChipRows, places: Callable[[ChipRows], Array], step: int) ->
     return made
 
 
+def _centers(chips: ChipRows) -> npt.NDArray[np.float32]:
+    """Longitude and latitude of each footprint, where no columns state them."""
+    if chips.has("lon") and chips.has("lat"):
+        raise ReleaseError(chips.path, "states centers as lon and lat")
+    prints = chips.footprints
+    middle = (prints.bounds[:, :2] + prints.bounds[:, 2:]) / 2  # of points, which have no area
+    return np.where(np.isfinite(prints.center), prints.center, middle).astype(np.float32)
+
+
 _Fact = Callable[[ChipRows], Array]
 _FACTS: dict[str, _Fact] = {
     "ids": lambda chips: hash_strings(chips.column("id")),
     "vectors": lambda chips: hash_words(chips.sums.words),
+    "lengths": lambda chips: chips.lengths,
     "norms": lambda chips: np.sqrt(chips.sums.squares),
     "low": lambda chips: chips.sums.low[None],
     "high": lambda chips: chips.sums.high[None],
     "lon": lambda chips: chips.floats("lon"),
     "lat": lambda chips: chips.floats("lat"),
+    "centers": _centers,
     "loss": lambda chips: chips.floats("loss").astype(np.float32),
     "moments": lambda chips: chips.micros("datetime"),
     "epsg": lambda chips: _narrow(chips.integers("epsg")),
@@ -122,6 +133,8 @@ class ReleaseFacts:
         """By file: a few values of every vector, of files that together have a million chips at most."""
         self.shapes: dict[str, set[tuple[int, ...]]] = defaultdict(set)
         """The shapes that a row has in some file, by name."""
+        self.lengths: set[int] = set()
+        """Numbers of values that vectors have."""
         self._columns: dict[str, SpilledColumn] = {}
         self._missing: dict[str, ReleaseError] = {}
         self._slices: dict[str, slice] = {}
@@ -143,6 +156,7 @@ class ReleaseFacts:
             for name, array in facts.arrays.items():
                 arrays[name].append(array)
                 self.shapes[name].add(array.shape[1:])
+        self.lengths.update(np.concatenate([np.empty(0, np.int64), *arrays.pop("lengths", [])]).tolist())
         boxes = arrays.pop("boxes", [])
         if boxes:
             self.boxes[path] = np.concatenate(boxes)

@@ -184,6 +184,12 @@ class ChipRows:
         return np.stack([pc.cast(s, pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False) for s in sides], 1)
 
     @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """The different numbers of values that vectors have, without null vectors."""
+        lengths = pc.list_value_length(self.column("embedding")).drop_null()
+        return np.unique(lengths.to_numpy(zero_copy_only=False)).astype(np.int64)
+
+    @cached_property
     def stored(self) -> npt.NDArray[Any]:
         """The vectors as they are stored, (n, D); a null vector is zeros, a null in a vector of floats NaN.
 
@@ -193,9 +199,10 @@ class ChipRows:
         column = self.column("embedding")
         kind = column.type
         if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            lengths = pc.unique(pc.list_value_length(column).drop_null()).to_pylist()
+            lengths = self.lengths.tolist()
             if len(lengths) != 1:
-                raise ReleaseError(self.path, f"has vectors of {len(lengths)} different lengths")
+                found = f"vectors of {len(lengths)} different lengths" if lengths else "nulls in place of vectors"
+                raise ReleaseError(self.path, f"has {found}")
             column = pc.cast(column, pa.list_(kind.value_type, lengths[0]))
             kind = column.type
         if not pa.types.is_fixed_size_list(kind) or not (

@@ -14,8 +14,11 @@ import pyarrow as pa
 from clay_publish.errors import ClayPublishError, ReleaseError, StoreError
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
+from clay_publish.release.versions import CATALOG
+from clay_publish.storage.safe_parse import parse_json
 from clay_publish.storage.store import Store
-from clay_publish.validate.outcomes import PARQUET, SkippedError
+from clay_publish.validate.data.others.links import beside, hrefs_in
+from clay_publish.validate.outcomes import SkippedError, is_parquet
 from clay_publish.validate.sandbox.marks import marked
 
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ QUICK_BYTES = 8_000_000
 _SMALL = 1_000_000
 """Bytes of a file that is hashed in one piece."""
 _PIECE = 1 << 22
+_LINKED = 1000
+"""Documents and tables that are looked for on a server, at most."""
 
 
 class ReleaseFiles:
@@ -85,13 +90,34 @@ class ReleaseFiles:
     def paths(self) -> list[str]:
         """Every file of the release, except those of the run."""
         found = [p for p in self.release.files() if not p.startswith(f"{paths.RUN}/")]
-        # A web server cannot list; a Zarr store there says in its metadata what it holds.
-        return found or [p for p in ("zarr.json",) if self.store.exists(p)]
+        # A web server cannot list; Zarr metadata and STAC documents there say what they hold.
+        return found or [p for p in ("zarr.json",) if self.store.exists(p)] or self._linked()
+
+    def _linked(self) -> list[str]:
+        """STAC documents of a server, and the tables below them that they name."""
+        found = [p for p in (paths.COLLECTION, CATALOG) if self.store.exists(p)]
+        for path in found:  # which grows
+            for href in hrefs_in(self.json(path)) if path.endswith(".json") and len(found) < _LINKED else ():
+                below = beside(path, href)
+                if below is not None and below not in found and (is_parquet(below) or below.endswith(".json")):
+                    found.append(below)
+        return found
+
+    def json(self, path: str) -> dict[str, Any]:
+        """Return a JSON object; an empty one where the file is something else."""
+        try:
+            document = parse_json(self.text(path).encode(), path)
+        except ReleaseError:
+            return {}
+        return document if isinstance(document, dict) else {}
 
     @cached_property
     def parquet(self) -> list[str]:
-        """Every file with an extension of Parquet."""
-        return [p for p in self.paths if p.endswith(PARQUET)]
+        """Every Parquet file, by its name; a file alone may be called anything."""
+        found = [p for p in self.paths if is_parquet(p)]
+        if not found and len(self.paths) == 1 and not self.paths[0].endswith(".json"):
+            return [p for p in self.paths if self.store.part(p, 0, 4) == b"PAR1"]
+        return found
 
     @cached_property
     def data(self) -> list[str]:

@@ -139,6 +139,8 @@ class Footprints:
                 continue
             self.readable[row] = True
             self.others[row] = geometry
+            if geometry.geom_type == "Point":
+                self.bounds[row] = geometry.bounds or np.nan
             if geometry.geom_type not in {"Polygon", "MultiPolygon"} or geometry.is_empty:
                 continue
             self.polygonal[row] = True

@@ -1,13 +1,15 @@
 """The kind of a validation's input, recognized by columns and documents."""
 
+from collections import Counter
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any
 
-from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import COLLECTION, JSON_ITEMS
-from clay_publish.storage.safe_parse import parse_json
 from clay_publish.validate.data.files import ReleaseFiles
-from clay_publish.validate.data.parquet_tables import Columns, ParquetTables
+from clay_publish.validate.data.others.columns import Columns
+from clay_publish.validate.data.others.links import describes_embeddings
+from clay_publish.validate.data.parquet_tables import ParquetTables
 
 _DOCUMENTS, _ITEMS = 200, 4
 """JSON documents that are looked at, of others and of a release of our own."""
@@ -22,7 +24,7 @@ class Input:
     @cached_property
     def columns(self) -> dict[str, Columns]:
         """By data file that can be opened."""
-        return {path: self._tables.columns(path) for path in self._tables.embeddings}
+        return {path: self._tables.columns(path) for path in self._tables.data}
 
     @cached_property
     def vectors(self) -> list[str]:
@@ -35,36 +37,50 @@ class Input:
         paths = [path for path in self._files.paths if path.endswith((".json", ".geojson", ".zattrs"))]
         if not self._tables.foreign:
             paths = [path for path in paths if path == COLLECTION or path.startswith(f"{JSON_ITEMS}/")][:_ITEMS]
-        found = {}
-        for path in paths[:_DOCUMENTS]:
-            try:
-                document = parse_json(self._files.text(path).encode(), path)
-            except ReleaseError:
-                continue
-            if isinstance(document, dict) and ("stac_version" in document or _is_zarr(path, document)):
-                found[path] = document
-        return found
+        found = {path: self._files.json(path) for path in paths[:_DOCUMENTS]}
+        return {
+            path: document for path, document in found.items() if "stac_version" in document or _is_zarr(path, document)
+        }
+
+    @cached_property
+    def lacking(self) -> list[str]:
+        """Tables that lost their vectors: all their columns are those of a table with vectors."""
+        known = [set(self._tables.schema(path).names) for path in self.vectors]
+        without = [path for path, columns in self.columns.items() if columns.vectors is None]
+        return [path for path in without if not known or any(known_ >= self._names(path) for known_ in known)]
+
+    def _names(self, path: str) -> set[str]:
+        return set(self._tables.schema(path).names)
 
     @cached_property
     def kind(self) -> str:
         """In words."""
         if not self._tables.foreign:
             return "a release of clay-publish"
-        tables = f"{len(self.columns):,} Parquet {'files' if len(self.columns) != 1 else 'file'}"
         if not self.vectors:
-            return self._without_vectors(tables)
-        return f"{self._layout()}: {tables}"
+            return self._without_vectors()
+        columns, rest = self.columns[self.vectors[0]], len(self.columns) - len(self.vectors) - len(self.lacking)
+        more = [f"vectors from `{columns.vectors}`, not from `{'`, `'.join(columns.others)}`"] if columns.others else []
+        more += [f"{rest:,} other table{'' if rest == 1 else 's'} not looked at"] if rest else []
+        return "; ".join([f"{self._layout()}: {_parquet(len(self.vectors) + len(self.lacking))}", *more])
 
-    def _without_vectors(self, tables: str) -> str:
+    def _without_vectors(self) -> str:
         if self.columns:
-            return f"tables without embeddings, such as an index or a registry: {tables}"
+            return f"tables without embeddings, such as an index or a registry: {_parquet(len(self.columns))}"
+        if self._tables.unreadable:
+            return f"{_parquet(len(self._tables.unreadable))} that cannot be opened"
         stac = [document for document in self.documents.values() if "stac_version" in document]
         if any(describes_arrays(document) for document in self.documents.values()):
             return "Zarr arrays of embeddings"
+        if len(stac) < len(self.documents):
+            return "a Zarr store without `geoemb:` attributes"
         if stac:
-            said = "that describe embeddings" if any(map(describes_embeddings, stac)) else "without embeddings"
-            return f"{len(stac):,} STAC document{'' if len(stac) == 1 else 's'} {said}"
-        return "files without embeddings"
+            one, described = len(stac) == 1, any(map(describes_embeddings, stac))
+            said = f"that describe{'s' if one else ''} embeddings" if described else "without embeddings"
+            return f"{len(stac):,} STAC document{'' if one else 's'} {said}"
+        endings = Counter(PurePosixPath(path).suffix.lower() or "no extension" for path in self._files.paths)
+        listed = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(4))
+        return f"files of other formats ({listed})"
 
     def _layout(self) -> str:
         first = self._tables.schema(self.vectors[0])
@@ -80,11 +96,8 @@ class Input:
         return "GeoParquet with vectors" if b"geo" in metadata else "Parquet with vectors"
 
 
-def describes_embeddings(document: dict[str, Any]) -> bool:
-    """Whether a STAC document has a field of the Embedding extension."""
-    properties = document.get("properties")
-    fields = [*document, *(properties if isinstance(properties, dict) else ())]
-    return any(key.startswith("emb:") for key in fields)
+def _parquet(count: int) -> str:
+    return f"{count:,} Parquet file{'' if count == 1 else 's'}"
 
 
 def describes_arrays(document: dict[str, Any]) -> bool:

@@ -1,6 +1,5 @@
 """The Parquet files of a release: footers, schemas and rows, read when a rule first asks."""
 
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from clay_publish.release import directory as paths
 from clay_publish.release.directory import FOOTER_KEYS, DataFile
 from clay_publish.storage.safe_parse import parse_json
 from clay_publish.validate.data.files import ReleaseFiles
+from clay_publish.validate.data.others.columns import Columns
 from clay_publish.validate.outcomes import short
 from clay_publish.windows import Window
 
@@ -25,61 +25,19 @@ MAX_TABLE = 400_000_000
 MAX_ROWS = 1 << 16
 MAX_BATCH = 48_000_000
 """Bytes of the rows that are decoded at once."""
+_FORMATS = {
+    b"version https://git-lfs": "a pointer of Git LFS to it (`git lfs pull` gets the file)",
+    b"\x1f\x8b": "compressed with gzip (Parquet compresses its own pages)",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd (Parquet compresses its own pages)",
+    b"pk\x03\x04": "a ZIP archive",
+    b"<": "a web page or XML",
+    b"{": "JSON",
+    b"arrow1": "an Arrow IPC file",
+    b"\x93numpy": "a NumPy array",
+}
+"""What files that are called Parquet really are, by their first bytes in lower case."""
 _AT_ONCE = 4
 """Remote footers that are read at a time. On a disk Python takes the time, and threads would wait."""
-
-
-_VECTORS = ("embedding", "embeddings", "vector", "vectors", "features", "feature", "emb")
-"""Names of vector columns, the likeliest first."""
-_HINT = re.compile(r"emb|vec|feat", re.IGNORECASE)
-_SHAPES = ("geometry", "geom", "wkb_geometry")
-_LENGTH = 8
-"""Values of a fixed-size list, at least, that is a vector whatever it is called."""
-_TIMES = ("datetime", "date", "timestamp", "time", "acquired", "year", "start_datetime")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The columns of one table, by what they hold; None where there is none."""
-
-    vectors: str | None
-    shapes: str | None
-    ids: str | None
-    times: tuple[str, ...]
-
-    @classmethod
-    def of(cls, schema: pa.Schema, primary: str | None) -> "Columns":
-        """Find them by type and name."""
-        kinds = dict(zip(schema.names, schema.types, strict=True))
-        lists = [name for name, kind in kinds.items() if _is_vector(kind)]
-        named = [name for name in _VECTORS if name in lists]
-        hinted = [name for name in lists if _HINT.search(name)]
-        fixed = [
-            name for name in lists if pa.types.is_fixed_size_list(kinds[name]) and kinds[name].list_size >= _LENGTH
-        ]
-        binary = [name for name in (primary, *_SHAPES) if name in kinds and _is_binary(kinds[name])]
-        texts = [
-            name
-            for name in ("id", "unique_id", "chip_id", "tile_id")
-            if kinds.get(name) in {pa.string(), pa.large_string()}
-        ]
-        first = next(iter([*named, *hinted, *fixed]), None)
-        return cls(first, next(iter(binary), None), next(iter(texts), None), tuple(n for n in _TIMES if n in kinds))
-
-    @property
-    def aliases(self) -> dict[str, str]:
-        """Name in the file → name that rules ask for."""
-        pairs = ((self.vectors, "embedding"), (self.shapes, "geometry"), (self.ids, "id"))
-        return {own: name for own, name in pairs if own is not None and own != name}
-
-
-def _is_vector(kind: pa.DataType) -> bool:
-    nested = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return bool(nested and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)))
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 @dataclass(frozen=True)
@@ -129,6 +87,7 @@ class ParquetTables:
         self._texts: dict[bytes, bytes] = {}
         """Footer keys, of which most are those of all files."""
         self._periods: dict[str, tuple[datetime, datetime] | None] = {}
+        self._columns: dict[str, Columns] = {}
 
     @cached_property
     def _opened(self) -> dict[str, str | _Opened]:
@@ -147,7 +106,7 @@ class ParquetTables:
             if footer.num_rows != rows:
                 return f"claims {footer.num_rows:,} rows and has {rows:,} in its row groups"
         except (StoreError, ReleaseError) as error:
-            return below(error, path)
+            return self._other_format(path) or below(error, path)
         schema, kept = opened.schema_arrow.remove_metadata(), pa.BufferOutputStream()
         footer.write_metadata_file(kept)
         keys = opened.schema_arrow.metadata or {}
@@ -162,6 +121,18 @@ class ParquetTables:
             zlib.compress(kept.getvalue(), 1),
         )
 
+    def _other_format(self, path: str) -> str | None:
+        """What a file is that is not Parquet, by its first and last bytes; None where they do not say."""
+        try:
+            size = self.files.store.size(path)
+            start, end = (self.files.store.part(path, at, min(at + 32, size)) for at in (0, max(0, size - 4)))
+        except StoreError:
+            return None
+        if start.startswith(b"PAR1"):
+            return None if end == b"PAR1" else "is a Parquet file without its end: it was not copied whole"
+        named = next((what for first, what in _FORMATS.items() if start.lower().startswith(first)), None)
+        return None if named is None else f"is not a Parquet file, but {named}"
+
     @cached_property
     def unreadable(self) -> dict[str, str]:
         """Parquet files that cannot be opened, and why."""
@@ -174,7 +145,14 @@ class ParquetTables:
 
     @cached_property
     def embeddings(self) -> list[str]:
-        """The embeddings files that can be opened."""
+        """The embeddings files that can be opened; of others' files, those with vectors, where any has them."""
+        if not self.foreign:
+            return self.data
+        return [path for path in self.data if self.columns(path).vectors is not None] or self.data
+
+    @cached_property
+    def data(self) -> list[str]:
+        """The files where embeddings are, as far as they can be opened."""
         return [path for path in self.files.data if path not in self.unreadable]
 
     @cached_property
@@ -264,20 +242,26 @@ class ParquetTables:
     @cached_property
     def keys(self) -> Mapping[str, dict[str, Any]]:
         """The footer keys of each embeddings file; those that are not JSON objects are left out."""
-        return _FooterKeys({path: self._known(path).keys for path in self.embeddings})
+        return _FooterKeys({path: self._known(path).keys for path in self.data})
 
     def columns(self, path: str) -> Columns:
-        """Return which columns of a table hold vectors, footprints, ids and times; by name in tables of our own."""
-        geo = self.keys[path].get("geo", {})
-        primary = geo.get("primary_column")
-        return Columns.of(self.schema(path), primary if isinstance(primary, str) else None)
+        """Return which columns of a table that others made hold vectors, footprints, ids and times."""
+        if path not in self._columns:
+            self._columns[path] = Columns.of(self.schema(path), self.keys[path].get("geo", {}), self.footer(path))
+        return self._columns[path]
+
+    def names(self, path: str) -> set[str]:
+        """Return the columns of a table, by the names that rules ask for."""
+        schema = self.schema(path)
+        if not self.foreign or path not in self.keys:
+            return set(schema.names)
+        columns = self.columns(path)
+        boxes = not columns.projected and _holds_boxes(schema)
+        return {*schema.names, *columns.names} - (set() if boxes else {"bbox"})
 
     def renamed(self, path: str, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return rows of a table with the column names that rules ask for."""
-        aliases = self.columns(path).aliases if self.foreign and path in self.keys else {}
-        taken = set(batch.schema.names)
-        names = [alias if (alias := aliases.get(n, n)) == n or alias not in taken else n for n in batch.schema.names]
-        return batch.rename_columns(names) if aliases else batch
+        return self.columns(path).renamed(batch) if self.foreign and path in self.keys else batch
 
     @cached_property
     def foreign(self) -> bool:
@@ -336,6 +320,13 @@ class ParquetTables:
                 raise ReleaseError(path, f"takes more than {MAX_TABLE:,} bytes of memory")
             parts.append(batch)
         return pa.Table.from_batches(parts, parts[0].schema if parts else self.footer(path).schema.to_arrow_schema())
+
+
+def _holds_boxes(schema: pa.Schema) -> bool:
+    """Whether the column `bbox` is the one of GeoParquet."""
+    kind = schema.field("bbox").type if "bbox" in schema.names else pa.null()
+    fields = {kind.field(n).name for n in range(kind.num_fields)} if pa.types.is_struct(kind) else set()
+    return {"xmin", "ymin", "xmax", "ymax"} <= fields
 
 
 def below(error: ClayPublishError, path: str) -> str:

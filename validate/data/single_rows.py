@@ -30,9 +30,12 @@ def value(tables: ParquetTables, facts: ReleaseFacts, column: str, row: int) -> 
 
 def _read(tables: ParquetTables, path: str, file: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
     try:
-        own = {name: old for old, name in tables.columns(path).aliases.items()} if tables.foreign else {}
+        own = tables.columns(path).read_from(columns) if tables.foreign else columns
         with tables.files.reading(path):
-            return file.read_row_group(group, columns=[own.get(name, name) for name in columns])
+            read = file.read_row_group(group, columns=own)
+        if not tables.foreign:
+            return read
+        return pa.Table.from_batches([tables.renamed(path, batch) for batch in read.to_batches()]).select(columns)
     except (pa.ArrowException, OSError) as error:
         raise ReleaseError(path, f"cannot be read ({short(error)})") from error
 
@@ -87,7 +90,7 @@ def _taken(
     if not rows.size:
         return
     file = tables.open(path)
-    columns = [name for name in columns if name in file.schema_arrow.names]
+    columns = [name for name in columns if name in tables.names(path)]
     starts = group_starts(file.metadata)
     group = np.searchsorted(starts, rows, side="right") - 1
     for number in np.unique(group).tolist():

@@ -50,12 +50,16 @@ _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sa
 
 def sarif(validation: ValidationReport, rules: Sequence[Rule]) -> str:
     """One result a finding, placed at its file; rules that could not look are notifications."""
-    checked = [rule for rule in rules if rule.code in validation.checked]
+    checked, foreign = [rule for rule in rules if rule.code in validation.checked], "ANY001" in validation.checked
     places = {rule.code: place for place, rule in enumerate(checked)}
     unchecked = [(code, state) for code, state in validation.checked.items() if state.startswith("not checked")]
     run = {
         "tool": {
-            "driver": {"name": "clay-publish", "version": __version__, "rules": [_rule(rule) for rule in checked]},
+            "driver": {
+                "name": "clay-publish",
+                "version": __version__,
+                "rules": [_rule(rule, foreign) for rule in checked],
+            },
         },
         "invocations": [
             {
@@ -71,12 +75,12 @@ def sarif(validation: ValidationReport, rules: Sequence[Rule]) -> str:
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _rule(rule: Rule) -> dict[str, Any]:
+def _rule(rule: Rule, foreign: bool) -> dict[str, Any]:
     return {
         "id": rule.code,
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": rule.reason},
-        "help": {"text": rule.fix},
+        "help": {"text": rule.advice if foreign else rule.fix},
         "helpUri": rule_link(rule.code),
         "defaultConfiguration": {"level": _LEVELS[rule.severity]},
     }

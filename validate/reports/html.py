@@ -55,7 +55,9 @@ class Bars:
 def maps(measures: Measures) -> list[Map]:
     """One for each window that lacks chips; one in all where none does."""
     ground = measures.ground
-    points = [point for outline in measures.outlines for point in outline.ring if _on_earth(point)]
+    middle = (ground.bbox[0] + ground.bbox[2]) / 2 if ground else 0.0
+    around = [point for outline in measures.outlines for point in outline.ring if _on_earth(point)]
+    points = [(_turned(lon, middle), lat) for lon, lat in around]
     if ground is None and not points:
         return []
     west, south, east, north = _bounds(ground, points)
@@ -64,7 +66,7 @@ def maps(measures: Measures) -> list[Map]:
     scale = min(WIDTH / ((east - west) * shrink), _TALL / (north - south))
 
     def place(lon: float, lat: float) -> tuple[float, float]:
-        return (lon - west) * shrink * scale, (north - lat) * scale
+        return (_turned(lon, middle) - west) * shrink * scale, (north - lat) * scale
 
     width, height = (math.ceil(size) for size in place(east, south))
     embedded = _cells(ground, place) if ground else ""
@@ -88,9 +90,15 @@ def maps(measures: Measures) -> list[Map]:
     return drawn
 
 
+def _turned(lon: float, middle: float) -> float:
+    """A longitude on the side of the antimeridian where a map's middle is."""
+    return lon + 360 if middle - lon > 180 else lon
+
+
 def _land(west: float, south: float, east: float, north: float) -> list[list[tuple[float, float]]]:
-    """Rings of the land in a box."""
-    parts = shapely.get_parts(shapely.clip_by_rect(land(), west, south, east, north))
+    """Rings of the land in a box, which may go on beyond 180 degrees."""
+    boxes = [(west, min(east, 180.0)), *([(-180.0, east - 360)] if east > 180 else [])]
+    parts = shapely.get_parts([shapely.clip_by_rect(land(), a, south, b, north) for a, b in boxes])
     rings = [part.exterior for part in parts if part.geom_type == "Polygon" and not part.is_empty]
     return [[(float(x), float(y)) for x, y in ring.coords] for ring in rings[:_RINGS]]
 
@@ -170,7 +178,7 @@ def html(validation: ValidationReport, rules: Sequence[Rule]) -> str:
         worst=validation.worst(),
         kinds=by_kind(validation.findings),
         link=rule_link,
-        fixes={rule.code: rule.fix for rule in rules},
+        foreign="ANY001" in validation.checked,
         titles={rule.code: rule.title for rule in rules},
         unchecked=[(c, s.partition(": ")[2]) for c, s in validation.checked.items() if s.startswith("not checked")],
         passed=[(c, s) for c, s in validation.checked.items() if s.startswith("passed")],

@@ -45,16 +45,17 @@ def measure(context: ReleaseContext, findings: Sequence[Finding] = ()) -> Measur
             unmeasured[name] = f"cannot be read ({error!r})"[:300]
         return None
 
+    ours = not context.tables.foreign  # tables of others have neither loss nor coverage
     made = {
         "norm": attempt("norm", lambda: histogram(facts["norms"])),
-        "loss": attempt("loss", lambda: histogram(facts["loss"])),
+        "loss": attempt("loss", lambda: histogram(facts["loss"])) if ours else None,
         "similarity": attempt("similarity", lambda: histogram(_cosines(facts["examples"][:]))),
     }
     return Measures(
         chips=facts.rows,
         distributions={name: found for name, found in made.items() if found is not None},
-        missing=attempt("missing chips", lambda: _missing(context)) or [],
-        outlines=attempt("gaps", lambda: _outlines(context)) or [],
+        missing=(attempt("missing chips", lambda: _missing(context)) or []) if ours else [],
+        outlines=(attempt("gaps", lambda: _outlines(context)) or []) if ours else [],
         ground=attempt("ground", lambda: _ground(facts, context)),
         places=attempt("places of findings", lambda: list(_places(facts, findings))) or [],
         unmeasured=unmeasured,
@@ -130,12 +131,17 @@ def _outlines(context: ReleaseContext) -> list[Outline]:
 
 
 def _ground(facts: ReleaseFacts, context: ReleaseContext) -> GroundMap:
-    if not {"lon", "lat"} <= set(context.tables.schema(context.tables.embeddings[0]).names):
-        boxes = np.concatenate(list(facts.boxes.values()))
-        lon, lat = boxes[:, [0, 2]].mean(axis=1), boxes[:, [1, 3]].mean(axis=1)
-    else:
-        lon, lat = facts["lon"], facts["lat"]
-    sides = [(at.min(axis=1), at.max(axis=1), at.shape[1]) for at in _on_earth(lon, lat)]
+    stated = {"lon", "lat"} <= set(context.tables.schema(context.tables.embeddings[0]).names)
+    used = np.zeros(360, bool)
+    for lon, _ in _on_earth(facts, stated):
+        used[(np.floor(lon).astype(np.int64) + 180) % 360] = True
+    first = first_degree(used)
+
+    def places() -> Iterator[npt.NDArray[np.float64]]:
+        for lon, lat in _on_earth(facts, stated):
+            yield np.stack([eastward(lon, first), lat])
+
+    sides = [(at.min(axis=1), at.max(axis=1), at.shape[1]) for at in places()]
     if not sides:
         raise ReleaseError(EMBEDDINGS, "holds no chip with a place on Earth")
     west, south = np.min([low for low, _, _ in sides], axis=0).tolist()
@@ -143,24 +149,43 @@ def _ground(facts: ReleaseFacts, context: ReleaseContext) -> GroundMap:
     chips = sum(number for _, _, number in sides)
     # A margin, so that one chip has ground around it.
     margin = max(east - west, north - south, 0.01) * 0.02
-    west, east = max(west - margin, -180), min(east + margin, 180)
+    west, east = max(west - margin, -180), east + margin if east > 180 else min(east + margin, 180)
     south, north = max(south - margin, -90), min(north + margin, 90)
     step = max(east - west, north - south) / min(_GRID, max(4, int(0.8 * np.sqrt(chips))))
     shape = (max(1, int(np.ceil((north - south) / step))), max(1, int(np.ceil((east - west) / step))))
     counts = np.zeros(shape[0] * shape[1], np.int64)
-    for at in _on_earth(lon, lat):
+    for at in places():
         row = np.minimum((at[1] - south) * (shape[0] / (north - south)), shape[0] - 1).astype(np.int64)
         col = np.minimum((at[0] - west) * (shape[1] / (east - west)), shape[1] - 1).astype(np.int64)
         counts += np.bincount(row * shape[1] + col, minlength=len(counts))
     return GroundMap(bbox=(float(west), float(south), float(east), float(north)), counts=counts.reshape(shape).tolist())
 
 
-def _on_earth(lon: Column, lat: Column) -> Iterator[npt.NDArray[np.float64]]:
-    """Longitudes and latitudes of places, [2, places], some at a time."""
-    for east, north in together(lon, lat):
-        inside = (np.abs(east) <= 180) & (np.abs(north) <= 90)
+def _on_earth(facts: ReleaseFacts, stated: bool) -> Iterator[npt.NDArray[np.float64]]:
+    """Longitudes and latitudes of chips, [2, chips], some at a time; stated in columns, or centers of footprints."""
+    parts = together(facts["lon"], facts["lat"]) if stated else (piece.T for piece in pieces(facts["centers"]))
+    for lon, lat in parts:
+        inside = (np.abs(lon) <= 180) & (np.abs(lat) <= 90)
         if inside.any():
-            yield np.stack([east[inside], north[inside]])
+            yield np.stack([lon[inside], lat[inside]]).astype(np.float64)
+
+
+def first_degree(used: npt.NDArray[np.bool_]) -> int:
+    """Return the degree of longitude where a map begins: −180 unless chips lie on both sides of the antimeridian.
+
+    Args:
+        used: whether there are chips in each degree, eastward from −180.
+    """
+    # Empty degrees twice round the Earth, so that a run may go across the antimeridian.
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.tile(~used, 2).astype(np.int8), [0]])))
+    starts, ends = edges[::2], edges[1::2]
+    longest = int(np.argmax(ends - starts)) if starts.size else 0
+    return int(ends[longest] % 360) - 180 if starts.size and ends[longest] - starts[longest] >= 180 else -180
+
+
+def eastward(lon: npt.NDArray[np.float64], first: int) -> npt.NDArray[np.float64]:
+    """Return longitudes that go on beyond 180 west of the first degree of a map."""
+    return np.where(lon < first, lon + 360, lon)
 
 
 _ROW = re.compile(r"(\S+): row (\d+)\b")
@@ -177,6 +202,8 @@ def _places(facts: ReleaseFacts, findings: Sequence[Finding]) -> Iterator[Findin
         row = slices[path].start + int(match[2]) if match else None
         if row is not None and row < slices[path].stop and {"lon", "lat"} <= facts.names:
             lon, lat = float(facts["lon"][row]), float(facts["lat"][row])
+        elif row is not None and row < slices[path].stop and "centers" in facts.names:
+            lon, lat = map(float, facts["centers"][row])
         else:
             boxes = facts.boxes.get(path, np.empty((0, 4)))
             lon, lat = (float(np.nanmean(boxes[:, side])) for side in ([0, 2], [1, 3])) if len(boxes) else (np.nan,) * 2

@@ -13,7 +13,7 @@ from clay_publish.geo.utm_zones import SQUARE, squares_of
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import repeated
 from clay_publish.validate.data.chips import ChipRows
-from clay_publish.validate.data.footprints import meters_apart, meters_per_degree
+from clay_publish.validate.data.footprints import Footprints, meters_apart, meters_per_degree
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 from clay_publish.validate.spilled import spilled, together
@@ -30,15 +30,18 @@ Bools = npt.NDArray[np.bool_]
 def valid(chips: ChipRows, _: ReleaseContext) -> Sequence[BadRows]:
     """Readable, polygonal, simple."""
     prints, null = chips.footprints, chips.nulls("geometry")
-
-    def found(row: int) -> str:
-        if not prints.readable[row]:
-            return "cannot be read as WKB"
-        geometry = prints.geometries[row]
-        return str(shapely.is_valid_reason(geometry) if prints.polygonal[row] else geometry.geom_type)
-
     bad = ~null & ~(prints.readable & prints.polygonal & prints.valid)
-    return bad_rows(bad, found, "a valid Polygon or MultiPolygon")
+    return bad_rows(bad, lambda row: why_unsound(prints, row), "a valid Polygon or MultiPolygon")
+
+
+def why_unsound(prints: Footprints, row: int) -> str:
+    """What is wrong with a footprint that is not a valid polygon."""
+    if not prints.readable[row]:
+        return "cannot be read as WKB"
+    geometry = prints.geometries[row]
+    if geometry.is_empty:
+        return f"an empty {geometry.geom_type}"
+    return str(shapely.is_valid_reason(geometry) if prints.polygonal[row] else geometry.geom_type)
 
 
 @row_rule("GEO002", alone=True)

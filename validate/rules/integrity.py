@@ -175,10 +175,20 @@ def ids_are_unique(context: ReleaseContext) -> Iterator[Outcome]:
     """Ids, across all files."""
     groups = repeated(context.scan.facts["ids"])
     for first, second in groups.examples():
-        if context.value("id", first) == context.value("id", second):
+        if _says_who(context, first) == _says_who(context, second):
             more = f"; {groups.extra:,} rows repeat an id in all" if groups.extra > 1 else ""
             yield Fault(context.name(second), f"has the id of {context.name(first)}{more}", "a new id")
             return
+
+
+def _says_who(context: ReleaseContext, row: int) -> list[Any]:
+    """The id of a row; of others, whose ids may name a place, also its time, its source and its partition."""
+    if not context.tables.foreign:
+        return [context.value("id", row)]
+    path, _ = context.scan.facts.place(row)
+    columns = context.input.columns[path]
+    names = ["id", *(name for name in (*columns.times, *columns.sources) if name != columns.ids)]
+    return [path.rpartition("/")[0] if "=" in path else "", *(context.value(name, row) for name in names)]
 
 
 @rule(UNCHECKED)

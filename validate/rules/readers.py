@@ -73,7 +73,7 @@ def _local(context: ReleaseContext) -> str:
         raise ReleaseError(path, f"is not given to a reader ({why})")
     if any(path.startswith(f"{EMBEDDINGS}/") for path in context.files.paths):
         return context.files.store.path(EMBEDDINGS)
-    if len(context.files.paths) > len(context.files.data):
+    if len(context.files.paths) > len(context.tables.embeddings):
         raise SkippedError(context.files.store.where, "holds other files beside the tables")
     return (
         context.files.store.where if len(context.files.paths) > 1 else context.files.store.path(context.files.paths[0])

@@ -164,6 +164,12 @@ class ParentStore(_Watched):
         return pa.PythonFile(self.ranges(path), mode="r")
 
 
+class ParentFile(ParentStore, OneFile):
+    """A single file on a server."""
+
+    name: str
+
+
 class Server:
     """The parent's side: reads for the child, from the stores of one validation only."""
 

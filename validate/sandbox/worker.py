@@ -28,7 +28,7 @@ from clay_publish.validate.checks import check_release, scan_files
 from clay_publish.validate.context import Recompute
 from clay_publish.validate.data import stac_schemas
 from clay_publish.validate.sandbox.marks import Marks, watch
-from clay_publish.validate.sandbox.stores import Parent, ParentStore, WatchedFile, WatchedFolder, packed
+from clay_publish.validate.sandbox.stores import Parent, ParentFile, ParentStore, WatchedFile, WatchedFolder, packed
 
 _REFUSED = (
     "socket.",
@@ -181,7 +181,11 @@ def _answer(job: dict[str, Any], answers: Connection, parent: Parent, guard: Gua
     def open_(described: dict[str, Any], prefix: str = "") -> Release:
         where, name = described["where"], described["name"]
         if not described["local"]:
-            return Release(ParentStore(parent, described["number"], where, refused, prefix))
+            if name is None:
+                return Release(ParentStore(parent, described["number"], where, refused, prefix))
+            file = ParentFile(parent, described["number"], where, refused, prefix)
+            file.name = name
+            return Release(file)
         guard.allow(where if name is None else os.path.join(where, name))  # noqa: PTH118 - as a store joins them
         if name is None:
             return Release(WatchedFolder(where, refused, prefix))

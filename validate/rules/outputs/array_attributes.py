@@ -13,7 +13,7 @@ from pyproj.exceptions import CRSError
 
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.zarr_groups import ArrayDocument, GroupDocument
-from clay_publish.validate.outcomes import Fault, Outcome
+from clay_publish.validate.outcomes import Fault, Outcome, SkippedError
 from clay_publish.validate.registry import rule
 
 _UUIDS = {
@@ -74,6 +74,7 @@ def groups_follow_geoemb(context: ReleaseContext) -> Iterator[Outcome]:
     described = [group for group in store.groups.values() if _present(group, "geoemb:")]
     if store.groups and not described:
         yield Fault(store.root.where, "has no geoemb: attributes", "those of the geoemb: convention, version 1")
+    yield from _vectors(context, described)
     for group in described:
         yield from _registered(group, "geoemb:")
         yield from _fields(group)
@@ -93,6 +94,21 @@ def groups_follow_geoemb(context: ReleaseContext) -> Iterator[Outcome]:
         if _present(group, "spatial:"):
             yield from _registered(group, "spatial:")
             yield from _spatial(group)
+
+
+def _vectors(context: ReleaseContext, described: list[GroupDocument]) -> Iterator[Outcome]:
+    """An array of vectors somewhere in the store."""
+    groups = context.zarr.groups.values()
+    if not described or any(group.vectors() is not None for group in groups):
+        return
+    arrays = [array for group in groups for array in group.arrays.values()]
+    if not arrays and not context.files.store.local:
+        where = context.files.store.where
+        raise SkippedError(where, "does not list its arrays, and its metadata are not consolidated")
+    found = "; ".join(f"{array.path} {list(array.shape)}" for array in arrays)[:200] or "no arrays"
+    length = described[0].stated.get("geoemb:dimensions")
+    expected = f"an array of y, x and a dimension of {length}, as geoemb:dimensions says"
+    yield Fault(context.zarr.root.where, f"holds no vectors: {found}", expected)
 
 
 def _fields(group: GroupDocument) -> Iterator[Outcome]:
