@@ -164,9 +164,9 @@ class Direction:
         five = self.five(np.arange(len(after)), after, in_image)
         self.beside = _beside(five)
         """Pairs that each chip and its neighbor are compared with."""
-        told = np.isfinite(five[2]) & (self.beside >= FEWEST_BESIDE)
-        self.excess = np.where(told, _excess(five), np.nan)
-        """Of each chip and its neighbor of the same image, as of a `Crossing`; NaN where it cannot be told."""
+        known = np.isfinite(five[2]) & (self.beside >= FEWEST_BESIDE)
+        self.excess = np.where(known, _excess(five), np.nan)
+        """Of each chip and its neighbor of the same image, as of a `Crossing`; NaN where it is not known."""
 
     @property
     def after(self) -> Ints:

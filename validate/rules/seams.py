@@ -16,9 +16,8 @@ from clay_publish.errors import shown
 from clay_publish.geo.utm_grid import SOUTH, Cut, UtmGrid
 from clay_publish.release.directory import EMBEDDINGS
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.data.lines import FEWEST_AROUND, SHARED, Line, evidence_of, least_evidence
+from clay_publish.validate.data.lines import FEWEST_AROUND, SHARED, Line, evidence_of, least_evidence, likely_runs
 from clay_publish.validate.data.neighbors import EAST, ComparedChips, Crossing, Floats, Ints, Lookup, on_all_cores
-from clay_publish.validate.data.runs import likely_runs
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled, SkippedError
 from clay_publish.validate.registry import rule
 
