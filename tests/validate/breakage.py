@@ -73,13 +73,18 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         MOROCCO,
         {"chips": {"layout": "utm", "size": 32, "gsd": 100}, "sensor": "sentinel-2-l2a", "outputs": {**_BARE}},
     ),
-    # A strip along the line of two squares, another one along superblocks: more than 200 neighbors across each.
+    # A strip along the line of two squares, another one along superblocks: more than 200 neighbors across each. Between
+    # them, one along the line of two units.
     "strips": (
         PLACED,
         {
             "chips": {"layout": "utm", "size": 8},
             "placed": ("EPSG:32618", 405_560, 4_110_400, (1760, 1240)),
-            "boxes": ((399_440, 4_101_600, 400_560, 4_119_200), (410_560, 4_101_600, 411_680, 4_119_200)),
+            "boxes": (
+                (399_440, 4_101_600, 400_560, 4_119_200),
+                (400_560, 4_110_560, 410_560, 4_111_680),
+                (410_560, 4_101_600, 411_680, 4_119_200),
+            ),
             "outputs": {**_BARE},
         },
     ),

@@ -228,6 +228,13 @@ def a_shifted_superblock(broken: Broken) -> None:
     broken.vectors(lambda v: (v + 0.5 * mine[:, None] * v.std(axis=0)).astype(v.dtype), _largest(broken))
 
 
+@mutation("VEC025", "the offset of the imagery is missing in one unit of a file, references too", base="strips")
+def a_shifted_unit(broken: Broken) -> None:
+    down, _ = _superblocks(broken, _largest(broken))
+    mine = down == 1  # a unit of chips this small is a row of superblocks
+    broken.vectors(lambda v: (v + 0.5 * mine[:, None] * v.std(axis=0)).astype(v.dtype), _largest(broken))
+
+
 @mutation("VEC025", "every other superblock is scaled, references too", base="strips")
 def scaled_superblocks(broken: Broken) -> None:
     down, right = _superblocks(broken, _largest(broken))

@@ -145,8 +145,11 @@ shows. A warning needs all of this:
 
 Images of different acquisitions are not compared: season, haze and snow make them differ, and a composite avoids
 that. Chips of a composite count as chips of one image. Nothing is said below 200 chips, and of a kind of edge with
-fewer than 200 pairs in a window. The edge of a single file, superblock, image or run needs 24 pairs, more where many
-are looked at: superblocks of 5 × 5 chips have 20 and show only where several differ.
+fewer than 200 pairs in a window. The edge of a single file, superblock, image or run needs 20 pairs, more where many
+are looked at: a superblock of 5 × 5 chips, the default, has 20 inside of a file and is found among up to about 1,000
+where all of them differ most; beside the edge of a file it has fewer, and shows only where several differ. Units that
+share a file, in the `utm` layout with chips below 800 m, are rows of superblocks and show as these. Of a release with
+more than 500,000 chips, files beside each other with about as many are compared; the report says how many.
 
 ## Hostile releases
 

@@ -20,8 +20,12 @@ from clay_publish.validate.data.neighbors import (
     Ints,
 )
 
-FEWEST_AROUND = 24
-"""Pairs of neighbors across the edge of one file, superblock, image or run of rows, at least."""
+FEWEST_AROUND = 20
+"""Pairs of neighbors across the edge of one file, superblock, image or run of rows, at least.
+
+Those of a superblock of 5 × 5 chips, which is the default. Up to about 1,000 lines are looked at until even 20 that all
+differ most are explained by chance; fewer would be so from the first few lines on.
+"""
 _CHANCE = 1e-6
 """Of a finding on good vectors, after correction for the lines that are looked at."""
 _AWAY = tuple(away for distance in range(2, 9) for away in (-distance, distance))
