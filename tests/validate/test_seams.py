@@ -97,6 +97,16 @@ def test_a_file_that_differs_is_named_once(broken: Callable[[str], Broken]) -> N
     assert finding.expected == "0.80 to 1.25 times as much"
 
 
+def test_rules_on_neighbors_say_how_many_chips_they_compared(
+    broken: Callable[[str], Broken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clay_publish.validate.data.scan.NEAR", 2_000)
+    release = broken("strips")
+    first, second = (len(release.table(path)) for path in release.release.data_files())
+    report = check_release(release.release, only=("VEC013", "VEC024"), sample=SAMPLE)
+    assert set(report.checked.values()) == {f"passed on {first:,} of {first + second:,} chips"}
+
+
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Broken]:
     """Releases of two images beside each other."""
