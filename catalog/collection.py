@@ -318,9 +318,9 @@ def _links(spec: Spec) -> list[dict[str, str]]:
     if spec.publish.base_url:
         address = f"{release_address(spec)}/{paths.COLLECTION}"
         links.insert(0, {"rel": "self", "href": address, "type": "application/json"})
-        # A published version never changes; the catalog of all versions, beside them, tells the newest.
-        versions = {"href": "../catalog.json", "type": "application/json", "title": "All versions, the newest marked"}
-        links += [{"rel": "parent", **versions}, {"rel": "latest-version", **versions}]
+        # A published version never changes, so it cannot link to the newest as `latest-version`; its parent does.
+        title = "All versions, the newest marked"
+        links.append({"rel": "parent", "href": "../catalog.json", "type": "application/json", "title": title})
     previous = spec.published().get("previous")
     if previous:
         base = previous.rstrip("/") if is_url(previous) else f"../{previous}"
