@@ -4,7 +4,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -49,8 +48,8 @@ class _Opened:
     """Without footer keys."""
     keys: dict[str, bytes]
     """The footer keys that are ours."""
-    footer: bytes
-    """As a file of metadata, compressed."""
+    footer: bytes | pq.FileMetaData
+    """Of a file on a disk as a file without rows, compressed."""
 
 
 class _FooterKeys(Mapping[str, dict[str, Any]]):
@@ -86,7 +85,6 @@ class ParquetTables:
         """Without footer keys: most files have the same."""
         self._texts: dict[bytes, bytes] = {}
         """Footer keys, of which most are those of all files."""
-        self._periods: dict[str, tuple[datetime, datetime] | None] = {}
         self._columns: dict[str, Columns] = {}
 
     @cached_property
@@ -107,9 +105,7 @@ class ParquetTables:
                 return f"claims {footer.num_rows:,} rows and has {rows:,} in its row groups"
         except (StoreError, ReleaseError) as error:
             return self._other_format(path) or below(error, path)
-        schema, kept = opened.schema_arrow.remove_metadata(), pa.BufferOutputStream()
-        footer.write_metadata_file(kept)
-        keys = opened.schema_arrow.metadata or {}
+        schema, keys = opened.schema_arrow.remove_metadata(), opened.schema_arrow.metadata or {}
         return _Opened(
             rows,
             self._schemas.setdefault(schema, schema),
@@ -118,8 +114,14 @@ class ParquetTables:
                 for name in FOOTER_KEYS
                 if (text := keys.get(name.encode())) is not None
             },
-            zlib.compress(kept.getvalue(), 1),
+            self._end(path) if store.local else footer,
         )
+
+    def _end(self, path: str) -> bytes:
+        # As it is: pyarrow 26 ends the process where it writes the metadata of encrypted columns.
+        store, size = self.files.store, self.files.store.size(path)
+        length = int.from_bytes(store.part(path, size - 8, size - 4), "little")
+        return zlib.compress(b"PAR1" + store.part(path, size - 8 - length, size), 1)
 
     def _other_format(self, path: str) -> str | None:
         """What a file is that is not Parquet, by its first and last bytes; None where they do not say."""
@@ -200,7 +202,8 @@ class ParquetTables:
         Raises:
             ReleaseError: missing or unreadable.
         """
-        return pq.read_metadata(pa.BufferReader(zlib.decompress(self._known(path).footer)))
+        kept = self._known(path).footer
+        return pq.read_metadata(pa.BufferReader(zlib.decompress(kept))) if isinstance(kept, bytes) else kept
 
     def count(self, path: str) -> int:
         """Return the number of rows of a Parquet file.
@@ -214,22 +217,6 @@ class ParquetTables:
         """Return the number of rows of a Parquet file; None where it is another kind of file, or cannot be opened."""
         found = self._opened.get(path)
         return found.rows if isinstance(found, _Opened) else None
-
-    def period(self, path: str) -> tuple[datetime, datetime] | None:
-        """Return the first start and the last end of a table's chips, by the footer; None where it does not say."""
-        if path not in self._periods:
-            first, last = self._extremes(path, "start_datetime"), self._extremes(path, "end_datetime")
-            self._periods[path] = None if first is None or last is None else (first[0], last[1])
-        return self._periods[path]
-
-    def _extremes(self, path: str, name: str) -> tuple[datetime, datetime] | None:
-        footer = self.footer(path)
-        groups = [footer.row_group(n) for n in range(footer.num_row_groups)]
-        places = [n for n in range(footer.num_columns) if footer.schema.column(n).path == name]
-        found = [group.column(n).statistics for group in groups for n in places]
-        if not found or any(each is None or not isinstance(each.min, datetime) for each in found):
-            return None
-        return min(each.min for each in found), max(each.max for each in found)
 
     def schema(self, path: str) -> pa.Schema:
         """Return the Arrow schema of a Parquet file, without its footer keys."""
