@@ -22,6 +22,7 @@ from clay_publish.geo.expected_cells import (
     expected_cells,
     intersection,
     size,
+    spread,
     touched_cells,
     union,
     zones_near,
@@ -199,19 +200,21 @@ class UtmLayout:
         for each in self.windows(considered, areas):
             used, excluded = _near(each.used), _near(each.excluded)
             for zone in expected_cells(self.grid, each.area.geometry, rule=each.area.rule):
-                here = list(_in_zone(zone, [*used[zone.zone], *(i for i in each.used if i.geometry is None)]))
-                by_item.update({item.id: size(runs) for item, runs in here})
-                covered = _together([runs for _, runs in here])
-                out = _together([runs for _, runs in _in_zone(zone, excluded[zone.zone])])
+                covered, images = NONE, Counter[Square]()
+                for here in _in_zone(zone, used[zone.zone]):
+                    by_item.update({item.id: size(runs) for item, runs in here})
+                    covered = _together([covered, *(runs for _, runs in here)])
+                    images += _images(zone, [runs for _, runs in here], self.across)
+                out = NONE
+                for here in _in_zone(zone, excluded[zone.zone]):
+                    out = _together([out, *(runs for _, runs in here)])
                 left_out = difference(out, covered)
-                squares += _squares(
-                    zone, each.window, covered, left_out, _images(zone, here, self.across), across=self.across
-                )
+                squares += _squares(zone, each.window, covered, left_out, images, across=self.across)
                 nothing = difference(difference(zone.runs, covered), left_out)
                 reasons = (("no_imagery", nothing), ("excluded", left_out))
                 missing += [UncoveredCells(zone.zone, each.window, why, runs) for why, runs in reasons if size(runs)]
         ordered = sorted(squares, key=lambda each: (each.window, each.square))
-        return Counts(tuple(ordered), dict(by_item), tuple(missing), self.across)
+        return Counts(tuple(ordered), by_item, tuple(missing), self.across)
 
     def beyond(self, considered: Sequence[Considered], areas: Areas) -> list[str]:
         """What lies too far north or south."""
@@ -282,40 +285,40 @@ def _outline(cells: Cells) -> shapely.Geometry:
     return outline
 
 
+_AT_ONCE = 2048
+"""Images whose cells are in memory at once."""
+
+
 def _near(items: Sequence[SourceItem]) -> dict[int, list[SourceItem]]:
-    """Images by the zones that they may reach."""
+    """Images by the zones that they may reach: all zones, of those that do not say where they lie."""
     found: dict[int, list[SourceItem]] = defaultdict(list)
-    for item in items:
-        if item.geometry is not None:
-            west, _, east, _ = item.geometry.bounds
-            for zone in zones_near(west, east):
+    for start in range(0, len(items), _AT_ONCE):
+        some = items[start : start + _AT_ONCE]
+        bounds = shapely.bounds(shapely.from_wkb([item.footprint for item in some])).tolist()
+        for item, (west, _, east, _) in zip(some, bounds, strict=True):
+            for zone in range(1, 61) if item.footprint is None else zones_near(west, east):
                 found[zone].append(item)
     return found
 
 
-def _in_zone(zone: ZoneCells, items: Sequence[SourceItem]) -> Iterator[tuple[SourceItem, Runs]]:
-    """Images that touch expected cells, and which. Images of one footprint are worked out once."""
-    located = [item for item in items if item.geometry is not None]
-    keys = shapely.to_wkb(np.array([item.geometry for item in located], dtype=object)).tolist()
-    outlines = {key: item.geometry for key, item in zip(keys, located, strict=True)}
-    known: dict[bytes, Runs] = {}
-    for key, touched in zip(outlines, touched_cells(zone.grid, list(outlines.values()), zone.zone), strict=True):
-        found = touched
-        if size(touched):
-            found = intersection(touched, between_rows(zone.runs, int(touched[0][0]), int(touched[0][-1])))
-        known[key] = found
-    places = iter(keys)
-    for item in items:
-        if item.geometry is None:  # which does not say where it lies: any cell may be of it
-            yield item, zone.runs
-            continue
-        key = next(places)
-        if size(known[key]):
-            yield item, known[key]
+def _in_zone(zone: ZoneCells, items: Sequence[SourceItem]) -> Iterator[list[tuple[SourceItem, Runs]]]:
+    """Images that touch expected cells, and which, some at a time. Images of one footprint are worked out once."""
+    ordered = sorted(items, key=lambda item: item.footprint or b"")
+    for start in range(0, len(ordered), _AT_ONCE):
+        some = ordered[start : start + _AT_ONCE]
+        # One that does not say where it lies may be of any cell.
+        known: dict[bytes | None, Runs] = {None: zone.runs}
+        places = list(dict.fromkeys(item.footprint for item in some if item.footprint is not None))
+        for place, touched in zip(places, touched_cells(zone.grid, shapely.from_wkb(places), zone.zone), strict=True):
+            found = touched
+            if size(touched):
+                found = intersection(touched, between_rows(zone.runs, int(touched[0][0]), int(touched[0][-1])))
+            known[place] = found
+        yield [(item, known[item.footprint]) for item in some if size(known[item.footprint])]
 
 
 def _squares(
-    zone: ZoneCells, window: Window, covered: Runs, left_out: Runs, images: dict[Square, set[str]], *, across: int
+    zone: ZoneCells, window: Window, covered: Runs, left_out: Runs, images: Counter[Square], *, across: int
 ) -> Iterator[SquareCount]:
     with_imagery, without = (dict(_in_squares(zone, runs, across)) for runs in (covered, left_out))
     for square, expected in zone.squares(across):
@@ -325,17 +328,24 @@ def _squares(
             expected,
             with_imagery.get(square, 0),
             without.get(square, 0),
-            frozenset(images.get(square, ())),
+            images[square],
         )
 
 
-def _images(zone: ZoneCells, here: list[tuple[SourceItem, Runs]], across: int) -> dict[Square, set[str]]:
-    """Images that touch cells of each square."""
-    found: dict[Square, set[str]] = defaultdict(set)
-    for item, runs in here:
-        for square, _ in _in_squares(zone, runs, across):
-            found[square].add(item.id)
-    return found
+def _images(zone: ZoneCells, parts: Sequence[Runs], across: int) -> Counter[Square]:
+    """How many images touch cells of each square; of each image its runs."""
+    if not parts:
+        return Counter()
+    row, first, stop = (np.concatenate(column) for column in zip(*parts, strict=True))
+    image = np.repeat(np.arange(len(parts)), [len(runs[0]) for runs in parts])
+    cell, side = zone.grid.cell, across * SQUARE
+    # By the centers of cells, as `ZoneCells.squares`.
+    north, west, east = (np.floor((n + 0.5) * cell / side).astype(np.int64) for n in (row, first, stop - 1))
+    run, column = spread(west, east + 1)
+    touched = np.unique(np.stack([image[run], column, north[run]], axis=1), axis=0)
+    squares, counts = np.unique(touched[:, 1:], axis=0, return_counts=True)
+    named = (Square(zone.zone, across * column, across * row) for column, row in squares.tolist())
+    return Counter(dict(zip(named, counts.tolist(), strict=True)))
 
 
 def _in_squares(zone: ZoneCells, runs: Runs, across: int) -> list[tuple[Square, int]]:

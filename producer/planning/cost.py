@@ -132,7 +132,8 @@ def bytes_to_read(used: Sequence[SourceItem], counts: Counts, bands: int, pixels
 
 
 def _size(item: SourceItem) -> int | None:
-    files = {band.href.removeprefix("file://") for band in item.bands}
+    hrefs = item.hrefs
+    files = {hrefs[asset].removeprefix("file://") for asset in {band.asset for band in item.described.bands}}
     if any(is_url(file) or not Path(file).is_file() for file in files):
         return None
     return sum(Path(file).stat().st_size for file in files)

@@ -170,7 +170,7 @@ def _chances(sample: CellSample) -> tuple[Floats, Floats]:
         tree = shapely.STRtree([item.geometry for item in placed])
         cells, images = tree.query(shapely.points(sample.lon, sample.lat), predicate="intersects")
         shares = np.array([1 - (item.cloud_cover or 0.0) / 100 for item in placed])
-        taken = np.where([item.mask is None for item in placed], shares > 0, shares)
+        taken = np.where([item.described.mask is None for item in placed], shares > 0, shares)
         places = (cells, np.array([number[item.acquisition] for item in placed])[images])
         np.maximum.at(clear, places, shares[images])
         np.maximum.at(counted, places, taken[images])
@@ -188,7 +188,7 @@ def caveats(inputs: Inputs, seen: Sequence[Seen]) -> list[str]:
             f"{len(unmasked):,} images such as {unmasked[0]} have no cloud mask:"
             " their pixels under cloud count as clear"
         )
-    unstated = [item.id for item in inputs.used if item.mask is not None and item.cloud_cover is None]
+    unstated = [item.id for item in inputs.used if item.described.mask is not None and item.cloud_cover is None]
     if unstated and any(not each.observed.measured for each in seen):
         said.append(
             f"{len(unstated):,} images such as {unstated[0]} state no cloud cover: the estimate of clear observations"

@@ -1,7 +1,7 @@
 """How images are read, as the plan shows it: groups of items of one mapping, scale, offset, mask and product."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -43,8 +43,7 @@ def resolutions(items: Iterable[SourceItem], sensor: Sensor) -> list[Resolution]
     """Groups of images, the largest first."""
     counted: Counter[_Key] = Counter()
     first: dict[_Key, str] = {}
-    for item in items:
-        key = _key(item, sensor)
+    for item, key in _keyed(items, sensor):
         counted[key] += 1
         first.setdefault(key, item.id)
     return [
@@ -54,8 +53,18 @@ def resolutions(items: Iterable[SourceItem], sensor: Sensor) -> list[Resolution]
     ]
 
 
+def _keyed(items: Iterable[SourceItem], sensor: Sensor) -> Iterator[tuple[SourceItem, _Key]]:
+    """Images and their groups. What many images share is the same object, and is described once."""
+    known: dict[tuple[int, int], tuple[SourceItem, _Key]] = {}
+    for item in items:
+        shared = id(item.described), id(item.resolved)
+        if shared not in known:
+            known[shared] = item, _key(item, sensor)  # the item keeps both objects alive
+        yield item, known[shared][1]
+
+
 def _key(item: SourceItem, sensor: Sensor) -> _Key:
-    several = {file.asset for file in item.bands if file.index is not None}
+    several = {file.asset for file in item.described.bands if file.index is not None}
     bands = tuple(
         f"{band.name} ← {band.asset}{f'#{band.band}' if band.asset in several else ''} ({_how(band.source)})"
         for band in item.resolved
@@ -67,8 +76,9 @@ def _key(item: SourceItem, sensor: Sensor) -> _Key:
             for band in item.resolved
         )
     )
-    mask = None if item.mask is None else f"{item.mask.asset} (read as {item.mask.values.assets[0]})"
-    return bands, values, mask, None if item.level is None else item.level.partition(" ")[0]
+    found = item.described.mask
+    mask = None if found is None else f"{found.asset} (read as {found.values.assets[0]})"
+    return bands, values, mask, item.described.level
 
 
 def _how(source: str) -> str:
@@ -86,8 +96,7 @@ def doubts(items: Iterable[SourceItem], spec: Spec, sensor: Sensor) -> list[str]
     """What samples of pixels say against the first images of each group; those that cannot be read say nothing."""
     seen: Counter[_Key] = Counter()
     said: list[str] = []
-    for item in items:
-        key = _key(item, sensor)
+    for item, key in _keyed(items, sensor):
         seen[key] += 1
         if seen[key] > _SAMPLED:
             continue
@@ -148,7 +157,7 @@ def check_masks(items: Iterable[SourceItem], spec: Spec, sensor: Sensor) -> str 
         SpecError: the spec limits cloud explicitly, and some images cannot be checked.
     """
     used = list(items)
-    without = [item.id for item in used if item.mask is None and spec.imagery[item.block].mask != NO_MASK]
+    without = [item.id for item in used if item.described.mask is None and spec.imagery[item.block].mask != NO_MASK]
     if not sensor.masks or not without:
         return None
     said = (

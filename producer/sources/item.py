@@ -1,10 +1,15 @@
 """An image as the producer needs it: which file holds which band, where, when, and under which terms."""
 
+import json
 import re
-from collections.abc import Mapping
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +27,7 @@ _SAME_SCALE = 1e-3
 _UTM = re.compile(r"EPSG:32[67](?:0[1-9]|[1-5][0-9]|60)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RasterGrid:
     """A pixel grid: its reference system, size and affine transform."""
 
@@ -125,34 +130,120 @@ class ItemMask:
         return self.files[0].asset
 
 
+T = TypeVar("T")
+
+
+class _Packed(Generic[T]):
+    """A field that is kept as bytes, and unpacked each time it is read: a plan holds millions of items.
+
+    Args:
+        pack: the value of an item as bytes; called with the item and the value.
+        unpack: the value of these bytes; called with the item and the bytes.
+    """
+
+    def __init__(self, pack: Callable[[Any, T], bytes | None], unpack: Callable[[Any, bytes | None], T]) -> None:
+        self._pack, self._unpack = pack, unpack
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._slot = f"_{name}"
+
+    def __get__(self, item: Any, owner: type | None = None) -> T:
+        if item is None:  # asked by `dataclass`: the field has no default
+            raise AttributeError(self._slot)
+        return self._unpack(item, getattr(item, self._slot))
+
+    def __set__(self, item: Any, value: T) -> None:
+        object.__setattr__(item, self._slot, self._pack(item, value))
+
+
+def _pack_geometry(_: Any, value: shapely.Geometry | bytes | None) -> bytes | None:
+    return bytes(shapely.to_wkb(value)) if isinstance(value, shapely.Geometry) else value
+
+
+def _unpack_geometry(_: Any, packed: bytes | None) -> shapely.Geometry | None:
+    return None if packed is None else shapely.from_wkb(packed)
+
+
+_NUMBERS = struct.Struct("<8d")
+
+
+def _pack_grid(_: Any, value: RasterGrid | None) -> bytes | None:
+    return None if value is None else _NUMBERS.pack(value.height, value.width, *value.transform) + value.crs.encode()
+
+
+def _unpack_grid(_: Any, packed: bytes | None) -> RasterGrid | None:
+    if packed is None:
+        return None
+    height, width, a, b, c, d, e, f = _NUMBERS.unpack_from(packed)
+    return RasterGrid(packed[_NUMBERS.size :].decode(), int(height), int(width), (a, b, c, d, e, f))
+
+
+_BITS, _LEVEL, _MEMORY = -12, 6, 2
+"""Of zlib: a window of 4 kB, which costs little to set up."""
+
+
+def _pack_texts(item: Any, value: tuple[str | None, ...]) -> bytes:
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _BITS, _MEMORY, zlib.Z_DEFAULT_STRATEGY, item.described.example)
+    return packer.compress(encoded(value)) + packer.flush()
+
+
+def _unpack_texts(item: Any, packed: bytes | None) -> tuple[str | None, ...]:
+    return tuple(json.loads(zlib.decompressobj(_BITS, item.described.example).decompress(packed or b"")))
+
+
+def encoded(texts: tuple[str | None, ...]) -> bytes:
+    """The texts of an item as bytes; those of one item make the others of its table small."""
+    return json.dumps(texts, separators=(",", ":")).encode()
+
+
 @dataclass(frozen=True)
+class ItemDescription:
+    """What items that are described alike have in common."""
+
+    bands: tuple[BandFile, ...]
+    """In the sensor's order, without addresses."""
+    mask: ItemMask | None
+    """Without addresses."""
+    assets: tuple[str, ...]
+    """Those of bands and mask."""
+    level: str | None
+    """The kind of statement that says that they are the sensor's product; None where nothing does."""
+    example: bytes = field(default=b"", compare=False, repr=False)
+    """Texts of one of these items, as `encoded`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SourceItem:
-    """One image."""
+    """One image. What differs from item to item is packed, so that an item takes about 0.7 kB."""
+
+    __slots__ = (
+        "_geometry", "_grid", "_texts", "acquired", "acquisition", "attribution", "block", "cloud_cover", "collection",
+        "described", "digests", "end", "etags", "id", "license", "mask_note", "note", "platform", "proj_code",
+        "resolved", "shift", "start",
+    )  # fmt: skip
 
     id: str
     collection: str | None
     block: int
     """Which imagery block of the spec asked for it."""
-    geometry: shapely.Geometry | None
+    geometry: _Packed[shapely.Geometry | None] = _Packed(_pack_geometry, _unpack_geometry)
     """Footprint, OGC:CRS84."""
     acquired: datetime
     """Acquisition; the middle of the period where the item states none. UTC."""
     start: datetime
     end: datetime
-    bands: tuple[BandFile, ...]
-    """In the sensor's order."""
-    mask: ItemMask | None
+    described: ItemDescription
+    texts: _Packed[tuple[str | None, ...]] = _Packed(_pack_texts, _unpack_texts)
+    """`href`, `level`, `updated`, and the address of each asset of `described`."""
     mask_note: str | None
     """Why a cloud mask that the item has is not used."""
-    grid: RasterGrid | None
+    grid: _Packed[RasterGrid | None] = _Packed(_pack_grid, _unpack_grid)
     """Of the finest band, where the item states it."""
     proj_code: str | None
     resolved: tuple[ResolvedBand, ...]
     """How each of `bands` is read."""
     shift: float
     """Added to the digital numbers of the first band: −1,000 for Sentinel-2 from baseline 04.00 on."""
-    level: str | None
-    """What says that the item is the sensor's product; None where nothing does."""
     platform: str | None
     acquisition: str
     """Images of one acquisition may be mosaicked, and count once: the datatake, the pass along a Landsat path, or the
@@ -161,16 +252,67 @@ class SourceItem:
     """Percent."""
     license: str | None
     attribution: str | None
-    href: str | None
-    """The item's own address."""
-    updated: str
-    """For choosing among versions of the same item."""
-    etags: Mapping[str, str] = field(default_factory=dict)
+    etags: Mapping[str, str]
     """What tells, while the run lasts, whether the content of an href is the planned one."""
-    note: str | None = None
+    note: str | None
     """What is doubtful about its footprint or its pixel grid."""
-    digests: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str]
     """SHA-256 of the hrefs that are local files."""
+
+    def __getstate__(self) -> list[Any]:
+        return [getattr(self, name) for name in SourceItem.__slots__]
+
+    def __setstate__(self, state: list[Any]) -> None:
+        for name, value in zip(SourceItem.__slots__, state, strict=True):
+            object.__setattr__(self, name, value)
+
+    def with_terms(self, license: str | None, attribution: str | None) -> "SourceItem":  # noqa: A002 - as in STAC
+        """The same item under other terms."""
+        made = copy(self)
+        object.__setattr__(made, "license", license)
+        object.__setattr__(made, "attribution", attribution)
+        return made
+
+    @property
+    def footprint(self) -> bytes | None:
+        """`geometry` as WKB."""
+        packed: bytes | None = self._geometry  # type: ignore[attr-defined]
+        return packed
+
+    @property
+    def href(self) -> str | None:
+        """The item's own address."""
+        return self.texts[0]
+
+    @property
+    def level(self) -> str | None:
+        """What says that the item is the sensor's product; None where nothing does."""
+        return self.texts[1]
+
+    @property
+    def updated(self) -> str:
+        """For choosing among versions of the same item."""
+        return self.texts[2] or ""
+
+    @property
+    def bands(self) -> tuple[BandFile, ...]:
+        """In the sensor's order."""
+        return self._files(self.described.bands)
+
+    @property
+    def mask(self) -> ItemMask | None:
+        """The cloud mask."""
+        mask = self.described.mask
+        return None if mask is None else ItemMask(self._files(mask.files), mask.values)
+
+    @property
+    def hrefs(self) -> Mapping[str, str]:
+        """Paths and addresses of the assets of bands and mask, resolved."""
+        return dict(zip(self.described.assets, (str(href) for href in self.texts[3:]), strict=True))
+
+    def _files(self, described: tuple[BandFile, ...]) -> tuple[BandFile, ...]:
+        hrefs = self.hrefs
+        return tuple(replace(file, href=hrefs[file.asset]) for file in described)
 
     @property
     def contents(self) -> Mapping[str, str]:
@@ -180,7 +322,8 @@ class SourceItem:
     @property
     def files(self) -> tuple[BandFile, ...]:
         """The bands, and the mask."""
-        return self.bands if self.mask is None else (*self.bands, *self.mask.files)
+        mask = self.described.mask
+        return self._files(self.described.bands if mask is None else (*self.described.bands, *mask.files))
 
     def scaling(self, band: str) -> ResolvedBand:
         """How a band is read."""
@@ -203,12 +346,9 @@ def ground_sides(grid: RasterGrid, row: float) -> tuple[float, float]:
     Transverse Mercator, sinusoidal and other metric grids are taken at their word; Mercator and geographic ones are
     measured on the WGS 84 ellipsoid at the middle column.
     """
-    crs = _crs(grid.crs)
-    operation = crs.coordinate_operation.method_name if crs.coordinate_operation else ""
-    mercator = "Mercator" in operation and "Transverse" not in operation
+    unit = _meters(grid.crs)
     a, b, c, d, e, f = grid.transform
-    if crs.is_projected and not mercator:
-        unit = crs.axis_info[0].unit_conversion_factor
+    if unit is not None:
         return float(np.hypot(a, d)) * unit, float(np.hypot(b, e)) * unit
     column = grid.width / 2
     x = np.array([column, column + 1, column]) * a + np.array([row, row, row + 1]) * b + c
@@ -219,14 +359,17 @@ def ground_sides(grid: RasterGrid, row: float) -> tuple[float, float]:
 
 def ground_size(grid: RasterGrid, row: float) -> float:
     """Side in meters of a square of the same ground as a pixel at a row of the image; the shorter of metric sides."""
-    crs = _crs(grid.crs)
     across, down = ground_sides(grid, row)
-    operation = crs.coordinate_operation.method_name if crs.coordinate_operation else ""
-    if crs.is_projected and not ("Mercator" in operation and "Transverse" not in operation):
+    if _meters(grid.crs) is not None:
         return min(across, down)
     return round(float(np.sqrt(across * down)), 3)
 
 
 @lru_cache(maxsize=256)
-def _crs(text: str) -> CRS:
-    return CRS.from_user_input(text)
+def _meters(text: str) -> float | None:
+    """Meters of a unit of a reference system; None of one whose units are not the same everywhere on the ground."""
+    crs = CRS.from_user_input(text)
+    operation = crs.coordinate_operation.method_name if crs.coordinate_operation else ""
+    if not crs.is_projected or ("Mercator" in operation and "Transverse" not in operation):
+        return None
+    return float(crs.axis_info[0].unit_conversion_factor)

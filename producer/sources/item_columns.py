@@ -7,7 +7,7 @@ one, each gives its own reason.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ import shapely
 
 from clay_publish.errors import SourceError
 from clay_publish.producer.sources.equal_rows import Numbers
-from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.item import SourceItem, encoded
 from clay_publish.producer.sources.item_grid import OF_GRID
 from clay_publish.producer.sources.item_values import ItemColumn, ItemView, Question, Record, WatchedItem, WatchedValue
 from clay_publish.producer.sources.reader import ItemBatch
@@ -32,7 +32,7 @@ _MOST_GROUPS = 64
 _SIDES = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 _PARTS = ("id", "collection", "links", "assets", "stac_version", "stac_extensions")
 _NO_PROPERTIES = frozenset({*_PARTS, "type", "bbox", "geometry", "proj:geometry"})
-"""Columns that are no properties; `proj:geometry` is not read."""
+"""Columns that are not properties, and `proj:geometry`, which is not read."""
 _TIMES = frozenset(
     {"datetime", "start_datetime", "end_datetime", "created", "updated", "expires", "published", "unpublished"}
 )
@@ -101,6 +101,7 @@ class _Items:
                 self.sensor,
                 "item",
                 day=WatchedValue(self.days, row, record),  # type: ignore[arg-type]
+                base=self.batch.where,
                 asked=self.block,
                 needed=self.needed,
                 collection=self.batch.collections.get(str(item.get("collection"))) or {},
@@ -125,10 +126,11 @@ class _Items:
     def _completed(self, shared: ItemReading, rows: Sequence[int]) -> dict[int, SourceItem]:
         """Items that are read alike; without those that are to be read one by one."""
         grids = [*self._different_grids(dict.fromkeys(band.asset for band in shared.bands))]
-        made, ids = {}, self.items.children["id"].values
+        made: dict[int, SourceItem] = {}
+        ids, outlines = self.items.children["id"].values, self.outlines
         for row in rows:
             item: Any = ItemView(self.items, row)
-            outline = self.outlines[row]
+            outline = outlines[row]
             try:
                 if outline is None:
                     own = self._outline(row)
@@ -145,6 +147,8 @@ class _Items:
                 )
             except (SourceError, *UNREADABLE):
                 continue
+            if len(made) == 1:
+                shared = replace(shared, described=replace(shared.described, example=encoded(made[row].texts)))
         return made
 
     def _different_grids(self, assets: Iterable[str]) -> Iterator[str]:
@@ -201,14 +205,15 @@ class _Items:
         return np.asarray(shapely.from_wkb(column, on_invalid="ignore"))
 
     @cached_property
-    def outlines(self) -> npt.NDArray[np.object_]:
-        """Footprints that need no change, in two dimensions; None elsewhere."""
+    def outlines(self) -> list[bytes | None]:
+        """Footprints that need no change, as WKB in two dimensions; None elsewhere."""
         west, south, east, north = shapely.bounds(self.shapes).T
         with np.errstate(invalid="ignore"):
             plain = (west >= -180) & (east <= 180) & (east - west <= 180) & (south >= -90) & (north <= 90)
         plain &= (shapely.get_type_id(self.shapes) == shapely.GeometryType.POLYGON) & shapely.is_valid(self.shapes)
         plain &= shapely.area(self.shapes) > 0
-        return np.asarray(np.where(plain, shapely.force_2d(self.shapes), None))
+        packed: list[bytes | None] = shapely.to_wkb(np.where(plain, shapely.force_2d(self.shapes), None)).tolist()
+        return packed
 
     def _outline(self, row: int) -> dict[str, Any]:
         """Footprint and bbox of an item, as in JSON.

@@ -3,8 +3,9 @@
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ _FORBIDS = re.compile(r"(^|[-_ ])(NC|ND)($|[-_ ])", re.IGNORECASE)
 _SHARE_ALIKE = re.compile(r"(^|[-_ ])SA($|[-_ ])|^(ODbL|GPL|AGPL)", re.IGNORECASE)
 
 
+@lru_cache(maxsize=1024)
 def terms(item: str | None, collection: str | None, sensor: str | None, spec: str | None) -> str | None:
     """The license of a source: as the item says, else its collection, else as the sensor usually has, else the spec.
 
@@ -67,7 +69,7 @@ def _contradicts(stated: str) -> bool:
     return bool(_FORBIDS.search(stated) or _SHARE_ALIKE.search(stated))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Considered:
     """An item and what became of it."""
 
@@ -128,10 +130,10 @@ def select(
                 taking.take(found)
         for source in block.stac:
             taking.take_source(source)
-    selection.considered = sorted(
-        _without_repeats(spec, selection.considered, by_window=by_window),
-        key=lambda each: (each.item.block, each.item.id),
-    )
+    selection.considered = _without_repeats(spec, selection.considered, by_window=by_window)
+    # By block and id; a key of both would be a tuple for each of millions.
+    selection.considered.sort(key=lambda each: each.item.id)
+    selection.considered.sort(key=lambda each: each.item.block)
     selection.broken.sort(key=lambda each: (each.block, each.id))
     if not any(each.status == "used" for each in selection.considered):
         _refuse(spec, selection, areas)
@@ -233,7 +235,7 @@ class _BlockItems:
             check(licensed, self.spec.license, where)
         attribution = item.attribution or self.sensor.attribution
         if (licensed, attribution) != (item.license, item.attribution):
-            item = replace(item, license=licensed, attribution=attribution)
+            item = item.with_terms(licensed, attribution)
         self.selection.considered.append(Considered(item, status, reason))
 
 
@@ -264,19 +266,30 @@ def _without_repeats(spec: Spec, considered: list[Considered], *, by_window: boo
     def place(item: SourceItem) -> tuple[str, Window | None]:
         return item.id, next((window for window in windows[item.block] if item.acquired in window), None)
 
-    best: dict[tuple[str, Window | None], Considered] = {}
     considered = _with_places(considered)
+    repeated = _repeated(considered)
+    best: dict[tuple[str, Window | None], Considered] = {}
     for each in considered:
-        if each.status == "used":
+        if each.status == "used" and each.item.id in repeated:
             known = best.get(place(each.item))
             if known is None or each.item.updated > known.item.updated:
                 best[place(each.item)] = each
     return [
         each
-        if each.status != "used" or best[place(each.item)] is each
+        if each.status != "used" or each.item.id not in repeated or best[place(each.item)] is each
         else replace(each, status="unused", reason=_REPEAT)
         for each in considered
     ]
+
+
+def _repeated(considered: Iterable[Considered]) -> set[str]:
+    """Ids that several used items have."""
+    seen: set[str] = set()
+    repeated: set[str] = set()
+    for each in considered:
+        if each.status == "used":
+            (repeated if each.item.id in seen else seen).add(each.item.id)
+    return repeated
 
 
 _SAME_PLACE = 0.5
@@ -286,8 +299,9 @@ _SAME_PLACE = 0.5
 def _with_places(considered: list[Considered]) -> list[Considered]:
     """Items of one id for several places get ids of their own, so that none stands for another."""
     by_id: dict[str, list[int]] = defaultdict(list)
+    repeated = _repeated(considered)
     for number, each in enumerate(considered):
-        if each.status == "used" and each.item.geometry is not None:
+        if each.status == "used" and each.item.id in repeated and each.item.footprint is not None:
             by_id[each.item.id].append(number)
     made = list(considered)
     for numbers in by_id.values():

@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from sys import intern
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,7 +17,7 @@ from clay_publish.geo.footprints import crossing_rings, footprints, normalize_fo
 from clay_publish.producer.sources.asset_bands import item_asset, number, values_of, with_descriptions
 from clay_publish.producer.sources.band_mapping import MappedBand, check_unique, map_bands
 from clay_publish.producer.sources.cloud_mask import find_mask, unread_mask
-from clay_publish.producer.sources.item import BandFile, ItemMask, RasterGrid, ResolvedBand, SourceItem
+from clay_publish.producer.sources.item import BandFile, ItemDescription, ItemMask, RasterGrid, ResolvedBand, SourceItem
 from clay_publish.producer.sources.item_grid import finest_grid, proj_code
 from clay_publish.producer.sources.scale_offset import Scaling, check_agreement, decide
 from clay_publish.producer.sources.sensor_check import Statement, check_origin, check_titles
@@ -30,6 +31,8 @@ MAX_ID = 4096
 """Characters."""
 _PLAIN = re.compile(r"(?:https?|s3)://[^\\?#;\[\]\s\x00-\x1f\x7f-\U0010ffff]+")
 """Addresses that stay what they are when they are resolved."""
+_NOTHING: Mapping[str, str] = {}
+"""Of items whose files nobody has looked at yet."""
 UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 """Raised by reading what is not as STAC has it."""
 
@@ -72,7 +75,7 @@ def source_item(
             raise SourceError(where, "has no properties or no assets", "a STAC Item")
         times = times_of(properties, where)
         day = times[0].date()
-        shared = resolve(item, sensor, where, day=day, asked=asked, needed=needed, collection=collection)
+        shared = resolve(item, sensor, where, day=day, base=base, asked=asked, needed=needed, collection=collection)
         return complete(item, shared, where, times=times, block=block, base=base)
     except UnicodeEncodeError as error:
         raise SourceError(where, "holds text that is not Unicode (a lone surrogate)", "UTF-8") from error
@@ -85,13 +88,9 @@ class ItemReading:
     """How an item is read, which is the same for all items that are described alike."""
 
     bands: tuple[MappedBand, ...]
-    nodata: tuple[float | None, ...]
-    """Of each band, as the item states it."""
+    described: ItemDescription
     resolved: tuple[ResolvedBand, ...]
     shift: float
-    mask: CloudMask | None
-    mask_bands: tuple[MappedBand, ...]
-    mask_nodata: tuple[float | None, ...]
     mask_note: str | None
     external_masks: tuple[str, ...]
     """Assets that may be the `.msk` beside an image."""
@@ -104,11 +103,12 @@ def resolve(
     where: str,
     *,
     day: date,
+    base: str | None,
     asked: Imagery | None = None,
     needed: Collection[str] | None = None,
     collection: Mapping[str, Any] | None = None,
 ) -> ItemReading:
-    """Decide how an item is read. `item` and `day` may be watched (`derive`).
+    """Decide how an item is read. `item` and `day` may be watched (`derive`). Arguments as of `source_item`.
 
     Raises:
         SourceError: as of `source_item`.
@@ -132,15 +132,20 @@ def resolve(
     ]
     check_agreement([(band.name, scaling) for band, scaling in zip(mapped, scalings, strict=True)], where)
     resolved = tuple(_resolved(band, scaling) for band, scaling in zip(mapped, scalings, strict=True))
-    mask_bands = () if mask is None else _mask_bands(*mask)
+    origin = base if base is not None and is_url(base) else None
+    files = _described(assets, mapped, origin)
+    masks = None if mask is None else ItemMask(_described(assets, _mask_bands(*mask), origin), mask[1])
+    every = files if masks is None else (*files, *masks.files)
     return ItemReading(
         bands=mapped,
-        nodata=_nodata(assets, mapped),
+        described=ItemDescription(
+            files,
+            masks,
+            tuple(dict.fromkeys(file.asset for file in every)),
+            None if level is None else str(level.key).partition(" ")[0],
+        ),
         resolved=resolved,
         shift=resolved[0].to_input(sensor)[1],
-        mask=None if mask is None else mask[1],
-        mask_bands=mask_bands,
-        mask_nodata=_nodata(assets, mask_bands),
         mask_note=None if mask else unread_mask(assets, sensor, day),
         external_masks=tuple(key for key in sorted(assets) if _is_external_mask(assets[key])),
         level=level and replace(level, value=None if level.path else str(level.value)),
@@ -155,7 +160,7 @@ def complete(
     times: tuple[datetime, datetime, datetime],
     block: int,
     base: str | None,
-    outline: shapely.Geometry | None = None,
+    outline: bytes | None = None,
     grids: Iterable[str] | None = None,
 ) -> SourceItem:
     """Fill in what each item has of its own.
@@ -167,7 +172,7 @@ def complete(
         times: as of `times_of`.
         block: the imagery block it came with.
         base: path or address of the item.
-        outline: its footprint, where that is known to need no change.
+        outline: its footprint as WKB, where that is known to need no change.
         grids: assets whose grids to look at; default: those of all bands.
 
     Raises:
@@ -175,40 +180,39 @@ def complete(
     """
     properties, every = item["properties"], item["assets"]
     moment, start, end = times
-    assets = {key: every[key] for key in dict.fromkeys(band.asset for band in (*shared.bands, *shared.mask_bands))}
+    assets = {key: every[key] for key in shared.described.assets}
     check_unique(shared.bands, {key: str(asset.get("href")) for key, asset in assets.items()}, where)
     hrefs = {key: resolve_href(_href(asset), base) for key, asset in assets.items()}
-    named = {resolve_href(_href(every[key]), base) for key in shared.external_masks}
-    origin = base if base is not None and is_url(base) else None
+    described = shared.described
+    if shared.external_masks:
+        named = {resolve_href(_href(every[key]), base) for key in shared.external_masks}
+        described = _with_masks(described, hrefs, named)
     grid_asset, grid = finest_grid(properties, assets, grids or [band.asset for band in shared.bands], where)
-
-    def files(bands: Iterable[MappedBand], nodata: Iterable[float | None]) -> tuple[BandFile, ...]:
-        return tuple(_file(band, own, hrefs, origin, named) for band, own in zip(bands, nodata, strict=True))
-
+    level = None if shared.level is None else str(shared.level.of(item))
+    updated = str(properties.get("updated") or properties.get("s2:generation_time") or "")
     made = SourceItem(
         id=item["id"],
-        collection=item.get("collection"),
+        collection=_kept(item.get("collection")),
         block=block,
         geometry=_geometry(item, where, grid) if outline is None else outline,
         note=crossing_rings(item.get("geometry")) if outline is None else None,
         acquired=moment,
         start=start,
         end=end,
-        bands=files(shared.bands, shared.nodata),
-        mask=None if shared.mask is None else ItemMask(files(shared.mask_bands, shared.mask_nodata), shared.mask),
+        described=described,
+        texts=(_self_href(item), level, updated, *hrefs.values()),
         mask_note=shared.mask_note,
         grid=grid,
-        proj_code=proj_code(properties, {} if grid_asset is None else assets[grid_asset]),
+        proj_code=_kept(proj_code(properties, {} if grid_asset is None else assets[grid_asset])),
         resolved=shared.resolved,
         shift=shared.shift,
-        level=None if shared.level is None else str(shared.level.of(item)),
-        platform=properties.get("platform") or properties.get("eo:platform"),
-        acquisition=_acquisition(item, properties, start, end),
+        platform=_kept(properties.get("platform") or properties.get("eo:platform")),
+        acquisition=intern(_acquisition(item, properties, start, end)),
         cloud_cover=number(properties.get("eo:cloud_cover")),
-        license=_license(item, properties),
-        attribution=properties.get("attribution"),
-        href=_self_href(item),
-        updated=str(properties.get("updated") or properties.get("s2:generation_time") or ""),
+        license=_kept(_license(item, properties)),
+        attribution=_kept(properties.get("attribution")),
+        etags=_NOTHING,
+        digests=_NOTHING,
     )
     _ = made.window  # the end of the calendar has no next day
     return made
@@ -224,8 +228,14 @@ def _resolved(band: MappedBand, scaling: Scaling) -> ResolvedBand:
     return ResolvedBand(band.name, band.asset, band.index or 1, scaling.scale, scaling.offset, source)
 
 
-def _nodata(assets: Mapping[str, Any], bands: Iterable[MappedBand]) -> tuple[float | None, ...]:
-    return tuple(values_of(assets[band.asset], band.index).nodata for band in bands)
+def _described(assets: Mapping[str, Any], bands: Sequence[MappedBand], origin: str | None) -> tuple[BandFile, ...]:
+    """The files of bands, without addresses."""
+    return tuple(
+        BandFile(
+            band.name, band.asset, "", band.index, values_of(assets[band.asset], band.index).nodata, origin, band.count
+        )
+        for band in bands
+    )
 
 
 def _mask_bands(key: str, values: CloudMask) -> tuple[MappedBand, ...]:
@@ -233,12 +243,21 @@ def _mask_bands(key: str, values: CloudMask) -> tuple[MappedBand, ...]:
     return tuple(MappedBand("mask", key, index, None, "") for index in indexes)
 
 
-def _file(
-    band: MappedBand, nodata: float | None, hrefs: Mapping[str, str], origin: str | None, named: Collection[str]
-) -> BandFile:
-    """The file of a band; `named` are the addresses of the external masks of its item."""
-    file = BandFile(band.name, band.asset, hrefs[band.asset], band.index, nodata, origin, band.count)
-    return replace(file, has_external_mask=True) if named and file.external_mask.href in named else file
+def _with_masks(described: ItemDescription, hrefs: Mapping[str, str], named: Collection[str]) -> ItemDescription:
+    """With the external masks of an item, whose addresses are `named`."""
+
+    def look(files: tuple[BandFile, ...]) -> tuple[BandFile, ...]:
+        placed = (replace(file, href=hrefs[file.asset]) for file in files)
+        masked = [file.external_mask.href in named for file in placed]
+        return tuple(replace(file, has_external_mask=mask) for file, mask in zip(files, masked, strict=True))
+
+    mask = described.mask
+    return replace(described, bands=look(described.bands), mask=mask and replace(mask, files=look(mask.files)))
+
+
+def _kept(value: Any) -> Any:
+    """The same text once, however many items have it."""
+    return intern(value) if type(value) is str else value
 
 
 def _is_external_mask(asset: Any) -> bool:
