@@ -318,9 +318,9 @@ def test_shards_of_several_shares_are_of_who_is_last(seam: tuple[Path, Path], tm
         first = """
 from clay_publish.producer import produce
 real = produce._finish
-def finish(run, waiting):
+def finish(run, *rest):
     print("found", len(run.work.release.store.files(".run/shards")), flush=True)
-    return real(run, waiting)
+    return real(run, *rest)
 produce._finish = finish
 """
         program = start(spec, out, first, ("--unit", share))
