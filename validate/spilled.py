@@ -61,10 +61,10 @@ class SpilledColumn:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
-        """Read a row, a slice without step, or rows by their numbers."""
+        """Read a row, a slice forward, or rows by their numbers."""
         if isinstance(key, slice):
-            start, stop, _ = key.indices(len(self))
-            return self._read(start, stop)
+            start, stop, step = key.indices(len(self))
+            return self._read(start, stop)[::step]
         rows = np.asarray(key)
         if rows.ndim == 0:
             return self._read(int(rows), int(rows) + 1)[0]
@@ -79,7 +79,8 @@ class SpilledColumn:
     def _read(self, start: int, stop: int) -> Array:
         found = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
         self._file.seek(start * self.dtype.itemsize * math.prod(self.shape[1:]))
-        self._file.readinto(found.data)
+        if self._file.readinto(found.data) != found.nbytes:
+            raise OSError(f"a temporary file in {tempfile.gettempdir()} is shorter than what was written to it")
         return found
 
     def mapped(self) -> Array:

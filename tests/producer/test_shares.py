@@ -64,7 +64,7 @@ def test_one_after_the_other_and_the_last_finishes(spec: Path, begun: Begun, tmp
 
 @pytest.mark.parametrize("damaged", ["embeddings", "gaps.geojson", pytest.param("coverage", marks=pytest.mark.slow)])
 def test_missing_and_damaged_files_are_made_again(damaged: str, spec: Path, begun: Begun, tmp_path: Path) -> None:
-    """As by a whole run, also by those whose units are all there, and whoever made the release before."""
+    """As by a whole run, also by those whose units are all there, and whichever process made the release before."""
     out = Path(shutil.copytree(begun[1], tmp_path / "release"))
     if damaged == "gaps.geojson":
         (out / damaged).write_bytes(b"{")

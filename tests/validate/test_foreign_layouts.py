@@ -20,6 +20,8 @@ from clay_publish.release.directory import Release
 from clay_publish.release.findings import Severity
 from clay_publish.storage.store import OneFile
 from clay_publish.validate import validate
+from clay_publish.validate.checks import check_release
+from clay_publish.validate.data import inputs
 
 Vectors = npt.NDArray[np.float32]
 ROWS = 60
@@ -334,3 +336,28 @@ def test_places_without_footprints_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"vector": vectors(16).tolist(), "h3": ["8a1f"] * ROWS}), tmp_path / "a.parquet")
     (found,) = validate(Release(str(tmp_path))).findings
     assert (found.code, found.found) == ("ANY003", "has no column of footprints, and places only as `h3`")
+
+
+def test_documents_that_cannot_be_read_are_not_called_valid(tmp_path: Path) -> None:
+    folder = earth_index(tmp_path, vectors(64))
+    checked = validate(Release(str(folder)), only=("ANY006", "ANY008")).checked
+    assert checked == {"ANY006": "passed", "ANY008": "passed"}
+    (folder / "collection.json").write_text('{"stac_version": "1.1.0", "emb:dimensions": 64, ')
+    checked = validate(Release(str(folder)), only=("ANY006", "ANY008")).checked
+    assert all(state.startswith("not checked: collection.json") for state in checked.values()), checked
+
+
+def test_only_some_of_many_documents_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = earth_index(tmp_path, vectors(64))
+    for number in range(5):
+        (folder / f"{number}.json").write_text(json.dumps({"stac_version": "1.1.0", "type": "Catalog", "links": []}))
+    monkeypatch.setattr(inputs, "_DOCUMENTS", 3)
+    report = check_release(Release(str(folder)), only=("ANY006",), sample=64)
+    assert report.checked["ANY006"] == "passed on 3 of 5 documents"
+
+
+def test_links_of_a_document_alone_are_not_checked(tmp_path: Path) -> None:
+    document = {"stac_version": "1.1.0", "type": "Catalog", "links": [{"rel": "child", "href": "./a/collection.json"}]}
+    (tmp_path / "catalog.json").write_text(json.dumps(document))
+    report = validate(Release(OneFile(str(tmp_path / "catalog.json"))), only=("ANY008",))
+    assert report.checked["ANY008"] == "not checked: one file is looked at"

@@ -66,3 +66,11 @@ def test_full_disk_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(kept, "_file", full)
         with pytest.raises(NoRoomError, match=r"No space left on device.*TMPDIR"):
             kept.append(np.arange(10))
+
+
+def test_a_file_that_became_shorter_is_an_error() -> None:
+    kept = column(np.arange(1000))
+    np.testing.assert_array_equal(kept[1:100:9], np.arange(1, 100, 9))
+    kept._file.truncate(100)
+    with pytest.raises(OSError, match="shorter"):
+        kept[:]

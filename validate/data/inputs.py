@@ -5,7 +5,9 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
+from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import COLLECTION, JSON_ITEMS
+from clay_publish.storage.safe_parse import parse_json
 from clay_publish.validate.data.files import ReleaseFiles
 from clay_publish.validate.data.others.columns import Columns
 from clay_publish.validate.data.others.links import describes_embeddings
@@ -34,20 +36,46 @@ class Input:
     @cached_property
     def documents(self) -> dict[str, dict[str, Any]]:
         """STAC documents and Zarr attributes among the JSON files, by path."""
+        return {
+            path: document
+            for path, document in self._parsed.items()
+            if isinstance(document, dict) and ("stac_version" in document or _is_zarr(path, document))
+        }
+
+    @cached_property
+    def unread(self) -> dict[str, ReleaseError]:
+        """Why documents that are looked at cannot be read."""
+        return {path: found for path, found in self._parsed.items() if isinstance(found, ReleaseError)}
+
+    @cached_property
+    def json_files(self) -> list[str]:
+        """JSON files that may be STAC documents or Zarr attributes, of which the first are looked at."""
         paths = [path for path in self._files.paths if path.endswith((".json", ".geojson", ".zattrs"))]
         if not self._tables.foreign:
-            paths = [path for path in paths if path == COLLECTION or path.startswith(f"{JSON_ITEMS}/")][:_ITEMS]
-        found = {path: self._files.json(path) for path in paths[:_DOCUMENTS]}
-        return {
-            path: document for path, document in found.items() if "stac_version" in document or _is_zarr(path, document)
-        }
+            paths = [path for path in paths if path == COLLECTION or path.startswith(f"{JSON_ITEMS}/")]
+        return paths
+
+    @cached_property
+    def looked_at(self) -> list[str]:
+        """JSON files that are looked at."""
+        return self.json_files[: _DOCUMENTS if self._tables.foreign else _ITEMS]
+
+    @cached_property
+    def _parsed(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for path in self.looked_at:
+            try:
+                found[path] = parse_json(self._files.text(path).encode(), path)
+            except ReleaseError as error:
+                found[path] = error
+        return found
 
     @cached_property
     def lacking(self) -> list[str]:
         """Tables that lost their vectors: all their columns are those of a table with vectors."""
-        known = [set(self._tables.schema(path).names) for path in self.vectors]
+        known = [self._names(path) for path in self.vectors]
         without = [path for path, columns in self.columns.items() if columns.vectors is None]
-        return [path for path in without if not known or any(known_ >= self._names(path) for known_ in known)]
+        return [path for path in without if not known or any(names >= self._names(path) for names in known)]
 
     def _names(self, path: str) -> set[str]:
         return set(self._tables.schema(path).names)

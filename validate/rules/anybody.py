@@ -23,7 +23,7 @@ from clay_publish.validate.data.others.columns import without_vectors
 from clay_publish.validate.data.others.links import assets_of, beside, children_of, describes_embeddings, hrefs_in
 from clay_publish.validate.data.stac_schemas import EMBEDDINGS as EXTENSION
 from clay_publish.validate.data.stac_schemas import schema_of, violations
-from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, bad_rows, is_parquet
+from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, Sampled, bad_rows, is_parquet
 from clay_publish.validate.registry import row_rule, rule
 from clay_publish.validate.rules.geometry import why_unsound
 
@@ -169,11 +169,10 @@ def footprints_have_one_vector(context: ReleaseContext) -> Iterator[Outcome]:
             continue
         facts, slices = context.scan.facts, context.scan.facts.slices()
         rows = np.concatenate([np.arange(slices[path].start, slices[path].stop) for path in paths])
-        own = facts["vectors"]
-        examples = repeated(np.concatenate(keys)).examples(100_000)
-        pairs = [(rows[a], rows[b]) for a, b in examples if own[rows[a]] != own[rows[b]]]
-        if pairs:
-            (before, one), (path, row) = (facts.place(number) for number in pairs[0])
+        pairs = rows[np.array(list(repeated(np.concatenate(keys)).examples(100_000)), np.int64).reshape(-1, 2)]
+        pairs = pairs[facts["vectors"][pairs[:, 0]] != facts["vectors"][pairs[:, 1]]]
+        if len(pairs):
+            (before, one), (path, row) = (facts.place(number) for number in pairs[0].tolist())
             same = f"row {one}" if before == path else f"{before}: row {one}"
             found = f"has the footprint and time of {same}, and another vector; {len(pairs):,} such pairs"
             yield Fault(f"{path}: row {row}", found, "one vector for each place and time")
@@ -225,6 +224,7 @@ def _holds_numbers(kind: pa.DataType) -> bool:
 @rule("ANY006")
 def emb_fields_are_valid(context: ReleaseContext) -> Iterator[Outcome]:
     """`emb:` fields of every STAC document against the schema of the extension, without the core of STAC."""
+    yield from _unknown(context)
     for path, document in context.input.documents.items():
         if "stac_version" in document and describes_embeddings(document):
             yield from _against_extension(path, document)
@@ -234,6 +234,13 @@ def emb_fields_are_valid(context: ReleaseContext) -> Iterator[Outcome]:
         emb = context.tables.keys[path].get("emb")
         if emb is not None:
             yield from _footer_faults(path, {**emb, **(emb.get("properties") or {})}, context)
+
+
+def _unknown(context: ReleaseContext) -> Iterator[Outcome]:
+    """Documents that cannot be read, and that there are more than are looked at."""
+    for error in context.input.unread.values():
+        yield NotChecked(f"{error.where} {error.found}")
+    yield Sampled(len(context.input.looked_at), len(context.input.json_files), "documents")
 
 
 def _against_extension(path: str, document: dict[str, Any]) -> Iterator[Outcome]:
@@ -302,8 +309,11 @@ def rows_are_whole(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows
 @rule("ANY008")
 def links_lead_to_files(context: ReleaseContext) -> Iterator[Outcome]:
     """Relative hrefs of assets and children, as far as they stay inside the input."""
-    there = set(context.files.paths)
-    if not context.files.store.local or isinstance(context.files.store, OneFile):
+    yield from _unknown(context)
+    there, alone = set(context.files.paths), isinstance(context.files.store, OneFile)
+    if alone or not context.files.store.local:
+        if any(href for document in context.input.documents.values() for href in hrefs_in(document)):
+            yield NotChecked("one file is looked at" if alone else "a server does not list its files")
         return
     for path, document in context.input.documents.items():
         if "stac_version" in document:

@@ -1,4 +1,4 @@
-"""The columns of a table that anybody made: found by type and name, and read under the names that rules ask for."""
+"""The columns of a table of others: found by type and name, and read under the names that rules ask for."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from pyproj.exceptions import CRSError
+
+from clay_publish.geo.footprints import to_lonlat
 
 _VECTORS = ("embedding", "embeddings", "vector", "vectors", "features", "feature", "emb")
 """Names of vector columns, the likeliest first."""
@@ -135,9 +137,9 @@ class Columns:
         return self.stated_crs is not None and not self.stated_crs.is_geographic
 
     def _degrees(self, wkb: pa.Array) -> pa.Array:
-        if not self.projected or not _is_binary(wkb.type):
+        if self.stated_crs is None or not self.projected or not _is_binary(wkb.type):
             return wkb
-        turn = Transformer.from_crs(self.stated_crs, "OGC:CRS84", always_xy=True)
+        turn = to_lonlat(self.stated_crs.to_json())
         stored = wkb.to_pylist()
         shapes = shapely.from_wkb(np.array(stored, object), on_invalid="ignore")
         turned = shapely.transform(shapes, lambda xy: np.stack(turn.transform(*xy.T), axis=1))

@@ -1,4 +1,4 @@
-"""What STAC documents that anybody made lead to."""
+"""What STAC documents of others lead to."""
 
 import posixpath
 from collections.abc import Iterator
