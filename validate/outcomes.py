@@ -1,5 +1,6 @@
 """What a rule reports: faults, bad rows, and what it did not or could not check."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,7 +72,7 @@ class SkippedError(ReleaseError):
 
 
 class NoRoomError(ReleaseError):
-    """This machine has no room for what is kept of each chip: no rule can say anything about the release."""
+    """This machine has no room for temporary files: no rule can say anything about the release."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,12 @@ def and_more(first: str, count: int) -> str:
 def short(error: BaseException) -> str:
     """Return an error's text on one line."""
     return " ".join(str(error).split())[:300]
+
+
+def no_room(what: str, needed: str, error: OSError) -> NoRoomError:
+    """Return the error for a temporary file that cannot be written."""
+    found, fix = f"cannot keep {what} ({short(error)})", "Set TMPDIR to a folder on another disk."
+    return NoRoomError(tempfile.gettempdir(), found, f"{needed}, free on the disk", fix)
 
 
 def unchecked(error: ClayPublishError, store: Store) -> Broken | NotChecked:

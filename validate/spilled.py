@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clay_publish.validate.outcomes import NoRoomError, short
+from clay_publish.validate.outcomes import no_room
 
 Array = npt.NDArray[Any]
 
@@ -49,12 +49,7 @@ class SpilledColumn:
             self._file.write(np.ascontiguousarray(rows, self.dtype).data)
             self._file.flush()
         except OSError as error:
-            raise NoRoomError(
-                tempfile.gettempdir(),
-                f"cannot keep what is compared of each chip ({short(error)})",
-                "about 70 bytes per chip, free on the disk",
-                "Set TMPDIR to a folder on another disk.",
-            ) from error
+            raise no_room("what is compared of each chip", "about 70 bytes per chip", error) from error
         self.shape = (self.shape[0] + len(rows), *self.shape[1:])
 
     def __len__(self) -> int:

@@ -6,8 +6,10 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -22,7 +24,8 @@ from clay_publish.progress import Progress
 from clay_publish.release.directory import Release
 from clay_publish.release.findings import ValidationReport
 from clay_publish.validate import validate
-from clay_publish.validate.sandbox.child import suspects
+from clay_publish.validate.outcomes import NoRoomError
+from clay_publish.validate.sandbox.child import Child, suspects
 from clay_publish.validate.sandbox.marks import Mark
 
 NESTED = b"\x01\x07\x00\x00\x00\x01\x00\x00\x00" * 200_000 + b"\x01\x01\x00\x00\x00" + struct.pack("<dd", 0, 0)
@@ -221,3 +224,11 @@ def test_suspects_are_what_the_crashed_thread_read() -> None:
     assert [one.name for one in suspects(marks, 1)] == ["c", ":GEO001"]
     earlier = [mark("touched", "c", 0.5, 1), rule]
     assert [one.name for one in suspects(earlier, None)] == [":GEO001"]
+
+
+def test_a_full_disk_is_one_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(Path("/dev/full").open, "r+b"))
+    with pytest.raises(NoRoomError, match=r"98,304 bytes.*TMPDIR"):
+        Child()
+    assert not list(tmp_path.iterdir())

@@ -21,6 +21,7 @@ import psutil
 
 from clay_publish.errors import ClayPublishError
 from clay_publish.progress import Progress, Report
+from clay_publish.validate.outcomes import no_room
 from clay_publish.validate.sandbox.marks import SIZE, Mark, Marks, own_memory
 from clay_publish.validate.sandbox.stores import Server
 
@@ -179,7 +180,13 @@ class Child:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         self._scratch = tempfile.mkdtemp(prefix="clay-publish-")
         with tempfile.TemporaryFile() as shared:
-            shared.truncate(SIZE)
+            try:  # all of it: on a full disk, memory mapped on a hole ends the process that looks at it
+                shared.write(bytes(SIZE))
+                shared.flush()
+            except OSError as error:
+                self._errors.close()
+                shutil.rmtree(self._scratch, ignore_errors=True)
+                raise no_room("what two processes share", f"{SIZE:,} bytes", error) from error
             self._marks = Marks(shared.fileno())
             theirs, mine = self._pipes()
             arguments = (self._scratch, *theirs[0], shared.fileno(), theirs[1:])
