@@ -34,7 +34,7 @@ from torch.export.passes import move_to_device_pass
 from clay_publish.errors import EncoderError, MissingExtraError, SpecError
 from clay_publish.producer.encoders.base import ChipBatch, Encoded, Floats
 from clay_publish.producer.encoders.weights import Precision, Weights, find_weights, local_file, resolve_device
-from clay_publish.spec.load import read_yaml
+from clay_publish.spec.document import read_yaml
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import BandStatistics, Sensor
 
