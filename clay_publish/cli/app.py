@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from clay_publish.cli import describe, evaluate, plan, publish, run, search, sensors, spec, status, validate
-from clay_publish.cli.console import resumable
+from clay_publish.cli.interrupts import heard, resumable
 from clay_publish.errors import ClayPublishError
 from clay_publish.redaction import redact_output
 from clay_publish.storage.unfinished import remove_unfinished
@@ -119,15 +119,16 @@ for _group, _command, _example in (
 def main() -> None:
     """Run the program: exit code 0, 1 for findings, 2 where something stands in the way."""
     redact_output()
-    try:
-        app(prog_name="clay-publish")
-    except ClayPublishError as error:
-        _tell(error)
-        sys.exit(error.exit_code)
-    except SystemExit as ended:
-        if isinstance(ended.code, int) and ended.code in _ENDED_BY_SIGNAL:
-            _end(ended.code)
-        raise
+    with heard():
+        try:
+            app(prog_name="clay-publish")
+        except ClayPublishError as error:
+            _tell(error)
+            sys.exit(error.exit_code)
+        except SystemExit as ended:
+            if isinstance(ended.code, int) and ended.code in _ENDED_BY_SIGNAL:
+                _end(ended.code)
+            raise
 
 
 def _end(code: int) -> None:

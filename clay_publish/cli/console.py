@@ -1,8 +1,7 @@
 """What the program shows: progress on stderr, the result on stdout."""
 
 import json
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -93,25 +92,3 @@ def release_at(where: str) -> "Release":
     release = Release(where)
     refuse_root(release)
     return release
-
-
-@contextmanager
-def resumable(kept: Callable[[], str]) -> Iterator[None]:
-    """End with one line on Ctrl-C and SIGTERM: what is kept, and how to continue. Exit codes as shells have them."""
-    begun = signal.getsignal(signal.SIGTERM)
-    received = [signal.SIGINT]
-
-    def end(number: int, _: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may be sent again and again, until all of a group has ended
-        received.append(signal.Signals(number))
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(f"interrupted: {kept()}", err=True)
-        raise typer.Exit(128 + received[-1]) from None
-    finally:
-        if signal.getsignal(signal.SIGTERM) is end:  # after an interrupt it stays ignored, also by who called this
-            signal.signal(signal.SIGTERM, begun)

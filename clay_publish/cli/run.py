@@ -18,9 +18,9 @@ from clay_publish.cli.console import (
     SpecFile,
     Unit,
     Workers,
-    resumable,
 )
 from clay_publish.cli.describe import describe
+from clay_publish.cli.interrupts import resumable
 from clay_publish.cli.validate import run_validation
 from clay_publish.errors import SpecError
 from clay_publish.formats import duration

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clay_publish.cli.console import Engine, Json, Quiet, Screen, Where, Workers, release_at, resumable
+from clay_publish.cli.console import Engine, Json, Quiet, Screen, Where, Workers, release_at
+from clay_publish.cli.interrupts import resumable
 
 if TYPE_CHECKING:
     from clay_publish.progress import Report

@@ -61,6 +61,16 @@ def publish_file(release, file, *_):
 run.publish_file = publish_file
 """
 
+TO_ANOTHER_THREAD = """
+import signal, threading, time
+from clay_publish.producer.execution import unit
+def encode(*_):
+    signal.pthread_kill(threading.get_ident(), signal.{name})
+    time.sleep(3600)
+unit.encode = encode
+"""
+"""What the main thread waits for does not end when a signal arrives, as in the instant before a wait begins."""
+
 
 def half_done(out: Path) -> list[Path]:
     return list(out.rglob(".tmp-*"))
@@ -95,6 +105,15 @@ def test_a_unit_is_free_at_once(more: tuple[str, ...], held: str, spec: Path, be
     assert StatusReader(Release(str(out))).read().state == "stopped"
     start(spec, out, more=more).finish()
     assert_same(out, begun[1], 64)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_that_does_not_wake_the_main_thread_is_heard(spec: Path, tmp_path: Path, name: str, code: int) -> None:
+    out = tmp_path / "release"
+    running = start(spec, out, TO_ANOTHER_THREAD.format(name=name))
+    assert running.wait() == code
+    assert running.errors.read_text() == "interrupted: nothing was finished yet. Run the same command again.\n"
+    assert not _at_work(out, ATTEMPTS)
 
 
 def _begun(files: list[Path]) -> bool:
