@@ -1,9 +1,11 @@
 """What all tests share: real data, a checkpoint, and one release made by the program itself."""
 
+import faulthandler
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +49,30 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No test cuts the power; waiting for the disk would take a tenth of the time of a run.
 os.fsync = os.fstat
+
+
+@pytest.hookimpl(trylast=True)  # after pytest's own, which writes where the end of the output does not show it
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what a crash of a worker says."""
+    if not hasattr(config, "workerinput"):
+        os.environ["TESTS_CRASHES"] = tempfile.mkdtemp(prefix="crashes-")
+    else:
+        file = Path(os.environ["TESTS_CRASHES"], os.environ["PYTEST_XDIST_WORKER"])
+        faulthandler.enable(file.open("w"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print it at the end. A worker that was killed has said nothing."""
+    for file in sorted(Path(os.environ["TESTS_CRASHES"]).iterdir()):
+        if said := file.read_text():
+            terminalreporter.section(f"{file.name} crashed")
+            terminalreporter.write_line(said)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what was kept."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["TESTS_CRASHES"])
 
 
 @pytest.fixture(autouse=True, scope="session")

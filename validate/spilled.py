@@ -3,8 +3,8 @@
 Functions here take such columns and arrays alike, and look at some megabytes of them at a time.
 """
 
-import io
 import math
+import os
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -45,7 +45,6 @@ class SpilledColumn:
             NoRoomError: the disk is full.
         """
         try:
-            self._file.seek(0, io.SEEK_END)
             self._file.write(np.ascontiguousarray(rows, self.dtype).data)
             self._file.flush()
         except OSError as error:
@@ -73,9 +72,12 @@ class SpilledColumn:
 
     def _read(self, start: int, stop: int) -> Array:
         found = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
-        self._file.seek(start * self.dtype.itemsize * math.prod(self.shape[1:]))
-        if self._file.readinto(found.data) != found.nbytes:
-            raise OSError(f"a temporary file in {tempfile.gettempdir()} is shorter than what was written to it")
+        rest, offset = memoryview(found.reshape(-1).view(np.uint8).data), start * found[:1].nbytes
+        while rest:  # several threads read a column, and the file has one position
+            count = os.preadv(self._file.fileno(), [rest], offset)
+            if not count:
+                raise OSError(f"a temporary file in {tempfile.gettempdir()} is shorter than what was written to it")
+            rest, offset = rest[count:], offset + count
         return found
 
     def mapped(self) -> Array:

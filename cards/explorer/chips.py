@@ -4,6 +4,7 @@ Embedded and missing chips lie in sections of one table: a section is an embeddi
 degree of latitude and longitude. A tile reads the sections that meet it, so memory does not grow with the release.
 """
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from clay_publish.cards.explorer.basis import Basis
 from clay_publish.cards.explorer.layers import STEPS, VALUES, Periods, status_colors
 from clay_publish.cards.figures.maps import component_colors
 from clay_publish.cards.figures.sample import vectors
+from clay_publish.errors import StoreError
 from clay_publish.geo.footprints import footprints
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.release import directory as paths
@@ -36,6 +38,8 @@ Box = tuple[float, float, float, float]
 WORLD = 1 << 32
 """Units of the world's width in web mercator, in which the corners of scene chips are kept: 9 mm at the equator."""
 
+_PIECE = 1 << 24
+"""Bytes that are written together."""
 _POLAR = 84.0
 """Degrees from the equator: beyond, points are not spread evenly along the edges of footprints."""
 _BATCH = 1 << 16
@@ -129,7 +133,16 @@ def absent_starts(first: int, counts: Counter[tuple[int, int, int]]) -> list[int
 def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
     if not shape[0]:
         return np.empty(shape, dtype=dtype)
-    return np.memmap(path, dtype=dtype, mode="w+", shape=shape)
+    size = math.prod(shape) * dtype.itemsize
+    try:
+        with path.open("wb") as file:  # all of it: on a full disk, memory mapped on a hole ends the process
+            for start in range(0, size, _PIECE):
+                file.write(bytes(min(_PIECE, size - start)))
+    except OSError as error:
+        found = f"cannot keep the explorer's chips ({error.strerror})"
+        fix = "Set TMPDIR to a folder on another disk."
+        raise StoreError(str(path.parent.parent), found, f"{size:,} bytes, free on the disk", fix) from error
+    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
 
 
 def _padded(box: Box, side: float) -> Box:

@@ -1,5 +1,6 @@
 """Columns in temporary files: the same answers as from arrays, however few rows are looked at together."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,6 +33,16 @@ def test_rows_are_read_as_from_an_array() -> None:
     np.testing.assert_array_equal(np.concatenate(list(spilled.pieces(kept))), values)
     np.testing.assert_array_equal(spilled.distinct(kept), np.unique(values))
     np.testing.assert_array_equal(spilled.rows_with(kept, np.array([5, 7])), np.flatnonzero(np.isin(values, [5, 7])))
+
+
+def test_threads_read_a_column_side_by_side() -> None:
+    values = np.arange(100_000)
+    kept = column(values)
+    starts = np.random.default_rng(5).integers(0, 99_000, 4_000)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda start: kept[start : start + 1000], starts))
+    np.testing.assert_array_equal([each[0] for each in found], starts)
+    np.testing.assert_array_equal([each[-1] for each in found], starts + 999)
 
 
 def test_ranges_are_common_and_in_order() -> None:

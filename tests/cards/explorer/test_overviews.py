@@ -17,10 +17,12 @@ from made_release import MADE, explorer_release
 from PIL import Image
 from pmtiles.reader import MemorySource, Reader, all_tiles
 
+from clay_publish.cards.explorer import chips
 from clay_publish.cards.explorer.build import write_explorer
 from clay_publish.cards.explorer.layers import LAYERS, halved, periods
 from clay_publish.cards.explorer.pyramid import Tile
 from clay_publish.cards.release_facts import read_facts
+from clay_publish.errors import StoreError
 from clay_publish.release.directory import Release
 from clay_publish.validate import validate
 from clay_publish.windows import Window
@@ -81,6 +83,12 @@ def test_single_chip_is_visible_from_afar(made_releases: Releases) -> None:
     with Image.open(io.BytesIO(Reader(MemorySource(data)).get(0, 0, 0))) as picture:
         shown = np.asarray(picture.convert("RGBA"))
     assert (shown[..., 3] > 0).sum() == 1
+
+
+@pytest.mark.parametrize("count", [10, 10_000_000])
+def test_full_disk_is_one_error(count: int) -> None:
+    with pytest.raises(StoreError, match=r"No space left on device.*Set TMPDIR to a folder on another disk"):
+        chips._mapped(Path("/dev/full"), np.dtype(np.int64), (count,))
 
 
 def test_halving_takes_mean_of_drawn_and_commonest_code() -> None:
