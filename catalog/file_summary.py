@@ -65,28 +65,33 @@ def lattice_union(crs: str, row: Ints, col: Ints, x: Floats, y: Floats) -> shape
     affine = _fit(row, col, x, y)
     if affine is None:
         return None
+    exact = cells = _merge(row, col, 1)
     block, largest = 1, max(int(np.ptp(row)), int(np.ptp(col)), 1)
-    while True:
-        cells = _merge(row, col, block)
-        if shapely.get_num_coordinates(cells) <= MAX_POINTS or block >= largest:
-            break
+    while shapely.get_num_coordinates(cells) > MAX_POINTS and block < largest:
         block *= 2
-    outline = shapely.segmentize(cells, 1.0)
+        cells = _merge(row, col, block)
 
-    def project(corners: Floats) -> Floats:
+    def corners_to_lonlat(corners: Floats) -> Floats:
         # The center of cell (0, 0) is at (0, 0) of the fit, its corners half a cell away.
         centered = np.column_stack([corners[:, 1] - 0.5, corners[:, 0] - 0.5, np.ones(len(corners))])
         projected = centered @ affine
         lon, lat = to_lonlat(crs).transform(projected[:, 0], projected[:, 1])
         return np.column_stack([lon, lat])
 
-    drawn = shapely.transform(outline, project)
+    def project(outline: shapely.Geometry) -> shapely.Geometry:
+        return shapely.transform(shapely.segmentize(outline, 1.0), corners_to_lonlat)
+
+    drawn = project(cells)
     plane = _polar_plane(shapely.get_coordinates(drawn)[:, 1])
     if plane is not None:
         if CRS(crs).is_geographic:  # its parallels are arcs in the plane
             drawn = shapely.segmentize(drawn, _ARC)
         return _finish_polar(plane, shapely.transform(drawn, _to_plane(plane)))
-    return _finish(_east_of_zero(np.array([drawn], dtype=object))[0])
+    if block == 1:
+        return _finish(_east_of_zero(np.array([drawn], dtype=object))[0])
+    # Meridians are not columns: a block may reach farther east or west than any chip.
+    drawn, chips = _east_of_zero(np.array([drawn, project(exact)], dtype=object))
+    return _finish(_polygons(shapely.intersection(drawn, shapely.box(*shapely.bounds(chips)))))
 
 
 def _fit(row: Ints, col: Ints, x: Floats, y: Floats) -> Floats | None:
@@ -155,8 +160,13 @@ def _clip(geometry: shapely.Geometry, bbox: list[float] | None) -> shapely.Geome
     west, south, east, north = bbox
     halves = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     parts = [shapely.intersection(geometry, shapely.box(left, south, right, north)) for left, right in halves]
+    return shapely.orient_polygons(_polygons(parts))
+
+
+def _polygons(parts: Any) -> shapely.Geometry:
+    """The polygons among parts; two that touch may have a line or a point in common."""
     polygons = [part for part in shapely.get_parts(shapely.get_parts(np.array(parts, dtype=object))) if part.area > 0]
-    return shapely.orient_polygons(polygons[0] if len(polygons) == 1 else shapely.multipolygons(polygons))
+    return polygons[0] if len(polygons) == 1 else shapely.multipolygons(polygons)
 
 
 def _without_slivers(geometry: shapely.Geometry, tolerance: float = _TOLERANCE) -> shapely.Geometry:
