@@ -20,10 +20,11 @@ import mutations_format  # noqa: F401
 import mutations_places  # noqa: F401
 import mutations_provenance  # noqa: F401
 import mutations_readers  # noqa: F401
+import mutations_statements  # noqa: F401
 import mutations_tables  # noqa: F401
 import mutations_vectors  # noqa: F401
 import pytest
-from breakage import IMAGERY, KINDS, MUTATIONS, Broken, Mutation
+from breakage import DATA, IMAGERY, KINDS, MOROCCO, MUTATIONS, Broken, Mutation
 
 from clay_publish.cli.rendering import render_documents
 from clay_publish.producer.recompute import recompute
@@ -89,8 +90,8 @@ def _find(mutation: Mutation, broken: Callable[[str], Broken], weights: Path, sk
     mutation.apply(release)
     if mutation.settle:
         release.settle()
-    render = render_documents if mutation.code == "DOC021" else None
-    again = Recompute(3, partial(_again, release.release, weights)) if mutation.code == "VEC023" else None
+    render = render_documents if mutation.code in {"DOC021", "DOC022"} else None
+    again = Recompute(8, partial(_again, release.release, weights)) if mutation.code == "VEC023" else None
     report = check_release(release.release, sample=SAMPLE, skip=skip, render=render, recompute=again)
     found = {finding.code for finding in report.findings}
     assert mutation.code in found, f"found only {found or 'nothing'}; {report.checked[mutation.code]}"
@@ -156,7 +157,8 @@ def test_mutation_is_found_on_every_base(
 
 def _again(release: Release, weights: Path, ids: Sequence[str]) -> dict[str, Any]:
     known = str(weights) if release.spec().model.encoder == "clay" else None
-    return recompute(release.spec(), release.fingerprint(), ids, imagery=str(IMAGERY), weights=known)
+    imagery = DATA / Path(MOROCCO).parent if release.spec().sensor == "sentinel-2-l2a" else IMAGERY
+    return recompute(release.spec(), release.fingerprint(), ids, imagery=str(imagery), weights=known)
 
 
 def test_every_rule_has_a_mutation_that_it_is_meant_to_find() -> None:
