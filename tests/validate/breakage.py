@@ -16,6 +16,8 @@ import shapely
 import yaml
 
 from clay_publish import windows
+from clay_publish.cards import write_cards
+from clay_publish.catalog import write_collection, write_items
 from clay_publish.catalog.file_items import write_json_items
 from clay_publish.errors import ClayPublishError
 from clay_publish.producer.outputs.codes import write_codes
@@ -325,6 +327,12 @@ class Broken:
         self.front(lambda matter: _recount_card(matter, total))
         self.text("README.md", f"{before:,}", f"{total:,}")
 
+    def tell(self) -> None:
+        """All documents are written again from what the tables hold."""
+        write_items(self.release)
+        write_cards(self.release)
+        write_collection(self.release)
+
     def settle(self) -> None:
         """Codes, reference vectors, sizes and checksums follow the bytes."""
         if self.reference_follows and (self.folder / "reference.parquet").exists():
@@ -394,10 +402,10 @@ class Broken:
 
     def _settle_items(self) -> None:
         def size(item: dict[str, Any]) -> None:
-            asset = (item.get("assets") or {}).get("embeddings") or {}
-            file = self.folder / asset.get("href", "-")
-            if file.is_file():
-                asset["file:size"] = file.stat().st_size
+            for asset in filter(None, (item.get("assets") or {}).values()):
+                file = self.folder / asset.get("href", "-")
+                if file.is_file():
+                    asset["file:size"] = file.stat().st_size
 
         self.items(size)
 

@@ -154,6 +154,7 @@ def a_half_empty_chip(broken: Broken) -> None:
 def mostly_missing(broken: Broken) -> None:
     _lose(broken, *range(80))
     _explain(broken, "cloud")
+    broken.tell()
 
 
 @mutation("COV011", "the declared area has a hole where the image is", also="COV002 COV006 COV")

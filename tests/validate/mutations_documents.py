@@ -372,9 +372,9 @@ def a_collection_of_another_description(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c.update(description="Photographs of cats."))
 
 
-@mutation("DOC021", "a Collection of other keywords and providers")
-def a_collection_of_other_providers(broken: Broken) -> None:
-    broken.json("collection.json", lambda c: c.update(providers=[{"name": "Somebody else"}]))
+@mutation("DOC021", "a Collection of other keywords")
+def a_collection_of_other_keywords(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.update(keywords=["clouds"]))
 
 
 @mutation("DOC021", "a model's Item with another input")

@@ -84,7 +84,7 @@ for _name, _path in _CARDS.items():
         ("weights", "DOC012", r"SHA-256 \| `\w+`", "SHA-256 | `0000`"),
         ("layout", "DOC008", r"layout `\w+`", "layout `hexagons`"),
     ):
-        _words(f"another_{_topic}_in_the_{_name}", _code, _path, _pattern, _new, f"{_path} states another {_topic}")
+        _words(f"the_{_name}_says_another_{_topic}", _code, _path, _pattern, _new, f"{_path} states another {_topic}")
 
 _words(
     "other_gaps_in_the_card",
@@ -284,7 +284,7 @@ _keys(
     "a_part_outside_of_the_extent",
     "STC008",
     COLLECTION,
-    lambda c: c["extent"]["spatial"]["bbox"].append([0, 0, 1, 1]),
+    lambda c: c["extent"]["spatial"]["bbox"].extend([c["extent"]["spatial"]["bbox"][0], [0, 0, 1, 1]]),
     "a part of the extent lies elsewhere",
 )
 _keys(
@@ -398,7 +398,7 @@ _items(
     "beside",
 )
 _items(
-    "arrays_of_another_zone",
+    "items_with_arrays_of_another_zone",
     "STC009",
     lambda i: i["assets"]["arrays"].update(href="arrays/arrays.zarr/utm01"),
     "Items lead to arrays of another zone",

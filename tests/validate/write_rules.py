@@ -75,10 +75,10 @@ directories only. A web server cannot list its files: what lies there is what th
 ## Reports
 
 Findings of one kind are one line, causes first: what may follow from a file that is missing, changed or broken is
-indented below it. `--json` prints one document ([its schema](validation-report.schema.json)); `--html FILE` writes one
-page with the verdict, the findings and how to fix them, their places and the gaps on a map, and the distributions of
-the vectors' lengths, losses and similarities; `--junit FILE` and `--sarif FILE` are for CI. The page holds no script
-and asks for nothing.
+indented below it, and what is wrong in tables comes before what documents state otherwise. `--json` prints one document
+([its schema](validation-report.schema.json)); `--html FILE` writes one page with the verdict, the findings and how to
+fix them, their places and the gaps on a map, and the distributions of the vectors' lengths, losses and similarities;
+`--junit FILE` and `--sarif FILE` are for CI. The page holds no script and asks for nothing.
 
 In a GitHub workflow:
 
@@ -182,8 +182,10 @@ _MUTATIONS = """\
 Each line is one way to break a good release, a function of that name in `tests/validate/`. Sizes, checksums and counts
 in all other places follow the change, so that only the fault itself can be seen. The tests break a copy of a good
 release in each of these ways and expect a finding of the rule named here, and of no rule that is not about the same
-fault. Every rule has at least one. Good releases (Sentinel-2 L1C and L2A and NAIP; both layouts; float32, float16 and
-int8; with and without clouds, patches, aggregates and a version before) give no finding at all.
+fault. Where a table is broken, documents may state what it does not hold any more: the rules that compare them may find
+that, too, and are reported after the rule named here. Every rule has at least one. Good releases (Sentinel-2 L1C and
+L2A and NAIP; both layouts; float32, float16 and int8; with and without clouds, patches, aggregates and a version
+before) give no finding at all.
 
 This page is made from the tests: `python tests/validate/write_rules.py`.
 
