@@ -66,8 +66,8 @@ def write(folder: Path, count: int) -> None:
     for number in range(-(-count // FILE)):
         size = min(FILE, count - number * FILE)
         square = Square(20 + number % 20, 4, 2 + number // 20)
-        row = square.row * 78 + np.arange(size) // 78
-        col = np.full(size, square.column * 78) + np.arange(size) % 78
+        down, along = np.divmod(np.arange(size), 78)
+        row, col = square.row * 78 + down, square.column * 78 + along
         epsg = np.full(size, 32600 + square.zone)
         order = np.argsort(hilbert_distance(*grid.centers(epsg, row, col)))
         row, col = row[order], col[order]

@@ -42,13 +42,13 @@ def write_cards(release: Release, previous: Release | None = None) -> None:
     write_explorer(release, facts, citation_bibtex(citation(facts, release_day(facts.spec)), _key(facts)))
 
 
-def card_documents(release: Release, previous: Release | None = None, *, vectors: int) -> dict[str, str]:
-    """Return the text documents of a release by path, as `write_cards` would write them beside its pictures.
+def card_documents(release: Release, previous: Release | None = None, *, small: bool) -> dict[str, str]:
+    """Return the text documents of a release by path, as `write_cards` would write them; write its pictures.
 
     Args:
         release: with its pictures.
         previous: as for `write_cards`.
-        vectors: bytes of embeddings, at most, that are read for the numbers of the cards, which are left out otherwise.
+        small: whether the vectors are read: without them, pictures and cards are left out.
 
     Raises:
         ReleaseError, SpecError: as `write_cards`.
@@ -57,8 +57,10 @@ def card_documents(release: Release, previous: Release | None = None, *, vectors
     history = changelog(release, facts.spec, release_day(facts.spec), previous)
     pictures = release.store.files(paths.FIGURES)
     figures = frozenset(path.rpartition("/")[2] for path in pictures)
-    small = sum(map(release.store.size, release.data_files())) <= vectors
-    return _documents(facts, history, quality(read_sample(release)) if small else None, figures)
+    sample = read_sample(release) if small else None
+    if sample is not None:
+        _write_figures(release, facts, sample)
+    return _documents(facts, history, None if sample is None else quality(sample), figures)
 
 
 def _key(facts: CardFacts) -> str:

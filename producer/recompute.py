@@ -9,7 +9,7 @@ import numpy as np
 
 from clay_publish.errors import ReleaseError
 from clay_publish.producer.execution.context import Work, make_work
-from clay_publish.producer.execution.second_pass import ChipAgain, chips_again
+from clay_publish.producer.execution.second_pass import ChipAgain, GapAgain, chips_again
 from clay_publish.producer.unit_plan import read_inputs
 from clay_publish.progress import Report, silent
 from clay_publish.release.directory import Release
@@ -29,8 +29,9 @@ def recompute(
 ) -> dict[str, dict[str, Any]]:
     """Return what a release holds of these chips, by id; chips whose imagery cannot be read are left out.
 
-    Of each: `embedding`; where the spec asks for them `loss`, `thumbnail` (a picture as hexadecimal digits), and
-    `patches`: some vectors of the last layer by their place, row × columns + column.
+    Of each: `embedding`, `valid_fraction`, `cloud_fraction` (null without a mask); where the spec asks for them `loss`,
+    `thumbnail` (a picture as hexadecimal digits), and `patches`: some vectors of the last layer by their place, row ×
+    columns + column. Of one that is not embedded: `reason`.
 
     Args:
         spec: the release's own.
@@ -70,9 +71,16 @@ _PATCHES = 16
 """Patches of a chip that are given, spread over it."""
 
 
-def _stated(again: ChipAgain, work: Work) -> dict[str, Any]:
+def _stated(again: ChipAgain | GapAgain, work: Work) -> dict[str, Any]:
     """What JSON can say of a chip."""
-    encoded, found = again.encoded, {"embedding": again.encoded.embeddings[0].tolist()}
+    if isinstance(again, GapAgain):
+        return {"reason": again.reason}
+    encoded = again.encoded
+    found: dict[str, Any] = {
+        "embedding": encoded.embeddings[0].tolist(),
+        "valid_fraction": again.valid_fraction,
+        "cloud_fraction": None if np.isnan(again.cloud_fraction) else again.cloud_fraction,
+    }
     if encoded.loss is not None:
         found["loss"] = float(encoded.loss[0])
     if encoded.patches is not None:

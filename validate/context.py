@@ -1,5 +1,6 @@
 """A release as the rules see it: everything is read when a rule first asks, and once."""
 
+import importlib.metadata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from clay_publish.errors import ReleaseError
+from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.progress import Report, silent
-from clay_publish.release.directory import EMBEDDINGS, SOURCES, Release, fingerprint_in
+from clay_publish.release.directory import CARD, CHANGELOG, EMBEDDINGS, SOURCES, Release, fingerprint_in
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import Said, tally
@@ -32,7 +33,7 @@ from clay_publish.validate.outcomes import BadRows, Broken, SkippedError
 from clay_publish.validate.sandbox.stores import neighbor
 
 Render = Callable[[Release, Release | None], Mapping[str, bytes]]
-"""Renders the documents that follow from the data of a release, given the version before; by path."""
+"""Renders the documents and figures that follow from the data of a release, given the version before; by path."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,23 @@ class Recompute:
     chips: int
     again: Callable[[Sequence[str]], Mapping[str, Mapping[str, Any]]]
     """Gives what JSON can say of chips by id, as `producer.recompute` states it; those that cannot be read lack."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What the renderer gives for a release."""
+
+    files: Mapping[str, bytes]
+    """By path."""
+    unknown: str | None
+    """Why the version before, which the changelog tells about, is not known."""
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 RowCheck = Callable[[ChipRows, "ReleaseContext"], Sequence[BadRows]]
@@ -81,8 +99,7 @@ class ReleaseContext:
         """Its patches and aggregates."""
         self.recompute = recompute
         """Computes vectors again, where that is asked for."""
-        self.render = render
-        """Renders its documents again."""
+        self._render = render
         self._zarr_arrays: dict[str, Any] = {}
         self.broken: list[Broken] = []
         """What kept rules from being checked, so far."""
@@ -99,6 +116,30 @@ class ReleaseContext:
     def __exit__(self, *_: object) -> None:
         """Give back the room on the disk: a child process is used again."""
         vars(self).pop("scan", None)
+
+    @once
+    def rendered(self) -> Rendered:
+        """Its documents and figures, rendered again by the software and libraries that made them.
+
+        Raises:
+            SkippedError: they cannot be compared.
+        """
+        if self._render is None:
+            raise SkippedError("documents", "are rendered again by the command line alone")
+        self.files.read_whole(CARD)
+        if not self.files.store.local:
+            raise SkippedError("documents", "are rendered again for directories alone")
+        for name, old in self.documents.manifest.run.libraries.items():
+            if (own := _installed(name)) != old:
+                found = f"was made with {name} {old}, and {own or 'none'} is installed here"
+                raise SkippedError("the release", found)
+        unknown = None
+        try:
+            previous = None if self.documents.spec.previous is None else self.previous
+        except ClayPublishError as error:
+            previous, unknown = None, f"{CHANGELOG}: {error.where} {error.found}"
+        before = None if previous is None else previous.files.release
+        return Rendered(self._render(self.files.release, before), unknown)
 
     @once
     def fingerprint(self) -> Fingerprint:

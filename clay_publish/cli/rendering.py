@@ -10,7 +10,7 @@ from clay_publish.release.directory import Release
 from clay_publish.storage.store import Store
 
 _VECTORS = 128 << 20
-"""Bytes of embeddings, at most, that are read again for the numbers of the cards."""
+"""Bytes of embeddings, at most, that are read again for the table of Items, the figures and the cards."""
 
 
 class _Captured:
@@ -44,13 +44,14 @@ def _captured(store: Store) -> Any:
 def render_documents(release: Release, previous: Release | None) -> dict[str, bytes]:
     """Return the documents that follow from a release's data, by path, as this version writes them.
 
-    Each is rendered from the tables and from the other documents as they are; figures and the explorer are left out.
+    Each is rendered from the tables and from the other documents as they are; the explorer is left out. Of a large
+    release, what needs all chips is left out, too: the table of Items, the figures and the cards.
 
     Raises:
         ClayPublishError: the release lacks what they tell about.
     """
     from clay_publish.cards import card_documents
-    from clay_publish.catalog import write_collection, write_json_items
+    from clay_publish.catalog import write_collection, write_items, write_json_items
     from clay_publish.release.public_urls import release_address
 
     store = _captured(release.store)
@@ -58,5 +59,8 @@ def render_documents(release: Release, previous: Release | None) -> dict[str, by
     write_collection(captured)
     wanted = bool(release.store.files("items"))
     write_json_items(captured, release_address(captured.spec()), wanted=wanted)
-    cards = card_documents(captured, previous, vectors=_VECTORS)
+    small = sum(map(release.store.size, release.data_files())) <= _VECTORS
+    if small:
+        write_items(captured, json_items=False)
+    cards = card_documents(captured, previous, small=small)
     return {**store.written, **{path: text.encode() for path, text in cards.items()}}

@@ -19,6 +19,7 @@ from clay_publish.errors import EncoderError, ImageryError
 from clay_publish.producer.encoders.base import Encoded
 from clay_publish.producer.execution.context import Work
 from clay_publish.producer.execution.unit import ahead, encode, examined, reading_of, shown_pixels
+from clay_publish.producer.imagery.chips import ChipBlock
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.outputs.parts import read_parts
 from clay_publish.release import directory as paths
@@ -115,6 +116,8 @@ def keep_reference(
     notes = {each.unit: each.notes for each in receipts}
     for unit in units:
         for name, again in chips_again(unit, missing, work, notes[unit.id]) if missing else ():
+            if isinstance(again, GapAgain):
+                continue
             vector = again.encoded.embeddings[0]
             limit = tolerance(vector[None], work.fingerprint.dtype)[0]
             rows[name] = {"id": name, "embedding": vector, "tolerance": limit}
@@ -131,12 +134,22 @@ class ChipAgain:
     """A batch of one."""
     pixels: npt.NDArray[np.float32]
     """[1, bands, side, side], normalized: what its thumbnail is drawn from."""
+    valid_fraction: float
+    cloud_fraction: float
+    """NaN where there is no mask."""
+
+
+@dataclass(frozen=True)
+class GapAgain:
+    """Why a chip is not embedded, a second time."""
+
+    reason: str
 
 
 def chips_again(
     unit: Unit, wanted: set[str], work: Work, notes: Collection[str] = ()
-) -> Iterator[tuple[str, ChipAgain]]:
-    """Some chips by id, as far as they are the unit's and its images can be read."""
+) -> Iterator[tuple[str, ChipAgain | GapAgain]]:
+    """Some chips and gaps by id, as far as they are the unit's and its images can be read."""
     every = unit.missing("failed", "")
     if every is not None:
         mine = np.array([name in wanted for name in every.ids], dtype=bool)
@@ -150,6 +163,7 @@ def chips_again(
             if any(unread_note(name) not in notes for name in reading.damaged):
                 return  # other images take the place of one that could be read then
             embedded = [n for n, reason in enumerate(block.reasons) if reason is None]
+            yield from _gaps(block, wanted)
             for place, n in enumerate(embedded):
                 if block.ids[n] in wanted:
                     pixels, own = block.pixels[place : place + 1], np.array([n])
@@ -161,9 +175,16 @@ def chips_again(
                             "the vector of the first pass",
                             "Check the machine's memory and accelerator.",
                         )
-                    yield block.ids[n], ChipAgain(encoded, shown_pixels(block, own, pixels))
+                    fractions = float(block.valid_fraction[n]), float(block.cloud_fraction[n])
+                    yield block.ids[n], ChipAgain(encoded, shown_pixels(block, own, pixels), *fractions)
     except ImageryError:
         return  # what cannot be read any more is left out, and counted
+
+
+def _gaps(block: ChipBlock, wanted: set[str]) -> Iterator[tuple[str, GapAgain]]:
+    for name, reason in zip(block.ids, block.reasons, strict=True):
+        if reason is not None and name in wanted:
+            yield name, GapAgain(reason)
 
 
 @dataclass(frozen=True)

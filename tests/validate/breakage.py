@@ -16,11 +16,14 @@ import shapely
 import yaml
 
 from clay_publish import windows
+from clay_publish.cards import write_cards
+from clay_publish.catalog import write_collection, write_items
 from clay_publish.catalog.file_items import write_json_items
 from clay_publish.errors import ClayPublishError
 from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import bbox_array, total_bbox, write_table
+from clay_publish.release.manifest import dump_json
 from clay_publish.release.tables import (
     chips_per_file,
     reference_chips,
@@ -38,6 +41,8 @@ JSON = "application/geo+json"
 SHORE = "imagery/item.json"
 IMAGERY = Path(windows.__file__).parent / "sample" / "imagery"
 """The images of the bundled sample."""
+DATA = Path(__file__).resolve().parents[1] / "data"
+"""Other real images."""
 PLACED = "placed"
 """The sample, put down elsewhere."""
 MOROCCO = "s2_l2a_mini_29RKH_20200219/item.json"
@@ -252,7 +257,7 @@ class Broken:
         """Edit a JSON document."""
         document = json.loads((self.folder / path).read_text())
         edit(document)
-        (self.folder / path).write_text(json.dumps(document, indent=2))
+        self.release.store.write(path, dump_json(document))
 
     def yaml(self, path: str, edit: Callable[[dict[str, Any]], Any]) -> None:
         """Edit a YAML document."""
@@ -322,6 +327,12 @@ class Broken:
         self.front(lambda matter: _recount_card(matter, total))
         self.text("README.md", f"{before:,}", f"{total:,}")
 
+    def tell(self) -> None:
+        """All documents are written again from what the tables hold."""
+        write_items(self.release)
+        write_cards(self.release)
+        write_collection(self.release)
+
     def settle(self) -> None:
         """Codes, reference vectors, sizes and checksums follow the bytes."""
         if self.reference_follows and (self.folder / "reference.parquet").exists():
@@ -354,6 +365,9 @@ class Broken:
     def _settle_json_items(self) -> None:
         write_json_items(self.release, None)
         links = [{"rel": "item", "href": f"./{path}", "type": JSON} for path in self.release.store.files("items")]
+        known = [link["href"] for link in self.release.json("collection.json")["links"] if link["rel"] == "item"]
+        if known == [link["href"] for link in links]:
+            return
         others = [link for link in self.release.json("collection.json")["links"] if link["rel"] != "item"]
         self.json("collection.json", lambda c: c.update(links=others + links))
 
@@ -388,10 +402,10 @@ class Broken:
 
     def _settle_items(self) -> None:
         def size(item: dict[str, Any]) -> None:
-            asset = (item.get("assets") or {}).get("embeddings") or {}
-            file = self.folder / asset.get("href", "-")
-            if file.is_file():
-                asset["file:size"] = file.stat().st_size
+            for asset in filter(None, (item.get("assets") or {}).values()):
+                file = self.folder / asset.get("href", "-")
+                if file.is_file():
+                    asset["file:size"] = file.stat().st_size
 
         self.items(size)
 

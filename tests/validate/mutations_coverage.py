@@ -1,5 +1,6 @@
 """Ways to break the coverage: chips lost, promised, invented, or wrongly explained."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -153,6 +154,7 @@ def a_half_empty_chip(broken: Broken) -> None:
 def mostly_missing(broken: Broken) -> None:
     _lose(broken, *range(80))
     _explain(broken, "cloud")
+    broken.tell()
 
 
 @mutation("COV011", "the declared area has a hole where the image is", also="COV002 COV006 COV")
@@ -288,3 +290,32 @@ def a_status_that_is_no_text(broken: Broken) -> None:
         return table.set_column(table.schema.get_field_index("status"), table.schema.field("status"), column)
 
     broken.change(broken.coverage, spoil)
+
+
+@mutation("VEC023", "cloud fractions of 0 where there is cloud", base="clouds")
+def no_cloud_at_all(broken: Broken) -> None:
+    broken.column("cloud_fraction", lambda shares: [0.0 for _ in shares])
+
+
+@mutation("VEC023", "gaps because of cloud are said to have no data", base="clouds")
+def clouds_called_nodata(broken: Broken) -> None:
+    def relabel(table: pa.Table) -> pa.Table:
+        rows = table.to_pylist()
+        for row in rows:
+            if row["reason"] == "cloud":
+                row.update(reason="nodata", detail=_valid(row["detail"]))
+        return pa.Table.from_pylist(rows, schema=table.schema)
+
+    broken.change(broken.coverage, relabel)
+    for path in ("README.md", "hosts/source.coop/README.md"):
+        broken.text(path, "(`cloud`)", "(`nodata`)")
+    for path in ("collection.json", "manifest.json", "gaps.geojson"):
+        broken.text(path, '"cloud"', '"nodata"')
+    gaps = broken.folder / "gaps.geojson"
+    gaps.write_text(_valid(gaps.read_text()))
+
+
+def _valid(text: str) -> str:
+    """A share of cloud as a smaller one of valid pixels."""
+    shares = re.compile(r"(\d\.\d{3}) of the pixels are under cloud")
+    return shares.sub(lambda found: f"{(1 - float(found[1])) / 2:.3f} of the pixels are valid", text)

@@ -372,9 +372,9 @@ def a_collection_of_another_description(broken: Broken) -> None:
     broken.json("collection.json", lambda c: c.update(description="Photographs of cats."))
 
 
-@mutation("DOC021", "a Collection of other keywords and providers")
-def a_collection_of_other_providers(broken: Broken) -> None:
-    broken.json("collection.json", lambda c: c.update(providers=[{"name": "Somebody else"}]))
+@mutation("DOC021", "a Collection of other keywords")
+def a_collection_of_other_keywords(broken: Broken) -> None:
+    broken.json("collection.json", lambda c: c.update(keywords=["clouds"]))
 
 
 @mutation("DOC021", "a model's Item with another input")
@@ -382,14 +382,14 @@ def a_model_of_another_input(broken: Broken) -> None:
     broken.json("model.json", lambda m: m["properties"]["mlm:input"][0].update(name="photographs"))
 
 
-@mutation("DOC021", "a JSON Item with another box")
+@mutation("DOC021", "a JSON Item with another box", also="STC013")
 def a_json_item_of_another_box(broken: Broken) -> None:
     broken.json_items_follow = False
     path = broken.release.store.files("items")[0]
     broken.json(path, lambda item: item.update(bbox=[side + 0.1 for side in item["bbox"]]))
 
 
-@mutation("DOC021", "a JSON Item of another projection")
+@mutation("DOC021", "a JSON Item of another projection", also="STC013")
 def a_json_item_of_another_projection(broken: Broken) -> None:
     broken.json_items_follow = False
     path = broken.release.store.files("items")[0]
@@ -405,3 +405,75 @@ def a_blank_figure(broken: Broken) -> None:
 def a_figure_cut_short(broken: Broken) -> None:
     file = broken.folder / "figures" / "embeddings.png"
     file.write_bytes(file.read_bytes()[:2000])
+
+
+@mutation("DOC022", "a figure that is mirrored")
+def a_mirrored_figure(broken: Broken) -> None:
+    file = broken.folder / "figures" / "coverage.png"
+    with Image.open(file) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file)
+
+
+@mutation("DOC022", "two figures are swapped")
+def swapped_figures(broken: Broken) -> None:
+    first, second = (broken.folder / "figures" / name for name in ("coverage.png", "norms.png"))
+    pictures = first.read_bytes(), second.read_bytes()
+    second.write_bytes(pictures[0])
+    first.write_bytes(pictures[1])
+
+
+@mutation("DOC022", "a white figure with one black dot")
+def a_figure_with_one_dot(broken: Broken) -> None:
+    picture = Image.new("RGB", (640, 480), "white")
+    picture.putpixel((3, 3), (0, 0, 0))
+    picture.save(broken.folder / "figures" / "coverage.png")
+
+
+@mutation("DOC022", "a figure that does not belong to the release", also="DOC021")
+def a_figure_too_many(broken: Broken) -> None:
+    (broken.folder / "figures" / "loss.png").write_bytes((broken.folder / "figures" / "norms.png").read_bytes())
+
+
+@mutation("DOC006", "the first half of a license")
+def half_a_license(broken: Broken) -> None:
+    text = (broken.folder / "LICENSE").read_text()
+    (broken.folder / "LICENSE").write_text(text[: len(text) // 2])
+
+
+@mutation("DOC006", "a license of other terms under the same text")
+def a_license_of_other_terms(broken: Broken) -> None:
+    broken.text("LICENSE", "Attribution 4.0 International", "Attribution-NonCommercial 4.0 International")
+
+
+@mutation("STC013", "a JSON Item of another quantization", base="int8")
+def a_json_item_of_another_quantization(broken: Broken) -> None:
+    broken.json_items_follow = False
+    path = broken.release.store.files("items")[0]
+    broken.json(path, lambda item: item["properties"].pop("emb:quantization"))
+
+
+@mutation("STC013", "a JSON Item that counts other rows")
+def a_json_item_of_other_rows(broken: Broken) -> None:
+    broken.json_items_follow = False
+    path = broken.release.store.files("items")[0]
+    broken.json(path, lambda item: item["properties"].update({"table:row_count": 9}))
+
+
+@mutation("DOC002", "the card counts other patches than there are", base="beside")
+def other_patches_in_the_card(broken: Broken) -> None:
+    broken.front(lambda matter: matter["dataset_info"][1]["splits"][0].update(num_examples=9))
+
+
+@mutation("DOC002", "a configuration that leads to no file")
+def a_configuration_of_no_file(broken: Broken) -> None:
+    broken.front(lambda matter: matter["configs"][0]["data_files"][0].update(path="vectors/**/*.parquet"))
+
+
+@mutation("DOC002", "the card promises vectors of another length")
+def features_of_another_length(broken: Broken) -> None:
+    def edit(matter: dict[str, Any]) -> None:
+        for feature in matter["dataset_info"][0]["features"]:
+            if feature["name"] == "embedding":
+                feature["length"] = 99
+
+    broken.front(edit)

@@ -86,7 +86,11 @@ def unscaled_web_mercator(broken: Broken) -> None:
     broken.footprints(lambda shapes: np.array([_scaled(s, 1 / np.cos(np.radians(s.centroid.y))) for s in shapes]))
 
 
-@mutation("GEO010", "the same ground and day twice, with another vector and id", also="COV012 COV014 COV016 SCH017")
+@mutation(
+    "GEO010",
+    "the same ground and day twice, with another vector and id",
+    also="COV012 COV014 COV016 DOC011 SCH017 STC005",
+)
 def ground_embedded_twice(broken: Broken) -> None:
     def again(table: pa.Table) -> pa.Table:
         row = table.slice(3, 1).to_pylist()[0]

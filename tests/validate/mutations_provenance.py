@@ -166,6 +166,7 @@ def pixels_of_another_size(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(sensor="modis"))
     broken.sources(lambda row: row.update(platform=None, collection=None))
     _decide(broken, sensor="modis")
+    broken.tell()
 
 
 def _decided(broken: Broken) -> dict[str, Any]:

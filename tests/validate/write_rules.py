@@ -18,6 +18,7 @@ import mutations_format  # noqa: F401
 import mutations_places  # noqa: F401
 import mutations_provenance  # noqa: F401
 import mutations_readers  # noqa: F401
+import mutations_statements  # noqa: F401
 import mutations_tables  # noqa: F401
 import mutations_vectors  # noqa: F401
 from breakage import MUTATIONS
@@ -44,11 +45,12 @@ the release could not be validated. What a rule could not check, because a file 
 a schema is not available, is listed as *not checked* and never counts as passed. Costly checks of single chips look at
 `--sample` chips drawn from all files; the report states the sample size.
 
-Documents that follow from the data (cards, citation, changelog, Croissant, DataCite, JSON-LD, Collection, Items) are
-rendered again and compared byte by byte, where the libraries that made the release are those installed here. Cards of
-more than 128 MB of embeddings, whose numbers would take reading the vectors again, and releases that are not local
-directories are *not checked* in this way; the independent rules on counts, dates, license, model and places hold for
-all.
+Documents that follow from the data (cards, figures, citation, changelog, Croissant, DataCite, JSON-LD, Collection,
+Items) are rendered again and compared byte by byte, where the libraries that made the release are those installed
+here; figures by their pixels. Of more than 128 MB of embeddings, the table of Items, the cards and the figures, which
+would take reading all chips again, are *not checked* in this way, nor are releases that are not local directories; the
+independent rules on counts, dates, license, model and places hold for all, whatever software made them: they find
+single facts in each document, in sentences too.
 
 All embeddings files are read once, in one pass that hashes them, compares the checksums of their pages and passes
 each batch of rows to all rules; two files at a time on two cores. About 60 bytes per chip are kept for the rules that
@@ -73,10 +75,10 @@ directories only. A web server cannot list its files: what lies there is what th
 ## Reports
 
 Findings of one kind are one line, causes first: what may follow from a file that is missing, changed or broken is
-indented below it. `--json` prints one document ([its schema](validation-report.schema.json)); `--html FILE` writes one
-page with the verdict, the findings and how to fix them, their places and the gaps on a map, and the distributions of
-the vectors' lengths, losses and similarities; `--junit FILE` and `--sarif FILE` are for CI. The page holds no script
-and asks for nothing.
+indented below it, and what is wrong in tables comes before what documents state otherwise. `--json` prints one document
+([its schema](validation-report.schema.json)); `--html FILE` writes one page with the verdict, the findings and how to
+fix them, their places and the gaps on a map, and the distributions of the vectors' lengths, losses and similarities;
+`--junit FILE` and `--sarif FILE` are for CI. The page holds no script and asks for nothing.
 
 In a GitHub workflow:
 
@@ -100,10 +102,11 @@ steps:
 `--recompute N` (extra `produce`) is the independent proof: it reads the imagery of the N chips with the lowest SHA-256
 of their ids from where the release says it is, embeds them with the published model, and compares (VEC023): vectors by
 cosines of at least 1 − 1e-5 in float32 and 1 − 5e-4 in bfloat16, less what quantization takes, and by length; losses;
-16 patches of each chip in tables of patches; the colors of thumbnails. Signs, permuted dimensions or other units of
-patches and losses show here alone. `--imagery STAC_OR_DIR` names the imagery where the published addresses are missing
-or have expired, `--weights FILE` the weights where the spec names a file. If no image can be read, or the model is
-another one, the rule is *not checked* and the exit code is 2.
+16 patches of each chip in tables of patches; the colors of thumbnails; shares of valid pixels and of cloud; and the
+reasons of as many gaps because of cloud, nodata or too few images. Signs, permuted dimensions or other units of patches
+and losses, and cloud that is not stated, show here alone. `--imagery STAC_OR_DIR` names the imagery where the published
+addresses are missing or have expired, `--weights FILE` the weights where the spec names a file. If no image can be
+read, or the model is another one, the rule is *not checked* and the exit code is 2.
 
     clay-publish validate my-first-release/1.0.0 --recompute 16 --imagery my-first-release/imagery
 
@@ -179,8 +182,10 @@ _MUTATIONS = """\
 Each line is one way to break a good release, a function of that name in `tests/validate/`. Sizes, checksums and counts
 in all other places follow the change, so that only the fault itself can be seen. The tests break a copy of a good
 release in each of these ways and expect a finding of the rule named here, and of no rule that is not about the same
-fault. Every rule has at least one. Good releases (Sentinel-2 L1C and L2A and NAIP; both layouts; float32, float16 and
-int8; with and without clouds, patches, aggregates and a version before) give no finding at all.
+fault. Where a table is broken, documents may state what it does not hold any more: the rules that compare them may find
+that, too, and are reported after the rule named here. Every rule has at least one. Good releases (Sentinel-2 L1C and
+L2A and NAIP; both layouts; float32, float16 and int8; with and without clouds, patches, aggregates and a version
+before) give no finding at all.
 
 This page is made from the tests: `python tests/validate/write_rules.py`.
 

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -85,6 +86,7 @@ class ParquetTables:
         """Without footer keys: most files have the same."""
         self._texts: dict[bytes, bytes] = {}
         """Footer keys, of which most are those of all files."""
+        self._periods: dict[str, tuple[datetime, datetime] | None] = {}
         self._columns: dict[str, Columns] = {}
 
     @cached_property
@@ -217,6 +219,22 @@ class ParquetTables:
         """Return the number of rows of a Parquet file; None where it is another kind of file, or cannot be opened."""
         found = self._opened.get(path)
         return found.rows if isinstance(found, _Opened) else None
+
+    def period(self, path: str) -> tuple[datetime, datetime] | None:
+        """Return the first start and the last end of a table's chips, by the footer; None where it does not say."""
+        if path not in self._periods:
+            first, last = self._extremes(path, "start_datetime"), self._extremes(path, "end_datetime")
+            self._periods[path] = None if first is None or last is None else (first[0], last[1])
+        return self._periods[path]
+
+    def _extremes(self, path: str, name: str) -> tuple[datetime, datetime] | None:
+        footer = self.footer(path)
+        groups = [footer.row_group(n) for n in range(footer.num_row_groups)]
+        places = [n for n in range(footer.num_columns) if footer.schema.column(n).path == name]
+        found = [group.column(n).statistics for group in groups for n in places]
+        if not found or any(each is None or not isinstance(each.min, datetime) for each in found):
+            return None
+        return min(each.min for each in found), max(each.max for each in found)
 
     def schema(self, path: str) -> pa.Schema:
         """Return the Arrow schema of a Parquet file, without its footer keys."""

@@ -7,6 +7,10 @@ from clay_publish.release.findings import Finding, Severity
 
 CAUSES = ("INT006", "INT007", "INT003", "INT004", "INT001", "INT011", "SCH014", "SCH007")
 """Rules on whole files: a file that breaks one of these may break any other rule. The first explains the most."""
+STATEMENTS = frozenset(
+    {"STC005", "STC006", "STC007", "STC008", "STC009", "DOC002", "DOC007", "DOC008", "DOC011", "DOC012", "TIM007"}
+)
+"""Rules that compare what documents state with what the tables hold: where a table is wrong, they may differ, too."""
 PLACES = 3
 """Places of one kind that are shown."""
 DOCS = "https://clay-foundation.github.io/clay-publish/rules/"
@@ -41,7 +45,10 @@ def rule_link(code: str) -> str:
 
 
 def by_kind(findings: Sequence[Finding]) -> list[Kind]:
-    """Kinds of findings: causes first, then the worst; what may follow from a cause is below it."""
+    """Kinds of findings: causes first, then the worst, of these what is wrong in tables before what documents state.
+
+    What may follow from a cause is below it.
+    """
     causes = {_file(f): f.code for f in sorted(findings, key=_explains, reverse=True) if f.code in CAUSES}
     own: list[Finding] = []
     below: dict[str, list[Finding]] = {}
@@ -59,7 +66,11 @@ def _kinds(findings: Sequence[Finding]) -> list[Kind]:
     for finding in findings:
         found.setdefault(finding.code, []).append(finding)
     kinds = [Kind(code, max((f.severity for f in made), key=lambda s: s.rank), made) for code, made in found.items()]
-    return sorted(kinds, key=lambda kind: (_explains(kind.findings[0]), -kind.severity.rank, kind.code))
+    return sorted(kinds, key=_order)
+
+
+def _order(kind: Kind) -> tuple[int, int, bool, str]:
+    return _explains(kind.findings[0]), -kind.severity.rank, kind.code in STATEMENTS, kind.code
 
 
 def _explains(finding: Finding) -> int:

@@ -1,6 +1,5 @@
 """Rules on what people and programs read about a release: the card, the citation, the license."""
 
-import importlib.metadata
 import io
 import itertools
 import json
@@ -10,14 +9,16 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
-from clay_publish.errors import ClayPublishError, MissingExtraError, ReleaseError
+from clay_publish.errors import MissingExtraError, ReleaseError
 from clay_publish.release.benchmarks import Benchmark, read_benchmarks
 from clay_publish.release.directory import (
     BENCHMARKS,
     CARD,
-    CHANGELOG,
     CITATION,
     CROISSANT,
     FIGURES,
@@ -27,9 +28,10 @@ from clay_publish.release.directory import (
     MAX_DOCUMENT,
     SHA256SUMS,
 )
+from clay_publish.release.manifest import dump_json
 from clay_publish.storage.safe_parse import has_more_than
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.outcomes import Broken, Fault, NotChecked, Outcome
+from clay_publish.validate.outcomes import Broken, Fault, NotChecked, Outcome, SkippedError
 from clay_publish.validate.registry import rule
 from clay_publish.validate.rules.readers import wrong_image
 
@@ -109,10 +111,31 @@ def datasets_reads_card(context: ReleaseContext) -> Iterator[Outcome]:
         return
     if "embeddings" not in configs:
         yield Fault(f"{CARD}: configs", f"{', '.join(configs) or 'none'}", "a configuration `embeddings`")
-    elif "embeddings" in infos and infos["embeddings"].splits:
-        stated = sum(split.num_examples for split in infos["embeddings"].splits.values())
-        if stated != context.tables.rows:
-            yield Fault(f"{CARD}: dataset_info", f"{stated:,} examples", f"{context.tables.rows:,} as in the files")
+    for name, config in configs.items():
+        yield from _other_table(name, str(config.get("data_files")), infos.get(name), context)
+
+
+def _other_table(name: str, pattern: str, info: Any, context: ReleaseContext) -> Iterator[Outcome]:
+    """Where a configuration is not that of its table."""
+    folder = "/".join(name.split("_", 1))
+    files = [path for path in context.tables.readable if path.startswith(f"{folder}/zone=")]
+    if not files or f"{folder}/" not in pattern:
+        yield Fault(
+            f"{CARD}: configs.{name}", pattern[:100], f"the files below {folder}/, of which {len(files):,} exist"
+        )
+        return
+    where = f"{CARD}: dataset_info.{name}"
+    rows = sum(context.tables.footer(path).num_rows for path in files)
+    if info is not None and info.splits:
+        stated = sum(split.num_examples for split in info.splits.values())
+        if stated != rows:
+            yield Fault(where, f"{stated:,} examples", f"{rows:,} as in the files")
+    if info is not None and info.features is not None:
+        schema, features = context.tables.schema(files[0]), info.features
+        if list(features) != schema.names:
+            yield Fault(where, f"the features {', '.join(features)}"[:200], ", ".join(schema.names)[:200])
+        elif getattr(features["embedding"], "length", None) != schema.field("embedding").type.list_size:
+            yield Fault(where, f"embedding {features['embedding']}"[:100], "vectors of the length in the files")
 
 
 @rule("DOC003")
@@ -207,19 +230,29 @@ def _refers_elsewhere(document: Any) -> bool:
     return False
 
 
+_TERMS = {"BY": "attribution", "NC": "noncommercial", "ND": "noderivatives", "SA": "sharealike"}
+_END_OF_4 = "section 8"
+"""Of the text of every Creative Commons license 4.0."""
+
+
 @rule("DOC006")
 def license_has_text(context: ReleaseContext) -> Iterator[Outcome]:
-    """Not empty; of a Creative Commons license, its name and version, or what it asks for."""
+    """Not empty; of a Creative Commons license, version, terms in the title, and the text to its end."""
     text = context.files.text(LICENSE)
     if len(text.strip()) < 20:
         yield Fault(LICENSE, f"has {len(text.strip())} characters", "the text of the license, or where it is")
     spdx = context.documents.spec.license
-    named = re.fullmatch(r"CC-BY(?:-[A-Z]{2})*-(\d\.\d)", spdx)
+    named = re.fullmatch(r"CC((?:-[A-Z]{2})+)-(\d\.\d)", spdx)
     if named is None or f"licensed under {spdx}." in text:  # which points to the text
         return
-    for word in (named[1], "attribution"):
-        if word not in text.lower():
+    plain = text.lower()
+    for word in (named[2], "attribution", *([_END_OF_4] if named[2] == "4.0" else [])):
+        if word not in plain:
             yield Fault(LICENSE, f"does not contain {word!r}", f"the text of {spdx}")
+    title = plain.strip().partition("\n")[0].replace("-", "")
+    terms = {code for code, term in _TERMS.items() if term in title}
+    if terms and terms != set(named[1].strip("-").split("-")):
+        yield Fault(f"{LICENSE}: line 1", title[:100], f"the terms of {spdx}")
 
 
 @rule("DOC014")
@@ -270,51 +303,47 @@ def host_card_is_plain(context: ReleaseContext) -> Iterator[Outcome]:
             yield Fault(HOST_CARD, f"has the picture {relative[0]}", "absolute addresses")
 
 
-_PAGES = frozenset({CARD, HOST_CARD})
-"""Documents with numbers of the vectors, which are not read again for large releases."""
+_LARGE = frozenset({CARD, HOST_CARD, ITEMS})
+"""Documents that follow from all chips, which are not read again for large releases."""
 
 
 @rule("DOC021")
 def documents_are_rendered_alike(context: ReleaseContext) -> Iterator[Outcome]:
     """Every document that follows from the data, rendered again by the software and libraries that made the release."""
-    if context.render is None:
-        yield NotChecked("documents are rendered again by the command line alone")
-        return
-    context.files.read_whole(CARD)
-    if not context.files.store.local:
-        yield NotChecked("documents are rendered again for directories alone")
-        return
-    made = context.documents.manifest.run.libraries
-    other = {name: (old, _installed(name)) for name, old in made.items() if _installed(name) != old}
-    if other:
-        name, (old, own) = next(iter(other.items()))
-        yield NotChecked(f"the release was made with {name} {old}, and {own or 'none'} is installed here")
-        return
-    if context.documents.spec.previous is not None:
-        try:
-            previous = context.previous
-        except ClayPublishError as error:
-            yield NotChecked(f"{CHANGELOG}: {error.where} {error.found}")
-            previous = None
-    else:
-        previous = None
-    rendered = context.render(context.files.release, None if previous is None else previous.files.release)
-    for path in sorted(_PAGES - rendered.keys()):
-        yield NotChecked(f"{path} states numbers of the vectors, which are too many to be read again")
-    for path, data in sorted(rendered.items()):
+    rendered = context.rendered
+    if rendered.unknown is not None:
+        yield NotChecked(rendered.unknown)
+    for path in sorted(_LARGE - rendered.files.keys()):
+        yield NotChecked(f"{path} follows from the chips, which are too many to be read again")
+    for path, data in sorted(rendered.files.items()):
+        if path.endswith(".png"):
+            continue  # DOC022
         if path not in context.files.paths:
             yield Fault(path, "does not exist", "a document of every release")
             continue
         found = context.files.store.read(path, len(data) + MAX_DOCUMENT)
-        if found != data:
+        if found != data and path == ITEMS:
+            yield from _other_rows(path, context.documents.items, pq.read_table(pa.BufferReader(data)))
+        elif found != data:
             yield _first_difference(path, found.decode("utf-8", "replace"), data.decode())
 
 
-def _installed(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _other_rows(path: str, found: pa.Table, expected: pa.Table) -> Iterator[Outcome]:
+    """The first row of each column that differs; keys of the footer that do."""
+    if found.schema.remove_metadata() != expected.schema.remove_metadata() or len(found) != len(expected):
+        columns = f"{len(found):,} rows of {', '.join(found.column_names)}"
+        yield Fault(path, columns[:300], f"{len(expected):,} rows of {', '.join(expected.column_names)}"[:300])
+        return
+    for name in expected.column_names:
+        if found[name] != expected[name]:
+            own, other = found[name].to_pylist(), expected[name].to_pylist()
+            row = next(n for n, pair in enumerate(zip(own, other, strict=True)) if pair[0] != pair[1])
+            yield Fault(f"{path}: row {row}: {name}", f"{own[row]!s:.200}", f"{other[row]!s:.200}")
+    for key, text in expected.schema.metadata.items():
+        own_text = (found.schema.metadata or {}).get(key, b"null")
+        if json.loads(own_text) != json.loads(text):
+            where = f"{path}: footer {key.decode()}"
+            yield _first_difference(where, *(dump_json(json.loads(each)) for each in (own_text, text)))
 
 
 def _first_difference(path: str, found: str, expected: str) -> Fault:
@@ -330,21 +359,46 @@ def _first_difference(path: str, found: str, expected: str) -> Fault:
 
 
 @rule("DOC022")
-def figures_show_something(context: ReleaseContext) -> Iterator[Outcome]:
-    """Every PNG below `figures/`, decoded: more than one color."""
-    for path in context.files.paths:
-        if not (path.startswith(f"{FIGURES}/") and path.endswith(".png")):
+def figures_show_the_release(context: ReleaseContext) -> Iterator[Outcome]:
+    """Every PNG below `figures/`: decoded, not of one color, and as drawn again where documents are rendered again."""
+    try:
+        drawn = {path: data for path, data in context.rendered.files.items() if path.endswith(".png")}
+    except SkippedError as error:
+        yield NotChecked(f"{error.where} {error.found}")
+        drawn = {}
+    there = {path for path in context.files.paths if path.startswith(f"{FIGURES}/") and path.endswith(".png")}
+    for path in sorted(there | drawn.keys()):
+        if path not in there or (drawn and path not in drawn):
+            found, expected = ("is there", "no such figure") if path in there else ("does not exist", "a figure")
+            yield Fault(path, found, f"{expected}, as the data give")
             continue
         context.files.read_whole(path)
         data = context.files.store.read(path, MAX_DOCUMENT)
         wrong = wrong_image(data)
-        if wrong is None:
-            with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-                colors = picture.convert("RGB").getcolors(maxcolors=1)
-            alike = colors is not None
-            wrong = "shows one color" if alike else None
+        if wrong is None and data != drawn.get(path):
+            wrong = _wrong_figure(data, drawn.get(path))
         if wrong is not None:
-            yield Fault(path, wrong, "a picture")
+            yield Fault(path, wrong, "a picture" if path not in drawn else "the picture that the data give")
+
+
+_SMALL = (64, 48)
+"""Size to which figures are reduced before they are compared: letters may be drawn by other versions."""
+_LEVELS = 2.0
+"""Of 255, by which they may differ on average."""
+
+
+def _wrong_figure(data: bytes, again: bytes | None) -> str | None:
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+        shown = picture.convert("RGB")
+    if shown.getcolors(maxcolors=1) is not None:
+        return "shows one color"
+    if again is None:
+        return None
+    with Image.open(io.BytesIO(again), formats=("PNG",)) as picture:
+        expected = picture.convert("RGB")
+    own, other = (np.asarray(each.resize(_SMALL, Image.Resampling.BOX), np.float32) for each in (shown, expected))
+    away = float(np.abs(own - other).mean())
+    return f"differs by {away:.1f} of 255 on average from the figure drawn again" if away > _LEVELS else None
 
 
 _SCORE = re.compile(r"-?\d+\.\d{3} ± \d+\.\d{3}")

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from clay_publish.errors import ReleaseError
-from clay_publish.release.directory import CARD, MANIFEST, SOURCES, fingerprint_in
+from clay_publish.release.directory import CARD, HOST_CARD, MANIFEST, SOURCES, fingerprint_in
 from clay_publish.spec.sensors import BandStatistics
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
@@ -168,14 +168,15 @@ def _forbids(source: str, release: str) -> str | None:
 
 @rule("PRV010")
 def attribution_is_there(context: ReleaseContext) -> Iterator[Outcome]:
-    """Each used source's attribution, word by word."""
-    words = _plain(context.documents.card)
+    """Each used source's attribution, word by word, in the cards."""
+    cards = {path: _plain(context.files.text(path)) for path in (CARD, HOST_CARD) if path in context.files.paths}
     asked = sorted({s.attribution for s in context.sources.used if s.attribution})
     if len(asked) > _ATTRIBUTIONS:
         yield Sampled(_ATTRIBUTIONS, len(asked), "attributions")
     for text in asked[:_ATTRIBUTIONS]:
-        if _plain(text) not in words:
-            yield Fault(CARD, f"does not say {text!r}", "the attribution of every source")
+        for path, words in cards.items():
+            if _plain(text) not in words:
+                yield Fault(path, f"does not say {text!r}", "the attribution of every source")
 
 
 def _plain(text: str) -> str:

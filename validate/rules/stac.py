@@ -1,5 +1,6 @@
 """Rules on STAC: valid documents, and an Item for every file that tells the truth about it."""
 
+import json
 import posixpath
 from collections.abc import Iterator
 from typing import Any
@@ -7,10 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import shapely
 import stac_geoparquet.arrow
 
 from clay_publish.errors import ReleaseError
-from clay_publish.release.directory import COLLECTION, ITEMS, JSON_ITEMS, MODEL
+from clay_publish.release.array_store import MEDIA_TYPE, STORE
+from clay_publish.release.directory import (
+    COLLECTION,
+    CROISSANT,
+    DATACITE,
+    ITEMS,
+    JSON_ITEMS,
+    JSON_LD,
+    LICENSE,
+    MODEL,
+    SOURCES,
+)
 from clay_publish.release.public_urls import release_address
 from clay_publish.storage.safe_parse import has_more_than
 from clay_publish.validate.context import ReleaseContext
@@ -18,6 +31,7 @@ from clay_publish.validate.data.coverage_table import micros
 from clay_publish.validate.data.stac_schemas import core_schema, schema_of, violations
 from clay_publish.validate.outcomes import Broken, Fault, NotChecked, Outcome, Sampled
 from clay_publish.validate.registry import rule
+from clay_publish.windows import parse_time
 
 _ITEMS = 200
 """Items that are held against the schemas; all are held against their files."""
@@ -124,19 +138,61 @@ def _items_of_files(context: ReleaseContext, columns: list[str]) -> Iterator[tup
 
 @rule("STC005")
 def item_rows_agree(context: ReleaseContext) -> Iterator[Outcome]:
-    """`table:row_count`."""
-    for path, row in _items_of_files(context, ["table:row_count"]):
+    """`table:row_count`, and `embedded` of `embrel:coverage`."""
+    for path, row in _items_of_files(context, ["table:row_count", "embrel:coverage"]):
         rows = context.tables.count(path)
+        embedded = (row["embrel:coverage"] or {}).get("embedded", rows)
+        if embedded != rows:
+            yield Fault(f"{ITEMS}: {row['id']}: embrel:coverage", f"embedded {embedded}", f"{rows:,} as in {path}")
         if row["table:row_count"] != rows:
             yield Fault(f"{ITEMS}: {row['id']}", f"table:row_count {row['table:row_count']}", f"{rows:,} as in {path}")
 
 
 @rule("STC006")
 def item_boxes_agree(context: ReleaseContext) -> Iterator[Outcome]:
-    """To a decimeter."""
-    for path, row in _items_of_files(context, ["bbox"]):
+    """The bbox to a decimeter; bounds of the geometry, and centers of chips in it; `proj:code` and `grid:code`."""
+    for path, row in _items_of_files(context, ["bbox", "geometry", "proj:code", "grid:code"]):
+        where = f"{ITEMS}: {row['id']}"
         stated = [row["bbox"][side] for side in ("xmin", "ymin", "xmax", "ymax")]
-        yield from _bounds_agree(f"{ITEMS}: {row['id']}: bbox", stated, context.scan.facts.boxes.get(path))
+        faults = list(_bounds_agree(f"{where}: bbox", stated, context.scan.facts.boxes.get(path)))
+        yield from faults
+        if not faults:
+            yield from _outline_agrees(f"{where}: geometry", row["geometry"], stated, path, context)
+        yield from _place_agrees(where, row, path, context)
+
+
+def _outline_agrees(
+    where: str, geometry: bytes, stated: list[float], path: str, context: ReleaseContext
+) -> Iterator[Outcome]:
+    shape, facts = shapely.from_wkb(geometry), context.scan.facts
+    bounds = shape.bounds
+    if stated[0] <= stated[2] and np.abs(np.subtract(bounds, stated)).max() > _OUTLINE:
+        yield Fault(where, f"bounds {', '.join(f'{v:.5f}' for v in bounds)}", "those of its chips")
+        return
+    rows = facts.slices()[path]
+    chosen = slice(rows.start, rows.stop, max(1, -(-(rows.stop - rows.start) // _CENTERS)))
+    outside = ~shapely.intersects_xy(shape, facts["lon"][chosen], facts["lat"][chosen])
+    if outside.any():
+        yield Fault(
+            where, f"leaves {outside.sum():,} of {outside.size:,} centers of chips outside", "all of them inside"
+        )
+
+
+def _place_agrees(where: str, row: dict[str, Any], path: str, context: ReleaseContext) -> Iterator[Outcome]:
+    facts = context.scan.facts
+    codes = {f"EPSG:{code}" for code in np.unique(facts["epsg"][facts.slices()[path]]).tolist() if code}
+    if row["proj:code"] is not None and codes != {row["proj:code"]}:
+        yield Fault(f"{where}: proj:code", row["proj:code"], ", ".join(sorted(codes)) or "null")
+    if row["grid:code"] is not None and path in context.tables.named:
+        square = f"MGRS-{context.tables.named[path].square.mgrs()}"
+        if row["grid:code"] != square:
+            yield Fault(f"{where}: grid:code", row["grid:code"], f"{square}, as the file is named")
+
+
+_OUTLINE = 2e-5
+"""Degrees: outlines are thinned by half of this."""
+_CENTERS = 10_000
+"""Chips of a file that are looked for in its outline, at most."""
 
 
 def _bounds_agree(where: str, stated: list[float], own: npt.NDArray[np.float64] | None) -> Iterator[Outcome]:
@@ -165,17 +221,54 @@ def item_times_agree(context: ReleaseContext) -> Iterator[Outcome]:
             yield Fault(f"{ITEMS}: {row['id']}", "has no time", "datetime, or start_datetime and end_datetime")
         elif moments.size and (moments.min() < micros(start) - _SECOND or moments.max() > micros(end) + _SECOND):
             yield Fault(f"{ITEMS}: {row['id']}", f"{start.isoformat()}/{end.isoformat()}", f"the times in {path}")
+        else:
+            yield from _other_times(f"{ITEMS}: {row['id']}", row, context.tables.period(path), moments)
+
+
+def _other_times(where: str, row: dict[str, Any], period: Any, moments: npt.NDArray[np.int64]) -> Iterator[Outcome]:
+    """Times of an Item that are not those of its chips: of their period, and the one that they share."""
+    expected = dict(zip(("start_datetime", "end_datetime"), period or (), strict=False))
+    for name, moment in expected.items():
+        if row.get(name) is not None and abs(micros(row[name]) - micros(moment)) > _SECOND:
+            yield Fault(f"{where}: {name}", row[name].isoformat(), f"{moment.isoformat()}, as in its file")
+    if row.get("datetime") is not None and moments.size:
+        away = np.abs(moments - micros(row["datetime"])).max()
+        if away > _SECOND:
+            yield Fault(f"{where}: datetime", row["datetime"].isoformat(), "null, or the one date of all chips")
 
 
 @rule("STC008")
 def extent_agrees(context: ReleaseContext) -> Iterator[Outcome]:
-    """The first bbox of the spatial extent."""
+    """The first bbox of the spatial extent, which holds the others; boxes of the model's Item and of registries."""
     boxes = context.documents.collection.get("extent", {}).get("spatial", {}).get("bbox", [])
     if not boxes or len(boxes[0]) != 4:
         yield Broken(COLLECTION, f"{COLLECTION} has no spatial extent of four numbers")
         return
     own = np.concatenate([np.empty((0, 4)), *context.scan.facts.boxes.values()])
     yield from _bounds_agree(f"{COLLECTION}: extent.spatial", boxes[0], own)
+    for other in boxes[1:]:
+        if other[1] < boxes[0][1] - _NEAR or other[3] > boxes[0][3] + _NEAR:
+            yield Fault(f"{COLLECTION}: extent.spatial", f"a part {other}", f"within {boxes[0]}")
+    for where, box in _other_boxes(context):
+        yield from _bounds_agree(where, box, own)
+
+
+def _other_boxes(context: ReleaseContext) -> Iterator[tuple[str, list[float]]]:
+    """Places of boxes of the whole release, and the boxes: west, south, east, north."""
+    yield f"{MODEL}: bbox", context.documents.model["bbox"]
+    if DATACITE in context.files.paths:
+        for place in context.documents.json(DATACITE).get("geoLocations", []):
+            box = place["geoLocationBox"]
+            yield f"{DATACITE}: geoLocationBox", [float(box[side]) for side in _DATACITE_SIDES]
+    for path in (JSON_LD, CROISSANT):
+        if path in context.files.paths:
+            stated = context.documents.json(path).get("spatialCoverage", {}).get("geo", {}).get("box")
+            if stated is not None:
+                south, west, north, east = map(float, stated.split())
+                yield f"{path}: spatialCoverage", [west, south, east, north]
+
+
+_DATACITE_SIDES = ("westBoundLongitude", "southBoundLatitude", "eastBoundLongitude", "northBoundLatitude")
 
 
 @rule("STC009")
@@ -195,10 +288,32 @@ def assets_agree(context: ReleaseContext) -> Iterator[Outcome]:
             yield Fault(where, f"file:size {size}", f"{context.files.store.size(path)}")
         if stated is not None and stated != f"1220{context.digests[path]}":
             yield Fault(where, f"file:checksum {stated[:20]}…", f"1220{context.digests[path][:16]}…")
+    tables: dict[str, list[str]] = {}
+    for path in context.tables.readable:
+        folder, _, name = path.partition("/zone=")
+        tables.setdefault(name, []).append(folder)
     for path, row in _items_of_files(context, ["assets"]):
-        size = row["assets"]["embeddings"].get("file:size")
-        if size is not None and size != context.files.store.size(path):
-            yield Fault(f"{ITEMS}: {row['id']}", f"file:size {size}", f"{context.files.store.size(path)}")
+        name = path.partition("/zone=")[2]
+        expected = {folder.replace("/", "-"): f"{folder}/zone={name}" for folder in tables[name]}
+        if f"{STORE}/zarr.json" in there:
+            expected["arrays"] = f"{STORE}/utm{name[:2]}"
+        yield from _item_assets(f"{ITEMS}: {row['id']}: assets", row["assets"], expected, context)
+
+
+def _item_assets(
+    where: str, assets: dict[str, Any], expected: dict[str, str], context: ReleaseContext
+) -> Iterator[Outcome]:
+    """Those of an Item: the files of one name in all tables, and the arrays of the zone."""
+    for key in sorted({*expected, *assets}):
+        asset = assets.get(key) or {}
+        href = str(asset.get("href", "none")).removeprefix("./")
+        size, kind = asset.get("file:size"), MEDIA_TYPE if key == "arrays" else _PARQUET
+        if href != expected.get(key, "none"):
+            yield Fault(f"{where}.{key}", href, expected.get(key, "none"))
+        elif asset and asset.get("type") != kind:
+            yield Fault(f"{where}.{key}", f"type {asset.get('type')}", kind)
+        elif size is not None and size != context.files.store.size(expected[key]):
+            yield Fault(f"{where}.{key}", f"file:size {size}", f"{context.files.store.size(expected[key])}")
 
 
 @rule("STC010")
@@ -224,11 +339,13 @@ def links_lead_somewhere(context: ReleaseContext) -> Iterator[Outcome]:
 
 @rule("STC012")
 def links_are_there(context: ReleaseContext) -> Iterator[Outcome]:
-    """The relations that the embedding extension and STAC ask for."""
-    relations = {link.get("rel") for link in context.documents.collection.get("links", [])}
-    for relation in ("emb:model", "emb:source-data", "license"):
-        if relation not in relations:
+    """The relations that the embedding extension and STAC ask for, to the release's own files."""
+    links = [(link.get("rel"), str(link.get("href"))) for link in context.documents.collection.get("links", [])]
+    for relation, path in {"emb:model": MODEL, "emb:source-data": SOURCES, "license": LICENSE}.items():
+        if relation not in {rel for rel, _ in links}:
             yield Fault(f"{COLLECTION}: links", f"none with rel {relation!r}", "a link")
+        elif path not in {_resolved("", href) for rel, href in links if rel == relation}:
+            yield Fault(f"{COLLECTION}: link {relation}", f"does not lead to {path}", f"./{path}")
 
 
 @rule("STC013")
@@ -250,8 +367,11 @@ def json_items_are_those_of_the_table(context: ReleaseContext) -> Iterator[Outco
     chosen = known[:: max(1, len(known) // _ITEMS)]
     if len(chosen) < len(known):
         yield Sampled(len(chosen), len(known), "JSON Items")
+    rows = pa.array([table["id"].to_pylist().index(expected[path]) for path in chosen], pa.int64())
+    documents = {item["id"]: item for item in stac_geoparquet.arrow.stac_table_to_items(table.take(rows))}
     for path in chosen:
         document = context.documents.json(path)
+        yield from _other_item(path, document, documents[expected[path]])
         if document.get("id") != expected[path]:
             yield Fault(f"{path}: id", repr(document.get("id")), repr(expected[path]))
         leads = {link["rel"]: _resolved(path, link["href"]) for link in document["links"]}
@@ -261,6 +381,28 @@ def json_items_are_those_of_the_table(context: ReleaseContext) -> Iterator[Outco
         found = _resolved(path, document["assets"]["embeddings"]["href"])
         if found != hrefs[expected[path]]:
             yield Fault(f"{path}: assets.embeddings", f"leads to {found}", hrefs[expected[path]])
+
+
+def _other_item(path: str, document: dict[str, Any], row: dict[str, Any]) -> Iterator[Outcome]:
+    """What a JSON Item states otherwise than its row; links and addresses apart."""
+    row = json.loads(json.dumps(row))
+    own, other = (dict(each.get("properties", {})) for each in (document, row))
+    for each, stated in ((document, own), (row, other)):
+        stated |= {key: each.get(key) for key in ("collection", "geometry", "bbox")}
+        stated |= {f"assets.{key}": _without_address(asset) for key, asset in each.get("assets", {}).items()}
+    for key in sorted({*own, *other}):
+        found, expected = (_moment(key, stated.get(key)) for stated in (own, other))
+        if found != expected:
+            yield Fault(f"{path}: {key}", f"{found!s:.100}", f"{expected!s:.100}, as in {ITEMS}")
+
+
+def _without_address(asset: Any) -> Any:
+    return {key: value for key, value in asset.items() if key not in {"href", "alternate"}}
+
+
+def _moment(key: str, value: Any) -> Any:
+    """A time as such, however it is written."""
+    return parse_time(value) if key.endswith("datetime") and isinstance(value, str) else value
 
 
 def _resolved(path: str, href: str) -> str:

@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from clay_publish.release.directory import COLLECTION
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import micros
-from clay_publish.validate.outcomes import BadRows, Broken, Fault, Outcome, bad_rows
+from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
-from clay_publish.windows import Window, parse_time
+from clay_publish.windows import Window
 
 _COLUMNS = ("datetime", "start_datetime", "end_datetime")
 _FIRST = datetime(1972, 7, 23, tzinfo=UTC)
@@ -111,26 +110,6 @@ def windows_are_asked_for(context: ReleaseContext) -> Iterator[Outcome]:
             fits = file.window in asked
         if not fits:
             yield Fault(path, f"window {file.window}", f"one of {', '.join(map(str, asked[:3]))}")
-
-
-@rule("TIM007")
-def in_collection_interval(context: ReleaseContext) -> Iterator[Outcome]:
-    """The first interval of the collection's temporal extent, which holds all."""
-    intervals = context.documents.collection.get("extent", {}).get("temporal", {}).get("interval", [])
-    if not intervals or not isinstance(intervals[0], list) or len(intervals[0]) != 2:
-        yield Broken(COLLECTION, f"{COLLECTION} has no temporal interval")
-        return
-    start, end = (None if edge is None else micros(parse_time(edge)) for edge in intervals[0])
-    facts = context.scan.facts
-    moments = facts["moments"]
-    for path, rows in facts.slices().items():
-        values = moments[rows]
-        values = values[values != _NULL]
-        if not values.size:
-            continue
-        low, high = int(values.min()), int(values.max())
-        if (start is not None and low < start - _SECOND) or (end is not None and high > end + _SECOND):
-            yield Fault(path, f"chips from {_date(low)} to {_date(high)}", f"within {'/'.join(map(str, intervals[0]))}")
 
 
 @rule("TIM008")

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clay_publish.errors import ClayPublishError, shown
-from clay_publish.release.directory import PATCHES
+from clay_publish.release.directory import COVERAGE, PATCHES
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
+from clay_publish.validate.data.coverage_table import coverage_batches
 from clay_publish.validate.data.single_rows import column_of, table_rows
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled
 from clay_publish.validate.registry import rule
@@ -25,6 +27,9 @@ _PATCHES = 4
 """Times as far the cosine of a patch may be: it is not averaged over the chip."""
 _LENGTH = {"float32": 1e-3, "bfloat16": 2e-2}
 """Share by which the length of a vector, or a loss, may differ."""
+_FRACTIONS = ("valid_fraction", "cloud_fraction")
+_SHARE = 0.005
+"""By which a fraction of a chip's pixels may differ."""
 _LEVELS = 3.0
 """Of 255, by which the colors of a thumbnail may differ on average."""
 
@@ -33,21 +38,41 @@ Floats = npt.NDArray[np.float64]
 
 @rule("VEC023")
 def chips_can_be_made_again(context: ReleaseContext) -> Iterator[Outcome]:
-    """Chips of the lowest SHA-256 of all, from the published imagery with the published model; `--recompute N`."""
+    """Chips of the lowest SHA-256 of all, from the published imagery with the published model; `--recompute N`.
+
+    As many gaps because of cloud, nodata or too few images, and what the coverage says of them.
+    """
     assert context.recompute is not None, "the rule is checked on request alone"
     chosen = heapq.nsmallest(context.recompute.chips, _hashed(context))
+    gaps = heapq.nsmallest(context.recompute.chips, _gaps(context))
     try:
-        again = context.recompute.again([name for _, name, _, _ in chosen])
+        again = context.recompute.again([*(chip[1] for chip in chosen), *(gap[1] for gap in gaps)])
     except ClayPublishError as error:
         yield NotChecked(f"{error.where} {error.found}")
         return
-    there = [(path, row, name) for _, name, path, row in chosen if name in again]
+    known = {name for name, made in again.items() if made.get("reason") in {None, *_READ}}
+    there = [(path, row, name) for _, name, path, row in chosen if name in known]
     if not there:
         yield NotChecked(f"the imagery of none of {len(chosen):,} chips can be read")
         return
     for path, row, name in there:
         yield from _chip(context, path, row, again[name])
+    for _, name, reason in gaps:
+        found = again[name].get("reason") if name in known else reason
+        if found != reason:
+            yield Fault(f"{COVERAGE}: {shown(name)}", f"is missing as {reason!r}", f"{found or 'embedded'}, made again")
     yield Sampled(len(there), context.tables.rows)
+
+
+_READ = ("cloud", "nodata", "too_few_images")
+"""Reasons that pixels give."""
+
+
+def _gaps(context: ReleaseContext) -> Iterator[tuple[bytes, str, str]]:
+    for batch in coverage_batches(context.tables, ["id", "reason"]):
+        rows = batch.filter(pc.is_in(batch.column("reason").cast(pa.string()), value_set=pa.array(_READ)))
+        for name, reason in zip(rows.column("id").to_pylist(), rows.column("reason").to_pylist(), strict=True):
+            yield hashlib.sha256(name.encode()).digest(), name, reason
 
 
 def _hashed(context: ReleaseContext) -> Iterator[tuple[bytes, str, str, int]]:
@@ -58,10 +83,17 @@ def _hashed(context: ReleaseContext) -> Iterator[tuple[bytes, str, str, int]]:
 
 
 def _chip(context: ReleaseContext, path: str, row: int, again: Mapping[str, Any]) -> Iterator[Outcome]:
-    columns = ["id", "embedding", "scale", "loss", "thumbnail"]
+    columns = ["id", "embedding", "scale", "loss", "thumbnail", *_FRACTIONS]
     table = table_rows(context.tables, path, np.array([row]), columns).combine_chunks()
     chip, made = ChipRows(path, row, table.to_batches()[0]), context.fingerprint
     where = f"{path}: {shown(chip.value('id', 0))}"
+    if "reason" in again:
+        yield Fault(where, "is embedded", f"missing as {again['reason']!r}, made again")
+        return
+    for name in _FRACTIONS:
+        stored, truth = chip.value(name, 0), again[name]
+        if (stored is None) != (truth is None) or abs((stored or 0) - (truth or 0)) > _SHARE:
+            yield Fault(f"{where}: {name}", str(stored), f"{truth}, read again")
     far = _COSINE[made.precision]
     yield from _vector(where, chip.values(np.array([0]))[0], again["embedding"], context, far)
     if "loss" in again and chip.has("loss"):
