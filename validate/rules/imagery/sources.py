@@ -43,6 +43,8 @@ _PATH = re.compile(r"(.*?) ?\bpath (\d{1,3}) (\d{4}-\d\d-\d\d)")
 _PATHS = 251
 """Of both Worldwide Reference Systems, at most."""
 _DAY = timedelta(days=1)
+_CORNERS = np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.0]])
+"""Column and row of each, as shares of an image."""
 _SAME = 1e-7
 """Degrees, about a centimeter."""
 
@@ -194,9 +196,9 @@ def _grids_elsewhere(sources: Iterable[Source]) -> list[Source]:
                 grid = scene_grid(source, 1)
             except ReleaseError:
                 continue  # said above
-            rows, cols = source.shape
-            corners = np.array([[0, 0, 1], [0, rows, 1], [cols, rows, 1], [cols, 0, 1]], dtype=float)
-            by_crs[grid.crs].append((source, corners @ grid.matrix.T))
+            row, col = source.shape[0] * _CORNERS[1], source.shape[1] * _CORNERS[0]
+            if np.isfinite(grid.to_lonlat(col, row)).all():  # those of an image of half the Earth are not on it
+                by_crs[grid.crs].append((source, np.stack([col, row, np.ones(4)], axis=1) @ grid.matrix.T))
     for crs, members in by_crs.items():
         ground = footprints(crs, np.array([corners for _, corners in members]))
         shapes = np.array([source.geometry for source, _ in members], dtype=object)
