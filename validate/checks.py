@@ -32,12 +32,12 @@ from clay_publish.validate.rules import (  # noqa: F401
     release_format,
     schema,
     seams,
-    sensors,
     stac,
     time,
     vector_distribution,
     vectors,
 )
+from clay_publish.validate.rules.imagery import sensors, sources  # noqa: F401
 from clay_publish.validate.rules.outputs import (  # noqa: F401
     array_attributes,
     array_values,

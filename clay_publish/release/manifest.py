@@ -21,7 +21,10 @@ from clay_publish.storage.store import Store
 
 _CHUNK = 8 << 20
 _FILES_AT_ONCE = 8
-_LIBRARIES = ("clay-publish", "numpy", "pyarrow", "rasterio", "shapely", "pyproj", "torch")
+LIBRARIES = ("clay-publish", "numpy", "pyarrow", "rasterio", "shapely", "pyproj", "torch")
+"""What decides the bytes of a release."""
+ARRAY_LIBRARIES = ("numcodecs", "zarr")
+"""What, beside these, decides the bytes of arrays."""
 _OF_VECTORS = tuple(f"{folder}/" for folder in (paths.EMBEDDINGS, paths.PATCHES, paths.AGGREGATES))
 UNITS = f"{paths.RUN}/units.json"
 """What a run was begun with."""
@@ -71,7 +74,7 @@ class Manifest(BaseModel):
 
 def libraries() -> dict[str, str]:
     """Versions of what decides the bytes of a release."""
-    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def sha256(store: Store, path: str) -> str:
@@ -141,7 +144,8 @@ def derive_run_record(release: Release) -> RunRecord:
         plan_sha256=plan["sha256"],
         libraries=plan.get("libraries", {}) | _array_libraries(release),
         coverage={"expected": sum(counts.values()), **dict(sorted(counts.items()))},
-        notes=sorted({note for receipt in receipts for note in receipt.notes}) + _omitted(release, rows),
+        notes=sorted({note for receipt in receipts for note in receipt.notes})
+        + omitted_notes(rows, release.parquet(paths.REFERENCE).metadata.num_rows),
     )
 
 
@@ -152,10 +156,10 @@ def _array_libraries(release: Release) -> dict[str, str]:
     return dict(release.json(MADE).get("libraries", {}))
 
 
-def _omitted(release: Release, rows: list[int]) -> list[str]:
-    """A note where `reference.parquet` lacks chips of embeddings files of so many rows."""
+def omitted_notes(rows: list[int], there: int) -> list[str]:
+    """A note where `reference.parquet`, of so many rows, lacks chips of embeddings files of so many rows."""
     expected = expected_chips(rows)
-    missing = expected - release.parquet(paths.REFERENCE).metadata.num_rows
+    missing = expected - there
     if not missing:
         return []
     return [f"{missing:,} of {expected:,} reference vectors are left out, as their imagery cannot be read any more."]

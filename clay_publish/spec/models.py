@@ -63,15 +63,16 @@ def _check_orcid(text: str) -> str:
 
 
 @functools.cache
-def _spdx() -> frozenset[str]:
-    """Identifiers of the SPDX license list."""
-    return frozenset(get_spdx_licensing().known_symbols)
+def spdx_identifiers() -> dict[str, str]:
+    """Identifiers of the SPDX license list, by themselves in lower case."""
+    names = get_spdx_licensing().known_symbols
+    return {name.lower(): name for name in names if not name.startswith("LicenseRef-")}
 
 
 def _check_license(text: str) -> str:
     """An identifier of the SPDX license list, or `LicenseRef-…` for own terms."""
     own = text.startswith("LicenseRef-")
-    known = {key.lower(): key for key in _spdx() if not key.startswith("LicenseRef-")}
+    known = spdx_identifiers()
     if _LICENSE_REF.fullmatch(text) or known.get(text.lower()) == text:
         return text
     near = [] if own else difflib.get_close_matches(text.lower(), known, n=1, cutoff=0.6)

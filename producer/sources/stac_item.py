@@ -204,7 +204,7 @@ def complete(
         level=None if shared.level is None else str(shared.level.of(item)),
         platform=properties.get("platform") or properties.get("eo:platform"),
         acquisition=_acquisition(item, properties, start, end),
-        cloud_cover=number(properties.get("eo:cloud_cover")),
+        cloud_cover=_percent(properties.get("eo:cloud_cover")),
         license=_license(item, properties),
         attribution=properties.get("attribution"),
         href=_self_href(item),
@@ -358,6 +358,12 @@ def _day_of_pass(path: int, moment: datetime) -> date:
 def _license(item: Mapping[str, Any], properties: Mapping[str, Any]) -> str | None:
     stated = properties.get("license", item.get("license"))
     return stated if isinstance(stated, str) else None
+
+
+def _percent(value: Any) -> float | None:
+    """A share in percent; None where it is none, such as the −1 of Landsat, which means unknown."""
+    share = number(value)
+    return share if share is not None and 0 <= share <= 100 else None
 
 
 def _self_href(item: Mapping[str, Any]) -> str | None:

@@ -112,6 +112,13 @@ def test_landsat_of_stac_0_7_names_bands_by_index(shared_data: Path) -> None:
     assert str(item.window) == "2020-10-31/2020-11-01"
 
 
+@pytest.mark.parametrize(("stated", "read_as"), [(4.05, 4.05), ("12", 12.0), (-1, None), (999, None), (None, None)])
+def test_cloud_cover_beyond_percent_is_unknown(shared_data: Path, stated: Any, read_as: float | None) -> None:
+    document = json.loads((shared_data / "s2_l2a_mini_29RKH_20200219" / "item.json").read_text())
+    document["properties"]["eo:cloud_cover"] = stated
+    assert source_item(document, sensor(S2), block=0, base=None).cloud_cover == read_as
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

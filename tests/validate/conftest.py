@@ -12,7 +12,7 @@ from breakage import KINDS, PLACED, SHORE, Broken
 from mutations_anybody import write_foreign
 from placed import ground, placed_item
 
-from clay_publish import windows
+from clay_publish import __version__, windows
 from clay_publish.cards import write_cards
 from clay_publish.catalog import write_collection, write_items
 from clay_publish.errors import ClayPublishError
@@ -34,7 +34,7 @@ def complete(spec: Path, where: Path) -> Path:
     write_items(release)
     write_cards(release, Release(resolved.previous) if resolved.previous else None)
     write_collection(release)
-    write_manifest(release, "clay-publish")
+    write_manifest(release, f"clay-publish {__version__}")
     shutil.rmtree(where / ".run")
     return where
 

@@ -186,3 +186,40 @@ def gaps_of_another_reason(broken: Broken) -> None:
 @mutation("COV013", "gaps.geojson names another window", base="clouds")
 def gaps_of_another_window(broken: Broken) -> None:
     broken.json("gaps.geojson", lambda gaps: gaps["features"][0]["properties"].update(window="2020-03-01/2020-04-01"))
+
+
+@mutation("COV013", "gaps.geojson has a member beside its features", base="clouds")
+def gaps_with_a_member_more(broken: Broken) -> None:
+    broken.json("gaps.geojson", lambda gaps: gaps.update(name="gaps of another release"))
+
+
+@mutation("COV013", "gaps have a property that does not follow from the coverage", base="clouds")
+def gaps_with_a_property_more(broken: Broken) -> None:
+    _each_gap(broken, lambda gap: gap["properties"].update(planned="2027"))
+
+
+@mutation("COV013", "gaps lack their detail", base="clouds")
+def gaps_without_detail(broken: Broken) -> None:
+    _each_gap(broken, lambda gap: gap["properties"].pop("detail"))
+
+
+@mutation("COV013", "gaps have ids and boxes of their own", base="clouds")
+def gaps_with_members_more(broken: Broken) -> None:
+    _each_gap(broken, lambda gap: gap.update(id=1, bbox=[0, 0, 1, 1]))
+
+
+@mutation("COV013", "gaps have heights", base="clouds")
+def gaps_with_heights(broken: Broken) -> None:
+    def edit(gap: dict[str, Any]) -> None:
+        gap["geometry"]["coordinates"] = [[[x, y, 8848] for x, y in ring] for ring in gap["geometry"]["coordinates"]]
+
+    _each_gap(broken, edit)
+
+
+@mutation("COV013", "a gap is drawn twice", base="clouds")
+def a_gap_drawn_twice(broken: Broken) -> None:
+    broken.json("gaps.geojson", lambda gaps: gaps["features"].append(gaps["features"][0]))
+
+
+def _each_gap(broken: Broken, edit: Callable[[dict[str, Any]], Any]) -> None:
+    broken.json("gaps.geojson", lambda gaps: [edit(gap) for gap in gaps["features"]])

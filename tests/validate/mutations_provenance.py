@@ -124,19 +124,19 @@ def nameless_software(broken: Broken) -> None:
     broken.json("manifest.json", lambda m: m.update(software=" "))
 
 
-@mutation("PRV012", "Sentinel-2 images under the statistics of another sensor", also="PRV015 PRV017")
+@mutation("PRV012", "Sentinel-2 images under the statistics of another sensor", also="PRV015 PRV017 PRV021")
 def another_sensors_statistics(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(sensor="landsat-c2l2-sr"))
     _decide(broken, sensor="landsat-c2l2-sr")
 
 
-@mutation("PRV014", "samples of pixels contradict an item")
+@mutation("PRV014", "samples of pixels contradict an item", also="PRV022")
 def pixels_contradict_an_item(broken: Broken) -> None:
     sentence = "item a: the offset may have been applied before."
     broken.sources(lambda row: row["evidence"].update(status="ambiguous", sentences=[sentence]))
 
 
-@mutation("PRV016", "chips of an image that was left out as implausible")
+@mutation("PRV016", "chips of an image that was left out as implausible", also="PRV022")
 def chips_of_an_implausible_image(broken: Broken) -> None:
     broken.sources(lambda row: row["evidence"].update(status="implausible", sentences=["values look multiplied"]))
 
@@ -146,12 +146,12 @@ def an_unknown_offset(broken: Broken) -> None:
     broken.sources(lambda row: row["bands"][0].update(offset=-0.7))
 
 
-@mutation("PRV015", "a band of an asset that the item does not have")
+@mutation("PRV015", "a band of an asset that the item does not have", also="PRV021")
 def a_band_of_no_asset(broken: Broken) -> None:
     broken.sources(lambda row: row["bands"][0].update(asset="ultraviolet"))
 
 
-@mutation("PRV015", "sources do not say how a band was read")
+@mutation("PRV015", "sources do not say how a band was read", also="PRV021")
 def an_unresolved_band(broken: Broken) -> None:
     broken.sources(lambda row: row["bands"].pop(3))
 
@@ -161,7 +161,7 @@ def another_rule_of_cloud(broken: Broken) -> None:
     broken.sources(lambda row: row["mask"].update(cloudy=[4]))
 
 
-@mutation("PRV013", "pixels of 10 m under a sensor of 500 m", also="PRV015 PRV017")
+@mutation("PRV013", "pixels of 10 m under a sensor of 500 m", also="PRV015 PRV017 PRV021")
 def pixels_of_another_size(broken: Broken) -> None:
     broken.yaml("release.yaml", lambda spec: spec["imagery"][0].update(sensor="modis"))
     broken.sources(lambda row: row.update(platform=None, collection=None))

@@ -24,6 +24,7 @@ import mutations_format  # noqa: F401
 import mutations_places  # noqa: F401
 import mutations_provenance  # noqa: F401
 import mutations_readers  # noqa: F401
+import mutations_sources  # noqa: F401
 import mutations_statements  # noqa: F401
 import mutations_tables  # noqa: F401
 import mutations_vectors  # noqa: F401
@@ -143,6 +144,7 @@ OTHERWISE = {
 """Mutations that another rule finds on some bases: here cells that the spec does not ask."""
 ALSO_ELSEWHERE = {
     "a_file_of_another_day": (_UTM, "COV002 COV003 SCH017"),
+    "a_grid_beside_its_footprint": (("small", "int8"), "GEO011 GEO012"),
     "a_point_for_a_footprint": (_UTM, "STC006 STC008"),
     "an_id_twice": (_UTM, "VEC014"),
     "epsg_of_the_next_zone": (_UTM, "COV005 COV006 GEO011 GEO012 GEO013 SCH017"),

@@ -18,6 +18,7 @@ import mutations_format  # noqa: F401
 import mutations_places  # noqa: F401
 import mutations_provenance  # noqa: F401
 import mutations_readers  # noqa: F401
+import mutations_sources  # noqa: F401
 import mutations_statements  # noqa: F401
 import mutations_tables  # noqa: F401
 import mutations_vectors  # noqa: F401

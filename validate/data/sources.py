@@ -52,8 +52,23 @@ class Source:
     """What says that it is the sensor's product."""
     evidence: dict[str, Any] | None
     """Status, sentences and bands of a sample of its pixels."""
-    assets: tuple[str, ...]
-    """Keys."""
+    files: tuple[dict[str, Any], ...]
+    """Key, href, etag and size of the asset of each."""
+    cloud_cover: float | None
+    """Percent."""
+    bbox: tuple[float, ...] | None
+    """West, south, east, north."""
+    href: str | None
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """Keys of the assets."""
+        return tuple(file["key"] for file in self.files)
+
+    @property
+    def was_read(self) -> bool:
+        """Whether the item could be read; of others there is a reason alone."""
+        return bool(self.bands)
 
     @property
     def counted_as(self) -> str:
@@ -149,7 +164,7 @@ def read_sources(table: pa.Table) -> SourceTable:
     Raises:
         ReleaseError: columns are missing.
     """
-    wanted = [name for name in sources_schema().names if name != "bbox"]
+    wanted = sources_schema().names
     missing = [name for name in wanted if name not in table.column_names]
     if missing:
         raise ReleaseError(SOURCES, f"has no column {', '.join(missing)}")
@@ -179,5 +194,8 @@ def _source(row: dict[str, Any]) -> Source:
         mask=row["mask"],
         level=row["level"],
         evidence=row["evidence"],
-        assets=tuple(asset["key"] for asset in row["assets"] or ()),
+        files=tuple(row["assets"] or ()),
+        cloud_cover=row["cloud_cover"],
+        bbox=None if row["bbox"] is None else tuple(row["bbox"].values()),
+        href=row["href"],
     )

@@ -208,18 +208,21 @@ def manifest_counts_agree(context: ReleaseContext) -> Iterator[Outcome]:
 
 @rule("COV013")
 def gaps_agree(context: ReleaseContext) -> Iterator[Outcome]:
-    """Every feature against those drawn again from the coverage and the pixel grids: properties, chips, outline."""
+    """Every feature against those drawn again from the coverage and the pixel grids: properties, chips, outline.
+
+    Nothing else may stand in it: with a `crs`, readers that heed it draw degrees elsewhere.
+    """
     document = context.documents.json(GAPS)
     if document.get("type") != "FeatureCollection" or not isinstance(document.get("features"), list):
         yield Fault(GAPS, f"type {document.get('type')!r}", "a FeatureCollection")
         return
-    if "crs" in document:
-        yield Fault(f"{GAPS}: crs", f"{document['crs']!s:.60}", "no `crs`: readers that heed it draw degrees elsewhere")
+    for name in sorted(document.keys() - {"type", "features"}):
+        yield Fault(f"{GAPS}: {name:.60}", f"{document[name]!s:.60}", "`type` and `features` alone")
     drawn: dict[Key, list[Any]] = {}
     for number, feature in enumerate(document["features"]):
         wrong = _wrong_gap(feature)
         if wrong is not None:
-            yield Fault(f"{GAPS}: feature {number}", wrong, "a polygon in degrees with reason, window and chips")
+            yield Fault(f"{GAPS}: feature {number}", wrong, f"a polygon in degrees with {', '.join(_DRAWN)} alone")
         else:
             key = tuple(feature["properties"].get(name) for name in _DRAWN)
             drawn.setdefault(key, []).append(shapely.geometry.shape(feature["geometry"]))
@@ -236,6 +239,7 @@ def gaps_agree(context: ReleaseContext) -> Iterator[Outcome]:
 Key = tuple[Any, ...]
 _DRAWN = ("reason", "window", "detail", "chips")
 """Properties of a gap."""
+_FEATURE = {"type", "geometry", "properties"}
 
 
 def _drawings_agree(drawn: dict[Key, list[Any]], expected: dict[Key, list[Any]]) -> Iterator[Outcome]:
@@ -324,17 +328,24 @@ def _wrong_gap(feature: Any) -> str | None:
     properties = feature.get("properties") if isinstance(feature, dict) else None
     if not isinstance(properties, dict):
         return "has no properties"
-    if not isinstance(properties.get("chips"), int) or not isinstance(properties.get("reason"), str):
-        return "has no reason or no count of chips"
-    return None if _is_geojson_polygon(feature.get("geometry")) else "has no valid polygon"
+    for name, members, own in (("feature", feature, _FEATURE), ("properties", properties, set(_DRAWN))):
+        if members.keys() != own:
+            return f"has the {name} {', '.join(map(repr, sorted(members.keys() ^ own)))}, or lacks them"
+    kinds = {"reason": str, "window": str, "detail": str | None, "chips": int}
+    wrong = [name for name, kind in kinds.items() if not isinstance(properties[name], kind)]
+    if wrong or isinstance(properties["chips"], bool) or feature["type"] != "Feature":
+        return f"has {', '.join(f'{name} {properties[name]!r:.40}' for name in wrong) or 'another type'}"
+    return None if _is_geojson_polygon(feature["geometry"]) else "has no valid polygon"
 
 
 def _is_geojson_polygon(geometry: object) -> bool:
-    if not isinstance(geometry, dict) or geometry.get("type") not in {"Polygon", "MultiPolygon"}:
+    if not isinstance(geometry, dict) or geometry.keys() != {"type", "coordinates"}:
+        return False
+    if geometry["type"] not in {"Polygon", "MultiPolygon"}:
         return False
     try:
         shape = shapely.geometry.shape(geometry)
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, shapely.errors.GEOSException):
         return False
     west, south, east, north = shape.bounds
-    return bool(shape.is_valid and west >= -180 and east <= 180 and south >= -90 and north <= 90)
+    return bool(shape.is_valid and not shape.has_z and west >= -180 and east <= 180 and south >= -90 and north <= 90)

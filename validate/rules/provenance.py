@@ -7,15 +7,24 @@ import numpy as np
 import pyarrow.compute as pc
 
 from clay_publish.errors import ReleaseError
-from clay_publish.release.directory import CARD, HOST_CARD, MANIFEST, SOURCES, fingerprint_in
+from clay_publish.release.array_store import STORE
+from clay_publish.release.directory import CARD, HOST_CARD, MANIFEST, MEASUREMENTS, REFERENCE, SOURCES, fingerprint_in
+from clay_publish.release.manifest import ARRAY_LIBRARIES, LIBRARIES, omitted_notes
+from clay_publish.release.measurements import read_measurements
+from clay_publish.release.unit_receipts import unread_note
+from clay_publish.spec.models import spdx_identifiers
 from clay_publish.spec.sensors import BandStatistics
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, Sampled, and_more, bad_rows
 from clay_publish.validate.registry import row_rule, rule
-from clay_publish.validate.rules.sensors import instrument
+from clay_publish.validate.rules.imagery.sensors import instrument
+from clay_publish.validate.spilled import distinct
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9]+([._-][a-z0-9]+)*)?")
+"""As PEP 440 has it."""
+_ARROW = re.compile(r"parquet-cpp-arrow version (\S+)")
 _ATTRIBUTIONS = 1000
 """That are looked for in the card, at most."""
 
@@ -115,32 +124,22 @@ def items_are_listed(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRo
     return found
 
 
-@rule("PRV007")
-def excluded_are_excluded(context: ReleaseContext) -> Iterator[Outcome]:
-    """`status` of the sources against the spec's `exclude`."""
-    for source in context.sources.rows:
-        if source.status not in {"used", "unused", "excluded"}:
-            yield Fault(f"{SOURCES}: {source.id}", f"status {source.status!r}", "used, unused or excluded")
-        excluded = (
-            context.documents.spec.imagery[source.block].exclude
-            if 0 <= source.block < len(context.documents.spec.imagery)
-            else []
-        )
-        if source.id in excluded and source.status == "used":
-            yield Fault(f"{SOURCES}: {source.id}", "is used", "excluded, as release.yaml says")
-        if source.status != "used" and not source.reason:
-            yield Fault(f"{SOURCES}: {source.id}", f"is {source.status} without a reason", "a reason")
-
-
 @rule("PRV008")
 def licenses_are_known(context: ReleaseContext) -> Iterator[Outcome]:
-    """`license` of the used sources."""
-    unknown = [
-        s.id for s in context.sources.used if (s.license or "").lower() in {"", "proprietary", "various", "other"}
-    ]
+    """`license` of the used sources: an identifier that SPDX knows, or what the spec or the sensor states."""
+    blocks = context.documents.spec.imagery
+    stated = {instrument(context).license, *(block.license for block in blocks)} - {None}
+    unknown = [s.id for s in context.sources.used if not _is_known(s.license or "", stated)]
     if unknown:
         where = and_more(f"{SOURCES}: {unknown[0]}", len(unknown))
         yield Fault(where, "has no known license", "an SPDX identifier or public-domain")
+
+
+def _is_known(text: str, stated: set[str | None]) -> bool:
+    if text.lower() in {"", "proprietary", "various", "other"}:
+        return False
+    own = text.lower().startswith("licenseref-") or text.lower() in {"public-domain", "copernicus"}
+    return own or text in stated or text.lower() in spdx_identifiers()
 
 
 @rule("PRV009")
@@ -186,11 +185,57 @@ def _plain(text: str) -> str:
 
 @rule("PRV011")
 def software_is_named(context: ReleaseContext) -> Iterator[Outcome]:
-    """`software` and `run.libraries`."""
+    """`software`, `run.libraries` and `run.plan_sha256`; libraries against `run.json` and the footers' writer.
+
+    The plan that the last is the digest of is not published, so that only its form is checked.
+    """
     manifest = context.documents.manifest
-    if not manifest.software.strip():
-        yield Fault(f"{MANIFEST}: software", "is empty", "name and version")
-    if not manifest.run.libraries or any(not version for version in manifest.run.libraries.values()):
-        yield Fault(f"{MANIFEST}: run.libraries", f"{manifest.run.libraries}", "library → version")
+    name, _, version = manifest.software.strip().partition(" ")
+    if not name or _VERSION.fullmatch(version) is None:
+        yield Fault(f"{MANIFEST}: software", repr(manifest.software), "name and version")
+    stated, where = manifest.run.libraries, f"{MANIFEST}: run.libraries"
+    has_arrays = any(path.startswith(f"{STORE}/") for path in context.files.paths)
+    needed = [*LIBRARIES, *(ARRAY_LIBRARIES if has_arrays else ())]
+    if missing := [each for each in needed if each not in stated]:
+        yield Fault(where, f"does not name {', '.join(missing)}", "name and version of each library that decides bytes")
+    for each, version in stated.items():
+        if _VERSION.fullmatch(version) is None:
+            yield Fault(f"{where}: {each}", repr(version), "a version such as 2.4.6")
+    measured = read_measurements(context.files.release).libraries if MEASUREMENTS in context.files.paths else stated
+    for each in sorted({*stated, *measured}):
+        if stated.get(each) != measured.get(each):
+            yield Fault(f"{where}: {each}", f"{stated.get(each)}", f"{measured.get(each)}, as in {MEASUREMENTS}")
+    writers = {context.tables.footer(path).created_by for path in context.tables.embeddings}
+    arrow = {found[1] for writer in writers if (found := _ARROW.fullmatch(writer or ""))}
+    if arrow and "pyarrow" in stated and stated["pyarrow"] not in arrow:
+        yield Fault(f"{where}: pyarrow", stated["pyarrow"], f"{', '.join(sorted(arrow))}, which wrote the files")
     if not _SHA256.fullmatch(manifest.run.plan_sha256):
         yield Fault(f"{MANIFEST}: run.plan_sha256", manifest.run.plan_sha256[:20], "64 hexadecimal digits")
+
+
+@rule("PRV022")
+def notes_are_of_the_images(context: ReleaseContext) -> Iterator[Outcome]:
+    """`run.notes`: what samples of the pixels said, images that could not be read, reference vectors left out.
+
+    Whether an image could be read is not seen in the files, as others may have taken its place: such a note is only
+    held against the list of sources.
+    """
+    notes, where = context.documents.manifest.run.notes, f"{MANIFEST}: run.notes"
+    sources = [source for source in context.sources.rows if source.was_read]
+    said = {sentence for source in sources if source.evidence for sentence in source.evidence["sentences"]}
+    unread = {unread_note(source.id) for source in sources}
+    rows = [context.tables.count(path) for path in context.tables.embeddings]
+    omitted = omitted_notes(rows, context.tables.count(REFERENCE)) if REFERENCE in context.tables.readable else []
+    for note in sorted(set(notes) - said - unread - {*omitted}):
+        yield Fault(where, f"says {note!r:.200}", "what follows from sources and reference vectors")
+    if len(set(notes)) < len(notes):
+        yield Fault(where, "says something twice", "each note once")
+    gave = set(distinct(context.scan.facts["items"]).tolist())
+    needed = {
+        sentence
+        for place, source in enumerate(context.sources.items)
+        if place in gave and source.evidence
+        for sentence in source.evidence["sentences"]
+    }
+    for note in sorted((needed | {*omitted}) - set(notes)):
+        yield Fault(where, f"does not say {note!r:.200}", "what is doubtful about images and reference vectors")

@@ -21,7 +21,7 @@ from clay_publish.release import directory as paths
 from clay_publish.release.array_store import ArrayGrid
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import Fingerprint, canonical_json
-from clay_publish.release.manifest import dump_json
+from clay_publish.release.manifest import ARRAY_LIBRARIES, dump_json
 from clay_publish.release.unit_receipts import UnitReceipt, receipts_digest
 from clay_publish.search.arrays.cells import CellBox
 from clay_publish.spec.models import Spec
@@ -135,7 +135,7 @@ def array_record(spec: Spec) -> dict[str, Any]:
 
 def array_libraries() -> dict[str, str]:
     """Versions of the libraries that decide the bytes of arrays."""
-    return {name: importlib.metadata.version(name) for name in ("numcodecs", "zarr")}
+    return {name: importlib.metadata.version(name) for name in ARRAY_LIBRARIES}
 
 
 class ShardReceipt(BaseModel):

@@ -1,5 +1,6 @@
 """Rules on the sensor: the one that a release names is the one that made its images."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from clay_publish.errors import ReleaseError, SpecError, shown
 from clay_publish.release.directory import SOURCES, SPEC
 from clay_publish.release.fingerprint import SCALE_RULE, composite_rule, mask_rule
+from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import SENSORS, Sensor
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.footprints import meters_per_degree
@@ -18,8 +20,14 @@ from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, and_more
 from clay_publish.validate.registry import rule
 from clay_publish.validate.spilled import distinct
 
-_DECIDED = frozenset({"spec", "item", "sensor", "assumed", "file"})
+_DECIDED = frozenset({"spec", "item", "collection", "sensor", "assumed", "file"})
 """What scale and offset may follow from, beside properties that state Sentinel-2's baseline or that it was applied."""
+_FLAG = re.compile(r"baseline|applied|harmoni[sz]ed")
+_EVIDENCE = ("plausible", "ambiguous", "implausible", "unread")
+_NOISE = 100
+"""Digital numbers by which noise goes below zero reflectance."""
+_SHARE = 0.02
+"""Of pixels below zero reflectance, at most; runs call it doubtful from half of it on."""
 _FACTOR = 12
 """Images that were made coarser, or finer, by less are common."""
 
@@ -81,17 +89,32 @@ def pixel_values_agree(context: ReleaseContext) -> Iterator[Outcome]:
 
 @rule("PRV015")
 def bands_are_resolved(context: ReleaseContext) -> Iterator[Outcome]:
-    """`bands` and `mask` of the used sources, against the bands that the fingerprint and the sensor have."""
-    wanted = {band.name for band in context.fingerprint.bands}
-    sensor = instrument(context)
+    """`bands`, `mask` and `evidence` of the used sources, against the fingerprint, the sensor, and the imagery block.
+
+    Which of several bands of an item is the right one, only its files tell; values of the sample tell an offset of
+    Sentinel-2 that is taken off wrongly.
+    """
+    read = {band.name for band in context.fingerprint.bands}
+    sensor, blocks = instrument(context), context.documents.spec.imagery
+    wanted = [band.name for band in sensor.bands if band.name in read]
     masks = {(mask.format, mask.cloudy, mask.nodata, mask.bands) for mask in sensor.masks}
     for source in context.sources.used:
         where = f"{SOURCES}: {source.id}"
-        missing = sorted(wanted - {band["name"] for band in source.bands})
-        if missing:
-            yield Fault(f"{where}: bands", f"does not say how {', '.join(missing)} is read", "an entry for each band")
+        names = [band["name"] for band in source.bands]
+        if names != wanted:
+            found = f"tells how {', '.join(names) or 'no band'} is read"
+            yield Fault(f"{where}: bands", found, f"an entry for each of {', '.join(wanted)}, in this order")
+        places = [(band["asset"], band["band"]) for band in source.bands]
+        if len(set(places)) < len(places):
+            yield Fault(f"{where}: bands", "has one band of an asset for several", "one for each")
+        if len({(band["scale"], band["offset"]) for band in source.bands}) > 1:
+            yield Fault(f"{where}: bands", "has several scales or offsets", "one of all bands, as products have")
+        block = blocks[source.block] if 0 <= source.block < len(blocks) else None
         for band in source.bands:
             yield from _band_faults(f"{where}: bands: {band['name']}", band, source, sensor)
+            if block is not None:
+                yield from _other_than_asked(f"{where}: bands: {band['name']}", band, block, sensor)
+        yield from _evidence_faults(f"{where}: evidence", source, sensor)
         if source.mask is not None:
             mask = source.mask
             if mask["asset"] not in source.assets:
@@ -105,13 +128,78 @@ def _band_faults(where: str, band: dict[str, Any], source: Source, sensor: Senso
     if band["asset"] not in source.assets or band["band"] < 1:
         found = f"is band {band['band']} of asset {band['asset']!r}"
         yield Fault(where, found, f"a band of {', '.join(source.assets)}")
-    by = band["source"].rpartition("values: ")[2]
-    if by not in _DECIDED and "baseline" not in by and "applied" not in by:
+    by = _stated_by(band)
+    if by not in _DECIDED and _FLAG.search(by.lower()) is None:
         yield Fault(where, f"scale and offset follow from {by!r}", "a statement of the spec, the item or the sensor")
     known = any(np.isclose(band["offset"], each) for each in (sensor.offset, *sensor.other_offsets))
     if by != "spec" and not (np.isclose(band["scale"], sensor.scale) and known):
         found = f"scale {band['scale']:g} and offset {band['offset']:g} by {by!r}"
         yield Fault(where, found, f"those of sensor {sensor.key}, or the spec's")
+
+
+def _stated_by(band: dict[str, Any]) -> str:
+    """What scale and offset of a band follow from."""
+    return str(band["source"].rpartition("values: ")[2])
+
+
+def _other_than_asked(where: str, band: dict[str, Any], block: Imagery, sensor: Sensor) -> Iterator[Fault]:
+    """Where a band is read in another way than its imagery block asks for."""
+    by_spec = block.scale is not None or block.offset is not None
+    if by_spec != (_stated_by(band) == "spec"):
+        expected = "the spec, which states them" if by_spec else "what the item or the sensor says"
+        yield Fault(where, f"scale and offset follow from {_stated_by(band)!r}", expected)
+    elif by_spec:
+        scale, offset = block.scale or sensor.scale, sensor.offset if block.offset is None else block.offset
+        if (band["scale"], band["offset"]) != (scale, offset):
+            found = f"scale {band['scale']:g} and offset {band['offset']:g}"
+            yield Fault(where, found, f"{scale:g} and {offset:g}, as release.yaml says")
+    asset, _, number = block.bands.get(band["name"], "").partition("#")
+    by_name = band["source"].startswith("band: imagery.bands;")
+    if (
+        by_name != bool(asset)
+        or (asset and band["asset"] != asset)
+        or (number.isdecimal() and band["band"] != int(number))
+    ):
+        expected = f"{block.bands[band['name']]!r}, as release.yaml says" if asset else "as the item says"
+        yield Fault(where, f"is band {band['band']} of asset {band['asset']!r} ({band['source']})", expected)
+
+
+def _evidence_faults(where: str, source: Source, sensor: Sensor) -> Iterator[Fault]:
+    """Where a sample of the pixels contradicts itself, or the offset of the bands."""
+    if source.evidence is None:
+        return
+    status, samples = source.evidence["status"], source.evidence["bands"]
+    silent = status in {"plausible", "unread"}
+    if status not in _EVIDENCE or silent == bool(source.evidence["sentences"]):
+        found = f"is {status!r} with {len(source.evidence['sentences'])} sentences"
+        yield Fault(where, found, f"{', '.join(_EVIDENCE)}, and sentences unless it is plausible")
+    if status == "unread":
+        return
+    names = [band["name"] for band in source.bands]
+    if [sample["name"] for sample in samples] != names:
+        yield Fault(where, f"samples {', '.join(s['name'] for s in samples) or 'no band'}", ", ".join(names))
+    for sample in samples:
+        ordered = [sample[name] for name in ("minimum", "p1", "p50", "p99", "maximum")]
+        if not 0 <= sample["valid"] <= 1 or not all(low <= high for low, high in itertools.pairwise(ordered)):
+            yield Fault(f"{where}: {sample['name']}", f"share {sample['valid']:g}, values {ordered}", "growing values")
+    if status == "plausible" and (doubt := _wrong_offset(source, samples, sensor)) is not None:
+        yield Fault(where, f"is plausible, and {doubt}", "the offset that its pixels have, or `ambiguous`")
+
+
+def _wrong_offset(source: Source, samples: list[dict[str, Any]], sensor: Sensor) -> str | None:
+    """What in a sample contradicts an offset of sensors whose later products have one; None where nothing does."""
+    seen = [sample for sample in samples if sample["valid"] > 0]
+    if not sensor.other_offsets or not seen or not source.bands or _stated_by(source.bands[0]) == "spec":
+        return None
+    full = (sensor.offset - sensor.other_offsets[0]) / sensor.scale
+    taken = (sensor.offset - source.bands[0]["offset"]) / sensor.scale
+    below = [0.99 if s["p99"] < full - _NOISE else 0.5 if s["p50"] < full - _NOISE else 0.0 for s in seen]
+    if taken > 0 and sum(below) > _SHARE * len(seen):
+        return f"{taken:,.0f} is taken off, yet more than {sum(below) / len(seen):.0%} of its pixels are smaller"
+    smallest = min(sample["minimum"] for sample in seen)
+    if taken == 0 and smallest >= full and "baseline" not in _stated_by(source.bands[0]):
+        return f"nothing is taken off, yet no pixel is below {smallest:,.0f}"
+    return None
 
 
 @rule("PRV017")

@@ -1,0 +1,1 @@
+"""Rules on the images that a release was made of."""
