@@ -3,7 +3,7 @@
 from clay_publish.cards import licenses
 from clay_publish.cards.card import agents_guide, host_card, hub_card
 from clay_publish.cards.changelog import History, changelog
-from clay_publish.cards.explorer.build import write_explorer
+from clay_publish.cards.explorer.build import SUMMARY, write_explorer, write_page
 from clay_publish.cards.figures.charts import (
     components_map,
     coverage_map,
@@ -39,11 +39,13 @@ def write_cards(release: Release, previous: Release | None = None) -> None:
     history = changelog(release, facts.spec, release_day(facts.spec), previous)
     for path, text in _documents(facts, history, quality(sample), figures).items():
         release.store.write(path, text)
-    write_explorer(release, facts, citation_bibtex(citation(facts, release_day(facts.spec)), _key(facts)))
+    write_explorer(release, facts, _bibtex(facts))
 
 
 def card_documents(release: Release, previous: Release | None = None, *, small: bool) -> dict[str, str]:
-    """Return the text documents of a release by path, as `write_cards` would write them; write its pictures.
+    """Return the text documents of a release by path, as `write_cards` would write them.
+
+    Its pictures and the explorer's page and summary are written; what the summary says of the overviews stays.
 
     Args:
         release: with its pictures.
@@ -60,18 +62,21 @@ def card_documents(release: Release, previous: Release | None = None, *, small: 
     sample = read_sample(release) if small else None
     if sample is not None:
         _write_figures(release, facts, sample)
+    if facts.spec.outputs.explorer:
+        stated = release.json(SUMMARY) if release.store.exists(SUMMARY) else {}
+        write_page(release, facts, _bibtex(facts), {key: stated.get(key) for key in ("tiles", "layers")})
     return _documents(facts, history, None if sample is None else quality(sample), figures)
 
 
-def _key(facts: CardFacts) -> str:
-    return f"{facts.spec.name}-{facts.spec.version}"
+def _bibtex(facts: CardFacts) -> str:
+    return citation_bibtex(citation(facts, release_day(facts.spec)), f"{facts.spec.name}-{facts.spec.version}")
 
 
 def _documents(facts: CardFacts, history: History, measured: Quality | None, figures: frozenset[str]) -> dict[str, str]:
     """Every text document; without measured vectors, all but the cards."""
     released = release_day(facts.spec)
     cited = citation(facts, released)
-    bibtex = citation_bibtex(cited, _key(facts))
+    bibtex = _bibtex(facts)
     cards = {}
     if measured is not None:
         cards = {

@@ -46,6 +46,7 @@ from clay_publish.validate.rules.outputs import (  # noqa: F401
     explorer,
     extra_tables,
     made_again,
+    pages,
     pictures,
 )
 from clay_publish.validate.sandbox.marks import marked

@@ -1,9 +1,11 @@
 """Build `explore/`: the page, its overviews and the index of files; and the static Space that shows it on the Hub."""
 
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files as resources
+from typing import Any
 
 import yaml
 
@@ -11,7 +13,7 @@ from clay_publish.cards.explorer.basis import Basis, fit_basis
 from clay_publish.cards.explorer.chips import read_chips
 from clay_publish.cards.explorer.layers import LAYERS, Layer, Periods, periods
 from clay_publish.cards.explorer.pyramid import write_pyramids
-from clay_publish.cards.explorer.summary import files_table, summary
+from clay_publish.cards.explorer.summary import files_table, overviews, summary
 from clay_publish.cards.filters import one_line
 from clay_publish.cards.release_facts import CardFacts
 from clay_publish.release import directory as paths
@@ -93,18 +95,30 @@ def draw_overviews(release: Release, times: Periods, side: float) -> Overviews:
 
 
 def _write(release: Release, facts: CardFacts, bibtex: str) -> set[str]:
-    windows = [Window(start, end) for start, end in facts.coverage.windows]
-    times = periods(windows, layout=facts.fingerprint.layout)
-    drawn = draw_overviews(release, times, facts.ground)
+    drawn = draw_overviews(release, _periods(facts), facts.ground)
     write_table(release.store, INDEX, files_table(release))
+    release.store.write(BASIS, dump_json(drawn.basis.document()))
+    return {INDEX, BASIS, *write_page(release, facts, bibtex, overviews(drawn)), *drawn.paths}
+
+
+def _periods(facts: CardFacts) -> Periods:
+    windows = [Window(start, end) for start, end in facts.coverage.windows]
+    return periods(windows, layout=facts.fingerprint.layout)
+
+
+def write_page(release: Release, facts: CardFacts, bibtex: str, drawn: Mapping[str, Any]) -> set[str]:
+    """Write the page, its summary and the files of a Space; their paths. With `drawn`, what is said of the overviews.
+
+    Raises:
+        ReleaseError: a table of the release cannot be read.
+    """
     assets = resources("clay_publish.cards.explorer").joinpath("assets")
     documents: dict[str, str | bytes] = {f"{FOLDER}/{name}": assets.joinpath(name).read_bytes() for name in PAGE}
-    documents[SUMMARY] = dump_json(summary(release, facts, drawn, times, bibtex))
-    documents[BASIS] = dump_json(drawn.basis.document())
+    documents[SUMMARY] = dump_json(summary(release, facts, drawn, _periods(facts), bibtex))
     documents |= space_files(facts)
     for path, data in documents.items():
         release.store.write(path, data)
-    return {INDEX, *documents, *drawn.paths}
+    return set(documents)
 
 
 _META = '<meta name="release" content="..">'

@@ -1,5 +1,6 @@
 """What the page reads first: `release.json`, and `files.parquet`, the embeddings files by their boxes."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,13 +53,26 @@ def files_table(release: Release) -> pa.Table:
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, FILES_SCHEMA, strict=True)], schema=FILES_SCHEMA)
 
 
-def summary(release: Release, facts: CardFacts, drawn: "Overviews", times: Periods, bibtex: str) -> dict[str, Any]:
+def overviews(drawn: "Overviews") -> dict[str, Any]:
+    """What `release.json` says of what was drawn."""
+    return {
+        "tiles": {"size": SIDE, "maxzoom": drawn.zoom},
+        "layers": [
+            {"id": layer.id, "title": layer.title, "kind": layer.kind, "periods": ids, "legend": _legend(layer, drawn)}
+            for layer, ids in drawn.layers
+        ],
+    }
+
+
+def summary(
+    release: Release, facts: CardFacts, drawn: Mapping[str, Any], times: Periods, bibtex: str
+) -> dict[str, Any]:
     """`release.json`.
 
     Args:
         release: where it lies.
         facts: what its documents say.
-        drawn: its overviews.
+        drawn: its overviews, as `overviews` says.
         times: its periods.
         bibtex: how to cite it.
     """
@@ -97,11 +111,7 @@ def summary(release: Release, facts: CardFacts, drawn: "Overviews", times: Perio
         "more_windows": max(0, len(coverage.windows) - _WINDOWS),
         "reasons": REASONS,
         "periods": [{"id": p.id, "start": _stamp(p.start), "end": _stamp(p.end)} for p in times.each],
-        "tiles": {"size": SIDE, "maxzoom": drawn.zoom},
-        "layers": [
-            {"id": layer.id, "title": layer.title, "kind": layer.kind, "periods": ids, "legend": _legend(layer, drawn)}
-            for layer, ids in drawn.layers
-        ],
+        **drawn,
         "coverage_files": [
             {"path": path, "size": release.store.size(path)} for path in release.data_files(paths.COVERAGE)
         ],

@@ -25,7 +25,7 @@ def render(validation: ValidationReport, *, verbose: bool = False) -> str:
     unchecked = [(code, state) for code, state in validation.checked.items() if state.startswith("not checked")]
     parts = [f"{validation.where}: {validation.kind}"] if validation.kind else []
     parts += [_findings_table(kinds) if sys.stdout.isatty() else "\n".join(_lines(kinds))] if kinds else []
-    shown = unchecked if verbose or "ANY001" not in validation.checked else []
+    shown = [*unchecked] if verbose or "ANY001" not in validation.checked else []
     shown += [pair for pair in validation.checked.items() if verbose and pair[1].startswith("passed")]
     parts += [f"{code} {state}" for code, state in shown]
     return "\n".join([*parts, _verdict(validation, found, len(unchecked))])

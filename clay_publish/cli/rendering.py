@@ -44,8 +44,8 @@ def _captured(store: Store) -> Any:
 def render_documents(release: Release, previous: Release | None) -> dict[str, bytes]:
     """Return the documents that follow from a release's data, by path, as this version writes them.
 
-    Each is rendered from the tables and from the other documents as they are; the explorer is left out. Of a large
-    release, what needs all chips is left out, too: the table of Items, the figures and the cards.
+    Each is rendered from the tables and from the other documents as they are; the explorer's overviews are left out. Of
+    a large release, what needs all chips is left out, too: the table of Items, the figures and the cards.
 
     Raises:
         ClayPublishError: the release lacks what they tell about.

@@ -83,3 +83,78 @@ def an_overview_too_many(broken: Broken) -> None:
     tiles = _tiles(broken)
     data = (broken.folder / tiles / "coverage.pmtiles").read_bytes()
     (broken.folder / tiles / "secret.pmtiles").write_bytes(data)
+
+
+@mutation("EXP001", "a summary that leads to another model", base="full")
+def a_summary_of_another_model(broken: Broken) -> None:
+    broken.json("explore/release.json", lambda d: d["model"].update(href="https://example.org/model"))
+
+
+@mutation("EXP001", "a summary that leads to the text of another license", base="full")
+def a_summary_of_another_license_text(broken: Broken) -> None:
+    broken.json("explore/release.json", lambda d: d["license"].update(href="https://example.org/license"))
+
+
+@mutation("DOC021", "a summary with another citation", base="full")
+def a_summary_of_another_citation(broken: Broken) -> None:
+    broken.json("explore/release.json", lambda d: d.update(citation="@misc{others}"))
+
+
+@mutation("DOC021", "another heading on the explorer's page", base="full")
+def a_page_of_another_heading(broken: Broken) -> None:
+    broken.text("explore/index.html", "Release explorer</h1>", "Other data</h1>")
+
+
+@mutation("DOC021", "a line more in the explorer's script", base="full")
+def a_longer_script(broken: Broken) -> None:
+    file = broken.folder / "explore" / "explorer.js"
+    file.write_text(f"{file.read_text()}fetch('https://example.org');\n")
+
+
+@mutation("DOC021", "another map of land in the explorer", base="full")
+def other_land(broken: Broken) -> None:
+    file = broken.folder / "explore" / "land.bin"
+    file.write_bytes(file.read_bytes()[::-1])
+
+
+@mutation("EXP004", "the explorer's script is missing", base="full")
+def an_explorer_without_script(broken: Broken) -> None:
+    (broken.folder / "explore" / "explorer.js").unlink()
+
+
+@mutation("EXP004", "the explorer's page runs a script from elsewhere", base="full")
+def a_script_from_elsewhere(broken: Broken) -> None:
+    broken.text("explore/index.html", "./explorer.js", "https://example.org/explorer.js")
+
+
+@mutation("EXP004", "the explorer's page runs a script of its own", base="full")
+def a_script_in_the_page(broken: Broken) -> None:
+    broken.text("explore/index.html", "</head>", "<script>fetch('//example.org')</script></head>")
+
+
+@mutation("EXP004", "the explorer's page leads elsewhere", base="full")
+def a_page_that_leads_elsewhere(broken: Broken) -> None:
+    broken.text("explore/index.html", "https://maplibre.org/", "https://example.org/")
+
+
+@mutation("EXP004", "the explorer's page without a policy", base="full")
+def a_page_without_policy(broken: Broken) -> None:
+    broken.text("explore/index.html", "Content-Security-Policy", "refresh")
+
+
+@mutation("EXP004", "a script that only browsers see, in what else would be a comment", base="full")
+def a_script_in_a_comment(broken: Broken) -> None:
+    broken.text("explore/index.html", "</head>", "<!--><script src='//example.org/more.js'></script>--></head>")
+
+
+@mutation("EXP004", "a script that does not belong to the explorer", base="full")
+def a_script_too_many(broken: Broken) -> None:
+    (broken.folder / "explore" / "more.js").write_text("fetch('https://example.org')")
+
+
+@mutation("EXP004", "a Space that shows another release", base="full")
+def a_space_of_another_release(broken: Broken) -> None:
+    page = (broken.folder / "explore" / "index.html").read_text()
+    space = broken.folder / "hosts" / "huggingface-space"
+    space.mkdir(parents=True)
+    (space / "index.html").write_text(page.replace('content=".."', 'content="https://example.org/release"'))

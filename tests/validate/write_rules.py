@@ -47,11 +47,11 @@ a schema is not available, is listed as *not checked* and never counts as passed
 `--sample` chips drawn from all files; the report states the sample size.
 
 Documents that follow from the data (cards, figures, citation, changelog, Croissant, DataCite, JSON-LD, Collection,
-Items) are rendered again and compared byte by byte, where the libraries that made the release are those installed
-here; figures by their pixels. Of more than 128 MB of embeddings, the table of Items, the cards and the figures, which
-would take reading all chips again, are *not checked* in this way, nor are releases that are not local directories; the
-independent rules on counts, dates, license, model and places hold for all, whatever software made them: they find
-single facts in each document, in sentences too.
+Items, the explorer's page and summary) are rendered again and compared byte by byte, where the libraries that made the
+release are those installed here; figures by their pixels. Of more than 128 MB of embeddings, the table of Items, the
+cards and the figures, which would take reading all chips again, are *not checked* in this way, nor are releases that
+are not local directories; the independent rules on counts, dates, license, model and places hold for all, whatever
+software made them: they find single facts in each document, in sentences too.
 
 All embeddings files are read once, in one pass that hashes them, compares the checksums of their pages and passes
 each batch of rows to all rules; two files at a time on two cores. About 60 bytes per chip are kept for the rules that

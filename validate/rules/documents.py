@@ -324,6 +324,8 @@ def documents_are_rendered_alike(context: ReleaseContext) -> Iterator[Outcome]:
         found = context.files.store.read(path, len(data) + MAX_DOCUMENT)
         if found != data and path == ITEMS:
             yield from _other_rows(path, context.documents.items, pq.read_table(pa.BufferReader(data)))
+        elif found != data and b"\0" in data:
+            yield Fault(path, f"{len(found):,} bytes of other content", f"{len(data):,} bytes that are always the same")
         elif found != data:
             yield _first_difference(path, found.decode("utf-8", "replace"), data.decode())
 
@@ -346,14 +348,25 @@ def _other_rows(path: str, found: pa.Table, expected: pa.Table) -> Iterator[Outc
             yield _first_difference(where, *(dump_json(json.loads(each)) for each in (own_text, text)))
 
 
+_LETTERS = 200
+"""Of a line that differs, which are shown."""
+_BEFORE = 40
+"""Of these, before the first other letter."""
+
+
 def _first_difference(path: str, found: str, expected: str) -> Fault:
     """The first line that differs."""
     lines = itertools.zip_longest(found.splitlines(), expected.splitlines())
     for number, (own, other) in enumerate(lines, start=1):
         if own != other:
-            stated = "nothing more" if other is None else other.strip()[:200]
+            pairs = enumerate(zip(own or "", other or "", strict=False))
+            same = next((place for place, pair in pairs if pair[0] != pair[1]), 0)
+            start = same - _BEFORE if same > _LETTERS - _BEFORE else 0  # of a long line, the part that differs
+            stated = "nothing more" if other is None else other[start:].strip()[:_LETTERS]
             return Fault(
-                f"{path}: line {number}", "ends" if own is None else own.strip()[:200] or "an empty line", stated
+                f"{path}: line {number}",
+                "ends" if own is None else own[start:].strip()[:_LETTERS] or "an empty line",
+                stated,
             )
     return Fault(path, "has other line endings", "those of `clay-publish`")
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release.findings import Severity
 from clay_publish.release.geoparquet import total_bbox
+from clay_publish.release.public_urls import release_address
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.overviews import SIDE, Pixels, Redrawing, Spot, decoded, stored
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled
@@ -27,6 +29,7 @@ _FOLDER = "explore"
 _SUMMARY, _BASIS, _INDEX = (f"{_FOLDER}/{name}" for name in ("release.json", "basis.json", "files.parquet"))
 _FIX = "Regenerate it with `clay-publish card`."
 
+_LICENSES = "https://spdx.org/licenses/"
 _LISTED = 400
 """Windows that the summary lists; it counts the rest."""
 
@@ -81,6 +84,7 @@ def _facts(context: ReleaseContext) -> dict[str, Any]:
         for path in tables.embeddings
         if tables.count(path)
     ]
+    address = release_address(spec)
     box = total_bbox(np.array([each for each in boxes if each], dtype=np.float64).reshape(-1, 4))
     return {
         "name": spec.name,
@@ -88,6 +92,9 @@ def _facts(context: ReleaseContext) -> dict[str, Any]:
         "title": spec.title or spec.name,
         "description": spec.description or "",
         "license.id": spec.license,
+        "license.href": None if spec.license.startswith("LicenseRef-") else f"{_LICENSES}{spec.license}.html",
+        "model.href": decided.model_link,
+        "address": None if address is None else quote(address, safe=":/%@~+,;=&$!"),
         "basemap": None if spec.outputs.basemap is None else spec.outputs.basemap.model_dump(),
         "model.name": decided.model_name,
         "model.dimensions": decided.dimensions,
