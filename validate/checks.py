@@ -12,6 +12,7 @@ from clay_publish.release.format_version import check_format
 from clay_publish.release.versions import refuse_root
 from clay_publish.storage.store import OneFile
 from clay_publish.validate.context import Recompute, ReleaseContext, Render
+from clay_publish.validate.data.zarr_groups import STORES
 from clay_publish.validate.kept_scan import pack
 from clay_publish.validate.outcomes import UNFORESEEN, Broken, Fault, NotChecked, Outcome, Sampled, unchecked
 from clay_publish.validate.registry import ANYBODY, OTHERS, RECOMPUTED, UNCHECKED, Rule, select
@@ -51,10 +52,8 @@ from clay_publish.validate.rules.outputs import (  # noqa: F401
 )
 from clay_publish.validate.sandbox.marks import marked
 
-ZARR = "zarr.json"
-"""What a release holds that is a Zarr store and nothing else."""
 OF_STORES = {"ARR002", "ARR003", "ARR006"}
-"""Rules for such a store, whatever program wrote it."""
+"""Rules for an input that is a Zarr store and nothing else, whatever program wrote it."""
 
 _LONGEST = 1000
 """Letters of a text that a finding quotes."""
@@ -225,7 +224,7 @@ def _applies(rule: Rule, context: ReleaseContext) -> bool:
         return False
     if not context.tables.foreign:
         return rule.code not in OTHERS
-    if ZARR in context.files.paths and not context.files.parquet:
+    if STORES & set(context.files.paths) and not context.files.parquet:
         return rule.code in OF_STORES
     if rule.code == "SCH011" and not any("geo" in footer for footer in context.tables.keys.values()):
         return False  # ANY003

@@ -25,7 +25,7 @@ from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.scan import Pass, Scan, SeenFile
 from clay_publish.validate.data.single_rows import value
 from clay_publish.validate.data.sources import SourceTable, read_sources
-from clay_publish.validate.data.zarr_groups import ZarrGroups
+from clay_publish.validate.data.zarr_groups import ArrayDocument, ZarrGroups
 from clay_publish.validate.expected.cells import ChipGrids, Summary
 from clay_publish.validate.expected.layers import CellInputs, count_cells
 from clay_publish.validate.kept_scan import unpack
@@ -185,11 +185,15 @@ class ReleaseContext:
 
         Raises:
             ReleaseError: it cannot be read.
+            SkippedError: it has a codec that is not run.
         """
         if path not in self._zarr_arrays:
+            document = self.zarr.documents.get(path, {})
+            if strange := ArrayDocument(path, document).strange_codecs:
+                raise SkippedError(path, f"has the codec {strange[0]!r:.60}, which is not run")
             from clay_publish.search.arrays.zarr_store import open_array  # noqa: PLC0415 - zarr comes with an extra
 
-            self._zarr_arrays[path] = open_array(self.files.release, path)
+            self._zarr_arrays[path] = open_array(self.files.release, path, 2 if document.get("zarr_format") == 2 else 3)
         return self._zarr_arrays[path]
 
     @once

@@ -118,6 +118,53 @@ def _changed(before: dict[str, Any], edit: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**before, **edit}.items() if value is not None}
 
 
+def make_old_store(where: Path, root: dict[str, Any] = GEOEMB, zone: dict[str, Any] = ZONE, **options: Any) -> Path:
+    """Of Zarr version 2, with dimensions as xarray names them."""
+    rng = np.random.default_rng(3)
+    group = zarr.open_group(where, mode="w", zarr_format=2, attributes=root).create_group("utm30", attributes=zone)
+    made = {"chunks": (1, 8, 32, 32), "dtype": "int8", "fill_value": 0, **options}
+    values = group.create_array("embeddings", shape=(1, 8, 96, 64), **made)
+    values.attrs["_ARRAY_DIMENSIONS"] = ["time", "band", "y", "x"]
+    values[0, :, :32] = rng.integers(-127, 128, (8, 32, 64), dtype=np.int8)
+    scales = group.create_array("scales", shape=(1, 96, 64), chunks=(1, 32, 32), dtype="float32")
+    scales.attrs["_ARRAY_DIMENSIONS"] = ["time", "y", "x"]
+    scales[0, :32] = 0.01
+    for name, first, step, size in (("y", 6_765_165.0, -10, 96), ("x", 167_135.0, 10, 64)):
+        group.create_array(name, data=first + step * np.arange(size)).attrs["_ARRAY_DIMENSIONS"] = [name]
+    return where
+
+
+@pytest.mark.parametrize("separator", [".", "/"])
+def test_a_sound_store_of_version_2_has_no_finding(separator: str, tmp_path: Path) -> None:
+    encoding = {"name": "v2", "separator": separator}
+    report = validate(Release(str(make_old_store(tmp_path / "store.zarr", chunk_key_encoding=encoding))))
+    assert report.findings == []
+    passed = {code: state for code, state in report.checked.items() if state.startswith("passed")}
+    assert passed.keys() == {"ARR002", "ARR003", "ARR006"}
+    assert passed["ARR006"] == "passed"
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_what_is_wrong_in_a_store_of_version_2_is_named(said: str, tmp_path: Path) -> None:
+    code, root, zone = WRONG[said]
+    store = make_old_store(tmp_path / "store.zarr", _changed(GEOEMB, root), _changed(ZONE, zone))
+    assert any(said in text for text in found(store)[code])
+
+
+def test_constant_vectors_of_version_2_are_found(tmp_path: Path) -> None:
+    store = make_old_store(tmp_path / "store.zarr")
+    zarr.open_array(store / "utm30" / "embeddings", mode="r+")[0, :, 5, 5] = 7
+    assert "1 vectors" in str(found(store)["ARR006"])
+
+
+def test_codecs_that_may_run_code_are_not_run(tmp_path: Path) -> None:
+    store = make_old_store(tmp_path / "store.zarr")
+    path = store / "utm30" / "embeddings" / ".zarray"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"filters": [{"id": "pickle", "protocol": 4}]}))
+    report = validate(Release(str(store)))
+    assert report.checked["ARR006"] == "not checked: utm30/embeddings has the codec 'pickle', which is not run"
+
+
 def test_a_store_without_geoemb_is_an_error(tmp_path: Path, run: Run) -> None:
     store = make_store(tmp_path / "store.zarr", {}, {})
     assert "has no geoemb: attributes" in str(found(store)["ARR002"])

@@ -1,6 +1,7 @@
-"""The groups and arrays of a Zarr store, from its metadata documents."""
+"""The groups and arrays of a Zarr store, from its metadata documents; those of version 2 are brought to version 3."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,6 +12,12 @@ from clay_publish.validate.data.documents import Documents
 from clay_publish.validate.data.files import ReleaseFiles
 
 DOCUMENT = "zarr.json"
+GROUP_2, ARRAY_2, ATTRIBUTES_2 = ".zgroup", ".zarray", ".zattrs"
+"""Documents of version 2."""
+STORES = frozenset({DOCUMENT, GROUP_2})
+"""Documents at the root of a store."""
+_PLAIN = frozenset({"blosc", "bz2", "gzip", "lz4", "zlib", "zstd"})
+"""Codecs of version 2 that are run: others, such as pickle, may run what the file says."""
 MAX_CHUNK = 64 << 20
 """Bytes of a chunk that is decoded."""
 _WIDTHS = {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2, "int32": 4, "uint32": 4, "float32": 4}
@@ -62,6 +69,28 @@ class ArrayDocument:
         return _integers(settings.get("chunk_shape")) if isinstance(settings, dict) else self.shard
 
     @property
+    def strange_codecs(self) -> list[str]:
+        """Filters and compressors of version 2 that are not run."""
+        if self.document.get("zarr_format") != 2:
+            return []
+        named = [each.get("name") for each in self.document["codecs"]]
+        return [str(name) for name in named if name not in _PLAIN]
+
+    def chunk_of(self, path: str) -> list[int] | None:
+        """Place of the shard or chunk that a file holds; None for other files."""
+        encoding = self.document.get("chunk_key_encoding")
+        given: Mapping[str, Any] = encoding if isinstance(encoding, dict) else {}
+        settings = given.get("configuration") if isinstance(given.get("configuration"), dict) else {}
+        is_old = given.get("name") == "v2"
+        separator = re.escape(str((settings or {}).get("separator", "." if is_old else "/")))
+        start = f"{self.path}/".lstrip("/") + ("" if is_old else f"c{'/' if separator == '/' else '.'}")
+        key = path.removeprefix(start)
+        if not path.startswith(start) or re.fullmatch(rf"\d+({separator}\d+)*", key) is None:
+            return None
+        place = [int(number) for number in re.split(r"\D+", key)]
+        return place if len(place) == len(self.shape) else None
+
+    @property
     def chunk_bytes(self) -> int:
         """Of a chunk before compression; types that are not known count 8 bytes a number."""
         return math.prod(self.chunk) * _WIDTHS.get(self.dtype, 8)
@@ -102,7 +131,8 @@ class GroupDocument:
     @property
     def where(self) -> str:
         """Its document."""
-        return f"{self.path}/{DOCUMENT}".lstrip("/")
+        name = ATTRIBUTES_2 if self.document.get("zarr_format") == 2 else DOCUMENT
+        return f"{self.path}/{name}".lstrip("/")
 
     def vectors(self) -> ArrayDocument | None:
         """The array that holds the embeddings: the one with a dimension as long as `geoemb:dimensions`, and y and x."""
@@ -116,7 +146,7 @@ class ZarrGroups:
     """The store of a release, or a release that is a store itself."""
 
     def __init__(self, files: ReleaseFiles, documents: Documents) -> None:
-        self.folder = "" if DOCUMENT in files.paths else STORE
+        self.folder = "" if STORES & set(files.paths) else STORE
         self.documents = _documents(files, documents, self.folder)
         """Path of the group or array below the release → its metadata."""
         self.groups: dict[str, GroupDocument] = {}
@@ -142,11 +172,13 @@ class ZarrGroups:
             ReleaseError: it is not a group.
         """
         if "" not in self.groups:
-            raise ReleaseError(f"{self.folder}/{DOCUMENT}".lstrip("/"), "is not the metadata of a Zarr v3 group")
+            raise ReleaseError(f"{self.folder}/{DOCUMENT}".lstrip("/"), "is not the metadata of a Zarr group")
         return self.groups[""]
 
 
 def _documents(files: ReleaseFiles, documents: Documents, folder: str) -> dict[str, dict[str, Any]]:
+    if DOCUMENT not in files.paths and GROUP_2 in files.paths:
+        return _of_version_2(files, documents)
     start = f"{folder}/" if folder else ""
     named = [path for path in files.paths if path.startswith(start) and path.rpartition("/")[2] == DOCUMENT]
     found = {path.removesuffix(DOCUMENT).rstrip("/"): documents.json(path) for path in named}
@@ -157,3 +189,34 @@ def _documents(files: ReleaseFiles, documents: Documents, folder: str) -> dict[s
             if isinstance(document, dict):
                 found[f"{start}{path}"] = document
     return found
+
+
+def _of_version_2(files: ReleaseFiles, documents: Documents) -> dict[str, dict[str, Any]]:
+    found = {}
+    for path in files.paths:
+        folder, _, name = path.rpartition("/")
+        if name in {GROUP_2, ARRAY_2}:
+            beside = f"{folder}/{ATTRIBUTES_2}".lstrip("/")
+            attributes = documents.json(beside) if beside in files.paths else {}
+            document = documents.json(path)
+            found[folder] = _as_version_3(document, attributes) if name == ARRAY_2 else {"node_type": "group"}
+            found[folder] |= {"attributes": attributes, "zarr_format": 2}
+    return found
+
+
+def _as_version_3(document: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of an array of version 2, as those of version 3 have them."""
+    stated, filters = document.get("dtype"), document.get("filters")
+    found = re.fullmatch(r"[<>|]([iuf])(\d)", stated) if isinstance(stated, str) else None
+    kinds = {"i": "int", "u": "uint", "f": "float"}
+    codecs = [*(filters if isinstance(filters, list) else []), document.get("compressor")]
+    separator = {"separator": document.get("dimension_separator", ".")}
+    return {
+        "node_type": "array",
+        "shape": document.get("shape"),
+        "dimension_names": attributes.get("_ARRAY_DIMENSIONS"),  # as xarray writes them
+        "data_type": str(stated) if found is None else f"{kinds[found[1]]}{8 * int(found[2])}",
+        "chunk_grid": {"configuration": {"chunk_shape": document.get("chunks")}},
+        "chunk_key_encoding": {"name": "v2", "configuration": separator},
+        "codecs": [{"name": each.get("id")} if isinstance(each, dict) else {} for each in codecs if each is not None],
+    }

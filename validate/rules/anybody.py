@@ -59,7 +59,7 @@ def _why_no_vectors(context: ReleaseContext) -> Iterator[Outcome]:
         stores = [path for path, document in documents.items() if describes_arrays(document)]
         folder = min(stores, key=len).rpartition("/")[0] if stores else ""
         if stores:
-            again = f"run `validate` on {context.files.store.path(folder)}" if folder else "Zarr v2 is not read"
+            again = f"run `validate` on {context.files.store.path(folder)}" if folder else "their store has no .zgroup"
             yield NotChecked(f"the embeddings are Zarr arrays: {again}")
             return
         elsewhere = [

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import zarr
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
@@ -129,14 +129,14 @@ def reading(where: str) -> Iterator[None]:
         raise ReleaseError(where, f"is not readable Zarr ({said})") from error
 
 
-def open_array(release: Release, path: str) -> Any:
+def open_array(release: Release, path: str, zarr_format: Literal[2, 3] = 3) -> Any:
     """Open an array of a release for reading: a `zarr.Array`.
 
     Raises:
         ReleaseError: there is no readable array.
     """
     with reading(release.store.path(path)):
-        return zarr.open_array(ReleaseZarrStore(release, path), mode="r", zarr_format=3)
+        return zarr.open_array(ReleaseZarrStore(release, path), mode="r", zarr_format=zarr_format)
 
 
 @dataclass(frozen=True)

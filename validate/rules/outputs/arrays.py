@@ -186,7 +186,8 @@ def stores_hold_vectors(context: ReleaseContext) -> Iterator[Outcome]:
 
 
 def _store(context: ReleaseContext, group: GroupDocument, vectors: ArrayDocument) -> Iterator[Outcome]:
-    keys = sorted(path for path in context.files.paths if path.startswith(f"{vectors.path}/c/".lstrip("/")))
+    places = {path: place for path in context.files.paths if (place := vectors.chunk_of(path)) is not None}
+    keys = sorted(places)
     if not keys:
         yield NotChecked(f"{vectors.path} has no chunk that could be listed")
         return
@@ -197,8 +198,7 @@ def _store(context: ReleaseContext, group: GroupDocument, vectors: ArrayDocument
     band = vectors.shape.index(group.stated["geoemb:dimensions"])
     chosen = keys[:: max(1, -(-len(keys) // 8))]
     for key in chosen:
-        place = [int(n) for n in key.removeprefix(f"{vectors.path}/c/".lstrip("/")).split("/")]
-        values = np.moveaxis(np.asarray(array[vectors.middle(place)]), band, -1).reshape(-1, vectors.shape[band])
+        values = np.moveaxis(np.asarray(array[vectors.middle(places[key])]), band, -1).reshape(-1, vectors.shape[band])
         fill = np.asarray(array.fill_value)
         there = ~((values == fill) | (np.isnan(values) & np.isnan(fill))).all(axis=1)
         rows = values[there].astype(np.float64)
