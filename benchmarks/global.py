@@ -290,6 +290,7 @@ def items_of(tiles: pa.Table, number: int) -> pa.Table:
         low = np.stack([tiles["xmin"].to_numpy()[mine], tiles["ymin"].to_numpy()[mine]], axis=-1).astype(float)
         steps = 109_800.0 * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
         shapes[mine] = footprints(f"EPSG:{code}", low[:, None] + steps)
+    shapes = shapely.simplify(shapes, 0.01)  # four corners, as catalogs have them
     items = [item_of(tile, shape, number) for tile, shape in zip(tiles.to_pylist(), shapes, strict=True)]
     return parse_stac_items_to_arrow(items).read_all()
 

@@ -7,17 +7,19 @@ of one zone's runs.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from clay_publish.geo.utm_grid import NORTH, SOUTH, Bools, Floats, Ints, UtmGrid, epsg_of, in_zone
 from clay_publish.geo.utm_zones import SQUARE, Square, utm
 
 Runs = tuple[Ints, Ints, Ints]
+Shapes = npt.NDArray[np.object_]
 
 NONE: Runs = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
 
@@ -59,15 +61,16 @@ def difference(runs: Runs, without: Runs) -> Runs:
     return union(row[keep], place[keep] - shift[keep], place[keep + 1] - shift[keep])
 
 
-def intersection(runs: Runs, others: Runs) -> Runs:
-    """What lies in both."""
-    return difference(runs, difference(runs, others))
-
-
-def between_rows(runs: Runs, low: int, high: int) -> Runs:
-    """The runs of rows from `low` to `high`, both included."""
-    a, b = np.searchsorted(runs[0], [low, high + 1])
-    return runs[0][a:b], runs[1][a:b], runs[2][a:b]
+def intersection(runs: Runs, others: Runs) -> tuple[Ints, Runs]:
+    """Return what runs in any order have in common with others, and which of the runs each piece is of."""
+    if not len(runs[0]) or not len(others[0]):
+        return NONE[0], NONE
+    base = _line(*(np.concatenate(pair) for pair in zip(runs, others, strict=True)))
+    own, other = base[: len(runs[0])], base[len(runs[0]) :]
+    low = np.searchsorted(other + others[2], own + runs[1], side="right")
+    high = np.searchsorted(other + others[1], own + runs[2], side="left")
+    run, place = spread(low, high)
+    return run, (runs[0][run], np.maximum(runs[1][run], others[1][place]), np.minimum(runs[2][run], others[2][place]))
 
 
 def size(runs: Runs) -> int:
@@ -131,18 +134,33 @@ class ZoneCells:
 
     def squares(self, across: int = 1) -> list[tuple[Square, int]]:
         """How many cells lie in each square of `across` × 100 km, by their centers; ordered by square."""
+        _, square, cells = self.by_square(across)
+        found = np.unique(square)
+        counts = np.bincount(np.searchsorted(found, square), cells).astype(int)
+        return list(zip(self.named(found, across), counts.tolist(), strict=True))
+
+    def by_square(self, across: int) -> tuple[Ints, Ints, Ints]:
+        """The parts of runs in squares: which run, the number of the square (`named`), and how many cells; [P] each."""
         row, first, stop = self.runs
         side, cell = across * SQUARE, self.grid.cell
         north = np.floor_divide((row + 0.5) * cell, side).astype(np.int64)
-        found = []
-        for column in range(-(-10 // across)):  # eastings lie from 0 to 1000 km
-            low, high = (math.ceil(edge * side / cell - 0.5) for edge in (column, column + 1))
-            here = np.minimum(stop, high) - np.maximum(first, low)
-            lines, place = np.unique(north[here > 0], return_inverse=True)
-            counts = np.bincount(place, here[here > 0]).astype(int)
-            named = [Square(self.zone, across * column, across * int(n)) for n in lines]
-            found += list(zip(named, counts.tolist(), strict=True))
-        return sorted(found)
+        # Eastings lie from 0 to 1000 km.
+        edges = np.ceil(np.arange(-(-10 // across) + 1) * side / cell - 0.5).astype(np.int64)
+        low = np.searchsorted(edges, first, side="right") - 1
+        high = np.searchsorted(edges, stop, side="left")
+        run, column = spread(np.maximum(low, 0), np.minimum(high, len(edges) - 1))
+        cells = np.minimum(stop[run], edges[column + 1]) - np.maximum(first[run], edges[column])
+        return run, column * _NORTH + north[run] + _NORTH // 2, cells
+
+    def named(self, squares: Ints, across: int) -> list[Square]:
+        """Squares by their numbers, which ascend in their order."""
+        column, north = np.divmod(squares, _NORTH)
+        places = zip(column.tolist(), (north - _NORTH // 2).tolist(), strict=True)
+        return [Square(self.zone, across * east, across * line) for east, line in places]
+
+
+_NORTH = 1 << 16
+"""More than there are squares along a meridian."""
 
 
 def expected_cells(grid: UtmGrid, area: Any, *, rule: Rule) -> Iterator[ZoneCells]:
@@ -157,29 +175,33 @@ def expected_cells(grid: UtmGrid, area: Any, *, rule: Rule) -> Iterator[ZoneCell
         return
     shapely.prepare(area)
     west, _, east, _ = area.bounds
-    for zone in zones_near(west, east):
-        piece = _piece(grid, area, zone)
+    for zone in range(1, 61):
+        if not is_near(zone, west, east):
+            continue
+        piece = _pieces(grid, np.array([area], dtype=object), zone)[0]
         if piece is not None:
             runs = _clip_to_zone(grid, zone, *fill(_in_plane(grid, piece, zone), rule=rule))
             if len(runs[0]):
                 yield ZoneCells(grid, zone, runs)
 
 
-def touched_cells(grid: UtmGrid, areas: Sequence[Any], zone: int) -> Iterator[Runs]:
-    """Cells of one zone that share ground with polygons, whether they belong to the zone or not; of each of the areas.
+def touched_cells(grid: UtmGrid, areas: Shapes, zone: int) -> tuple[Ints, Runs]:
+    """Cells of one zone that share ground with polygons, whether they belong to the zone or not.
 
     To be compared with expected cells, which do: this is faster where there are many small areas.
+
+    Returns:
+        Which of the areas each run is of, ascending; and the runs.
     """
-    outlines = np.array([_piece(grid, area, zone) for area in areas], dtype=object)
-    for piece in _in_plane(grid, outlines, zone):
-        yield NONE if piece is None else fill(piece, rule="intersects")
+    return _fill(_in_plane(grid, _pieces(grid, areas, zone), zone), rule="intersects")
 
 
-def zones_near(west: float, east: float) -> list[int]:
-    """Zones whose cells may reach a range of longitudes: its own, and neighbors on both sides."""
-    first, last = math.floor((west + 180) / 6), math.floor((east + 180) / 6)
+def is_near(zone: int, west: Floats, east: Floats) -> Bools:
+    """Whether cells of a zone may reach ranges of longitudes: of their own zones, and of neighbors on both sides."""
     reach = 2  # cells stick out of their zone by less than two zones' width
-    return sorted({number % 60 + 1 for number in range(first - reach, last + reach + 1)})
+    first, last = np.floor((west + 180) / 6) - reach, np.floor((east + 180) / 6) + reach
+    found: Bools = (zone - 1 - first) % 60 <= last - first
+    return found
 
 
 def _in_plane(grid: UtmGrid, outlines: Any, zone: int) -> Any:
@@ -189,28 +211,33 @@ def _in_plane(grid: UtmGrid, outlines: Any, zone: int) -> Any:
     )
 
 
-def _piece(grid: UtmGrid, area: Any, zone: int) -> Any | None:
-    """What the cells of one zone can see of an area, in degrees around the zone."""
-    bounds = area.bounds
-    south, north = max(bounds[1], SOUTH), min(bounds[3], NORTH)
-    if south >= north:
-        return None
+def _pieces(grid: UtmGrid, areas: Shapes, zone: int) -> Shapes:
+    """What the cells of one zone can see of areas, in degrees around the zone; None of those of which it is nothing."""
+    left, bottom, right, top = shapely.bounds(areas).T
+    south, north = np.maximum(bottom, SOUTH), np.minimum(top, NORTH)
     # Cells stick out of the strip and of the limits by their diagonal at most.
     overhang = 1.5 * grid.cell / _DEGREE + 1e-6
     low, high = south - overhang, north + overhang
-    wide = overhang / math.cos(math.radians(max(-low, high)))
-    west, east = 6.0 * zone - 186.0 - wide, 6.0 * zone - 180.0 + wide
-    pieces = []
-    for turn in (-360.0, 0.0, 360.0):
-        window = (max(west + turn, -180.0), low, min(east + turn, 180.0), high)
-        near = window[0] <= bounds[2] and bounds[0] <= window[2]
-        if near and window[0] < window[2] and shapely.intersects(area, box := shapely.box(*window)):
-            piece = shapely.intersection(area, box)
-            pieces.append(shapely.transform(piece, lambda xy, by=turn: xy - [by, 0.0]) if turn else piece)
-    outline = shapely.union_all(pieces) if len(pieces) > 1 else (pieces[0] if pieces else None)
-    if outline is None or outline.area == 0:
-        return None
-    return shapely.segmentize(outline, _longest_piece(grid, max(abs(low), abs(high))))
+    wide = overhang / np.cos(np.radians(np.maximum(-low, high)))
+    pieces = np.full((len(areas), 3), None)
+    for place, turn in enumerate((-360.0, 0.0, 360.0)):
+        west = np.maximum(6.0 * zone - 186.0 - wide + turn, -180.0)
+        east = np.minimum(6.0 * zone - 180.0 + wide + turn, 180.0)
+        here = np.flatnonzero((south < north) & (west <= right) & (left <= east) & (west < east))
+        boxes = shapely.box(west[here], low[here], east[here], high[here])
+        shares = shapely.intersects(areas[here], boxes)
+        here, boxes = here[shares], boxes[shares]
+        found = shapely.intersection(areas[here], boxes)
+        pieces[here, place] = shapely.transform(found, lambda xy, by=turn: xy - [by, 0.0]) if turn else found
+    there = ~shapely.is_missing(pieces)
+    outlines: Shapes = pieces[np.arange(len(areas)), there.argmax(axis=1)]
+    several = there.sum(axis=1) > 1
+    outlines[several] = shapely.union_all(pieces[several], axis=1)
+    outlines[shapely.area(outlines) == 0] = None
+    seen = np.flatnonzero(~shapely.is_missing(outlines))
+    longest = [_longest_piece(grid, lat) for lat in np.maximum(np.abs(low), np.abs(high))[seen].tolist()]
+    outlines[seen] = shapely.segmentize(outlines[seen], longest)
+    return outlines
 
 
 def _longest_piece(grid: UtmGrid, lat: float) -> float:
@@ -230,31 +257,45 @@ def fill(area: Any, *, rule: Rule) -> Runs:
     Returns:
         Row, first column and one past the last column of runs, sorted, neither overlapping nor touching; [R] each.
     """
-    starts, ends = _edges(area)
-    row, left, right = _touched(starts, ends)
-    inside_row, inside_first, inside_stop = _inside(starts, ends)
+    return _fill(np.array([area], dtype=object), rule=rule)[1]
+
+
+def _fill(areas: Shapes, *, rule: Rule) -> tuple[Ints, Runs]:
+    """Which of the areas each run is of, ascending, and the runs, as of `fill`."""
+    starts, ends, owner = _edges(areas)
+    if not len(owner):
+        return NONE[0], NONE
+    # The rows of each area follow those of the one before it.
+    lowest = int(np.floor(starts[:, 1].min())) - 1
+    tall = int(np.ceil(ends[:, 1].max())) + 1 - lowest
+    row, left, right = _touched(starts, ends, owner * tall)
+    inside_row, inside_first, inside_stop = _inside(starts, ends, owner * tall)
     if rule == "intersects":
-        return union(
+        row, first, stop = union(
             np.concatenate([row, inside_row]),
             np.concatenate([left, inside_first]),
             np.concatenate([right, inside_stop]),
         )
-    return difference((inside_row, inside_first, inside_stop), union(row, left, right))
+    else:
+        row, first, stop = difference((inside_row, inside_first, inside_stop), union(row, left, right))
+    which = (row - lowest) // tall
+    return which, (row - which * tall, first, stop)
 
 
-def _edges(area: Any) -> tuple[Floats, Floats]:
-    """Start and end of every edge, upwards; [E, 2] each."""
-    parts = shapely.get_parts(area)
-    rings = shapely.get_rings(parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON])
+def _edges(areas: Shapes) -> tuple[Floats, Floats, Ints]:
+    """Start and end of every edge, upwards, [E, 2] each; and which area it is of."""
+    parts, area = shapely.get_parts(areas, return_index=True)
+    whole = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+    rings, part = shapely.get_rings(parts[whole], return_index=True)
     xy, ring = shapely.get_coordinates(rings, return_index=True)
     same = ring[1:] == ring[:-1]
-    start, end = xy[:-1][same], xy[1:][same]
+    start, end, owner = xy[:-1][same], xy[1:][same], area[whole][part][ring[:-1][same]]
     down = (start[:, 1] > end[:, 1])[:, None]
-    return np.where(down, end, start), np.where(down, start, end)
+    return np.where(down, end, start), np.where(down, start, end), owner
 
 
-def _touched(start: Floats, end: Floats) -> Runs:
-    """Runs of squares whose interior an edge passes through, an entry an edge and row."""
+def _touched(start: Floats, end: Floats, offset: Ints) -> Runs:
+    """Runs of squares whose interior an edge passes through, an entry an edge and row; rows count from the offsets."""
     low = np.floor(start[:, 1] + _EPSILON).astype(np.int64)
     high = np.ceil(end[:, 1] - _EPSILON).astype(np.int64)  # one past the last row
     edge, row = spread(low, high)
@@ -267,16 +308,17 @@ def _touched(start: Floats, end: Floats) -> Runs:
     left = np.floor(np.minimum(first, last) + _EPSILON).astype(np.int64)
     right = np.ceil(np.maximum(first, last) - _EPSILON).astype(np.int64)
     some = right > left
-    return row[some], left[some], right[some]
+    return (row + offset[edge])[some], left[some], right[some]
 
 
-def _inside(start: Floats, end: Floats) -> Runs:
+def _inside(start: Floats, end: Floats, offset: Ints) -> Runs:
     """Runs of squares whose center lies inside, by the crossings of the lines through the middles of rows."""
     low = np.ceil(start[:, 1] - 0.5).astype(np.int64)
     high = np.ceil(end[:, 1] - 0.5).astype(np.int64)
     edge, row = spread(low, high)
     (x0, y0), (x1, y1) = start[edge].T, end[edge].T
     x = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+    row = row + offset[edge]
     order = np.lexsort((x, row))
     row, x = row[order], x[order]
     first = np.ceil(x[0::2] - 0.5).astype(np.int64)

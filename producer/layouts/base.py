@@ -160,8 +160,8 @@ class SquareCount:
     with_imagery: int
     excluded: int
     """Chips whose only images were left out as known to be bad."""
-    items: frozenset[str]
-    """Images that touch its chips."""
+    images: int
+    """That touch its chips."""
 
     @property
     def no_imagery(self) -> int:

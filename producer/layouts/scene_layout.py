@@ -1,6 +1,6 @@
 """The `scene` layout: one unit an image, which is cut on its own pixel grid."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -126,15 +126,15 @@ class SceneLayout:
     def count(self, considered: Sequence[Considered], areas: Areas) -> Counts:
         """Chips of all images. Where an item does not state its pixel grid, its footprint is measured."""
         found: Counter[tuple[Square, Window]] = Counter()
-        images: dict[tuple[Square, Window], set[str]] = defaultdict(set)
+        images: Counter[tuple[Square, Window]] = Counter()
         by_item: Counter[str] = Counter()
         for item in _used(considered):
             mine = self._squares(item, _ground(item, areas))
             by_item[item.id] += mine.total()
             for square, chips in mine.items():
                 found[square, item.window] += chips
-                images[square, item.window].add(item.id)
-        rows = (SquareCount(*key, chips, chips, 0, frozenset(images[key])) for key, chips in found.items())
+                images[square, item.window] += 1
+        rows = (SquareCount(*key, chips, chips, 0, images[key]) for key, chips in found.items())
         ordered = sorted(rows, key=lambda each: (each.window, each.square))
         return Counts(tuple(ordered), dict(by_item), across=self.across)
 

@@ -17,14 +17,13 @@ from clay_publish.geo.expected_cells import (
     NONE,
     Runs,
     ZoneCells,
-    between_rows,
     difference,
     expected_cells,
     intersection,
+    is_near,
     size,
     touched_cells,
     union,
-    zones_near,
 )
 from clay_publish.geo.footprints import polygons
 from clay_publish.geo.utm_grid import SUPERBLOCK, Cut, UtmGrid
@@ -197,16 +196,20 @@ class UtmLayout:
         by_item: Counter[str] = Counter()
         missing: list[UncoveredCells] = []
         for each in self.windows(considered, areas):
-            used, excluded = _near(each.used), _near(each.excluded)
+            used, excluded = _Footprints(each.used), _Footprints(each.excluded)
             for zone in expected_cells(self.grid, each.area.geometry, rule=each.area.rule):
-                here = list(_in_zone(zone, [*used[zone.zone], *(i for i in each.used if i.geometry is None)]))
-                by_item.update({item.id: size(runs) for item, runs in here})
-                covered = _together([runs for _, runs in here])
-                out = _together([runs for _, runs in _in_zone(zone, excluded[zone.zone])])
+                covered, out, images = NONE, NONE, Counter[Square]()
+                for items, which, runs in used.touching(zone):
+                    covered = _together(covered, runs)
+                    cells = np.bincount(which, runs[2] - runs[1], minlength=len(items)).astype(int)
+                    for same, count in zip(items, cells.tolist(), strict=True):
+                        by_item.update(dict.fromkeys((item.id for item in same), count))
+                    numbers = np.array([len(same) for same in items])
+                    images.update(_images(zone, which, runs, numbers, self.across))
+                for _, _, runs in excluded.touching(zone):
+                    out = _together(out, runs)
                 left_out = difference(out, covered)
-                squares += _squares(
-                    zone, each.window, covered, left_out, _images(zone, here, self.across), across=self.across
-                )
+                squares += _squares(zone, each.window, covered, left_out, images, across=self.across)
                 nothing = difference(difference(zone.runs, covered), left_out)
                 reasons = (("no_imagery", nothing), ("excluded", left_out))
                 missing += [UncoveredCells(zone.zone, each.window, why, runs) for why, runs in reasons if size(runs)]
@@ -282,68 +285,52 @@ def _outline(cells: Cells) -> shapely.Geometry:
     return outline
 
 
-def _near(items: Sequence[SourceItem]) -> dict[int, list[SourceItem]]:
-    """Images by the zones that they may reach."""
-    found: dict[int, list[SourceItem]] = defaultdict(list)
-    for item in items:
-        if item.geometry is not None:
-            west, _, east, _ = item.geometry.bounds
-            for zone in zones_near(west, east):
-                found[zone].append(item)
-    return found
+_AT_ONCE = 256
+"""Footprints whose cells are worked out at once."""
 
 
-def _in_zone(zone: ZoneCells, items: Sequence[SourceItem]) -> Iterator[tuple[SourceItem, Runs]]:
-    """Images that touch expected cells, and which. Images of one footprint are worked out once."""
-    located = [item for item in items if item.geometry is not None]
-    keys = shapely.to_wkb(np.array([item.geometry for item in located], dtype=object)).tolist()
-    outlines = {key: item.geometry for key, item in zip(keys, located, strict=True)}
-    known: dict[bytes, Runs] = {}
-    for key, touched in zip(outlines, touched_cells(zone.grid, list(outlines.values()), zone.zone), strict=True):
-        found = touched
-        if size(touched):
-            found = intersection(touched, between_rows(zone.runs, int(touched[0][0]), int(touched[0][-1])))
-        known[key] = found
-    places = iter(keys)
-    for item in items:
-        if item.geometry is None:  # which does not say where it lies: any cell may be of it
-            yield item, zone.runs
-            continue
-        key = next(places)
-        if size(known[key]):
-            yield item, known[key]
+class _Footprints:
+    """The ground of images."""
+
+    def __init__(self, items: Sequence[SourceItem]) -> None:
+        self._items = items
+        self._shapes = np.array([item.geometry for item in items], dtype=object)
+        self._west, _, self._east, _ = shapely.bounds(self._shapes).T
+
+    def touching(self, zone: ZoneCells) -> Iterator[tuple[list[list[SourceItem]], Ints, Runs]]:
+        """Images of one footprint, some of these at a time; the expected cells they touch, and which of them do."""
+        nowhere = shapely.is_missing(self._shapes)
+        if nowhere.any():  # images that do not say where they lie: any cell may be of them
+            yield [[self._items[n] for n in np.flatnonzero(nowhere).tolist()]], np.zeros_like(zone.runs[0]), zone.runs
+        here = np.flatnonzero(is_near(zone.zone, self._west, self._east) & ~nowhere)
+        alike: dict[bytes, list[int]] = defaultdict(list)
+        for number, outline in zip(here.tolist(), shapely.to_wkb(self._shapes[here]).tolist(), strict=True):
+            alike[outline].append(number)
+        groups = list(alike.values())
+        for start in range(0, len(groups), _AT_ONCE):
+            some = groups[start : start + _AT_ONCE]
+            which, touched = touched_cells(zone.grid, self._shapes[[numbers[0] for numbers in some]], zone.zone)
+            run, runs = intersection(touched, zone.runs)
+            yield [[self._items[n] for n in numbers] for numbers in some], which[run], runs
+
+
+def _images(zone: ZoneCells, which: Ints, runs: Runs, counts: Ints, across: int) -> dict[Square, int]:
+    """How many images touch cells of each square; `counts` are those of each footprint, `which` that of each run."""
+    run, square, _ = replace(zone, runs=runs).by_square(across)
+    squares, footprint = np.divmod(np.unique(square * len(counts) + which[run]), len(counts))
+    found = np.unique(squares)
+    images = np.bincount(np.searchsorted(found, squares), counts[footprint]).astype(int)
+    return dict(zip(zone.named(found, across), images.tolist(), strict=True))
 
 
 def _squares(
-    zone: ZoneCells, window: Window, covered: Runs, left_out: Runs, images: dict[Square, set[str]], *, across: int
+    zone: ZoneCells, window: Window, covered: Runs, left_out: Runs, images: Counter[Square], *, across: int
 ) -> Iterator[SquareCount]:
-    with_imagery, without = (dict(_in_squares(zone, runs, across)) for runs in (covered, left_out))
+    with_imagery, without = (dict(replace(zone, runs=runs).squares(across)) for runs in (covered, left_out))
     for square, expected in zone.squares(across):
-        yield SquareCount(
-            square,
-            window,
-            expected,
-            with_imagery.get(square, 0),
-            without.get(square, 0),
-            frozenset(images.get(square, ())),
-        )
+        yield SquareCount(square, window, expected, with_imagery.get(square, 0), without.get(square, 0), images[square])
 
 
-def _images(zone: ZoneCells, here: list[tuple[SourceItem, Runs]], across: int) -> dict[Square, set[str]]:
-    """Images that touch cells of each square."""
-    found: dict[Square, set[str]] = defaultdict(set)
-    for item, runs in here:
-        for square, _ in _in_squares(zone, runs, across):
-            found[square].add(item.id)
-    return found
-
-
-def _in_squares(zone: ZoneCells, runs: Runs, across: int) -> list[tuple[Square, int]]:
-    return ZoneCells(zone.grid, zone.zone, runs).squares(across)
-
-
-def _together(parts: list[Runs]) -> Runs:
-    if not parts:
-        return NONE
-    row, first, stop = (np.concatenate(column) for column in zip(*parts, strict=True))
+def _together(runs: Runs, others: Runs) -> Runs:
+    row, first, stop = (np.concatenate(pair) for pair in zip(runs, others, strict=True))
     return union(row, first, stop)

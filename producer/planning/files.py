@@ -274,6 +274,6 @@ def _row(each: SquareCount, made: Estimate) -> dict[str, Any]:
         "with_imagery": each.with_imagery,
         "no_imagery": each.no_imagery,
         "excluded": each.excluded,
-        "images": len(each.items),
+        "images": each.images,
         "bytes_to_store": stored_bytes(each.with_imagery, made.dimensions, made.dtype, made.patches),  # type: ignore[arg-type]
     }

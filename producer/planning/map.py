@@ -104,13 +104,19 @@ def _squares(counts: Counts) -> tuple[list[shapely.Geometry], Floats]:
         covered[each.square] += each.with_imagery
     shares = LinearSegmentedColormap.from_list("shares", [_HARDLY_COVERED, _COVERED])
     scale = ListedColormap(np.vstack([mpl.colors.to_rgba(_UNCOVERED), shares(np.linspace(0, 1, 100))]))
-    outlines = []
-    for square in sorted(expected):
-        x, y, side = square.column * SQUARE, square.row * SQUARE, counts.across * SQUARE
-        corners = np.array([[[x, y], [x + side, y], [x + side, y + side], [x, y + side]]], dtype=np.float64)
+    ordered, side = sorted(expected), counts.across * SQUARE
+    zone, column, row = np.array([(square.zone, square.column, square.row) for square in ordered]).T
+    corners = np.stack([column, row], axis=-1)[:, None] * SQUARE + side * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+    outlines = np.empty(len(ordered), dtype=object)
+    for near in {*zip(zone.tolist(), (row // _ROWS).tolist(), strict=True)}:
+        mine = (zone == near[0]) & (row // _ROWS == near[1])
         # Northings counted from the equator, in the northern projection continued to the south.
-        outlines.append(footprints(f"EPSG:{32600 + square.zone}", corners)[0])
-    return outlines, scale(np.array([covered[square] / expected[square] for square in sorted(expected)]))
+        outlines[mine] = footprints(f"EPSG:{32600 + near[0]}", corners[mine].astype(np.float64))
+    return outlines.tolist(), scale(np.array([covered[square] / expected[square] for square in ordered]))
+
+
+_ROWS = 10
+"""Of squares whose outlines need about as many points."""
 
 
 def _rings(shapes: Sequence[shapely.Geometry], frame: Frame) -> tuple[list[Floats], np.ndarray]:

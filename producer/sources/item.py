@@ -22,7 +22,7 @@ _SAME_SCALE = 1e-3
 _UTM = re.compile(r"EPSG:32[67](?:0[1-9]|[1-5][0-9]|60)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RasterGrid:
     """A pixel grid: its reference system, size and affine transform."""
 
@@ -60,7 +60,7 @@ class RasterGrid:
         return bool((np.isfinite(lon) & (np.abs(lon) <= 540) & (np.abs(lat) <= 90.01)).any())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BandFile:
     """Which file and which of its bands holds a band of the sensor."""
 
@@ -88,7 +88,7 @@ class BandFile:
         return replace(self, href=f"{path}.msk{mark}{query}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ResolvedBand:
     """How a band of the sensor is read from an image: a row of `bands` in `sources.parquet`."""
 
@@ -125,7 +125,7 @@ class ItemMask:
         return self.files[0].asset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceItem:
     """One image."""
 
