@@ -160,7 +160,7 @@ def omitted_notes(rows: list[int], there: int) -> list[str]:
     """A note where `reference.parquet`, of so many rows, lacks chips of embeddings files of so many rows."""
     expected = expected_chips(rows)
     missing = expected - there
-    if not missing:
+    if missing < 1:
         return []
     return [f"{missing:,} of {expected:,} reference vectors are left out, as their imagery cannot be read any more."]
 

@@ -195,7 +195,9 @@ def another_id_in_the_coverage(broken: Broken) -> None:
 
 
 @mutation(
-    "COV015", "an image without grid that coverage omits", also="COV002 COV003 COV004 COV005 COV006 GEO011 GEO012"
+    "COV015",
+    "an image without grid that coverage omits",
+    also="COV002 COV003 COV004 COV005 COV006 GEO011 GEO012 PRV021",
 )
 def an_image_that_is_not_counted(broken: Broken) -> None:
     def more(table: pa.Table) -> pa.Table:
