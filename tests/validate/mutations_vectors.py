@@ -165,7 +165,7 @@ def chosen_reference_chips(broken: Broken) -> None:
     broken.value("id", 0, other, "reference.parquet")
 
 
-@mutation("VEC019", "every other reference vector is left out")
+@mutation("VEC019", "every other reference vector is left out", also="PRV022")
 def few_reference_vectors(broken: Broken) -> None:
     broken.reference_follows = False
     broken.change("reference.parquet", lambda table: table.take(pa.array(range(0, len(table), 2))))
