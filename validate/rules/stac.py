@@ -166,7 +166,9 @@ def _outline_agrees(
 ) -> Iterator[Outcome]:
     shape, facts = shapely.from_wkb(geometry), context.scan.facts
     bounds = shape.bounds
-    if stated[0] <= stated[2] and np.abs(np.subtract(bounds, stated)).max() > _OUTLINE:
+    away = np.abs(np.subtract(bounds, stated))
+    away[[0, 2]] *= np.cos(np.radians(np.abs(stated[1::2]).max()))  # near a pole, a meter is many degrees
+    if stated[0] <= stated[2] and away.max() > _OUTLINE:
         yield Fault(where, f"bounds {', '.join(f'{v:.5f}' for v in bounds)}", "those of its chips")
         return
     rows = facts.slices()[path]
@@ -190,7 +192,7 @@ def _place_agrees(where: str, row: dict[str, Any], path: str, context: ReleaseCo
 
 
 _OUTLINE = 2e-5
-"""Degrees: outlines are thinned by half of this."""
+"""Degrees of latitude: outlines are thinned by half of this."""
 _CENTERS = 10_000
 """Chips of a file that are looked for in its outline, at most."""
 
