@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
@@ -25,6 +26,7 @@ LIBRARIES = ("clay-publish", "numpy", "pyarrow", "rasterio", "shapely", "pyproj"
 """What decides the bytes of a release."""
 ARRAY_LIBRARIES = ("numcodecs", "zarr")
 """What, beside these, decides the bytes of arrays."""
+_ARROW = re.compile(r"parquet-cpp-arrow version (\S+)")
 _OF_VECTORS = tuple(f"{folder}/" for folder in (paths.EMBEDDINGS, paths.PATCHES, paths.AGGREGATES))
 UNITS = f"{paths.RUN}/units.json"
 """What a run was begun with."""
@@ -142,11 +144,24 @@ def derive_run_record(release: Release) -> RunRecord:
     return RunRecord(
         fingerprint=fingerprint,
         plan_sha256=plan["sha256"],
-        libraries=plan.get("libraries", {}) | _array_libraries(release),
+        libraries=plan.get("libraries", {}) | _writer(release) | _array_libraries(release),
         coverage={"expected": sum(counts.values()), **dict(sorted(counts.items()))},
         notes=sorted({note for receipt in receipts for note in receipt.notes})
         + omitted_notes(rows, release.parquet(paths.REFERENCE).metadata.num_rows),
     )
+
+
+def arrow_version(created_by: str | None) -> str | None:
+    """The version of pyarrow that a Parquet footer names as its writer; None: another program wrote the file."""
+    found = _ARROW.fullmatch(created_by or "")
+    return None if found is None else found[1]
+
+
+def _writer(release: Release) -> dict[str, str]:
+    """What wrote the embeddings: a run may have gone on with another version than it began with."""
+    first = next(iter(release.data_files()), None)
+    version = None if first is None else arrow_version(release.parquet(first).metadata.created_by)
+    return {} if version is None else {"pyarrow": version}
 
 
 def _array_libraries(release: Release) -> dict[str, str]:

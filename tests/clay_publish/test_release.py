@@ -2,6 +2,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from clay_publish.errors import ReleaseError
@@ -47,6 +48,16 @@ def test_the_manifest_tells_how_the_run_was_also_without_its_working_files(relea
     assert record.fingerprint == release.fingerprint()
     write_manifest(release, "again")
     assert read_manifest(release).run == record
+
+
+def test_the_manifest_names_the_version_that_wrote_the_files(release_copy: Path) -> None:
+    """A run may be begun with one version of pyarrow and go on with another."""
+    release, units = Release(str(release_copy)), release_copy / ".run" / "units.json"
+    release.store.remove(".run/run.json")
+    begun = json.loads(units.read_text())
+    begun["libraries"]["pyarrow"] = "1.0.0"
+    units.write_text(json.dumps(begun))
+    assert run_record(release).libraries == begun["libraries"] | {"pyarrow": pa.__version__}
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": 3}', "{" * 100_000, "\xff"])

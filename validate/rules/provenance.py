@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from clay_publish.errors import ReleaseError
 from clay_publish.release.array_store import STORE
 from clay_publish.release.directory import CARD, HOST_CARD, MANIFEST, MEASUREMENTS, REFERENCE, SOURCES, fingerprint_in
-from clay_publish.release.manifest import ARRAY_LIBRARIES, LIBRARIES, omitted_notes
+from clay_publish.release.manifest import ARRAY_LIBRARIES, LIBRARIES, arrow_version, omitted_notes
 from clay_publish.release.measurements import read_measurements
 from clay_publish.release.unit_receipts import unread_note
 from clay_publish.spec.models import spdx_identifiers
@@ -24,7 +24,6 @@ from clay_publish.validate.spilled import distinct
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9]+([._-][a-z0-9]+)*)?")
 """As PEP 440 has it."""
-_ARROW = re.compile(r"parquet-cpp-arrow version (\S+)")
 _ATTRIBUTIONS = 1000
 """That are looked for in the card, at most."""
 
@@ -206,7 +205,7 @@ def software_is_named(context: ReleaseContext) -> Iterator[Outcome]:
         if stated.get(each) != measured.get(each):
             yield Fault(f"{where}: {each}", f"{stated.get(each)}", f"{measured.get(each)}, as in {MEASUREMENTS}")
     writers = {context.tables.footer(path).created_by for path in context.tables.embeddings}
-    arrow = {found[1] for writer in writers if (found := _ARROW.fullmatch(writer or ""))}
+    arrow = {wrote for writer in writers if (wrote := arrow_version(writer)) is not None}
     if arrow and "pyarrow" in stated and stated["pyarrow"] not in arrow:
         yield Fault(f"{where}: pyarrow", stated["pyarrow"], f"{', '.join(sorted(arrow))}, which wrote the files")
     if not _SHA256.fullmatch(manifest.run.plan_sha256):
