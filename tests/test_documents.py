@@ -229,6 +229,8 @@ def imagery(shared_data: Path, tmp_path: Path) -> dict[str, str]:
         item = json.loads((folder / "item.json").read_text())
         item["id"] = f"{item['id']}-{day}"
         item["properties"]["datetime"] = f"{day}T11:34:25Z"
+        taken = item["properties"]["s2:datatake_id"]
+        item["properties"]["s2:datatake_id"] = taken.replace("20200219", day.replace("-", ""))
         for asset in item["assets"].values():
             asset["href"] = str(folder / asset["href"])
         items.append(item)
