@@ -30,7 +30,7 @@ def enlarged(small: Floats, shape: tuple[int, int]) -> Floats:
 
 
 def landsat_bands(folder: Path, shape: tuple[int, int]) -> dict[str, npt.NDArray[Any]]:
-    """Digital numbers of surface reflectance by band; 0 is no data, and there is none."""
+    """Digital numbers of surface reflectance by band; 0 means nodata, and no pixel has it."""
     made = {}
     for name, band in (("blue", 2), ("green", 3), ("red", 4), ("nir08", 5), ("swir16", 6), ("swir22", 7)):
         (path,) = folder.glob(f"*_SR_B{band}.TIF")

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from clay_publish.release.findings import Severity, ValidationReport
 from clay_publish.release.tables import embeddings_schema, hugging_face_features
 from clay_publish.storage.safe_parse import parse_json, parse_yaml
 from clay_publish.validate import validate
+from clay_publish.validate.checks import check_release
+from clay_publish.validate.data.documents import LETTERS
 
 Verdict = Callable[..., ValidationReport | str]
 
@@ -302,3 +305,12 @@ def test_thumbnails_are_decoded_from_their_bytes_alone(
         assert elsewhere.requests == []
     (finding,) = report.findings
     assert finding.where.endswith(": thumbnail")
+
+
+def test_what_was_not_looked_at_of_a_long_document_is_said(broken: Callable[[str], Broken]) -> None:
+    release = broken("small")
+    card = release.folder / "README.md"
+    card.write_text(card.read_text() + "\n" * LETTERS)
+    release.settle()
+    state = check_release(release.release, sample=64, only=["DOC011"]).checked["DOC011"]
+    assert re.fullmatch(r"passed on [\d,]+ of [\d,]+ letters of its documents", state)

@@ -1,12 +1,19 @@
 """`validate --recompute`: vectors are computed again from the published imagery with the published model."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 from breakage import IMAGERY, Broken
+
+from clay_publish.producer.recompute import recompute
+from clay_publish.release.directory import Release
+from clay_publish.validate.checks import check_release
+from clay_publish.validate.context import Recompute
+from clay_publish.validate.rules.outputs import made_again
 
 Run = Callable[..., "CompletedProcess[str]"]
 ASKED = ("--quiet", "--recompute", "3")
@@ -36,6 +43,16 @@ def test_invented_vectors_are_found(broken: Callable[[str], Broken], run: Run) -
 def test_imagery_that_cannot_be_read_is_not_checked(good: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
     made = run("validate", good("small"), *ASKED, "--only", "VEC023", "--imagery", tmp_path, code=2)
     assert "VEC023 not checked" in made.stdout
+
+
+def test_gaps_whose_imagery_cannot_be_read_are_not_checked(
+    good: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = Release(str(good("small")))
+    monkeypatch.setattr(made_again, "_gaps", lambda _: iter([(b"", "a gap", "cloud")]))
+    again = Recompute(3, partial(recompute, release.spec(), release.fingerprint(), imagery=str(IMAGERY)))
+    report = check_release(release, sample=64, only=["VEC023"], recompute=again)
+    assert report.checked["VEC023"] == "not checked: the imagery of none of 1 gaps can be read"
 
 
 def test_another_model_is_not_compared(good: Callable[[str], Path], run: Run, golden_checkpoint: Path) -> None:

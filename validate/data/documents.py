@@ -21,8 +21,8 @@ from clay_publish.validate.data.parquet_tables import ParquetTables
 _NUMBER = r"[\d,]{1,20}"
 _DAY = r"\d{4}-\d\d-\d\d"
 _SPDX = r"(?:https://spdx\.org/licenses/)?(?P<license>[^\s\")]{1,100}?)(?:\.html)?"
-_LONGEST = 1 << 20
-"""Letters of a document that are looked at. All repetitions are bounded, so that the time grows with the text alone."""
+LETTERS = 1 << 20
+"""Of a document that are looked at. All repetitions are bounded, so that the time grows with the text alone."""
 
 _MARKDOWN = (
     # The first line of a card.
@@ -89,7 +89,7 @@ def statements(path: str, text: str) -> Mapping[str, frozenset[str]]:
     """
     found: dict[str, set[str]] = {}
     for pattern in _PATTERNS["md" if path.endswith(".md") else "json"]:
-        for match in pattern.finditer(text[:_LONGEST]):
+        for match in pattern.finditer(text[:LETTERS]):
             said = {topic: html.unescape(value) for topic, value in match.groupdict().items() if value is not None}
             if "start" in said:
                 said.setdefault("end", said["start"])
@@ -108,6 +108,8 @@ class Documents:
         self._files = files
         self._tables = tables
         self._statements: dict[str, Mapping[str, frozenset[str]]] = {}
+        self.letters: dict[str, int] = {}
+        """Of each document whose statements were asked for; beyond `LETTERS` none was looked at."""
 
     def json(self, path: str) -> dict[str, Any]:
         """Return a JSON document."""
@@ -151,7 +153,8 @@ class Documents:
     def statements(self, path: str) -> Mapping[str, frozenset[str]]:
         """Return what the text of a document states, by topic."""
         if path not in self._statements:
-            self._statements[path] = statements(path, self._files.text(path))
+            text = self._files.text(path)
+            self._statements[path], self.letters[path] = statements(path, text), len(text)
         return self._statements[path]
 
     @once

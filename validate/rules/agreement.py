@@ -27,8 +27,8 @@ from clay_publish.release.directory import (
 )
 from clay_publish.release.tables import REASONS, without_cloud_fraction
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.data.documents import Documents
-from clay_publish.validate.outcomes import Fault, Outcome
+from clay_publish.validate.data.documents import LETTERS, Documents
+from clay_publish.validate.outcomes import Fault, Outcome, Sampled
 from clay_publish.validate.registry import Rule, register
 from clay_publish.windows import parse_time
 
@@ -104,6 +104,8 @@ def _disagreements(facts: tuple[Fact, ...], context: ReleaseContext) -> Iterator
         if truth is not None:
             yield from _other_values(fact, truth, context)
             yield from _other_words(fact, truth, context)
+    sizes = context.documents.letters.values()
+    yield Sampled(sum(min(size, LETTERS) for size in sizes), sum(sizes), "letters of its documents")
 
 
 def _other_values(fact: Fact, truth: Any, context: ReleaseContext) -> Iterator[Outcome]:

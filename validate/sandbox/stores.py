@@ -199,7 +199,8 @@ class Server:
         if what == "schema":
             return self._schema(*arguments)
         if what == "recompute" and self._recompute is not None:
-            return dict(self._recompute.again([str(name) for name in arguments[0][: self._recompute.chips]]))
+            most = 2 * self._recompute.chips  # chips, and as many gaps
+            return dict(self._recompute.again([str(name) for name in arguments[0][:most]]))
         if what == "previous":
             store = self._open_previous(*arguments)
             self._stores.append(store)

@@ -61,6 +61,8 @@ def chips_can_be_made_again(context: ReleaseContext) -> Iterator[Outcome]:
         found = again[name].get("reason") if name in known else reason
         if found != reason:
             yield Fault(f"{COVERAGE}: {shown(name)}", f"is missing as {reason!r}", f"{found or 'embedded'}, made again")
+    if gaps and not any(name in known for _, name, _ in gaps):
+        yield NotChecked(f"the imagery of none of {len(gaps):,} gaps can be read")
     yield Sampled(len(there), context.tables.rows)
 
 
