@@ -77,6 +77,11 @@ def _parsed(text: bytes) -> Any:
     return parse_json(text, "a footer key")
 
 
+@lru_cache(maxsize=256)
+def _footer(kept: bytes) -> pq.FileMetaData:
+    return pq.read_metadata(pa.BufferReader(zlib.decompress(kept)))
+
+
 class ParquetTables:
     """The tables of one release. What cannot be read raises `ReleaseError`."""
 
@@ -205,7 +210,7 @@ class ParquetTables:
             ReleaseError: missing or unreadable.
         """
         kept = self._known(path).footer
-        return pq.read_metadata(pa.BufferReader(zlib.decompress(kept))) if isinstance(kept, bytes) else kept
+        return _footer(kept) if isinstance(kept, bytes) else kept
 
     def count(self, path: str) -> int:
         """Return the number of rows of a Parquet file.

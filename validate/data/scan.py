@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,8 @@ class Pass:
     """Read what another process saw in a file, by file; None where that is damaged."""
     near: set[str] = field(default_factory=set)
     """Files whose chips are compared with their neighbors."""
+    buffers: local = field(default_factory=local)
+    """Of each thread, where it reads a file."""
 
     def run(self) -> Scan:
         """Read every embeddings file once."""
@@ -229,7 +232,7 @@ class Pass:
                 if path in self.verified and files.store.size(path) > WHOLE:  # its hash decides how it is read
                     own = digest(files.store, path)
                     return own, self._parquet(path, files.source(path), own)
-                data = files.store.read(path)
+                data = self._whole(path)
                 own = hashlib.sha256(data).hexdigest()
                 return own, self._parquet(path, pa.BufferReader(data), own)
             # A remote file is fetched once, hashed on the way, and read from the copy.
@@ -241,6 +244,12 @@ class Pass:
             raise
         except ClayPublishError as error:
             return None, FileScan(path, damage=error.found)
+
+    def _whole(self, path: str) -> memoryview:
+        """Read a file into this thread's buffer: the system clears new memory first, which takes as long as to read."""
+        if not hasattr(self.buffers, "own"):
+            self.buffers.own = memoryview(bytearray(WHOLE))
+        return self.tables.files.store.read_into(path, self.buffers.own)
 
     def _parquet(self, path: str, source: Any, sha256: str | None = None) -> FileScan:
         seen, footer, quick = FileScan(path), self.tables.footer(path), self.tables.files.quick

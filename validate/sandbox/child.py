@@ -152,8 +152,10 @@ _LOOK = 0.05
 """Seconds between two looks at the child."""
 _LONGEST = 256 << 20
 """Bytes of an answer."""
-_KEPT = {"PATH", "HOME", "LANG", "TZ", "XDG_CACHE_HOME", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
+_KEPT = {"PATH", "HOME", "LANG", "TZ", "XDG_CACHE_HOME", "LD_LIBRARY_PATH", "OMP_NUM_THREADS"}
 """Environment variables that the child gets, beside this program's own: no credentials."""
+_OWN = {"OPENBLAS_NUM_THREADS": "1"}
+"""What it gets in any case: threads of BLAS wait for work by spinning, which takes more time than they save here."""
 _START = """import sys
 sys.path[:] = {path!r}
 from clay_publish.validate.sandbox.worker import main
@@ -197,7 +199,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                env=own,
+                env=own | _OWN,
                 pass_fds=handed,
                 close_fds=True,
             )
