@@ -173,7 +173,7 @@ def _opened(where: str) -> "Release":
     address = readable(where)
     if is_url(address):
         folder, _, name = address.partition("?")[0].rpartition("/")
-        if name in {COLLECTION, CATALOG, "zarr.json"} and "?" not in address:
+        if name in {COLLECTION, CATALOG, "zarr.json", ".zgroup", ".zmetadata"} and "?" not in address:
             return Release(folder)
         if not is_parquet(name) and not name.endswith(".json"):
             return Release(where)

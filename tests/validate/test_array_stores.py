@@ -186,6 +186,16 @@ def test_a_store_on_a_web_server_is_read_by_its_consolidated_metadata(tmp_path: 
     assert codes.keys() == {"ARR002"}
 
 
+@pytest.mark.parametrize(("edit", "expected"), [({}, set()), ({"geoemb:model": ""}, {"ARR002"})])
+def test_so_is_a_store_of_version_2(edit: dict[str, Any], expected: set[str], tmp_path: Path, run: Run) -> None:
+    store = make_old_store(tmp_path / "store.zarr", {**GEOEMB, **edit})
+    zarr.consolidate_metadata(store, zarr_format=2)
+    with RangeServer(tmp_path) as server:
+        codes = found(f"{server.address}/store.zarr")
+        run("validate", f"{server.address}/store.zarr/.zmetadata", code=1 if expected else 0)
+    assert codes.keys() == expected
+
+
 def test_metadata_that_claim_too_much_are_not_read(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store.zarr")
     path = store / "utm30" / "embeddings" / "zarr.json"

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
@@ -53,6 +54,7 @@ QUICK_BYTES = 8_000_000
 _SMALL = 1_000_000
 """Bytes of a file that is hashed in one piece."""
 _PIECE = 1 << 22
+_METADATA_2 = ".zmetadata"
 _LINKED = 1000
 """Documents and tables that are looked for on a server, at most."""
 
@@ -91,7 +93,19 @@ class ReleaseFiles:
         """Every file of the release, except those of the run."""
         found = [p for p in self.release.files() if not p.startswith(f"{paths.RUN}/")]
         # A web server cannot list; Zarr metadata and STAC documents there say what they hold.
-        return found or [p for p in ("zarr.json",) if self.store.exists(p)] or self._linked()
+        return found or [p for p in ("zarr.json",) if self.store.exists(p)] or self._zarr_2() or self._linked()
+
+    def _zarr_2(self) -> list[str]:
+        """Documents of a Zarr store of version 2 on a server: those that its consolidated metadata name."""
+        if not self.store.exists(".zgroup"):
+            return []
+        found = [p for p in (".zgroup", ".zattrs", _METADATA_2) if self.store.exists(p)]
+        stated = self.json(_METADATA_2).get("metadata") if _METADATA_2 in found else None
+        for path in islice(stated, _LINKED) if isinstance(stated, dict) else ():
+            is_document = path.rpartition("/")[2] in {".zgroup", ".zarray", ".zattrs"}
+            if is_document and path not in found and beside(_METADATA_2, path) == path:
+                found.append(path)
+        return found
 
     def _linked(self) -> list[str]:
         """STAC documents of a server, and the tables below them that they name."""
