@@ -34,7 +34,7 @@ from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, composite_rule, mask_rule
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, group_rows, table_writer, total_bbox, write_table
-from clay_publish.release.manifest import RUN_RECORD, RunRecord, dump_json, sha256, write_manifest
+from clay_publish.release.manifest import RUN_RECORD, RunRecord, dump_json, libraries, sha256, write_manifest
 from clay_publish.release.measurements import Measurements, dump_measurements
 from clay_publish.release.metadata import footer_emb
 from clay_publish.release.tables import (
@@ -148,7 +148,7 @@ def make(where: Path, chips: int, dimensions: int) -> None:
         made += len(zone)
     ground = shapely.box(*area).buffer(0.1)
     write_documents(release, grid, area, decided=decided, chips=made, sources=sources_of([ITEM], [ground]))
-    write_manifest(release, "benchmark")
+    write_manifest(release, "benchmark 1")
 
 
 def by_square(grid: UtmGrid, zone: ZoneCells) -> Iterator[tuple[Square, Cells]]:
@@ -323,7 +323,7 @@ def write_documents(
     record = RunRecord(
         fingerprint=decided,
         plan_sha256="0" * 64,
-        libraries={"pyarrow": pa.__version__},
+        libraries=libraries(),
         coverage={"expected": chips, "embedded": chips},
     )
     release.store.write(RUN_RECORD, record.model_dump_json())
