@@ -103,7 +103,10 @@ def build(where: Path, fraction: float) -> int:
 
 
 def ground(fraction: float) -> tuple[shapely.Geometry, object]:
-    """An area with this fraction of the land, and how a spec states it."""
+    """An area with about this fraction of the land, and how a spec states it.
+
+    It has no holes: simplified, the land has some that are none, such as fjords whose mouths close.
+    """
     everywhere = land()
     if fraction >= 1:
         return everywhere, "land"
@@ -115,7 +118,9 @@ def ground(fraction: float) -> tuple[shapely.Geometry, object]:
         low, high = (east, high) if to_equal_area(part).area < fraction * whole else (low, east)
     part = shapely.make_valid(shapely.simplify(part, 0.1))
     pieces = [piece for piece in shapely.get_parts(part) if piece.geom_type == "Polygon" and piece.area > 0.01]
-    stated = json.loads(shapely.to_geojson(shapely.set_precision(shapely.multipolygons(pieces), 0.001)))
+    rounded = shapely.set_precision(shapely.multipolygons(pieces), 0.001)  # which closes fjords, too
+    filled = [shapely.polygons(piece.exterior) for piece in shapely.get_parts(rounded)]
+    stated = json.loads(shapely.to_geojson(shapely.multipolygons(filled)))
     return shapely.from_geojson(json.dumps(stated)), stated
 
 

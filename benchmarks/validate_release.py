@@ -295,11 +295,16 @@ def sources_of(ids: Sequence[str], shapes: Sequence[shapely.Geometry]) -> pa.Tab
         "source": "band: key; values: item",
     }
     mask = {"asset": "scl", "bands": [1], "format": "classes", "cloudy": [3, 8, 9, 10], "nodata": [0]}
-    used = {"block": 0, "status": "used", "bands": [band], "mask": mask, "level": "none", "license": "CC0-1.0"}
+    used = {"block": 0, "status": "used", "bands": [band], "mask": mask, "license": "CC0-1.0"}
+    used["attribution"] = "Contains modified Copernicus Sentinel data 2023"
     used["assets"] = [{"key": key, "href": None, "etag": None, "size": None} for key in ("red", "scl")]
+    boxes = bbox_array(np.array(shapes, dtype=object)).to_pylist()
     rows = [
-        empty | used | {"id": name, "geometry": shapely.to_wkb(shape), "datetime": WINDOW.middle}
-        for name, shape in zip(ids, shapes, strict=True)
+        empty
+        | used
+        | {"id": name, "geometry": shapely.to_wkb(shape), "bbox": box, "datetime": WINDOW.middle}
+        | {"acquisition": f"datatake-{name}"}
+        for name, shape, box in zip(ids, shapes, boxes, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=sources_schema())
 

@@ -20,7 +20,7 @@ _AT_ONCE = 1 << 12
 class Coded:
     """A column as codes: row n has the value of code `codes[n]`."""
 
-    def __init__(self, values: pa.Array, codes: npt.NDArray[np.int32]) -> None:
+    def __init__(self, values: pa.Array, codes: npt.NDArray[np.integer]) -> None:
         self.values = values
         """Each value once."""
         self.codes = codes
@@ -59,7 +59,7 @@ class Coder:
         self._codes = np.zeros(0, np.int32)
         """Of these."""
         self._values: list[pa.Array] = []
-        self._rows: list[npt.NDArray[np.int32]] = []
+        self._rows: list[npt.NDArray[np.integer]] = []
 
     def add(self, column: pa.Array) -> None:
         """Add rows."""
@@ -73,12 +73,13 @@ class Coder:
             self._codes = np.concatenate([self._codes, len(self._codes) + np.arange(len(order), dtype=np.int32)])
             sort = np.argsort(self._hashes)
             self._hashes, self._codes = self._hashes[sort], self._codes[sort]
-        self._rows.append(self._codes[np.searchsorted(self._hashes, hashes)][own.reshape(-1)])
+        codes = self._codes[np.searchsorted(self._hashes, hashes)][own.reshape(-1)]
+        self._rows.append(codes.astype(np.min_scalar_type(len(self._codes))))
 
     def done(self) -> Coded:
         """The column."""
         values = pa.concat_arrays(self._values) if self._values else pa.array([], self._kind)
-        return Coded(values, np.concatenate([*self._rows, np.zeros(0, np.int32)]))
+        return Coded(values, np.concatenate([*self._rows, np.zeros(0, np.uint8)]))
 
 
 def hash_rows(column: pa.Array) -> U64:

@@ -116,7 +116,7 @@ def _odd_rows(sources: SourceTable, blocks: int) -> Bools:
     """All rows in which `_of_row` finds something, and maybe some more."""
     moment, start, end = sources.times.values()
     read = sources.texts["bands"].there
-    odd = (sources.block < 0) | (sources.block >= blocks)
+    odd = np.asarray((sources.block < 0) | (sources.block >= blocks))
     odd |= ((moment == NO_TIME) & (read | sources.is_used)) | (sources.is_used & ~read)
     odd |= (start != NO_TIME) & (end != NO_TIME) & (start > end)
     odd |= sources.has_shape != sources.has_transform
