@@ -230,7 +230,7 @@ class SourceTable:
     def acquisitions(self) -> npt.NDArray[np.int64]:
         """A number for each item's acquisition, and last one for the place −1; an item without one is its own."""
         column = self.texts["acquisition"]
-        stated = self.of_items(np.where(column.there, column.codes, -1).astype(np.int64), hole=-1)
+        stated = self.of_items(np.where(column.there, column.codes.astype(np.int64), -1), hole=-1)
         return np.where(stated < 0, len(column.values) + np.arange(len(stated)), stated)
 
     def windows(self, rows: Ints) -> tuple[list[Window | None], Ints]:
