@@ -111,7 +111,7 @@ def _release(folder: Path, programs: Path, size: int) -> Path:
         rows = numbers.standard_normal((16, size // FILES // 16 // 8))
         table = pa.table({"id": range(16), "v": list(rows)}).replace_schema_metadata({"emb": made_by})
         write_table(release.store, f"patches/zone=18/{n:02d}.parquet", table)
-    write_manifest(release, "benchmark")
+    write_manifest(release, "benchmark 1")
     shutil.rmtree(where / ".run", ignore_errors=True)
     return where
 

@@ -90,7 +90,7 @@ def from_tables(where: Path, zones: list[ZoneCells], area: list[float]) -> None:
         cols.append(there[1])
     sources = sources_of([ITEM], [shapely.box(*area).buffer(0.1)])
     write_documents(release, zones[0].grid, area, decided=fingerprint(8, SIZE), chips=made, sources=sources)
-    write_manifest(release, "benchmark")
+    write_manifest(release, "benchmark 1")
     facts = Facts(slices, rows=np.concatenate(rows), cols=np.concatenate(cols), items=np.zeros(1, np.int32))
     context = ReleaseContext(release, sample=20_000)
     known = {"embeddings": list(files), "named": files, "keys": {path: {"emb": {"gsd": 10}} for path in files}}

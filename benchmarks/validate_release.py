@@ -34,7 +34,7 @@ from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, composite_rule, mask_rule
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, group_rows, table_writer, total_bbox, write_table
-from clay_publish.release.manifest import RUN_RECORD, RunRecord, dump_json, sha256, write_manifest
+from clay_publish.release.manifest import RUN_RECORD, RunRecord, dump_json, libraries, sha256, write_manifest
 from clay_publish.release.measurements import Measurements, dump_measurements
 from clay_publish.release.metadata import footer_emb
 from clay_publish.release.tables import (
@@ -148,7 +148,7 @@ def make(where: Path, chips: int, dimensions: int) -> None:
         made += len(zone)
     ground = shapely.box(*area).buffer(0.1)
     write_documents(release, grid, area, decided=decided, chips=made, sources=sources_of([ITEM], [ground]))
-    write_manifest(release, "benchmark")
+    write_manifest(release, "benchmark 1")
 
 
 def by_square(grid: UtmGrid, zone: ZoneCells) -> Iterator[tuple[Square, Cells]]:
@@ -295,11 +295,16 @@ def sources_of(ids: Sequence[str], shapes: Sequence[shapely.Geometry]) -> pa.Tab
         "source": "band: key; values: item",
     }
     mask = {"asset": "scl", "bands": [1], "format": "classes", "cloudy": [3, 8, 9, 10], "nodata": [0]}
-    used = {"block": 0, "status": "used", "bands": [band], "mask": mask, "level": "none", "license": "CC0-1.0"}
+    used = {"block": 0, "status": "used", "bands": [band], "mask": mask, "license": "CC0-1.0"}
+    used["attribution"] = "Contains modified Copernicus Sentinel data 2023"
     used["assets"] = [{"key": key, "href": None, "etag": None, "size": None} for key in ("red", "scl")]
+    boxes = bbox_array(np.array(shapes, dtype=object)).to_pylist()
     rows = [
-        empty | used | {"id": name, "geometry": shapely.to_wkb(shape), "datetime": WINDOW.middle}
-        for name, shape in zip(ids, shapes, strict=True)
+        empty
+        | used
+        | {"id": name, "geometry": shapely.to_wkb(shape), "bbox": box, "datetime": WINDOW.middle}
+        | {"acquisition": f"datatake-{name}"}
+        for name, shape, box in zip(ids, shapes, boxes, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=sources_schema())
 
@@ -323,7 +328,7 @@ def write_documents(
     record = RunRecord(
         fingerprint=decided,
         plan_sha256="0" * 64,
-        libraries={"pyarrow": pa.__version__},
+        libraries=libraries(),
         coverage={"expected": chips, "embedded": chips},
     )
     release.store.write(RUN_RECORD, record.model_dump_json())

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -285,42 +286,70 @@ def _moved(old: pq.ParquetFile, new: pq.ParquetFile, places: _Places) -> Iterato
 
 def _coverage(old: Release, new: Release) -> CoverageChanges:
     before, after = set(old.data_files(paths.COVERAGE)), set(new.data_files(paths.COVERAGE))
-    gained: Counter[str] = Counter()
-    lost: Counter[str] = Counter()
-    expected_before = expected = 0
+    compared = _ComparedCoverage()
     for path in sorted(before | after):
-        mine = _expected(old, path) if path in before else _NOTHING
-        theirs = _expected(new, path) if path in after else _NOTHING
-        expected_before += mine.num_rows
-        expected += theirs.num_rows
-        gained.update(_reasons(theirs, mine))
-        lost.update(_reasons(mine, theirs))
+        mine = _expected(old, path) if path in before else iter(())
+        theirs = _expected(new, path) if path in after else iter(())
+        for one, other in zip_longest(mine, theirs, fillvalue=_NOTHING):
+            compared.add(one, other)
+        compared.end_file()
     return CoverageChanges(
-        expected_before=expected_before,
-        expected=expected,
-        gained=dict(gained.most_common()),
-        lost=dict(lost.most_common()),
+        expected_before=compared.before,
+        expected=compared.after,
+        gained=dict(compared.gained.most_common()),
+        lost=dict(compared.lost.most_common()),
     )
 
 
 _COLUMNS = ("id", "status", "reason")
 _NOTHING = pa.table({name: pa.array([], pa.string()) for name in _COLUMNS})
+_ROWS = 1 << 18
+"""That are compared at a time."""
 
 
-def _expected(release: Release, path: str) -> pa.Table:
-    return release.parquet(path).read(columns=list(_COLUMNS))
+def _expected(release: Release, path: str) -> Iterator[pa.Table]:
+    for batch in release.parquet(path).iter_batches(_ROWS, columns=list(_COLUMNS)):
+        yield pa.Table.from_batches([batch]).cast(_NOTHING.schema)
 
 
-def _reasons(one: pa.Table, other: pa.Table) -> Counter[str]:
-    """Of the chips that are embedded in `one` and not in `other`: why not."""
-    embedded, said = pc.equal(one["status"], "embedded"), other.select(["status", "reason"])
-    counts: Counter[str] = Counter()
-    if one["id"].equals(other["id"]):  # in most cases, and a table of ids takes much memory
-        found = said.filter(embedded)
-    else:
-        places = pc.index_in(one["id"].filter(embedded), value_set=other["id"].combine_chunks())
-        counts.update({NOT_EXPECTED: places.null_count} if places.null_count else {})
-        found = said.take(places.drop_null())
-    missing = found.filter(pc.not_equal(found["status"], "embedded"))
-    counts.update(str(reason) for reason in missing["reason"].to_pylist())
-    return counts
+class _ComparedCoverage:
+    """Counts what became of expected chips, some rows of both versions at a time.
+
+    Both are in the same order, so that most chips are found among the rows at hand. Those that are not wait for the
+    next rows.
+    """
+
+    def __init__(self) -> None:
+        self.before = self.after = 0
+        self.gained: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+        self._old = self._new = _NOTHING
+        """Chips of one version that were not yet met in the other."""
+
+    def add(self, old: pa.Table, new: pa.Table) -> None:
+        """Compare rows of both versions."""
+        self.before += old.num_rows
+        self.after += new.num_rows
+        old, new = pa.concat_tables([self._old, old]), pa.concat_tables([self._new, new])
+        places = pc.index_in(old["id"], value_set=new["id"].combine_chunks())
+        met = places.is_valid()
+        there = places.drop_null().combine_chunks()
+        mine, theirs = old.filter(met), new.take(there)
+        had, has = (pc.equal(each["status"], "embedded") for each in (mine, theirs))
+        self.gained.update(_counts(mine["reason"].filter(pc.and_not(has, had))))
+        self.lost.update(_counts(theirs["reason"].filter(pc.and_not(had, has))))
+        rest = np.ones(new.num_rows, dtype=bool)
+        rest[there.to_numpy()] = False
+        self._old, self._new = old.filter(pc.invert(met)), new.filter(pa.array(rest))
+
+    def end_file(self) -> None:
+        """Chips that wait are expected in one version only."""
+        for waiting, counts in ((self._new, self.gained), (self._old, self.lost)):
+            embedded = pc.sum(pc.equal(waiting["status"], "embedded")).as_py()
+            if embedded:
+                counts[NOT_EXPECTED] += embedded
+        self._old = self._new = _NOTHING
+
+
+def _counts(reasons: pa.ChunkedArray) -> dict[str, int]:
+    return {str(row["values"]): row["counts"] for row in pc.value_counts(reasons).to_pylist()}

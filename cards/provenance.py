@@ -1,5 +1,6 @@
 """Where a release's chips come from, and which ones are missing: read from its tables, not from its plan."""
 
+import heapq
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -97,6 +98,8 @@ _COLUMNS = (
     "start_datetime",
     "end_datetime",
 )
+_MOST_EXCLUDED = 100
+"""Excluded items that are named."""
 
 
 def read_sources(release: Release) -> SourceCounts:
@@ -105,28 +108,33 @@ def read_sources(release: Release) -> SourceCounts:
     Raises:
         ReleaseError: missing or unreadable.
     """
-    table = release.parquet(paths.SOURCES).read(columns=list(_COLUMNS))
-    used = table.filter(pc.equal(table["status"], "used"))
-    terms = used.group_by(["license", "attribution"]).aggregate([([], "count_all")]).to_pylist()
-    statuses = pc.value_counts(table["status"]).to_pylist()
-    excluded = table.filter(pc.equal(table["status"], "excluded"))["id"].to_pylist()
+    counts: Counter[str] = Counter()
+    terms: Counter[tuple[str | None, str | None]] = Counter()
+    names: dict[str, set[str]] = {"collection": set(), "platform": set()}
+    excluded: list[str] = []
+    composite = False
+    for batch in release.parquet(paths.SOURCES).iter_batches(columns=list(_COLUMNS)):
+        table = pa.Table.from_batches([batch])
+        used = table.filter(pc.equal(table["status"], "used"))
+        counts.update({row["values"]: row["counts"] for row in pc.value_counts(table["status"]).to_pylist()})
+        for row in used.group_by(["license", "attribution"]).aggregate([([], "count_all")]).to_pylist():
+            terms[row["license"], row["attribution"]] += row["count_all"]
+        for column, found in names.items():
+            found.update(name for name in used[column].unique().to_pylist() if name is not None)
+        out = table.filter(pc.equal(table["status"], "excluded"))["id"].to_pylist()
+        excluded = heapq.nsmallest(_MOST_EXCLUDED, [*excluded, *out])
+        periods = pc.subtract(used["end_datetime"], used["start_datetime"])
+        composite |= bool(pc.any(pc.greater(periods, pa.scalar(timedelta(days=1)))).as_py())
     return SourceCounts(
-        counts={row["values"]: row["counts"] for row in statuses},
-        collections=_distinct(used["collection"]),
-        platforms=_distinct(used["platform"]),
+        counts=dict(counts),
+        collections=tuple(sorted(names["collection"])),
+        platforms=tuple(sorted(names["platform"])),
         terms=tuple(
-            SourceTerms(row["license"], row["attribution"], row["count_all"])
-            for row in sorted(
-                terms, key=lambda row: (-row["count_all"], row["license"] or "", row["attribution"] or "")
+            SourceTerms(license_, attribution, count)
+            for (license_, attribution), count in sorted(
+                terms.items(), key=lambda term: (-term[1], term[0][0] or "", term[0][1] or "")
             )
         ),
-        excluded=tuple(sorted(excluded)[:100]),
-        composite=any(
-            start is not None and end is not None and end - start > timedelta(days=1)
-            for start, end in zip(used["start_datetime"].to_pylist(), used["end_datetime"].to_pylist(), strict=True)
-        ),
+        excluded=tuple(excluded),
+        composite=composite,
     )
-
-
-def _distinct(column: pa.ChunkedArray) -> tuple[str, ...]:
-    return tuple(sorted(value for value in column.unique().to_pylist() if value is not None))

@@ -139,7 +139,7 @@ def write_items(release: Release, *, json_items: bool | None = None) -> int:
         alternates=alternates,
         extensions=(SCHEMA_URI, PROJECTION, TABLE, FILE, *([ALTERNATE] if alternates else [])),
         fields={"gsd": gsd, **metadata.item_fields(fingerprint)},
-        source_hrefs=_source_hrefs(release),
+        source_hrefs=_source_hrefs(release, columns.sources),
         arrays=bool(spec.outputs.arrays),
     )
     write_item_table(release.store, paths.ITEMS, columns, constants)
@@ -253,8 +253,12 @@ def _coverage(summaries: Sequence[FileSummary], missing: Missing) -> pa.StructAr
     return pa.StructArray.from_arrays(fields, names=names)
 
 
-def _source_hrefs(release: Release) -> dict[str, str]:
-    table = release.parquet(paths.SOURCES).read(columns=["id", "href"])
-    # A path outside the web cannot be followed, and would reveal the machine that made the release.
-    known = table.filter(pc.match_substring_regex(table["href"], r"^https?://[^\s<>\"{}|\\^`]+$"))
-    return dict(zip(known["id"].to_pylist(), known["href"].to_pylist(), strict=True))
+def _source_hrefs(release: Release, named: pa.ListArray) -> pa.Table:
+    """Addresses of the items that gave pixels."""
+    names, found = named.flatten().unique(), []
+    for batch in release.parquet(paths.SOURCES).iter_batches(columns=["id", "href"]):
+        # A path outside the web cannot be followed, and would reveal the machine that made the release.
+        public = pc.match_substring_regex(batch["href"], r"^https?://[^\s<>\"{}|\\^`]+$")
+        some = batch.filter(public)
+        found.append(some.filter(pc.is_in(some["id"], names)))
+    return pa.table({name: pa.chunked_array([some[name] for some in found], pa.string()) for name in ("id", "href")})

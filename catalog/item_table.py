@@ -124,7 +124,7 @@ class ItemConstants:
     extensions: tuple[str, ...]
     fields: Mapping[str, Any]
     """Properties with the same value in every item."""
-    source_hrefs: Mapping[str, str]
+    source_hrefs: pa.Table
     """Public address of source items."""
     arrays: bool = False
     """Whether the release has arrays, of which each item names its zone's."""
@@ -217,8 +217,7 @@ def _links(columns: ItemColumns, constants: ItemConstants) -> pa.ListArray:
     There is no `self`, since hrefs are relative to the table, and no `root`: pystac would read it for every row.
     """
     rows = len(columns)
-    known = pa.array(constants.source_hrefs.keys(), pa.string())
-    hrefs = pa.array(constants.source_hrefs.values(), pa.string())
+    known, hrefs = (constants.source_hrefs[name].combine_chunks() for name in ("id", "href"))
     names = columns.sources.flatten()
     owner = np.repeat(np.arange(rows), columns.sources.value_lengths().to_numpy(zero_copy_only=False))
     place = pc.index_in(names, known)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Literal
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
@@ -215,10 +216,12 @@ def _entry(release: Release, path: str) -> FileEntry:
 
 
 def _unknown_terms(release: Release, force: str | None) -> str | None:
-    table = release.parquet(paths.SOURCES).read(columns=["id", "status", "license"])
-    used = table.filter(pc.equal(table["status"], "used"))
-    pairs = zip(used["id"].to_pylist(), used["license"].to_pylist(), strict=True)
-    unknown = sorted({item for item, terms in pairs if (terms or "").lower() in _NOT_TERMS})
+    found: set[str] = set()
+    for batch in release.parquet(paths.SOURCES).iter_batches(columns=["id", "status", "license"]):
+        terms = pc.utf8_lower(pc.fill_null(batch["license"], ""))
+        without = pc.is_in(terms, pa.array(sorted(_NOT_TERMS)))
+        found.update(batch["id"].filter(pc.and_(without, pc.equal(batch["status"], "used"))).to_pylist())
+    unknown = sorted(found)
     if not unknown:
         return None
     named = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")

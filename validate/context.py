@@ -3,6 +3,7 @@
 import importlib.metadata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Self
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from clay_publish.errors import ClayPublishError, ReleaseError
 from clay_publish.progress import Report, silent
-from clay_publish.release.directory import CARD, CHANGELOG, EMBEDDINGS, SOURCES, Release, fingerprint_in
+from clay_publish.release.directory import CARD, CHANGELOG, EMBEDDINGS, Release, fingerprint_in
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import Said, tally
@@ -152,7 +153,7 @@ class ReleaseContext:
     @once
     def sources(self) -> SourceTable:
         """`sources.parquet`."""
-        return read_sources(self.tables.table(SOURCES))
+        return read_sources(self.tables)
 
     @once
     def grids(self) -> ChipGrids:
@@ -204,6 +205,8 @@ class ReleaseContext:
     @cached_property
     def scan(self) -> Scan:
         """What the one pass over all embeddings files saw."""
+        with suppress(ReleaseError):  # the rules that need them say why they are not there
+            _ = self.sources  # before, since a file is blamed for the memory that is taken while it is read
         return self.rows_pass.run()
 
     @cached_property

@@ -48,7 +48,10 @@ def test_an_older_version_as_the_new_one_is_refused(pair: tuple[Path, Path]) -> 
         compare(*between(pair))
 
 
-def test_more_chips_ask_for_a_minor_step_and_tell_why_they_were_missing(pair: tuple[Path, Path]) -> None:
+def test_more_chips_ask_for_a_minor_step_and_tell_why_they_were_missing(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clay_publish.cards.diff._ROWS", 7)  # so that chips wait for those of the other version
     old, _ = pair
     chips = ids_of(old)
     lose(old, chips[:3], "cloud")

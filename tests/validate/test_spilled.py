@@ -5,10 +5,17 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from clay_publish.release.directory import SOURCES, Release
+from clay_publish.release.geoparquet import write_table
+from clay_publish.release.tables import sources_schema
 from clay_publish.validate import spilled
 from clay_publish.validate.data.chip_facts import repeated
+from clay_publish.validate.data.files import ReleaseFiles
+from clay_publish.validate.data.parquet_tables import ParquetTables
+from clay_publish.validate.data.sources import read_sources
 from clay_publish.validate.outcomes import NoRoomError
 
 
@@ -85,3 +92,16 @@ def test_a_file_that_became_shorter_is_an_error() -> None:
     kept._file.truncate(100)
     with pytest.raises(OSError, match="shorter"):
         kept[:]
+
+
+def test_items_without_acquisition_count_one_by_one(tmp_path: Path) -> None:
+    empty = dict.fromkeys(sources_schema().names)
+    used = {"block": 0, "status": "used", "bands": [], "assets": []}
+    named = zip("abcde", ["one", "one", None, None, ""], strict=True)
+    rows = [empty | used | {"id": name, "acquisition": stated} for name, stated in named]
+    release = Release(str(tmp_path))
+    write_table(release.store, SOURCES, pa.Table.from_pylist(rows, schema=sources_schema()))
+    sources = read_sources(ParquetTables(ReleaseFiles(release)))
+    assert sources.count_acquisitions("ab") == 1
+    assert sources.count_acquisitions("abcde") == 4
+    assert sources.find(pa.array(["e", None, "none", "a"])).tolist() == [4, -1, -1, 0]

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from clay_publish.errors import ReleaseError
 from clay_publish.validate.data.parquet_tables import ParquetTables
+from clay_publish.validate.data.sources import SourceTable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -129,14 +130,14 @@ def distinct(values: npt.NDArray[np.int64]) -> list[tuple[int, _Rows]]:
     return [(int(value), values == value) for value in np.unique(values)]
 
 
-def first_items(batch: pa.RecordBatch, known: pa.Array) -> npt.NDArray[np.int32]:
-    """Place among `known` of the first of each row's items; −1 where there is none."""
+def first_items(batch: pa.RecordBatch, sources: SourceTable) -> npt.NDArray[np.int32]:
+    """Place among the sources of the first of each row's items; −1 where there is none."""
     lists = batch.column("item_ids")
     offsets = lists.offsets.to_numpy()
     some = np.flatnonzero(np.diff(offsets) > 0)
     places = np.full(len(lists), -1, np.int32)
     firsts = lists.values.take(pa.array(offsets[:-1][some]))
-    places[some] = pc.index_in(firsts, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False)
+    places[some] = sources.find(firsts)
     return places
 
 

@@ -215,7 +215,7 @@ class Redrawing:
         size = self.fingerprint.size
         shapes: list[bytes | None] = []
         for row in table.select(["row", "col", "item_ids"]).to_pylist():
-            source = self.sources.by_id.get(row["item_ids"][0]) if row["item_ids"] else None
+            source = self.sources.named(row["item_ids"][0]) if row["item_ids"] else None
             if source is None or source.transform is None or source.crs is None:
                 shapes.append(None)
                 continue

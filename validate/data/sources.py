@@ -1,23 +1,51 @@
-"""The source items of a release, as its `sources.parquet` tells."""
+"""The source items of a release, as its `sources.parquet` tells.
 
-from collections.abc import Iterable, Iterator
+There may be millions, so that they are columns: rules look at all rows of a column at once, and make a `Source` only of
+rows that something is wrong with. What no two items share, such as addresses and samples of pixels, is not kept;
+rules read it from the file in batches.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import shapely
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import SOURCES
 from clay_publish.release.tables import sources_schema
+from clay_publish.validate.coded import Coded, Coder
+from clay_publish.validate.data.chip_facts import hash_strings
 from clay_publish.validate.data.chips import ChipRows
+from clay_publish.validate.data.parquet_tables import ParquetTables
+from clay_publish.validate.outcomes import short
 from clay_publish.validate.sandbox.marks import marked
 from clay_publish.windows import Window
+
+Ints = npt.NDArray[np.integer]
+Bools = npt.NDArray[np.bool_]
+
+NO_TIME = np.iinfo(np.int64).min
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = 86_400_000_000
+_AT_ONCE = 1 << 14
+"""Rows whose footprints are read at a time."""
+_PARTS = {"evidence": ("status", "sentences"), "assets": ("key",)}
+"""What is kept of columns that differ from item to item."""
+_LISTS = {"list", "element", "item", "array"}
+"""Names that Parquet gives the levels of a list."""
+_CODED = (
+    *("status", "reason", "collection", "platform", "acquisition", "proj_code", "level", "license", "attribution"),
+    *("block", "bands", "mask", "evidence", "assets"),
+)
+_TIMES = ("datetime", "start_datetime", "end_datetime")
 
 
 @dataclass(frozen=True)
@@ -41,8 +69,6 @@ class Source:
     """Rows and columns of the finest band."""
     transform: tuple[float, ...] | None
     """Six numbers: x = a·col + b·row + c, y = d·col + e·row + f."""
-    license: str | None
-    attribution: str | None
     wkb: bytes | None
     bands: tuple[dict[str, Any], ...]
     """How each band is read: name, asset, band, scale, offset, source."""
@@ -50,106 +76,229 @@ class Source:
     """Asset, format, cloudy, nodata and bands of its cloud mask."""
     level: str | None
     """What says that it is the sensor's product."""
+    license: str | None
+    attribution: str | None
     evidence: dict[str, Any] | None
-    """Status, sentences and bands of a sample of its pixels."""
-    files: tuple[dict[str, Any], ...]
-    """Key, href, etag and size of the asset of each."""
-    cloud_cover: float | None
-    """Percent."""
-    bbox: tuple[float, ...] | None
-    """West, south, east, north."""
-    href: str | None
-
-    @property
-    def assets(self) -> tuple[str, ...]:
-        """Keys of the assets."""
-        return tuple(file["key"] for file in self.files)
+    """Status and sentences of a sample of its pixels."""
+    assets: tuple[str, ...]
+    """Keys of the assets."""
 
     @property
     def was_read(self) -> bool:
         """Whether the item could be read; of others there is a reason alone."""
         return bool(self.bands)
 
-    @property
-    def counted_as(self) -> str:
-        """The acquisition; an item without one counts by itself."""
-        return self.acquisition or f"item {self.id}"
-
-    @property
-    def window(self) -> Window | None:
-        """The whole days that hold its acquisition or period."""
-        start = self.start or self.moment
-        if start is None:
-            return None
-        return Window.of_days(start, self.end if self.end and self.end != start else None)
-
     @cached_property
     def geometry(self) -> Any:
         """Its footprint as a shapely geometry; None where it is unknown or unreadable."""
-        with marked("reading", SOURCES, len(self.wkb or b"")):  # while an embeddings file is, in most cases
-            return None if self.wkb is None else shapely.from_wkb(self.wkb, on_invalid="ignore")
-
-    @property
-    def interval(self) -> tuple[datetime, datetime] | None:
-        """First and last moment it can have been acquired at."""
-        start, end = self.start or self.moment, self.end or self.moment
-        return (start, end) if start is not None and end is not None else None
+        return _shapes([self.wkb])[0]
 
 
-@dataclass(frozen=True)
+def _shapes(wkb: list[bytes | None]) -> npt.NDArray[np.object_]:
+    # While an embeddings file is read, in most cases.
+    with marked("reading", SOURCES, sum(len(each or b"") for each in wkb)):
+        found: npt.NDArray[np.object_] = shapely.from_wkb(np.array(wkb, dtype=object), on_invalid="ignore")
+    return found
+
+
 class SourceTable:
-    """All of them, in the order of the table. Items have one row each, whatever imagery block asked for them."""
+    """All of them, in the order of the table. Items have one row each, whatever imagery block asked for them.
 
-    rows: list[Source]
+    Where an id has several rows, its item is the used row, or the first. A chip's item is a place among the items.
+    """
 
-    @cached_property
-    def by_id(self) -> dict[str, Source]:
-        """The used row of each item, or its first."""
-        found: dict[str, Source] = {}
-        for source in self.rows:
-            if source.id not in found or (source.status == "used" and found[source.id].status != "used"):
-                found[source.id] = source
-        return found
-
-    @property
-    def used(self) -> list[Source]:
-        """Items that offered pixels."""
-        return [s for s in self.rows if s.status == "used"]
-
-    @cached_property
-    def items(self) -> list[Source]:
-        """Each item once; a chip's item is an index into this list."""
-        return list(self.by_id.values())
-
-    @cached_property
-    def ids(self) -> pa.Array:
+    def __init__(self, columns: "_Columns") -> None:
+        self.count = columns.count
+        """Rows."""
+        coded = columns.ids.dictionary_encode()
+        self.ids: pa.Array = coded.dictionary
         """Ids of the items, by their place."""
-        return pa.array(list(self.by_id), pa.string())
+        self.item_of: npt.NDArray[np.int32] = coded.indices.to_numpy()
+        """Place of each row's item."""
+        self.texts: dict[str, Coded] = columns.coded
+        """By the name of the column."""
+        blocks = self.texts["block"]
+        self.block = np.array([-1 if n is None else n for n in blocks.distinct()], dtype=np.int64)[blocks.codes]
+        self.times = columns.times
+        """By the name of the column, in microseconds since 1970; `NO_TIME` where null."""
+        self.shapes = columns.shapes
+        """[rows, 2], −1 where the table states none."""
+        self.transforms = columns.transforms
+        """[rows, 6]."""
+        self.has_shape, self.has_transform = columns.has_shape, columns.has_transform
+        self._wkb = columns.wkb
+        self.has_geometry: Bools = self._wkb.is_valid().to_numpy(zero_copy_only=False)
+        self.is_used: Bools = self.texts["status"].where(lambda status: status == "used")
+        """Rows of the items that offered pixels."""
+        self.used: Ints = np.flatnonzero(self.is_used)
+        self.row_of: Ints = np.zeros(len(self.ids), np.int32)
+        """Row of each item."""
+        for rows in (np.arange(self.count), self.used):
+            self.row_of[self.item_of[rows][::-1]] = rows[::-1]
+        hashes = [hash_strings(self.ids.slice(n, _AT_ONCE)) for n in range(0, len(self.ids), _AT_ONCE)]
+        whole = np.concatenate([*hashes, np.zeros(0, np.uint64)])
+        self._order = np.argsort(whole).astype(np.int32)
+        self._hashes = whole[self._order]
+        self.item = lru_cache(maxsize=4096)(self._item)
+
+    def __getitem__(self, row: int) -> Source:
+        """Return one row."""
+        value = {name: column[row] for name, column in self.texts.items()}
+        moment, start, end = (_moment(self.times[name][row]) for name in _TIMES)
+        return Source(
+            id=self.ids[int(self.item_of[row])].as_py(),
+            status=value["status"],
+            reason=value["reason"],
+            block=int(self.block[row]),
+            collection=value["collection"],
+            start=start,
+            end=end,
+            moment=moment,
+            platform=value["platform"],
+            acquisition=value["acquisition"],
+            crs=value["proj_code"],
+            shape=(int(self.shapes[row, 0]), int(self.shapes[row, 1])) if self.has_shape[row] else None,
+            transform=tuple(self.transforms[row].tolist()) if self.has_transform[row] else None,
+            wkb=self._wkb[int(row)].as_py(),
+            bands=tuple(value["bands"] or ()),
+            mask=value["mask"],
+            level=value["level"],
+            license=value["license"],
+            attribution=value["attribution"],
+            evidence=value["evidence"],
+            assets=tuple(asset["key"] for asset in value["assets"] or ()),
+        )
+
+    def rows(self, which: Ints) -> Iterator[Source]:
+        """Some rows, one after the other."""
+        return (self[row] for row in which.tolist())
+
+    def _item(self, place: int) -> Source:
+        """The item at a place."""
+        return self[int(self.row_of[place])]
+
+    def named(self, name: str) -> Source | None:
+        """The item of an id."""
+        place = int(self.find(pa.array([name], pa.string()))[0])
+        return None if place < 0 else self.item(place)
+
+    def name(self, row: int) -> str:
+        """Id of a row."""
+        return str(self.ids[int(self.item_of[row])].as_py())
 
     @cached_property
-    def outlines(self) -> list[Any]:
-        """Footprint of each item, by its place; None where it is unknown."""
-        return [source.geometry for source in self.items]
+    def items_used(self) -> Bools:
+        """Which items are used, and last False, for the place −1."""
+        return self.of_items(self.is_used, hole=False)
+
+    @cached_property
+    def items_masked(self) -> Bools:
+        """Which items have a cloud mask, and last True, for the place −1."""
+        return self.of_items(self.texts["mask"].there, hole=True)
+
+    def of_items(self, column: npt.NDArray[Any], *, hole: Any) -> npt.NDArray[Any]:
+        """A column by the place of the item, and last a value for the place −1."""
+        return np.append(column[self.row_of], np.array([hole], column.dtype))
+
+    @cached_property
+    def item_times(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Times of the items, by the name of the column, with `NO_TIME` for the place −1."""
+        return {name: self.of_items(times, hole=NO_TIME) for name, times in self.times.items()}
+
+    @cached_property
+    def spans(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """First and last moment that each row can have been acquired at, or `NO_TIME`."""
+        moment = self.times["datetime"]
+        first, last = (np.where(self.times[n] == NO_TIME, moment, self.times[n]) for n in _TIMES[1:])
+        return first, last
+
+    @cached_property
+    def item_spans(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The same for the items, with `NO_TIME` for the place −1."""
+        first, last = self.spans
+        return self.of_items(first, hole=NO_TIME), self.of_items(last, hole=NO_TIME)
+
+    @cached_property
+    def item_codes(self) -> npt.NDArray[np.int64]:
+        """EPSG code of each item, 0 where its CRS has none, and for the place −1."""
+        column = self.texts["proj_code"]
+        texts = [(text or "").removeprefix("EPSG:") for text in column.distinct()]
+        codes = np.array([int(text) if text.isdigit() and len(text) < 10 else 0 for text in texts], dtype=np.int64)
+        return self.of_items(codes[column.codes], hole=0)
+
+    @cached_property
+    def acquisitions(self) -> npt.NDArray[np.int64]:
+        """A number for each item's acquisition, and last one for the place −1; an item without one is its own."""
+        column = self.texts["acquisition"]
+        stated = self.of_items(np.where(column.there, column.codes.astype(np.int64), -1), hole=-1)
+        return np.where(stated < 0, len(column.values) + np.arange(len(stated)), stated)
+
+    def windows(self, rows: Ints) -> tuple[list[Window | None], Ints]:
+        """The whole days that hold the acquisition or period of rows: the different ones, and each row's among them."""
+        start, end = self.spans[0][rows], self.times["end_datetime"][rows]
+        last = np.where((end == NO_TIME) | (end == start), start, end)
+        first_day, stop_day = start // _DAY, -(-last // _DAY)
+        stop_day = np.maximum(stop_day, first_day + 1)
+        days = np.where((start == NO_TIME)[:, None], NO_TIME, np.stack([first_day, stop_day], axis=1))
+        different, own = np.unique(days, axis=0, return_inverse=True)
+        made = [None if one == NO_TIME else Window(_day(one), _day(other)) for one, other in different.tolist()]
+        return made, own.reshape(-1)
+
+    def window(self, place: int) -> Window | None:
+        """The whole days that hold an item's acquisition or period."""
+        return self.windows(self.row_of[[place]])[0][0]
+
+    def outlines(self, rows: Ints) -> npt.NDArray[np.object_]:
+        """Footprints of some rows; None where one is unknown or unreadable."""
+        return _shapes(self._wkb.take(pa.array(rows)).to_pylist())
+
+    def different_outlines(self, rows: Ints) -> npt.NDArray[np.object_]:
+        """The known footprints of some rows, those with the same bytes once."""
+        found = _shapes(self._wkb.take(pa.array(rows)).unique().to_pylist())
+        known: npt.NDArray[np.object_] = found[~shapely.is_missing(found)]
+        return known
+
+    def footprints(self, rows: Ints) -> Iterator[tuple[Ints, npt.NDArray[np.object_]]]:
+        """Footprints of many rows, some at a time: the rows, and their geometries."""
+        for start in range(0, len(rows), _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            yield part, self.outlines(part)
+
+    def wkb(self, start: int, count: int) -> pa.BinaryArray:
+        """Footprints of rows that follow one another, as they are stored."""
+        return pc.cast(self._wkb.slice(start, count), pa.binary())
 
     @cached_property
     def middle_latitude(self) -> float:
         """Of the used items' footprints, in degrees."""
-        shapes = [source.geometry for source in self.used]
-        return float(np.median([shape.centroid.y for shape in shapes if shape is not None] or [0.0]))
+        parts = [shapely.get_y(shapely.centroid(shapes)) for _, shapes in self.footprints(self.used)]
+        latitudes = np.concatenate([*parts, np.zeros(0)])
+        known = latitudes[~np.isnan(latitudes)]
+        return float(np.median(known if known.size else [0.0]))
+
+    def find(self, names: pa.Array) -> npt.NDArray[np.int32]:
+        """Place of the item of each id; −1 where there is none. Fast where few ids occur."""
+        coded = pc.cast(names, pa.string()).dictionary_encode()
+        asked = coded.dictionary
+        places = np.full(len(asked) + 1, -1, np.int32)
+        if len(asked) and len(self.ids):
+            hashes = hash_strings(asked)
+            at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+            likely = self._order[at]
+            same = pc.equal(self.ids.take(pa.array(likely)), asked).to_numpy(zero_copy_only=False)
+            places[:-1] = np.where(same, likely, -1)
+        found: npt.NDArray[np.int32] = places[coded.indices.fill_null(len(asked)).to_numpy(zero_copy_only=False)]
+        return found
 
     def places(self, chips: ChipRows) -> npt.NDArray[np.int32]:
-        """Place of each chip's item in the list; −1 where it is not in it."""
-
-        def find() -> npt.NDArray[np.int32]:
-            found = pc.index_in(pc.cast(chips.column("item_id"), pa.string()), value_set=self.ids)
-            return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int32)
-
-        places: npt.NDArray[np.int32] = chips.once("item places", find)
+        """Place of each chip's item; −1 where it is not in the table."""
+        places: npt.NDArray[np.int32] = chips.once("item places", lambda: self.find(chips.column("item_id")))
         return places
 
-    def acquisitions(self, names: Iterable[str]) -> int:
+    def count_acquisitions(self, names: Iterable[str]) -> int:
         """How many acquisitions the items of these ids are of."""
-        return len({self.by_id[name].counted_as for name in names if name in self.by_id})
+        places = self.find(pa.array(list(names), pa.string()))
+        return len(np.unique(self.acquisitions[places[places >= 0]]))
 
     def by_item(self, chips: ChipRows) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
         """Place of each item that occurs, and its rows."""
@@ -157,45 +306,145 @@ class SourceTable:
         for place in np.unique(places[places >= 0]).tolist():
             yield place, np.flatnonzero(places == place)
 
+    def among_used(self, name: str, test: Callable[[Any], bool]) -> Ints:
+        """Used rows whose value in a coded column passes a test."""
+        return np.flatnonzero(self.is_used & self.texts[name].where(test))
 
-def read_sources(table: pa.Table) -> SourceTable:
-    """Read the table.
+    def said_of(self, name: str, rows: Ints) -> Iterator[Any]:
+        """The different values of some rows in a coded column."""
+        column = self.texts[name]
+        return (column.values[code].as_py() for code in np.unique(column.codes[rows]).tolist())
+
+    def kinds(self, names: Iterable[str], rows: Ints) -> tuple[Ints, Ints]:
+        """One of these rows for each combination of values in coded columns, and each row's place among them."""
+        number = np.zeros(len(rows), np.int64)
+        first = np.zeros(min(len(rows), 1), np.int64)
+        for name in names:
+            codes = self.texts[name].codes[rows]
+            joined = number * (int(codes.max(initial=0)) + 1) + codes
+            _, first, number = np.unique(joined, return_index=True, return_inverse=True)
+            number = number.reshape(-1)
+        return rows[first], number
+
+    def suspects(self, names: Iterable[str], rows: Ints, check: Callable[[Source], Iterable[object]]) -> Ints:
+        """Those rows in which a check finds something. It looks at these coded columns alone, once for each kind."""
+        first, own = self.kinds(names, rows)
+        wrong = np.fromiter((any(True for _ in check(source)) for source in self.rows(first)), bool, len(first))
+        found: Ints = rows[wrong[own]]
+        return found
+
+    def batches(self, tables: ParquetTables, columns: list[str]) -> Iterator[tuple[Ints, pa.RecordBatch]]:
+        """Columns of the file: the numbers of some rows, and these rows."""
+        start = 0
+        for batch in tables.batches(SOURCES, columns=columns):
+            yield np.arange(start, start + len(batch)), batch
+            start += len(batch)
+
+
+def _moment(micros: int) -> datetime | None:
+    return None if micros == NO_TIME else _EPOCH + timedelta(microseconds=int(micros))
+
+
+def _day(number: int) -> datetime:
+    return _EPOCH + timedelta(days=number)
+
+
+class _Columns:
+    """What is kept of each row, read batch by batch."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], kinds: dict[str, pa.DataType]) -> None:
+        coders = {name: Coder(kinds[name]) for name in _CODED}
+        ids, wkb = [pa.array([], pa.string())], [pa.array([], pa.large_binary())]
+        numbers: dict[str, list[npt.NDArray[Any]]] = {}
+        self.count = 0
+        for batch in batches:
+            self.count += len(batch)
+            column = {name: _cast(batch, name, kind) for name, kind in kinds.items()}
+            for name, coder in coders.items():
+                coder.add(column[name])
+            ids.append(column["id"].fill_null(""))
+            wkb.append(pc.cast(column["geometry"], pa.large_binary()))
+            here = {name: column[name].cast(pa.int64()).fill_null(NO_TIME) for name in _TIMES}
+            for name, values in here.items():
+                numbers.setdefault(name, []).append(values.to_numpy(zero_copy_only=False))
+            for name, most, exactly in (("proj_shape", 2, True), ("proj_transform", 6, False)):
+                values, there = _first_numbers(column[name], most, exactly=exactly)
+                numbers.setdefault(name, []).append(values)
+                numbers.setdefault(f"has {name}", []).append(there)
+        self.ids, self.wkb = pa.concat_arrays(ids), pa.concat_arrays(wkb)
+        self.coded = {name: coder.done() for name, coder in coders.items()}
+        self.times = {name: _joined(numbers, name, np.int64) for name in _TIMES}
+        self.shapes = _joined(numbers, "proj_shape", np.int64).reshape(-1, 2)
+        self.transforms = _joined(numbers, "proj_transform", np.float64).reshape(-1, 6)
+        self.has_shape = _joined(numbers, "has proj_shape", np.bool_)
+        self.has_transform = _joined(numbers, "has proj_transform", np.bool_)
+
+
+def _joined(parts: dict[str, list[npt.NDArray[Any]]], name: str, kind: type[np.generic]) -> npt.NDArray[Any]:
+    found = parts.pop(name, [])
+    return np.concatenate(found) if found else np.zeros(0, kind)
+
+
+def _first_numbers(lists: pa.ListArray, most: int, *, exactly: bool) -> tuple[npt.NDArray[Any], Bools]:
+    """The first numbers of each list, [rows, most], and which lists have so many; others are −1."""
+    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    there = lengths == most if exactly else lengths >= most
+    inside = lists.flatten()
+    flat = inside.fill_null(np.nan if pa.types.is_floating(inside.type) else -1).to_numpy(zero_copy_only=False)
+    values = np.full((len(lists), most), -1, flat.dtype)
+    starts = lengths.cumsum() - lengths
+    values[there] = flat[starts[there][:, None] + np.arange(most)]
+    return values, there
+
+
+def typed(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """A column of the file in the type that it has to have.
 
     Raises:
-        ReleaseError: columns are missing.
+        ReleaseError: it has another.
     """
-    wanted = sources_schema().names
-    missing = [name for name in wanted if name not in table.column_names]
+    return _cast(batch, name, sources_schema().field(name).type)
+
+
+def _cast(batch: pa.RecordBatch, name: str, kind: pa.DataType) -> pa.Array:
+    column = batch.column(name)
+    try:
+        return column if column.type == kind else pc.cast(column, kind)
+    except pa.ArrowException as error:
+        raise ReleaseError(SOURCES, f"has the column {name!r} as {column.type!s:.100} ({short(error)})") from error
+
+
+def read_sources(tables: ParquetTables) -> SourceTable:
+    """Read the table, without what differs from item to item.
+
+    Raises:
+        ReleaseError: columns are missing or of another type, or the table cannot be read.
+    """
+    schema, names = sources_schema(), tables.schema(SOURCES).names
+    missing = [name for name in schema.names if name not in names]
     if missing:
         raise ReleaseError(SOURCES, f"has no column {', '.join(missing)}")
-    return SourceTable([_source(row) for row in table.select(wanted).to_pylist()])
+    kinds = {name: schema.field(name).type for name in ("id", "geometry", *_TIMES, *_CODED)}
+    kinds |= {name: schema.field(name).type for name in ("proj_shape", "proj_transform")}
+    kinds |= {name: _part(kinds[name], parts) for name, parts in _PARTS.items()}
+    wanted = [leaf for leaf in _leaves(tables.footer(SOURCES)) if _is_kept(leaf.split("."), kinds)]
+    return SourceTable(_Columns(tables.batches(SOURCES, columns=wanted), kinds))
 
 
-def _source(row: dict[str, Any]) -> Source:
-    shape, transform = row["proj_shape"], row["proj_transform"]
-    return Source(
-        id=row["id"],
-        status=row["status"],
-        reason=row["reason"],
-        block=row["block"],
-        collection=row["collection"],
-        start=row["start_datetime"],
-        end=row["end_datetime"],
-        moment=row["datetime"],
-        platform=row["platform"],
-        acquisition=row["acquisition"],
-        crs=row["proj_code"],
-        shape=(int(shape[0]), int(shape[1])) if shape and len(shape) == 2 else None,
-        transform=tuple(map(float, transform[:6])) if transform and len(transform) >= 6 else None,
-        license=row["license"],
-        attribution=row["attribution"],
-        wkb=row["geometry"],
-        bands=tuple(row["bands"] or ()),
-        mask=row["mask"],
-        level=row["level"],
-        evidence=row["evidence"],
-        files=tuple(row["assets"] or ()),
-        cloud_cover=row["cloud_cover"],
-        bbox=None if row["bbox"] is None else tuple(row["bbox"].values()),
-        href=row["href"],
-    )
+def _leaves(footer: pq.FileMetaData) -> list[str]:
+    return [footer.schema.column(number).path for number in range(footer.num_columns)]
+
+
+def _is_kept(path: list[str], kinds: dict[str, pa.DataType]) -> bool:
+    """Whether a leaf column is kept, of structs and lists of structs some fields."""
+    if path[0] not in _PARTS:
+        return path[0] in kinds
+    field = next((name for name in path[1:] if name not in _LISTS), None)
+    return field is None or field in _PARTS[path[0]]
+
+
+def _part(kind: pa.DataType, names: tuple[str, ...]) -> pa.DataType:
+    """A struct, or a list of structs, with some of its fields."""
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_part(kind.value_type, names)))
+    return pa.struct([kind.field(name) for name in names])

@@ -204,6 +204,18 @@ def scene_grid(source: Source, size: int) -> Grid:
     return Grid(source.crs, matrix)
 
 
+def units_of(sources: SourceTable) -> Floats:
+    """Meters in a unit of each CRS of the sources, in the order of its codes; NaN where it is not a CRS."""
+    units = []
+    for crs in sources.texts["proj_code"].distinct():
+        try:
+            _from_lonlat(crs or "")
+            units.append(_meters_a_unit(crs))
+        except CRSError:
+            units.append(np.nan)
+    return np.array(units, dtype=np.float64)
+
+
 def utm_grid(epsg: int, fingerprint: Fingerprint) -> Grid:
     """The cells of a zone: columns from easting 0, rows from the equator, northwards.
 
@@ -228,16 +240,9 @@ class ChipGrids:
         self._sources = sources
         self._tables = tables
 
-    @cached_property
-    def _scenes(self) -> list[Grid | ReleaseError]:
-        """Chip grid of each source item, by its place."""
-        made: list[Grid | ReleaseError] = []
-        for source in self._sources().items:
-            try:
-                made.append(scene_grid(source, self._fingerprint.size))
-            except ReleaseError as error:
-                made.append(error)
-        return made
+    def _scene(self, place: int) -> Grid:
+        """Chip grid of the source item at a place."""
+        return scene_grid(self._sources().item(place), self._fingerprint.size)
 
     def of(self, chips: ChipRows) -> Iterator[tuple[Grid, npt.NDArray[np.int64]]]:
         """The grids in which a batch's chips are numbered, and the rows of each.
@@ -251,10 +256,7 @@ class ChipGrids:
                 yield utm_grid(code, self._fingerprint), np.flatnonzero(codes == code)
             return
         for place, rows in self._sources().by_item(chips):
-            grid = self._scenes[place]
-            if isinstance(grid, ReleaseError):
-                raise grid
-            yield grid, rows
+            yield self._scene(place), rows
 
     @cached_property
     def usual_side(self) -> float:
@@ -272,8 +274,10 @@ class ChipGrids:
             return side
         sources = self._sources()
         for place, rows in sources.by_item(chips):
-            grid = self._scenes[place]
-            kind = "none" if isinstance(grid, ReleaseError) else stretch(grid.crs)
+            try:
+                kind = stretch(self._scene(place).crs)
+            except ReleaseError:
+                continue
             if kind != "none":
                 ratio = np.cos(np.radians(chips.floats("lat")[rows])) / np.cos(np.radians(sources.middle_latitude))
                 side[rows] *= ratio if kind == "mercator" else np.sqrt(ratio)

@@ -66,7 +66,7 @@ def _runs(context: ReleaseContext, path: str) -> Iterator[Gap]:
 
 def _outline(context: ReleaseContext, row: dict[str, Any]) -> Any:
     """The footprint of an image whose grid is unknown; None where it has no footprint."""
-    source = context.sources.by_id.get(next(iter(row["item_ids"] or ()), ""))
+    source = context.sources.named(next(iter(row["item_ids"] or ()), ""))
     return None if source is None else source.geometry
 
 
@@ -89,9 +89,10 @@ def _grid(context: ReleaseContext, row: dict[str, Any]) -> Grid:
     if context.fingerprint.layout == "utm":
         return utm_grid(row["epsg"], context.fingerprint)
     name = next(iter(row["item_ids"] or ()), "")
-    if name not in context.sources.by_id:
+    source = context.sources.named(name)
+    if source is None:
         raise ReleaseError("coverage", f"names the item {name!r:.60}, which sources.parquet does not")
-    return scene_grid(context.sources.by_id[name], context.fingerprint.size)
+    return scene_grid(source, context.fingerprint.size)
 
 
 def _gap(row: dict[str, Any], chips: int, shape: Any) -> Gap:

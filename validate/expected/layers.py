@@ -5,11 +5,11 @@
 area, the ground its used images cover.
 """
 
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ from clay_publish.validate.data.coverage_table import (
     whole_numbers,
 )
 from clay_publish.validate.data.parquet_tables import ParquetTables
-from clay_publish.validate.data.sources import Source, SourceTable
+from clay_publish.validate.data.sources import Ints, SourceTable
 from clay_publish.validate.expected.cells import (
     EXPECTED,
     PRESENT,
@@ -77,18 +77,15 @@ def expected_windows(spec: Spec, sources: SourceTable) -> list[ExpectedWindow]:
     A window's ground is the areas of the blocks that ask for it; a block without area asks for what its images cover.
     """
     blocks: dict[Window, set[int]] = defaultdict(set)
-    covered: dict[Window, list[Any]] = defaultdict(list)
     for number, block in enumerate(spec.imagery):
         for window in block.parsed_windows():
             blocks[window].add(number)
-    for source in sources.rows:
-        own = window_of(source, spec) if source.status in {"used", "excluded"} else None
-        if own is None:
-            continue
-        blocks[own].add(source.block)
-        shape = source.geometry if source.status == "used" else None
-        if shape is not None:
-            covered[own].append(shape)
+    asking = np.flatnonzero(sources.texts["status"].where({"used", "excluded"}.__contains__))
+    windows, own = windows_of(sources, spec, asking)
+    for place, number in np.unique(np.stack([own, sources.block[asking]], axis=1), axis=0).tolist():
+        window = windows[place]
+        if window is not None:
+            blocks[window].add(number)
     made = []
     for window in sorted(blocks):
         areas = [spec.imagery[number].area for number in sorted(blocks[window])]
@@ -96,20 +93,33 @@ def expected_windows(spec: Spec, sources: SourceTable) -> list[ExpectedWindow]:
         if len(asked) == len(areas):
             ground = Area("area", shapely.union_all(asked))
         else:
-            ground = items_area(np.array([*covered[window], *asked], dtype=object))
+            place = windows.index(window) if window in windows else -1
+            mine = asking[(own == place) & sources.is_used[asking]]
+            shapes = sources.different_outlines(mine)
+            ground = items_area(np.array([*shapes, *asked], dtype=object))
         if not ground.geometry.is_empty:
             made.append(ExpectedWindow(window, ground))
     return made
 
 
-def window_of(source: Source, spec: Spec) -> Window | None:
-    """The window of its block that holds a source's moment; its own days where the block names none."""
-    if not 0 <= source.block < len(spec.imagery):
-        return None
-    windows = spec.imagery[source.block].parsed_windows()
-    if not windows:
-        return source.window
-    return next((w for w in windows if source.moment is not None and source.moment in w), None)
+def windows_of(sources: SourceTable, spec: Spec, rows: Ints) -> tuple[list[Window | None], Ints]:
+    """The windows of some rows: the different ones, and each row's among them.
+
+    It is the window of its block that holds a source's moment, or its own days where the block names none.
+    """
+    known: dict[Window | None, int] = {None: 0}
+    made = np.zeros(len(rows), np.int64)
+    blocks, moments = sources.block[rows], sources.times["datetime"][rows]
+    for number, block in enumerate(spec.imagery):
+        mine = np.flatnonzero(blocks == number)
+        windows = block.parsed_windows()
+        if not windows:
+            different, own = sources.windows(rows[mine])
+            made[mine] = np.array([known.setdefault(w, len(known)) for w in different] or [0])[own]
+        for window in reversed(windows):  # the first that holds it counts
+            inside = (moments[mine] >= micros(window.start)) & (moments[mine] < micros(window.end))
+            made[mine[inside]] = known.setdefault(window, len(known))
+    return list(known), made
 
 
 _MAX_CELLS = 4_000_000_000
@@ -239,7 +249,7 @@ def count_cells(inputs: CellInputs, counted: Counter[Said]) -> Iterator[Summary]
     for batch in coverage_batches(inputs.tables, ["row", "col", "status", "item_ids"]):
         known = batch.column("row").is_valid().to_numpy(zero_copy_only=False)
         known &= batch.column("col").is_valid().to_numpy(zero_copy_only=False)
-        item = first_items(batch, sources.ids)
+        item = first_items(batch, sources)
         row, col = whole_numbers(batch, "row"), whole_numbers(batch, "col")
         embedded = equals(batch.column("status"), "embedded")
         for flag, which in ((SAID_EMBEDDED, known & embedded), (SAID_MISSING, known & ~embedded)):
@@ -251,10 +261,11 @@ def _expected(inputs: CellInputs) -> list[CellRaster | None]:
     """A layer for each source item by its place; None for those that give no chips."""
     size = inputs.fingerprint.size
     areas = [None if block.area is None else read_area(block.area).geometry for block in inputs.spec.imagery]
-    made: list[CellRaster | None] = []
-    for source in inputs.sources.items:
-        if source.status != "used" or source.shape is None:
-            made.append(None)
+    table = inputs.sources
+    made: list[CellRaster | None] = [None] * len(table.ids)
+    for place in np.flatnonzero(table.of_items(table.is_used & table.has_shape, hole=False)).tolist():
+        source = table.item(place)
+        if source.shape is None:
             continue
         rows, cols = source.shape[0] // size, source.shape[1] // size
         name = f"item {source.id}"
@@ -266,7 +277,7 @@ def _expected(inputs: CellInputs) -> list[CellRaster | None]:
             row, col = np.divmod(np.arange(rows * cols), max(cols, 1))
             lon, lat = scene_grid(source, size).to_lonlat(col + 0.5, row + 0.5)
             layer.flags[:] = shapely.intersects_xy(area, lon, lat).reshape(rows, cols) * EXPECTED
-        made.append(layer)
+        made[place] = layer
     return made
 
 
@@ -278,10 +289,10 @@ def _mark_by_layer(
     flag: int,
 ) -> None:
     order = np.argsort(items, kind="stable")
-    ends = np.searchsorted(items[order], np.arange(-1, len(found) + 1))
-    for place, layer in enumerate(found):
-        mine = order[ends[place + 1] : ends[place + 2]]
-        if mine.size:
-            marked = layer or CellRaster("an unused item", 0, 0, np.zeros((0, 0), np.uint8))
+    places, first = np.unique(items[order], return_index=True)
+    for place, (start, stop) in zip(places.tolist(), itertools.pairwise([*first, len(order)]), strict=True):
+        mine = order[start:stop]
+        if place >= 0:
+            marked = found[place] or CellRaster("an unused item", 0, 0, np.zeros((0, 0), np.uint8))
             marked.mark(rows[mine], cols[mine], flag)
             found[place] = marked

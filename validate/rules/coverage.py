@@ -138,7 +138,7 @@ def _sums(parts: Iterable[npt.NDArray[np.uint64]]) -> tuple[int, int, int]:
 def windows_and_grids_are_the_chips_(context: ReleaseContext) -> Iterator[Outcome]:
     """Windows against those of the spec and the images; in the `scene` layout each row against its image."""
     scene, sources = context.fingerprint.layout == "scene", context.sources
-    windows = [source.window for source in sources.items] if scene else []
+    windows = sources.windows(sources.row_of)[0] if scene else []
     windows += [step.window for step in expected_windows(context.documents.spec, sources)]
     known = {(micros(window.start), micros(window.end)) for window in windows if window is not None}
     for start, end in sorted({(said.start, said.end) for said in context.said} - known, key=str):
@@ -146,12 +146,10 @@ def windows_and_grids_are_the_chips_(context: ReleaseContext) -> Iterator[Outcom
         yield Fault(COVERAGE, f"names the window {period}", "a window of the spec, or the days of an image")
     if not scene:
         return  # `epsg` tells cells apart
-    codes = [(source.crs or "").removeprefix("EPSG:") for source in sources.items]
-    expected = np.array([int(code) if code.isdigit() else 0 for code in codes] + [0])
     for path in context.tables.coverage:
         wrong = 0
         for batch in coverage_batches(context.tables, ["epsg", "item_ids"], [path]):
-            own, found = expected[first_items(batch, sources.ids)], whole_numbers(batch, "epsg")
+            own, found = sources.item_codes[first_items(batch, sources)], whole_numbers(batch, "epsg")
             wrong += int(((own != found) & (own != 0) & (found != 0)).sum())
         if wrong:
             yield Fault(f"{path}: epsg", f"is another in {wrong:,} rows", "the code of the image's pixel grid")
@@ -160,10 +158,11 @@ def windows_and_grids_are_the_chips_(context: ReleaseContext) -> Iterator[Outcom
 @rule("COV015")
 def unknown_grids_are_said(context: ReleaseContext) -> Iterator[Outcome]:
     """Used items without shape."""
-    blind = {n for n, s in enumerate(context.sources.items) if s.status == "used" and s.shape is None}
+    sources = context.sources
+    blind = set(np.flatnonzero(sources.of_items(sources.is_used & ~sources.has_shape, hole=False)).tolist())
     if context.fingerprint.layout != "scene" or not blind:
         return
     for batch in coverage_batches(context.tables, ["item_ids", "status"]):
-        blind -= set(np.unique(first_items(batch, context.sources.ids)).tolist())
+        blind -= set(np.unique(first_items(batch, sources)).tolist())
     for place in sorted(blind):
-        yield Fault(COVERAGE, f"does not mention {context.sources.ids[place].as_py()}, whose grid is unknown", "a row")
+        yield Fault(COVERAGE, f"does not mention {sources.ids[place].as_py()}, whose grid is unknown", "a row")

@@ -34,11 +34,14 @@ def ids_follow_the_rule(chips: ChipRows, context: ReleaseContext) -> Sequence[Ba
     """`scene-PXpx_ITEM_ROW_COL_WINDOW`, or `utm-SIDEm_EPSG_ROW_COL_WINDOW`."""
     made, named = context.fingerprint, context.tables.named
     if made.layout == "scene":
-        places = pa.array(context.sources.places(chips), mask=context.sources.places(chips) < 0)
-        sources = context.sources.items
-        head = pa.array([f"scene-{made.size}px_{_safe(source.id)}" for source in sources], pa.string()).take(places)
-        windows = [source.window for source in sources]
-        tail = pa.array([window and window.token for window in windows], pa.string()).take(places)
+        sources, different = context.sources, np.unique(context.sources.places(chips))
+        different = different[different >= 0]
+        places = context.sources.places(chips)
+        own = pa.array(np.searchsorted(different, places), mask=places < 0)
+        names = [f"scene-{made.size}px_{_safe(name)}" for name in sources.ids.take(pa.array(different)).to_pylist()]
+        windows, place = sources.windows(sources.row_of[different])
+        tokens = pa.array([window and window.token for window in windows], pa.string())
+        head, tail = pa.array(names, pa.string()).take(own), tokens.take(pa.array(place)).take(own)
     elif chips.path in named:
         token = UtmGrid(context.grids.usual_side).token
         head = pc.binary_join_element_wise(token, pc.cast(chips.column("epsg"), pa.string()), "_")
@@ -66,10 +69,9 @@ def epsg_is_that_of_the_grid(chips: ChipRows, context: ReleaseContext) -> Sequen
             return []  # SCH013
         expected = np.full(len(chips), context.tables.named[chips.path].square.epsg)
     else:
-        codes = [(source.crs or "").removeprefix("EPSG:") for source in context.sources.items]
-        known = np.array([int(code) if code.isdigit() else _NONE for code in codes] + [_NONE])
         places = context.sources.places(chips)
-        expected = np.where(places < 0, found, known[places])  # PRV006 reports unknown items
+        stated = context.sources.item_codes[places]
+        expected = np.where(places < 0, found, np.where(stated == 0, _NONE, stated))  # PRV006 reports unknown items
     return bad_rows(found != expected, lambda row: f"epsg {found[row]}", "the code of the chip's pixel grid")
 
 
@@ -78,12 +80,10 @@ def period_is_the_item_s(chips: ChipRows, context: ReleaseContext) -> Sequence[B
     """`datetime`, `start_datetime` and `end_datetime` against those of the chip's item, within a millisecond."""
     if chips.has("images"):
         return []  # a composite has the period of all of its acquisitions
-    places, sources = context.sources.places(chips), context.sources.items
+    places = context.sources.places(chips)
     bad = np.zeros(len(chips), dtype=bool)
-    for name, field in (("datetime", "moment"), ("start_datetime", "start"), ("end_datetime", "end")):
-        moments = [getattr(source, field) for source in sources]
-        stated = np.array([_NONE if moment is None else micros(moment) for moment in moments] + [_NONE])[places]
-        own = chips.micros(name)
+    for name, times in context.sources.item_times.items():
+        stated, own = times[places], chips.micros(name)
         known = (stated != _NONE) & (own != _NONE)
         bad |= known & (np.abs(own - np.where(known, stated, own)) > _MILLISECOND)
     return bad_rows(bad, lambda row: _period(chips, row), "the times that sources.parquet states for the item")
@@ -100,9 +100,9 @@ def cloud_needs_a_mask(chips: ChipRows, context: ReleaseContext) -> Sequence[Bad
     cloud = ~chips.nulls("cloud_fraction")
     if not cloud.any():
         return []
-    masked = np.array([source.mask is not None for source in context.sources.items] + [True])
+    masked = context.sources.items_masked
     places, rows = _images(chips, context)
-    some: npt.NDArray[np.bool_] = masked[context.sources.places(chips)]
+    some = masked[context.sources.places(chips)]
     some[rows[masked[places]]] = True
     bad = cloud & ~some
     values = chips.floats("cloud_fraction")
@@ -165,13 +165,10 @@ def period_is_the_images_(chips: ChipRows, context: ReleaseContext) -> Sequence[
     """Start, end, moment and `item_id`, against the images that `item_ids` names."""
     if not context.fingerprint.combines:
         return []
-    sources = context.sources.items
-    if not sources:
+    if not context.sources.count:
         return []
-    starts, ends, moments = (
-        np.array([_NONE if time is None else micros(time) for time in times], dtype=np.int64)
-        for times in zip(*((s.start or s.moment, s.end or s.moment, s.moment) for s in sources), strict=True)
-    )
+    starts, ends = context.sources.item_spans
+    moments = context.sources.item_times["datetime"]
     places, rows = _images(chips, context)
     known = (moments[places] != _NONE) & (places >= 0)
     places, rows = places[known], rows[known]
@@ -205,9 +202,9 @@ def _images(chips: ChipRows, context: ReleaseContext) -> tuple[Ints, Ints]:
 
     def find() -> tuple[Ints, Ints]:
         lists = chips.column("item_ids")
-        known = pc.index_in(pc.cast(pc.list_flatten(lists), "string"), value_set=context.sources.ids).fill_null(-1)
+        known = context.sources.find(pc.list_flatten(lists))
         rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False).astype(np.int64)
-        return known.to_numpy(zero_copy_only=False).astype(np.int64), rows
+        return known.astype(np.int64), rows
 
     found: tuple[Ints, Ints] = chips.once("images", find)
     return found
@@ -215,8 +212,7 @@ def _images(chips: ChipRows, context: ReleaseContext) -> tuple[Ints, Ints]:
 
 def _acquisitions(chips: ChipRows, context: ReleaseContext) -> Ints:
     """How many acquisitions the images of each chip are of."""
-    names = [source.counted_as for source in context.sources.items]
-    number = np.unique(names, return_inverse=True)[1] if names else np.zeros(0, np.int64)
+    number = context.sources.acquisitions
     places, rows = _images(chips, context)
     pairs = np.unique(np.stack([rows[places >= 0], number[places[places >= 0]]], axis=1), axis=0)
     return np.bincount(pairs[:, 0], minlength=len(chips)).astype(np.int64)

@@ -20,7 +20,7 @@ from clay_publish.validate.data.coverage_table import coverage_batches, equals, 
 from clay_publish.validate.data.footprints import meters_per_degree
 from clay_publish.validate.data.sources import Source
 from clay_publish.validate.expected.gap_shapes import MOST_CHIPS, expected_gaps
-from clay_publish.validate.expected.layers import expected_windows, window_of
+from clay_publish.validate.expected.layers import expected_windows, windows_of
 from clay_publish.validate.outcomes import BadRows, Fault, NotChecked, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 from clay_publish.validate.spilled import distinct
@@ -51,10 +51,10 @@ def reasons_are_known(context: ReleaseContext) -> Iterator[Outcome]:
 def reasons_fit(context: ReleaseContext) -> Iterator[Outcome]:
     """Reasons against the spec, the sources, and the other chips of the image."""
     counts = _by_item(context)
-    sources = context.sources.items
+    sources = context.sources
     embedded = set(distinct(context.scan.facts["items"]).tolist())
     for (reason, place), count in sorted(counts.items()):
-        wrong = _contradiction(reason, sources[place] if place >= 0 else None, context, read=place in embedded)
+        wrong = _contradiction(reason, sources.item(place) if place >= 0 else None, context, read=place in embedded)
         if wrong is not None:
             yield Fault(COVERAGE, f"{count:,} chips are missing as {reason!r}, but {wrong}", "another reason")
     if context.fingerprint.layout == "utm" and any(said.reason == "no_imagery" for said in context.said):
@@ -72,7 +72,7 @@ def _by_item(context: ReleaseContext) -> Counter[tuple[str, int]]:
         return counts
     for rows in coverage_batches(context.tables, ["reason", "item_ids"]):
         batch = rows.filter(rows.column("reason").is_valid())
-        items = first_items(batch, context.sources.ids)
+        items = first_items(batch, context.sources)
         reasons = batch.column("reason")
         for number, word in enumerate(reasons.dictionary.to_pylist()):
             if word in asked:
@@ -108,11 +108,13 @@ def _imagery_after_all(context: ReleaseContext) -> Iterator[Outcome]:
 
 def _inner(context: ReleaseContext, window: Window, cell: float) -> Any:
     """The ground of a window's used images, less a cell's diagonal along its edge; None where there is none."""
-    shapes = [s.geometry for s in context.sources.used if window_of(s, context.documents.spec) == window]
-    shapes = [shape for shape in shapes if shape is not None]
-    if not shapes:
+    sources = context.sources
+    windows, own = windows_of(sources, context.documents.spec, sources.used)
+    mine = sources.used[own == windows.index(window)] if window in windows else sources.used[:0]
+    shapes = sources.different_outlines(mine)
+    if not len(shapes):
         return None
-    east, _ = meters_per_degree(np.array([max(abs(side) for shape in shapes for side in shape.bounds[1::2])]))
+    east, _ = meters_per_degree(np.array([np.abs(shapely.bounds(shapes)[:, 1::2]).max()]))
     return shapely.union_all(shapes).buffer(-1.5 * cell / max(float(east[0]), 1000.0))
 
 
@@ -175,16 +177,19 @@ def area_hides_nothing(context: ReleaseContext) -> Iterator[Outcome]:
             continue
         parts = shapely.get_parts(read_area(block.area).geometry)
         rings = [ring for part in parts for ring in part.interiors]
-        used = [s.geometry for s in context.sources.used if s.block == number]
-        for ring in rings:
-            hole = shapely.polygons(ring)
-            if any(shape is not None and shapely.intersects(shape, hole) for shape in used):
-                west, south, east, north = hole.bounds
-                yield Fault(
-                    f"{SPEC}: imagery.{number}.area",
-                    f"has a hole from {west:.4f}, {south:.4f} to {east:.4f}, {north:.4f} over used images",
-                    "an area without holes, or reasons in the coverage",
-                )
+        holes = shapely.polygons(rings) if rings else np.empty(0, dtype=object)
+        shapely.prepare(holes)
+        over = np.zeros(len(holes), dtype=bool)
+        used = context.sources.used[context.sources.block[context.sources.used] == number]
+        for _, shapes in context.sources.footprints(used) if rings else ():
+            over |= [bool(shapely.intersects(hole, shapes).any()) for hole in holes]
+        for hole in holes[over]:
+            west, south, east, north = hole.bounds
+            yield Fault(
+                f"{SPEC}: imagery.{number}.area",
+                f"has a hole from {west:.4f}, {south:.4f} to {east:.4f}, {north:.4f} over used images",
+                "an area without holes, or reasons in the coverage",
+            )
 
 
 @rule("COV012")

@@ -172,7 +172,7 @@ def _against_sources(chips: ChipRows, context: ReleaseContext) -> tuple[Bools, B
     prints = chips.footprints
     outside, swapped = np.zeros(len(chips), dtype=bool), np.zeros(len(chips), dtype=bool)
     for number, rows in context.sources.by_item(chips):
-        outline = context.sources.outlines[number]
+        outline = context.sources.item(number).geometry
         if outline is None:
             continue
         known = rows[np.isfinite(prints.center[rows]).all(axis=1)]

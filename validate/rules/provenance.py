@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from clay_publish.errors import ReleaseError
@@ -101,7 +102,7 @@ def _statistics(band: BandStatistics | None) -> str:
 def items_are_listed(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """`item_id` among the used sources, and in `item_ids`."""
     places = context.sources.places(chips)
-    used = np.array([source.status == "used" for source in context.sources.items] + [False])
+    used = context.sources.items_used
     found = list(
         bad_rows(~used[places], lambda row: f"item {chips.value('item_id', row)!r}", "an item that the sources use")
     )
@@ -112,7 +113,7 @@ def items_are_listed(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRo
     same = pc.equal(flat, chips.column("item_id").fill_null("").take(pc.list_parent_indices(lists)))
     named = np.zeros(len(chips), dtype=bool)
     named[parents[same.to_numpy(zero_copy_only=False)]] = True
-    known = pc.index_in(flat, value_set=context.sources.ids).fill_null(-1).to_numpy(zero_copy_only=False)
+    known = context.sources.find(flat)
     strange = np.zeros(len(chips), dtype=bool)
     strange[parents[~used[known]]] = True
     found += bad_rows(
@@ -128,9 +129,10 @@ def licenses_are_known(context: ReleaseContext) -> Iterator[Outcome]:
     """`license` of the used sources: an identifier that SPDX knows, or what the spec or the sensor states."""
     blocks = context.documents.spec.imagery
     stated = {instrument(context).license, *(block.license for block in blocks)} - {None}
-    unknown = [s.id for s in context.sources.used if not _is_known(s.license or "", stated)]
-    if unknown:
-        where = and_more(f"{SOURCES}: {unknown[0]}", len(unknown))
+    sources = context.sources
+    unknown = sources.among_used("license", lambda text: not _is_known(text or "", stated))
+    if unknown.size:
+        where = and_more(f"{SOURCES}: {sources.name(unknown[0])}", len(unknown))
         yield Fault(where, "has no known license", "an SPDX identifier or public-domain")
 
 
@@ -145,11 +147,11 @@ def _is_known(text: str, stated: set[str | None]) -> bool:
 def licenses_are_compatible(context: ReleaseContext) -> Iterator[Outcome]:
     """Creative Commons' NC, ND and SA terms, and ODbL, against the release's license."""
     release = context.documents.spec.license
-    for source in context.sources.used:
+    sources = context.sources
+    for source in sources.rows(sources.among_used("license", lambda text: _forbids(text or "", release) is not None)):
         forbidden = _forbids(source.license or "", release)
-        if forbidden:
-            found = f"is under {source.license} ({forbidden})"
-            yield Fault(f"{SOURCES}: {source.id}", found, f"terms that allow {release}")
+        found = f"is under {source.license} ({forbidden})"
+        yield Fault(f"{SOURCES}: {source.id}", found, f"terms that allow {release}")
 
 
 def _forbids(source: str, release: str) -> str | None:
@@ -168,7 +170,7 @@ def _forbids(source: str, release: str) -> str | None:
 def attribution_is_there(context: ReleaseContext) -> Iterator[Outcome]:
     """Each used source's attribution, word by word, in the cards."""
     cards = {path: _plain(context.files.text(path)) for path in (CARD, HOST_CARD) if path in context.files.paths}
-    asked = sorted({s.attribution for s in context.sources.used if s.attribution})
+    asked = sorted(text for text in context.sources.said_of("attribution", context.sources.used) if text)
     if len(asked) > _ATTRIBUTIONS:
         yield Sampled(_ATTRIBUTIONS, len(asked), "attributions")
     for text in asked[:_ATTRIBUTIONS]:
@@ -220,21 +222,25 @@ def notes_are_of_the_images(context: ReleaseContext) -> Iterator[Outcome]:
     held against the list of sources.
     """
     notes, where = context.documents.manifest.run.notes, f"{MANIFEST}: run.notes"
-    sources = [source for source in context.sources.rows if source.was_read]
-    said = {sentence for source in sources if source.evidence for sentence in source.evidence["sentences"]}
-    unread = {unread_note(source.id) for source in sources}
+    sources = context.sources
+    read = np.flatnonzero(sources.texts["bands"].there)
+    said = _sentences(context, read)
     rows = [context.tables.count(path) for path in context.tables.embeddings]
     omitted = omitted_notes(rows, context.tables.count(REFERENCE)) if REFERENCE in context.tables.readable else []
-    for note in sorted(set(notes) - said - unread - {*omitted}):
+    strange = set(notes) - said - {*omitted}
+    if strange:
+        strange -= {unread_note(sources.name(row)) for row in read.tolist()}
+    for note in sorted(strange):
         yield Fault(where, f"says {note!r:.200}", "what follows from sources and reference vectors")
     if len(set(notes)) < len(notes):
         yield Fault(where, "says something twice", "each note once")
-    gave = set(distinct(context.scan.facts["items"]).tolist())
-    needed = {
-        sentence
-        for place, source in enumerate(context.sources.items)
-        if place in gave and source.evidence
-        for sentence in source.evidence["sentences"]
-    }
+    gave = distinct(context.scan.facts["items"])
+    needed = _sentences(context, sources.row_of[gave[gave >= 0]])
     for note in sorted((needed | {*omitted}) - set(notes)):
         yield Fault(where, f"does not say {note!r:.200}", "what is doubtful about images and reference vectors")
+
+
+def _sentences(context: ReleaseContext, rows: npt.NDArray[np.integer]) -> set[str]:
+    """What samples of the pixels of these sources said."""
+    said = context.sources.said_of("evidence", rows)
+    return {sentence for evidence in said if evidence for sentence in evidence["sentences"]}

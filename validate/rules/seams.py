@@ -128,7 +128,7 @@ def seams_do_not_show(context: ReleaseContext) -> Iterator[Outcome]:
 
     def place(kind: str, label: int, first: int) -> str:
         if kind == "images":
-            return f"item {shown(context.sources.items[label].id)}"
+            return f"item {shown(context.sources.item(label).id)}"
         path, row = context.scan.facts.place(int(chips.rows[first]))
         return path if kind == "files" else f"{path}: the superblock of row {row}"
 
@@ -159,8 +159,7 @@ def _seams(context: ReleaseContext, chips: ComparedChips) -> Iterator[_Seam]:
     zones, pairs = chips.keys >> 40, _across_zones(context, chips)
     same = chips.images[pairs.first] == chips.images[pairs.second]
     yield _Seam("zones", pairs.where(same), zones, apart=False)
-    acquisitions = np.unique([*(source.counted_as for source in context.sources.items), ""], return_inverse=True)[1]
-    looks = acquisitions[chips.images]
+    looks = context.sources.acquisitions[chips.images]
     pairs = Crossing.joined([chips.differences.across(chips.images, images=True), pairs.where(~same)])
     yield _Seam("images", pairs.where(looks[pairs.first] == looks[pairs.second]), chips.images, _OF_IMAGES)
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.coverage_table import micros
+from clay_publish.validate.data.sources import NO_TIME
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 from clay_publish.windows import Window
@@ -60,14 +61,9 @@ def in_item_interval(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRo
         return []
     places, moment = context.sources.places(chips), chips.micros("datetime")
     bad = np.zeros(len(chips), dtype=bool)
-    sources = context.sources.items
-    for place in np.unique(places[places >= 0]).tolist():
-        interval = sources[place].interval
-        if interval is None:
-            continue
-        rows = np.flatnonzero((places == place) & (moment != _NULL))
-        first, last = micros(interval[0]) - _SECOND, micros(interval[1]) + _SECOND
-        bad[rows] = (moment[rows] < first) | (moment[rows] > last)
+    first, last = (side[places] for side in context.sources.item_spans)
+    known = (first != NO_TIME) & (last != NO_TIME) & (moment != _NULL)
+    bad[known] = (moment < first - _SECOND)[known] | (moment > last + _SECOND)[known]
     return bad_rows(
         bad, lambda n: f"{_date(moment[n])}; item {chips.value('item_id', n)}", "a time in the item's interval"
     )
@@ -118,13 +114,16 @@ def scene_windows_agree(context: ReleaseContext) -> Iterator[Outcome]:
     if context.fingerprint.layout != "scene":
         return
     facts = context.scan.facts
-    sources = context.sources.items
     windows: dict[int, Window | None] = {}
     for path, rows in facts.slices().items():
         if path not in context.tables.named:
             continue
         for place in np.unique(facts["items"][rows]).tolist():
             if place >= 0:
-                window = windows.setdefault(place, sources[place].window)
+                window = windows.setdefault(place, context.sources.window(place))
                 if window is not None and window != context.tables.named[path].window:
-                    yield Fault(path, f"window {context.tables.named[path].window}", f"{window} of {sources[place].id}")
+                    yield Fault(
+                        path,
+                        f"window {context.tables.named[path].window}",
+                        f"{window} of {context.sources.item(place).id}",
+                    )

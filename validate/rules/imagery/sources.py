@@ -3,25 +3,28 @@
 import ast
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 
 from clay_publish.errors import ReleaseError
 from clay_publish.geo.area import read_area
-from clay_publish.geo.footprints import footprints
+from clay_publish.geo.footprints import footprints, to_lonlat
 from clay_publish.release.directory import SOURCES
 from clay_publish.spec.models import Imagery
 from clay_publish.spec.sensors import Sensor
 from clay_publish.validate.context import ReleaseContext
+from clay_publish.validate.data.coverage_table import micros
 from clay_publish.validate.data.footprints import Footprints
-from clay_publish.validate.data.sources import Source
-from clay_publish.validate.expected.cells import scene_grid
-from clay_publish.validate.expected.layers import window_of
+from clay_publish.validate.data.sources import NO_TIME, Bools, Ints, Source, SourceTable, typed
+from clay_publish.validate.expected.cells import scene_grid, units_of
+from clay_publish.validate.expected.layers import windows_of
 from clay_publish.validate.outcomes import Fault, Outcome, and_more
 from clay_publish.validate.registry import rule
 from clay_publish.validate.rules.imagery.sensors import instrument
@@ -47,6 +50,11 @@ _CORNERS = np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.0]])
 """Column and row of each, as shares of an image."""
 _SAME = 1e-7
 """Degrees, about a centimeter."""
+_FLAT = 1e-9
+"""Share of its sides' product: pixels with less area may have none."""
+# What passes these passes the patterns above; Arrow knows no other white space than that of ASCII.
+_PLAIN_ADDRESS = r"^(?:https?|s3)://[!-.0-~]+/[!-~]*$"
+_PLAIN_CONTENT = rf"^{_DIGEST}(?: {_DIGEST})?$"
 
 
 @rule("PRV021")
@@ -56,30 +64,81 @@ def source_values_can_be(context: ReleaseContext) -> Iterator[Outcome]:
     Whether platform, cloud cover, license, attribution, addresses and hashes are those of the item, only the item
     tells, which is not in the release.
     """
-    spec, sensor = context.documents.spec, instrument(context)
-    read = [source for source in context.sources.rows if source.was_read]
-    yield from _together(context.sources.rows, lambda source: _of_row(source, len(spec.imagery)))
-    yield from _together(read, lambda source: _of_item(source, sensor))
-    yield from _together(read, _of_files)
-    boxes = _bounds(context.sources.rows)
-    yield from _together(context.sources.rows, lambda source: _box(source, boxes.get(id(source))))
-    away = _grids_elsewhere(context.sources.used)
-    yield from _together(away, lambda _: iter([("proj_transform", "lies elsewhere", "pixels on the item's footprint")]))
-    yield from _acquisitions_are_short(context.sources.used)
+    sources, sensor, blocks = context.sources, instrument(context), len(context.documents.spec.imagery)
+    read = sources.texts["bands"].there
+    of_row, of_item, of_files, boxes, away = (_Together() for _ in range(5))
+    odd = {"row": _odd_rows(sources, blocks), "item": _odd_items(sources, sensor), "files": _odd_files(sources)}
+    for rows, batch in sources.batches(context.tables, ["cloud_cover", "bbox", "href", "assets"]):
+        cloud, box, href, files = (typed(batch, name) for name in ("cloud_cover", "bbox", "href", "assets"))
+        for place in np.flatnonzero(odd["row"][rows] | _odd_clouds(cloud)):
+            source = sources[int(rows[place])]
+            of_row.add(source, _of_row(source, cloud[place].as_py(), blocks))
+        for place in np.flatnonzero(odd["item"][rows] & read[rows]):
+            source = sources[int(rows[place])]
+            of_item.add(source, _of_item(source, sensor))
+        for place in np.flatnonzero((odd["files"][rows] | _odd_addresses(href, files)) & read[rows]):
+            source = sources[int(rows[place])]
+            of_files.add(source, _of_files(source, href[place].as_py(), files[place].as_py() or ()))
+        bounds = Footprints(sources.wkb(int(rows[0]), len(rows))).bounds if len(rows) else np.zeros((0, 4))
+        known = sources.has_geometry[rows]
+        for place in np.flatnonzero(_odd_boxes(box, bounds, known)):
+            source, stated = sources[int(rows[place])], box[place].as_py()
+            expected = bounds[place] if known[place] else None
+            boxes.add(source, _box(None if stated is None else tuple(stated.values()), expected))
+    for row in _grids_elsewhere(sources):
+        away.add(sources[row], iter([("proj_transform", "lies elsewhere", "pixels on the item's footprint")]))
+    for each in (of_row, of_item, of_files, boxes, away):
+        yield from each.faults()
+    yield from _acquisitions_are_short(sources)
 
 
-def _together(sources: Iterable[Source], check: Callable[[Source], Said]) -> Iterator[Fault]:
+class _Together:
     """One fault for all sources with the same mistake."""
-    found: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-    for source in sources:
-        for column, value, expected in check(source):
-            found[column, expected].append((source.id, value))
-    for (column, expected), places in found.items():
-        (name, value), *_ = places
-        yield Fault(f"{and_more(f'{SOURCES}: {name}', len(places))}: {column}", value, expected)
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, str], tuple[str, str]] = {}
+        self._count: Counter[tuple[str, str]] = Counter()
+
+    def add(self, source: Source, said: Said) -> None:
+        """Add what is wrong with a source."""
+        for column, value, expected in said:
+            self._first.setdefault((column, expected), (source.id, value))
+            self._count[column, expected] += 1
+
+    def faults(self) -> Iterator[Fault]:
+        """What was added."""
+        for (column, expected), (name, value) in self._first.items():
+            where = and_more(f"{SOURCES}: {name}", self._count[column, expected])
+            yield Fault(f"{where}: {column}", value, expected)
 
 
-def _of_row(source: Source, blocks: int) -> Said:
+def _odd_rows(sources: SourceTable, blocks: int) -> Bools:
+    """All rows in which `_of_row` finds something, and maybe some more."""
+    moment, start, end = sources.times.values()
+    read = sources.texts["bands"].there
+    odd = np.asarray((sources.block < 0) | (sources.block >= blocks))
+    odd |= ((moment == NO_TIME) & (read | sources.is_used)) | (sources.is_used & ~read)
+    odd |= (start != NO_TIME) & (end != NO_TIME) & (start > end)
+    odd |= sources.has_shape != sources.has_transform
+    odd |= sources.has_shape & ((sources.shapes < 1).any(axis=1) | ~_has_grid(sources))
+    return odd
+
+
+def _has_grid(sources: SourceTable) -> Bools:
+    """Rows whose pixel grid `scene_grid` accepts, but for some whose grid is nearly a line."""
+    a, b, _, d, e, _ = sources.transforms.T
+    with np.errstate(invalid="ignore", over="ignore"):
+        wide = np.abs(a * e - b * d) > _FLAT * (np.abs(a * e) + np.abs(b * d))
+    known = np.isfinite(units_of(sources))[sources.texts["proj_code"].codes]
+    return np.asarray(sources.has_transform & np.isfinite(sources.transforms).all(axis=1) & wide & known)
+
+
+def _odd_clouds(cloud: pa.Array) -> Bools:
+    share = cloud.fill_null(0).to_numpy(zero_copy_only=False)
+    return np.asarray(~((share >= 0) & (share <= 100)))
+
+
+def _of_row(source: Source, cloud_cover: float | None, blocks: int) -> Said:
     if not 0 <= source.block < blocks:
         yield "block", str(source.block), f"0 to {blocks - 1}, an imagery block of release.yaml"
     if source.moment is None and (source.was_read or source.status == "used"):
@@ -88,8 +147,8 @@ def _of_row(source: Source, blocks: int) -> Said:
         yield "bands", "none", "how each band is read"
     if source.start is not None and source.end is not None and source.start > source.end:
         yield "start_datetime", f"{source.start} is later than the end", "at most end_datetime"
-    if source.cloud_cover is not None and not 0 <= source.cloud_cover <= 100:
-        yield "cloud_cover", f"{source.cloud_cover:g}", "percent, 0 to 100, or null"
+    if cloud_cover is not None and not 0 <= cloud_cover <= 100:
+        yield "cloud_cover", f"{cloud_cover:g}", "percent, 0 to 100, or null"
     if (source.shape is None) != (source.transform is None):
         yield "proj_shape", f"{source.shape}, with the transform {source.transform}", "both, or none"
     elif source.shape is not None:
@@ -99,6 +158,40 @@ def _of_row(source: Source, blocks: int) -> Said:
             yield "proj_transform", error.found, "the grid of an image"
         if min(source.shape) < 1:
             yield "proj_shape", str(source.shape), "rows and columns"
+
+
+def _odd_items(sources: SourceTable, sensor: Sensor) -> Bools:
+    """All rows in which `_of_item` finds something, and maybe some more."""
+    odd = ~sources.texts["attribution"].there if sensor.attribution else np.zeros(sources.count, dtype=bool)
+    odd |= _odd_acquisitions(sources)
+    signs = () if sensor.level is None else sensor.level.signs
+
+    def is_sign(level: str | None) -> bool:
+        text = None if level is None else _statement(level)[1]
+        return text is not None and any(re.search(sign, text) for sign in signs)
+
+    level = sources.texts["level"]
+    unstated = level.where(lambda text: text is None)
+    by_name = level.where(lambda text: text is not None and text.startswith(("id ", "collection ")))
+    ids = sources.ids.take(pa.array(sources.item_of[by_name]))
+    own = pc.binary_join_element_wise("id '", pc.utf8_lower(ids), "'", "")
+    stated = level.values.take(pa.array(level.codes[by_name]))
+    by_name[by_name] = ~pc.equal(own, stated).to_numpy(zero_copy_only=False)
+    return odd | by_name | (unstated if signs else ~level.where(is_sign)) | ~(unstated | level.where(is_sign))
+
+
+def _odd_acquisitions(sources: SourceTable) -> Bools:
+    """All rows whose acquisition `_is_acquisition` does not accept, and those of which it depends on the times."""
+
+    def check(source: Source) -> Iterator[str]:
+        text = source.acquisition
+        if not text or _PATH.fullmatch(text) or not _is_datatake(text, _platform(source)):
+            yield "does not follow from the name alone"
+
+    every = np.arange(sources.count)
+    odd = np.zeros(sources.count, dtype=bool)
+    odd[sources.suspects(("acquisition", "platform"), every, check)] = True
+    return odd
 
 
 def _of_item(source: Source, sensor: Sensor) -> Said:
@@ -134,7 +227,7 @@ def _statement(level: str) -> tuple[str, str | None]:
 
 
 def _is_acquisition(text: str, source: Source) -> bool:
-    platform = (source.platform or "").casefold().replace("_", "-")
+    platform = _platform(source)
     start, end = source.start or source.moment, source.end or source.moment
     if start is None or end is None:
         return True
@@ -147,18 +240,53 @@ def _is_acquisition(text: str, source: Source) -> bool:
         on = datetime.fromisoformat(passed[3]).replace(tzinfo=start.tzinfo)
         near = abs(on - start) < 2 * _DAY  # its path crosses the equator on another day than its image
         return passed[1] in {"", platform} and 1 <= int(passed[2]) <= _PATHS and near
+    return _is_datatake(text, platform)
+
+
+def _platform(source: Source) -> str:
+    return (source.platform or "").casefold().replace("_", "-")
+
+
+def _is_datatake(text: str, platform: str) -> bool:
     if "/" in text or text.strip() != text:
         return False  # the period of another image
     return not platform or text.startswith(f"{platform} ") or " " not in text
 
 
-def _of_files(source: Source) -> Said:
+def _odd_files(sources: SourceTable) -> Bools:
+    """All rows whose assets are not those of bands and mask."""
+
+    def check(source: Source) -> Iterator[str]:
+        return (column for column, *_ in _of_files(source, None, ()))
+
+    odd = np.zeros(sources.count, dtype=bool)
+    odd[sources.suspects(("bands", "mask", "assets"), np.arange(sources.count), check)] = True
+    return odd
+
+
+def _odd_addresses(href: pa.Array, files: pa.ListArray) -> Bools:
+    """All rows in whose addresses, checksums and sizes `_of_files` finds something, and maybe some more."""
+    flat, owner = files.flatten(), pc.list_parent_indices(files).to_numpy(zero_copy_only=False)
+    address, etag, size = (flat.field(name) for name in ("href", "etag", "size"))
+    local = pc.and_(address.is_null(), pc.invert(_matches(etag, _PLAIN_CONTENT)))
+    wrong = [pc.invert(_matches(address, _PLAIN_ADDRESS)), local, pc.invert(_matches(etag, "[!-~]"))]
+    odd: Bools = pc.invert(_matches(href, _PLAIN_ADDRESS)).to_numpy(zero_copy_only=False)
+    for each in (*wrong, pc.less_equal(size.fill_null(1), 0)):
+        odd[owner[each.to_numpy(zero_copy_only=False)]] = True
+    return odd
+
+
+def _matches(texts: pa.Array, pattern: str) -> pa.Array:
+    return pc.match_substring_regex(texts, pattern).fill_null(fill_value=True)
+
+
+def _of_files(source: Source, href: str | None, files: Sequence[dict[str, Any]]) -> Said:
     used = [band["asset"] for band in source.bands] + ([] if source.mask is None else [source.mask["asset"]])
     if list(source.assets) != list(dict.fromkeys(used)):
         yield "assets", ", ".join(source.assets) or "none", f"{', '.join(dict.fromkeys(used))}, as bands and mask name"
-    if source.href is not None and _ADDRESS.fullmatch(source.href) is None:
-        yield "href", source.href[:100], "an address, or null"
-    for file in source.files:
+    if href is not None and _ADDRESS.fullmatch(href) is None:
+        yield "href", href[:100], "an address, or null"
+    for file in files:
         if file["href"] is not None and not any(p.fullmatch(file["href"]) for p in (_ADDRESS, _PARQUET_VALUE)):
             yield "assets: href", file["href"][:100], "an address, or null where the file was local or signed"
         if file["href"] is None and file["etag"] is not None and _LOCAL_CONTENT.fullmatch(file["etag"]) is None:
@@ -169,53 +297,63 @@ def _of_files(source: Source) -> Said:
             yield "assets: size", f"{file['size']:,} bytes", "more than 0, or null"
 
 
-def _bounds(sources: Iterable[Source]) -> dict[int, Any]:
-    """Bounds of each footprint by the identity of its source."""
-    known = [source for source in sources if source.wkb is not None]
-    bounds = Footprints(pa.array([source.wkb for source in known], pa.binary())).bounds
-    return {id(source): box for source, box in zip(known, bounds, strict=True)}
+def _odd_boxes(box: pa.StructArray, bounds: npt.NDArray[np.float64], known: Bools) -> Bools:
+    """The rows in which `_box` finds something."""
+    sides = [side.fill_null(np.nan).to_numpy(zero_copy_only=False) for side in box.flatten()]
+    same = (np.abs(np.stack(sides, axis=1) - bounds) <= _SAME).all(axis=1)
+    stated = box.is_valid().to_numpy(zero_copy_only=False)
+    return np.where(known, ~same, stated)
 
 
-def _box(source: Source, expected: Any) -> Said:
+def _box(stated: tuple[float, ...] | None, expected: Any) -> Said:
     if expected is None:
-        if source.bbox is not None:
-            yield "bbox", str(source.bbox), "null, as the geometry"
+        if stated is not None:
+            yield "bbox", str(stated), "null, as the geometry"
     elif not np.isfinite(expected).all():
         yield "geometry", "cannot be read", "a polygon in degrees"
-    elif source.bbox is None or not (np.abs(np.array(source.bbox) - expected) <= _SAME).all():
-        yield "bbox", str(source.bbox), "the bounds of its geometry"
+    elif stated is None or not (np.abs(np.array(stated) - expected) <= _SAME).all():
+        yield "bbox", str(stated), "the bounds of its geometry"
 
 
-def _grids_elsewhere(sources: Iterable[Source]) -> list[Source]:
-    """Sources none of whose pixels lie on their footprint."""
-    found = []
-    by_crs: dict[str, list[tuple[Source, Any]]] = defaultdict(list)
-    for source in sources:
-        if source.shape is not None and source.geometry is not None:
-            try:
-                grid = scene_grid(source, 1)
-            except ReleaseError:
-                continue  # said above
-            row, col = source.shape[0] * _CORNERS[1], source.shape[1] * _CORNERS[0]
-            if np.isfinite(grid.to_lonlat(col, row)).all():  # those of an image of half the Earth are not on it
-                by_crs[grid.crs].append((source, np.stack([col, row, np.ones(4)], axis=1) @ grid.matrix.T))
-    for crs, members in by_crs.items():
-        ground = footprints(crs, np.array([corners for _, corners in members]))
-        shapes = np.array([source.geometry for source, _ in members], dtype=object)
-        found += [members[n][0] for n in np.flatnonzero(~shapely.intersects(ground, shapes))]
-    return found
+def _grids_elsewhere(sources: SourceTable) -> list[int]:
+    """Rows of used sources none of whose pixels lie on their footprint."""
+    found: dict[str, list[int]] = defaultdict(list)
+    with_grid = sources.used[(sources.has_shape & _has_grid(sources))[sources.used]]
+    codes = sources.texts["proj_code"]
+    for some, geometries in sources.footprints(with_grid):
+        known = ~shapely.is_missing(geometries)
+        for code in dict.fromkeys(codes.codes[some[known]].tolist()):
+            crs = codes.values[code].as_py()
+            mine = known & (codes.codes[some] == code)
+            found[crs] += _away(crs, sources, some[mine], geometries[mine])
+    return [row for rows in found.values() for row in rows]
 
 
-def _acquisitions_are_short(sources: Iterable[Source]) -> Iterator[Fault]:
+def _away(crs: str, sources: SourceTable, rows: Ints, shapes: npt.NDArray[np.object_]) -> list[int]:
+    """Rows of images in one CRS none of whose pixels lie on their footprint."""
+    matrix, size = sources.transforms[rows].reshape(-1, 2, 3), sources.shapes[rows].astype(np.float64)
+    col, row = size[:, 1:] * _CORNERS[0], size[:, :1] * _CORNERS[1]
+    corners = np.stack([col, row, np.ones_like(col)], axis=2) @ matrix.transpose(0, 2, 1)
+    places = np.concatenate([corners, corners.mean(axis=1, keepdims=True)], axis=1)
+    lon, lat = to_lonlat(crs).transform(places[..., 0], places[..., 1])
+    # Corners of an image of half the Earth are not on it. Where the middle lies on the footprint, pixels do.
+    known = np.isfinite([lon[:, :4], lat[:, :4]]).all(axis=(0, 2))
+    rest = np.flatnonzero(known & ~shapely.intersects_xy(shapes, lon[:, 4], lat[:, 4]))
+    return rows[rest[~shapely.intersects(footprints(crs, corners[rest]), shapes[rest])]].tolist() if rest.size else []
+
+
+def _acquisitions_are_short(sources: SourceTable) -> Iterator[Fault]:
     """Images of one acquisition were taken within a day; those of a period have the same."""
-    seen: dict[str, tuple[datetime, Source]] = {}
-    for source in sources:
-        start = source.start or source.moment
-        if source.acquisition and start is not None:
-            first, other = seen.setdefault(source.acquisition, (start, source))
-            if abs(first - start) > _DAY:
-                found = f"{source.acquisition!r}, as {other.id} of {first.date()}"
-                yield Fault(f"{SOURCES}: {source.id}: acquisition", found, f"one of {start.date()}")
+    column, start = sources.texts["acquisition"], sources.spans[0]
+    known = np.flatnonzero(sources.is_used & column.there & (start != NO_TIME))
+    _, first, own = np.unique(column.codes[known], return_index=True, return_inverse=True)
+    other = known[first][own.reshape(-1)]
+    far = np.abs(start[known] - start[other]) > _DAY / timedelta(microseconds=1)
+    for row, seen in zip(known[far].tolist(), other[far].tolist(), strict=True):
+        days = (np.datetime64(int(start[each]), "us").astype("M8[D]") for each in (seen, row))
+        before, day = days
+        found = f"{column[row]!r}, as {sources.name(seen)} of {before}"
+        yield Fault(f"{SOURCES}: {sources.name(row)}: acquisition", found, f"one of {day}")
 
 
 @rule("PRV007")
@@ -225,50 +363,72 @@ def status_follows_from_spec(context: ReleaseContext) -> Iterator[Outcome]:
     Items are used unless the spec leaves them out; only a `query`, and which of several of one id is newer, cannot be
     checked without the items.
     """
-    spec, rows = context.documents.spec, context.sources.rows
-    outside = {
-        id(source)
-        for number, block in enumerate(spec.imagery)
-        for source in _outside(block, [source for source in rows if source.block == number])
-    }
-    used = Counter(_identity(source, context) for source in context.sources.used)
-
-    def check(source: Source) -> Said:
-        if source.status not in {"used", "unused", "excluded"}:
-            yield "status", repr(source.status), "used, unused or excluded"
-        if source.status != "used" and not source.reason:
-            yield "status", f"is {source.status} without a reason", "a reason"
-        if source.status == "used" and used[_identity(source, context)] > 1:
-            yield "status", "is used twice", "one item of an id in a window"
+    spec, sources = context.documents.spec, context.sources
+    every, status = np.arange(sources.count), sources.texts["status"]
+    times_used = _times_used(sources, context)
+    excluded, outside, away = (np.zeros(sources.count, dtype=bool) for _ in range(3))
+    asked = np.zeros(sources.count, dtype=bool)
+    for number, block in enumerate(spec.imagery):
+        mine = every[sources.block == number]
+        excluded[mine] = _is_excluded(sources, mine, block)
+        outside[_outside(block, sources, mine)] = True
+        away[mine] = outside[mine] | excluded[mine] | _other_window_or_collection(sources, mine, block)
+        asked[mine] = not block.query
+    odd = ~status.where({"used", "unused", "excluded"}.__contains__)
+    odd |= ~sources.is_used & ~sources.texts["reason"].there
+    odd |= sources.is_used & ((times_used > 1) | away)
+    odd |= status.where(lambda text: text == "excluded") & ~excluded
+    unused = status.where(lambda text: text == "unused") & sources.texts["bands"].there
+    odd |= unused & ~away & asked & (times_used == 0)
+    together = _Together()
+    for row in np.flatnonzero(odd).tolist():
+        source = sources[row]
+        together.add(source, _of_status(source, int(times_used[row])))
         if 0 <= source.block < len(spec.imagery):  # PRV021
             block = spec.imagery[source.block]
-            why = _left_out(source, block, is_outside=id(source) in outside)
-            yield from _other_status(source, block, why, is_known=used[_identity(source, context)] > 0)
+            why = _left_out(source, block, is_excluded=bool(excluded[row]), is_outside=bool(outside[row]))
+            said = _other_status(source, block, why, is_excluded=bool(excluded[row]), is_known=times_used[row] > 0)
+            together.add(source, said)
+    yield from together.faults()
 
-    yield from _together(rows, check)
+
+def _of_status(source: Source, times_used: int) -> Said:
+    if source.status not in {"used", "unused", "excluded"}:
+        yield "status", repr(source.status), "used, unused or excluded"
+    if source.status != "used" and not source.reason:
+        yield "status", f"is {source.status} without a reason", "a reason"
+    if source.status == "used" and times_used > 1:
+        yield "status", "is used twice", "one item of an id in a window"
 
 
-def _other_status(source: Source, block: Imagery, why: str | None, *, is_known: bool) -> Said:
+def _other_status(source: Source, block: Imagery, why: str | None, *, is_excluded: bool, is_known: bool) -> Said:
     """Where a status is not what the spec asks for; `is_known` tells that an item of its id is used."""
     if source.status == "used" and why is not None:
         yield "status", f"is used, and {why}", "excluded or unused, as release.yaml says"
-    elif source.status == "excluded" and not _is_excluded(source, block):
+    elif source.status == "excluded" and not is_excluded:
         yield "status", "is excluded, and not named in `exclude`", "used or unused"
     elif source.status == "unused" and source.was_read and why is None and not block.query and not is_known:
         yield "status", "is unused, and nothing in release.yaml leaves it out", "used"
 
 
-def _identity(source: Source, context: ReleaseContext) -> tuple[str, Any]:
-    """Items that share it are versions of one."""
+def _times_used(sources: SourceTable, context: ReleaseContext) -> Ints:
+    """How many used rows are versions of the item of each row: of one id, and one window where windows are apart."""
     spec = context.documents.spec
-    by_window = context.fingerprint.layout == "utm" and 0 <= source.block < len(spec.imagery)
-    windows = spec.imagery[source.block].windows if by_window else []
-    return source.id, window_of(source, spec) if windows else None
+    windows = np.zeros(sources.count, np.int64)
+    if context.fingerprint.layout == "utm":
+        own = windows_of(sources, spec, np.arange(sources.count))[1] + 1
+        apart = np.array([bool(block.windows) for block in spec.imagery] + [False])
+        known = (sources.block >= 0) & (sources.block < len(spec.imagery))
+        windows = np.where(apart[np.where(known, sources.block, -1)], own, 0)
+    number = sources.item_of * (int(windows.max(initial=0)) + 1) + windows
+    _, place = np.unique(number, return_inverse=True)
+    place = place.reshape(-1)
+    return np.bincount(place[sources.is_used], minlength=int(place.max(initial=-1)) + 1)[place]
 
 
-def _left_out(source: Source, block: Imagery, *, is_outside: bool) -> str | None:
+def _left_out(source: Source, block: Imagery, *, is_excluded: bool, is_outside: bool) -> str | None:
     """Why the spec does not ask for an item; None where it does."""
-    if _is_excluded(source, block):
+    if is_excluded:
         return "named in `exclude`"
     windows = block.parsed_windows()
     if windows and source.moment is not None and not any(source.moment in window for window in windows):
@@ -280,18 +440,33 @@ def _left_out(source: Source, block: Imagery, *, is_outside: bool) -> str | None
     return None
 
 
-def _is_excluded(source: Source, block: Imagery) -> bool:
-    """Whether the list names it; the published one holds the last part of ids with slashes alone."""
-    return bool({source.id, source.id.rpartition("/")[2]} & set(block.exclude))
+def _other_window_or_collection(sources: SourceTable, rows: Ints, block: Imagery) -> Bools:
+    """Rows of a block whose moment lies in none of its windows, or whose collection it does not name."""
+    moments, windows = sources.times["datetime"][rows], block.parsed_windows()
+    inside = np.array([(moments >= micros(w.start)) & (moments < micros(w.end)) for w in windows])
+    other = (moments != NO_TIME) & ~inside.any(axis=0) if windows else np.zeros(len(rows), dtype=bool)
+    if block.stac and block.collections:
+        other |= ~sources.texts["collection"].where(block.collections.__contains__)[rows]
+    return other
 
 
-def _outside(block: Imagery, sources: list[Source]) -> list[Source]:
-    """Sources of a block whose footprints are not on the ground that it asks for."""
+def _is_excluded(sources: SourceTable, rows: Ints, block: Imagery) -> Bools:
+    """Which rows the list names; the published one holds the last part of ids with slashes alone."""
+    if not block.exclude:
+        return np.zeros(len(rows), dtype=bool)
+    ids, listed = sources.ids.take(pa.array(sources.item_of[rows])), pa.array(block.exclude, pa.string())
+    last = pc.replace_substring_regex(ids, "(?s).*/", "")
+    named: Bools = pc.or_(pc.is_in(ids, listed), pc.is_in(last, listed)).to_numpy(zero_copy_only=False)
+    return named
+
+
+def _outside(block: Imagery, sources: SourceTable, rows: Ints) -> Ints:
+    """Rows of a block whose footprints are not on the ground that it asks for."""
     if block.area is None:
-        return []
+        return rows[:0]
     area = read_area(block.area).geometry
     shapely.prepare(area)
-    shapes = np.array([source.geometry for source in sources], dtype=object)
-    known = ~shapely.is_missing(shapes) if len(shapes) else np.zeros(0, dtype=bool)
-    away = known & ~shapely.intersects(area, shapes) if len(shapes) else known
-    return [sources[number] for number in np.flatnonzero(away)]
+    found = [rows[:0]]
+    for some, shapes in sources.footprints(rows):
+        found.append(some[~shapely.is_missing(shapes) & ~shapely.intersects(area, shapes)])
+    return np.concatenate(found)

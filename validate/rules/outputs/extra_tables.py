@@ -259,7 +259,7 @@ def _described(chips: list[dict[str, Any]], sources: SourceTable) -> dict[str, A
         "datetime": start + (end - start) / 2,
         "item_id": min(images, key=lambda name: (-images[name], name)),
         "item_ids": names,
-        **({"images": sources.acquisitions(names)} if "images" in chips[0] else {}),
+        **({"images": sources.count_acquisitions(names)} if "images" in chips[0] else {}),
         **{name: take([chip[name] for chip in chips]) for name, take in _COUNTED.items() if name in chips[0]},
         **{name: None if None in values else sum(values) / len(values) for name, values in shares.items()},
     }
