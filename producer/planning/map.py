@@ -37,7 +37,8 @@ def draw_plan(areas: Areas, images: Sequence[SourceItem], units: Sequence[Unit],
         side: of a chip, in meters.
     """
     ground = [area.geometry for area in areas if area is not None]
-    outlines = [item.geometry for item in images if item.geometry is not None]
+    located = [footprint for item in images if (footprint := item.footprint) is not None]
+    outlines = list(shapely.from_wkb(located)) if len(located) <= _OUTLINES else []
     shown = _chips(units, counts) if units else None
     cells, colors = shown if shown is not None else _squares(counts)
     xy = np.concatenate([shapely.get_coordinates(part) for part in (*ground, *cells, *([] if cells else outlines))])
@@ -54,19 +55,17 @@ def draw_plan(areas: Areas, images: Sequence[SourceItem], units: Sequence[Unit],
         axes.add_collection(
             PolyCollection(rings, facecolors=colors[owner], edgecolors="white", linewidths=0.3, zorder=2)
         )
-        if len(outlines) <= _OUTLINES:
-            lines, _ = _rings(outlines, part)
-            width = 0.8 if len(outlines) <= _HAIRLINES else 0.2
-            axes.add_collection(LineCollection(lines, colors=_FOOTPRINT, linewidths=width, zorder=3))
+        lines, _ = _rings(outlines, part)
+        width = 0.8 if len(outlines) <= _HAIRLINES else 0.2
+        axes.add_collection(LineCollection(lines, colors=_FOOTPRINT, linewidths=width, zorder=3))
         lines, _ = _rings(ground, part)
         axes.add_collection(LineCollection(lines, colors=_AREA, linewidths=1.4, linestyles="dashed", zorder=4))
     what = "chips" if shown is not None else f"{counts.across * 100} km squares, by the share of their chips"
-    drawn = len(images) if len(outlines) <= _OUTLINES else 0
     handles = [
         Patch(facecolor=_COVERED, label=f"{what} with imagery: {counts.with_imagery:,} of {counts.expected:,}"),
         Patch(facecolor=_UNCOVERED, label=f"without: {counts.expected - counts.with_imagery:,}"),
     ]
-    if drawn:
+    if images and len(located) <= _OUTLINES:
         handles.append(Patch(fill=False, edgecolor=_FOOTPRINT, label=f"image footprints: {len(outlines):,}"))
     if ground:
         handles.append(Patch(fill=False, edgecolor=_AREA, linestyle="dashed", label="area"))

@@ -19,7 +19,7 @@ import shapely
 
 from clay_publish.errors import SourceError
 from clay_publish.producer.sources.equal_rows import Numbers
-from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.item import ItemDescription, SourceItem
 from clay_publish.producer.sources.item_grid import OF_GRID
 from clay_publish.producer.sources.item_values import ItemColumn, ItemView, Question, Record, WatchedItem, WatchedValue
 from clay_publish.producer.sources.reader import ItemBatch
@@ -125,10 +125,12 @@ class _Items:
     def _completed(self, shared: ItemReading, rows: Sequence[int]) -> dict[int, SourceItem]:
         """Items that are read alike; without those that are to be read one by one."""
         grids = [*self._different_grids(dict.fromkeys(band.asset for band in shared.bands))]
-        made, ids = {}, self.items.children["id"].values
+        made: dict[int, SourceItem] = {}
+        known: dict[Any, ItemDescription] = {}
+        ids, outlines = self.items.children["id"].values, self.outlines
         for row in rows:
             item: Any = ItemView(self.items, row)
-            outline = self.outlines[row]
+            outline = outlines[row]
             try:
                 if outline is None:
                     own = self._outline(row)
@@ -142,6 +144,7 @@ class _Items:
                     base=self.batch.where,
                     outline=outline,
                     grids=grids,
+                    known=known,
                 )
             except (SourceError, *UNREADABLE):
                 continue
@@ -201,14 +204,15 @@ class _Items:
         return np.asarray(shapely.from_wkb(column, on_invalid="ignore"))
 
     @cached_property
-    def outlines(self) -> npt.NDArray[np.object_]:
-        """Footprints that need no change, in two dimensions; None elsewhere."""
+    def outlines(self) -> list[bytes | None]:
+        """Footprints that need no change, as WKB in two dimensions; None elsewhere."""
         west, south, east, north = shapely.bounds(self.shapes).T
         with np.errstate(invalid="ignore"):
             plain = (west >= -180) & (east <= 180) & (east - west <= 180) & (south >= -90) & (north <= 90)
         plain &= (shapely.get_type_id(self.shapes) == shapely.GeometryType.POLYGON) & shapely.is_valid(self.shapes)
         plain &= shapely.area(self.shapes) > 0
-        return np.asarray(np.where(plain, shapely.force_2d(self.shapes), None))
+        found: list[bytes | None] = shapely.to_wkb(np.where(plain, shapely.force_2d(self.shapes), None)).tolist()
+        return found
 
     def _outline(self, row: int) -> dict[str, Any]:
         """Footprint and bbox of an item, as in JSON.
