@@ -157,13 +157,14 @@ class UtmLayout:
         used: dict[Window, list[int]] = defaultdict(list)
         excluded: dict[Window, list[SourceItem]] = defaultdict(list)
         blocks: dict[Window, set[int]] = defaultdict(set)
-        for number, block in enumerate(self.blocks):
-            for window in block.parsed_windows():
+        stated = [block.parsed_windows() for block in self.blocks]
+        for number, windows in enumerate(stated):
+            for window in windows:
                 blocks[window].add(number)
         for number, each in enumerate(considered):
             if each.status not in {"used", "excluded"}:
                 continue
-            own = _window_of(each.item, self.blocks[each.item.block])
+            own = _window_of(each.item, stated[each.item.block])
             if own is not None:
                 if each.status == "used":
                     used[own].append(number)
@@ -235,7 +236,7 @@ class UtmLayout:
 
     def rivals(self, item: ItemTimes, block: Imagery) -> str | None:
         """All images of a window."""
-        window = _window_of(item, block)
+        window = _window_of(item, block.parsed_windows())
         return None if window is None else window.token
 
     def together(self, file: DataFile) -> int | None:
@@ -260,12 +261,12 @@ def _places(grid: UtmGrid, epsg: Any, rows: Ints, cols: Ints, window: Window) ->
     return Places(ids, epsg, rows, cols, lon, lat, grid.footprints(epsg, rows, cols))
 
 
-def _window_of(item: ItemTimes, block: Imagery) -> Window | None:
+def _window_of(item: ItemTimes, windows: Sequence[Window]) -> Window | None:
     """The window an image belongs to: the one of its block that holds it, else its own days."""
-    windows = block.parsed_windows()
     if not windows:
         return item.window
-    return next((window for window in windows if item.acquired in window), None)
+    acquired = item.acquired
+    return next((window for window in windows if acquired in window), None)
 
 
 def _unit(

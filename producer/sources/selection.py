@@ -202,7 +202,7 @@ class _BlockItems:
             name, of = _printable(document.get("id")), _optional(document.get("collection"))
             self.selection.broken.append(UnreadItem(name, of, self.number, _printable(error)))
             return
-        self.consider(item, document, collection)
+        self.consider(item, document, collection, outside=self._outside([item])[0])
 
     def take_batch(self, batch: ItemBatch) -> None:
         """Decide on the items of a batch, in the order of its rows."""
@@ -210,14 +210,15 @@ class _BlockItems:
             batch = batch.of_collections(self.block.collections)
         made, every = self._by_column(batch), range(batch.rows.num_rows)
         others = batch.items([row for row in every if row not in made])
-        asked = self._asked(batch)
+        asked, outside = self._asked(batch), dict(zip(made, self._outside([*made.values()]), strict=True))
         for row in every:
             item = made.get(row)
             if item is None:
                 self.take(next(others))
             else:
                 document = {"properties": {key: values[row] for key, values in asked.items()}}
-                self.consider(item, document, batch.collections.get(str(item.collection)) or {})
+                collection = batch.collections.get(str(item.collection)) or {}
+                self.consider(item, document, collection, outside=outside[row])
 
     def _by_column(self, batch: ItemBatch) -> dict[int, SourceItem]:
         if self.search.is_cql2:
@@ -229,11 +230,21 @@ class _BlockItems:
         names = set(self.search.query or {}) & set(batch.rows.schema.names)
         return {name: as_stated(name, batch.rows.column(name)).to_pylist() for name in names}
 
-    def consider(self, item: SourceItem, document: Mapping[str, object], collection: Mapping[str, Any]) -> None:
+    def _outside(self, items: Sequence[SourceItem]) -> list[bool]:
+        """Whether the footprints of items do not share ground with the area."""
+        if self.search.area is None:
+            return [False] * len(items)
+        shapes = shapely.from_wkb([item.footprint for item in items])
+        found: list[bool] = (~shapely.is_missing(shapes) & ~shapely.intersects(self.search.area, shapes)).tolist()
+        return found
+
+    def consider(
+        self, item: SourceItem, document: Mapping[str, object], collection: Mapping[str, Any], *, outside: bool
+    ) -> None:
         """Decide on an item that can be used."""
         described = collection.get("license")
         licensed = terms(item.license, described, self.sensor.license, self.block.license)
-        status, reason = _decide(item, document, self.block, self.search)
+        status, reason = _decide(item, document, self.block, self.search, outside=outside)
         if status == "used":
             own = licensed == item.license or licensed != described
             where = f"item {item.id}" if own else f"collection {collection.get('id')}"
@@ -258,12 +269,15 @@ def _optional(value: object) -> str | None:
     return None if value is None else _printable(value)
 
 
-def _decide(item: SourceItem, document: Mapping[str, object], block: Imagery, search: Search) -> tuple[str, str | None]:
-    if item.id in block.exclude:
+def _decide(
+    item: SourceItem, document: Mapping[str, object], block: Imagery, search: Search, *, outside: bool
+) -> tuple[str, str | None]:
+    if block.exclude and item.id in block.exclude:
         return "excluded", "named in the spec's exclude"
-    if search.windows and not any(item.acquired in window for window in search.windows):
-        return "unused", f"lies in no window ({item.acquired.isoformat()})"
-    if search.area is not None and item.geometry is not None and not shapely.intersects(search.area, item.geometry):
+    acquired = item.acquired
+    if search.windows and not any(acquired in window for window in search.windows):
+        return "unused", f"lies in no window ({acquired.isoformat()})"
+    if outside:
         return "unused", _OUTSIDE
     reason = search.fails(document)
     return ("used", None) if reason is None else ("unused", reason)
