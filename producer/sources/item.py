@@ -201,7 +201,7 @@ _HEAD = struct.Struct("<3qd3I")
 _SIZES = struct.Struct("<3I")
 _GRID = struct.Struct("<8d")
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-_LEVEL, _WINDOW, _MEMORY = 6, -13, 4
+_LEVEL, _WINDOW, _MEMORY = 3, -13, 4
 """Of zlib: no header, and 8 kB of memory, which takes little time to prepare."""
 
 

@@ -68,6 +68,10 @@ class _Items:
 
     def by_row(self) -> dict[int, SourceItem]:
         """The items that can be read by column."""
+        try:
+            self.items.children["assets"].share_members()
+        except UNREADABLE:
+            return {}
         made: dict[int, SourceItem] = {}
         left = np.flatnonzero([time is not None for time in self.times])
         for _ in range(_MOST_GROUPS):
@@ -152,12 +156,12 @@ class _Items:
 
     def _different_grids(self, assets: Iterable[str]) -> Iterator[str]:
         """Of assets with the same grid in every item, the first."""
-        known: list[dict[str, ItemColumn]] = []
+        known: set[tuple[int, ...]] = set()
         for asset in assets:
             children = self.items.children["assets"].children[asset].children
-            grid = {name: children[name] for name in OF_GRID if name in children}
-            if not any(grid.keys() == other.keys() and all(grid[n].is_same(other[n]) for n in grid) for other in known):
-                known.append(grid)
+            grid = tuple(id(children.get(name)) for name in OF_GRID)
+            if grid not in known:
+                known.add(grid)
                 yield asset
 
     @cached_property

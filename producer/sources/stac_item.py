@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -241,7 +241,8 @@ def complete(
             texts=texts,
         ),
     )
-    _ = made.window  # the end of the calendar has no next day
+    if end.year == MAXYEAR:
+        _ = made.window  # the end of the calendar has no next day
     return made
 
 
