@@ -202,9 +202,13 @@ class UtmLayout:
         squares: list[SquareCount] = []
         by_item = np.zeros(len(considered), np.int64)
         missing: list[UncoveredCells] = []
+        ground, zones = None, list[ZoneCells]()
         for each in self.windows(considered, areas):
+            if each.area.geometry is not ground:  # which all windows of one block share
+                ground = each.area.geometry
+                zones = list(expected_cells(self.grid, ground, rule=each.area.rule))
             used, excluded, numbers = _Footprints(each.used), _Footprints(each.excluded), np.array(each.numbers)
-            for zone in expected_cells(self.grid, each.area.geometry, rule=each.area.rule):
+            for zone in zones:
                 covered, out, images = NONE, NONE, Counter[Square]()
                 for alike, which, runs in used.touching(zone):
                     covered = _together(covered, runs)
