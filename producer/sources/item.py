@@ -460,12 +460,9 @@ def ground_sides(grid: RasterGrid, row: float) -> tuple[float, float]:
     Transverse Mercator, sinusoidal and other metric grids are taken at their word; Mercator and geographic ones are
     measured on the WGS 84 ellipsoid at the middle column.
     """
-    crs = _crs(grid.crs)
-    operation = crs.coordinate_operation.method_name if crs.coordinate_operation else ""
-    mercator = "Mercator" in operation and "Transverse" not in operation
+    unit = _meters(grid.crs)
     a, b, c, d, e, f = grid.transform
-    if crs.is_projected and not mercator:
-        unit = crs.axis_info[0].unit_conversion_factor
+    if unit is not None:
         return float(np.hypot(a, d)) * unit, float(np.hypot(b, e)) * unit
     column = grid.width / 2
     x = np.array([column, column + 1, column]) * a + np.array([row, row, row + 1]) * b + c
@@ -476,14 +473,17 @@ def ground_sides(grid: RasterGrid, row: float) -> tuple[float, float]:
 
 def ground_size(grid: RasterGrid, row: float) -> float:
     """Side in meters of a square of the same ground as a pixel at a row of the image; the shorter of metric sides."""
-    crs = _crs(grid.crs)
     across, down = ground_sides(grid, row)
-    operation = crs.coordinate_operation.method_name if crs.coordinate_operation else ""
-    if crs.is_projected and not ("Mercator" in operation and "Transverse" not in operation):
+    if _meters(grid.crs) is not None:
         return min(across, down)
     return round(float(np.sqrt(across * down)), 3)
 
 
 @lru_cache(maxsize=256)
-def _crs(text: str) -> CRS:
-    return CRS.from_user_input(text)
+def _meters(text: str) -> float | None:
+    """Meters of a unit of a metric reference system; None of Mercator and geographic ones."""
+    crs = CRS.from_user_input(text)
+    operation = crs.coordinate_operation.method_name if crs.coordinate_operation else ""
+    if not crs.is_projected or ("Mercator" in operation and "Transverse" not in operation):
+        return None
+    return float(crs.axis_info[0].unit_conversion_factor)
