@@ -149,10 +149,11 @@ def _warped(item: SourceItem) -> Iterator[Row]:
 
 def _composites(item: SourceItem, folder: Path) -> Iterator[Row]:
     """As many images with a cloud mask as a composite takes, reduced, against chips of each image alone."""
-    masked = replace(item, mask=_mask(folder))
+    mask, path = _mask(folder)
+    masked = item.changed(mask=mask, hrefs={**item.texts.hrefs, mask.asset: str(path)})
     dates = [item.acquired + timedelta(days=5 * number) for number in range(IMAGES)]
     items = tuple(
-        replace(masked, id=f"{item.id}-{n}", acquisition=f"{n}", acquired=date, start=date, end=date)
+        masked.changed(id=f"{item.id}-{n}", acquisition=f"{n}", acquired=date, start=date, end=date)
         for n, date in enumerate(dates)
     )
     wide = _cells(UtmGrid(SIZE * 10))
@@ -178,7 +179,7 @@ def _composites(item: SourceItem, folder: Path) -> Iterator[Row]:
         yield f"warping: {method} of {IMAGES} (this)", f"{1e3 * best:.0f} ms", f"{best / single:.2f} × the time"
 
 
-def _mask(folder: Path) -> ItemMask:
+def _mask(folder: Path) -> tuple[ItemMask, Path]:
     """Scene classes of 20 m with a tenth of cloud."""
     path = folder / "classes.tif"
     clouds = np.random.default_rng(0).random((SIDE // 64, SIDE // 64)) < 0.1
@@ -198,7 +199,7 @@ def _mask(folder: Path) -> ItemMask:
         compress="deflate",
     ) as file:
         file.write(classes, 1)
-    return ItemMask((BandFile("scl", "scl", str(path), None, None),), SENSOR.masks[0])
+    return ItemMask((BandFile("scl", "scl", "", None, None),), SENSOR.masks[0]), path
 
 
 def _cells(grid: UtmGrid, pixels: int = SUPERBLOCK) -> Cells:

@@ -77,12 +77,13 @@ def centers(crs: str, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return np.asarray(lon, dtype=np.float64), np.asarray(lat, dtype=np.float64)
 
 
-def footprints(crs: str, corners: Floats) -> Geometries:
+def footprints(crs: str, corners: Floats, tolerance: float = _TOLERANCE) -> Geometries:
     """Footprints of quadrilaterals in `crs`, OGC:CRS84.
 
     Args:
         crs: authority code, WKT or PROJJSON of the corners.
         corners: shape (n, 4, 2), x and y of each corner in order around the quadrilateral.
+        tolerance: meters by which an edge may leave its curve.
 
     Returns:
         Shape (n,): a Polygon each, counterclockwise; a MultiPolygon where it crosses the antimeridian.
@@ -97,13 +98,13 @@ def footprints(crs: str, corners: Floats) -> Geometries:
             made[place] = pole.footprint(crs, corners[place])
         rest &= ~beside
     if rest.any():
-        made[rest] = _footprints_elsewhere(crs, corners[rest])
+        made[rest] = _footprints_elsewhere(crs, corners[rest], tolerance)
     return made
 
 
-def _footprints_elsewhere(crs: str, corners: Floats) -> Geometries:
+def _footprints_elsewhere(crs: str, corners: Floats, tolerance: float) -> Geometries:
     """Footprints with as many points on each edge."""
-    points = _points_an_edge(crs, corners)
+    points = _points_an_edge(crs, corners, tolerance)
     share = np.linspace(0, 1, points, endpoint=False)[None, None, :, None]
     following = np.roll(corners, -1, axis=1)
     ring = (corners[:, :, None] * (1 - share) + following[:, :, None] * share).reshape(len(corners), -1, 2)
@@ -374,7 +375,7 @@ def _split(polygon: shapely.Geometry) -> shapely.Geometry:
     return shapely.orient_polygons(shapely.multipolygons(parts) if len(parts) > 1 else parts[0])
 
 
-def _points_an_edge(crs: str, corners: Floats) -> int:
+def _points_an_edge(crs: str, corners: Floats, tolerance: float) -> int:
     """How many points an edge needs: a chord of length L at latitude φ leaves its curve by about L²·tan φ / 8R."""
     lon, lat = to_lonlat(crs).transform(corners[:, :, 0], corners[:, :, 1])
     lon, lat = np.asarray(lon), np.asarray(lat)
@@ -383,12 +384,12 @@ def _points_an_edge(crs: str, corners: Floats) -> int:
     dlon = np.abs(np.mod(np.roll(lon, -1, axis=1) - lon + 180, 360) - 180) * meters * np.cos(np.radians(lat))
     length = float(np.hypot(dlat, dlon).max())
     slope = max(1.0, float(np.tan(np.radians(np.minimum(np.abs(lat), 89))).max()))
-    needed = length * np.sqrt(slope / (8 * _EARTH_RADIUS * _TOLERANCE))
+    needed = length * np.sqrt(slope / (8 * _EARTH_RADIUS * tolerance))
     points = int(np.clip(np.ceil(needed), 1, _MAX_POINTS))
     some = corners[
         np.append(np.arange(0, len(corners), max(1, len(corners) // _SAMPLE)), np.abs(lat).max(axis=1).argmax())
     ]
-    while points < _MAX_POINTS and _stray(crs, some, points) > _TOLERANCE:  # other projections bend otherwise
+    while points < _MAX_POINTS and _stray(crs, some, points) > tolerance:  # other projections bend otherwise
         points *= 2
     return points
 

@@ -83,15 +83,20 @@ class Frame:
         return Frame(x - wide / 2, y - side / 2, x + wide / 2, y + side / 2)
 
 
-def whole_box(lon: Floats, lat: Floats) -> Box:
-    """The smallest box around points, across the antimeridian where that is narrower."""
+def whole_box(lon: Floats, lat: Floats, east: Floats | None = None) -> Box:
+    """The smallest box around points, across the antimeridian where that is narrower.
+
+    Shapes reach from `lon` to `east`; then `lat` holds their southern and their northern bounds.
+    """
     if len(lon) == 0:
         return -180.0, -90.0, 180.0, 90.0
-    ordered = np.sort(lon)
-    gaps = np.diff(ordered, append=ordered[0] + 360)
+    order = np.argsort(lon)
+    west, reach = lon[order], np.maximum.accumulate((lon if east is None else east)[order])
+    gaps = np.append(west[1:], west[0] + 360) - reach
     widest = int(gaps.argmax())
-    west, east = ordered[(widest + 1) % len(ordered)], ordered[widest]
-    return float(west), float(lat.min()), float(east), float(lat.max())
+    if gaps[widest] <= 0:
+        return -180.0, float(lat.min()), 180.0, float(lat.max())
+    return float(west[(widest + 1) % len(west)]), float(lat.min()), float(reach[widest]), float(lat.max())
 
 
 def sites_of(frame: Frame, lon: Floats, lat: Floats, side: float) -> list[Box]:

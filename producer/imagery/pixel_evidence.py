@@ -123,7 +123,8 @@ def examine(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release 
 def evidence_path(item: SourceItem) -> str:
     """Where the evidence of an image is kept: by the content of its files, which may have been moved."""
     masks = known_masks(item, None) if item.etags else {}
-    contents = [[file.asset, item.contents.get(file.href, file.href)] for file in item.bands]
+    known = item.contents
+    contents = [[file.asset, known.get(file.href, file.href)] for file in item.bands]
     said = [item.id, item.block, contents, *([sorted(item.contents[href] for href in masks)] if masks else ())]
     return f"{FOLDER}/{hashlib.sha256(canonical_json(said)).hexdigest()[:32]}.json"
 
@@ -197,7 +198,7 @@ def _with_tags(item: SourceItem, samples: Sequence[BandSample], sensor: Sensor) 
             band = replace(band, scale=found.scale, offset=found.offset, source=source)  # noqa: PLW2901
         made.append(band)
     check_agreement(scalings, f"item {item.id}")
-    return replace(item, resolved=tuple(made), shift=made[0].to_input(sensor)[1])
+    return item.changed(resolved=tuple(made), shift=made[0].to_input(sensor)[1])
 
 
 def _href(item: SourceItem, band: str) -> str:

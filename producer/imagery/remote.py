@@ -64,10 +64,11 @@ def external_masks(files: Sequence[BandFile], nodata: float | None) -> Mapping[s
 
 def known_masks(item: SourceItem, nodata: float | None) -> Mapping[str, str]:
     """The `.msk` files that were found when the run was planned; of an item that is not planned, those of now."""
-    if not item.etags:
-        return external_masks(item.bands, nodata)
-    masks = [file.external_mask.href for file in item.bands]
-    return {href: item.etags[href] for href in masks if href in item.etags}
+    files, planned = item.bands, item.etags
+    if not planned:
+        return external_masks(files, nodata)
+    masks = [file.external_mask.href for file in files]
+    return {href: planned[href] for href in masks if href in planned}
 
 
 def _each(files: Sequence[BandFile], ask: Callable[[BandFile], str | None]) -> dict[str, str]:
@@ -102,10 +103,10 @@ def check_unchanged(item: SourceItem) -> None:
     Raises:
         SourceChangedError: one of them has changed.
     """
-    masks = [file.external_mask for file in item.bands]
-    now = _each([*item.files, *(mask for mask in masks if item.etags.get(mask.href))], _etag)
-    for href, planned in item.etags.items():
-        if href in now and now[href] != planned:
+    masks, planned = [file.external_mask for file in item.bands], item.etags
+    now = _each([*item.files, *(mask for mask in masks if planned.get(mask.href))], _etag)
+    for href, tag in planned.items():
+        if href in now and now[href] != tag:
             raise SourceChangedError(
                 f"item {item.id}, {public_name(href)}", "changed after the run was planned", "the planned content"
             )

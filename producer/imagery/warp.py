@@ -78,8 +78,8 @@ class Images:
         """
         if (item.id, False) not in self._open:
             check_unchanged(item)
-        files = [next(f for f in item.bands if f.band == band) for band in self._bands]
-        return self._get(item, files, mask=False)
+        by_name = {file.band: file for file in item.bands}
+        return self._get(item, [by_name[band] for band in self._bands], mask=False)
 
     def masks(self, item: SourceItem) -> list[OpenBand]:
         """The bands of an image's cloud mask; none where it has none.

@@ -185,8 +185,8 @@ class Counts:
     """All squares and windows of a release."""
 
     squares: tuple[SquareCount, ...]
-    by_item: dict[str, int]
-    """Chips that each used image could give."""
+    by_item: Ints
+    """Chips that each considered image could give, in their order; 0 for those that are not used."""
     missing: tuple[UncoveredCells, ...] = ()
     """Cells without a candidate; a scene has none."""
     across: int = 1
@@ -210,7 +210,7 @@ class Counts:
     @property
     def per_scene(self) -> int:
         """Chips that cutting every image on its own would make."""
-        return sum(self.by_item.values())
+        return int(self.by_item.sum())
 
 
 class ItemTimes(Protocol):

@@ -141,7 +141,8 @@ def read_scene(
     Raises:
         ImageryError: the image cannot be opened or read, or is not what its item says.
     """
-    files = [next(f for f in item.bands if f.band == band.name) for band in reading.bands]
+    by_name = {file.band: file for file in item.bands}
+    files = [by_name[band.name] for band in reading.bands]
     wanted = [*files, *(item.mask.files if item.mask is not None else ())]
     zeros = reading.sensor.zero_is_nodata
     with open_bands(wanted, reading.sensor.nodata, item.etags, zero_is_nodata=zeros) as opened:

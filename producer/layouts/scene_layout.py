@@ -127,16 +127,19 @@ class SceneLayout:
         """Chips of all images. Where an item does not state its pixel grid, its footprint is measured."""
         found: Counter[tuple[Square, Window]] = Counter()
         images: Counter[tuple[Square, Window]] = Counter()
-        by_item: Counter[str] = Counter()
-        for item in _used(considered):
+        by_item = np.zeros(len(considered), np.int64)
+        for number, each in enumerate(considered):
+            if each.status != "used":
+                continue
+            item = each.item
             mine = self._squares(item, _ground(item, areas))
-            by_item[item.id] += mine.total()
+            by_item[number] = mine.total()
             for square, chips in mine.items():
                 found[square, item.window] += chips
                 images[square, item.window] += 1
         rows = (SquareCount(*key, chips, chips, 0, images[key]) for key, chips in found.items())
         ordered = sorted(rows, key=lambda each: (each.window, each.square))
-        return Counts(tuple(ordered), dict(by_item), across=self.across)
+        return Counts(tuple(ordered), by_item, across=self.across)
 
     def _squares(self, item: SourceItem, area: shapely.Geometry | None) -> Counter[Square]:
         scene = scene_of(item, self.size, self.across)

@@ -200,11 +200,12 @@ class Piece:
         seen = np.zeros((self.canvas.height, self.canvas.width), dtype=bool)
         under = np.zeros_like(seen)
         for item in acquisition.items:
-            if item.mask is None:
+            mask = item.mask
+            if mask is None:
                 continue
             try:
                 layers = self.opened.warp(self.opened.masks(item), self.canvas, Resampling.nearest)
-                observed, cloud = under_cloud(layers, item.mask.values)
+                observed, cloud = under_cloud(layers, mask.values)
             except ImageryError as error:
                 self.blame(item, error)
                 self.unchecked.add(item.id)

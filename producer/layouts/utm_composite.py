@@ -188,7 +188,7 @@ class _Composing:
                 continue
             for n in places:
                 piece.found[n].candidates.setdefault(number, item)
-            if item.mask is None:
+            if not item.has_mask:
                 shares[reach] = np.maximum(shares[reach], _guess(item, piece.outlines[reach]))
         if seen.any():
             shares = np.maximum(shares, [float(piece.cut(seen, n).mean()) for n in range(len(self.chips))])
@@ -199,12 +199,13 @@ class _Composing:
 
         The first mask of an acquisition that observed a pixel decides: `clouded` is what one before called cloud.
         """
-        if item.mask is None:
+        mask = item.mask
+        if mask is None:
             return True
         piece = self.piece
         try:
             layers = piece.opened.warp(piece.opened.masks(item), piece.canvas, Resampling.nearest)
-            observed, cloud = under_cloud(layers, item.mask.values)
+            observed, cloud = under_cloud(layers, mask.values)
         except ImageryError as error:
             piece.blame(item, error)
             piece.unchecked.add(item.id)
@@ -305,7 +306,7 @@ class _Composing:
             return
         enough = chip.observations >= self.composite.min_valid
         valid, rules = float(enough.mean()), piece.reading.rules
-        masked = all(item.mask is not None for item in chip.items)
+        masked = all(item.has_mask for item in chip.items)
         cloud = float((chip.hidden & ~enough).mean()) if masked else math.nan
         reason = detail = None
         if short_of_pixels(valid, rules):

@@ -91,7 +91,7 @@ class UtmUnit(Unit):
     def part(self, chosen: Chosen, decided: dict[str, Any], *, reused: bool) -> "UtmUnit":
         """Some of its cells."""
         cells = replace(self.cells, rows=self.cells.rows[chosen], cols=self.cells.cols[chosen])
-        return _unit(cells, self.window, self.items, decided, reused=reused)
+        return _unit(cells, self.window, _Footprints(self.items), decided, reused=reused)
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,8 @@ class WindowSources:
     """One window: the images used and excluded, and the ground expected of it."""
 
     window: Window
+    numbers: list[int]
+    """Of `used`, among all images that were considered."""
     used: list[SourceItem]
     excluded: list[SourceItem]
     area: Area
@@ -133,8 +135,9 @@ class UtmLayout:
             SourceError: the images cover no whole cell.
         """
         made = tuple(
-            _unit(cells, each.window, each.used, decided)
+            _unit(cells, each.window, images, decided)
             for each in self.windows(considered, areas)
+            for images in [_Footprints(each.used)]
             for zone in expected_cells(self.grid, each.area.geometry, rule=each.area.rule)
             for cells in self.by_square(zone, each.excluded)
         )
@@ -151,29 +154,33 @@ class UtmLayout:
 
     def windows(self, considered: Sequence[Considered], areas: Areas) -> Iterator[WindowSources]:
         """The windows of all blocks, in order. Blocks that share a window share its images and its ground."""
-        used: dict[Window, list[SourceItem]] = defaultdict(list)
+        used: dict[Window, list[int]] = defaultdict(list)
         excluded: dict[Window, list[SourceItem]] = defaultdict(list)
         blocks: dict[Window, set[int]] = defaultdict(set)
-        for number, block in enumerate(self.blocks):
-            for window in block.parsed_windows():
+        stated = [block.parsed_windows() for block in self.blocks]
+        for number, windows in enumerate(stated):
+            for window in windows:
                 blocks[window].add(number)
-        for each in considered:
+        for number, each in enumerate(considered):
             if each.status not in {"used", "excluded"}:
                 continue
-            own = _window_of(each.item, self.blocks[each.item.block])
+            own = _window_of(each.item, stated[each.item.block])
             if own is not None:
-                (used if each.status == "used" else excluded)[own].append(each.item)
+                if each.status == "used":
+                    used[own].append(number)
+                else:
+                    excluded[own].append(each.item)
                 blocks[own].add(each.item.block)
         for window in sorted(blocks):
             grounds = [areas[number] for number in sorted(blocks[window])]
             asked = [ground.geometry for ground in grounds if ground is not None]
+            images = [considered[number].item for number in used[window]]
             if len(asked) == len(grounds):
                 area = Area("area", shapely.union_all(asked) if len(asked) > 1 else asked[0])
             else:
-                covered = [item.geometry for item in used[window] if item.geometry is not None]
-                area = items_area(np.array([*covered, *asked], dtype=object))
+                area = items_area(np.array([*_shapes(images), *asked], dtype=object))
             if not area.geometry.is_empty:
-                yield WindowSources(window, used[window], excluded[window], area)
+                yield WindowSources(window, used[window], images, excluded[window], area)
 
     def by_square(self, zone: ZoneCells, excluded: Sequence[SourceItem]) -> Iterator[Cells]:
         """Cells of a zone by square, and by share where a square holds too many."""
@@ -193,19 +200,22 @@ class UtmLayout:
     def count(self, considered: Sequence[Considered], areas: Areas) -> Counts:
         """Cells of all windows, as runs along rows."""
         squares: list[SquareCount] = []
-        by_item: Counter[str] = Counter()
+        by_item = np.zeros(len(considered), np.int64)
         missing: list[UncoveredCells] = []
+        ground, zones = None, list[ZoneCells]()
         for each in self.windows(considered, areas):
-            used, excluded = _Footprints(each.used), _Footprints(each.excluded)
-            for zone in expected_cells(self.grid, each.area.geometry, rule=each.area.rule):
+            if each.area.geometry is not ground:  # which all windows of one block share
+                ground = each.area.geometry
+                zones = list(expected_cells(self.grid, ground, rule=each.area.rule))
+            used, excluded, numbers = _Footprints(each.used), _Footprints(each.excluded), np.array(each.numbers)
+            for zone in zones:
                 covered, out, images = NONE, NONE, Counter[Square]()
-                for items, which, runs in used.touching(zone):
+                for alike, which, runs in used.touching(zone):
                     covered = _together(covered, runs)
-                    cells = np.bincount(which, runs[2] - runs[1], minlength=len(items)).astype(int)
-                    for same, count in zip(items, cells.tolist(), strict=True):
-                        by_item.update(dict.fromkeys((item.id for item in same), count))
-                    numbers = np.array([len(same) for same in items])
-                    images.update(_images(zone, which, runs, numbers, self.across))
+                    cells = np.bincount(which, runs[2] - runs[1], minlength=len(alike)).astype(int)
+                    counts = np.array([len(same) for same in alike])
+                    by_item[numbers[np.concatenate(alike)]] += np.repeat(cells, counts)
+                    images.update(_images(zone, which, runs, counts, self.across))
                 for _, _, runs in excluded.touching(zone):
                     out = _together(out, runs)
                 left_out = difference(out, covered)
@@ -214,12 +224,13 @@ class UtmLayout:
                 reasons = (("no_imagery", nothing), ("excluded", left_out))
                 missing += [UncoveredCells(zone.zone, each.window, why, runs) for why, runs in reasons if size(runs)]
         ordered = sorted(squares, key=lambda each: (each.window, each.square))
-        return Counts(tuple(ordered), dict(by_item), tuple(missing), self.across)
+        return Counts(tuple(ordered), by_item, tuple(missing), self.across)
 
     def beyond(self, considered: Sequence[Considered], areas: Areas) -> list[str]:
         """What lies too far north or south."""
-        free = [each.item.geometry for each in considered if each.status == "used" and areas[each.item.block] is None]
-        images = items_area(np.array([shape for shape in free if shape is not None], dtype=object))
+        images = items_area(
+            _shapes(each.item for each in considered if each.status == "used" and areas[each.item.block] is None)
+        )
         grounds = [*(area for area in areas if area is not None), images]
         return [sentence for ground in grounds if not ground.geometry.is_empty for sentence in ground.beyond()]
 
@@ -229,7 +240,7 @@ class UtmLayout:
 
     def rivals(self, item: ItemTimes, block: Imagery) -> str | None:
         """All images of a window."""
-        window = _window_of(item, block)
+        window = _window_of(item, block.parsed_windows())
         return None if window is None else window.token
 
     def together(self, file: DataFile) -> int | None:
@@ -254,19 +265,18 @@ def _places(grid: UtmGrid, epsg: Any, rows: Ints, cols: Ints, window: Window) ->
     return Places(ids, epsg, rows, cols, lon, lat, grid.footprints(epsg, rows, cols))
 
 
-def _window_of(item: ItemTimes, block: Imagery) -> Window | None:
+def _window_of(item: ItemTimes, windows: Sequence[Window]) -> Window | None:
     """The window an image belongs to: the one of its block that holds it, else its own days."""
-    windows = block.parsed_windows()
     if not windows:
         return item.window
-    return next((window for window in windows if item.acquired in window), None)
+    acquired = item.acquired
+    return next((window for window in windows if acquired in window), None)
 
 
 def _unit(
-    cells: Cells, window: Window, items: Iterable[SourceItem], decided: dict[str, Any], *, reused: bool = False
+    cells: Cells, window: Window, images: "_Footprints", decided: dict[str, Any], *, reused: bool = False
 ) -> UtmUnit:
-    outline = _outline(cells)
-    near = tuple(i for i in items if i.geometry is None or shapely.intersects(i.geometry, outline))
+    near = images.near(_outline(cells))
     numbers = cells.grid.numbers(cells.cut.square.epsg, cells.rows, cells.cols)
     name = unit_id(near, numbers.tobytes(), {**decided, "window": window.token})
     return UtmUnit(name, near, window, (DataFile(cells.cut.square, window),), cells, reused=reused)
@@ -287,6 +297,8 @@ def _outline(cells: Cells) -> shapely.Geometry:
 
 _AT_ONCE = 256
 """Footprints whose cells are worked out at once."""
+_BOUNDED = 4096
+"""Footprints that are in memory at once to find their bounds."""
 
 
 class _Footprints:
@@ -294,24 +306,36 @@ class _Footprints:
 
     def __init__(self, items: Sequence[SourceItem]) -> None:
         self._items = items
-        self._shapes = np.array([item.geometry for item in items], dtype=object)
-        self._west, _, self._east, _ = shapely.bounds(self._shapes).T
+        parts = (items[start : start + _BOUNDED] for start in range(0, len(items), _BOUNDED))
+        bounds = [shapely.bounds(shapely.from_wkb([item.footprint for item in part])) for part in parts]
+        self._west, self._south, self._east, self._north = np.concatenate([np.empty((0, 4)), *bounds]).T
+        self._nowhere = np.array([item.footprint is None for item in items], dtype=bool)
 
-    def touching(self, zone: ZoneCells) -> Iterator[tuple[list[list[SourceItem]], Ints, Runs]]:
+    def near(self, outline: shapely.Geometry) -> tuple[SourceItem, ...]:
+        """Images that share ground with an outline, or do not say where they lie."""
+        west, south, east, north = outline.bounds
+        inside = (self._west <= east) & (self._east >= west) & (self._south <= north) & (self._north >= south)
+        some = [self._items[n] for n in np.flatnonzero(inside | self._nowhere).tolist()]
+        return tuple(i for i in some if i.footprint is None or shapely.intersects(i.geometry, outline))
+
+    def touching(self, zone: ZoneCells) -> Iterator[tuple[list[list[int]], Ints, Runs]]:
         """Images of one footprint, some of these at a time; the expected cells they touch, and which of them do."""
-        nowhere = shapely.is_missing(self._shapes)
-        if nowhere.any():  # images that do not say where they lie: any cell may be of them
-            yield [[self._items[n] for n in np.flatnonzero(nowhere).tolist()]], np.zeros_like(zone.runs[0]), zone.runs
-        here = np.flatnonzero(is_near(zone.zone, self._west, self._east) & ~nowhere)
-        alike: dict[bytes, list[int]] = defaultdict(list)
-        for number, outline in zip(here.tolist(), shapely.to_wkb(self._shapes[here]).tolist(), strict=True):
-            alike[outline].append(number)
-        groups = list(alike.values())
+        if self._nowhere.any():  # images that do not say where they lie: any cell may be of them
+            yield [np.flatnonzero(self._nowhere).tolist()], np.zeros_like(zone.runs[0]), zone.runs
+        alike: dict[bytes | None, list[int]] = defaultdict(list)
+        for number in np.flatnonzero(is_near(zone.zone, self._west, self._east) & ~self._nowhere).tolist():
+            alike[self._items[number].footprint].append(number)
+        groups = list(alike.items())
         for start in range(0, len(groups), _AT_ONCE):
-            some = groups[start : start + _AT_ONCE]
-            which, touched = touched_cells(zone.grid, self._shapes[[numbers[0] for numbers in some]], zone.zone)
+            outlines, some = zip(*groups[start : start + _AT_ONCE], strict=True)
+            which, touched = touched_cells(zone.grid, shapely.from_wkb(outlines), zone.zone)
             run, runs = intersection(touched, zone.runs)
-            yield [[self._items[n] for n in numbers] for numbers in some], which[run], runs
+            yield list(some), which[run], runs
+
+
+def _shapes(items: Iterable[SourceItem]) -> npt.NDArray[np.object_]:
+    """The footprints of images, each once."""
+    return np.asarray(shapely.from_wkb(sorted({item.footprint for item in items} - {None})))  # type: ignore[type-var]
 
 
 def _images(zone: ZoneCells, which: Ints, runs: Runs, counts: Ints, across: int) -> dict[Square, int]:

@@ -1,7 +1,7 @@
 """`sources.parquet`: every item considered, how it was read, and what became of it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -60,7 +60,7 @@ class _Known:
         before = self._before.get(decides(_row(_Looked(each), None)) or "")
         if before is None:
             return _Looked(each)
-        item = replace(each.item, resolved=tuple(ResolvedBand(**band) for band in before["bands"]))
+        item = each.item.changed(resolved=tuple(ResolvedBand(**band) for band in before["bands"]))
         return _Looked(replace(each, item=item), before["evidence"])
 
 
@@ -123,7 +123,7 @@ def sources_table(looked: Sequence[_Looked], broken: Sequence[UnreadItem]) -> pa
 
 def _row(looked: _Looked, bbox: dict[str, float] | None) -> dict[str, Any]:
     each = looked.considered
-    item = each.item
+    item, contents, digests = each.item, each.item.contents, each.item.digests
     return {
         "id": item.id,
         "collection": item.collection,
@@ -148,7 +148,7 @@ def _row(looked: _Looked, bbox: dict[str, float] | None) -> dict[str, Any]:
         "license": item.license,
         "attribution": item.attribution,
         "href": _public(item.href),
-        "assets": [_asset(file, item) for file in _files(item)],
+        "assets": [_asset(file, contents, digests) for file in _files(item)],
     }
 
 
@@ -161,18 +161,18 @@ def _files(item: SourceItem) -> list[BandFile]:
     return list({file.asset: file for file in item.files}.values())
 
 
-def _asset(file: BandFile, item: SourceItem) -> dict[str, Any]:
+def _asset(file: BandFile, contents: Mapping[str, str], digests: Mapping[str, str]) -> dict[str, Any]:
     return {
         "key": file.asset,
         "href": _public(file.href),
-        "etag": _content(file, item) if is_url(file.href) or file.href in item.digests else None,
+        "etag": _content(file, contents) if is_url(file.href) or file.href in digests else None,
         "size": None,
     }
 
 
-def _content(file: BandFile, item: SourceItem) -> str | None:
+def _content(file: BandFile, contents: Mapping[str, str]) -> str | None:
     """What identifies the content of an image, and of the `.msk` beside it."""
-    image, mask = (item.contents.get(each.href) for each in (file, file.external_mask))
+    image, mask = (contents.get(each.href) for each in (file, file.external_mask))
     return image if image is None or mask is None else f"{image} {mask}"
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from clay_publish.geo.area import read_area
 from clay_publish.producer.layouts.base import Counts
 from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.selection import Considered
 from clay_publish.release.tables import Dtype
 from clay_publish.storage.store import is_url
 
@@ -119,20 +120,22 @@ def land_km2() -> float:
     return read_area("land").within().km2
 
 
-def bytes_to_read(used: Sequence[SourceItem], counts: Counts, bands: int, pixels: int) -> int:
+def bytes_to_read(considered: Sequence[Considered], counts: Counts, bands: int, pixels: int) -> int:
     """Of the best image of each chip: by the size of local files, else by their pixels as they usually compress."""
     a_chip = bands * pixels * _PIXEL * _COMPRESSION
     total = 0.0
-    for item in used:
-        chips = counts.by_item.get(item.id, 0)
-        size = _size(item)
+    for each, chips in zip(considered, counts.by_item.tolist(), strict=True):
+        if not chips:
+            continue
+        item, size = each.item, _size(each.item)
         whole = item.grid.height * item.grid.width / pixels if item.grid is not None else 0.0
         total += chips * a_chip if size is None or not whole else size * min(1.0, chips / whole)
     return round(total * counts.with_imagery / counts.per_scene) if counts.per_scene else 0
 
 
 def _size(item: SourceItem) -> int | None:
-    files = {band.href.removeprefix("file://") for band in item.bands}
+    hrefs = item.texts.hrefs
+    files = {hrefs[band.asset].removeprefix("file://") for band in item.common.bands}
     if any(is_url(file) or not Path(file).is_file() for file in files):
         return None
     return sum(Path(file).stat().st_size for file in files)

@@ -211,7 +211,10 @@ def estimate(
         km2=_km2(areas, counts, ground),
         per_scene=counts.per_scene,
         bytes_to_read=round(
-            bytes_to_read(inputs.used, counts, len(encoder.bands), size * size) * images * to_make / max(chips, 1)
+            bytes_to_read(inputs.selection.considered, counts, len(encoder.bands), size * size)
+            * images
+            * to_make
+            / max(chips, 1)
         ),
         images_per_chip=round(images, 3),
         observations=[each.observed for each in seen],

@@ -63,11 +63,11 @@ def as_planned(release: Release, considered: Sequence[Considered], instrument: S
             now = planned
         else:
             now = _Planned(etags(item, instrument.nodata), digests(item), None)
-        item = replace(item, etags=now.etags, digests=now.digests)
-        if item.grid is None:
+        item = item.changed(etags=now.etags, digests=now.digests)
+        if not item.has_grid:
             grid = planned.grid if planned is not None else None
             with suppress(ImageryError):  # its unit meets the same error, and records it
-                item = replace(item, grid=grid or _opened_grid(item, instrument))
+                item = item.changed(grid=grid or _opened_grid(item, instrument))
         return replace(each, item=item)
 
     with ThreadPoolExecutor(_ITEMS_AT_ONCE) as pool:
@@ -104,7 +104,7 @@ def with_some_grids(considered: Sequence[Considered], instrument: Sensor) -> lis
 
 
 def _without_grid(considered: Sequence[Considered]) -> list[int]:
-    return [n for n, each in enumerate(considered) if each.status == "used" and each.item.grid is None]
+    return [n for n, each in enumerate(considered) if each.status == "used" and not each.item.has_grid]
 
 
 def _read_grids(
@@ -117,10 +117,10 @@ def _read_grids(
 
     def look(item: SourceItem) -> SourceItem:
         try:
-            return replace(item, grid=read(item, instrument))
+            return item.changed(grid=read(item, instrument))
         except ImageryError as error:  # which its unit meets as well, and records
-            return replace(
-                item, note=f"cannot be read ({error.where}: {error.found}): chips that only it gives will be unreadable"
+            return item.changed(
+                note=f"cannot be read ({error.where}: {error.found}): chips that only it gives will be unreadable"
             )
 
     with ThreadPoolExecutor(2 * _ITEMS_AT_ONCE) as pool:
@@ -147,11 +147,12 @@ def _key(item: SourceItem) -> str:
 
 
 def _write(release: Release, path: str, items: Sequence[SourceItem]) -> None:
+    texts = [item.texts for item in items]
     columns = {
         "id": [_key(item) for item in items],
-        "hrefs": [list(item.etags) for item in items],
-        "etags": [list(item.etags.values()) for item in items],
-        "digests": [[item.digests.get(href) for href in item.etags] for item in items],
+        "hrefs": [list(each.etags) for each in texts],
+        "etags": [list(each.etags.values()) for each in texts],
+        "digests": [[each.digests.get(href) for href in each.etags] for each in texts],
         "grid": [None if item.grid is None else json.dumps(asdict(item.grid)) for item in items],
     }
     texts = pa.list_(pa.string())

@@ -37,11 +37,13 @@ def draw_plan(areas: Areas, images: Sequence[SourceItem], units: Sequence[Unit],
         side: of a chip, in meters.
     """
     ground = [area.geometry for area in areas if area is not None]
-    outlines = [item.geometry for item in images if item.geometry is not None]
+    located = [footprint for item in images if (footprint := item.footprint) is not None]
+    outlines = list(shapely.from_wkb(located)) if len(located) <= _OUTLINES else []
     shown = _chips(units, counts) if units else None
     cells, colors = shown if shown is not None else _squares(counts)
-    xy = np.concatenate([shapely.get_coordinates(part) for part in (*ground, *cells, *([] if cells else outlines))])
-    frame = Frame.around(whole_box(xy[:, 0], xy[:, 1]))
+    shapes = np.array([*ground, *cells, *([] if cells else outlines)], dtype=object)
+    west, south, east, north = shapely.bounds(shapely.get_parts(shapes)).T
+    frame = Frame.around(whole_box(west, np.append(south, north), east))
     middles = shapely.get_coordinates(shapely.centroid(np.array(cells, dtype=object)))
     sites = (
         sites_of(frame, middles[:, 0], middles[:, 1], side if shown is not None else counts.across * SQUARE)
@@ -54,19 +56,18 @@ def draw_plan(areas: Areas, images: Sequence[SourceItem], units: Sequence[Unit],
         axes.add_collection(
             PolyCollection(rings, facecolors=colors[owner], edgecolors="white", linewidths=0.3, zorder=2)
         )
-        if len(outlines) <= _OUTLINES:
-            lines, _ = _rings(outlines, part)
-            width = 0.8 if len(outlines) <= _HAIRLINES else 0.2
-            axes.add_collection(LineCollection(lines, colors=_FOOTPRINT, linewidths=width, zorder=3))
-        lines, _ = _rings(ground, part)
-        axes.add_collection(LineCollection(lines, colors=_AREA, linewidths=1.4, linestyles="dashed", zorder=4))
+        lines, _ = _rings(outlines, part)
+        width = 0.8 if len(outlines) <= _HAIRLINES else 0.2
+        axes.add_collection(LineCollection(lines, colors=_FOOTPRINT, linewidths=width, zorder=3))
+        axes.add_collection(
+            LineCollection(_lines(ground, part), colors=_AREA, linewidths=1.4, linestyles="dashed", zorder=4)
+        )
     what = "chips" if shown is not None else f"{counts.across * 100} km squares, by the share of their chips"
-    drawn = len(images) if len(outlines) <= _OUTLINES else 0
     handles = [
         Patch(facecolor=_COVERED, label=f"{what} with imagery: {counts.with_imagery:,} of {counts.expected:,}"),
         Patch(facecolor=_UNCOVERED, label=f"without: {counts.expected - counts.with_imagery:,}"),
     ]
-    if drawn:
+    if images and len(located) <= _OUTLINES:
         handles.append(Patch(fill=False, edgecolor=_FOOTPRINT, label=f"image footprints: {len(outlines):,}"))
     if ground:
         handles.append(Patch(fill=False, edgecolor=_AREA, linestyle="dashed", label="area"))
@@ -108,22 +109,32 @@ def _squares(counts: Counts) -> tuple[list[shapely.Geometry], Floats]:
     zone, column, row = np.array([(square.zone, square.column, square.row) for square in ordered]).T
     corners = np.stack([column, row], axis=-1)[:, None] * SQUARE + side * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
     outlines = np.empty(len(ordered), dtype=object)
-    for near in {*zip(zone.tolist(), (row // _ROWS).tolist(), strict=True)}:
-        mine = (zone == near[0]) & (row // _ROWS == near[1])
+    for number in np.unique(zone).tolist():
+        mine = zone == number
         # Northings counted from the equator, in the northern projection continued to the south.
-        outlines[mine] = footprints(f"EPSG:{32600 + near[0]}", corners[mine].astype(np.float64))
+        outlines[mine] = footprints(f"EPSG:{32600 + number}", corners[mine].astype(np.float64), _STRAY)
     return outlines.tolist(), scale(np.array([covered[square] / expected[square] for square in ordered]))
 
 
-_ROWS = 10
-"""Of squares whose outlines need about as many points."""
+_STRAY = 10.0
+"""Meters by which an outline of a square may leave it: a pixel of the map is 100 m or more."""
+_FINEST = 1 / 1500
+"""Of the width of a map: areas are drawn no finer, as its coastlines."""
 
 
 def _rings(shapes: Sequence[shapely.Geometry], frame: Frame) -> tuple[list[Floats], np.ndarray]:
     """Outer rings, moved by whole turns into the frame, and which shape each is of."""
     parts, owner = shapely.get_parts(np.array(list(shapes), dtype=object), return_index=True)
-    rings = [shapely.get_coordinates(ring) for ring in shapely.get_exterior_ring(parts)]
-    for ring in rings:
-        middle = ring[:, 0].mean()
-        ring[:, 0] += frame.unwrapped(np.array([middle]))[0] - middle
-    return rings, owner
+    points, ring = shapely.get_coordinates(shapely.get_exterior_ring(parts), return_index=True)
+    counts = np.bincount(ring, minlength=len(parts))
+    middles = np.bincount(ring, points[:, 0], len(parts)) / counts
+    points[:, 0] += np.repeat(frame.unwrapped(middles) - middles, counts)
+    return np.split(points, np.cumsum(counts)[:-1]) if len(parts) else [], owner
+
+
+def _lines(areas: Sequence[shapely.Geometry], frame: Frame) -> list[Floats]:
+    """Outer rings of areas, as fine as the map; what is smaller than that is kept."""
+    whole = [shapely.linestrings(ring) for ring in _rings(areas, frame)[0]]
+    coarse = shapely.simplify(whole, _FINEST * (frame.east - frame.west), preserve_topology=False)
+    lines = np.where(shapely.length(coarse) > 0, coarse, whole)
+    return [shapely.get_coordinates(line) for line in lines]

@@ -162,7 +162,8 @@ def _chances(sample: CellSample) -> tuple[Floats, Floats]:
     cloud.
     """
     placed = [item for item in sample.used if item.geometry is not None]
-    names = sorted({item.acquisition for item in placed})
+    acquisitions = [item.acquisition for item in placed]
+    names = sorted(set(acquisitions))
     number = {name: place for place, name in enumerate(names)}
     clear = np.zeros((len(sample.row), len(names)))
     counted = np.zeros_like(clear)
@@ -170,8 +171,8 @@ def _chances(sample: CellSample) -> tuple[Floats, Floats]:
         tree = shapely.STRtree([item.geometry for item in placed])
         cells, images = tree.query(shapely.points(sample.lon, sample.lat), predicate="intersects")
         shares = np.array([1 - (item.cloud_cover or 0.0) / 100 for item in placed])
-        taken = np.where([item.mask is None for item in placed], shares > 0, shares)
-        places = (cells, np.array([number[item.acquisition] for item in placed])[images])
+        taken = np.where([item.has_mask for item in placed], shares, shares > 0)
+        places = (cells, np.array([number[name] for name in acquisitions])[images])
         np.maximum.at(clear, places, shares[images])
         np.maximum.at(counted, places, taken[images])
     return clear, counted
@@ -188,7 +189,7 @@ def caveats(inputs: Inputs, seen: Sequence[Seen]) -> list[str]:
             f"{len(unmasked):,} images such as {unmasked[0]} have no cloud mask:"
             " their pixels under cloud count as clear"
         )
-    unstated = [item.id for item in inputs.used if item.mask is not None and item.cloud_cover is None]
+    unstated = [item.id for item in inputs.used if item.has_mask and item.cloud_cover is None]
     if unstated and any(not each.observed.measured for each in seen):
         said.append(
             f"{len(unstated):,} images such as {unstated[0]} state no cloud cover: the estimate of clear observations"

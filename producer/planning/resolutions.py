@@ -1,7 +1,7 @@
 """How images are read, as the plan shows it: groups of items of one mapping, scale, offset, mask and product."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -9,7 +9,7 @@ from clay_publish.errors import ImageryError, SpecError
 from clay_publish.formats import crossing
 from clay_publish.producer.imagery.pixel_evidence import examine
 from clay_publish.producer.sources.cloud_mask import NO_MASK
-from clay_publish.producer.sources.item import SourceItem, ground_size
+from clay_publish.producer.sources.item import ItemDescription, SourceItem, ground_size
 from clay_publish.producer.sources.sensor_check import size_note
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor
@@ -43,8 +43,7 @@ def resolutions(items: Iterable[SourceItem], sensor: Sensor) -> list[Resolution]
     """Groups of images, the largest first."""
     counted: Counter[_Key] = Counter()
     first: dict[_Key, str] = {}
-    for item in items:
-        key = _key(item, sensor)
+    for item, key in _with_keys(items, sensor):
         counted[key] += 1
         first.setdefault(key, item.id)
     return [
@@ -54,7 +53,17 @@ def resolutions(items: Iterable[SourceItem], sensor: Sensor) -> list[Resolution]
     ]
 
 
-def _key(item: SourceItem, sensor: Sensor) -> _Key:
+def _with_keys(items: Iterable[SourceItem], sensor: Sensor) -> Iterator[tuple[SourceItem, _Key]]:
+    """Images with the key of their group, which is made once for those of one description."""
+    known: dict[int, tuple[ItemDescription, _Key]] = {}
+    for item in items:
+        number = id(item.common)
+        if number not in known:
+            known[number] = item.common, _key(item.common, sensor)  # which keeps the number from being used again
+        yield item, known[number][1]
+
+
+def _key(item: ItemDescription, sensor: Sensor) -> _Key:
     several = {file.asset for file in item.bands if file.index is not None}
     bands = tuple(
         f"{band.name} ← {band.asset}{f'#{band.band}' if band.asset in several else ''} ({_how(band.source)})"
@@ -68,7 +77,7 @@ def _key(item: SourceItem, sensor: Sensor) -> _Key:
         )
     )
     mask = None if item.mask is None else f"{item.mask.asset} (read as {item.mask.values.assets[0]})"
-    return bands, values, mask, None if item.level is None else item.level.partition(" ")[0]
+    return bands, values, mask, item.product_key
 
 
 def _how(source: str) -> str:
@@ -86,8 +95,7 @@ def doubts(items: Iterable[SourceItem], spec: Spec, sensor: Sensor) -> list[str]
     """What samples of pixels say against the first images of each group; those that cannot be read say nothing."""
     seen: Counter[_Key] = Counter()
     said: list[str] = []
-    for item in items:
-        key = _key(item, sensor)
+    for item, key in _with_keys(items, sensor):
         seen[key] += 1
         if seen[key] > _SAMPLED:
             continue
@@ -148,7 +156,7 @@ def check_masks(items: Iterable[SourceItem], spec: Spec, sensor: Sensor) -> str 
         SpecError: the spec limits cloud explicitly, and some images cannot be checked.
     """
     used = list(items)
-    without = [item.id for item in used if item.mask is None and spec.imagery[item.block].mask != NO_MASK]
+    without = [item.id for item in used if not item.has_mask and spec.imagery[item.block].mask != NO_MASK]
     if not sensor.masks or not without:
         return None
     said = (

@@ -19,7 +19,7 @@ import shapely
 
 from clay_publish.errors import SourceError
 from clay_publish.producer.sources.equal_rows import Numbers
-from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.item import ItemDescription, SourceItem
 from clay_publish.producer.sources.item_grid import OF_GRID
 from clay_publish.producer.sources.item_values import ItemColumn, ItemView, Question, Record, WatchedItem, WatchedValue
 from clay_publish.producer.sources.reader import ItemBatch
@@ -68,6 +68,10 @@ class _Items:
 
     def by_row(self) -> dict[int, SourceItem]:
         """The items that can be read by column."""
+        try:
+            self.items.children["assets"].share_members()
+        except UNREADABLE:
+            return {}
         made: dict[int, SourceItem] = {}
         left = np.flatnonzero([time is not None for time in self.times])
         for _ in range(_MOST_GROUPS):
@@ -125,10 +129,12 @@ class _Items:
     def _completed(self, shared: ItemReading, rows: Sequence[int]) -> dict[int, SourceItem]:
         """Items that are read alike; without those that are to be read one by one."""
         grids = [*self._different_grids(dict.fromkeys(band.asset for band in shared.bands))]
-        made, ids = {}, self.items.children["id"].values
+        made: dict[int, SourceItem] = {}
+        known: dict[Any, ItemDescription] = {}
+        ids, outlines = self.items.children["id"].values, self.outlines
         for row in rows:
             item: Any = ItemView(self.items, row)
-            outline = self.outlines[row]
+            outline = outlines[row]
             try:
                 if outline is None:
                     own = self._outline(row)
@@ -142,6 +148,7 @@ class _Items:
                     base=self.batch.where,
                     outline=outline,
                     grids=grids,
+                    known=known,
                 )
             except (SourceError, *UNREADABLE):
                 continue
@@ -149,12 +156,12 @@ class _Items:
 
     def _different_grids(self, assets: Iterable[str]) -> Iterator[str]:
         """Of assets with the same grid in every item, the first."""
-        known: list[dict[str, ItemColumn]] = []
+        known: set[tuple[int, ...]] = set()
         for asset in assets:
             children = self.items.children["assets"].children[asset].children
-            grid = {name: children[name] for name in OF_GRID if name in children}
-            if not any(grid.keys() == other.keys() and all(grid[n].is_same(other[n]) for n in grid) for other in known):
-                known.append(grid)
+            grid = tuple(id(children.get(name)) for name in OF_GRID)
+            if grid not in known:
+                known.add(grid)
                 yield asset
 
     @cached_property
@@ -201,14 +208,15 @@ class _Items:
         return np.asarray(shapely.from_wkb(column, on_invalid="ignore"))
 
     @cached_property
-    def outlines(self) -> npt.NDArray[np.object_]:
-        """Footprints that need no change, in two dimensions; None elsewhere."""
+    def outlines(self) -> list[bytes | None]:
+        """Footprints that need no change, as WKB in two dimensions; None elsewhere."""
         west, south, east, north = shapely.bounds(self.shapes).T
         with np.errstate(invalid="ignore"):
             plain = (west >= -180) & (east <= 180) & (east - west <= 180) & (south >= -90) & (north <= 90)
         plain &= (shapely.get_type_id(self.shapes) == shapely.GeometryType.POLYGON) & shapely.is_valid(self.shapes)
         plain &= shapely.area(self.shapes) > 0
-        return np.asarray(np.where(plain, shapely.force_2d(self.shapes), None))
+        found: list[bytes | None] = shapely.to_wkb(np.where(plain, shapely.force_2d(self.shapes), None)).tolist()
+        return found
 
     def _outline(self, row: int) -> dict[str, Any]:
         """Footprint and bbox of an item, as in JSON.

@@ -70,9 +70,17 @@ class ItemColumn:
         """The class of a value, which all of a column share; `object` where JSON does not have it."""
         return type(self.at(row)) if self.array is None or _is_json(self.array.type) else object
 
-    def is_same(self, other: "ItemColumn") -> bool:
-        """Whether all items have the same in two places."""
-        return bool(self.array is not None and other.array is not None and self.array.equals(other.array))
+    def share_members(self) -> None:
+        """In an object of objects, such as assets: what all items have equal in several of these becomes one column."""
+        known: dict[str, list[ItemColumn]] = {}
+        for child in self.children.values():
+            for name, column in child.children.items() if child.is_object else ():
+                others = known.setdefault(name, [])
+                same = next((other for other in others if column.array.equals(other.array)), None)
+                if same is None:
+                    others.append(column)
+                else:
+                    child.children[name] = same
 
     @cached_property
     def _has_value(self) -> list[bool]:
@@ -99,14 +107,14 @@ class ItemColumn:
 
     def derived(self, function: Callable[..., Any], *args: Any) -> Numbers | None:
         """Equal numbers for items for whose values a function gives the same; None where it does for all."""
-        known: dict[str, int] = {}
+        known: dict[str | bool, int] = {}
 
         def numbered(value: Any) -> int:
             try:
-                result = repr(None if value is None else function(value, *args))
+                result = None if value is None else function(value, *args)
             except Exception:  # noqa: BLE001 - which reading the item by itself will raise
-                result = f"{len(known)} of those that are like no other"
-            return known.setdefault(result, len(known))
+                return known.setdefault(f"{len(known)} of those that are like no other", len(known))
+            return known.setdefault(result if isinstance(result, bool) else repr(result), len(known))
 
         if self.array is not None and _is_text(self.array.type):
             numbers = {value: numbered(value) for value in dict.fromkeys(self.values)}

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import shapely
 from clay_publish.errors import LicenseError, SourceError
 from clay_publish.formats import crossing
 from clay_publish.geo.area import read_area
-from clay_publish.producer.sources.item import SourceItem
+from clay_publish.producer.sources.item import ItemDescription, SourceItem
 from clay_publish.producer.sources.item_columns import as_stated, items_by_column
 from clay_publish.producer.sources.major_tom import read_major_tom
 from clay_publish.producer.sources.reader import FoundItem, ItemBatch, is_table, read_batches, read_items
@@ -34,6 +35,7 @@ _FORBIDS = re.compile(r"(^|[-_ ])(NC|ND)($|[-_ ])", re.IGNORECASE)
 _SHARE_ALIKE = re.compile(r"(^|[-_ ])SA($|[-_ ])|^(ODbL|GPL|AGPL)", re.IGNORECASE)
 
 
+@cache
 def terms(item: str | None, collection: str | None, sensor: str | None, spec: str | None) -> str | None:
     """The license of a source: as the item says, else its collection, else as the sensor usually has, else the spec.
 
@@ -63,11 +65,12 @@ def check(stated: str | None, release: str, where: str) -> None:
         )
 
 
+@cache
 def _contradicts(stated: str) -> bool:
     return bool(_FORBIDS.search(stated) or _SHARE_ALIKE.search(stated))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Considered:
     """An item and what became of it."""
 
@@ -128,10 +131,10 @@ def select(
                 taking.take(found)
         for source in block.stac:
             taking.take_source(source)
-    selection.considered = sorted(
-        _without_repeats(spec, selection.considered, by_window=by_window),
-        key=lambda each: (each.item.block, each.item.id),
-    )
+    _name_places(selection.considered)
+    _leave_out_repeats(spec, selection.considered, by_window=by_window)
+    selection.considered.sort(key=lambda each: each.item.id)
+    selection.considered.sort(key=lambda each: each.item.block)
     selection.broken.sort(key=lambda each: (each.block, each.id))
     if not any(each.status == "used" for each in selection.considered):
         _refuse(spec, selection, areas)
@@ -161,6 +164,10 @@ class _BlockItems:
     spec: Spec
     sensor: Sensor
     needed: Collection[str] | None
+    described: dict[tuple[int, str | None, str | None], tuple[ItemDescription, ItemDescription]] = field(
+        default_factory=dict
+    )
+    """Descriptions of images as they are, and under the terms that were found."""
 
     @property
     def block(self) -> Imagery:
@@ -195,7 +202,7 @@ class _BlockItems:
             name, of = _printable(document.get("id")), _optional(document.get("collection"))
             self.selection.broken.append(UnreadItem(name, of, self.number, _printable(error)))
             return
-        self.consider(item, document, collection)
+        self.consider(item, document, collection, outside=self._outside([item])[0])
 
     def take_batch(self, batch: ItemBatch) -> None:
         """Decide on the items of a batch, in the order of its rows."""
@@ -203,14 +210,15 @@ class _BlockItems:
             batch = batch.of_collections(self.block.collections)
         made, every = self._by_column(batch), range(batch.rows.num_rows)
         others = batch.items([row for row in every if row not in made])
-        asked = self._asked(batch)
+        asked, outside = self._asked(batch), dict(zip(made, self._outside([*made.values()]), strict=True))
         for row in every:
             item = made.get(row)
             if item is None:
                 self.take(next(others))
             else:
                 document = {"properties": {key: values[row] for key, values in asked.items()}}
-                self.consider(item, document, batch.collections.get(str(item.collection)) or {})
+                collection = batch.collections.get(str(item.collection)) or {}
+                self.consider(item, document, collection, outside=outside[row])
 
     def _by_column(self, batch: ItemBatch) -> dict[int, SourceItem]:
         if self.search.is_cql2:
@@ -222,18 +230,33 @@ class _BlockItems:
         names = set(self.search.query or {}) & set(batch.rows.schema.names)
         return {name: as_stated(name, batch.rows.column(name)).to_pylist() for name in names}
 
-    def consider(self, item: SourceItem, document: Mapping[str, object], collection: Mapping[str, Any]) -> None:
+    def _outside(self, items: Sequence[SourceItem]) -> list[bool]:
+        """Whether the footprints of items do not share ground with the area."""
+        if self.search.area is None:
+            return [False] * len(items)
+        shapes = shapely.from_wkb([item.footprint for item in items])
+        found: list[bool] = (~shapely.is_missing(shapes) & ~shapely.intersects(self.search.area, shapes)).tolist()
+        return found
+
+    def consider(
+        self, item: SourceItem, document: Mapping[str, object], collection: Mapping[str, Any], *, outside: bool
+    ) -> None:
         """Decide on an item that can be used."""
         described = collection.get("license")
         licensed = terms(item.license, described, self.sensor.license, self.block.license)
-        status, reason = _decide(item, document, self.block, self.search)
+        status, reason = _decide(item, document, self.block, self.search, outside=outside)
         if status == "used":
             own = licensed == item.license or licensed != described
             where = f"item {item.id}" if own else f"collection {collection.get('id')}"
             check(licensed, self.spec.license, where)
         attribution = item.attribution or self.sensor.attribution
         if (licensed, attribution) != (item.license, item.attribution):
-            item = replace(item, license=licensed, attribution=attribution)
+            # Once for all images of one description, which is kept, so that its number is not used again.
+            key = id(item.common), licensed, attribution
+            if key not in self.described:
+                changed = replace(item.common, license=licensed, attribution=attribution)
+                self.described[key] = item.common, changed
+            item = replace(item, common=self.described[key][1])
         self.selection.considered.append(Considered(item, status, reason))
 
 
@@ -246,58 +269,61 @@ def _optional(value: object) -> str | None:
     return None if value is None else _printable(value)
 
 
-def _decide(item: SourceItem, document: Mapping[str, object], block: Imagery, search: Search) -> tuple[str, str | None]:
-    if item.id in block.exclude:
+def _decide(
+    item: SourceItem, document: Mapping[str, object], block: Imagery, search: Search, *, outside: bool
+) -> tuple[str, str | None]:
+    if block.exclude and item.id in block.exclude:
         return "excluded", "named in the spec's exclude"
-    if search.windows and not any(item.acquired in window for window in search.windows):
-        return "unused", f"lies in no window ({item.acquired.isoformat()})"
-    if search.area is not None and item.geometry is not None and not shapely.intersects(search.area, item.geometry):
+    acquired = item.acquired
+    if search.windows and not any(acquired in window for window in search.windows):
+        return "unused", f"lies in no window ({acquired.isoformat()})"
+    if outside:
         return "unused", _OUTSIDE
     reason = search.fails(document)
     return ("used", None) if reason is None else ("unused", reason)
 
 
-def _without_repeats(spec: Spec, considered: list[Considered], *, by_window: bool) -> list[Considered]:
-    """Of items with one id, the most recently updated is used."""
+def _repeated(considered: Sequence[Considered]) -> list[list[int]]:
+    """The places of used items that have one id, where there are several; of ids as text only these are in memory."""
+    used = np.array([n for n, each in enumerate(considered) if each.status == "used"], dtype=np.int64)
+    hashes = np.array([hash(considered[n].item.id) for n in used.tolist()], dtype=np.int64)
+    values, counts = np.unique(hashes, return_counts=True)
+    by_id: dict[str, list[int]] = defaultdict(list)
+    for n in used[np.isin(hashes, values[counts > 1])].tolist():
+        by_id[considered[n].item.id].append(n)
+    return [numbers for numbers in by_id.values() if len(numbers) > 1]
+
+
+def _leave_out_repeats(spec: Spec, considered: list[Considered], *, by_window: bool) -> None:
+    """Of items with one id, use the one that was updated last."""
     windows = [block.parsed_windows() if by_window else [] for block in spec.imagery]
-
-    def place(item: SourceItem) -> tuple[str, Window | None]:
-        return item.id, next((window for window in windows[item.block] if item.acquired in window), None)
-
-    best: dict[tuple[str, Window | None], Considered] = {}
-    considered = _with_places(considered)
-    for each in considered:
-        if each.status == "used":
-            known = best.get(place(each.item))
-            if known is None or each.item.updated > known.item.updated:
-                best[place(each.item)] = each
-    return [
-        each
-        if each.status != "used" or best[place(each.item)] is each
-        else replace(each, status="unused", reason=_REPEAT)
-        for each in considered
-    ]
+    for numbers in _repeated(considered):
+        best: dict[Window | None, int] = {}
+        for n in numbers:
+            item = considered[n].item
+            window = next((window for window in windows[item.block] if item.acquired in window), None)
+            known = best.setdefault(window, n)
+            if item.updated > considered[known].item.updated:
+                best[window] = n
+        for n in set(numbers).difference(best.values()):
+            considered[n] = replace(considered[n], status="unused", reason=_REPEAT)
 
 
 _SAME_PLACE = 0.5
 """Share of the smaller footprint that versions of one image have in common."""
 
 
-def _with_places(considered: list[Considered]) -> list[Considered]:
-    """Items of one id for several places get ids of their own, so that none stands for another."""
-    by_id: dict[str, list[int]] = defaultdict(list)
-    for number, each in enumerate(considered):
-        if each.status == "used" and each.item.geometry is not None:
-            by_id[each.item.id].append(number)
-    made = list(considered)
-    for numbers in by_id.values():
-        ordered = sorted(numbers, key=lambda n: shapely.bounds(considered[n].item.geometry).tolist())
-        places = _places([considered[number].item.geometry for number in ordered])
+def _name_places(considered: list[Considered]) -> None:
+    """Give items of one id for several places ids of their own, so that none stands for another."""
+    for same in _repeated(considered):
+        numbers = [n for n in same if considered[n].item.footprint is not None]
+        shapes = {n: considered[n].item.geometry for n in numbers}
+        ordered = sorted(numbers, key=lambda n: shapely.bounds(shapes[n]).tolist())
+        places = _places([shapes[n] for n in ordered])
         for number, place in zip(ordered, places, strict=True) if len(set(places)) > 1 else ():
             item = considered[number].item
             note = f"its id {item.id} names images of several places"
-            made[number] = replace(considered[number], item=replace(item, id=f"{item.id}-at-{place}"), reason=note)
-    return made
+            considered[number] = replace(considered[number], item=item.changed(id=f"{item.id}-at-{place}"), reason=note)
 
 
 def _places(shapes: Sequence[shapely.Geometry | None]) -> list[str]:

@@ -31,10 +31,9 @@ _PRODUCT = re.compile(
     re.IGNORECASE,
 )
 _PRODUCT_NAME = re.compile(
-    r"S1[A-D]_[A-Z0-9]{2}_\w+|3B_AnalyticMS\w*|S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_|HLS\.[SL]30\.T\w{5}\.\d{7}T\d{6}|L[COTEM]\d{2}_L[12]\w{2}_\d{6}_\d{8}_\d{8}_\d{2}_\w{2}",
-    re.IGNORECASE,
+    r"s1[a-d]_[a-z0-9]{2}_\w+|3b_analyticms\w*|s2[a-d]_msil(?:1c|2a)_\d{8}t\d{6}_|hls\.[sl]30\.t\w{5}\.\d{7}t\d{6}|l[cotem]\d{2}_l[12]\w{2}_\d{6}_\d{8}_\d{8}_\d{2}_\w{2}"
 )
-"""Full names of products, as files and folders of agencies have them."""
+"""Full names of products in lower case, as files and folders of agencies have them."""
 _LEVEL_WORDS = re.compile(
     r"\btoar?\b|(top|bottom)[- ]of[- ](the[- ])?atmosphere|surface[- ]reflectance|radiance", re.IGNORECASE
 )
@@ -294,8 +293,8 @@ def _product_title(title: str) -> str | None:
 
 
 def _product_name(href: str) -> str | None:
-    found = _PRODUCT_NAME.search(href)
-    return None if found is None else found[0].lower()
+    found = _PRODUCT_NAME.search(href.lower())  # ignoring case would take twice the time
+    return None if found is None else found[0]
 
 
 def _file_name(href: str) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,7 +16,17 @@ from clay_publish.geo.footprints import crossing_rings, footprints, normalize_fo
 from clay_publish.producer.sources.asset_bands import item_asset, number, values_of, with_descriptions
 from clay_publish.producer.sources.band_mapping import MappedBand, check_unique, map_bands
 from clay_publish.producer.sources.cloud_mask import find_mask, unread_mask
-from clay_publish.producer.sources.item import BandFile, ItemMask, RasterGrid, ResolvedBand, SourceItem
+from clay_publish.producer.sources.item import (
+    BandFile,
+    ItemDescription,
+    ItemMask,
+    ItemRecord,
+    ItemTexts,
+    RasterGrid,
+    ResolvedBand,
+    SourceItem,
+    external_mask,
+)
 from clay_publish.producer.sources.item_grid import finest_grid, proj_code
 from clay_publish.producer.sources.scale_offset import Scaling, check_agreement, decide
 from clay_publish.producer.sources.sensor_check import Statement, check_origin, check_titles
@@ -155,8 +165,9 @@ def complete(
     times: tuple[datetime, datetime, datetime],
     block: int,
     base: str | None,
-    outline: shapely.Geometry | None = None,
+    outline: bytes | None = None,
     grids: Iterable[str] | None = None,
+    known: dict[Any, ItemDescription] | None = None,
 ) -> SourceItem:
     """Fill in what each item has of its own.
 
@@ -167,8 +178,9 @@ def complete(
         times: as of `times_of`.
         block: the imagery block it came with.
         base: path or address of the item.
-        outline: its footprint, where that is known to need no change.
+        outline: its footprint as WKB, where that is known to need no change.
         grids: assets whose grids to look at; default: those of all bands.
+        known: descriptions of items that are read alike, which this adds to; None for an item by itself.
 
     Raises:
         SourceError: as of `source_item`.
@@ -179,38 +191,58 @@ def complete(
     check_unique(shared.bands, {key: str(asset.get("href")) for key, asset in assets.items()}, where)
     hrefs = {key: resolve_href(_href(asset), base) for key, asset in assets.items()}
     named = {resolve_href(_href(every[key]), base) for key in shared.external_masks}
-    origin = base if base is not None and is_url(base) else None
     grid_asset, grid = finest_grid(properties, assets, grids or [band.asset for band in shared.bands], where)
-
-    def files(bands: Iterable[MappedBand], nodata: Iterable[float | None]) -> tuple[BandFile, ...]:
-        return tuple(_file(band, own, hrefs, origin, named) for band, own in zip(bands, nodata, strict=True))
-
-    made = SourceItem(
-        id=item["id"],
-        collection=item.get("collection"),
-        block=block,
-        geometry=_geometry(item, where, grid) if outline is None else outline,
-        note=crossing_rings(item.get("geometry")) if outline is None else None,
-        acquired=moment,
-        start=start,
-        end=end,
-        bands=files(shared.bands, shared.nodata),
-        mask=None if shared.mask is None else ItemMask(files(shared.mask_bands, shared.mask_nodata), shared.mask),
-        mask_note=shared.mask_note,
-        grid=grid,
-        proj_code=proj_code(properties, {} if grid_asset is None else assets[grid_asset]),
-        resolved=shared.resolved,
-        shift=shared.shift,
-        level=None if shared.level is None else str(shared.level.of(item)),
-        platform=properties.get("platform") or properties.get("eo:platform"),
+    geometry = _geometry(item, where, grid) if outline is None else None
+    texts = ItemTexts(
+        hrefs=hrefs,
         acquisition=_acquisition(item, properties, start, end),
-        cloud_cover=_percent(properties.get("eo:cloud_cover")),
-        license=_license(item, properties),
-        attribution=properties.get("attribution"),
+        proj_code=proj_code(properties, {} if grid_asset is None else assets[grid_asset]),
+        level=None if shared.level is None else str(shared.level.of(item)),
         href=_self_href(item),
         updated=str(properties.get("updated") or properties.get("s2:generation_time") or ""),
     )
-    _ = made.window  # the end of the calendar has no next day
+    note = crossing_rings(item.get("geometry")) if outline is None else None
+    origin = base if base is not None and is_url(base) else None
+    masked = frozenset(key for key, href in hrefs.items() if named and external_mask(href) in named)
+    platform = properties.get("platform") or properties.get("eo:platform")
+    said = item.get("collection"), platform, _license(item, properties), properties.get("attribution"), note, masked
+    common = None if known is None else known.get(said)
+    if common is None:
+        collection, platform, terms, attribution, note, _ = said
+        common = ItemDescription(
+            collection=collection,
+            block=block,
+            bands=_files(shared.bands, shared.nodata, origin, masked),
+            mask=None
+            if shared.mask is None
+            else ItemMask(_files(shared.mask_bands, shared.mask_nodata, origin, masked), shared.mask),
+            mask_note=shared.mask_note,
+            resolved=shared.resolved,
+            shift=shared.shift,
+            product_key=None if texts.level is None else texts.level.partition(" ")[0],
+            platform=platform,
+            license=terms,
+            attribution=attribution,
+            note=note,
+            example=b"" if known is None else texts.encoded(),
+        )
+        if known is not None:
+            known[said] = common
+    made = SourceItem.of(
+        common,
+        ItemRecord(
+            id=item["id"],
+            footprint=outline if geometry is None else shapely.to_wkb(geometry),
+            acquired=moment,
+            start=start,
+            end=end,
+            cloud_cover=_percent(properties.get("eo:cloud_cover")),
+            grid=grid,
+            texts=texts,
+        ),
+    )
+    if end.year == MAXYEAR:
+        _ = made.window  # the end of the calendar has no next day
     return made
 
 
@@ -233,12 +265,14 @@ def _mask_bands(key: str, values: CloudMask) -> tuple[MappedBand, ...]:
     return tuple(MappedBand("mask", key, index, None, "") for index in indexes)
 
 
-def _file(
-    band: MappedBand, nodata: float | None, hrefs: Mapping[str, str], origin: str | None, named: Collection[str]
-) -> BandFile:
-    """The file of a band; `named` are the addresses of the external masks of its item."""
-    file = BandFile(band.name, band.asset, hrefs[band.asset], band.index, nodata, origin, band.count)
-    return replace(file, has_external_mask=True) if named and file.external_mask.href in named else file
+def _files(
+    bands: Iterable[MappedBand], nodata: Iterable[float | None], origin: str | None, masked: Collection[str]
+) -> tuple[BandFile, ...]:
+    """The files of bands, without addresses; `masked` are the assets whose external masks the item names."""
+    return tuple(
+        BandFile(band.name, band.asset, "", band.index, own, origin, band.count, band.asset in masked)
+        for band, own in zip(bands, nodata, strict=True)
+    )
 
 
 def _is_external_mask(asset: Any) -> bool:

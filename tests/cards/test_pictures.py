@@ -14,7 +14,7 @@ from clay_publish.cards.figures.maps import EMBEDDED, component_colors
 from clay_publish.cards.figures.maps import REASONS as FILLS
 from clay_publish.cards.figures.sample import ChipPositions
 from clay_publish.cards.release_facts import read_facts
-from clay_publish.geo.maps import MAX_BYTES, Frame
+from clay_publish.geo.maps import MAX_BYTES, Frame, whole_box
 from clay_publish.release.directory import Release
 from clay_publish.release.tables import REASONS
 
@@ -86,6 +86,24 @@ def test_many_chips_across_the_antimeridian(sample_release: Path) -> None:
 def test_a_frame_across_the_antimeridian_holds_both_sides(lon: float) -> None:
     frame = Frame.around((178.0, -1.0, -178.0, 1.0))
     assert frame.west < frame.unwrapped(np.array([lon]))[0] < frame.east
+
+
+@pytest.mark.parametrize(
+    ("west", "east", "box"),
+    [
+        ([10.0, 12.0], [11.0, 13.0], (10, 13)),
+        ([-100.0], [110.0], (-100, 110)),
+        ([170.0, -180.0], [180.0, -175.0], (170, -175)),
+        ([-180.0, 0.0], [180.0, 1.0], (-180, 180)),
+        ([-180.0, -60.0, 100.0], [-50.0, 120.0, 180.0], (-180, 180)),
+    ],
+)
+def test_a_box_holds_shapes_not_only_their_corners(
+    west: list[float], east: list[float], box: tuple[float, float]
+) -> None:
+    lat = np.zeros(2 * len(west))
+    found = whole_box(np.array(west), lat, np.array(east))
+    assert (found[0], found[2]) == box
 
 
 def test_every_reason_has_a_look_of_its_own() -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -159,6 +160,26 @@ def test_rows_that_differ(earth_search: Item, tmp_path: Path, change: Callable[[
 def test_what_the_spec_states(earth_search: Item, tmp_path: Path, asked: dict[str, Any]) -> None:
     batch = as_table(many(earth_search, put("properties", "platform", value="sentinel-2b")), tmp_path)
     assert compare(batch, S2, **asked) == (12, 12)
+
+
+def test_items_are_packed(earth_search: Item, tmp_path: Path) -> None:
+    """Items of one description share it, and take few bytes beside their footprints."""
+    batch = as_table(many(earth_search, put("properties", "platform", value="sentinel-2b"), count=100), tmp_path)
+    block = Imagery.model_validate({"stac": "items", "sensor": S2})
+    items = [*items_by_column(batch, SENSORS[S2], block=block, number=0, needed=None).values()]
+    assert len(items) == 100
+    assert len({id(item.common) for item in items}) == 2
+    outlines = sum(len(item.footprint or b"") for item in items)
+    assert (sum(sys.getsizeof(item.packed) for item in items) - outlines) / len(items) < 400
+    item = items[7]
+    assert copy.deepcopy(item) == item != items[8]
+    etags = {file.href: '"1"' for file in item.files}
+    known = item.changed(id="other", etags=etags, license="CC-BY-4.0", grid=None)
+    assert (known.id, known.etags, known.license, known.grid) == ("other", etags, "CC-BY-4.0", None)
+    assert (known.files, known.footprint, known.acquired) == (item.files, item.footprint, item.acquired)
+    assert known.changed(id=item.id, etags={}, license=item.license, grid=item.grid) == item
+    with pytest.raises(TypeError, match="color"):
+        item.changed(color="red")
 
 
 def test_damaged_footprints(earth_search: Item, tmp_path: Path) -> None:

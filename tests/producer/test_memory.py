@@ -48,7 +48,7 @@ item = source_item(json.loads(path.read_text()), instrument, block=0, base=str(p
 imagery, rules = {"stac": str(path), "sensor": instrument.key}, {"layout": layout, "size": 128}
 items = [item]
 if layout == "composite":
-    items = [replace(item, id=f"{n}", acquisition=f"{n}") for n in range(16)]
+    items = [item.changed(id=f"{n}", acquisition=f"{n}") for n in range(16)]
     imagery |= {"composite": {"images": 16}, "windows": ["2021-01-01/2022-01-01"]}
     rules["layout"] = "utm"
 spec = resolve_spec({"name": "m", "imagery": imagery, "chips": rules}, where="spec", folder=path.parent)
