@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import geopandas
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -26,6 +25,8 @@ _POINTS = 65_536
 
 def hilbert_distance(lon: npt.NDArray[np.float64], lat: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
     """Distance [n] along a Hilbert curve of level 16 over the Earth; degrees, OGC:CRS84."""
+    import geopandas  # noqa: PLC0415 - slow to import, with pandas
+
     distance = np.empty(len(lon), dtype=np.uint32)
     for start in range(0, len(lon), _POINTS):
         some = slice(start, start + _POINTS)

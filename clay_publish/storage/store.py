@@ -248,18 +248,6 @@ class Store:
             self._kept[f"data {path}"] = data
         return data
 
-    def read_into(self, path: str, buffer: memoryview) -> memoryview:
-        """Read a whole file on disk into the beginning of a buffer, as far as it fits, and return that part.
-
-        Raises:
-            StoreError: missing or unreadable.
-        """
-        length = 0
-        with self._errors(path, "for reading"), Path(self.where, self._checked(path)).open("rb", buffering=0) as file:
-            while more := file.readinto(buffer[length:]):
-                length += more
-        return buffer[:length]
-
     def write(self, path: str, data: bytes | str) -> None:
         """Write a whole file: it appears complete or not at all."""
         with self.writer(path) as file:

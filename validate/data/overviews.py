@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
-from matplotlib import colormaps
 from PIL import Image
 
 from clay_publish.errors import ReleaseError
@@ -283,6 +282,8 @@ class Redrawing:
 
 def _ramp(name: str) -> Pixels:
     """[254, 4] colors of the steps of a scale."""
+    from matplotlib import colormaps  # noqa: PLC0415 - slow to import
+
     return np.round(colormaps[_COLORMAPS[name]](np.linspace(0, 1, _STEPS)) * 255).astype(np.uint8)
 
 

@@ -23,7 +23,7 @@ from clay_publish.windows import Window
 MAX_TABLE = 400_000_000
 """Bytes in memory of a table that is read whole."""
 MAX_ROWS = 1 << 16
-MAX_BATCH = 48_000_000
+MAX_BATCH = 16_000_000
 """Bytes of the rows that are decoded at once."""
 _FORMATS = {
     b"version https://git-lfs": "a pointer of Git LFS to it (`git lfs pull` gets the file)",
@@ -291,7 +291,7 @@ class ParquetTables:
         return self.files.release.parquet(path)
 
     def batch_rows(self, path: str, most: int) -> int:
-        """Return how many rows of a file are read at once: so few that they take about 48 MB, at most `most`."""
+        """Return how many rows of a file are read at once: so few that they take about 16 MB, at most `most`."""
         footer = self.footer(path)
         size = sum(footer.row_group(number).total_byte_size for number in range(footer.num_row_groups))
         width = max(size // max(footer.num_rows, 1), footer.num_columns)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import shapely
 from PIL import Image
 
@@ -89,6 +88,8 @@ def _first(context: ReleaseContext) -> str:
 @reader("RDR001", "pyarrow")
 def pyarrow_opens(_: Any, context: ReleaseContext, folder: str) -> Iterator[Outcome]:
     """Hive partitions, one schema, all rows counted."""
+    import pyarrow.dataset as ds  # noqa: PLC0415 - slow to import, with pandas
+
     dataset = ds.dataset(folder, format="parquet", partitioning="hive")
     dataset.head(10)
     yield from _counts("pyarrow", dataset.count_rows(), context)

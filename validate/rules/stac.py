@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import shapely
-import stac_geoparquet.arrow
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.array_store import MEDIA_TYPE, STORE
@@ -77,13 +76,20 @@ def collection_is_valid(context: ReleaseContext) -> Iterator[Outcome]:
     yield from _violations({**context.documents.collection, **shown}, "collection", COLLECTION)
 
 
+def _items(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows of a stac-geoparquet table as STAC Items."""
+    from stac_geoparquet.arrow import stac_table_to_items  # noqa: PLC0415 - slow to import, with pandas
+
+    return list(stac_table_to_items(table))
+
+
 @rule("STC002")
 def items_are_valid(context: ReleaseContext) -> Iterator[Outcome]:
     """Some items, spread over the table."""
     step = max(1, context.documents.items.num_rows // _ITEMS)
     chosen = context.documents.items.take(pa.array(range(0, context.documents.items.num_rows, step)))
     try:
-        documents = list(stac_geoparquet.arrow.stac_table_to_items(chosen))
+        documents = _items(chosen)
     except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
         yield Fault(ITEMS, f"cannot be read as stac-geoparquet ({error!r})", "one STAC Item per row")
         return
@@ -370,7 +376,7 @@ def json_items_are_those_of_the_table(context: ReleaseContext) -> Iterator[Outco
     if len(chosen) < len(known):
         yield Sampled(len(chosen), len(known), "JSON Items")
     rows = pa.array([table["id"].to_pylist().index(expected[path]) for path in chosen], pa.int64())
-    documents = {item["id"]: item for item in stac_geoparquet.arrow.stac_table_to_items(table.take(rows))}
+    documents = {item["id"]: item for item in _items(table.take(rows))}
     for path in chosen:
         document = context.documents.json(path)
         yield from _other_item(path, document, documents[expected[path]])
