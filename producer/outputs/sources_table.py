@@ -18,12 +18,14 @@ from clay_publish.producer.sources.selection import Considered, UnreadItem
 from clay_publish.redaction import without_secrets
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
-from clay_publish.release.geoparquet import bbox_array, geo_metadata, total_bbox, write_table
+from clay_publish.release.geoparquet import bbox_array, geo_metadata, group_rows, table_writer, total_bbox
 from clay_publish.release.tables import sources_schema
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import CloudMask
 from clay_publish.storage.store import is_url
 
+_SHAPES = 1 << 14
+"""Footprints that are geometries at a time."""
 _AT_ONCE = 16
 """Kept evidence that is read at a time: on a server most of the time is spent waiting."""
 
@@ -33,10 +35,28 @@ def write_sources(release: Release, considered: Sequence[Considered], broken: Se
 
     Of images that are not read, as their chips are reused, the version before knows.
     """
-    known = _Known(release, spec)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = list(pool.map(known.look, considered))
-    write_table(release.store, paths.SOURCES, sources_table(found, broken))
+    known, schema = _Known(release, spec), sources_schema()
+    rows, footer = group_rows(schema), {"geo": json.dumps(_geo(considered))}
+    with (
+        ThreadPoolExecutor(_AT_ONCE) as pool,
+        table_writer(release.store, paths.SOURCES, schema.with_metadata(footer)) as writer,
+    ):
+        for start in range(0, len(considered) + len(broken), rows):  # all of them as objects may not fit into memory
+            found = list(pool.map(known.look, considered[start : start + rows]))
+            first, stop = (max(0, place - len(considered)) for place in (start, start + rows))
+            writer.write_table(_table(found, broken[first:stop]), row_group_size=rows)
+
+
+def _geo(considered: Sequence[Considered]) -> dict[str, Any]:
+    """The `geo` footer of the table."""
+    kinds, bounds = set[str](), [np.empty((0, 4))]
+    for start in range(0, len(considered), _SHAPES):
+        read = shapely.from_wkb([each.item.footprint for each in considered[start : start + _SHAPES]])
+        shapes = read[~shapely.is_missing(read)]
+        kinds |= {shape.geom_type for shape in shapes}
+        boxes = bbox_array(shapes)
+        bounds.append(np.stack([boxes.field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")], axis=1))
+    return geo_metadata(kinds, total_bbox(np.concatenate(bounds)))
 
 
 class _Known:
@@ -102,23 +122,18 @@ def _stated(band: dict[str, Any]) -> tuple[Any, ...]:
 
 def planned_sources(considered: Sequence[Considered]) -> list[dict[str, Any]]:
     """Rows of the table for these items before any of their pixels are looked at."""
-    rows: list[dict[str, Any]] = sources_table([_Looked(each) for each in considered], []).to_pylist()
+    rows: list[dict[str, Any]] = _table([_Looked(each) for each in considered], []).to_pylist()
     return rows
 
 
-def sources_table(looked: Sequence[_Looked], broken: Sequence[UnreadItem]) -> pa.Table:
-    """The table; no local path and no signature goes into it."""
+def _table(looked: Sequence[_Looked], broken: Sequence[UnreadItem]) -> pa.Table:
+    """Rows of the table; no local path and no signature goes into them."""
     geometries = np.array([each.considered.item.geometry for each in looked], dtype=object)
     known = np.array([geometry is not None for geometry in geometries], dtype=bool)
-    boxes = bbox_array(geometries[known])
-    place = iter(boxes.to_pylist())
+    place = iter(bbox_array(geometries[known]).to_pylist())
     rows = [_row(each, next(place) if has else None) for each, has in zip(looked, known, strict=True)]
     rows += [{**vars(each), "status": "unused", "bands": [], "assets": []} for each in broken]
-    table = pa.Table.from_pylist(rows, schema=sources_schema())
-    bounds = np.array([list(box.values()) for box in boxes.to_pylist()]).reshape(-1, 4)
-    kinds = {geometry.geom_type for geometry in geometries[known]}
-    footer = {"geo": json.dumps(geo_metadata(kinds, total_bbox(bounds)))}
-    return table.replace_schema_metadata(footer)
+    return pa.Table.from_pylist(rows, schema=sources_schema())
 
 
 def _row(looked: _Looked, bbox: dict[str, float] | None) -> dict[str, Any]:
