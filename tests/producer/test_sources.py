@@ -22,13 +22,15 @@ from stac_server import Memory, collection, stac_server
 from clay_publish.errors import LicenseError, SourceError, SpecError
 from clay_publish.producer.imagery.raster import open_bands
 from clay_publish.producer.imagery.remote import external_masks
+from clay_publish.producer.outputs import sources_table
+from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.produce import produce
 from clay_publish.producer.sources.item import BandFile
 from clay_publish.producer.sources.reader import read_items
 from clay_publish.producer.sources.selection import select, terms
 from clay_publish.producer.sources.stac_api import Search
 from clay_publish.producer.sources.stac_item import source_item
-from clay_publish.release.directory import Release
+from clay_publish.release.directory import SOURCES, Release
 from clay_publish.spec.load import resolve_spec
 from clay_publish.spec.models import ChipSpec, Spec
 from clay_publish.spec.sensors import sensor
@@ -281,6 +283,26 @@ def test_an_item_without_a_time_is_recorded_and_not_used(tmp_path: Path, items: 
     assert [each.id for each in chosen.broken] == [items[0]["id"]]
     assert "has no time" in chosen.broken[0].reason
     assert len(chosen.considered) == 2
+
+
+def test_the_table_of_items_is_written_some_rows_at_a_time(
+    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for item in items[:3]:
+        item["properties"] |= {"datetime": None}
+    (tmp_path / "items.json").write_text(json.dumps(items))
+    spec = a_spec(str(tmp_path / "items.json"))
+    chosen = select(spec, sensor("sentinel-2-l2a"), [None])
+    tables = []
+    for rows in (4096, 4):
+        monkeypatch.setattr(sources_table, "group_rows", lambda _, rows=rows: rows)
+        release = Release(str(tmp_path / str(rows)))
+        write_sources(release, chosen.considered, chosen.broken, spec)
+        tables.append(release.parquet(SOURCES).read())
+    assert tables[0].equals(tables[1], check_metadata=True)
+    names = [*(each.item.id for each in chosen.considered), *(each.id for each in chosen.broken)]
+    assert tables[1]["id"].to_pylist() == names
+    assert json.loads(tables[1].schema.metadata[b"geo"])["columns"]["geometry"]["geometry_types"] == ["Polygon"]
 
 
 def test_excluded_items_are_left_out_and_recorded(shared_data: Path, items: list[dict[str, Any]]) -> None:
