@@ -14,7 +14,6 @@ from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.chip_facts import repeated
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.footprints import Footprints, meters_apart, meters_per_degree
-from clay_publish.validate.data.neighbors import on_all_cores
 from clay_publish.validate.outcomes import BadRows, Fault, Outcome, bad_rows
 from clay_publish.validate.registry import row_rule, rule
 from clay_publish.validate.spilled import spilled, together
@@ -230,19 +229,15 @@ def _shared_ground(context: ReleaseContext) -> list[tuple[int, int]]:
     # Across the stated seam of two zones, ground is shared on purpose.
     names = ("lon", "lat", "moments", *(("epsg",) if context.fingerprint.layout == "utm" else ()))
     lon, lat, moments, *zone = (facts[name] for name in names)
-    step = context.grids.usual_side / 2
-
-    def near(shift: tuple[float, float]) -> npt.NDArray[np.int64]:
+    step, found = context.grids.usual_side / 2, set[tuple[int, int]]()
+    # Boxes half a side wide, laid four ways, so that near centers meet in one of them.
+    for shift in ((0, 0), (0.5, 0), (0, 0.5), (0.5, 0.5)):
         boxes = spilled((_boxes(each, step, shift) for each in together(lon, lat, moments)), np.uint64)
         pairs = np.array(list(repeated(boxes).examples(100_000)), np.int64).reshape(-1, 2)
         same = moments[pairs[:, 0]] // _DAY == moments[pairs[:, 1]] // _DAY
         for epsg in zone:
             same &= epsg[pairs[:, 0]] % 100 == epsg[pairs[:, 1]] % 100
-        return np.asarray(pairs[same], np.int64)
-
-    # Boxes half a side wide, laid four ways, so that near centers meet in one of them.
-    pairs = np.concatenate(on_all_cores(near, ((0, 0), (0.5, 0), (0, 0.5), (0.5, 0.5))))
-    found = {(first, second) for first, second in pairs.tolist()}
+        found.update((first, second) for first, second in pairs[same].tolist())
     return sorted(found)
 
 
