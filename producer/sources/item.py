@@ -179,7 +179,7 @@ class ItemTexts:
 
     def encoded(self) -> bytes:
         """As JSON."""
-        return json.dumps([getattr(self, name) for name in self.__slots__], separators=(",", ":")).encode()
+        return _TO_JSON([getattr(self, name) for name in self.__slots__]).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +201,7 @@ _HEAD = struct.Struct("<3qd3I")
 _SIZES = struct.Struct("<3I")
 _GRID = struct.Struct("<8d")
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_TO_JSON = json.JSONEncoder(separators=(",", ":")).encode
 _LEVEL, _WINDOW, _MEMORY = 3, -13, 4
 """Of zlib: no header, and 8 kB of memory, which takes little time to prepare."""
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import pyproj
@@ -50,13 +51,20 @@ def finest_grid(
 
 
 def _check_crs(crs: str, where: str) -> None:
-    try:
-        to_lonlat(crs)
-    except pyproj.exceptions.ProjError as error:
+    if not _is_on_earth(crs):
         raise SourceError(
             f"{where}: proj:code", f"found {crs[:60]!r}, which PROJ cannot bring to longitude and latitude",
             "a reference system of the Earth, such as EPSG:32618",
-        ) from error  # fmt: skip
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _is_on_earth(crs: str) -> bool:
+    try:
+        to_lonlat(crs)
+    except pyproj.exceptions.ProjError:
+        return False
+    return True
 
 
 def _is_grid(shape: Any, transform: Any) -> bool:

@@ -1,7 +1,7 @@
 """The items of a table as columns, and as the documents that they are read as."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -109,18 +109,21 @@ class ItemColumn:
         """Equal numbers for items for whose values a function gives the same; None where it does for all."""
         known: dict[str | bool, int] = {}
 
-        def numbered(value: Any) -> int:
-            try:
-                result = None if value is None else function(value, *args)
-            except Exception:  # noqa: BLE001 - which reading the item by itself will raise
-                return known.setdefault(f"{len(known)} of those that are like no other", len(known))
-            return known.setdefault(result if isinstance(result, bool) else repr(result), len(known))
+        def numbered(values: Iterable[Any]) -> Iterator[int]:
+            for value in values:
+                try:
+                    result = None if value is None else function(value, *args)
+                    answer = result if isinstance(result, bool) else repr(result)
+                except Exception:  # noqa: BLE001 - which reading the item by itself will raise
+                    answer = f"{len(known)} of those that are like no other"
+                yield known.setdefault(answer, len(known))
 
         if self.array is not None and _is_text(self.array.type):
-            numbers = {value: numbered(value) for value in dict.fromkeys(self.values)}
+            different = dict.fromkeys(self.values)
+            numbers = dict(zip(different, numbered(different), strict=True))
             found = np.fromiter(map(numbers.__getitem__, self.values), dtype=np.int64, count=len(self.values))
         else:
-            found = np.fromiter(map(numbered, self.values), dtype=np.int64, count=len(self.values))
+            found = np.fromiter(numbered(self.values), dtype=np.int64, count=len(self.values))
         return None if len(known) == 1 else found
 
 

@@ -234,9 +234,14 @@ class _BlockItems:
         """Whether the footprints of items do not share ground with the area."""
         if self.search.area is None:
             return [False] * len(items)
-        shapes = shapely.from_wkb([item.footprint for item in items])
-        found: list[bool] = (~shapely.is_missing(shapes) & ~shapely.intersects(self.search.area, shapes)).tolist()
-        return found
+        area, shapes = self.search.area, shapely.from_wkb([item.footprint for item in items])
+        # Where the first corner lies in the area, which is known sooner, so does ground of the footprint.
+        first = shapely.get_point(shapely.get_exterior_ring(shapes), 0)
+        found = ~shapely.is_missing(shapes) & ~shapely.intersects_xy(area, shapely.get_x(first), shapely.get_y(first))
+        rest = np.flatnonzero(found)
+        found[rest] = ~shapely.intersects(area, shapes[rest])
+        outside: list[bool] = found.tolist()
+        return outside
 
     def consider(
         self, item: SourceItem, document: Mapping[str, object], collection: Mapping[str, Any], *, outside: bool
