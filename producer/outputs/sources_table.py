@@ -1,7 +1,9 @@
 """`sources.parquet`: every item considered, how it was read, and what became of it."""
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -65,10 +67,13 @@ class _Known:
     def __init__(self, release: Release, spec: Spec) -> None:
         self._release, self._spec, self._sensor = release, spec, spec.instrument
         self._there = frozenset(release.store.files(EVIDENCE))
-        self._before: dict[str, dict[str, Any]] = {}
+        self._before: dict[bytes, bytes] = {}
+        """Bands and evidence, packed, by what decides the chips of an image."""
         if spec.previous is not None:
-            rows = Release(spec.previous).parquet(paths.SOURCES).read().to_pylist()
-            self._before = {key: row for row in rows if (key := decides(row)) is not None and row["evidence"]}
+            for batch in Release(spec.previous).parquet(paths.SOURCES).iter_batches(group_rows(sources_schema())):
+                for row in batch.to_pylist():
+                    if row["evidence"] and (key := decides(row)) is not None:
+                        self._before[key] = zlib.compress(json.dumps([row["bands"], row["evidence"]]).encode())
 
     def look(self, each: Considered) -> "_Looked":
         if each.status != "used":
@@ -77,11 +82,12 @@ class _Known:
             accept = self._spec.imagery[each.item.block].accept_values
             found = examine(each.item, self._sensor, accept=accept, release=self._release)
             return _Looked(replace(each, item=found.item), found.evidence.model_dump(mode="json"))
-        before = self._before.get(decides(_row(_Looked(each), None)) or "")
+        before = self._before.get(decides(_row(_Looked(each), None)) or b"") if self._before else None
         if before is None:
             return _Looked(each)
-        item = each.item.changed(resolved=tuple(ResolvedBand(**band) for band in before["bands"]))
-        return _Looked(replace(each, item=item), before["evidence"])
+        bands, evidence = json.loads(zlib.decompress(before))
+        item = each.item.changed(resolved=tuple(ResolvedBand(**band) for band in bands))
+        return _Looked(replace(each, item=item), evidence)
 
 
 @dataclass(frozen=True)
@@ -92,17 +98,17 @@ class _Looked:
     evidence: dict[str, Any] | None = None
 
 
-def decides(row: dict[str, Any]) -> str | None:
-    """Return what decides the chips of an image, from its row of the table, as text; None where its content is unknown.
+def decides(row: dict[str, Any]) -> bytes | None:
+    """Return a digest of what decides the chips of an image, from its row of the table; None: its content is unknown.
 
-    Left out are its terms, its addresses, and what became of it. Two rows with the same text give the same chips.
+    Left out are its terms, its addresses, and what became of it. Two rows with the same digest give the same chips.
     """
     if any(asset["etag"] is None for asset in row["assets"]):
         return None
     kept = {name: value for name, value in row.items() if name not in _NOT_DECISIVE}
     kept["assets"] = [(asset["key"], asset["etag"]) for asset in row["assets"]]
     kept["bands"] = [_stated(band) for band in row["bands"]]
-    return repr(sorted(kept.items()))
+    return hashlib.sha256(repr(sorted(kept.items())).encode("utf-8", "surrogatepass")).digest()
 
 
 _NOT_DECISIVE = frozenset(
@@ -120,10 +126,11 @@ def _stated(band: dict[str, Any]) -> tuple[Any, ...]:
     return place if by in _BY_FILE else (*place, band["scale"], band["offset"])
 
 
-def planned_sources(considered: Sequence[Considered]) -> list[dict[str, Any]]:
+def planned_sources(considered: Sequence[Considered]) -> Iterator[dict[str, Any]]:
     """Rows of the table for these items before any of their pixels are looked at."""
-    rows: list[dict[str, Any]] = _table([_Looked(each) for each in considered], []).to_pylist()
-    return rows
+    rows = group_rows(sources_schema())
+    for start in range(0, len(considered), rows):
+        yield from _table([_Looked(each) for each in considered[start : start + rows]], []).to_pylist()
 
 
 def _table(looked: Sequence[_Looked], broken: Sequence[UnreadItem]) -> pa.Table:

@@ -6,16 +6,18 @@ the same, the row of the version before is the row of this one.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
+from sys import intern
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import shapely
 
 from clay_publish.errors import ReleaseError
@@ -34,33 +36,50 @@ from clay_publish.windows import Window
 _ABSENT, _EMBEDDED, _MISSING, _UNCOVERED, _RETRIED = range(5)
 """What became of a chip: not expected; embedded; missing; without any image; missing for a reason of that run."""
 
+_ROWS = 4096
+"""Rows that are Python objects at a time."""
 _WITHOUT_IMAGES = ("no_imagery", "excluded")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Image:
-    """A row of `sources.parquet`."""
+    """What is compared of a row of `sources.parquet`, of which there may be millions."""
 
     id: str
+    status: str
+    block: int
     acquired: datetime
-    window: Window
-    geometry: shapely.Geometry | None
-    decides: str | None
+    start: datetime
+    end: datetime
+    wkb: bytes | None
+    decides: bytes | None
+    """Digest of what `decides` gives; None: an image of unknown content is never the same as another."""
+    was_read: bool
+    """Whether the item could be read."""
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> "_Image":
-        start, end = row["start_datetime"], row["end_datetime"]
-        window = Window.of_days(start) if start == end else Window.of_days(start, end)
-        geometry = None if row["geometry"] is None else shapely.from_wkb(row["geometry"])
-        # An image of unknown content is never the same as another.
-        return cls(row["id"], row["datetime"], window, geometry, decides(row))
+        times = (row["datetime"], row["start_datetime"], row["end_datetime"])
+        return cls(
+            row["id"], intern(row["status"]), row["block"], *times, row["geometry"], decides(row), bool(row["assets"])
+        )
+
+    @property
+    def window(self) -> Window:
+        """The whole days that hold its acquisition or period."""
+        return Window.of_days(self.start) if self.start == self.end else Window.of_days(self.start, self.end)
+
+    @property
+    def geometry(self) -> shapely.Geometry | None:
+        """Footprint, OGC:CRS84."""
+        return shapely.from_wkb(self.wkb)
 
 
 @dataclass
 class _Images:
     """Images of one version that may decide the same chips."""
 
-    used: dict[str, _Image] = field(default_factory=dict)
+    used: dict[bytes, _Image] = field(default_factory=dict)
     """By what they decide."""
     unknown: list[_Image] = field(default_factory=list)
     """Used ones whose content is not known."""
@@ -104,6 +123,14 @@ class PublishedTables:
         Raises:
             ReleaseError: it cannot be read, or is not what the manifest says.
         """
+        return self._compared(path).read(columns=columns).replace_schema_metadata(None)
+
+    def rows(self, path: str) -> Iterator[dict[str, Any]]:
+        """Rows of a table, one after the other. Errors as `read`."""
+        for batch in self._compared(path).iter_batches(_ROWS):
+            yield from batch.to_pylist()
+
+    def _compared(self, path: str) -> pq.ParquetFile:
         opened, expected = self.release.parquet(path), self._unread.get(path)
         if expected is not None and sha256(self.release.store, path) != expected:
             raise ReleaseError(
@@ -113,7 +140,7 @@ class PublishedTables:
                 "Restore the version before, or leave out `previous`.",
             )
         self._unread.pop(path, None)
-        return opened.read(columns=columns).replace_schema_metadata(None)
+        return opened
 
 
 class PreviousVersion:
@@ -132,8 +159,8 @@ class PreviousVersion:
         self._release = Release(inputs.spec.previous)
         self._tables = PublishedTables(self._release)
         self._spec = self._release.spec()
-        self._before = self._tables.read(paths.SOURCES).to_pylist()
-        self._now = planned_sources(inputs.selection.considered)
+        self._before = [_Image.of(row) for row in self._tables.rows(paths.SOURCES)]
+        self._now = [_Image.of(row) for row in planned_sources(inputs.selection.considered)]
         self._same_model = not self._release.fingerprint().differences(inputs.fingerprint)
         self._zones = frozenset(self._release.data_files(paths.COVERAGE))
         if not self._zones:
@@ -160,13 +187,13 @@ class PreviousVersion:
         """Images of this version against those of the one before."""
         unreadable = self._unreadable()
         before, now = (
-            {row["id"]: row for row in sorted(rows, key=lambda row: row["status"] == "used")}
-            for rows in (self._before, self._now)
+            {image.id: image for image in sorted(images, key=lambda image: image.status == "used")}
+            for images in (self._before, self._now)
         )
-        used = {name for name, row in now.items() if row["status"] == "used"}
-        known = {name for name, row in before.items() if row["status"] == "used" and name not in unreadable}
+        used = {name for name, image in now.items() if image.status == "used"}
+        known = {name for name, image in before.items() if image.status == "used" and name not in unreadable}
         kept = used & known
-        changed = {name for name in kept if decides(now[name]) is None or decides(now[name]) != decides(before[name])}
+        changed = {name for name in kept if now[name].decides is None or now[name].decides != before[name].decides}
         fixed = {name for name in used - known if _was_bad(before.get(name), name in unreadable)}
         return Comparison(
             previous=self._release.store.where,
@@ -243,18 +270,17 @@ class PreviousVersion:
         return found
 
     def _images(
-        self, rows: Iterable[dict[str, Any]], blocks: Sequence[Any], unread: Collection[str] = ()
+        self, images: Iterable[_Image], blocks: Sequence[Any], unread: Collection[str] = ()
     ) -> defaultdict[str, _Images]:
         found: defaultdict[str, _Images] = defaultdict(_Images)
-        for row in rows:
-            if row["status"] not in {"used", "excluded"} or row["datetime"] is None:
+        for image in images:
+            if image.status not in {"used", "excluded"} or image.acquired is None:
                 continue
-            image = _Image.of(row)
-            group = self._inputs.layout.rivals(image, blocks[row["block"]])
+            group = self._inputs.layout.rivals(image, blocks[image.block])
             if group is None:
                 continue
-            if row["status"] == "excluded":
-                found[group].excluded[image.id, row["geometry"] or b""] = image
+            if image.status == "excluded":
+                found[group].excluded[image.id, image.wkb or b""] = image
             elif image.decides is None or image.id in unread:
                 found[group].unknown.append(image)
             else:
@@ -298,7 +324,7 @@ class PreviousVersion:
     def _unread(self) -> frozenset[str]:
         """Images that could not be read, so that others may have taken their place."""
         notes = set(run_record(self._release).notes)
-        return frozenset(row["id"] for row in self._before if unread_note(row["id"]) in notes)
+        return frozenset(image.id for image in self._before if unread_note(image.id) in notes)
 
     def _unreadable(self) -> set[str]:
         """Images that could not be read."""
@@ -317,6 +343,6 @@ def _cut(unit: Unit, reuse: Chosen, decided: dict[str, Any]) -> list[Unit]:
     return parts if reuse.all() else [*parts, unit.part(~reuse, decided, reused=False)]
 
 
-def _was_bad(row: dict[str, Any] | None, unreadable: bool) -> bool:
+def _was_bad(image: _Image | None, unreadable: bool) -> bool:
     """Whether an image that is used now was excluded, unusable or unreadable before."""
-    return unreadable or (row is not None and (row["status"] == "excluded" or not row["assets"]))
+    return unreadable or (image is not None and (image.status == "excluded" or not image.was_read))
