@@ -125,7 +125,7 @@ def evidence_path(item: SourceItem) -> str:
     masks = known_masks(item, None) if item.etags else {}
     known = item.contents
     contents = [[file.asset, known.get(file.href, file.href)] for file in item.bands]
-    said = [item.id, item.block, contents, *([sorted(item.contents[href] for href in masks)] if masks else ())]
+    said = [item.id, item.block, contents, *([sorted(known[href] for href in masks)] if masks else ())]
     return f"{FOLDER}/{hashlib.sha256(canonical_json(said)).hexdigest()[:32]}.json"
 
 

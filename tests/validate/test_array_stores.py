@@ -196,6 +196,15 @@ def test_so_is_a_store_of_version_2(edit: dict[str, Any], expected: set[str], tm
     assert codes.keys() == expected
 
 
+@pytest.mark.parametrize("make", [make_store, make_old_store])
+def test_arrays_that_a_web_server_does_not_list_are_not_passed(make: Callable[..., Path], tmp_path: Path) -> None:
+    make(tmp_path / "store.zarr")
+    with RangeServer(tmp_path) as server:
+        report = validate(Release(f"{server.address}/store.zarr"))
+    assert report.findings == []
+    assert all(state.startswith("not checked") for state in report.checked.values()), report.checked
+
+
 def test_metadata_that_claim_too_much_are_not_read(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store.zarr")
     path = store / "utm30" / "embeddings" / "zarr.json"

@@ -420,7 +420,7 @@ def _times_used(sources: SourceTable, context: ReleaseContext) -> Ints:
         apart = np.array([bool(block.windows) for block in spec.imagery] + [False])
         known = (sources.block >= 0) & (sources.block < len(spec.imagery))
         windows = np.where(apart[np.where(known, sources.block, -1)], own, 0)
-    number = sources.item_of * (int(windows.max(initial=0)) + 1) + windows
+    number = sources.item_of.astype(np.int64) * (int(windows.max(initial=0)) + 1) + windows
     _, place = np.unique(number, return_inverse=True)
     place = place.reshape(-1)
     return np.bincount(place[sources.is_used], minlength=int(place.max(initial=-1)) + 1)[place]

@@ -61,7 +61,10 @@ def arrays_are_as_asked(context: ReleaseContext) -> Iterator[Outcome]:
 @rule("ARR003")
 def arrays_are_as_described(context: ReleaseContext) -> Iterator[Outcome]:
     """Types, dimensions, shards and coordinates against the attributes, and these against fingerprint and spec."""
-    for name, group in context.zarr.groups.items():
+    groups = context.zarr.groups
+    if _alone(context) and all(group.vectors() is None for group in groups.values()):  # ARR002 says why
+        yield NotChecked("no array of vectors is known")
+    for name, group in groups.items():
         vectors = group.vectors()
         if vectors is None:
             if name and not _alone(context) and group.arrays:
@@ -179,10 +182,11 @@ def stores_hold_vectors(context: ReleaseContext) -> Iterator[Outcome]:
         return
     require_extra("arrays", "the store")
     context.files.read_whole("the store")
-    for group in context.zarr.groups.values():
-        vectors = group.vectors()
-        if vectors is not None:
-            yield from _store(context, group, vectors)
+    found = [(group, vectors) for group in context.zarr.groups.values() if (vectors := group.vectors()) is not None]
+    if not found:  # ARR002 says why
+        yield NotChecked("no array of vectors is known")
+    for group, vectors in found:
+        yield from _store(context, group, vectors)
 
 
 def _store(context: ReleaseContext, group: GroupDocument, vectors: ArrayDocument) -> Iterator[Outcome]:
