@@ -87,7 +87,8 @@ class SharedValidation:
     def gathered(self) -> Iterator[Gathered | None]:
         """Give what all shares found, for the one that makes the report; None where another one does, or has.
 
-        What is kept is removed at the end of a block that succeeds, also of releases that are no longer these files.
+        What is kept is removed at the end of a block that succeeds, also of releases that are no longer these files,
+        and what killed shares left unfinished.
         """
         store = self.release.store
         with ExitStack() as stack:
@@ -106,6 +107,7 @@ class SharedValidation:
             for path in store.files(SCANS):
                 if path.startswith(f"{self._folder}/") or not path.startswith(f"{self._files}/"):
                     store.remove(path)
+            store.remove_orphans(SCANS)
 
     def _scans(self) -> dict[str, str]:
         kept = set(self.release.store.files(self._folder))

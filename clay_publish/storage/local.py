@@ -129,10 +129,10 @@ class Directory:
         """Remove a file, if there is one."""
         self.path(path).unlink(missing_ok=True)
 
-    def remove_orphans(self) -> list[str]:
+    def remove_orphans(self, folder: str = "") -> list[str]:
         """Remove the unfinished files of killed writers, and none that is being written."""
         removed = []
-        for orphan in sorted(Path(self.where).rglob(f"{TEMPORARY}*")):
+        for orphan in sorted(self.path(folder).rglob(f"{TEMPORARY}*")):
             with suppress(FileNotFoundError, PermissionError), orphan.open("r+b") as file:
                 free = _lock(file)
                 if free or (free is None and time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED):

@@ -52,8 +52,8 @@ class Place(Protocol):
         """Remove a file, if there is one."""
         ...
 
-    def remove_orphans(self) -> list[str]:
-        """Remove what killed writers left behind; their paths."""
+    def remove_orphans(self, folder: str) -> list[str]:
+        """Remove what killed writers left behind below a folder; their paths."""
         ...
 
     def check_conditions(self, folder: str) -> None:
@@ -90,9 +90,9 @@ class ReadOnly:
         """Refused."""
         raise self._refuse(path)
 
-    def remove_orphans(self) -> list[str]:
+    def remove_orphans(self, folder: str) -> list[str]:
         """Refused."""
-        raise self._refuse()
+        raise self._refuse(folder)
 
     def check_conditions(self, folder: str) -> None:
         """Refused."""

@@ -255,18 +255,22 @@ class S3Client:
 
     def listing(self, folder: str) -> Iterator[tuple[str, int, str, datetime]]:
         """Keys below a folder, relative to it, with size, ETag, and when they were written."""
-        prefix = self.key(folder) + "/" if self.key(folder) else ""
+        prefix = self._below(folder)
         for page in self._pages("list_objects_v2", prefix, {"ContinuationToken": "NextContinuationToken"}):
             for item in page.get("Contents", []):
                 yield item["Key"].removeprefix(prefix), item["Size"], item["ETag"].strip('"'), item["LastModified"]
 
-    def uploads(self) -> Iterator[tuple[str, str]]:
-        """Unfinished uploads below the prefix: relative key and upload id."""
-        prefix = f"{self.address.prefix}/" if self.address.prefix else ""
+    def uploads(self, folder: str) -> Iterator[tuple[str, str]]:
+        """Unfinished uploads below a folder: key relative to the release, and upload id."""
+        prefix, base = self._below(folder), self._below("")
         more = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
         for page in self._pages("list_multipart_uploads", prefix, more):
             for upload in page.get("Uploads", []):
-                yield upload["Key"].removeprefix(prefix), upload["UploadId"]
+                yield upload["Key"].removeprefix(base), upload["UploadId"]
+
+    def _below(self, folder: str) -> str:
+        key = self.key(folder)
+        return f"{key}/" if key else ""
 
     def _pages(self, operation: str, prefix: str, more: Mapping[str, str]) -> Iterator[Any]:
         markers: dict[str, str] = {}

@@ -118,13 +118,14 @@ class Objects:
         """Remove an object, if there is one."""
         self._client.call("delete_object", path)
 
-    def remove_orphans(self) -> list[str]:
+    def remove_orphans(self, folder: str) -> list[str]:
         """Abort the uploads that killed writers began: they are invisible and cost storage.
 
-        Where the server or its owner does not let us list them, they stay; a lifecycle rule is another way.
+        A writer that is alive sends its file again. Where the server or its owner does not let us list them, they stay;
+        a lifecycle rule is another way.
         """
         try:
-            found = list(self._client.uploads())
+            found = list(self._client.uploads(folder))
         except ServerError as error:
             if error.status in _HOUSEKEEPING_REFUSED:
                 return []

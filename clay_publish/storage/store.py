@@ -281,10 +281,11 @@ class Store:
         with self._errors(path, "for removal"):
             self._place.remove(self._checked(path))
 
-    def remove_orphans(self) -> list[str]:
-        """Remove the unfinished files and uploads that killed writers left behind; their paths."""
-        with self._errors("", "to tidy it"):
-            return self._place.remove_orphans()
+    def remove_orphans(self, prefix: str = "") -> list[str]:
+        """Remove the unfinished files and uploads that killed writers left behind below a folder; their paths."""
+        folder = self._checked(prefix) if prefix else ""
+        with self._errors(prefix, "to tidy it"):
+            return self._place.remove_orphans(folder)
 
     def check_conditions(self, folder: str) -> None:
         """Make sure that files can be put here on a condition, which keeps two runs apart.

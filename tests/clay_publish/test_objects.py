@@ -18,6 +18,7 @@ from clay_publish.producer.sources.item import BandFile
 from clay_publish.storage import s3
 from clay_publish.storage.http import ServerError
 from clay_publish.storage.retry import RetryPolicy
+from clay_publish.storage.s3 import S3Client
 from clay_publish.storage.store import Store
 
 IMAGERY = Path(windows.__file__).parent / "sample" / "imagery"
@@ -164,8 +165,27 @@ def test_uploads_of_writers_that_died_are_given_up_below_the_release_alone(store
 
     for key in ("p/embeddings/a", "p/b", "pp/c", "q/d"):
         begin(key)
-    assert store.remove_orphans() == ["b", "embeddings/a"]
+    assert store.remove_orphans("embeddings") == ["embeddings/a"]
+    assert store.remove_orphans() == ["b"]
     assert sorted(view.uploads()) == ["pp/c", "q/d"]
+
+
+def test_an_upload_given_up_while_its_writer_lives_begins_again(store: Store, view: S3View) -> None:
+    given_up = []
+    with pytest.MonkeyPatch.context() as patch:
+        begin = S3Client.begin
+
+        def begin_and_lose(client: S3Client, path: str) -> str:
+            upload = begin(client, path)
+            if not given_up:
+                given_up.extend(store.remove_orphans())
+            return upload
+
+        patch.setattr(S3Client, "begin", begin_and_lose)
+        store.write("a", LARGE)
+    assert given_up == ["a"]
+    assert view.get("p/a") == LARGE
+    assert view.uploads() == []
 
 
 def test_images_are_read_from_a_bucket(view: S3View, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,7 @@ def test_what_killed_writers_left_is_not_listed_and_can_be_removed(tmp_path: Pat
     store.write("a/kept", b"")
     (tmp_path / "a" / ".tmp-123").write_text("half")
     assert store.files() == ["a/kept"]
+    assert store.remove_orphans("b") == []
     assert store.remove_orphans() == ["a/.tmp-123"]
     assert sorted(os.listdir(tmp_path / "a")) == ["kept"]  # noqa: PTH208
 

@@ -254,9 +254,10 @@ def test_other_rules_are_another_validation(whole: Path, run: Run) -> None:
     assert not _kept(whole)
 
 
-def test_what_is_kept_of_changed_files_is_removed(whole: Path, run: Run) -> None:
+def test_what_is_left_of_changed_files_is_removed(whole: Path, run: Run) -> None:
     run("validate", whole, "--unit", "1/2", "--only", "VEC", "--quiet")
     assert len(_kept(whole)) == 2
+    _kept(whole)[0].with_name(".tmp-of-a-killed-share").write_bytes(b"half")
     os.utime(_files(whole)[0], (0, 0))
     run("validate", whole, "--unit", "1/1", "--quiet", code=1)
     assert not list((whole / ".run" / "scans").rglob("*.*"))
