@@ -10,10 +10,11 @@ from typing import Any
 
 from clay_publish.errors import ReleaseError, shown
 from clay_publish.geo.area import read_area
+from clay_publish.geo.raster_grid import ground_size
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.base import Areas, Layout, Unit
-from clay_publish.producer.sources.item import SourceItem, ground_size
+from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Considered, Selection, select
 from clay_publish.progress import Progress, Report
 from clay_publish.release.directory import Release

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from clay_publish.errors import ImageryError, SourceError
+from clay_publish.geo.raster_grid import RasterGrid
 from clay_publish.producer.imagery.chips import to_input, under_cloud
 from clay_publish.producer.imagery.pixel_evidence import examine
 from clay_publish.producer.imagery.raster import open_bands
 from clay_publish.producer.imagery.remote import known_masks
 from clay_publish.producer.imagery.strips import Strip, check_axes, fine_grid, read_window
-from clay_publish.producer.sources.item import RasterGrid, SourceItem
+from clay_publish.producer.sources.item import SourceItem
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.spec.sensors import Sensor, StatisticsSource
 

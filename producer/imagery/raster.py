@@ -24,6 +24,7 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window as Block
 
 from clay_publish.errors import AccessError, ImageryError, StoreError
+from clay_publish.geo.raster_grid import RasterGrid
 from clay_publish.producer.imagery.parquet_cell import read_cell
 from clay_publish.producer.imagery.remote import (
     IMAGE,
@@ -34,7 +35,7 @@ from clay_publish.producer.imagery.remote import (
     is_final,
     public_name,
 )
-from clay_publish.producer.sources.item import BandFile, RasterGrid
+from clay_publish.producer.sources.item import BandFile
 from clay_publish.producer.sources.major_tom import ParquetCell, address_of
 from clay_publish.storage.http import ChangedError
 from clay_publish.storage.retry import Budget, limits, retrying

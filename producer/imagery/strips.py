@@ -9,8 +9,8 @@ from pyproj import Geod
 
 from clay_publish.errors import ImageryError
 from clay_publish.geo.footprints import centers
+from clay_publish.geo.raster_grid import RasterGrid, ground_size
 from clay_publish.producer.imagery.raster import OpenBand, grid_of, readers
-from clay_publish.producer.sources.item import RasterGrid, ground_size
 
 Bools = npt.NDArray[np.bool_]
 _GEOD = Geod(ellps="WGS84")

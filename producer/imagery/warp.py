@@ -16,10 +16,11 @@ from affine import Affine
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
 
+from clay_publish.geo.raster_grid import ground_sides
 from clay_publish.producer.imagery.raster import ImageFile, OpenBand, grid_of, open_bands, readers, session
 from clay_publish.producer.imagery.remote import check_unchanged
 from clay_publish.producer.imagery.strips import fine_grid
-from clay_publish.producer.sources.item import BandFile, SourceItem, ground_sides
+from clay_publish.producer.sources.item import BandFile, SourceItem
 from clay_publish.producer.sources.major_tom import ParquetCell
 from clay_publish.spec.sensors import Sensor
 

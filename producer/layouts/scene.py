@@ -11,12 +11,13 @@ import numpy.typing as npt
 import shapely
 
 from clay_publish.geo.footprints import centers, footprints, to_lonlat
+from clay_publish.geo.raster_grid import RasterGrid, ground_size
 from clay_publish.geo.utm_zones import Square, squares_of
 from clay_publish.producer.imagery.chips import ChipBlock, Reading, cut, missing_reason, normalize, under_cloud
 from clay_publish.producer.imagery.raster import OpenBand, grid_of, open_bands
 from clay_publish.producer.imagery.strips import Strip, check_axes, fine_grid, strips
 from clay_publish.producer.layouts.base import Floats, Places
-from clay_publish.producer.sources.item import ItemMask, RasterGrid, SourceItem, ground_size
+from clay_publish.producer.sources.item import ItemMask, SourceItem
 
 MEMORY = 1 << 27
 """Bytes a reader may hold, whatever the size of the scene; two of them are at work at a time."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 import shapely
 
 from clay_publish.geo.expected_cells import expected_cells
+from clay_publish.geo.raster_grid import ground_size
 from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.geo.utm_zones import Square
 from clay_publish.producer.imagery.chips import ChipBlock, ImplausibleError, Reading
@@ -27,7 +28,7 @@ from clay_publish.producer.layouts.base import (
     unit_id,
 )
 from clay_publish.producer.layouts.scene import SceneChips, read_scene
-from clay_publish.producer.sources.item import SourceItem, ground_size
+from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.release.directory import DataFile
 from clay_publish.spec.models import Imagery

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from clay_publish.errors import ImageryError, ReleaseError
+from clay_publish.geo.raster_grid import RasterGrid, ground_size
 from clay_publish.geo.utm_grid import epsg_of
 from clay_publish.producer.imagery.raster import grid_of, open_bands
 from clay_publish.producer.imagery.remote import digests, etags
@@ -18,7 +19,7 @@ from clay_publish.producer.imagery.strips import fine_grid
 from clay_publish.producer.layouts.base import Counts, SquareCount, UncoveredCells
 from clay_publish.producer.planning.cost import Rates, stored_bytes
 from clay_publish.producer.planning.estimate import Estimate, stated_rates
-from clay_publish.producer.sources.item import RasterGrid, SourceItem, ground_size
+from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.producer.unit_plan import Plan
 from clay_publish.release import directory as paths

@@ -7,9 +7,10 @@ from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import ImageryError, SpecError
 from clay_publish.formats import crossing
+from clay_publish.geo.raster_grid import ground_size
 from clay_publish.producer.imagery.pixel_evidence import examine
 from clay_publish.producer.sources.cloud_mask import NO_MASK
-from clay_publish.producer.sources.item import ItemDescription, SourceItem, ground_size
+from clay_publish.producer.sources.item import ItemDescription, SourceItem
 from clay_publish.producer.sources.sensor_check import size_note
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor

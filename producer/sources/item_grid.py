@@ -9,7 +9,7 @@ import pyproj
 
 from clay_publish.errors import SourceError
 from clay_publish.geo.footprints import to_lonlat
-from clay_publish.producer.sources.item import RasterGrid
+from clay_publish.geo.raster_grid import RasterGrid
 
 OF_GRID = ("proj:shape", "proj:transform", "proj:code", "proj:epsg", "proj:wkt2")
 """What of an asset its grid follows from."""

@@ -11,9 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from clay_publish.errors import SourceError
+from clay_publish.geo.raster_grid import ground_size
 from clay_publish.producer.sources.asset_bands import band_list, is_image, with_descriptions
 from clay_publish.producer.sources.band_mapping import check_unique, map_bands
-from clay_publish.producer.sources.item import SourceItem, ground_size
+from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.watched import derive
 from clay_publish.spec.sensors import SENSORS, ProductLevel, Sensor
 

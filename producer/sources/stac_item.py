@@ -13,6 +13,7 @@ from pystac.utils import make_absolute_href
 
 from clay_publish.errors import SourceError, shown
 from clay_publish.geo.footprints import crossing_rings, footprints, normalize_footprint
+from clay_publish.geo.raster_grid import RasterGrid
 from clay_publish.producer.sources.asset_bands import item_asset, number, values_of, with_descriptions
 from clay_publish.producer.sources.band_mapping import MappedBand, check_unique, map_bands
 from clay_publish.producer.sources.cloud_mask import find_mask, unread_mask
@@ -22,7 +23,6 @@ from clay_publish.producer.sources.item import (
     ItemMask,
     ItemRecord,
     ItemTexts,
-    RasterGrid,
     ResolvedBand,
     SourceItem,
     external_mask,

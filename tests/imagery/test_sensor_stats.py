@@ -12,8 +12,8 @@ import rasterio
 import yaml
 from affine import Affine
 
+from clay_publish.geo.raster_grid import RasterGrid
 from clay_publish.producer.imagery.band_statistics import Moments, sample_windows
-from clay_publish.producer.sources.item import RasterGrid
 from clay_publish.spec.sensors import SENSORS, read_sensor
 
 Run = Callable[..., CompletedProcess[str]]
