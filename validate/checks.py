@@ -38,7 +38,7 @@ from clay_publish.validate.rules import (  # noqa: F401
     vector_distribution,
     vectors,
 )
-from clay_publish.validate.rules.imagery import sensors, sources  # noqa: F401
+from clay_publish.validate.rules.imagery import sensors, sources, statuses  # noqa: F401
 from clay_publish.validate.rules.outputs import (  # noqa: F401
     array_attributes,
     array_values,
