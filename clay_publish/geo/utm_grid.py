@@ -139,13 +139,6 @@ class UtmGrid:
         numbers: Ints = (zone << (_ROW_BITS + _COL_BITS)) | ((row + _ROW_SHIFT) << _COL_BITS) | col
         return numbers
 
-    def cells_of(self, numbers: Ints) -> tuple[Ints, Ints, Ints]:
-        """EPSG code, row and column of what `numbers` gave."""
-        numbers = np.atleast_1d(numbers)
-        zone = numbers >> (_ROW_BITS + _COL_BITS)
-        row = ((numbers >> _COL_BITS) & ((1 << _ROW_BITS) - 1)) - _ROW_SHIFT
-        return epsg_of(zone, row), row, numbers & ((1 << _COL_BITS) - 1)
-
     def chip_id(self, epsg: int, row: int, col: int, window: Window) -> str:
         """Id of the chip of one cell and window: `utm-1280m_32618_3283_331_2016-01-12_2016-01-13`."""
         return f"{self.token}_{epsg}_{row}_{col}_{window.token}"

@@ -93,12 +93,7 @@ class Creator(_SpecBlock):
     """A person or organization that made the release."""
 
     name: str
-    orcid: (
-        Annotated[
-            str, Field(pattern=r"^(https://orcid\.org/)?\d{4}-\d{4}-\d{4}-\d{3}[\dX]$"), AfterValidator(_check_orcid)
-        ]
-        | None
-    ) = None
+    orcid: Annotated[str, Field(pattern=_ORCID), AfterValidator(_check_orcid)] | None = None
     affiliation: str | None = None
     email: str | None = None
 

@@ -21,7 +21,6 @@ from clay_publish.release.directory import (
     MEASUREMENTS,
     SPEC,
 )
-from clay_publish.release.findings import Severity
 from clay_publish.release.measurements import read_measurements
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.coverage_table import coverage_batches
@@ -29,7 +28,6 @@ from clay_publish.validate.data.page_headers import page_headers
 from clay_publish.validate.outcomes import Fault, Outcome, Sampled
 from clay_publish.validate.registry import rule
 
-_ERROR = Severity.ERROR
 _MEASURED = ("seconds", "usd", "energy_kwh", "device", "machine", "machines")
 _ENERGY = "emb:energy"
 _COVERAGE_ROWS = 4_096

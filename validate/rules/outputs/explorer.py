@@ -16,7 +16,6 @@ from pmtiles.tile import MagicNumberNotFound, SpecVersionUnsupported, deserializ
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
-from clay_publish.release.findings import Severity
 from clay_publish.release.geoparquet import total_bbox
 from clay_publish.release.public_urls import release_address
 from clay_publish.validate.context import ReleaseContext
@@ -24,10 +23,8 @@ from clay_publish.validate.data.overviews import SIDE, Pixels, Redrawing, Spot, 
 from clay_publish.validate.outcomes import Fault, NotChecked, Outcome, Sampled
 from clay_publish.validate.registry import rule
 
-_ERROR = Severity.ERROR
 _FOLDER = "explore"
 _SUMMARY, _BASIS, _INDEX = (f"{_FOLDER}/{name}" for name in ("release.json", "basis.json", "files.parquet"))
-_FIX = "Regenerate it with `clay-publish card`."
 
 _LICENSES = "https://spdx.org/licenses/"
 _LISTED = 400
