@@ -117,7 +117,7 @@ def select(
         by_window: of items with one id, use one in each window; else one.
 
     Raises:
-        SourceError: a source cannot be read, or nothing is left to use.
+        SourceError: a source cannot be read, nothing is left to use, or images of one acquisition are days apart.
         LicenseError: the terms of an item or its collection contradict the release's license.
     """
     selection = Selection()
@@ -138,6 +138,7 @@ def select(
     selection.broken.sort(key=lambda each: (each.block, each.id))
     if not any(each.status == "used" for each in selection.considered):
         _refuse(spec, selection, areas)
+    _check_acquisitions(selection.considered)
     return selection
 
 
@@ -314,6 +315,27 @@ def _leave_out_repeats(spec: Spec, considered: list[Considered], *, by_window: b
             considered[n] = replace(considered[n], status="unused", reason=_REPEAT)
 
 
+def _check_acquisitions(considered: Sequence[Considered]) -> None:
+    """Refuse images of one acquisition that are more than a day apart: they would be mosaicked under one date."""
+    used = np.array([n for n, each in enumerate(considered) if each.status == "used"], dtype=np.int64)
+    names = np.array([hash(considered[n].item.acquisition) for n in used.tolist()], dtype=np.int64)
+    starts = np.array([considered[n].item.start.replace(tzinfo=None) for n in used.tolist()], dtype="M8[us]")
+    order = np.lexsort((starts, names))
+    _, first, own = np.unique(names[order], return_index=True, return_inverse=True)
+    late = np.flatnonzero(starts[order] - starts[order][first][own] > _ONE_PASS)
+    if late.size:
+        places = used[order]
+        one, other = (considered[int(places[n])].item for n in (first[own[late[0]]], late[0]))
+        raise SourceError(
+            f"items {one.id} and {other.id}",
+            f"state one acquisition ({one.acquisition}), and begin at {one.start.isoformat()} and "
+            f"{other.start.isoformat()}",
+            "images of one acquisition within a day",
+            "Correct the datatake or orbit of the items, or leave them out with `exclude`.",
+        )
+
+
+_ONE_PASS = np.timedelta64(1, "D")
 _SAME_PLACE = 0.5
 """Share of the smaller footprint that versions of one image have in common."""
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -412,6 +413,27 @@ def test_images_of_one_acquisition(items: list[dict[str, Any]], one: Any, other:
         for stated in (one, other)
     ]
     assert (made[0] == made[1]) is same, made
+
+
+@pytest.mark.parametrize(("hours", "refused"), [(23, False), (25, True)])
+def test_images_of_one_acquisition_that_are_days_apart_are_refused(
+    tmp_path: Path, items: list[dict[str, Any]], hours: int, *, refused: bool
+) -> None:
+    """They would be mosaicked, and dated as one: some catalog states a relative orbit as the absolute one."""
+    made = []
+    for number, name in enumerate(("c", "b", "a")):
+        moment = datetime(2023, 6, 1, tzinfo=UTC) + timedelta(hours=hours * (number == 1))
+        stated = {**items[0]["properties"], "s2:datatake_id": "GS2A_1", "datetime": moment.isoformat()}
+        for end in ("start_datetime", "end_datetime"):
+            stated.pop(end, None)
+        made.append({**items[0], "id": name, "properties": stated})
+    (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": made}))
+    spec = a_spec(str(tmp_path / "items.json"))
+    if refused:
+        with pytest.raises(SourceError, match=r"items a and b: state one acquisition \(sentinel-2b GS2A_1\)"):
+            select(spec, sensor("sentinel-2-l2a"), [None])
+    else:
+        assert {each.status for each in select(spec, sensor("sentinel-2-l2a"), [None]).considered} == {"used"}
 
 
 def test_unknown_terms_stay_unknown() -> None:
