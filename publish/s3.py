@@ -7,9 +7,11 @@ Uploads are resumed from a journal of one JSON object per line, appended and syn
 a line that was cut off is ignored.
 """
 
+import base64
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +34,9 @@ from clay_publish.storage.s3 import (
     Address,
     Part,
     S3Client,
-    combined,
     md5,
     part_size,
+    parts_tag,
     status_of,
 )
 from clay_publish.storage.store import check_path
@@ -240,16 +242,24 @@ class S3Bucket:
         self._client.close()
 
     def _send_whole(self, key: str, package: Package, entry: FileEntry, sent: Sent) -> int | None:
-        data = package.read(entry)
-        created = True
+        data, created = package.read(entry), True
+        checksum = base64.b64encode(bytes.fromhex(entry.sha256)).decode()
         try:
-            answer = self._client.call("put_object", key, Body=data, ContentType=content_type(key), IfNoneMatch="*")
+            answer = self._client.call(
+                "put_object",
+                key,
+                Body=data,
+                ChecksumSHA256=checksum,
+                ContentType=content_type(key),
+                IfNoneMatch="*",
+            )
         except ClientError as error:
             if status_of(error) != CHANGED:
                 raise self._odd(key, error) from error
             created = False
         else:
-            self._remember(key, entry, answer["ETag"], md5(data).hexdigest())
+            confirmed = answer.get("ChecksumSHA256") == checksum
+            self._remember(key, entry, answer["ETag"], None if confirmed else md5(data).hexdigest())
         sent(entry.size)
         return len(data) if created else None
 
@@ -266,7 +276,7 @@ class S3Bucket:
             sent(size)
 
         try:
-            parts, tag = self._client.send_parts(
+            parts, checksum = self._client.send_parts(
                 key,
                 upload.id,
                 package.pieces(entry, upload.part_size),
@@ -277,13 +287,13 @@ class S3Bucket:
             self._abort(upload)  # its parts hold outdated bytes
             raise
         try:
-            stored = self._client.complete(key, upload.id, parts, None)
+            stored, confirmed = self._client.complete(key, upload.id, parts, None)
         except ClientError as error:
             if status_of(error) != CHANGED:
                 raise
             self._abort(upload)
             return None
-        self._remember(key, entry, stored, tag)
+        self._remember(key, entry, stored, None if confirmed == checksum else _tags(package, entry).parts)
         return sum(sizes)
 
     def _begin(self, key: str, entry: FileEntry) -> Upload:
@@ -303,10 +313,13 @@ class S3Bucket:
         self._client.abort(upload.key, upload.id)
         self._journal.ended(upload)
 
-    def _remember(self, key: str, entry: FileEntry, answered: str, expected: str) -> None:
-        """Note the host's tag; where it is not the MD5 that it should be, only after reading the bytes back."""
+    def _remember(self, key: str, entry: FileEntry, answered: str, expected: str | None) -> None:
+        """Note the host's tag.
+
+        Where the host did not confirm a checksum, and the tag is not the MD5 expected, the bytes are read back first.
+        """
         tag = answered.strip('"')
-        if tag != expected and self._sha256(key) != entry.sha256:
+        if expected is not None and tag != expected and self._sha256(key) != entry.sha256:
             self._client.call("delete_object", key)  # made by this call, and named by nothing yet
             upload = self._journal.upload(key)
             if upload is not None:
@@ -337,8 +350,12 @@ class S3Bucket:
 
 
 def _tags(package: Package, entry: FileEntry) -> _Tags:
-    whole, digests = md5(), b""
-    for piece in package.pieces(entry, part_size(entry.size)):
-        whole.update(piece)
-        digests += md5(piece).digest()
-    return _Tags(whole.hexdigest(), combined(digests))
+    whole = md5()
+
+    def pieces() -> Iterator[bytes]:
+        for piece in package.pieces(entry, part_size(entry.size)):
+            whole.update(piece)
+            yield piece
+
+    parts = parts_tag(pieces())
+    return _Tags(whole.hexdigest(), parts)

@@ -299,14 +299,16 @@ class S3Client:
             note: called with each part, and its size, once the server has confirmed it.
 
         Returns:
-            what completes the upload, and the ETag that the object should get.
+            what completes the upload, and the checksum that the object should get.
         """
-        digests, failed = b"", Event()
+        checksums, failed = b"", Event()
 
-        def send(number: int, piece: bytes) -> None:
-            answer = self.call("upload_part", path, UploadId=upload, PartNumber=number, Body=piece)
+        def send(number: int, piece: bytes, crc: bytes) -> None:
+            expected = base64.b64encode(crc).decode()
+            answer = self.call(
+                "upload_part", path, UploadId=upload, PartNumber=number, Body=piece, ChecksumCRC32=expected
+            )
             checksum = answer.get("ChecksumCRC32")
-            expected = base64.b64encode(binascii.crc32(piece).to_bytes(4, "big")).decode()
             if checksum is not None and checksum != expected:
                 raise ServerError(
                     self.place(path), f"checksum mismatch of part {number} ({checksum})", expected, "Rerun the command."
@@ -321,10 +323,11 @@ class S3Client:
         futures = []
         with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
             for number, piece in enumerate(pieces, 1):
-                digests += md5(piece).digest()
+                crc = _crc32(piece)
+                checksums += crc
                 if number not in arrived and not failed.is_set():
                     self._room.acquire()
-                    futures.append(pool.submit(send, number, piece))
+                    futures.append(pool.submit(send, number, piece, crc))
                     futures[-1].add_done_callback(ended)
         # Leaving the block waited for all parts, also where one has failed: what has arrived is noted.
         for future in futures:
@@ -333,17 +336,17 @@ class S3Client:
             {"PartNumber": p.number, "ETag": p.etag, **({"ChecksumCRC32": p.checksum} if p.checksum else {})}
             for p in (arrived[number] for number in sorted(arrived))
         ]
-        return parts, combined(digests)
+        return parts, f"{base64.b64encode(_crc32(checksums)).decode()}-{len(checksums) // 4}"
 
     def begin(self, path: str, **headers: str) -> str:
         """Begin an upload in parts; its id."""
-        return str(self.call("create_multipart_upload", path, **headers)["UploadId"])
+        return str(self.call("create_multipart_upload", path, ChecksumAlgorithm="CRC32", **headers)["UploadId"])
 
-    def complete(self, path: str, upload: str, parts: list[dict[str, Any]], tag: str | None) -> str:
-        """Make the parts an object, on the condition of `put`; its ETag. Errors as `call`."""
+    def complete(self, path: str, upload: str, parts: list[dict[str, Any]], tag: str | None) -> tuple[str, str]:
+        """Make the parts an object, on the condition of `put`; its ETag and checksum. Errors as `call`."""
         done = {"Parts": parts}
         answer = self.call("complete_multipart_upload", path, UploadId=upload, MultipartUpload=done, **condition(tag))
-        return str(answer.get("ETag", ""))
+        return str(answer.get("ETag", "")), str(answer.get("ChecksumCRC32", ""))
 
     def abort(self, path: str, upload: str) -> None:
         """Give an upload up, if there is one."""
@@ -372,7 +375,8 @@ class S3Client:
             connect_timeout=20,
             read_timeout=limits().stall,
             max_pool_connections=32,
-            s3={"addressing_style": "path"} if elsewhere else {},
+            # Objects and parts have a checksum, in a header that is signed.
+            s3={"payload_signing_enabled": False, **({"addressing_style": "path"} if elsewhere else {})},
             **({"signature_version": UNSIGNED} if at.anon else {}),
         )
         region = session.region_name or "us-west-2"
@@ -422,9 +426,14 @@ def md5(data: bytes = b"") -> Any:
     return hashlib.md5(data, usedforsecurity=False)
 
 
-def combined(digests: bytes) -> str:
-    """The ETag of an object whose parts have these MD5s."""
+def parts_tag(pieces: Iterable[bytes]) -> str:
+    """The ETag of an object of these parts."""
+    digests = b"".join(md5(piece).digest() for piece in pieces)
     return f"{md5(digests).hexdigest()}-{len(digests) // 16}"
+
+
+def _crc32(data: bytes) -> bytes:
+    return binascii.crc32(data).to_bytes(4, "big")
 
 
 def status_of(error: ClientError) -> int:

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from clay_publish.errors import StoreError
 from clay_publish.storage.http import Head, ServerError
-from clay_publish.storage.s3 import CHANGED, NOT_FOUND, Part, S3Client, part_size, status_of
+from clay_publish.storage.s3 import CHANGED, NOT_FOUND, Part, S3Client, part_size, parts_tag, status_of
 from clay_publish.storage.unfinished import unfinished
 
 _TRIES = 5
@@ -85,10 +85,10 @@ class Objects:
             return self._send_and_complete(path, upload, file, size, tag)
 
     def _send_and_complete(self, path: str, upload: str, file: IO[bytes], size: int, tag: str | None) -> bool:
-        client, arrived, expected = self._client, dict[int, Part](), ""
+        client, arrived = self._client, dict[int, Part]()
         try:
             pieces = iter(lambda: file.read(size), b"")
-            parts, expected = client.send_parts(
+            parts, _ = client.send_parts(
                 path, upload, pieces, arrived, lambda part, _: arrived.update({part.number: part})
             )
             client.complete(path, upload, parts, tag)
@@ -96,6 +96,8 @@ class Objects:
             client.abort(path, upload)
             if status_of(error) not in {CHANGED, NOT_FOUND}:
                 raise
+            file.seek(0)
+            expected = parts_tag(iter(lambda: file.read(size), b""))
             return self._tag(path) == f'"{expected}"'  # completed, and the answer was lost
         except BaseException:
             self._abandon(path, upload)

@@ -1,5 +1,6 @@
 """Publishing to an S3 server, as source.coop is one."""
 
+import base64
 import hashlib
 import json
 import os
@@ -16,9 +17,10 @@ from fault_proxy import FaultProxy, Request
 from s3_servers import S3View, send, with_client
 
 from clay_publish.errors import PublishError
-from clay_publish.publish import PublishReceipt, audit
+from clay_publish.publish import PublishReceipt, audit, s3
+from clay_publish.publish.package import Package
 from clay_publish.release.directory import Release
-from clay_publish.release.manifest import read_manifest, write_manifest
+from clay_publish.release.manifest import FileEntry, read_manifest, write_manifest
 from clay_publish.search.reader import open_release
 from clay_publish.storage.http import ServerError
 
@@ -57,6 +59,39 @@ def test_what_arrives_is_what_the_manifest_names_and_the_pointers_come_last(
     assert json.loads(view.get("shore/latest.json")) == {"version": "1.0.0", "href": "./1.0.0/collection.json"}
     assert view.get("shore/README.md") == view.get(f"{prefix}hosts/source.coop/README.md")
     assert journals(sample_release) == []
+
+
+def test_the_host_checks_each_file_by_the_hash_in_the_manifest(
+    sample_release: Path, bucket: str, ministack: str
+) -> None:
+    send(sample_release, f"s3://{bucket}/shore")
+    for entry in read_manifest(Release(str(sample_release))).files:
+        key = f"shore/1.0.0/{entry.path}"
+        head = with_client(
+            ministack, lambda s3, key=key: s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+        )
+        assert base64.b64decode(head["ChecksumSHA256"]).hex() == entry.sha256
+
+
+def test_what_the_host_confirmed_is_not_hashed_again(
+    large_release: Path, bucket: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed, tags, md5 = list[str](), s3._tags, s3.md5
+
+    def tags_of(package: Package, entry: FileEntry) -> object:
+        hashed.append(entry.path)
+        return tags(package, entry)
+
+    def md5_of(data: bytes = b"") -> object:
+        assert data == b""
+        return md5()
+
+    monkeypatch.setattr(s3, "_tags", tags_of)
+    monkeypatch.setattr(s3, "md5", md5_of)
+    proxy.fail(lambda r: r.method == "PUT" and not r.is_part, "confirm", times=1000)
+    assert send(large_release, f"s3://{bucket}/shore").state == "published"
+    assert any(r.is_completion for r in proxy.requests)
+    assert hashed == ["SHA256SUMS"]  # which is written as a document is, and compared at the end
 
 
 def test_arrays_are_published_as_files_and_read_from_there(
@@ -200,13 +235,14 @@ def test_what_breaks_once_is_done_again_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("part", [True, False], ids=["part", "whole"])
-def test_a_bit_that_flips_unseen_is_seen_by_the_tag_and_the_file_is_sent_again(
+def test_a_bit_that_flips_unseen_is_seen_in_the_answer_and_the_file_is_sent_again(
     large_release: Path, bucket: str, proxy: FaultProxy, view: S3View, *, part: bool
 ) -> None:
     proxy.fail(
         lambda r: r.is_part if part else r.method == "PUT" and r.path.endswith("items.parquet"), "flip a bit unseen"
     )
-    with pytest.raises(PublishError, match="arrived as other bytes, and was removed"):
+    found = "checksum mismatch of part" if part else "arrived as other bytes, and was removed"
+    with pytest.raises((ServerError, PublishError), match=found):
         send(large_release, f"s3://{bucket}/shore")
     assert "shore/catalog.json" not in view.names()
     assert send(large_release, f"s3://{bucket}/shore", full=True).state == "published"

@@ -36,7 +36,7 @@ class Fault:
     matches: Callable[[Request], bool]
     action: str
     """`status:503`, `error:400:ExpiredToken`, `reset`, `lose the answer`, `flip a bit`, `flip a bit
-    unseen`, `slow:0.5`, `hold`."""
+    unseen`, `slow:0.5`, `hold`; `confirm` is no fault: the checksum is repeated in the answer, as AWS does."""
     times: int = 1
 
 
@@ -82,6 +82,8 @@ class FaultProxy(LoopbackServer):
             self.held.set()
             self._release.wait(60)
         status, headers, data = self._forward(client, body, unseen=kind.endswith("unseen"))
+        if kind == "confirm":
+            headers |= {k: v for k, v in client.headers.items() if k.lower().startswith("x-amz-checksum-")}
         if kind == "lose the answer":
             client.connection.close()
             client.close_connection = True
