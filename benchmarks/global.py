@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,6 +26,7 @@ from unittest.mock import patch
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 from stac_geoparquet.arrow import parse_stac_items_to_arrow
@@ -65,7 +67,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fraction", type=float, default=0.1, help="of the land of the Earth")
     parser.add_argument("--tiles", type=Path, help="Sentinel-2 tiles, for `plan`: the file grids/… of the shared data")
-    parser.add_argument("--rounds", type=int, default=1, help="windows that `plan` gets an item of each tile for")
+    parser.add_argument("--rounds", type=int, default=1, help="windows, quarters of 2023, that `plan` gets items for")
+    parser.add_argument("--days", type=int, default=1, help="of each window with an item of each tile; at most 76")
     parser.add_argument("--stages", nargs="*", default=[*STAGES], choices=[*STAGES, "publishing"])
     asked = parser.parse_args()
     if asked.stages == ["publishing"]:
@@ -146,9 +149,9 @@ PROGRAM = [sys.executable, "-m", "clay_publish"]
 
 
 def plan(asked: argparse.Namespace) -> list[str]:
-    items = asked.folder / f"items-{asked.rounds}.parquet"
+    items = asked.folder / f"items-{asked.rounds}-{asked.days}.parquet"
     if not items.exists():
-        write_items(items, asked.tiles, asked.rounds)
+        write_items(items, asked.tiles, asked.rounds, asked.days)
     windows = [f"2023-{3 * n + 1:02d}-01/{2023 + (n == 3)}-{(3 * n + 3) % 12 + 1:02d}-01" for n in range(asked.rounds)]
     spec = {
         "name": "plan",
@@ -272,13 +275,37 @@ def watch(process: psutil.Process, peak: list[int], cpu: dict[int, float], ended
         peak[0] = max(peak[0], total)
 
 
-def write_items(path: Path, tiles: Path, rounds: int) -> None:
-    """Items of Sentinel-2 as Earth Search has them, with projection fields: of each tile one in each quarter."""
+def write_items(path: Path, tiles: Path, rounds: int, days: int) -> None:
+    """Items of Sentinel-2 as Earth Search has them, with projection fields: of each tile some in each quarter."""
     grid = pq.read_table(tiles)
     with pq.ParquetWriter(path, items_of(grid.slice(0, 1), 0).schema) as writer:
         for number in range(rounds):
             for start in range(0, grid.num_rows, 4096):
-                writer.write_table(items_of(grid.slice(start, 4096), number))
+                first = items_of(grid.slice(start, 4096), number)
+                for day in range(days):
+                    writer.write_table(later(first, day))
+
+
+def later(items: pa.Table, days: int) -> pa.Table:
+    """The same images some days later: their times, names and addresses."""
+    before = items["datetime"][0].as_py()
+    after = before + timedelta(days=days)
+    names = {f"{before:{form}}": f"{after:{form}}" for form in ("%Y%m%d", "%Y-%m-%d")}
+
+    def renamed(column: pa.Array) -> pa.Array:
+        if pa.types.is_struct(column.type):
+            fields = [renamed(part) for part in column.flatten()]
+            return pa.StructArray.from_arrays(fields, fields=list(column.type), mask=column.is_null())
+        if pa.types.is_string(column.type):
+            for old, new in names.items():
+                column = pc.replace_substring(column, old, new)
+        return column
+
+    columns = [renamed(column.combine_chunks()) for column in items.columns]
+    moved = pa.table(columns, schema=items.schema)
+    place = items.schema.names.index("datetime")
+    times = pc.add(items["datetime"], pa.scalar(timedelta(days=days), pa.duration("us")))
+    return moved.set_column(place, items.schema.field(place), times.cast(items.schema.field(place).type))
 
 
 BANDS = {"blue": "B02", "green": "B03", "red": "B04", "rededge1": "B05", "rededge2": "B06", "rededge3": "B07"} | {

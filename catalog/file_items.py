@@ -27,6 +27,7 @@ from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json
 from clay_publish.release.metadata import SCHEMA_URI
 from clay_publish.release.public_urls import alternate_addresses, release_address
+from clay_publish.release.scene_grids import SceneGrids
 from clay_publish.release.tables import BBOX, REASONS, TIMESTAMP
 from clay_publish.storage.store import is_url
 from clay_publish.windows import Window
@@ -47,15 +48,14 @@ def missing_chips(release: Release, fingerprint: Fingerprint, across: int) -> Mi
         ReleaseError: a coverage file or `sources.parquet` cannot be read.
     """
     found: Missing = defaultdict(Counter)
-    grids = _scene_grids(release) if fingerprint.layout == "scene" else {}
+    grids = SceneGrids(release) if fingerprint.layout == "scene" else None
     for path in release.data_files(paths.COVERAGE):
         file = release.parquet(path)
         for batch in file.iter_batches(columns=[*_COLUMNS, "status"], batch_size=1 << 18):
             absent = pc.and_(pc.not_equal(batch["status"], "embedded"), pc.is_valid(batch["row"]))
             table = pa.Table.from_batches([batch]).filter(absent)
             if table.num_rows:
-                scene = fingerprint.layout == "scene"
-                squares = _scene_squares(table, grids, fingerprint) if scene else _utm_squares(table, fingerprint)
+                squares = _scene_squares(table, grids, fingerprint) if grids else _utm_squares(table, fingerprint)
                 squares[:, 1:] -= squares[:, 1:] % across
                 _count(table, squares, found)
     return dict(found)
@@ -80,27 +80,12 @@ def _utm_squares(table: pa.Table, fingerprint: Fingerprint) -> Ints:
     return np.stack([zone, column, row], axis=1).astype(np.int64)
 
 
-def _scene_grids(release: Release) -> dict[str, tuple[str, list[float]]]:
-    """Item id → projection and transform of its pixels."""
-    table = release.parquet(paths.SOURCES).read(columns=["id", "proj_code", "proj_transform"])
-    return {
-        row["id"]: (row["proj_code"], row["proj_transform"])
-        for row in table.to_pylist()
-        if row["proj_code"] and row["proj_transform"]
-    }
-
-
-def _scene_squares(table: pa.Table, grids: dict[str, tuple[str, list[float]]], fingerprint: Fingerprint) -> Ints:
+def _scene_squares(table: pa.Table, grids: SceneGrids, fingerprint: Fingerprint) -> Ints:
     """A chip of a scene lies in the square that holds its center."""
-    items = np.array([names[0] if names else "" for names in table["item_ids"].to_pylist()], dtype=object)
-    row, col = table["row"].to_numpy(), table["col"].to_numpy()
+    u, v = ((table[name].to_numpy() + 0.5) * fingerprint.size for name in ("col", "row"))
     squares = np.zeros((table.num_rows, 3), dtype=np.int64)
-    for item in set(items) & set(grids):
-        crs, affine = grids[item]
-        mine = np.flatnonzero(items == item)
-        u, v = (col[mine] + 0.5) * fingerprint.size, (row[mine] + 0.5) * fingerprint.size
-        a, b, c, d, e, f = affine[:6]
-        lon, lat = centers(crs, a * u + b * v + c, d * u + e * v + f)
+    for crs, mine, x, y in grids.points(table, u, v):
+        lon, lat = centers(crs, x, y)
         known = np.isfinite(lon) & np.isfinite(lat)
         squares[mine[known]] = [(s.zone, s.column, s.row) for s in squares_of(lon[known], lat[known])]
     return squares

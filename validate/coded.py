@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clay_publish.validate.data.chip_facts import hash_strings, hash_words
+from clay_publish.release.names import hash_strings, hash_words
 
 U64 = npt.NDArray[np.uint64]
 

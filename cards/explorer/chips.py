@@ -30,6 +30,7 @@ from clay_publish.geo.utm_grid import UtmGrid
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.fingerprint import Fingerprint
+from clay_publish.release.scene_grids import SceneGrids
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -292,7 +293,7 @@ class _Missing:
     def _batches(self) -> Iterator[tuple[Ints, Ints, npt.NDArray[np.uint8]]]:
         """Keys [n, 3], places and status codes of missing chips."""
         codes = {reason: code for code, reason in enumerate(status_colors(), start=1)}
-        scenes = {} if self.grid else _scene_grids(self.release)
+        grid = self.grid or SceneGrids(self.release)
         for path in self.release.data_files(paths.COVERAGE):
             file = self.release.parquet(path)
             for batch in file.iter_batches(columns=[*_COVERAGE, "status"], batch_size=_BATCH):
@@ -300,12 +301,12 @@ class _Missing:
                 rows = batch.filter(absent)
                 if not rows.num_rows:
                     continue
-                if self.grid:
+                if isinstance(grid, UtmGrid):
                     cells = tuple(rows[name].to_numpy(zero_copy_only=False) for name in ("epsg", "row", "col"))
-                    where, known = self.grid.numbers(*cells), np.ones(rows.num_rows, dtype=bool)
-                    lon, lat = self.grid.centers(*cells)
+                    where, known = grid.numbers(*cells), np.ones(rows.num_rows, dtype=bool)
+                    lon, lat = grid.centers(*cells)
                 else:
-                    quads, known = _scene_corners(rows, scenes, self.fingerprint)
+                    quads, known = _scene_corners(rows, grid, self.fingerprint)
                     where, (lon, lat) = mercator(quads), quads.mean(axis=1).T
                 period = self.times.of(rows["window_start"].to_numpy(zero_copy_only=False))
                 code = np.array([codes.get(reason, 255) for reason in rows["reason"].to_pylist()], dtype=np.uint8)
@@ -313,29 +314,15 @@ class _Missing:
                 yield np.column_stack([period, *degrees])[known], where[known], code[known]
 
 
-def _scene_grids(release: Release) -> dict[str, tuple[str, list[float]]]:
-    """Item id → projection and transform of its pixels."""
-    table = release.parquet(paths.SOURCES).read(columns=["id", "proj_code", "proj_transform"])
-    return {
-        row["id"]: (row["proj_code"], row["proj_transform"])
-        for row in table.to_pylist()
-        if row["proj_code"] and row["proj_transform"]
-    }
-
-
 def _scene_corners(
-    rows: pa.RecordBatch, grids: dict[str, tuple[str, list[float]]], fingerprint: Fingerprint
+    rows: pa.RecordBatch, grids: SceneGrids, fingerprint: Fingerprint
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """[n, 4, 2] corners of missing chips of scenes, and which are known: those of images whose pixel grid is known."""
-    items = np.array([names[0] if names else "" for names in rows["item_ids"].to_pylist()], dtype=object)
     row, col = (rows[name].to_numpy(zero_copy_only=False).astype(np.int64) for name in ("row", "col"))
+    u = (col[:, None] + np.array([0, 0, 1, 1])) * fingerprint.size
+    v = (row[:, None] + np.array([0, 1, 1, 0])) * fingerprint.size
     made, known = np.zeros((rows.num_rows, 4, 2)), np.zeros(rows.num_rows, dtype=bool)
-    for item in sorted(set(items) & set(grids)):
-        crs, (a, b, c, d, e, f, *_) = grids[item]
-        mine = np.flatnonzero(items == item)
-        u = (col[mine, None] + np.array([0, 0, 1, 1])) * fingerprint.size
-        v = (row[mine, None] + np.array([0, 1, 1, 0])) * fingerprint.size
-        quads = footprints(crs, np.stack([a * u + b * v + c, d * u + e * v + f], axis=-1))
-        made[mine] = corners(pa.array(shapely.to_wkb(quads)))
+    for crs, mine, x, y in grids.points(rows, u, v):
+        made[mine] = corners(pa.array(shapely.to_wkb(footprints(crs, np.stack([x, y], axis=-1)))))
         known[mine] = True
     return made, known

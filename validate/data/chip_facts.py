@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clay_publish.errors import ClayPublishError, ReleaseError
+from clay_publish.release.names import hash_strings, hash_words
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.outcomes import UNFORESEEN
 from clay_publish.validate.spilled import Array, Column, SpilledColumn, in_order, starts
@@ -211,38 +212,3 @@ def _extremes(bounds: npt.NDArray[np.float64]) -> list[int]:
     crossing = np.flatnonzero(bounds[:, 0] > bounds[:, 2])[:8].tolist()
     sides = [np.nanargmin(bounds[:, 0]), np.nanargmin(bounds[:, 1]), np.nanargmax(bounds[:, 2])]
     return [*map(int, sides), int(np.nanargmax(bounds[:, 3])), *crossing]
-
-
-def hash_strings(column: pa.Array) -> U64:
-    """64 bits for each text; 0 where null. Two texts in 10¹⁹ share one."""
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise ReleaseError("id", f"is not a text but {column.type}")
-    column = pc.cast(column, pa.string())
-    hashes = np.zeros(len(column), np.uint64)
-    if column.buffers()[2] is None:
-        return hashes
-    raw = np.frombuffer(column.buffers()[2], np.uint8)
-    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
-    lengths = np.diff(offsets)
-    present = column.is_valid().to_numpy(zero_copy_only=False)
-    for length in np.unique(lengths[present]).tolist():
-        rows = np.flatnonzero(present & (lengths == length))
-        padded = np.zeros((rows.size, -(-max(length, 1) // 8) * 8), np.uint8)
-        if rows.size == len(column):  # texts of one length lie end to end
-            padded[:, :length] = raw[offsets[0] : offsets[-1]].reshape(rows.size, length)
-        else:
-            padded[:, :length] = raw[offsets[rows].astype(np.int64)[:, None] + np.arange(length)]
-        hashes[rows] = hash_words(padded.view(np.uint64)) ^ np.uint64(length)
-    return hashes
-
-
-def hash_words(words: U64) -> U64:
-    """64 bits for each row: its words are mixed with their places, as splitmix64 does, and added up."""
-    place = np.random.default_rng(7).integers(1, 2**63, words.shape[1], dtype=np.uint64)
-    mixed = words + place
-    mixed ^= mixed >> np.uint64(30)
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(27)
-    mixed *= np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return np.asarray(mixed.sum(axis=1, dtype=np.uint64))

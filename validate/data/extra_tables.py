@@ -11,7 +11,8 @@ import numpy.typing as npt
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import AGGREGATES, EMBEDDINGS, PATCHES, DataFile
 from clay_publish.release.fingerprint import Fingerprint
-from clay_publish.validate.data.chip_facts import ReleaseFacts, hash_strings, hash_words
+from clay_publish.release.names import hash_strings, hash_words
+from clay_publish.validate.data.chip_facts import ReleaseFacts
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.files import once
 from clay_publish.validate.data.parquet_tables import ParquetTables

@@ -20,9 +20,9 @@ import shapely
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import SOURCES
+from clay_publish.release.names import NameIndex
 from clay_publish.release.tables import sources_schema
 from clay_publish.validate.coded import Coded, Coder
-from clay_publish.validate.data.chip_facts import hash_strings
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.outcomes import short
@@ -135,10 +135,7 @@ class SourceTable:
         """Row of each item."""
         for rows in (np.arange(self.count), self.used):
             self.row_of[self.item_of[rows][::-1]] = rows[::-1]
-        hashes = [hash_strings(self.ids.slice(n, _AT_ONCE)) for n in range(0, len(self.ids), _AT_ONCE)]
-        whole = np.concatenate([*hashes, np.zeros(0, np.uint64)])
-        self._order = np.argsort(whole).astype(np.int32)
-        self._hashes = whole[self._order]
+        self._index = NameIndex(self.ids)
         self.item = lru_cache(maxsize=4096)(self._item)
 
     def __getitem__(self, row: int) -> Source:
@@ -278,17 +275,7 @@ class SourceTable:
 
     def find(self, names: pa.Array) -> npt.NDArray[np.int32]:
         """Place of the item of each id; −1 where there is none. Fast where few ids occur."""
-        coded = pc.cast(names, pa.string()).dictionary_encode()
-        asked = coded.dictionary
-        places = np.full(len(asked) + 1, -1, np.int32)
-        if len(asked) and len(self.ids):
-            hashes = hash_strings(asked)
-            at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-            likely = self._order[at]
-            same = pc.equal(self.ids.take(pa.array(likely)), asked).to_numpy(zero_copy_only=False)
-            places[:-1] = np.where(same, likely, -1)
-        found: npt.NDArray[np.int32] = places[coded.indices.fill_null(len(asked)).to_numpy(zero_copy_only=False)]
-        return found
+        return self._index.find(names)
 
     def places(self, chips: ChipRows) -> npt.NDArray[np.int32]:
         """Place of each chip's item; −1 where it is not in the table."""

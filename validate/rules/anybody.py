@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clay_publish.release.names import hash_strings
 from clay_publish.storage.store import OneFile, is_url
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.data.chip_facts import hash_strings, repeated
+from clay_publish.validate.data.chip_facts import repeated
 from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.inputs import describes_arrays
 from clay_publish.validate.data.others.columns import without_vectors

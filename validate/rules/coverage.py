@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clay_publish.release.directory import COVERAGE
+from clay_publish.release.names import hash_strings
 from clay_publish.validate.context import ReleaseContext
-from clay_publish.validate.data.chip_facts import hash_strings
 from clay_publish.validate.data.coverage_table import coverage_batches, equals, first_items, micros, whole_numbers
 from clay_publish.validate.expected.cells import EXPECTED, PRESENT, SAID_EMBEDDED, SAID_MISSING, Summary, combinations
 from clay_publish.validate.expected.layers import expected_windows
