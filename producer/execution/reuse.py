@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +20,7 @@ from clay_publish.producer.outputs.parts import COVERAGE, PART_COVERAGE, finishe
 from clay_publish.producer.planning.previous_version import PublishedTables
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import run_record
+from clay_publish.release.names import NameIndex
 from clay_publish.release.unit_receipts import PartEntry, UnitReceipt, unread_note
 
 
@@ -44,7 +46,8 @@ class _Previous:
     def __init__(self, tables: PublishedTables) -> None:
         self.release = tables.release
         self.record = run_record(tables.release)
-        self._table = lru_cache(maxsize=4)(tables.read)
+        self._tables = tables
+        self._file, self._zone = lru_cache(maxsize=4)(tables.read), lru_cache(maxsize=2)(self._read_zone)
 
     def take(self, unit: Unit, work: Work) -> None:
         """Write a unit's parts and receipt from published rows."""
@@ -53,7 +56,7 @@ class _Previous:
         wanted = coverage["id"].filter(pc.equal(coverage["status"], "embedded"))
         folder = set(self.release.data_files()) if len(wanted) else set()
         there = {file.token: path for file in unit.files if (path := f"{paths.EMBEDDINGS}/{file.name}") in folder}
-        tables = {token: self._rows(path, wanted) for token, path in there.items()}
+        tables = {token: _rows(self._file(path), wanted) for token, path in there.items()}
         found = sum(table.num_rows for table in tables.values())
         if found != len(wanted) or any(not table.schema.equals(work.schema) for table in tables.values()):
             raise ReleaseError(
@@ -62,8 +65,8 @@ class _Previous:
                 "a row for each, with the columns of this version",
                 "Restore the version before, or leave out `previous`.",
             )
-        if self.release.store.exists(paths.REFERENCE):
-            rows = self._rows(paths.REFERENCE, wanted)
+        if self._reference is not None:
+            rows = _rows(self._reference, wanted)
             if rows.num_rows:
                 parts[REFERENCE] = write_part(work.release, unit.id, REFERENCE, [rows])
         for token, table in sorted(tables.items()):
@@ -86,24 +89,37 @@ class _Previous:
     @cached_property
     def _notes(self) -> list[str]:
         """Notes but those on images that could not be read: what touches such an image is not reused."""
-        unread = {unread_note(name) for name in self._table(paths.SOURCES)["id"].to_pylist()}
-        return [note for note in self.record.notes if note not in unread]
+        notes = dict.fromkeys(self.record.notes)
+        for batch in self._tables.batches(paths.SOURCES, ["id"]):
+            for name in batch["id"].to_pylist():
+                notes.pop(unread_note(name), None)
+        return list(notes)
+
+    @cached_property
+    def _reference(self) -> pa.Table | None:
+        return self._tables.read(paths.REFERENCE) if self.release.store.exists(paths.REFERENCE) else None
+
+    def _read_zone(self, zone: int) -> tuple[pa.Table, NameIndex]:
+        """What became of the chips of a zone, and their ids."""
+        columns = ["id", "status", "reason", "item_ids", "detail"]
+        table = self._tables.read(f"{paths.COVERAGE}/zone={zone:02d}.parquet", columns)
+        return table, NameIndex(table["id"].cast(pa.string()).combine_chunks())
 
     def _coverage(self, unit: Unit) -> pa.Table:
         """What became of each of a unit's chips."""
         frame, _ = lost_rows(unit, "failed", "")
-        tables = []
-        for zone in pc.unique(frame["zone"]).to_pylist():
-            table = self._table(f"{paths.COVERAGE}/zone={zone:02d}.parquet")
-            tables.append(table.filter(pc.is_in(table["id"], frame["id"].combine_chunks())))
-        table = pa.concat_tables(tables).combine_chunks()
-        place = pc.index_in(frame["id"], table["id"].combine_chunks())
-        table = table.take(place.combine_chunks() if isinstance(place, pa.ChunkedArray) else place)
+        zones, tables, rows = frame["zone"].to_numpy(), [], []
+        for zone in np.unique(zones).tolist():
+            table, index = self._zone(zone)
+            rows.append(np.flatnonzero(zones == zone))
+            places = index.find(frame["id"].take(pa.array(rows[-1])).combine_chunks())
+            tables.append(table.take(pa.array(places, mask=places < 0)))
+        table = pa.concat_tables(tables).take(pa.array(np.argsort(np.concatenate(rows))))
         embedded = pc.equal(table["status"], "embedded")
         outlines = pc.if_else(embedded, pa.scalar(None, pa.binary()), frame["geometry"])
         columns = {name: table[name] for name in ("status", "reason", "item_ids", "detail")} | {"geometry": outlines}
         return pa.table([columns.get(name, frame[name]) for name in PART_COVERAGE.names], schema=PART_COVERAGE)
 
-    def _rows(self, path: str, ids: pa.ChunkedArray) -> pa.Table:
-        table = self._table(path)
-        return table.filter(pc.is_in(table["id"], ids.combine_chunks()))
+
+def _rows(table: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
+    return table.filter(pc.is_in(table["id"], ids.combine_chunks()))

@@ -5,6 +5,7 @@ it: their content and what was resolved of each, as `sources.parquet` of both ve
 the same, the row of the version before is the row of this one.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from clay_publish.producer.unit_plan import Inputs, Plan
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import read_manifest, run_record, sha256
+from clay_publish.release.names import NameIndex
 from clay_publish.release.unit_receipts import unread_note
 from clay_publish.release.versions import Version, VersionStep, check_version
 from clay_publish.windows import Window
@@ -125,10 +127,9 @@ class PublishedTables:
         """
         return self._compared(path).read(columns=columns).replace_schema_metadata(None)
 
-    def rows(self, path: str) -> Iterator[dict[str, Any]]:
-        """Rows of a table, one after the other. Errors as `read`."""
-        for batch in self._compared(path).iter_batches(_ROWS):
-            yield from batch.to_pylist()
+    def batches(self, path: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """A table, some rows at a time. Errors as `read`."""
+        yield from self._compared(path).iter_batches(_ROWS, columns=columns)
 
     def _compared(self, path: str) -> pq.ParquetFile:
         opened, expected = self.release.parquet(path), self._unread.get(path)
@@ -159,8 +160,6 @@ class PreviousVersion:
         self._release = Release(inputs.spec.previous)
         self._tables = PublishedTables(self._release)
         self._spec = self._release.spec()
-        self._before = [_Image.of(row) for row in self._tables.rows(paths.SOURCES)]
-        self._now = [_Image.of(row) for row in planned_sources(inputs.selection.considered)]
         self._same_model = not self._release.fingerprint().differences(inputs.fingerprint)
         self._zones = frozenset(self._release.data_files(paths.COVERAGE))
         if not self._zones:
@@ -170,7 +169,52 @@ class PreviousVersion:
                 "one for each UTM zone",
                 "Correct `previous`, or leave it out to compute every chip.",
             )
-        self._zone, self._known = lru_cache(2)(self._read_zone), lru_cache(4)(self._sorted)
+        self._zone, self._known = lru_cache(2)(self._read_zone), lru_cache(2)(self._states_of)
+        self._unread: set[str] = set()
+        """Images that could not be read, so that others may have taken their place."""
+        self._unreadable = self._with_unreadable_chips()
+        self._before, self._now, self._stays = self._different()
+
+    def _different(self) -> tuple[list[_Image], list[_Image], int]:
+        """Images of both versions without those that are the same in both, and how many used ones these are.
+
+        Which these are is known by 16 bytes of each image, so that the whole of millions is never held.
+        """
+        notes = set(run_record(self._release).notes)
+        keys, kept = list[bytes | None](), set[bytes]()
+        for batch in self._tables.batches(paths.SOURCES):
+            for image in map(_Image.of, batch.to_pylist()):
+                if unread_note(image.id) in notes:
+                    self._unread.add(image.id)
+                keys.append(self._key(image, self._spec.imagery))
+        self._unreadable |= self._unread
+        theirs, now, stays = {key for key in keys if key is not None}, list[_Image](), 0
+        for image in map(_Image.of, planned_sources(self._inputs.selection.considered)):
+            key = self._key(image, self._inputs.spec.imagery)
+            if key not in theirs or image.id in self._unreadable:
+                now.append(image)
+            elif key not in kept:
+                kept.add(key)
+                stays += image.status == "used"
+        before, start = list[_Image](), 0
+        for batch in self._tables.batches(paths.SOURCES):
+            other = [key not in kept for key in keys[start : start + len(batch)]]
+            before += map(_Image.of, batch.filter(pa.array(other, pa.bool_())).to_pylist())
+            start += len(batch)
+        return before, now, stays
+
+    def _key(self, image: _Image, blocks: Sequence[Any]) -> bytes | None:
+        """The same for images that decide the same chips in the same way; None where nothing says so."""
+        group = self._group(image, blocks)
+        if image.decides is None or group is None:
+            return None
+        return hashlib.blake2b(image.decides + f"{image.status} {group}".encode(), digest_size=16).digest()
+
+    def _group(self, image: _Image, blocks: Sequence[Any]) -> str | None:
+        """Which images may decide the same chips; None of one that decides none."""
+        if image.status not in {"used", "excluded"} or image.acquired is None:
+            return None
+        return self._inputs.layout.rivals(image, blocks[image.block])
 
     @cached_property
     def usable(self) -> bool:
@@ -185,21 +229,20 @@ class PreviousVersion:
 
     def compare(self) -> Comparison:
         """Images of this version against those of the one before."""
-        unreadable = self._unreadable()
         before, now = (
             {image.id: image for image in sorted(images, key=lambda image: image.status == "used")}
             for images in (self._before, self._now)
         )
         used = {name for name, image in now.items() if image.status == "used"}
-        known = {name for name, image in before.items() if image.status == "used" and name not in unreadable}
+        known = {name for name, image in before.items() if image.status == "used" and name not in self._unreadable}
         kept = used & known
         changed = {name for name in kept if now[name].decides is None or now[name].decides != before[name].decides}
-        fixed = {name for name in used - known if _was_bad(before.get(name), name in unreadable)}
+        fixed = {name for name in used - known if _was_bad(before.get(name), name in self._unreadable)}
         return Comparison(
             previous=self._release.store.where,
             new=len(used - known - fixed),
             fixed=len(fixed),
-            stays=len(kept) - len(changed),
+            stays=self._stays + len(kept) - len(changed),
             changed=len(changed),
             gone=len(known - used),
             same_model=self._same_model,
@@ -274,9 +317,7 @@ class PreviousVersion:
     ) -> defaultdict[str, _Images]:
         found: defaultdict[str, _Images] = defaultdict(_Images)
         for image in images:
-            if image.status not in {"used", "excluded"} or image.acquired is None:
-                continue
-            group = self._inputs.layout.rivals(image, blocks[image.block])
+            group = self._group(image, blocks)
             if group is None:
                 continue
             if image.status == "excluded":
@@ -289,30 +330,26 @@ class PreviousVersion:
 
     def _states(self, ids: list[str], zones: list[int], window: Window) -> npt.NDArray[np.int8]:
         """What became of each chip."""
-        names, places = np.array(ids, dtype=np.bytes_), np.array(zones)
+        names, places = pa.array(ids, pa.string()), np.array(zones)
         found = np.full(len(ids), _ABSENT, dtype=np.int8)
         for zone in np.unique(places).tolist():
             known, states = self._known(zone, window)
-            if len(known):
-                mine = np.flatnonzero(places == zone)
-                at = np.minimum(np.searchsorted(known, names[mine]), len(known) - 1)
-                found[mine] = np.where(known[at] == names[mine], states[at], _ABSENT)
+            mine = np.flatnonzero(places == zone)
+            found[mine] = np.append(states, np.int8(_ABSENT))[known.find(names.take(pa.array(mine)))]
         return found
 
-    def _sorted(self, zone: int, window: Window) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.int8]]:
-        """Ids of the chips of a zone and window, sorted, and what became of each."""
+    def _states_of(self, zone: int, window: Window) -> tuple[NameIndex, npt.NDArray[np.int8]]:
+        """Ids of the chips of a zone and window, and what became of each."""
         table = self._zone(zone)
         if table is None:
-            return np.empty(0, np.bytes_), np.empty(0, np.int8)
+            return NameIndex(pa.array([], pa.string())), np.empty(0, np.int8)
         start, end = (pa.scalar(moment, table["window_start"].type) for moment in (window.start, window.end))
         table = table.filter(pc.and_(pc.equal(table["window_start"], start), pc.equal(table["window_end"], end)))
         reason = table["reason"]
         states = np.where(pc.equal(table["status"], "embedded").to_numpy(), _EMBEDDED, _MISSING).astype(np.int8)
         states[pc.is_in(reason, pa.array(_WITHOUT_IMAGES)).to_numpy()] = _UNCOVERED
         states[pc.is_in(reason, pa.array(RETRIED)).to_numpy()] = _RETRIED
-        names = np.array(table["id"].to_pylist(), dtype=np.bytes_)
-        order = np.argsort(names, kind="stable")
-        return names[order], states[order]
+        return NameIndex(table["id"].cast(pa.string()).combine_chunks()), states
 
     def _read_zone(self, zone: int) -> pa.Table | None:
         path = f"{paths.COVERAGE}/zone={zone:02d}.parquet"
@@ -320,15 +357,9 @@ class PreviousVersion:
             return None
         return self._tables.read(path, columns=["id", "window_start", "window_end", "status", "reason"])
 
-    @cached_property
-    def _unread(self) -> frozenset[str]:
-        """Images that could not be read, so that others may have taken their place."""
-        notes = set(run_record(self._release).notes)
-        return frozenset(image.id for image in self._before if unread_note(image.id) in notes)
-
-    def _unreadable(self) -> set[str]:
-        """Images that could not be read."""
-        found = set(self._unread)
+    def _with_unreadable_chips(self) -> set[str]:
+        """Images of chips that are missing since they could not be read."""
+        found = set[str]()
         for path in self._zones:
             table = self._tables.read(path, columns=["reason", "item_ids"])
             bad = table.filter(pc.is_in(table["reason"], pa.array(("unreadable", "source_changed", "failed"))))
