@@ -49,8 +49,10 @@ from clay_publish.publish import bucket, publish_release
 from clay_publish.publish.package import Package
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
-from clay_publish.release.findings import ValidationReport
-from clay_publish.release.manifest import FileEntry, write_manifest
+from clay_publish.release.findings import FileVerdict, ValidationReport
+from clay_publish.release.manifest import UNITS, FileEntry, write_manifest
+from clay_publish.release.run_status import keep_file_verdict
+from clay_publish.release.unit_receipts import RECEIPTS, UnitReceipt
 
 GRID, DIMENSIONS = UtmGrid(1000), 8
 WEST = -20.0
@@ -230,6 +232,30 @@ def publish_linked(where: Path) -> None:
     print(receipt.line)
 
 
+def status(asked: argparse.Namespace) -> list[str]:
+    """Of a run that stopped before its last steps: a unit, of an image on each of `--days`, and a verdict per file."""
+    release = Release(str(asked.folder / "release"))
+    if not release.store.exists(UNITS):
+        units = []
+        for path in release.data_files():
+            name, rows = Path(path).stem, release.parquet(path).metadata.num_rows
+            units.append(name)
+            receipt = UnitReceipt(
+                unit=name,
+                items=[f"S2A_{name}_{day}" for day in range(asked.days)],
+                parts={},
+                counts={"embedded": rows},
+                seconds=rows / 3,
+                finished=1.7e9 + len(units),
+                device="cuda",
+            )
+            release.store.write(f"{RECEIPTS}/{name}.json", receipt.model_dump_json())
+            verdict = FileVerdict(file=path, sha256="0" * 64, validator="1", findings=[], unchecked={})
+            keep_file_verdict(release, verdict)
+        release.store.write(UNITS, json.dumps({"units": units, "chips": {"expected": 1, "to_compute": 1}}))
+    return [*PROGRAM, "status", str(asked.folder / "release"), "--json"]
+
+
 STAGES: dict[str, Command] = {
     "plan": plan,
     "catalog": catalog,
@@ -238,6 +264,7 @@ STAGES: dict[str, Command] = {
     "search": search,
     "diff": diff,
     "publish": publish,
+    "status": status,
 }
 
 

@@ -215,19 +215,20 @@ class StatusReader:
         )
 
     def _read_receipts(self, units: set[str]) -> list[UnitReceipt]:
-        found = []
-        for path in self.release.store.files(RECEIPTS):
-            receipt = self._receipts.get(path)
-            if receipt is None:
-                try:
-                    receipt = parse_receipt(self.release, path)
-                except StoreError:
-                    continue  # removed meanwhile, to be made again
-                if receipt.error is None:
-                    self._receipts[path] = receipt
-            if receipt.unit in units:
-                found.append(receipt)
-        return found
+        with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+            found = pool.map(self._read_receipt, self.release.store.files(RECEIPTS))
+            return [receipt for receipt in found if receipt is not None and receipt.unit in units]
+
+    def _read_receipt(self, path: str) -> UnitReceipt | None:
+        receipt = self._receipts.get(path)
+        if receipt is None:
+            try:
+                receipt = parse_receipt(self.release, path)
+            except StoreError:
+                return None  # removed meanwhile, to be made again
+            if receipt.error is None:
+                self._receipts[path] = receipt
+        return receipt
 
     def _dollars(
         self, receipts: list[UnitReceipt], chips: dict[str, int]
