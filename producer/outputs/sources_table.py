@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -67,13 +68,7 @@ class _Known:
     def __init__(self, release: Release, spec: Spec) -> None:
         self._release, self._spec, self._sensor = release, spec, spec.instrument
         self._there = frozenset(release.store.files(EVIDENCE))
-        self._before: dict[bytes, bytes] = {}
-        """Bands and evidence, packed, by what decides the chips of an image."""
-        if spec.previous is not None:
-            for batch in Release(spec.previous).parquet(paths.SOURCES).iter_batches(group_rows(sources_schema())):
-                for row in batch.to_pylist():
-                    if row["evidence"] and (key := decides(row)) is not None:
-                        self._before[key] = zlib.compress(json.dumps([row["bands"], row["evidence"]]).encode())
+        self._before = None if spec.previous is None else _Before(Release(spec.previous))
 
     def look(self, each: Considered) -> "_Looked":
         if each.status != "used":
@@ -82,12 +77,46 @@ class _Known:
             accept = self._spec.imagery[each.item.block].accept_values
             found = examine(each.item, self._sensor, accept=accept, release=self._release)
             return _Looked(replace(each, item=found.item), found.evidence.model_dump(mode="json"))
-        before = self._before.get(decides(_row(_Looked(each), None)) or b"") if self._before else None
+        key = None if self._before is None else decides(_row(_Looked(each), None))
+        before = None if self._before is None or key is None else self._before.find(key)
         if before is None:
             return _Looked(each)
-        bands, evidence = json.loads(zlib.decompress(before))
-        item = each.item.changed(resolved=tuple(ResolvedBand(**band) for band in bands))
-        return _Looked(replace(each, item=item), evidence)
+        item = each.item.changed(resolved=tuple(ResolvedBand(**band) for band in before["bands"]))
+        return _Looked(replace(each, item=item), before["evidence"])
+
+
+class _Before:
+    """What the version before says of the pixels of its images: 36 bytes for each, and rows when they are asked for."""
+
+    def __init__(self, release: Release) -> None:
+        self._file = release.parquet(paths.SOURCES)
+        keys, rows, count = [np.zeros(0, "S32")], [np.zeros(0, np.int32)], 0
+        for batch in self._file.iter_batches(group_rows(sources_schema())):
+            known = [(decides(row) if row["evidence"] else None) or b"" for row in batch.to_pylist()]
+            keys.append(np.array(known, "S32"))
+            rows.append(np.arange(count, count + len(known), dtype=np.int32))
+            count += len(known)
+        whole = np.concatenate(keys)
+        order = np.argsort(whole, kind="stable")
+        self._keys, self._rows = whole[order], np.concatenate(rows)[order]
+        sizes = [self._file.metadata.row_group(n).num_rows for n in range(self._file.num_row_groups)]
+        self._starts = np.cumsum([0, *sizes])
+        self._group, self._lock = lru_cache(4)(self._read), Lock()
+
+    def find(self, key: bytes) -> dict[str, Any] | None:
+        """Bands and evidence of the image whose chips this decides; None where it has none."""
+        place = int(np.searchsorted(self._keys, np.bytes_(key)))
+        if place == len(self._keys) or self._keys[place] != key.rstrip(b"\0"):
+            return None
+        row = int(self._rows[place])
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        with self._lock:  # a file is read by one thread at a time
+            group = self._group(number)
+        found: dict[str, Any] = group.slice(row - int(self._starts[number]), 1).to_pylist()[0]
+        return found
+
+    def _read(self, number: int) -> pa.Table:
+        return self._file.read_row_group(number, columns=["bands", "evidence"])
 
 
 @dataclass(frozen=True)
