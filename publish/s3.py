@@ -157,6 +157,7 @@ class Journal:
 
 
 _LARGEST_COPY = 5_000_000_000
+_INVALID = 400
 
 
 @dataclass(frozen=True)
@@ -249,9 +250,9 @@ class S3Bucket:
                 "put_object",
                 key,
                 Body=data,
-                ChecksumSHA256=checksum,
                 ContentType=content_type(key),
                 IfNoneMatch="*",
+                **self._client.checksums(ChecksumSHA256=checksum),
             )
         except ClientError as error:
             if status_of(error) != CHANGED:
@@ -293,6 +294,10 @@ class S3Bucket:
                 raise
             self._abort(upload)
             return None
+        except ServerError as error:
+            if error.status == _INVALID:  # which it would be again
+                self._abort(upload)
+            raise
         self._remember(key, entry, stored, None if confirmed == checksum else _tags(package, entry).parts)
         return sum(sizes)
 

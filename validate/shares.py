@@ -104,10 +104,10 @@ class SharedValidation:
             for number in range(1, self.of + 1):
                 refused |= json.loads(store.read(self._end(number)))["refused"]
             yield Gathered(self._scans(), refused)
+            store.remove_orphans(SCANS)
             for path in store.files(SCANS):
                 if path.startswith(f"{self._folder}/") or not path.startswith(f"{self._files}/"):
                     store.remove(path)
-            store.remove_orphans(SCANS)
 
     def _scans(self) -> dict[str, str]:
         kept = set(self.release.store.files(self._folder))

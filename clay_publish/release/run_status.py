@@ -215,20 +215,19 @@ class StatusReader:
         )
 
     def _read_receipts(self, units: set[str]) -> list[UnitReceipt]:
+        there = self.release.store.files(RECEIPTS)
+        new = [path for path in there if path not in self._receipts]
         with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-            found = pool.map(self._read_receipt, self.release.store.files(RECEIPTS))
-            return [receipt for receipt in found if receipt is not None and receipt.unit in units]
+            read = {path: each for path, each in zip(new, pool.map(self._read_receipt, new), strict=True) if each}
+        self._receipts |= {path: receipt for path, receipt in read.items() if receipt.error is None}
+        found = (self._receipts.get(path) or read.get(path) for path in there)
+        return [receipt for receipt in found if receipt is not None and receipt.unit in units]
 
     def _read_receipt(self, path: str) -> UnitReceipt | None:
-        receipt = self._receipts.get(path)
-        if receipt is None:
-            try:
-                receipt = parse_receipt(self.release, path)
-            except StoreError:
-                return None  # removed meanwhile, to be made again
-            if receipt.error is None:
-                self._receipts[path] = receipt
-        return receipt
+        try:
+            return parse_receipt(self.release, path)
+        except StoreError:
+            return None  # removed meanwhile, to be made again
 
     def _dollars(
         self, receipts: list[UnitReceipt], chips: dict[str, int]

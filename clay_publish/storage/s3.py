@@ -11,7 +11,7 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -56,7 +56,8 @@ _UNEXPLAINED = (400, 403)
 
 _LOST = (HTTPClientError, IncompleteReadError, ResponseStreamingError, TimeoutError)
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
-_AGAIN = frozenset({"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "BadDigest"})
+_DAMAGED = ("BadDigest", "XAmzContentChecksumMismatch")
+_AGAIN = frozenset({"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", *_DAMAGED})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
 _FIXES = {
     "AccessDenied": "Use credentials that have permission for this prefix, or ask its owner for it.",
@@ -288,7 +289,7 @@ class S3Client:
         pieces: Iterable[bytes],
         arrived: Mapping[int, Part],
         note: Callable[[Part, int], None],
-    ) -> tuple[list[dict[str, Any]], str]:
+    ) -> tuple[list[Part], str]:
         """Send the parts that have not arrived, some at a time.
 
         Args:
@@ -299,15 +300,14 @@ class S3Client:
             note: called with each part, and its size, once the server has confirmed it.
 
         Returns:
-            what completes the upload, and the checksum that the object should get.
+            all parts, in order, and the checksum that the object should get.
         """
         checksums, failed = b"", Event()
 
         def send(number: int, piece: bytes, crc: bytes) -> None:
             expected = base64.b64encode(crc).decode()
-            answer = self.call(
-                "upload_part", path, UploadId=upload, PartNumber=number, Body=piece, ChecksumCRC32=expected
-            )
+            sums = self.checksums(ChecksumCRC32=expected)
+            answer = self.call("upload_part", path, UploadId=upload, PartNumber=number, Body=piece, **sums)
             checksum = answer.get("ChecksumCRC32")
             if checksum is not None and checksum != expected:
                 raise ServerError(
@@ -332,19 +332,31 @@ class S3Client:
         # Leaving the block waited for all parts, also where one has failed: what has arrived is noted.
         for future in futures:
             future.result()
-        parts = [
-            {"PartNumber": p.number, "ETag": p.etag, **({"ChecksumCRC32": p.checksum} if p.checksum else {})}
-            for p in (arrived[number] for number in sorted(arrived))
-        ]
+        parts = [arrived[number] for number in sorted(arrived)]
         return parts, f"{base64.b64encode(_crc32(checksums)).decode()}-{len(checksums) // 4}"
 
     def begin(self, path: str, **headers: str) -> str:
         """Begin an upload in parts; its id."""
-        return str(self.call("create_multipart_upload", path, ChecksumAlgorithm="CRC32", **headers)["UploadId"])
+        declared = self.checksums(ChecksumAlgorithm="CRC32")
+        return str(self.call("create_multipart_upload", path, **declared, **headers)["UploadId"])
 
-    def complete(self, path: str, upload: str, parts: list[dict[str, Any]], tag: str | None) -> tuple[str, str]:
+    def checksums(self, **stated: str) -> dict[str, str]:
+        """What is said of checksums; nothing where `request_checksum_calculation` is `when_required`."""
+        client = self._client or self._renew(None)
+        return stated if client.meta.config.request_checksum_calculation == "when_supported" else {}
+
+    def complete(self, path: str, upload: str, parts: Sequence[Part], tag: str | None) -> tuple[str, str]:
         """Make the parts an object, on the condition of `put`; its ETag and checksum. Errors as `call`."""
-        done = {"Parts": parts}
+        done = {
+            "Parts": [
+                {
+                    "PartNumber": part.number,
+                    "ETag": part.etag,
+                    **({"ChecksumCRC32": part.checksum} if part.checksum else {}),
+                }
+                for part in parts
+            ]
+        }
         answer = self.call("complete_multipart_upload", path, UploadId=upload, MultipartUpload=done, **condition(tag))
         return str(answer.get("ETag", "")), str(answer.get("ChecksumCRC32", ""))
 
@@ -375,8 +387,7 @@ class S3Client:
             connect_timeout=20,
             read_timeout=limits().stall,
             max_pool_connections=32,
-            # Objects and parts have a checksum, in a header that is signed.
-            s3={"payload_signing_enabled": False, **({"addressing_style": "path"} if elsewhere else {})},
+            s3={"addressing_style": "path"} if elsewhere else {},
             **({"signature_version": UNSIGNED} if at.anon else {}),
         )
         region = session.region_name or "us-west-2"

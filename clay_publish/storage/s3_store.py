@@ -15,7 +15,7 @@ from clay_publish.storage.s3 import CHANGED, NOT_FOUND, Part, S3Client, part_siz
 from clay_publish.storage.unfinished import unfinished
 
 _TRIES = 5
-_HOUSEKEEPING_REFUSED = {403, 405, 501}
+_HOUSEKEEPING_REFUSED = {400, 403, 404, 405, 501}
 
 
 class Objects:
@@ -128,8 +128,8 @@ class Objects:
         """
         try:
             found = list(self._client.uploads(folder))
-        except ServerError as error:
-            if error.status in _HOUSEKEEPING_REFUSED:
+        except (ServerError, ClientError) as error:
+            if (error.status if isinstance(error, ServerError) else status_of(error)) in _HOUSEKEEPING_REFUSED:
                 return []
             raise
         for path, upload in found:

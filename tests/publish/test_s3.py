@@ -94,6 +94,27 @@ def test_what_the_host_confirmed_is_not_hashed_again(
     assert hashed == ["SHA256SUMS"]  # which is written as a document is, and compared at the end
 
 
+def test_hosts_that_refuse_checksums_get_none(
+    large_release: Path, bucket: str, ministack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    assert send(large_release, f"s3://{bucket}/shore").state == "published"
+    for path in ("items.parquet", "patches/zone=18/large.parquet"):
+        asked = {"Bucket": bucket, "Key": f"shore/1.0.0/{path}", "ChecksumMode": "ENABLED"}
+        head = with_client(ministack, lambda client, asked=asked: client.head_object(**asked))
+        assert not [name for name in head if name.startswith("Checksum")]
+
+
+def test_a_completion_that_is_invalid_is_not_tried_again_with_the_same_parts(
+    large_release: Path, bucket: str, proxy: FaultProxy, view: S3View
+) -> None:
+    proxy.fail(lambda r: r.is_completion, "error:400:InvalidRequest")
+    with pytest.raises(ServerError, match="InvalidRequest"):
+        send(large_release, f"s3://{bucket}/shore")
+    assert view.uploads() == []
+    assert send(large_release, f"s3://{bucket}/shore", full=True).state == "published"
+
+
 def test_arrays_are_published_as_files_and_read_from_there(
     sample_release: Path, bucket: str, view: S3View, ministack: str, tmp_path: Path
 ) -> None:
