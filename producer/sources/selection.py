@@ -114,7 +114,8 @@ def select(
         sensor: whose bands the items must have.
         areas: each block's area, OGC:CRS84; None where it has none.
         needed: names of the bands that the encoder takes; default: all of the sensor.
-        by_window: of items with one id, use one in each window; else one.
+        by_window: chips are made of the images of a window: of items with one id, use one in each, and refuse images
+            of one acquisition that are more than a day apart in it. Else use one item of an id.
 
     Raises:
         SourceError: a source cannot be read, nothing is left to use, or images of one acquisition are days apart.
@@ -138,7 +139,8 @@ def select(
     selection.broken.sort(key=lambda each: (each.block, each.id))
     if not any(each.status == "used" for each in selection.considered):
         _refuse(spec, selection, areas)
-    _check_acquisitions(selection.considered)
+    if by_window:
+        _check_acquisitions(spec, selection.considered)
     return selection
 
 
@@ -307,7 +309,7 @@ def _leave_out_repeats(spec: Spec, considered: list[Considered], *, by_window: b
         best: dict[Window | None, int] = {}
         for n in numbers:
             item = considered[n].item
-            window = next((window for window in windows[item.block] if item.acquired in window), None)
+            window = _window_of(item, windows)
             known = best.setdefault(window, n)
             if item.updated > considered[known].item.updated:
                 best[window] = n
@@ -315,17 +317,25 @@ def _leave_out_repeats(spec: Spec, considered: list[Considered], *, by_window: b
             considered[n] = replace(considered[n], status="unused", reason=_REPEAT)
 
 
-def _check_acquisitions(considered: Sequence[Considered]) -> None:
+def _window_of(item: SourceItem, windows: Sequence[Sequence[Window]]) -> Window | None:
+    """The first window of its block that holds an item; None where there is none."""
+    return next((window for window in windows[item.block] if item.acquired in window), None)
+
+
+def _check_acquisitions(spec: Spec, considered: Sequence[Considered]) -> None:
     """Refuse images of one acquisition that are more than a day apart: they would be mosaicked under one date."""
-    used = np.array([n for n, each in enumerate(considered) if each.status == "used"], dtype=np.int64)
-    names = np.array([hash(considered[n].item.acquisition) for n in used.tolist()], dtype=np.int64)
-    starts = np.array([considered[n].item.start.replace(tzinfo=None) for n in used.tolist()], dtype="M8[us]")
+    windows = [block.parsed_windows() for block in spec.imagery]
+    # Without windows, those of one day are a chip's.
+    used = [n for n, each in enumerate(considered) if each.status == "used" and windows[each.item.block]]
+    items = (considered[n].item for n in used)
+    names = np.array([hash((item.acquisition, _window_of(item, windows))) for item in items], dtype=np.int64)
+    starts = np.array([considered[n].item.start.replace(tzinfo=None) for n in used], dtype="M8[us]")
     order = np.lexsort((starts, names))
     _, first, own = np.unique(names[order], return_index=True, return_inverse=True)
     late = np.flatnonzero(starts[order] - starts[order][first][own] > _ONE_PASS)
     if late.size:
-        places = used[order]
-        one, other = (considered[int(places[n])].item for n in (first[own[late[0]]], late[0]))
+        latest = min(late.tolist(), key=lambda n: used[order[n]])
+        one, other = (considered[used[order[n]]].item for n in (first[own[latest]], latest))
         raise SourceError(
             f"items {one.id} and {other.id}",
             f"state one acquisition ({one.acquisition}), and begin at {one.start.isoformat()} and "

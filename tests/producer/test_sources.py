@@ -415,9 +415,18 @@ def test_images_of_one_acquisition(items: list[dict[str, Any]], one: Any, other:
     assert (made[0] == made[1]) is same, made
 
 
-@pytest.mark.parametrize(("hours", "refused"), [(23, False), (25, True)])
+@pytest.mark.parametrize(
+    ("hours", "windows", "layout", "refused"),
+    [
+        (23, ["2023-06-01/2023-07-01"], "utm", False),
+        (25, ["2023-06-01/2023-07-01"], "utm", True),
+        (25, ["2023-06-01/2023-06-02", "2023-06-02/2023-07-01"], "utm", False),
+        (25, [], "utm", False),
+        (25, ["2023-06-01/2023-07-01"], "scene", False),
+    ],
+)
 def test_images_of_one_acquisition_that_are_days_apart_are_refused(
-    tmp_path: Path, items: list[dict[str, Any]], hours: int, *, refused: bool
+    tmp_path: Path, items: list[dict[str, Any]], hours: int, windows: list[str], layout: str, *, refused: bool
 ) -> None:
     """They would be mosaicked, and dated as one: some catalog states a relative orbit as the absolute one."""
     made = []
@@ -428,12 +437,13 @@ def test_images_of_one_acquisition_that_are_days_apart_are_refused(
             stated.pop(end, None)
         made.append({**items[0], "id": name, "properties": stated})
     (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": made}))
-    spec = a_spec(str(tmp_path / "items.json"))
+    spec = a_spec(str(tmp_path / "items.json"), windows=windows)
+    asked = (spec, sensor("sentinel-2-l2a"), [None])
     if refused:
         with pytest.raises(SourceError, match=r"items a and b: state one acquisition \(sentinel-2b GS2A_1\)"):
-            select(spec, sensor("sentinel-2-l2a"), [None])
+            select(*asked, by_window=layout == "utm")
     else:
-        assert {each.status for each in select(spec, sensor("sentinel-2-l2a"), [None]).considered} == {"used"}
+        assert {each.status for each in select(*asked, by_window=layout == "utm").considered} == {"used"}
 
 
 def test_unknown_terms_stay_unknown() -> None:

@@ -16,11 +16,13 @@ import shapely
 from clay_publish.errors import ReleaseError
 from clay_publish.geo.footprints import footprints, to_lonlat
 from clay_publish.release.directory import SOURCES
+from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor
 from clay_publish.validate.context import ReleaseContext
 from clay_publish.validate.data.footprints import Footprints
 from clay_publish.validate.data.sources import NO_TIME, Bools, Ints, Source, SourceTable, typed
 from clay_publish.validate.expected.cells import scene_grid, units_of
+from clay_publish.validate.expected.layers import windows_of
 from clay_publish.validate.outcomes import Fault, Outcome, and_more
 from clay_publish.validate.registry import rule
 from clay_publish.validate.rules.imagery.sensors import instrument
@@ -85,7 +87,8 @@ def source_values_can_be(context: ReleaseContext) -> Iterator[Outcome]:
         away.add(sources[row], iter([("proj_transform", "lies elsewhere", "pixels on the item's footprint")]))
     for each in (of_row, of_item, of_files, boxes, away):
         yield from each.faults()
-    yield from _acquisitions_are_short(sources)
+    if context.fingerprint.layout == "utm":
+        yield from _acquisitions_are_short(sources, context.documents.spec)
 
 
 class Together:
@@ -338,13 +341,17 @@ def _away(crs: str, sources: SourceTable, rows: Ints, shapes: npt.NDArray[np.obj
     return rows[rest[~shapely.intersects(footprints(crs, corners[rest]), shapes[rest])]].tolist() if rest.size else []
 
 
-def _acquisitions_are_short(sources: SourceTable) -> Iterator[Fault]:
-    """Images of one acquisition were taken within a day; those of a period have the same."""
+def _acquisitions_are_short(sources: SourceTable, spec: Spec) -> Iterator[Fault]:
+    """Images of one acquisition and window were taken within a day; those of a period have the same."""
     column, start = sources.texts["acquisition"], sources.spans[0]
     known = np.flatnonzero(sources.is_used & column.there & (start != NO_TIME))
-    _, first, own = np.unique(column.codes[known], return_index=True, return_inverse=True)
-    other = known[first][own.reshape(-1)]
-    far = np.abs(start[known] - start[other]) > _DAY / timedelta(microseconds=1)
+    windows = windows_of(sources, spec, known)[1]
+    order = np.lexsort((start[known], windows, column.codes[known]))
+    known, windows = known[order], windows[order]
+    begins = np.diff(column.codes[known].astype(np.int64), prepend=-1) != 0
+    begins |= np.diff(windows, prepend=-1) != 0
+    other = known[begins][np.cumsum(begins) - 1]
+    far = start[known] - start[other] > _DAY / timedelta(microseconds=1)
     for row, seen in zip(known[far].tolist(), other[far].tolist(), strict=True):
         days = (np.datetime64(int(start[each]), "us").astype("M8[D]") for each in (seen, row))
         before, day = days
