@@ -16,7 +16,7 @@ _AT_ONCE = 1 << 16
 class NameIndex:
     """Finds names again: 12 bytes for each, beside the column."""
 
-    def __init__(self, names: pa.StringArray) -> None:
+    def __init__(self, names: pa.StringArray | pa.LargeStringArray) -> None:
         self.names = names
         parts = [hash_strings(names.slice(start, _AT_ONCE)) for start in range(0, len(names), _AT_ONCE)]
         hashes = np.concatenate([*parts, np.zeros(0, np.uint64)])
@@ -31,8 +31,8 @@ class NameIndex:
         if len(asked) and len(self.names):
             at = np.minimum(np.searchsorted(self._hashes, hash_strings(asked)), len(self._hashes) - 1)
             likely = self._order[at]
-            same = pc.equal(self.names.take(pa.array(likely)), asked).to_numpy(zero_copy_only=False)
-            places[:-1] = np.where(same, likely, -1)
+            there = self.names.take(pa.array(likely)).cast(asked.type)
+            places[:-1] = np.where(pc.equal(there, asked).to_numpy(zero_copy_only=False), likely, -1)
         found: npt.NDArray[np.int32] = places[coded.indices.fill_null(len(asked)).to_numpy(zero_copy_only=False)]
         return found
 

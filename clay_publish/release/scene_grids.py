@@ -23,21 +23,23 @@ class SceneGrids:
         Raises:
             ReleaseError: `sources.parquet` cannot be read.
         """
-        names, crs, numbers = [pa.array([], pa.string())], [pa.array([], pa.string())], [np.zeros((0, 6))]
-        columns = ["id", "proj_code", "proj_transform"]
+        names, crs, numbers = [pa.array([], pa.large_string())], [pa.array([], pa.string())], [np.zeros((0, 6))]
+        used, columns = [np.zeros(0, bool)], ["id", "status", "proj_code", "proj_transform"]
         for batch in release.parquet(SOURCES).iter_batches(columns=columns):
             # `filter` leaves out where the condition is null, too.
             known = batch.filter(
                 pc.and_(pc.is_valid(batch["proj_code"]), pc.equal(pc.list_value_length(batch["proj_transform"]), 6))
             )
-            names.append(known["id"].cast(pa.string()))
+            names.append(known["id"].cast(pa.large_string()))
             crs.append(known["proj_code"].cast(pa.string()))
             numbers.append(np.asarray(known["proj_transform"].flatten(), np.float64).reshape(-1, 6))
-        self._index = NameIndex(pa.concat_arrays(names))
-        coded = pa.concat_arrays(crs).dictionary_encode()
+            used.append(pc.equal(known["status"], "used").to_numpy(zero_copy_only=False))
+        first = np.argsort(~np.concatenate(used), kind="stable")  # of an id with several rows, the used one counts
+        self._index = NameIndex(pa.concat_arrays(names).take(pa.array(first)))
+        coded = pa.concat_arrays(crs).take(pa.array(first)).dictionary_encode()
         self._crs: list[str] = coded.dictionary.to_pylist()
         self._codes: npt.NDArray[np.int32] = coded.indices.to_numpy()
-        self._transforms = np.concatenate(numbers)
+        self._transforms = np.concatenate(numbers)[first]
 
     def points(
         self, rows: pa.RecordBatch | pa.Table, u: Floats, v: Floats

@@ -21,6 +21,7 @@ from clay_publish.producer.planning.previous_version import PublishedTables
 from clay_publish.release import directory as paths
 from clay_publish.release.manifest import run_record
 from clay_publish.release.names import NameIndex
+from clay_publish.release.stored_rows import StoredRows
 from clay_publish.release.unit_receipts import PartEntry, UnitReceipt, unread_note
 
 
@@ -99,21 +100,20 @@ class _Previous:
     def _reference(self) -> pa.Table | None:
         return self._tables.read(paths.REFERENCE) if self.release.store.exists(paths.REFERENCE) else None
 
-    def _read_zone(self, zone: int) -> tuple[pa.Table, NameIndex]:
-        """What became of the chips of a zone, and their ids."""
-        columns = ["id", "status", "reason", "item_ids", "detail"]
-        table = self._tables.read(f"{paths.COVERAGE}/zone={zone:02d}.parquet", columns)
-        return table, NameIndex(table["id"].cast(pa.string()).combine_chunks())
+    def _read_zone(self, zone: int) -> tuple[NameIndex, StoredRows]:
+        """Ids of the chips of a zone, and what became of each."""
+        path = f"{paths.COVERAGE}/zone={zone:02d}.parquet"
+        ids = self._tables.read(path, ["id"])["id"].cast(pa.large_string()).combine_chunks()
+        return NameIndex(ids), self._tables.stored(path, ["status", "reason", "item_ids", "detail"])
 
     def _coverage(self, unit: Unit) -> pa.Table:
         """What became of each of a unit's chips."""
         frame, _ = lost_rows(unit, "failed", "")
         zones, tables, rows = frame["zone"].to_numpy(), [], []
         for zone in np.unique(zones).tolist():
-            table, index = self._zone(zone)
+            index, stored = self._zone(zone)
             rows.append(np.flatnonzero(zones == zone))
-            places = index.find(frame["id"].take(pa.array(rows[-1])).combine_chunks())
-            tables.append(table.take(pa.array(places, mask=places < 0)))
+            tables.append(stored.take(index.find(frame["id"].take(pa.array(rows[-1])).combine_chunks())))
         table = pa.concat_tables(tables).take(pa.array(np.argsort(np.concatenate(rows))))
         embedded = pc.equal(table["status"], "embedded")
         outlines = pc.if_else(embedded, pa.scalar(None, pa.binary()), frame["geometry"])

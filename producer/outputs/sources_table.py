@@ -5,8 +5,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from clay_publish.redaction import without_secrets
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.geoparquet import bbox_array, geo_metadata, group_rows, table_writer, total_bbox
+from clay_publish.release.stored_rows import StoredRows
 from clay_publish.release.tables import sources_schema
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import CloudMask
@@ -89,34 +88,25 @@ class _Before:
     """What the version before says of the pixels of its images: 36 bytes for each, and rows when they are asked for."""
 
     def __init__(self, release: Release) -> None:
-        self._file = release.parquet(paths.SOURCES)
+        file = release.parquet(paths.SOURCES)
         keys, rows, count = [np.zeros(0, "S32")], [np.zeros(0, np.int32)], 0
-        for batch in self._file.iter_batches(group_rows(sources_schema())):
+        for batch in file.iter_batches(group_rows(sources_schema())):
             known = [(decides(row) if row["evidence"] else None) or b"" for row in batch.to_pylist()]
             keys.append(np.array(known, "S32"))
             rows.append(np.arange(count, count + len(known), dtype=np.int32))
             count += len(known)
         whole = np.concatenate(keys)
         order = np.argsort(whole, kind="stable")
-        self._keys, self._rows = whole[order], np.concatenate(rows)[order]
-        sizes = [self._file.metadata.row_group(n).num_rows for n in range(self._file.num_row_groups)]
-        self._starts = np.cumsum([0, *sizes])
-        self._group, self._lock = lru_cache(4)(self._read), Lock()
+        self._keys, self._numbers = whole[order], np.concatenate(rows)[order]
+        self._rows = StoredRows(file, ["bands", "evidence"])
 
     def find(self, key: bytes) -> dict[str, Any] | None:
         """Bands and evidence of the image whose chips this decides; None where it has none."""
         place = int(np.searchsorted(self._keys, np.bytes_(key)))
         if place == len(self._keys) or self._keys[place] != key.rstrip(b"\0"):
             return None
-        row = int(self._rows[place])
-        number = int(np.searchsorted(self._starts, row, side="right")) - 1
-        with self._lock:  # a file is read by one thread at a time
-            group = self._group(number)
-        found: dict[str, Any] = group.slice(row - int(self._starts[number]), 1).to_pylist()[0]
+        found: dict[str, Any] = self._rows.take(self._numbers[place : place + 1]).to_pylist()[0]
         return found
-
-    def _read(self, number: int) -> pa.Table:
-        return self._file.read_row_group(number, columns=["bands", "evidence"])
 
 
 @dataclass(frozen=True)

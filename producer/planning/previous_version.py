@@ -31,6 +31,7 @@ from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.manifest import read_manifest, run_record, sha256
 from clay_publish.release.names import NameIndex
+from clay_publish.release.stored_rows import StoredRows
 from clay_publish.release.unit_receipts import unread_note
 from clay_publish.release.versions import Version, VersionStep, check_version
 from clay_publish.windows import Window
@@ -131,6 +132,10 @@ class PublishedTables:
         """A table, some rows at a time. Errors as `read`."""
         yield from self._compared(path).iter_batches(_ROWS, columns=columns)
 
+    def stored(self, path: str, columns: Sequence[str]) -> StoredRows:
+        """Rows of a table by their numbers. Errors as `read`."""
+        return StoredRows(self._compared(path), columns)
+
     def _compared(self, path: str) -> pq.ParquetFile:
         opened, expected = self.release.parquet(path), self._unread.get(path)
         if expected is not None and sha256(self.release.store, path) != expected:
@@ -169,7 +174,7 @@ class PreviousVersion:
                 "one for each UTM zone",
                 "Correct `previous`, or leave it out to compute every chip.",
             )
-        self._zone, self._known = lru_cache(2)(self._read_zone), lru_cache(2)(self._states_of)
+        self._zone, self._known = lru_cache(2)(self._read_zone), lru_cache(3)(self._states_of)
         self._unread: set[str] = set()
         """Images that could not be read, so that others may have taken their place."""
         self._unreadable = self._with_unreadable_chips()
@@ -178,7 +183,8 @@ class PreviousVersion:
     def _different(self) -> tuple[list[_Image], list[_Image], int]:
         """Images of both versions without those that are the same in both, and how many used ones these are.
 
-        Which these are is known by 16 bytes of each image, so that the whole of millions is never held.
+        Which these are is known by 16 bytes of each image, so that the whole of millions is never held. Images that
+        are not used are left out, too, but those that could not be read.
         """
         notes = set(run_record(self._release).notes)
         keys, kept = list[bytes | None](), set[bytes]()
@@ -192,14 +198,15 @@ class PreviousVersion:
         for image in map(_Image.of, planned_sources(self._inputs.selection.considered)):
             key = self._key(image, self._inputs.spec.imagery)
             if key not in theirs or image.id in self._unreadable:
-                now.append(image)
+                now += [image] if image.status != "unused" else []
             elif key not in kept:
                 kept.add(key)
                 stays += image.status == "used"
         before, start = list[_Image](), 0
         for batch in self._tables.batches(paths.SOURCES):
             other = [key not in kept for key in keys[start : start + len(batch)]]
-            before += map(_Image.of, batch.filter(pa.array(other, pa.bool_())).to_pylist())
+            others = map(_Image.of, batch.filter(pa.array(other, pa.bool_())).to_pylist())
+            before += [image for image in others if image.status != "unused" or not image.was_read]
             start += len(batch)
         return before, now, stays
 
@@ -342,14 +349,14 @@ class PreviousVersion:
         """Ids of the chips of a zone and window, and what became of each."""
         table = self._zone(zone)
         if table is None:
-            return NameIndex(pa.array([], pa.string())), np.empty(0, np.int8)
+            return NameIndex(pa.array([], pa.large_string())), np.empty(0, np.int8)
         start, end = (pa.scalar(moment, table["window_start"].type) for moment in (window.start, window.end))
         table = table.filter(pc.and_(pc.equal(table["window_start"], start), pc.equal(table["window_end"], end)))
         reason = table["reason"]
         states = np.where(pc.equal(table["status"], "embedded").to_numpy(), _EMBEDDED, _MISSING).astype(np.int8)
         states[pc.is_in(reason, pa.array(_WITHOUT_IMAGES)).to_numpy()] = _UNCOVERED
         states[pc.is_in(reason, pa.array(RETRIED)).to_numpy()] = _RETRIED
-        return NameIndex(table["id"].cast(pa.string()).combine_chunks()), states
+        return NameIndex(table["id"].cast(pa.large_string()).combine_chunks()), states
 
     def _read_zone(self, zone: int) -> pa.Table | None:
         path = f"{paths.COVERAGE}/zone={zone:02d}.parquet"
