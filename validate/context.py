@@ -174,7 +174,7 @@ class ReleaseContext:
     def compared(self) -> ComparedChips:
         """The chips that are compared with their neighbors."""
         facts = self.scan.facts
-        return ComparedChips.of(facts, self.extra.blocks_of_chips(facts, 1).mapped())
+        return ComparedChips.of(facts, self.extra.blocks_of_chips(facts, 1))
 
     @once
     def zarr(self) -> ZarrGroups:

@@ -80,10 +80,6 @@ class SpilledColumn:
             rest, offset = rest[count:], offset + count
         return found
 
-    def mapped(self) -> Array:
-        """Return an array that reads rows from the file when they are looked at, and keeps these in memory."""
-        return np.memmap(self._file, self.dtype, "r", shape=self.shape) if len(self) else self[:]
-
 
 Column = SpilledColumn | Array
 

@@ -36,7 +36,6 @@ def test_rows_are_read_as_from_an_array() -> None:
     assert kept[17] == values[17]
     np.testing.assert_array_equal(kept[10:20], values[10:20])
     np.testing.assert_array_equal(kept[rows], values[rows])
-    np.testing.assert_array_equal(kept.mapped()[rows], values[rows])
     np.testing.assert_array_equal(np.concatenate(list(spilled.pieces(kept))), values)
     np.testing.assert_array_equal(spilled.distinct(kept), np.unique(values))
     np.testing.assert_array_equal(spilled.rows_with(kept, np.array([5, 7])), np.flatnonzero(np.isin(values, [5, 7])))

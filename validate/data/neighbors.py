@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clay_publish.validate.data.chip_facts import ReleaseFacts
+from clay_publish.validate.spilled import Column
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -248,7 +249,7 @@ class ComparedChips:
     """Of these files."""
 
     @classmethod
-    def of(cls, facts: ReleaseFacts, keys: Ints) -> "ComparedChips":
+    def of(cls, facts: ReleaseFacts, keys: Column) -> "ComparedChips":
         """Take what the pass kept of each vector; `keys` are those of all chips of the release."""
         slices = facts.slices()
         paths = [path for path in facts.some if len(facts.some[path]) == slices[path].stop - slices[path].start]
