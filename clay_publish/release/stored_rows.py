@@ -39,4 +39,4 @@ class StoredRows:
         return whole.take(pa.array(places, mask=places < 0))
 
     def _read(self, number: int) -> pa.Table:
-        return self._file.read_row_group(number, columns=self._columns)
+        return self._file.read_row_group(number, columns=self._columns).select(self._columns)

@@ -24,6 +24,7 @@ def test_rows_in_any_order(file: pq.ParquetFile, rows: list[int]) -> None:
     assert found["n"].to_pylist() == known
     assert found["items"].to_pylist() == [None if row is None else ["x"] * (row % 3) for row in known]
     assert found.column_names == ["n", "items"]
+    assert StoredRows(file, ["items", "n"]).take(np.array(rows, np.int32)).column_names == ["items", "n"]
 
 
 def test_row_groups_are_read_once(file: pq.ParquetFile, monkeypatch: pytest.MonkeyPatch) -> None:
