@@ -1,13 +1,18 @@
-"""Which files a process is reading, kept where its supervisor sees it even after a crash."""
+"""Which files a process is reading, kept where its supervisor sees it even after a crash.
+
+The supervisor reads while the process writes, and no lock holds across both: each mark has a checksum, and one that is
+half written is none.
+"""
 
 import mmap
 import struct
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 
@@ -15,8 +20,12 @@ Kind = Literal["reading", "touched", "rule"]
 _KINDS: tuple[Kind, ...] = ("reading", "touched", "rule")
 _SLOTS = 96
 _SLOT = 1024
+_SUM = struct.Struct("<I")
+"""CRC-32 of all that follows."""
 _HEAD = struct.Struct("<dQQQQdBH")
 """A mark's numbers in the order of `Mark`, kind, and bytes of the name; no bytes, no mark."""
+_NAME = _SUM.size + _HEAD.size
+"""Where the name begins in a slot."""
 SIZE = _SLOTS * _SLOT
 
 
@@ -58,7 +67,7 @@ class Marks:
         """Set a mark; return its slot, or −1 if all are taken."""
         with self._lock:
             for slot in range(_SLOTS):
-                if not self._head(slot)[-1]:
+                if not _HEAD.unpack_from(self._memory, slot * _SLOT + _SUM.size)[-1]:
                     self._put(slot, kind, name, size)
                     return slot
         return -1
@@ -71,7 +80,7 @@ class Marks:
     def end(self, slot: int) -> None:
         """Remove a mark."""
         if slot >= 0:
-            _HEAD.pack_into(self._memory, slot * _SLOT, 0.0, 0, 0, 0, 0, 0.0, 0, 0)
+            self._memory[slot * _SLOT : slot * _SLOT + _NAME] = bytes(_NAME)
 
     def clear(self) -> None:
         """Remove all marks."""
@@ -85,25 +94,20 @@ class Marks:
         """Return all marks, the latest first."""
         found = []
         for slot in range(_SLOTS):
-            *numbers, kind, length = self._head(slot)
-            if length and kind < len(_KINDS):
-                place = slot * _SLOT + _HEAD.size
-                name = self._memory[place : place + length].decode("utf-8", "replace")
-                found.append(Mark(_KINDS[kind], name, *numbers))
+            data = self._memory[slot * _SLOT : (slot + 1) * _SLOT]
+            *numbers, kind, length = _HEAD.unpack_from(data, _SUM.size)
+            stated, name = _SUM.unpack_from(data)[0], data[_NAME : _NAME + length]
+            if length and stated == zlib.crc32(data[_SUM.size : _NAME + length]) and kind < len(_KINDS):
+                found.append(Mark(_KINDS[kind], name.decode("utf-8", "replace"), *numbers))
         return sorted(found, key=lambda mark: -mark.start)
 
-    def _head(self, slot: int) -> tuple[Any, ...]:
-        return _HEAD.unpack_from(self._memory, slot * _SLOT)
-
     def _put(self, slot: int, kind: Kind, name: str, size: int) -> None:
-        text = name.encode("utf-8", "replace")[: _SLOT - _HEAD.size]
-        place = slot * _SLOT + _HEAD.size
-        self._memory[place : place + len(text)] = text
+        text = name.encode("utf-8", "replace")[: _SLOT - _NAME]
         number = _KINDS.index(kind)
         threads = threading.get_native_id(), threading.get_ident()
         used = own_memory(self._process), time.thread_time()
-        head = (time.monotonic(), *threads, max(size, 0), *used, number, len(text))
-        _HEAD.pack_into(self._memory, slot * _SLOT, *head)
+        data = _HEAD.pack(time.monotonic(), *threads, max(size, 0), *used, number, len(text)) + text
+        self._memory[slot * _SLOT : slot * _SLOT + _SUM.size + len(data)] = _SUM.pack(zlib.crc32(data)) + data
 
 
 _watched: list[Marks] = []
