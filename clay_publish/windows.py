@@ -1,6 +1,7 @@
 """Half-open intervals of time, and the names they give to files and chips."""
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -85,6 +86,11 @@ class Window:
 
     def __str__(self) -> str:
         return f"{_stamp(self.start)}/{_stamp(self.end)}"
+
+
+def window_of(moment: datetime, windows: Iterable[Window]) -> Window | None:
+    """The first window that holds a moment; None where none does."""
+    return next((window for window in windows if moment in window), None)
 
 
 def _side(text: str) -> datetime:

@@ -87,8 +87,8 @@ class SharedValidation:
     def gathered(self) -> Iterator[Gathered | None]:
         """Give what all shares found, for the one that makes the report; None where another one does, or has.
 
-        What is kept is removed at the end of a block that succeeds, also of releases that are no longer these files,
-        and what killed shares left unfinished.
+        What is kept is removed at the end of a block that succeeds, with what is left of files that have changed since
+        and of shares that were killed.
         """
         store = self.release.store
         with ExitStack() as stack:

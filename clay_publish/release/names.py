@@ -37,6 +37,12 @@ class NameIndex:
         return found
 
 
+def first_names(lists: pa.ListArray) -> pa.Array:
+    """The first of each list; null of empty ones."""
+    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return lists.flatten().take(pa.array(lengths.cumsum() - lengths, mask=lengths == 0))
+
+
 def hash_strings(column: pa.Array) -> U64:
     """64 bits for each text; 0 where null. Two texts in 10¹⁹ share one."""
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clay_publish.release.directory import SOURCES, Release
-from clay_publish.release.names import NameIndex
+from clay_publish.release.names import NameIndex, first_names
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -55,17 +55,12 @@ class SceneGrids:
             for each reference system its code, which M of the rows have it, and [M, …] x and y of their points. Rows
             of images without a known grid are not among them.
         """
-        places = self._index.find(first_items(rows["item_ids"]))
+        lists = rows["item_ids"]
+        lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+        places = self._index.find(first_names(lists))
         codes = np.append(self._codes, np.int32(-1))[places]
         for code in np.unique(codes[codes >= 0]).tolist():
             mine = np.flatnonzero(codes == code)
             shape = (len(mine), *[1] * (u.ndim - 1))
             a, b, c, d, e, f = (self._transforms[places[mine], n].reshape(shape) for n in range(6))
             yield self._crs[code], mine, a * u[mine] + b * v[mine] + c, d * u[mine] + e * v[mine] + f
-
-
-def first_items(item_ids: pa.ChunkedArray | pa.ListArray) -> pa.StringArray:
-    """The first of each list; null of empty ones."""
-    lists = item_ids.combine_chunks() if isinstance(item_ids, pa.ChunkedArray) else item_ids
-    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return lists.flatten().take(pa.array(lengths.cumsum() - lengths, mask=lengths == 0))

@@ -47,7 +47,7 @@ from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.release.directory import DataFile
 from clay_publish.spec.models import Imagery
-from clay_publish.windows import Window
+from clay_publish.windows import Window, window_of
 
 MAX_CELLS = 16_384
 """Cells of a unit; a square of smaller cells is shared among several."""
@@ -267,10 +267,7 @@ def _places(grid: UtmGrid, epsg: Any, rows: Ints, cols: Ints, window: Window) ->
 
 def _window_of(item: ItemTimes, windows: Sequence[Window]) -> Window | None:
     """The window an image belongs to: the one of its block that holds it, else its own days."""
-    if not windows:
-        return item.window
-    acquired = item.acquired
-    return next((window for window in windows if acquired in window), None)
+    return window_of(item.acquired, windows) if windows else item.window
 
 
 def _unit(

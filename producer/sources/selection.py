@@ -22,7 +22,7 @@ from clay_publish.producer.sources.stac_api import Search
 from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.spec.models import Imagery, Spec
 from clay_publish.spec.sensors import Sensor
-from clay_publish.windows import Window
+from clay_publish.windows import Window, window_of
 
 _OPEN = re.compile(
     r"CC-BY-\d\.\d(-[A-Z]+)?|CC0-1\.0|CC-PDDC|PDDL-1\.0|ODC-By-1\.0|public-domain|LicenseRef-Copernicus"
@@ -151,7 +151,8 @@ def sample_of(spec: Spec, count: int) -> list[SourceItem]:
         SpecError, SourceError, LicenseError: the sources cannot be read, or hold nothing to use.
     """
     areas = [None if block.area is None else read_area(block.area).geometry for block in spec.imagery]
-    found = [each.item for each in select(spec, spec.instrument, areas).considered if each.status == "used"]
+    chosen = select(spec, spec.instrument, areas, by_window=spec.chips.layout == "utm")
+    found = [each.item for each in chosen.considered if each.status == "used"]
     places = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
     return [found[place] for place in places.tolist()]
 
@@ -309,17 +310,12 @@ def _leave_out_repeats(spec: Spec, considered: list[Considered], *, by_window: b
         best: dict[Window | None, int] = {}
         for n in numbers:
             item = considered[n].item
-            window = _window_of(item, windows)
+            window = window_of(item.acquired, windows[item.block])
             known = best.setdefault(window, n)
             if item.updated > considered[known].item.updated:
                 best[window] = n
         for n in set(numbers).difference(best.values()):
             considered[n] = replace(considered[n], status="unused", reason=_REPEAT)
-
-
-def _window_of(item: SourceItem, windows: Sequence[Sequence[Window]]) -> Window | None:
-    """The first window of its block that holds an item; None where there is none."""
-    return next((window for window in windows[item.block] if item.acquired in window), None)
 
 
 def _check_acquisitions(spec: Spec, considered: Sequence[Considered]) -> None:
@@ -328,7 +324,8 @@ def _check_acquisitions(spec: Spec, considered: Sequence[Considered]) -> None:
     # Without windows, those of one day are a chip's.
     used = [n for n, each in enumerate(considered) if each.status == "used" and windows[each.item.block]]
     items = (considered[n].item for n in used)
-    names = np.array([hash((item.acquisition, _window_of(item, windows))) for item in items], dtype=np.int64)
+    keys = ((item.acquisition, window_of(item.acquired, windows[item.block])) for item in items)
+    names = np.array([hash(key) for key in keys], dtype=np.int64)
     starts = np.array([considered[n].item.start.replace(tzinfo=None) for n in used], dtype="M8[us]")
     order = np.lexsort((starts, names))
     _, first, own = np.unique(names[order], return_index=True, return_inverse=True)

@@ -28,7 +28,7 @@ from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.produce import produce
 from clay_publish.producer.sources.item import BandFile
 from clay_publish.producer.sources.reader import read_items
-from clay_publish.producer.sources.selection import select, terms
+from clay_publish.producer.sources.selection import sample_of, select, terms
 from clay_publish.producer.sources.stac_api import Search
 from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.release.directory import SOURCES, Release
@@ -444,6 +444,28 @@ def test_images_of_one_acquisition_that_are_days_apart_are_refused(
             select(*asked, by_window=layout == "utm")
     else:
         assert {each.status for each in select(*asked, by_window=layout == "utm").considered} == {"used"}
+
+
+@pytest.mark.parametrize("layout", ["scene", "utm"])
+def test_sampled_images_are_those_that_a_run_would_use(
+    tmp_path: Path, items: list[dict[str, Any]], layout: str
+) -> None:
+    made = []
+    for name, day in (("a", "2023-06-01"), ("b", "2023-06-09")):
+        stated = {**items[0]["properties"], "s2:datatake_id": "GS2A_1", "datetime": f"{day}T10:00:00Z"}
+        made.append(
+            {**items[0], "id": name, "properties": {k: v for k, v in stated.items() if not k.endswith("_datetime")}}
+        )
+    (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": made}))
+    imagery = {"stac": str(tmp_path / "items.json"), "sensor": "sentinel-2-l2a", "windows": ["2023-06-01/2023-07-01"]}
+    spec = resolve_spec(
+        {"name": "t", "imagery": imagery, "chips": {"layout": layout}}, where="release.yaml", folder=Path("/")
+    )
+    if layout == "utm":
+        with pytest.raises(SourceError, match="state one acquisition"):
+            sample_of(spec, 2)
+    else:
+        assert [item.id for item in sample_of(spec, 2)] == ["a", "b"]
 
 
 def test_unknown_terms_stay_unknown() -> None:

@@ -36,7 +36,7 @@ class Fault:
     matches: Callable[[Request], bool]
     action: str
     """`status:503`, `error:400:ExpiredToken`, `reset`, `lose the answer`, `flip a bit`, `flip a bit
-    unseen`, `slow:0.5`, `hold`; `confirm` is no fault: the checksum is repeated in the answer, as AWS does."""
+    unseen`, `slow:0.5`, `hold`; `confirm` repeats the checksum in the answer, as AWS does."""
     times: int = 1
 
 

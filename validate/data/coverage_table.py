@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clay_publish.errors import ReleaseError
+from clay_publish.release.names import first_names
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.data.sources import SourceTable
 
@@ -132,13 +133,7 @@ def distinct(values: npt.NDArray[np.int64]) -> list[tuple[int, _Rows]]:
 
 def first_items(batch: pa.RecordBatch, sources: SourceTable) -> npt.NDArray[np.int32]:
     """Place among the sources of the first of each row's items; −1 where there is none."""
-    lists = batch.column("item_ids")
-    offsets = lists.offsets.to_numpy()
-    some = np.flatnonzero(np.diff(offsets) > 0)
-    places = np.full(len(lists), -1, np.int32)
-    firsts = lists.values.take(pa.array(offsets[:-1][some]))
-    places[some] = sources.find(firsts)
-    return places
+    return sources.find(first_names(batch.column("item_ids")))
 
 
 def equals(column: pa.Array, text: str) -> npt.NDArray[np.bool_]:
