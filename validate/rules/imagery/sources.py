@@ -87,8 +87,9 @@ def source_values_can_be(context: ReleaseContext) -> Iterator[Outcome]:
         away.add(sources[row], iter([("proj_transform", "lies elsewhere", "pixels on the item's footprint")]))
     for each in (of_row, of_item, of_files, boxes, away):
         yield from each.faults()
-    if context.fingerprint.layout == "utm":
-        yield from _acquisitions_are_short(sources, context.documents.spec)
+    spec = context.documents.spec
+    if spec.chips.layout == "utm":  # scenes are not mosaicked
+        yield from _acquisitions_are_short(sources, spec)
 
 
 class Together:
