@@ -1,9 +1,10 @@
 """A global release and every stage after `produce`, measured: `python benchmarks/global.py FOLDER --fraction 0.01`.
 
 Chips of 1 km with vectors of 8 numbers on the real land of the Earth, from 20° west eastward until the stated fraction
-of it is covered; 1 is all land, 144,261,750 chips. One image for each 100 km square. The release is written file by
-file and can be continued; building stops when the disk gets full. Documents come from `catalog` and `card`; there are
-no codes and no explorer, which `search.py` and `explorer.py` measure, and no reference vectors.
+of it is covered; 1 is all land, 144,261,750 chips. Each 100 km square has images of its own, one unless `--images` says
+more; its chips take turns. The release is written file by file and can be continued; building stops when the disk gets
+full. Documents come from `catalog` and `card`; there are no codes and no explorer, which `search.py` and `explorer.py`
+measure, and no reference vectors.
 
 Each stage is a process of its own. Its processor time and its peak memory are those of it and all its children, the
 memory as the sum of their resident sets, looked at ten times a second: pages that they share count twice.
@@ -17,8 +18,8 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,12 +30,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
+from source_items import sources_of, write_sources
 from stac_geoparquet.arrow import parse_stac_items_to_arrow
 from validate_release import (
     WINDOW,
     by_square,
     fingerprint,
-    sources_of,
     write_coverage,
     write_documents,
     write_square,
@@ -56,10 +57,13 @@ from clay_publish.release.unit_receipts import RECEIPTS, UnitReceipt
 
 GRID, DIMENSIONS = UtmGrid(1000), 8
 WEST = -20.0
-MARGIN = 5_000.0
-"""Meters by which the image of a square reaches beyond it."""
+SIDE = 109_800.0
+MARGIN = (SIDE - SQUARE) / 2
+"""Meters by which images of a square reach beyond it."""
 FREE, MOST = 20e9, 15e9
 """Bytes that stay free on the disk, and that the release may take."""
+AT_ONCE = 1 << 14
+"""Images that are made together."""
 ABSENT = ("INT010", "SCH016", "VEC014")
 """Rules on reference vectors and codes."""
 
@@ -68,6 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fraction", type=float, default=0.1, help="of the land of the Earth")
+    parser.add_argument("--images", type=int, default=1, help="of each 100 km square")
     parser.add_argument("--tiles", type=Path, help="Sentinel-2 tiles, for `plan`: the file grids/… of the shared data")
     parser.add_argument("--rounds", type=int, default=1, help="windows, quarters of 2023, that `plan` gets items for")
     parser.add_argument("--days", type=int, default=1, help="of each window with an item of each tile; at most 76")
@@ -77,7 +82,7 @@ def main() -> None:
         publish_linked(asked.folder)
         return
     asked.folder.mkdir(parents=True, exist_ok=True)
-    chips = build(asked.folder / "release", asked.fraction)
+    chips = build(asked.folder / "release", asked.fraction, asked.images)
     print(f"{chips:,} chips; stage, seconds, CPU-seconds, peak memory of all its processes", flush=True)
     for name in asked.stages:
         if name == "plan" and asked.tiles is None:
@@ -85,24 +90,23 @@ def main() -> None:
         measure(name, STAGES[name](asked), asked.folder)
 
 
-def build(where: Path, fraction: float) -> int:
+def build(where: Path, fraction: float, images: int) -> int:
     """The release; what is there already is kept."""
     release, decided = Release(str(where)), fingerprint(DIMENSIONS, 100)
     area, stated = ground(fraction)
-    names, shapes, chips = [], [], 0
+    squares, chips = list[Square](), 0
     for zone in expected_cells(GRID, area, rule="intersects"):
         chips += len(zone)
         for square, cells in by_square(GRID, zone):
-            names.append(square.token)
-            shapes.append(outline(square))
+            squares.append(square)
             if not release.store.exists(f"{paths.EMBEDDINGS}/{DataFile(square, WINDOW).name}"):
                 check_disk(where)
-                write_square(release, GRID, square, cells, decided=decided, item=square.token)
+                write_square(release, GRID, square, cells, decided=decided, images=images_of(square, images))
         if not release.store.exists(f"{paths.COVERAGE}/zone={zone.zone:02d}.parquet"):
-            write_coverage(release, GRID, zone, lambda square: square.token)
+            write_coverage(release, GRID, zone, lambda square: images_of(square, images))
     if not release.store.exists(paths.MANIFEST):
-        sources = sources_of(names, shapes)
-        write_documents(release, GRID, stated, decided=decided, chips=chips, sources=sources)
+        write_documents(release, GRID, stated, decided=decided, chips=chips)
+        write_sources(release, source_tables(squares, images), [-180, -90, 180, 90])
         write_manifest(release, "benchmark 1")
     return chips
 
@@ -129,11 +133,42 @@ def ground(fraction: float) -> tuple[shapely.Geometry, object]:
     return shapely.from_geojson(json.dumps(stated)), stated
 
 
+def images_of(square: Square, images: int) -> dict[str, datetime]:
+    """Images of a square and their times, evenly over the window."""
+    every = (WINDOW.end - WINDOW.start) / images
+    return {f"{square.token}_{number:03d}": WINDOW.start + every * (number + 0.5) for number in range(images)}
+
+
+def source_tables(squares: Sequence[Square], images: int) -> Iterator[pa.Table]:
+    """Images of all squares: those of a zone and a moment are of one acquisition."""
+    step = max(1, AT_ONCE // images)
+    for start in range(0, len(squares), step):
+        names, moments, acquisitions = list[str](), list[datetime](), list[str]()
+        corners = list[tuple[int, float, float]]()
+        some = squares[start : start + step]
+        for square in some:
+            own = images_of(square, images)
+            names += own
+            moments += own.values()
+            x, y = west_and_south(square)
+            corners += [(32600 + square.zone, x, y + SIDE)] * images
+            acquisitions += [f"sentinel-2a GS2A_{square.zone:02d}_{number:06d}" for number in range(images)]
+        shapes = np.repeat(np.array([outline(square) for square in some]), images)
+        north = np.random.default_rng(start).uniform(0, 0.02, len(shapes)) * (images > 1)
+        north = np.repeat(north, shapely.get_num_coordinates(shapes))
+        shapes = shapely.transform(shapes, lambda points, by=north: points + np.stack([0 * by, by], axis=1))
+        yield sources_of(names, shapes, moments, acquisitions, corners)
+
+
 def outline(square: Square) -> shapely.Geometry:
-    x, y = square.column * SQUARE - MARGIN, square.row * SQUARE - MARGIN
-    side = SQUARE + 2 * MARGIN
-    corners = np.array([[[x, y], [x + side, y], [x + side, y + side], [x, y + side]]])
-    return footprints(f"EPSG:{32600 + square.zone}", corners)[0]
+    """The footprint of images, with corners only, as catalogs have them."""
+    x, y = west_and_south(square)
+    corners = np.array([[[x, y], [x + SIDE, y], [x + SIDE, y + SIDE], [x, y + SIDE]]])
+    return shapely.simplify(footprints(f"EPSG:{32600 + square.zone}", corners)[0], 0.01)
+
+
+def west_and_south(square: Square) -> tuple[float, float]:
+    return square.column * SQUARE - MARGIN, square.row * SQUARE - MARGIN
 
 
 def check_disk(where: Path) -> None:
@@ -200,7 +235,15 @@ def diff(asked: argparse.Namespace) -> list[str]:
         zone = next(expected_cells(GRID, ground(asked.fraction)[0], rule="intersects"))
         square, cells = next(by_square(GRID, zone))
         (new / paths.EMBEDDINGS / DataFile(square, WINDOW).name).unlink()
-        write_square(release, GRID, square, cells, decided=fingerprint(DIMENSIONS, 100), item=square.token, seed=1)
+        write_square(
+            release,
+            GRID,
+            square,
+            cells,
+            decided=fingerprint(DIMENSIONS, 100),
+            images=images_of(square, asked.images),
+            seed=1,
+        )
         (new / paths.MANIFEST).unlink()
         write_manifest(release, "benchmark 1")
     return [*PROGRAM, "diff", str(old), str(new), "--json"]

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
-from validate_release import ITEM, SIZE, WINDOW, fingerprint, sources_of, write_documents
+from validate_release import ITEM, SIZE, WINDOW, fingerprint, write_documents, write_source
 
 from clay_publish.geo.expected_cells import ZoneCells, expected_cells
 from clay_publish.geo.utm_grid import UtmGrid
@@ -88,8 +88,8 @@ def from_tables(where: Path, zones: list[ZoneCells], area: list[float]) -> None:
         made += len(there[0])
         rows.append(there[0])
         cols.append(there[1])
-    sources = sources_of([ITEM], [shapely.box(*area).buffer(0.1)])
-    write_documents(release, zones[0].grid, area, decided=fingerprint(8, SIZE), chips=made, sources=sources)
+    write_documents(release, zones[0].grid, area, decided=fingerprint(8, SIZE), chips=made)
+    write_source(release, shapely.box(*area).buffer(0.1))
     write_manifest(release, "benchmark 1")
     facts = Facts(slices, rows=np.concatenate(rows), cols=np.concatenate(cols), items=np.zeros(1, np.int32))
     context = ReleaseContext(release, sample=20_000)

@@ -17,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
+from source_items import SENSOR, sources_of, write_sources
 
 from clay_publish.geo.expected_cells import ZoneCells, expected_cells
 from clay_publish.geo.utm_grid import UtmGrid
@@ -42,11 +44,9 @@ from clay_publish.release.tables import (
     coverage_schema,
     embeddings_schema,
     hugging_face_features,
-    sources_schema,
 )
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Spec
-from clay_publish.spec.sensors import SENSORS, BandStatistics
 from clay_publish.validate import validate
 from clay_publish.windows import Window
 
@@ -55,6 +55,8 @@ SIZE, GSD = 128, 10
 ITEM = "one-image"
 Cells = tuple[np.ndarray, np.ndarray, np.ndarray]
 """EPSG code, row and column."""
+Images = Mapping[str, datetime]
+"""Names of items, and their times."""
 
 
 def main() -> None:
@@ -143,11 +145,11 @@ def make(where: Path, chips: int, dimensions: int) -> None:
     made = 0
     for zone in expected_cells(grid, shapely.box(*area), rule="intersects"):
         for square, cells in by_square(grid, zone):
-            write_square(release, grid, square, cells, decided=decided, item=ITEM)
-        write_coverage(release, grid, zone, lambda _: ITEM)
+            write_square(release, grid, square, cells, decided=decided, images={ITEM: WINDOW.middle})
+        write_coverage(release, grid, zone, lambda _: [ITEM])
         made += len(zone)
-    ground = shapely.box(*area).buffer(0.1)
-    write_documents(release, grid, area, decided=decided, chips=made, sources=sources_of([ITEM], [ground]))
+    write_documents(release, grid, area, decided=decided, chips=made)
+    write_source(release, shapely.box(*area).buffer(0.1))
     write_manifest(release, "benchmark 1")
 
 
@@ -173,13 +175,13 @@ def fingerprint(dimensions: int, size: int) -> Fingerprint:
         dimensions=dimensions,
         parameters={},
         sensor="sentinel-2-l2a",
-        bands=(BandStatistics(name="red", mean=1, std=1, wavelength=0.66),),
+        bands=tuple(band.statistics for band in SENSOR.bands),
         layout="utm",
         size=size,
         gsd=GSD,
         resampling="none",
         scale=SCALE_RULE,
-        mask=mask_rule(SENSORS["sentinel-2-l2a"], None),
+        mask=mask_rule(SENSOR, None),
         composite=composite_rule("utm"),
         nodata="none",
         padding="none",
@@ -199,9 +201,16 @@ def vectors_at(lon: np.ndarray, lat: np.ndarray, dimensions: int, seed: int) -> 
 
 
 def write_square(
-    release: Release, grid: UtmGrid, square: Square, cells: Cells, *, decided: Fingerprint, item: str, seed: int = 0
+    release: Release,
+    grid: UtmGrid,
+    square: Square,
+    cells: Cells,
+    *,
+    decided: Fingerprint,
+    images: Images,
+    seed: int = 0,
 ) -> None:
-    """The embeddings file of a square, of one image."""
+    """The embeddings file of a square: each chip of one image, which take turns."""
     epsg, row, col = cells
     count = len(row)
     lon, lat = grid.centers(epsg, row, col)
@@ -209,7 +218,8 @@ def write_square(
     schema = embeddings_schema(decided.dimensions)
     vectors = vectors_at(lon, lat, decided.dimensions, seed + int(grid.numbers(epsg[:1], row[:1], col[:1])[0]))
     boxes = bbox_array(shapes)
-    moments = pa.repeat(pa.scalar(WINDOW.middle, TIMESTAMP), count)
+    turn = pa.array((row + col) % len(images))
+    image, moments = pa.array([*images]).take(turn), pa.array([*images.values()], TIMESTAMP).take(turn)
     values = {
         "id": _ids(grid, epsg, row, col),
         "geometry": pa.array(shapely.to_wkb(shapes), pa.binary()),
@@ -225,8 +235,8 @@ def write_square(
         "loss": pa.nulls(count, pa.float32()),
         "valid_fraction": np.ones(count, np.float32),
         "cloud_fraction": np.zeros(count, np.float32),
-        "item_id": pa.repeat(item, count),
-        "item_ids": pa.repeat(pa.scalar([item], schema.field("item_ids").type), count),
+        "item_id": image,
+        "item_ids": one_each(image),
         "epsg": epsg,
         "row": row,
         "col": col,
@@ -249,23 +259,28 @@ def _ids(grid: UtmGrid, epsg: np.ndarray, row: np.ndarray, col: np.ndarray) -> p
     )
 
 
-def write_coverage(release: Release, grid: UtmGrid, zone: ZoneCells, item: Callable[[Square], str]) -> None:
-    """The coverage table of a zone of which all chips are embedded, each from the image of its square."""
+def one_each(values: pa.Array) -> pa.ListArray:
+    """Lists of one."""
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1), pa.int32()), values)
+
+
+def write_coverage(release: Release, grid: UtmGrid, zone: ZoneCells, items: Callable[[Square], Iterable[str]]) -> None:
+    """The coverage table of a zone of which all chips are embedded, as `write_square` does."""
     schema, names = coverage_schema(), list[str]()
     epsg, row, col, image = (np.empty(len(zone), dtype=np.int64) for _ in range(4))
     filled = 0
     for square, cells in by_square(grid, zone):
         mine = slice(filled, filled + len(cells[0]))
         epsg[mine], row[mine], col[mine] = cells
-        image[mine] = len(names)
-        names.append(item(square))
+        own = [*items(square)]
+        image[mine] = len(names) + (cells[1] + cells[2]) % len(own)
+        names.extend(own)
         filled = mine.stop
     order, rows = np.lexsort((col, row, epsg)), group_rows(schema)
     with table_writer(release.store, f"{paths.COVERAGE}/zone={zone.zone:02d}.parquet", schema) as writer:
         for start in range(0, len(row), rows):
             part = order[start : start + rows]
             count = len(part)
-            items = pa.array(names, pa.string()).take(pa.array(image[part]))
             values = {
                 "id": _ids(grid, epsg[part], row[part], col[part]),
                 "epsg": pa.array(epsg[part], pa.int32()),
@@ -275,44 +290,22 @@ def write_coverage(release: Release, grid: UtmGrid, zone: ZoneCells, item: Calla
                 "window_end": pa.repeat(pa.scalar(WINDOW.end, TIMESTAMP), count),
                 "status": pa.repeat("embedded", count),
                 "reason": pa.nulls(count, pa.string()),
-                "item_ids": pa.ListArray.from_arrays(
-                    pa.array(np.arange(count + 1), pa.int32()), items, type=schema.field("item_ids").type
+                "item_ids": one_each(pa.array(names, pa.string()).take(pa.array(image[part]))).cast(
+                    schema.field("item_ids").type
                 ),
                 "detail": pa.nulls(count, pa.string()),
             }
             writer.write_table(pa.Table.from_arrays([values[name] for name in schema.names], schema=schema))
 
 
-def sources_of(ids: Sequence[str], shapes: Sequence[shapely.Geometry]) -> pa.Table:
-    """Images that are used, by their footprints."""
-    empty = {field.name: None for field in sources_schema()}
-    band = {
-        "name": "red",
-        "asset": "red",
-        "band": 1,
-        "scale": 0.0001,
-        "offset": 0.0,
-        "source": "band: key; values: item",
-    }
-    mask = {"asset": "scl", "bands": [1], "format": "classes", "cloudy": [3, 8, 9, 10], "nodata": [0]}
-    used = {"block": 0, "status": "used", "bands": [band], "mask": mask, "license": "CC0-1.0"}
-    used["attribution"] = "Contains modified Copernicus Sentinel data 2023"
-    used["assets"] = [{"key": key, "href": None, "etag": None, "size": None} for key in ("red", "scl")]
-    boxes = bbox_array(np.array(shapes, dtype=object)).to_pylist()
-    rows = [
-        empty
-        | used
-        | {"id": name, "geometry": shapely.to_wkb(shape), "bbox": box, "datetime": WINDOW.middle}
-        | {"acquisition": f"datatake-{name}"}
-        for name, shape, box in zip(ids, shapes, boxes, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=sources_schema())
+def write_source(release: Release, shape: shapely.Geometry) -> None:
+    """The table of one image."""
+    table = sources_of([ITEM], np.array([shape]), [WINDOW.middle], ["sentinel-2a datatake"])
+    write_sources(release, [table], shape.bounds)
 
 
-def write_documents(
-    release: Release, grid: UtmGrid, area: object, *, decided: Fingerprint, chips: int, sources: pa.Table
-) -> None:
-    """The spec, the images and the record of the run."""
+def write_documents(release: Release, grid: UtmGrid, area: object, *, decided: Fingerprint, chips: int) -> None:
+    """The spec and the record of the run."""
     spec = Spec.model_validate(
         {
             "name": "benchmark",
@@ -324,7 +317,6 @@ def write_documents(
     )
     release.store.write(paths.SPEC, dump_spec(spec.published()))
     release.store.write(paths.GAPS, dump_json({"type": "FeatureCollection", "features": []}))
-    write_table(release.store, paths.SOURCES, sources)
     record = RunRecord(
         fingerprint=decided,
         plan_sha256="0" * 64,

@@ -1,6 +1,6 @@
-"""Columns with a value for each chip, in temporary files: a release may have more chips than memory has room for.
+"""Columns with a value for each chip or source, in temporary files: a release may have more than memory has room for.
 
-Functions here take such columns and arrays alike, and look at some megabytes of them at a time.
+Functions here take columns of numbers and arrays alike, and look at some megabytes of them at a time.
 """
 
 import math
@@ -8,11 +8,11 @@ import os
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from clay_publish.validate.outcomes import no_room
 
@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 
 _PIECE = 1 << 23
 """Bytes that are looked at together."""
-_SORTED = 1 << 24
+_SORTED = 1 << 22
 """Values that are sorted together, about."""
 _SAMPLE = 1 << 14
 """Values that decide which ones are sorted together, about."""
@@ -48,7 +48,7 @@ class SpilledColumn:
             self._file.write(np.ascontiguousarray(rows, self.dtype).data)
             self._file.flush()
         except OSError as error:
-            raise no_room("what is compared of each chip", "about 70 bytes per chip", error) from error
+            raise no_room("what is compared", "about 70 bytes per chip and 110 per source item", error) from error
         self.shape = (self.shape[0] + len(rows), *self.shape[1:])
 
     def __len__(self) -> int:
@@ -78,6 +78,40 @@ class SpilledColumn:
             if not count:
                 raise OSError(f"a temporary file in {tempfile.gettempdir()} is shorter than what was written to it")
             rest, offset = rest[count:], offset + count
+        return found
+
+
+class SpilledBytes:
+    """Rows of bytes in temporary files."""
+
+    def __init__(self) -> None:
+        """Begin without rows."""
+        self._bytes = SpilledColumn(np.empty(0, np.uint8))
+        self._spans = SpilledColumn(np.empty((0, 2), np.int64))
+
+    def append(self, column: pa.BinaryArray) -> None:
+        """Add rows; null is no bytes.
+
+        Raises:
+            NoRoomError: the disk is full.
+        """
+        column = column.fill_null(b"")
+        offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+        ends = offsets.astype(np.int64) - offsets[0] + len(self._bytes)
+        self._spans.append(np.stack([ends[:-1], ends[1:]], axis=1))
+        self._bytes.append(np.frombuffer(column.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]])
+
+    def __getitem__(self, rows: npt.NDArray[np.integer]) -> list[bytes]:
+        """Read rows by their numbers."""
+        spans = self._spans[rows]
+        order = np.argsort(spans[:, 0], kind="stable")
+        found = [b""] * len(order)
+        for mine in np.split(order, np.flatnonzero(np.diff(spans[order, 0] // _PIECE)) + 1):
+            if mine.size:
+                low = int(spans[mine[0], 0])
+                data = self._bytes[low : int(spans[mine, 1].max())].tobytes()
+                for place, (start, stop) in zip(mine.tolist(), (spans[mine] - low).tolist(), strict=True):
+                    found[place] = data[start:stop]
         return found
 
 
@@ -128,25 +162,32 @@ def rows_with(column: Column, values: Array) -> npt.NDArray[np.int64]:
 
 
 def in_order(*columns: Column) -> Iterator[tuple[Array, ...]]:
-    """Return the values of each column in ascending order, those of one range after the other; ranges are common."""
+    """Return the values of each column in ascending order, those of one range after the other; ranges are common.
+
+    Raises:
+        NoRoomError: the disk is full.
+    """
     sizes = [len(column) for column in columns]
     every = max(1, max(sizes) // _SAMPLE)
     some = np.sort(np.concatenate([columns[0][:0], *(piece[::every].copy() for c in columns for piece in pieces(c))]))
     count = -(-max(sizes) // _SORTED)
     edges = np.unique(some[[len(some) * number // count for number in range(1, count)]])
-    for low, high in pairwise([None, *edges, None]):
-        yield tuple(np.sort(_between(column, low, high)) for column in columns)
+    for parts in zip(*(_ranges(column, edges) for column in columns), strict=True):
+        yield tuple(np.sort(part[:]) for part in parts)
 
 
-def _between(column: Column, low: Any, high: Any) -> Array:
-    """Return the values from `low` to below `high`, where these are stated."""
-    if low is None and high is None:
-        return column[:]
-    found = [column[:0]]
+def _ranges(column: Column, edges: Array) -> list[Column]:
+    """Return the values below the first edge, from there to below the next one, and so on."""
+    if not edges.size:
+        return [column]
+    made = [SpilledColumn(column[:0]) for _ in range(len(edges) + 1)]
     for piece in pieces(column):
-        inside = np.ones(len(piece), bool) if low is None else piece >= low
-        found.append(piece[inside if high is None else inside & (piece < high)])
-    return np.concatenate(found)
+        place = np.searchsorted(edges, piece, side="right").astype(np.min_scalar_type(len(edges)))
+        order = np.argsort(place, kind="stable")
+        stops = np.cumsum(np.bincount(place, minlength=len(made)))
+        for part, values in zip(made, np.split(piece[order], stops[:-1]), strict=True):
+            part.append(values)
+    return [*made]
 
 
 def middle(parts: Callable[[], Iterable[npt.NDArray[np.float32]]]) -> tuple[float, float]:

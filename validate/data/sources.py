@@ -27,6 +27,7 @@ from clay_publish.validate.data.chips import ChipRows
 from clay_publish.validate.data.parquet_tables import ParquetTables
 from clay_publish.validate.outcomes import short
 from clay_publish.validate.sandbox.marks import marked
+from clay_publish.validate.spilled import SpilledBytes
 from clay_publish.windows import Window
 
 Ints = npt.NDArray[np.integer]
@@ -43,7 +44,7 @@ _LISTS = {"list", "element", "item", "array"}
 """Names that Parquet gives the levels of a list."""
 _CODED = (
     *("status", "reason", "collection", "platform", "acquisition", "proj_code", "level", "license", "attribution"),
-    *("block", "bands", "mask", "evidence", "assets"),
+    *("block", "bands", "mask", "evidence", "assets", "proj_shape", "proj_transform"),
 )
 _TIMES = ("datetime", "start_datetime", "end_datetime")
 
@@ -101,6 +102,30 @@ def _shapes(wkb: list[bytes | None]) -> npt.NDArray[np.object_]:
     return found
 
 
+class CodedNumbers:
+    """A column of lists of numbers: the first few of each."""
+
+    def __init__(self, column: Coded, most: int, *, exactly: bool) -> None:
+        self._codes = column.codes
+        lengths = column.values.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        there = lengths == most if exactly else lengths >= most
+        inside = column.values.flatten()
+        flat = inside.fill_null(np.nan if pa.types.is_floating(inside.type) else -1).to_numpy(zero_copy_only=False)
+        self._values: npt.NDArray[Any] = np.full((len(lengths), most), -1, flat.dtype)
+        starts = lengths.cumsum() - lengths
+        self._values[there] = flat[starts[there][:, None] + np.arange(most)]
+        self.there: Bools = there[self._codes]
+        """Rows that state so many."""
+
+    def __getitem__(self, rows: Ints) -> npt.NDArray[Any]:
+        """The numbers of some rows, a line for each; −1 where they are not stated."""
+        return np.asarray(self._values[self._codes[rows]])
+
+    def where(self, test: Callable[[npt.NDArray[Any]], Bools]) -> Bools:
+        """Rows whose numbers pass a test, which is given the different ones, a line for each."""
+        return np.asarray(test(self._values)[self._codes])
+
+
 class SourceTable:
     """All of them, in the order of the table. Items have one row each, whatever imagery block asked for them.
 
@@ -118,19 +143,16 @@ class SourceTable:
         self.texts: dict[str, Coded] = columns.coded
         """By the name of the column."""
         blocks = self.texts["block"]
-        self.block = np.array([-1 if n is None else n for n in blocks.distinct()], dtype=np.int64)[blocks.codes]
+        self.block = np.array([-1 if n is None else n for n in blocks.distinct()], dtype=np.int32)[blocks.codes]
         self.times = columns.times
         """By the name of the column, in microseconds since 1970; `NO_TIME` where null."""
-        self.shapes = columns.shapes
-        """[rows, 2], −1 where the table states none."""
-        self.transforms = columns.transforms
-        """[rows, 6]."""
-        self.has_shape, self.has_transform = columns.has_shape, columns.has_transform
-        self._wkb = columns.wkb
-        self.has_geometry: Bools = self._wkb.is_valid().to_numpy(zero_copy_only=False)
+        self.shapes = CodedNumbers(self.texts["proj_shape"], 2, exactly=True)
+        """Rows and columns of the finest band."""
+        self.transforms = CodedNumbers(self.texts["proj_transform"], 6, exactly=False)
+        self._wkb, self.has_geometry = columns.wkb, columns.has_geometry
         self.is_used: Bools = self.texts["status"].where(lambda status: status == "used")
         """Rows of the items that offered pixels."""
-        self.used: Ints = np.flatnonzero(self.is_used)
+        self.used: Ints = np.flatnonzero(self.is_used).astype(np.int32)
         self.row_of: Ints = np.zeros(len(self.ids), np.int32)
         """Row of each item."""
         for rows in (np.arange(self.count), self.used):
@@ -142,6 +164,7 @@ class SourceTable:
         """Return one row."""
         value = {name: column[row] for name, column in self.texts.items()}
         moment, start, end = (_moment(self.times[name][row]) for name in _TIMES)
+        shape, transform = (numbers[np.array([row])][0] for numbers in (self.shapes, self.transforms))
         return Source(
             id=self.ids[int(self.item_of[row])].as_py(),
             status=value["status"],
@@ -154,9 +177,9 @@ class SourceTable:
             platform=value["platform"],
             acquisition=value["acquisition"],
             crs=value["proj_code"],
-            shape=(int(self.shapes[row, 0]), int(self.shapes[row, 1])) if self.has_shape[row] else None,
-            transform=tuple(self.transforms[row].tolist()) if self.has_transform[row] else None,
-            wkb=self._wkb[int(row)].as_py(),
+            shape=(int(shape[0]), int(shape[1])) if self.shapes.there[row] else None,
+            transform=tuple(transform.tolist()) if self.transforms.there[row] else None,
+            wkb=self._stored(np.array([row]))[0],
             bands=tuple(value["bands"] or ()),
             mask=value["mask"],
             level=value["level"],
@@ -183,56 +206,47 @@ class SourceTable:
         """Id of a row."""
         return str(self.ids[int(self.item_of[row])].as_py())
 
-    @cached_property
-    def items_used(self) -> Bools:
-        """Which items are used, and last False, for the place −1."""
-        return self.of_items(self.is_used, hole=False)
+    def at(self, places: Ints, column: npt.NDArray[Any], hole: Any) -> npt.NDArray[Any]:
+        """The values that a column of the table has for some items, given their places, and one for the place −1."""
+        if not self.count:
+            return np.full(places.shape, hole, column.dtype)
+        return np.where(places < 0, np.array(hole, column.dtype), column[self.row_of[places]])
+
+    def times_of(self, name: str, places: Ints) -> npt.NDArray[np.int64]:
+        """A time of some items, given the name of its column; `NO_TIME` for the place −1."""
+        return self.at(places, self.times[name], NO_TIME)
+
+    def spans(self, rows: Ints) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """First and last moment that each of some rows can have been acquired at, or `NO_TIME`."""
+        moment = self.times["datetime"][rows]
+        first, last = (self.times[name][rows] for name in _TIMES[1:])
+        return np.where(first == NO_TIME, moment, first), np.where(last == NO_TIME, moment, last)
+
+    def spans_of(self, places: Ints) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The same of some items, given their places; `NO_TIME` for the place −1."""
+        moment, first, last = (self.times_of(name, places) for name in _TIMES)
+        return np.where(first == NO_TIME, moment, first), np.where(last == NO_TIME, moment, last)
+
+    def codes_of(self, places: Ints) -> npt.NDArray[np.int64]:
+        """EPSG code of some items, 0 where the CRS has none, and for the place −1."""
+        codes = self.at(places, self.texts["proj_code"].codes, 0)
+        return np.where(places < 0, 0, self._epsg[codes]) if self.count else np.zeros(places.shape, np.int64)
 
     @cached_property
-    def items_masked(self) -> Bools:
-        """Which items have a cloud mask, and last True, for the place −1."""
-        return self.of_items(self.texts["mask"].there, hole=True)
+    def _epsg(self) -> npt.NDArray[np.int64]:
+        """By the code of the CRS."""
+        texts = [(text or "").removeprefix("EPSG:") for text in self.texts["proj_code"].distinct()]
+        return np.array([int(text) if text.isdigit() and len(text) < 10 else 0 for text in texts], np.int64)
 
-    def of_items(self, column: npt.NDArray[Any], *, hole: Any) -> npt.NDArray[Any]:
-        """A column by the place of the item, and last a value for the place −1."""
-        return np.append(column[self.row_of], np.array([hole], column.dtype))
-
-    @cached_property
-    def item_times(self) -> dict[str, npt.NDArray[np.int64]]:
-        """Times of the items, by the name of the column, with `NO_TIME` for the place −1."""
-        return {name: self.of_items(times, hole=NO_TIME) for name, times in self.times.items()}
-
-    @cached_property
-    def spans(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """First and last moment that each row can have been acquired at, or `NO_TIME`."""
-        moment = self.times["datetime"]
-        first, last = (np.where(self.times[n] == NO_TIME, moment, self.times[n]) for n in _TIMES[1:])
-        return first, last
-
-    @cached_property
-    def item_spans(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The same for the items, with `NO_TIME` for the place −1."""
-        first, last = self.spans
-        return self.of_items(first, hole=NO_TIME), self.of_items(last, hole=NO_TIME)
-
-    @cached_property
-    def item_codes(self) -> npt.NDArray[np.int64]:
-        """EPSG code of each item, 0 where its CRS has none, and for the place −1."""
-        column = self.texts["proj_code"]
-        texts = [(text or "").removeprefix("EPSG:") for text in column.distinct()]
-        codes = np.array([int(text) if text.isdigit() and len(text) < 10 else 0 for text in texts], dtype=np.int64)
-        return self.of_items(codes[column.codes], hole=0)
-
-    @cached_property
-    def acquisitions(self) -> npt.NDArray[np.int64]:
-        """A number for each item's acquisition, and last one for the place −1; an item without one is its own."""
+    def acquisitions(self, places: Ints) -> npt.NDArray[np.int64]:
+        """A number for the acquisition of some items; an item without one is its own, and so is the place −1."""
         column = self.texts["acquisition"]
-        stated = self.of_items(np.where(column.there, column.codes.astype(np.int64), -1), hole=-1)
-        return np.where(stated < 0, len(column.values) + np.arange(len(stated)), stated)
+        own = len(column.values) + np.where(places < 0, len(self.ids), places)
+        return np.where(self.at(places, column.there, False), self.at(places, column.codes, 0), own)  # noqa: FBT003
 
     def windows(self, rows: Ints) -> tuple[list[Window | None], Ints]:
         """The whole days that hold the acquisition or period of rows: the different ones, and each row's among them."""
-        start, end = self.spans[0][rows], self.times["end_datetime"][rows]
+        start, end = self.spans(rows)[0], self.times["end_datetime"][rows]
         last = np.where((end == NO_TIME) | (end == start), start, end)
         first_day, stop_day = start // _DAY, -(-last // _DAY)
         stop_day = np.maximum(stop_day, first_day + 1)
@@ -247,11 +261,14 @@ class SourceTable:
 
     def outlines(self, rows: Ints) -> npt.NDArray[np.object_]:
         """Footprints of some rows; None where one is unknown or unreadable."""
-        return _shapes(self._wkb.take(pa.array(rows)).to_pylist())
+        return _shapes(self._stored(rows))
+
+    def _stored(self, rows: Ints) -> list[bytes | None]:
+        return [each if there else None for each, there in zip(self._wkb[rows], self.has_geometry[rows], strict=True)]
 
     def different_outlines(self, rows: Ints) -> npt.NDArray[np.object_]:
         """The known footprints of some rows, those with the same bytes once."""
-        found = _shapes(self._wkb.take(pa.array(rows)).unique().to_pylist())
+        found = _shapes([*dict.fromkeys(self._stored(rows))])
         known: npt.NDArray[np.object_] = found[~shapely.is_missing(found)]
         return known
 
@@ -260,10 +277,6 @@ class SourceTable:
         for start in range(0, len(rows), _AT_ONCE):
             part = rows[start : start + _AT_ONCE]
             yield part, self.outlines(part)
-
-    def wkb(self, start: int, count: int) -> pa.BinaryArray:
-        """Footprints of rows that follow one another, as they are stored."""
-        return pc.cast(self._wkb.slice(start, count), pa.binary())
 
     @cached_property
     def middle_latitude(self) -> float:
@@ -285,7 +298,7 @@ class SourceTable:
     def count_acquisitions(self, names: Iterable[str]) -> int:
         """How many acquisitions the items of these ids are of."""
         places = self.find(pa.array(list(names), pa.string()))
-        return len(np.unique(self.acquisitions[places[places >= 0]]))
+        return len(np.unique(self.acquisitions(places[places >= 0])))
 
     def by_item(self, chips: ChipRows) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
         """Place of each item that occurs, and its rows."""
@@ -341,47 +354,24 @@ class _Columns:
 
     def __init__(self, batches: Iterable[pa.RecordBatch], kinds: dict[str, pa.DataType]) -> None:
         coders = {name: Coder(kinds[name]) for name in _CODED}
-        ids, wkb = [pa.array([], pa.string())], [pa.array([], pa.large_binary())]
-        numbers: dict[str, list[npt.NDArray[Any]]] = {}
-        self.count = 0
+        ids, there = [pa.array([], pa.string())], [np.zeros(0, np.bool_)]
+        times: dict[str, list[npt.NDArray[np.int64]]] = {name: [np.zeros(0, np.int64)] for name in _TIMES}
+        self.count, self.wkb = 0, SpilledBytes()
         for batch in batches:
             self.count += len(batch)
             column = {name: _cast(batch, name, kind) for name, kind in kinds.items()}
             for name, coder in coders.items():
                 coder.add(column[name])
             ids.append(column["id"].fill_null(""))
-            wkb.append(pc.cast(column["geometry"], pa.large_binary()))
-            here = {name: column[name].cast(pa.int64()).fill_null(NO_TIME) for name in _TIMES}
-            for name, values in here.items():
-                numbers.setdefault(name, []).append(values.to_numpy(zero_copy_only=False))
-            for name, most, exactly in (("proj_shape", 2, True), ("proj_transform", 6, False)):
-                values, there = _first_numbers(column[name], most, exactly=exactly)
-                numbers.setdefault(name, []).append(values)
-                numbers.setdefault(f"has {name}", []).append(there)
-        self.ids, self.wkb = pa.concat_arrays(ids), pa.concat_arrays(wkb)
+            shapes = pc.cast(column["geometry"], pa.binary())
+            self.wkb.append(shapes)
+            there.append(shapes.is_valid().to_numpy(zero_copy_only=False))
+            for name, parts in times.items():
+                stored = column[name].cast(pa.int64()).fill_null(NO_TIME)
+                parts.append(stored.to_numpy(zero_copy_only=False))
+        self.ids, self.has_geometry = pa.concat_arrays(ids), np.concatenate(there)
+        self.times = {name: np.concatenate(parts) for name, parts in times.items()}
         self.coded = {name: coder.done() for name, coder in coders.items()}
-        self.times = {name: _joined(numbers, name, np.int64) for name in _TIMES}
-        self.shapes = _joined(numbers, "proj_shape", np.int64).reshape(-1, 2)
-        self.transforms = _joined(numbers, "proj_transform", np.float64).reshape(-1, 6)
-        self.has_shape = _joined(numbers, "has proj_shape", np.bool_)
-        self.has_transform = _joined(numbers, "has proj_transform", np.bool_)
-
-
-def _joined(parts: dict[str, list[npt.NDArray[Any]]], name: str, kind: type[np.generic]) -> npt.NDArray[Any]:
-    found = parts.pop(name, [])
-    return np.concatenate(found) if found else np.zeros(0, kind)
-
-
-def _first_numbers(lists: pa.ListArray, most: int, *, exactly: bool) -> tuple[npt.NDArray[Any], Bools]:
-    """The first numbers of each list, [rows, most], and which lists have so many; others are −1."""
-    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    there = lengths == most if exactly else lengths >= most
-    inside = lists.flatten()
-    flat = inside.fill_null(np.nan if pa.types.is_floating(inside.type) else -1).to_numpy(zero_copy_only=False)
-    values = np.full((len(lists), most), -1, flat.dtype)
-    starts = lengths.cumsum() - lengths
-    values[there] = flat[starts[there][:, None] + np.arange(most)]
-    return values, there
 
 
 def typed(batch: pa.RecordBatch, name: str) -> pa.Array:
@@ -412,7 +402,6 @@ def read_sources(tables: ParquetTables) -> SourceTable:
     if missing:
         raise ReleaseError(SOURCES, f"has no column {', '.join(missing)}")
     kinds = {name: schema.field(name).type for name in ("id", "geometry", *_TIMES, *_CODED)}
-    kinds |= {name: schema.field(name).type for name in ("proj_shape", "proj_transform")}
     kinds |= {name: _part(kinds[name], parts) for name, parts in _PARTS.items()}
     wanted = [leaf for leaf in _leaves(tables.footer(SOURCES)) if _is_kept(leaf.split("."), kinds)]
     return SourceTable(_Columns(tables.batches(SOURCES, columns=wanted), kinds))

@@ -263,7 +263,7 @@ def _expected(inputs: CellInputs) -> list[CellRaster | None]:
     areas = [None if block.area is None else read_area(block.area).geometry for block in inputs.spec.imagery]
     table = inputs.sources
     made: list[CellRaster | None] = [None] * len(table.ids)
-    for place in np.flatnonzero(table.of_items(table.is_used & table.has_shape, hole=False)).tolist():
+    for place in np.flatnonzero((table.is_used & table.shapes.there)[table.row_of]).tolist():
         source = table.item(place)
         if source.shape is None:
             continue

@@ -149,7 +149,7 @@ def windows_and_grids_are_the_chips_(context: ReleaseContext) -> Iterator[Outcom
     for path in context.tables.coverage:
         wrong = 0
         for batch in coverage_batches(context.tables, ["epsg", "item_ids"], [path]):
-            own, found = sources.item_codes[first_items(batch, sources)], whole_numbers(batch, "epsg")
+            own, found = sources.codes_of(first_items(batch, sources)), whole_numbers(batch, "epsg")
             wrong += int(((own != found) & (own != 0) & (found != 0)).sum())
         if wrong:
             yield Fault(f"{path}: epsg", f"is another in {wrong:,} rows", "the code of the image's pixel grid")
@@ -159,7 +159,7 @@ def windows_and_grids_are_the_chips_(context: ReleaseContext) -> Iterator[Outcom
 def unknown_grids_are_said(context: ReleaseContext) -> Iterator[Outcome]:
     """Used items without shape."""
     sources = context.sources
-    blind = set(np.flatnonzero(sources.of_items(sources.is_used & ~sources.has_shape, hole=False)).tolist())
+    blind = set(np.flatnonzero((sources.is_used & ~sources.shapes.there)[sources.row_of]).tolist())
     if context.fingerprint.layout != "scene" or not blind:
         return
     for batch in coverage_batches(context.tables, ["item_ids", "status"]):

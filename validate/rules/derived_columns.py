@@ -70,7 +70,7 @@ def epsg_is_that_of_the_grid(chips: ChipRows, context: ReleaseContext) -> Sequen
         expected = np.full(len(chips), context.tables.named[chips.path].square.epsg)
     else:
         places = context.sources.places(chips)
-        stated = context.sources.item_codes[places]
+        stated = context.sources.codes_of(places)
         expected = np.where(places < 0, found, np.where(stated == 0, _NONE, stated))  # PRV006 reports unknown items
     return bad_rows(found != expected, lambda row: f"epsg {found[row]}", "the code of the chip's pixel grid")
 
@@ -82,8 +82,8 @@ def period_is_the_item_s(chips: ChipRows, context: ReleaseContext) -> Sequence[B
         return []  # a composite has the period of all of its acquisitions
     places = context.sources.places(chips)
     bad = np.zeros(len(chips), dtype=bool)
-    for name, times in context.sources.item_times.items():
-        stated, own = times[places], chips.micros(name)
+    for name in context.sources.times:
+        stated, own = context.sources.times_of(name, places), chips.micros(name)
         known = (stated != _NONE) & (own != _NONE)
         bad |= known & (np.abs(own - np.where(known, stated, own)) > _MILLISECOND)
     return bad_rows(bad, lambda row: _period(chips, row), "the times that sources.parquet states for the item")
@@ -100,10 +100,10 @@ def cloud_needs_a_mask(chips: ChipRows, context: ReleaseContext) -> Sequence[Bad
     cloud = ~chips.nulls("cloud_fraction")
     if not cloud.any():
         return []
-    masked = context.sources.items_masked
-    places, rows = _images(chips, context)
-    some = masked[context.sources.places(chips)]
-    some[rows[masked[places]]] = True
+    sources, (places, rows) = context.sources, _images(chips, context)
+    masked = sources.texts["mask"].there
+    some = sources.at(sources.places(chips), masked, hole=True)
+    some[rows[sources.at(places, masked, hole=True)]] = True
     bad = cloud & ~some
     values = chips.floats("cloud_fraction")
     return bad_rows(bad, lambda row: f"cloud_fraction {values[row]:g}, and no item has a mask", "null")
@@ -167,19 +167,18 @@ def period_is_the_images_(chips: ChipRows, context: ReleaseContext) -> Sequence[
         return []
     if not context.sources.count:
         return []
-    starts, ends = context.sources.item_spans
-    moments = context.sources.item_times["datetime"]
-    places, rows = _images(chips, context)
-    known = (moments[places] != _NONE) & (places >= 0)
+    sources, (places, rows) = context.sources, _images(chips, context)
+    known = (sources.times_of("datetime", places) != _NONE) & (places >= 0)
     places, rows = places[known], rows[known]
-    first, last = _over(np.minimum, moments[places], rows, chips), _over(np.maximum, moments[places], rows, chips)
+    moments, (starts, ends) = sources.times_of("datetime", places), sources.spans_of(places)
+    first, last = _over(np.minimum, moments, rows, chips), _over(np.maximum, moments, rows, chips)
     asked = np.zeros(len(chips), dtype=bool)
     asked[rows] = True
     said = {name: chips.micros(name) for name in ("datetime", "start_datetime", "end_datetime")}
     expected = {
         "datetime": np.where(asked, first, 0) // 2 + np.where(asked, last, 0) // 2,
-        "start_datetime": _over(np.minimum, starts[places], rows, chips),
-        "end_datetime": _over(np.maximum, ends[places], rows, chips),
+        "start_datetime": _over(np.minimum, starts, rows, chips),
+        "end_datetime": _over(np.maximum, ends, rows, chips),
     }
     found = []
     for name, values in said.items():
@@ -187,10 +186,10 @@ def period_is_the_images_(chips: ChipRows, context: ReleaseContext) -> Sequence[
         found += bad_rows(far, _time(name, values), "as the images of item_ids say")
     if chips.path in context.tables.named:
         middle = micros(context.tables.named[chips.path].window.middle)
-        away = np.abs(moments - middle)
-        own = context.sources.places(chips)
-        nearest = _over(np.minimum, away[places], rows, chips)
-        far = asked & (own >= 0) & (away[own] > nearest + _SECOND)
+        own = sources.places(chips)
+        away = np.abs(sources.times_of("datetime", own) - middle)
+        nearest = _over(np.minimum, np.abs(moments - middle), rows, chips)
+        far = asked & (own >= 0) & (away > nearest + _SECOND)
         found += bad_rows(
             far, lambda row: f"item_id {chips.value('item_id', row)!r}", "the image nearest to the window's middle"
         )
@@ -212,9 +211,9 @@ def _images(chips: ChipRows, context: ReleaseContext) -> tuple[Ints, Ints]:
 
 def _acquisitions(chips: ChipRows, context: ReleaseContext) -> Ints:
     """How many acquisitions the images of each chip are of."""
-    number = context.sources.acquisitions
     places, rows = _images(chips, context)
-    pairs = np.unique(np.stack([rows[places >= 0], number[places[places >= 0]]], axis=1), axis=0)
+    places, rows = places[places >= 0], rows[places >= 0]
+    pairs = np.unique(np.stack([rows, context.sources.acquisitions(places)], axis=1), axis=0)
     return np.bincount(pairs[:, 0], minlength=len(chips)).astype(np.int64)
 
 

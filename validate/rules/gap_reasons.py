@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -85,16 +86,14 @@ def _by_item(context: ReleaseContext) -> Counter[tuple[str, int]]:
 def _imagery_after_all(context: ReleaseContext) -> Iterator[Outcome]:
     """Cells called `no_imagery` that lie wholly inside a used image of their window."""
     grid = UtmGrid(context.grids.usual_side)
-    outlines = {
-        step.window: _inner(context, step.window, grid.cell)
-        for step in expected_windows(context.documents.spec, context.sources)
-    }
-    by_start = {micros(window.start): window for window in outlines}
+    expected = expected_windows(context.documents.spec, context.sources)
+    by_start = {micros(step.window.start): step.window for step in expected}
+    inner_of = cache(lambda window: _inner(context, window, grid.cell))
     for batch in coverage_batches(context.tables, ["reason", "epsg", "row", "col", "window_start"]):
         chosen = batch.filter(pa.array(equals(batch.column("reason"), "no_imagery")))
         starts = chosen.column("window_start").cast("int64").to_numpy(zero_copy_only=False)
         for start in np.unique(starts).tolist():
-            inner = outlines[by_start[start]] if start in by_start else None
+            inner = inner_of(by_start[start]) if start in by_start else None
             if inner is None:
                 continue
             rows = chosen.filter(pa.array(starts == start))
@@ -111,11 +110,11 @@ def _inner(context: ReleaseContext, window: Window, cell: float) -> Any:
     sources = context.sources
     windows, own = windows_of(sources, context.documents.spec, sources.used)
     mine = sources.used[own == windows.index(window)] if window in windows else sources.used[:0]
-    shapes = sources.different_outlines(mine)
-    if not len(shapes):
+    ground = shapely.union_all([shapely.union_all(shapes) for _, shapes in sources.footprints(mine)])
+    if ground.is_empty:
         return None
-    east, _ = meters_per_degree(np.array([np.abs(shapely.bounds(shapes)[:, 1::2]).max()]))
-    return shapely.union_all(shapes).buffer(-1.5 * cell / max(float(east[0]), 1000.0))
+    east, _ = meters_per_degree(np.array([np.abs(ground.bounds[1::2]).max()]))
+    return ground.buffer(-1.5 * cell / max(float(east[0]), 1000.0))
 
 
 def _contradiction(reason: str, source: Source | None, context: ReleaseContext, *, read: bool) -> str | None:

@@ -102,10 +102,9 @@ def _statistics(band: BandStatistics | None) -> str:
 def items_are_listed(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRows]:
     """`item_id` among the used sources, and in `item_ids`."""
     places = context.sources.places(chips)
-    used = context.sources.items_used
-    found = list(
-        bad_rows(~used[places], lambda row: f"item {chips.value('item_id', row)!r}", "an item that the sources use")
-    )
+    sources = context.sources
+    used = sources.at(places, sources.is_used, hole=False)
+    found = list(bad_rows(~used, lambda row: f"item {chips.value('item_id', row)!r}", "an item that the sources use"))
     lists = chips.column("item_ids")
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     found += bad_rows(lengths == 0, "item_ids is empty", "all items that gave pixels")
@@ -113,11 +112,11 @@ def items_are_listed(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRo
     same = pc.equal(flat, chips.column("item_id").fill_null("").take(pc.list_parent_indices(lists)))
     named = np.zeros(len(chips), dtype=bool)
     named[parents[same.to_numpy(zero_copy_only=False)]] = True
-    known = context.sources.find(flat)
+    known = sources.find(flat)
     strange = np.zeros(len(chips), dtype=bool)
-    strange[parents[~used[known]]] = True
+    strange[parents[~sources.at(known, sources.is_used, hole=False)]] = True
     found += bad_rows(
-        (~named & (lengths > 0)) | (strange & used[places]),
+        (~named & (lengths > 0)) | (strange & used),
         lambda row: f"item_ids {chips.value('item_ids', row)}",
         "item_id and other used items",
     )

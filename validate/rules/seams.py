@@ -159,7 +159,7 @@ def _seams(context: ReleaseContext, chips: ComparedChips) -> Iterator[_Seam]:
     zones, pairs = chips.keys >> 40, _across_zones(context, chips)
     same = chips.images[pairs.first] == chips.images[pairs.second]
     yield _Seam("zones", pairs.where(same), zones, apart=False)
-    looks = context.sources.acquisitions[chips.images]
+    looks = context.sources.acquisitions(chips.images)
     pairs = Crossing.joined([chips.differences.across(chips.images, images=True), pairs.where(~same)])
     yield _Seam("images", pairs.where(looks[pairs.first] == looks[pairs.second]), chips.images, _OF_IMAGES)
 

@@ -61,7 +61,7 @@ def in_item_interval(chips: ChipRows, context: ReleaseContext) -> Sequence[BadRo
         return []
     places, moment = context.sources.places(chips), chips.micros("datetime")
     bad = np.zeros(len(chips), dtype=bool)
-    first, last = (side[places] for side in context.sources.item_spans)
+    first, last = context.sources.spans_of(places)
     known = (first != NO_TIME) & (last != NO_TIME) & (moment != _NULL)
     bad[known] = (moment < first - _SECOND)[known] | (moment > last + _SECOND)[known]
     return bad_rows(

@@ -242,5 +242,5 @@ def _pixels(
     matrix = sources.transforms[rows].reshape(-1, 2, 3)[:, :, :2]
     with np.errstate(invalid="ignore"):
         side = np.sqrt(np.abs(np.linalg.det(matrix)))
-    known = sources.has_transform[rows] & (side > 0) & np.isfinite(sources.transforms[rows]).all(axis=1)
+    known = sources.transforms.there[rows] & (side > 0) & np.isfinite(matrix).all(axis=(1, 2))
     return np.where(known, side * np.where(unit > 1000, degrees, unit), np.nan)

@@ -44,6 +44,8 @@ _PATH = re.compile(r"(.*?) ?\bpath (\d{1,3}) (\d{4}-\d\d-\d\d)")
 _PATHS = 251
 """Of both Worldwide Reference Systems, at most."""
 _DAY = timedelta(days=1)
+_OWN = ("cloud_cover", "bbox", "href", "assets", "geometry")
+"""Columns that no two items need have in common."""
 _CORNERS = np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.0]])
 """Column and row of each, as shares of an image."""
 _SAME = 1e-7
@@ -66,8 +68,8 @@ def source_values_can_be(context: ReleaseContext) -> Iterator[Outcome]:
     read = sources.texts["bands"].there
     of_row, of_item, of_files, boxes, away = (Together() for _ in range(5))
     odd = {"row": _odd_rows(sources, blocks), "item": _odd_items(sources, sensor), "files": _odd_files(sources)}
-    for rows, batch in sources.batches(context.tables, ["cloud_cover", "bbox", "href", "assets"]):
-        cloud, box, href, files = (typed(batch, name) for name in ("cloud_cover", "bbox", "href", "assets"))
+    for rows, batch in sources.batches(context.tables, [*_OWN]):
+        cloud, box, href, files, shapes = (typed(batch, name) for name in _OWN)
         for place in np.flatnonzero(odd["row"][rows] | _odd_clouds(cloud)):
             source = sources[int(rows[place])]
             of_row.add(source, _of_row(source, cloud[place].as_py(), blocks))
@@ -77,7 +79,7 @@ def source_values_can_be(context: ReleaseContext) -> Iterator[Outcome]:
         for place in np.flatnonzero((odd["files"][rows] | _odd_addresses(href, files)) & read[rows]):
             source = sources[int(rows[place])]
             of_files.add(source, _of_files(source, href[place].as_py(), files[place].as_py() or ()))
-        bounds = Footprints(sources.wkb(int(rows[0]), len(rows))).bounds if len(rows) else np.zeros((0, 4))
+        bounds = Footprints(shapes).bounds
         known = sources.has_geometry[rows]
         for place in np.flatnonzero(_odd_boxes(box, bounds, known)):
             source, stated = sources[int(rows[place])], box[place].as_py()
@@ -119,18 +121,23 @@ def _odd_rows(sources: SourceTable, blocks: int) -> Bools:
     odd = np.asarray((sources.block < 0) | (sources.block >= blocks))
     odd |= ((moment == NO_TIME) & (read | sources.is_used)) | (sources.is_used & ~read)
     odd |= (start != NO_TIME) & (end != NO_TIME) & (start > end)
-    odd |= sources.has_shape != sources.has_transform
-    odd |= sources.has_shape & ((sources.shapes < 1).any(axis=1) | ~_has_grid(sources))
+    has_shape = sources.shapes.there
+    odd |= has_shape != sources.transforms.there
+    odd |= has_shape & ~(sources.shapes.where(lambda sizes: np.asarray((sizes >= 1).all(axis=1))) & _has_grid(sources))
     return odd
 
 
 def _has_grid(sources: SourceTable) -> Bools:
     """Rows whose pixel grid `scene_grid` accepts, but for some whose grid is nearly a line."""
-    a, b, _, d, e, _ = sources.transforms.T
-    with np.errstate(invalid="ignore", over="ignore"):
-        wide = np.abs(a * e - b * d) > _FLAT * (np.abs(a * e) + np.abs(b * d))
+
+    def wide(transforms: npt.NDArray[Any]) -> Bools:
+        a, b, _, d, e, _ = transforms.T
+        with np.errstate(invalid="ignore", over="ignore"):
+            flat = np.abs(a * e - b * d) <= _FLAT * (np.abs(a * e) + np.abs(b * d))
+        return np.asarray(np.isfinite(transforms).all(axis=1) & ~flat)
+
     known = np.isfinite(units_of(sources))[sources.texts["proj_code"].codes]
-    return np.asarray(sources.has_transform & np.isfinite(sources.transforms).all(axis=1) & wide & known)
+    return np.asarray(sources.transforms.there & sources.transforms.where(wide) & known)
 
 
 def _odd_clouds(cloud: pa.Array) -> Bools:
@@ -318,7 +325,7 @@ def _box(stated: tuple[float, ...] | None, expected: Any) -> Said:
 def _grids_elsewhere(sources: SourceTable) -> list[int]:
     """Rows of used sources none of whose pixels lie on their footprint."""
     found: dict[str, list[int]] = defaultdict(list)
-    with_grid = sources.used[(sources.has_shape & _has_grid(sources))[sources.used]]
+    with_grid = sources.used[(sources.shapes.there & _has_grid(sources))[sources.used]]
     codes = sources.texts["proj_code"]
     for some, geometries in sources.footprints(with_grid):
         known = ~shapely.is_missing(geometries)
@@ -344,17 +351,20 @@ def _away(crs: str, sources: SourceTable, rows: Ints, shapes: npt.NDArray[np.obj
 
 def _acquisitions_are_short(sources: SourceTable, spec: Spec) -> Iterator[Fault]:
     """Images of one acquisition and window were taken within a day; those of a period have the same."""
-    column, start = sources.texts["acquisition"], sources.spans[0]
-    known = np.flatnonzero(sources.is_used & column.there & (start != NO_TIME))
+    column, known = sources.texts["acquisition"], sources.used
+    known = known[column.there[known]]
+    start = sources.spans(known)[0]
+    known, start = known[start != NO_TIME], start[start != NO_TIME]
     windows = windows_of(sources, spec, known)[1]
-    order = np.lexsort((start[known], windows, column.codes[known]))
-    known, windows = known[order], windows[order]
+    order = np.lexsort((start, windows, column.codes[known]))
+    known, windows, start = known[order], windows[order], start[order]
     begins = np.diff(column.codes[known].astype(np.int64), prepend=-1) != 0
     begins |= np.diff(windows, prepend=-1) != 0
-    other = known[begins][np.cumsum(begins) - 1]
-    far = start[known] - start[other] > _DAY / timedelta(microseconds=1)
-    for row, seen in zip(known[far].tolist(), other[far].tolist(), strict=True):
-        days = (np.datetime64(int(start[each]), "us").astype("M8[D]") for each in (seen, row))
+    first = np.flatnonzero(begins)[np.cumsum(begins) - 1]
+    far = start - start[first] > _DAY / timedelta(microseconds=1)
+    for place in np.flatnonzero(far).tolist():
+        row, seen = known[place], known[first[place]]
+        days = (np.datetime64(int(start[each]), "us").astype("M8[D]") for each in (first[place], place))
         before, day = days
         found = f"{column[row]!r}, as {sources.name(seen)} of {before}"
         yield Fault(f"{SOURCES}: {sources.name(row)}: acquisition", found, f"one of {day}")
