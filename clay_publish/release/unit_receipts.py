@@ -33,6 +33,8 @@ class PartEntry(BaseModel):
 
     sha256: str
     rows: int
+    zones: list[int] = []
+    """UTM zones of its rows, where these say so."""
 
 
 class UnitReceipt(BaseModel):

@@ -20,7 +20,7 @@ from clay_publish.producer.outputs.arrays.shards import remove_arrays
 from clay_publish.producer.outputs.assemble import publish_coverage, publish_file, remove_parts, remove_unknown_files
 from clay_publish.producer.outputs.codes import write_codes
 from clay_publish.producer.outputs.missing import write_gaps
-from clay_publish.producer.outputs.parts import COVERAGE, file_of, finished_units, read_parts, remove_all
+from clay_publish.producer.outputs.parts import COVERAGE, file_of, finished_units, read_part, remove_all
 from clay_publish.producer.outputs.patches import publish_patches
 from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.cost import Rates
@@ -418,8 +418,8 @@ def _publish_reference(run: Run, engine: Engine) -> None:
 
 def _first_detail(release: Release, receipts: Sequence[UnitReceipt]) -> str:
     """Why a chip is missing, in the words of the first row that says so."""
-    for table in read_parts(release, receipts, COVERAGE):
-        details = table["detail"].drop_null()
+    for receipt in (each for each in receipts if COVERAGE in each.parts):
+        details = read_part(release, receipt, COVERAGE)["detail"].drop_null()
         if len(details):
             return str(details[0].as_py())
     return ""

@@ -123,11 +123,9 @@ def write_aggregates(release: Release, plan: Plan, layout: Layout, sides: Iterab
         file = DataFile.parse(path)
         groups.setdefault((file.window, layout.together(file)), []).append(file)
     written: set[str] = set()
-    units = plan.units if plan.fingerprint.combines else ()
-    acquisitions = {item.id: item.acquisition for unit in units for item in unit.items}
     for side in sorted(set(sides)):
         for (window, _), files in sorted(groups.items(), key=lambda entry: entry[1]):
-            written.update(_Blocks(release, plan, layout, side, window, tuple(files), gsd, acquisitions).write())
+            written.update(_Blocks(release, plan, layout, side, window, tuple(files), gsd).write())
     for path in release.store.files(paths.AGGREGATES):
         if path not in written:
             release.store.remove(path)
@@ -144,7 +142,18 @@ class _Blocks:
     window: Window
     files: tuple[DataFile, ...]
     gsd: float
-    acquisitions: Mapping[str, str]
+
+    @cached_property
+    def acquisitions(self) -> Mapping[str, str]:
+        """Item id → acquisition of the images that composites are made of; empty where chips are of one image."""
+        if not self.plan.fingerprint.combines:
+            return {}
+        units = (unit for unit in self.plan.units if not self._files.isdisjoint(unit.files))
+        return {item.id: item.acquisition for unit in units for item in unit.items}
+
+    @cached_property
+    def _files(self) -> frozenset[DataFile]:
+        return frozenset(self.files)
 
     @cached_property
     def index(self) -> pa.Table:

@@ -20,7 +20,6 @@ from clay_publish.release.geoparquet import (
     hilbert_distance,
     table_writer,
     total_bbox,
-    write_table,
 )
 from clay_publish.release.metadata import footer_emb
 from clay_publish.release.tables import coverage_schema, hugging_face_features
@@ -80,16 +79,45 @@ def describe_geometry(boxes: pa.StructArray) -> dict[str, Any]:
     return geo_metadata(kinds, total_bbox(sides))
 
 
+_BAND = 1 << 16
+"""Rows of coverage that are in memory at a time, about: those of one row of the grid are never apart."""
+_CELL = ("epsg", "row")
+_ORDER = (*_CELL, "col", "window_start", "id")
+
+
 def publish_coverage(release: Release, receipts: Sequence[UnitReceipt]) -> Iterator[pa.Table]:
-    """Write `coverage/zone=ZZ.parquet` for every zone; gives the missing rows of each, with their footprints."""
-    table = pa.concat_tables(read_parts(release, receipts, COVERAGE))
-    schema = coverage_schema()
-    for zone in sorted(pc.unique(table["zone"]).to_pylist()):
-        mine = table.filter(pc.equal(table["zone"], zone))
-        mine = mine.sort_by([(key, "ascending") for key in ("epsg", "row", "col", "window_start", "id")])
-        path = f"{paths.COVERAGE}/zone={zone:02d}.parquet"
-        write_table(release.store, path, mine.select(schema.names).cast(schema))
-        yield mine.filter(pc.equal(mine["status"], "missing"))
+    """Write `coverage/zone=ZZ.parquet` for every zone; gives its missing rows, with their footprints, some at a time.
+
+    A row of the grid is never given in two pieces.
+    """
+    zones: dict[int, list[UnitReceipt]] = {}
+    for receipt in receipts:
+        for zone in receipt.parts[COVERAGE].zones if COVERAGE in receipt.parts else ():
+            zones.setdefault(zone, []).append(receipt)
+    schema, step = coverage_schema(), group_rows(coverage_schema())
+    for zone, mine in sorted(zones.items()):
+        waiting = schema.empty_table()
+        with table_writer(release.store, f"{paths.COVERAGE}/zone={zone:02d}.parquet", schema) as writer:
+            for rows in _in_order(pa.concat_tables(read_parts(release, mine, COVERAGE)), zone):
+                waiting = pa.concat_tables([waiting, rows.select(schema.names).cast(schema)])
+                while len(waiting) >= step:
+                    writer.write_table(waiting.slice(0, step).combine_chunks(), row_group_size=step)
+                    waiting = waiting.slice(step)
+                yield rows.filter(pc.equal(rows["status"], "missing"))
+            if len(waiting):
+                writer.write_table(waiting.combine_chunks(), row_group_size=step)
+
+
+def _in_order(table: pa.Table, zone: int) -> Iterator[pa.Table]:
+    """The rows of a zone in their order, some at a time; of a table that is memory-mapped the rest is not copied."""
+    mine = np.flatnonzero(pc.equal(table["zone"], zone).to_numpy())
+    last = np.iinfo(np.int64).max  # as the order puts null
+    epsg, row = (table[name].cast(pa.int64()).fill_null(last).to_numpy()[mine] for name in _CELL)
+    order = np.lexsort((row, epsg))
+    begins = np.flatnonzero((np.diff(epsg[order]) != 0) | (np.diff(row[order]) != 0)) + 1
+    places = np.searchsorted(begins, np.arange(_BAND, len(mine), _BAND))
+    for part in np.split(mine[order], np.unique(begins[places[places < len(begins)]])):
+        yield take_rows(table, part).sort_by([(key, "ascending") for key in _ORDER])
 
 
 def remove_parts(release: Release, file: DataFile, receipts: Sequence[UnitReceipt], *, patches: bool) -> None:

@@ -1,11 +1,13 @@
 """Coverage rows of units that could not be made: every chip they were expected to give, with the reason."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
@@ -27,11 +29,19 @@ MAX_FEATURES = 5_000
 
 
 def write_gaps(release: Release, missing: Iterable[pa.Table]) -> None:
-    """Write the missing chips as polygons: neighbors in a row that lack for the same reason are merged."""
-    features = [feature for table in missing for feature in _features(table)]
-    if len(features) > MAX_FEATURES:
-        features = _coarse(features)
-    document = {"type": "FeatureCollection", "features": [_geojson(feature) for feature in features]}
+    """Write the missing chips as polygons: neighbors in a row that lack for the same reason are merged.
+
+    Args:
+        release: to write to.
+        missing: rows of parts of coverage; a row of the grid is not in two tables.
+    """
+    features, squares = list[dict[str, Any]](), _Squares()
+    for table in missing:
+        features += _features(table)
+        if squares or len(features) > MAX_FEATURES:
+            squares.add(features)
+            features.clear()
+    document = {"type": "FeatureCollection", "features": [*map(_geojson, squares.features() if squares else features)]}
     release.store.write(paths.GAPS, dump_json(document))
 
 
@@ -61,23 +71,35 @@ def _properties(row: dict[str, Any]) -> dict[str, Any]:
     return {"reason": row["reason"], "window": str(window), "detail": row["detail"]}
 
 
-def _coarse(features: list[dict[str, Any]]) -> list[dict[str, Any]]:
+class _Squares:
     """One box for what lacks for the same reason, in the same window, within the same degree."""
-    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for feature in features:
-        center = feature["geometry"].centroid
-        key = (feature["reason"], feature["window"], np.floor(center.x), np.floor(center.y))
-        found.setdefault(key, []).append(feature)
-    return [
-        {
-            "reason": reason,
-            "window": window,
-            "detail": "drawn coarsely; the coverage table counts chips",
-            "chips": sum(member["chips"] for member in members),
-            "geometry": shapely.box(*shapely.total_bounds([member["geometry"] for member in members])),
-        }
-        for (reason, window, _, _), members in sorted(found.items())
-    ]
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Any, ...], tuple[int, npt.NDArray[np.float64]]] = {}
+        """Chips and bounds by reason, window, longitude and latitude."""
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, features: list[dict[str, Any]]) -> None:
+        for feature in features:
+            shape = feature["geometry"]
+            key = (feature["reason"], feature["window"], np.floor(shape.centroid.x), np.floor(shape.centroid.y))
+            chips, bounds = self._found.get(key, (0, np.array(shape.bounds)))
+            both = np.stack([bounds, shape.bounds])
+            bounds = np.concatenate([both[:, :2].min(axis=0), both[:, 2:].max(axis=0)])
+            self._found[key] = chips + feature["chips"], bounds
+
+    def features(self) -> Iterator[dict[str, Any]]:
+        for (reason, window, _, _), (chips, bounds) in sorted(self._found.items(), key=itemgetter(0)):
+            detail = "drawn coarsely; the coverage table counts chips"
+            yield {
+                "reason": reason,
+                "window": window,
+                "detail": detail,
+                "chips": chips,
+                "geometry": shapely.box(*bounds),
+            }
 
 
 def _geojson(feature: dict[str, Any]) -> dict[str, Any]:

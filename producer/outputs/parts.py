@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 
 from clay_publish.errors import ReleaseError, StoreError
@@ -143,7 +144,8 @@ def write_part(release: Release, unit: str, token: str, tables: Iterable[pa.Tabl
     data = buffer.getbuffer()
     digest = hashlib.sha256(data).hexdigest()
     release.store.write(part_path(unit, token), bytes(data))
-    return PartEntry(sha256=digest, rows=table.num_rows)
+    zones = sorted(pc.unique(table["zone"]).to_pylist()) if "zone" in table.column_names else []
+    return PartEntry(sha256=digest, rows=table.num_rows, zones=zones)
 
 
 def read_part(release: Release, receipt: UnitReceipt, token: str) -> pa.Table:
