@@ -210,10 +210,15 @@ def _columns(
         rows=pa.array([summary.rows for summary in summaries], pa.int64()),
         size=pa.array([summary.size for summary in summaries], pa.int64()),
         coverage=_coverage(summaries, missing),
-        sources=pa.array([summary.sources for summary in summaries], pa.list_(pa.string())),
+        sources=_lists([summary.sources for summary in summaries]),
         kinds=tuple(sorted({summary.kind for summary in summaries})),
         others=others,
     )
+
+
+def _lists(parts: Sequence[pa.StringArray]) -> pa.ListArray:
+    offsets = np.cumsum([0, *map(len, parts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.concat_arrays(parts))
 
 
 def _title(part: DataFile, name: str | None) -> str:

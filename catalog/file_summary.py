@@ -215,7 +215,7 @@ class FileSummary:
     end: dt.datetime
     epsg: int | None
     """Of the chips' pixel grid, where they share one."""
-    sources: tuple[str, ...]
+    sources: pa.StringArray
     """Ids of the STAC items that gave pixels, sorted."""
     unchecked: int
     """Chips whose image has no cloud mask."""
@@ -271,9 +271,16 @@ def summarize(release: Release, path: str, fingerprint: str) -> FileSummary:
         start=times["start_datetime"]["min"].as_py(),
         end=times["end_datetime"]["max"].as_py(),
         epsg=_shared(table["epsg"]),
-        sources=tuple(sorted({name for name in pc.list_flatten(table["item_ids"]).unique().to_pylist() if name})),
+        sources=_names(table["item_ids"]),
         unchecked=without_cloud_fraction(release.parquet(path).metadata),
     )
+
+
+def _names(lists: pa.ChunkedArray) -> pa.StringArray:
+    """The names that occur, sorted."""
+    names = pc.list_flatten(lists).unique().cast(pa.string()).drop_null()
+    names = names.filter(pc.not_equal(names, ""))
+    return names.take(pc.array_sort_indices(names))
 
 
 def _sides(bbox: pa.StructArray) -> npt.NDArray[np.float64]:
