@@ -187,7 +187,7 @@ def read_inputs(spec: Spec, *, encoder: Encoder | None = None, report: Report) -
     areas = [None if block.area is None else read_area(block.area) for block in spec.imagery]
     report(Progress("plan", 0, 0, "reading the sources"))
     layout, grounds = layout_of(spec, instrument), [None if area is None else area.geometry for area in areas]
-    selection = select(spec, instrument, grounds, [band.name for band in encoder.bands], by_window=layout.by_window)
+    selection = select(spec, instrument, grounds, [band.name for band in encoder.bands])
     fingerprint = fingerprint_of(spec, instrument, encoder)
     check_previous(spec, fingerprint)
     return Inputs(spec, instrument, encoder, areas, selection, layout, fingerprint)

@@ -245,11 +245,6 @@ class Layout(Protocol):
         """How bands are brought to the chip's grid."""
         ...
 
-    @property
-    def by_window(self) -> bool:
-        """Whether items of one id are each used in a window of their own; else one of them is."""
-        ...
-
     def units(self, considered: Sequence[Considered], areas: Areas, decided: dict[str, Any]) -> tuple[Unit, ...]:
         """The units of a run.
 

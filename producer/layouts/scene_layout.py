@@ -110,7 +110,6 @@ class SceneLayout:
     across: int = 1
     """100 km squares along a side of the ground of one file."""
     gsd: None = None
-    by_window: bool = False
     resampling: str = "bands coarser than the finest one are brought to its grid by nearest neighbor"
 
     def units(self, considered: Sequence[Considered], areas: Areas, decided: dict[str, Any]) -> tuple[SceneUnit, ...]:

@@ -118,7 +118,6 @@ class UtmLayout:
     """100 km squares along a side of the ground of one file."""
     superblock: int = SUPERBLOCK
     """Pixels along a side of what is read in one go, at most."""
-    by_window: bool = True
     resampling: str = "all bands are warped to the cell's pixels, bilinear, at the ground scale of each axis"
 
     @cached_property

@@ -104,18 +104,17 @@ def select(
     sensor: Sensor,
     areas: Sequence[shapely.Geometry | None],
     needed: Collection[str] | None = None,
-    *,
-    by_window: bool = True,
 ) -> Selection:
     """Read every block's items and decide on each.
+
+    In the `utm` layout chips are made of the images of a window: of items with one id one is used in each, and images
+    of one acquisition that are more than a day apart in it are refused. In the `scene` layout one of an id is used.
 
     Args:
         spec: the release spec.
         sensor: whose bands the items must have.
         areas: each block's area, OGC:CRS84; None where it has none.
         needed: names of the bands that the encoder takes; default: all of the sensor.
-        by_window: chips are made of the images of a window: of items with one id, use one in each, and refuse images
-            of one acquisition that are more than a day apart in it. Else use one item of an id.
 
     Raises:
         SourceError: a source cannot be read, nothing is left to use, or images of one acquisition are days apart.
@@ -133,13 +132,13 @@ def select(
         for source in block.stac:
             taking.take_source(source)
     _name_places(selection.considered)
-    _leave_out_repeats(spec, selection.considered, by_window=by_window)
+    _leave_out_repeats(spec, selection.considered)
     selection.considered.sort(key=lambda each: each.item.id)
     selection.considered.sort(key=lambda each: each.item.block)
     selection.broken.sort(key=lambda each: (each.block, each.id))
     if not any(each.status == "used" for each in selection.considered):
         _refuse(spec, selection, areas)
-    if by_window:
+    if spec.chips.layout == "utm":
         _check_acquisitions(spec, selection.considered)
     return selection
 
@@ -151,7 +150,7 @@ def sample_of(spec: Spec, count: int) -> list[SourceItem]:
         SpecError, SourceError, LicenseError: the sources cannot be read, or hold nothing to use.
     """
     areas = [None if block.area is None else read_area(block.area).geometry for block in spec.imagery]
-    chosen = select(spec, spec.instrument, areas, by_window=spec.chips.layout == "utm")
+    chosen = select(spec, spec.instrument, areas)
     found = [each.item for each in chosen.considered if each.status == "used"]
     places = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
     return [found[place] for place in places.tolist()]
@@ -303,9 +302,9 @@ def _repeated(considered: Sequence[Considered]) -> list[list[int]]:
     return [numbers for numbers in by_id.values() if len(numbers) > 1]
 
 
-def _leave_out_repeats(spec: Spec, considered: list[Considered], *, by_window: bool) -> None:
+def _leave_out_repeats(spec: Spec, considered: list[Considered]) -> None:
     """Of items with one id, use the one that was updated last."""
-    windows = [block.parsed_windows() if by_window else [] for block in spec.imagery]
+    windows = [block.parsed_windows() if spec.chips.layout == "utm" else [] for block in spec.imagery]
     for numbers in _repeated(considered):
         best: dict[Window | None, int] = {}
         for n in numbers:

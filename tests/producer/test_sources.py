@@ -96,9 +96,10 @@ def http(tmp_path: Path) -> Iterator[str]:
         yield server.url
 
 
-def a_spec(stac: str | list[str], sensor_key: str = "sentinel-2-l2a", **imagery: Any) -> Spec:
+def a_spec(stac: str | list[str], sensor_key: str = "sentinel-2-l2a", *, layout: str = "utm", **imagery: Any) -> Spec:
     block = {"stac": stac, "sensor": sensor_key, **imagery}
-    return resolve_spec({"name": "t", "imagery": block}, where="release.yaml", folder=Path("/"))
+    document = {"name": "t", "imagery": block, "chips": {"layout": layout}}
+    return resolve_spec(document, where="release.yaml", folder=Path("/"))
 
 
 def used(spec: Spec, area: Any = None) -> list[str]:
@@ -437,13 +438,13 @@ def test_images_of_one_acquisition_that_are_days_apart_are_refused(
             stated.pop(end, None)
         made.append({**items[0], "id": name, "properties": stated})
     (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": made}))
-    spec = a_spec(str(tmp_path / "items.json"), windows=windows)
+    spec = a_spec(str(tmp_path / "items.json"), layout=layout, windows=windows)
     asked = (spec, sensor("sentinel-2-l2a"), [None])
     if refused:
         with pytest.raises(SourceError, match=r"items a and b: state one acquisition \(sentinel-2b GS2A_1\)"):
-            select(*asked, by_window=layout == "utm")
+            select(*asked)
     else:
-        assert {each.status for each in select(*asked, by_window=layout == "utm").considered} == {"used"}
+        assert {each.status for each in select(*asked).considered} == {"used"}
 
 
 @pytest.mark.parametrize("layout", ["scene", "utm"])
