@@ -214,4 +214,4 @@ def _cells(grid: UtmGrid, pixels: int = SUPERBLOCK) -> Cells:
         for place, first in ((y, cut.row), (x, cut.col))
     )
     down, right = np.mgrid[row : row + cut.side, col : col + cut.side]
-    return Cells(grid, cut, down.ravel().astype(np.int64), right.ravel().astype(np.int64), ())
+    return Cells.of(grid, cut, down.ravel().astype(np.int64), right.ravel().astype(np.int64), ())

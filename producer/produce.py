@@ -1,11 +1,14 @@
 """The stage: spec in; sources, embeddings, coverage and gaps out, by one process or by one of several shares."""
 
+import gc
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
+
+import pyarrow as pa
 
 from clay_publish.errors import LockedError, SpecError, require_extra, shown
 from clay_publish.producer.encoders import Encoder, load_encoder
@@ -27,7 +30,7 @@ from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.lease import lease
 from clay_publish.release.lease.base import Lease, Share
 from clay_publish.release.manifest import RunRecord
-from clay_publish.release.unit_receipts import UnitReceipt, read_receipts
+from clay_publish.release.unit_receipts import Finish, UnitReceipt, read_receipts
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Running, Spec
 from clay_publish.storage.retry import RetryPolicy, retrying
@@ -76,19 +79,22 @@ def produce(
         ReleaseError: the directory was begun with another plan, or no chip could be embedded.
     """
     engine = engine_of(spec.run)
-    encoder = encoder or load_encoder(spec, spec.instrument)
+    model = encoder or load_encoder(spec, spec.instrument)
     with lease(release) as held:
         release.store.remove_orphans()
-        run = begin(spec, release, encoder, check=check, report=report, held=held)
-        return _complete(run, run_units(run, engine), engine, then)
+        run = begin(spec, release, model, check=check, report=report, held=held)
+        record, end = finish(run, run_units(run, engine), engine), run.finish
+        del run, model  # what follows may need the memory of millions of images
+        return _describe(record, end, then)
 
 
-def _complete(run: Run, receipts: Sequence[UnitReceipt], engine: Engine, then: Then | None) -> RunRecord:
-    """Finish the release, and say so once all of it is there."""
-    record = finish(run, receipts, engine)
+def _describe(record: RunRecord, end: Finish, then: Then | None) -> RunRecord:
+    """Say that the release is finished once all of it is there."""
     if then is not None:
+        gc.collect()
+        pa.system_memory_pool().release_unused()  # gives back what was freed to the system, whoever had taken it
         then(record)
-    run.finish.complete(described=then is not None)
+    end.complete(described=then is not None)
     return record
 
 
@@ -230,9 +236,9 @@ def produce_share(
         raise SpecError(
             "run.engine", f"is {spec.run.engine}", "local, for a share of a run", "Ray shares it out itself."
         )
-    encoder = encoder or load_encoder(spec, spec.instrument)
+    model = encoder or load_encoder(spec, spec.instrument)
     with _retried_lease(release, share) as held:
-        run = begin(spec, release, encoder, check=check, report=report, held=held, share=share)
+        run = begin(spec, release, model, check=check, report=report, held=held, share=share)
         run_units(run, in_threads)
         run.shards.published_elsewhere(run.plan.units, share)
         in_threads(run, [], [])
@@ -242,7 +248,12 @@ def produce_share(
     try:
         with _retried_lease(release) as held:
             whole = Run.of(run.plan, run.work, run.selection, run.gsd, report=report, held=held)
-            return _finish(whole, waiting, then)
+            receipts = _published(whole, waiting, described=then is not None)
+            if isinstance(receipts, ShareDone):
+                return receipts
+            record, end = finish(whole, receipts, in_threads), whole.finish
+            del run, whole, model
+            return _describe(record, end, then)
     except LockedError:
         return waiting  # the holder ends later than this process, and checks again
 
@@ -251,18 +262,21 @@ def _left(run: Run) -> int:
     return len({unit.id for unit in run.plan.units} - read_receipts(run.work.release).keys())
 
 
-def _finish(run: Run, waiting: ShareDone, then: Then | None) -> RunRecord | ShareDone:
-    """Publish the files of several shares, and those made from all of them; no other process is at work."""
+def _published(run: Run, waiting: ShareDone, *, described: bool) -> list[UnitReceipt] | ShareDone:
+    """Publish the files of several shares; no other process is at work. Return the receipts of all units.
+
+    Or a share that is done, where the release was finished before, or units are to be made again.
+    """
     release = run.work.release
     found = read_receipts(release)
     receipts = [found[unit.id] for unit in run.plan.units]
-    if run.finish.as_left(receipts, described=then is not None) and arrays_as_asked(release, run.work.spec):
+    if run.finish.as_left(receipts, described=described) and arrays_as_asked(release, run.work.spec):
         return waiting
     in_threads(run, [], run.resume(failed=True))
     damaged = len(run.plan.units) - len(run.receipts)
     if damaged:  # made again by the share that they are of, or by a whole run
         return ShareDone(waiting.share, waiting.units, damaged)
-    return _complete(run, [run.receipts[unit.id] for unit in run.plan.units], in_threads, then)
+    return [run.receipts[unit.id] for unit in run.plan.units]
 
 
 @contextmanager

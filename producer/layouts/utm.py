@@ -11,6 +11,7 @@ import shapely
 from rasterio.enums import Resampling
 
 from clay_publish.errors import ImageryError
+from clay_publish.geo.expected_cells import Runs, size, spread
 from clay_publish.geo.utm_grid import Cut, UtmGrid
 from clay_publish.producer.imagery.chips import ChipBlock, Reading, missing_reason, normalize, under_cloud
 from clay_publish.producer.imagery.remote import SourceChangedError
@@ -30,10 +31,32 @@ class Cells:
 
     grid: UtmGrid
     cut: Cut
-    rows: Ints
-    cols: Ints
+    runs: Runs
+    """Along rows: a plan holds the cells of all of its units."""
     excluded: tuple[SourceItem, ...]
     """Images left out as known to be bad: they explain cells without imagery."""
+
+    @classmethod
+    def of(cls, grid: UtmGrid, cut: Cut, rows: Ints, cols: Ints, excluded: tuple[SourceItem, ...]) -> "Cells":
+        """Those of these rows and columns, in the order of both."""
+        ends = np.flatnonzero((np.diff(rows) != 0) | (np.diff(cols) != 1))
+        first, last = np.concatenate([[0], ends + 1]), np.concatenate([ends, [len(rows) - 1]])
+        return cls(grid, cut, (rows[first], cols[first], cols[last] + 1), excluded)
+
+    def __len__(self) -> int:
+        return size(self.runs)
+
+    @property
+    def rows(self) -> Ints:
+        """Of each cell."""
+        row, first, stop = self.runs
+        return np.repeat(row, stop - first)
+
+    @property
+    def cols(self) -> Ints:
+        """Of each cell."""
+        _, first, stop = self.runs
+        return spread(first, stop)[1]
 
 
 @dataclass(frozen=True)

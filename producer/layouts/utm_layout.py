@@ -62,7 +62,7 @@ class UtmUnit(Unit):
     @property
     def chips(self) -> int:
         """One per cell."""
-        return len(self.cells.rows)
+        return len(self.cells)
 
     @property
     def rivals(self) -> str:
@@ -75,7 +75,7 @@ class UtmUnit(Unit):
 
     def missing(self, reason: str, detail: str) -> ChipBlock:
         """All of its cells."""
-        square, count = self.cells.cut.square, len(self.cells.rows)
+        square, count = self.cells.cut.square, len(self.cells)
         places = _places(self.cells.grid, np.full(count, square.epsg), self.cells.rows, self.cells.cols, self.window)
         tried = tuple(sorted({item.id for item in self.items}))
         return places.missing([square] * count, square.epsg, tried, (reason, detail))
@@ -90,7 +90,8 @@ class UtmUnit(Unit):
 
     def part(self, chosen: Chosen, decided: dict[str, Any], *, reused: bool) -> "UtmUnit":
         """Some of its cells."""
-        cells = replace(self.cells, rows=self.cells.rows[chosen], cols=self.cells.cols[chosen])
+        every = self.cells
+        cells = Cells.of(every.grid, every.cut, every.rows[chosen], every.cols[chosen], every.excluded)
         return _unit(cells, self.window, _Footprints(self.items), decided, reused=reused)
 
 
@@ -102,7 +103,7 @@ class WindowSources:
     numbers: list[int]
     """Of `used`, among all images that were considered."""
     used: list[SourceItem]
-    excluded: list[SourceItem]
+    excluded: tuple[SourceItem, ...]
     area: Area
 
 
@@ -179,22 +180,24 @@ class UtmLayout:
             else:
                 area = items_area(np.array([*_shapes(images), *asked], dtype=object))
             if not area.geometry.is_empty:
-                yield WindowSources(window, used[window], images, excluded[window], area)
+                yield WindowSources(window, used[window], images, tuple(excluded[window]), area)
 
-    def by_square(self, zone: ZoneCells, excluded: Sequence[SourceItem]) -> Iterator[Cells]:
+    def by_square(self, zone: ZoneCells, excluded: tuple[SourceItem, ...]) -> Iterator[Cells]:
         """Cells of a zone by square, and by share where a square holds too many."""
         _, rows, cols = zone.cells()
         column = np.floor_divide((cols + 0.5) * self.grid.cell, SQUARE).astype(np.int64)
         line = np.floor_divide((rows + 0.5) * self.grid.cell, SQUARE).astype(np.int64)
         column, line = column - column % self.across, line - line % self.across
-        for east, north in np.unique(np.stack([column, line], axis=1), axis=0).tolist():
-            mine = np.flatnonzero((column == east) & (line == north))
-            cut = Cut.of(self.grid, Square(zone.zone, east, north), self.size, self.across, pixels=self.superblock)
+        order = np.lexsort((line, column))
+        begins = np.flatnonzero((np.diff(column[order]) != 0) | (np.diff(line[order]) != 0)) + 1
+        for mine in np.split(order, begins) if len(order) else ():
+            square = Square(zone.zone, int(column[mine[0]]), int(line[mine[0]]))
+            cut = Cut.of(self.grid, square, self.size, self.across, pixels=self.superblock)
             deep = cut.side * max(1, MAX_CELLS // (cut.side * cut.count))
             share = (rows[mine] - cut.row) // deep
             for number in np.unique(share):
                 chosen = mine[share == number]
-                yield Cells(self.grid, cut, rows[chosen], cols[chosen], tuple(excluded))
+                yield Cells.of(self.grid, cut, rows[chosen], cols[chosen], excluded)
 
     def count(self, considered: Sequence[Considered], areas: Areas) -> Counts:
         """Cells of all windows, as runs along rows."""

@@ -15,8 +15,11 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject, transform_bounds
 
+from clay_publish.geo.utm_grid import Cut, UtmGrid
+from clay_publish.geo.utm_zones import Square
 from clay_publish.producer.imagery.chips import Reading
 from clay_publish.producer.layouts import layout_of
+from clay_publish.producer.layouts.utm import Cells
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.spec.load import resolve_spec
@@ -319,3 +322,14 @@ def test_beyond_the_edge_of_an_image_without_nodata_value_nothing_is_valid(share
         share = inside.intersection(image).area / inside.area
         assert row["valid_fraction"] == pytest.approx(share, abs=0.04)
     assert made.counts["nodata"] > 5
+
+
+def test_cells_are_kept_as_runs() -> None:
+    grid, random = UtmGrid(1280), np.random.default_rng(3)
+    rows, cols = np.divmod(np.flatnonzero(random.random(4000) < 0.8), 80)
+    cut = Cut.of(grid, Square(31, 4, 5), 128, 1)
+    cells = Cells.of(grid, cut, rows - 20, cols, ())
+    np.testing.assert_array_equal(cells.rows, rows - 20)
+    np.testing.assert_array_equal(cells.cols, cols)
+    assert len(cells) == len(rows)
+    assert len(cells.runs[0]) < len(rows) / 3
