@@ -8,7 +8,7 @@ from clay_publish.producer.calibrate import calibrate as time_chips
 from clay_publish.producer.calibrate import observed
 from clay_publish.producer.outputs.parts import finished_units
 from clay_publish.producer.planning.estimate import Comparison, Done, Estimate, estimate, stated_rates
-from clay_publish.producer.planning.files import as_planned, with_grids, with_some_grids, write_estimate
+from clay_publish.producer.planning.files import identify_files, read_grids, read_some_grids, write_estimate
 from clay_publish.producer.planning.map import CELLS, draw_plan
 from clay_publish.producer.planning.observations import draw_observations, estimated
 from clay_publish.producer.planning.previous_version import PreviousVersion
@@ -76,15 +76,14 @@ def plan(
     inputs = read_inputs(spec, report=report)
     if inputs.layout.gsd is None:
         report(Progress("plan", 0, 3, "reading headers"))
-        considered, unread = with_grids(inputs.selection.considered, inputs.sensor, every=read_headers)
-        inputs = inputs.with_images(considered)
+        unread = read_grids(inputs.selection.considered, inputs.sensor, every=read_headers)
         if unread:
             report(Progress("plan", 0, 3, f"{unread:,} headers are not read: chips are estimated; use --read-headers"))
     else:
-        inputs = inputs.with_images(with_some_grids(inputs.selection.considered, inputs.sensor))
+        read_some_grids(inputs.selection.considered, inputs.sensor)
     comparison, done, conflict = None, Done(), None
     if spec.previous is not None or release.store.exists(UNITS):
-        inputs = inputs.with_images(as_planned(release, inputs.selection.considered, inputs.sensor))
+        identify_files(release, inputs.selection.considered, inputs.sensor)
         comparison, done, conflict = _done(inputs, release)
     rates, shares = stated_rates(spec), None
     if calibrate is not None:

@@ -4,7 +4,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
 
@@ -19,7 +19,7 @@ from clay_publish.producer.execution.run import Engine, Run, finish, run_units
 from clay_publish.producer.outputs.arrays.shards import arrays_as_asked
 from clay_publish.producer.outputs.patches import stated_before
 from clay_publish.producer.outputs.sources_table import write_sources
-from clay_publish.producer.planning.files import as_planned, keep_files
+from clay_publish.producer.planning.files import identify_files, keep_files
 from clay_publish.producer.planning.previous_version import PreviousVersion, PublishedTables
 from clay_publish.producer.planning.resolutions import notes
 from clay_publish.producer.unit_plan import read_inputs
@@ -117,24 +117,23 @@ def begin(
         ReleaseError: the directory was begun with another plan.
     """
     inputs = read_inputs(spec, encoder=encoder, report=report)
-    considered = as_planned(release, inputs.selection.considered, inputs.sensor)
-    inputs = inputs.with_images(considered)
+    selection = inputs.selection
+    identify_files(release, selection.considered, inputs.sensor)
     for note in notes(spec, inputs.sensor, inputs.used, inputs.layout.gsd):  # or refused, before anything is written
         report(Progress("plan", 0, 0, note))
-    for sentence in inputs.layout.beyond(considered, inputs.areas):
+    for sentence in inputs.layout.beyond(selection.considered, inputs.areas):
         report(Progress("plan", 0, 0, sentence))
     _check_arrays(spec, encoder)
     plan = inputs.plan()
     if spec.previous is not None:
         plan = PreviousVersion(inputs).split(plan).plan
     work = make_work(release, spec, encoder, plan.fingerprint, check=check)
-    keep_files(release, plan, considered)
+    keep_files(release, plan, selection.considered)
     began = plan.adopt(release, _today())
     if encoder.patches:
         report(Progress("plan", 0, 0, stated_before(encoder, spec.chips.size, spec.outputs.dtype)))
     release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint, spec.released or began)))
-    selection = replace(inputs.selection, considered=considered)
-    write_sources(release, considered, selection.broken, spec)
+    write_sources(release, selection.considered, selection.broken, spec)
     gsd = inputs.layout.ground_size(plan.units)
     run = Run.of(plan, work, selection, gsd, report=report, held=held, share=share)
     if spec.previous is not None:

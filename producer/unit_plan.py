@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from itertools import accumulate
 from statistics import median
@@ -15,7 +15,7 @@ from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.layouts import layout_of
 from clay_publish.producer.layouts.base import Areas, Layout, Unit
 from clay_publish.producer.sources.item import SourceItem
-from clay_publish.producer.sources.selection import Considered, Selection, select
+from clay_publish.producer.sources.selection import Selection, select
 from clay_publish.progress import Progress, Report
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import SCALE_RULE, Fingerprint, canonical_json, composite_rule, mask_rule
@@ -154,10 +154,6 @@ class Inputs:
             return self.layout.gsd
         grids = [item.grid for item in self.used if item.grid is not None]
         return median(ground_size(grid, grid.height / 2) for grid in grids) if grids else self.sensor.gsd
-
-    def with_images(self, considered: list[Considered]) -> "Inputs":
-        """The same, with more known of the images."""
-        return replace(self, selection=replace(self.selection, considered=considered))
 
     def plan(self) -> Plan:
         """The units of a run.

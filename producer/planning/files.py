@@ -1,13 +1,15 @@
 """The files of a plan, in `.run/`."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from clay_publish.errors import ImageryError, ReleaseError
@@ -24,13 +26,17 @@ from clay_publish.producer.sources.selection import Considered
 from clay_publish.producer.unit_plan import Plan
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import DataFile, Release
-from clay_publish.release.geoparquet import write_table
+from clay_publish.release.geoparquet import group_rows, table_writer, write_table
 from clay_publish.release.manifest import UNITS, dump_json
+from clay_publish.release.names import hash_strings
+from clay_publish.release.stored_rows import StoredRows
 from clay_publish.release.tables import TIMESTAMP
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor
 
 _ITEMS_AT_ONCE = 4
+_BATCH = 4_096
+"""Items that are replaced before more are looked at; those of before are freed."""
 
 
 def files_path(plan: str) -> str:
@@ -45,18 +51,15 @@ class _Planned:
     grid: RasterGrid | None
 
 
-def as_planned(release: Release, considered: Sequence[Considered], instrument: Sensor) -> list[Considered]:
-    """The used items with what identifies the content of their files, and with their pixel grids.
+def identify_files(release: Release, considered: list[Considered], instrument: Sensor) -> None:
+    """Add to the used items, in place, what identifies the content of their files, and their pixel grids.
 
     The first run asks the files themselves; a resumed one takes what was found then, so that a file that has changed
     since is seen where it is read.
     """
-    known = _read(release)
+    known = _planned_files(release)
 
-    def look(each: Considered) -> Considered:
-        if each.status != "used":
-            return each
-        item, planned = each.item, known.get(_key(each.item))
+    def look(item: SourceItem, planned: _Planned | None) -> SourceItem:
         # Files that were moved since are looked at again; their content is still that of the plan, or it is another.
         here = {file.href for file in item.files} | {file.external_mask.href for file in item.bands}
         known_here = planned is not None and planned.etags.keys() <= here
@@ -69,17 +72,42 @@ def as_planned(release: Release, considered: Sequence[Considered], instrument: S
             grid = planned.grid if planned is not None else None
             with suppress(ImageryError):  # its unit meets the same error, and records it
                 item = item.changed(grid=grid or _opened_grid(item, instrument))
-        return replace(each, item=item)
+        return item
 
     with ThreadPoolExecutor(_ITEMS_AT_ONCE) as pool:
-        return list(pool.map(look, considered))
+
+        def looked(items: Sequence[SourceItem]) -> Iterable[SourceItem]:
+            return pool.map(look, items, [None] * len(items) if known is None else known.find(items))
+
+        _replace(considered, _places(each.status == "used" for each in considered), looked)
+
+
+def _places(wanted: Iterable[bool]) -> npt.NDArray[np.int64]:
+    """Return the places of those that are wanted: 8 bytes for each."""
+    return np.flatnonzero(np.fromiter(wanted, bool))
+
+
+def _replace(
+    considered: list[Considered],
+    places: npt.NDArray[np.int64],
+    looked: Callable[[Sequence[SourceItem]], Iterable[SourceItem]],
+) -> None:
+    """Replace items in the list, some at a time: all of them before and after may not fit into memory."""
+    for start in range(0, len(places), _BATCH):
+        some = places[start : start + _BATCH].tolist()
+        for n, item in zip(some, looked([considered[n].item for n in some]), strict=True):
+            considered[n] = replace(considered[n], item=item)
 
 
 def keep_files(release: Release, plan: Plan, considered: Sequence[Considered]) -> None:
-    """Keep what `as_planned` found for the runs that follow; before the plan itself is written, which refers to it."""
+    """Keep what `identify_files` found for later runs; before the plan itself is written, which refers to it."""
     path = files_path(plan.sha256)
     if not release.store.exists(path):
-        _write(release, path, [each.item for each in considered if each.status == "used"])
+        used = (each.item for each in considered if each.status == "used")
+        rows = group_rows(_FILES)
+        with table_writer(release.store, path, _FILES) as writer:
+            while items := list(islice(used, rows)):
+                writer.write_table(_table(items), row_group_size=rows)
 
 
 HEADERS = 10_000
@@ -87,35 +115,34 @@ HEADERS = 10_000
 _SAMPLED = 4
 
 
-def with_grids(considered: Sequence[Considered], instrument: Sensor, *, every: bool) -> tuple[list[Considered], int]:
-    """The used items with the pixel grids of their files, where the items do not state them.
+def read_grids(considered: list[Considered], instrument: Sensor, *, every: bool) -> int:
+    """Add to the used items that do not state their pixel grids, in place, those of their files.
 
     Returns:
-        The items, and how many headers were not read since there are too many.
+        How many headers were not read since there are too many.
     """
     without = _without_grid(considered)
     if len(without) > HEADERS and not every:
-        return list(considered), len(without)
-    return _read_grids(considered, without, instrument, _opened_grid), 0
+        return len(without)
+    _read_grids(considered, without, instrument, _opened_grid)
+    return 0
 
 
-def with_some_grids(considered: Sequence[Considered], instrument: Sensor) -> list[Considered]:
-    """The used items with the pixel grids of a few files, where the items do not state them: enough for a warning."""
-    return _read_grids(considered, _without_grid(considered)[:_SAMPLED], instrument, _any_grid)
+def read_some_grids(considered: list[Considered], instrument: Sensor) -> None:
+    """Add to a few of the used items, in place, the pixel grids of their files: enough for a warning."""
+    _read_grids(considered, _without_grid(considered)[:_SAMPLED], instrument, _any_grid)
 
 
-def _without_grid(considered: Sequence[Considered]) -> list[int]:
-    return [n for n, each in enumerate(considered) if each.status == "used" and not each.item.has_grid]
+def _without_grid(considered: Sequence[Considered]) -> npt.NDArray[np.int64]:
+    return _places(each.status == "used" and not each.item.has_grid for each in considered)
 
 
 def _read_grids(
-    considered: Sequence[Considered],
-    without: Sequence[int],
+    considered: list[Considered],
+    without: npt.NDArray[np.int64],
     instrument: Sensor,
     read: Callable[[SourceItem, Sensor], RasterGrid],
-) -> list[Considered]:
-    made = list(considered)
-
+) -> None:
     def look(item: SourceItem) -> SourceItem:
         try:
             return item.changed(grid=read(item, instrument))
@@ -125,10 +152,7 @@ def _read_grids(
             )
 
     with ThreadPoolExecutor(2 * _ITEMS_AT_ONCE) as pool:
-        looked = pool.map(lambda n: look(considered[n].item), without)
-        for n, item in zip(without, looked, strict=True):
-            made[n] = replace(considered[n], item=item)
-    return made
+        _replace(considered, without, lambda items: pool.map(look, items))
 
 
 def _opened_grid(item: SourceItem, instrument: Sensor) -> RasterGrid:
@@ -144,10 +168,17 @@ def _any_grid(item: SourceItem, instrument: Sensor) -> RasterGrid:
 
 
 def _key(item: SourceItem) -> str:
-    return f"{item.block}/{item.id}"
+    """Return what names a used image: of those with one id in a block, one is used in each window."""
+    return f"{item.block}/{item.id}/{item.acquired.date()}"
 
 
-def _write(release: Release, path: str, items: Sequence[SourceItem]) -> None:
+_TEXTS = pa.list_(pa.string())
+_FILES = pa.schema(
+    [("id", pa.string()), ("hrefs", _TEXTS), ("etags", _TEXTS), ("digests", _TEXTS), ("grid", pa.string())]
+)
+
+
+def _table(items: Sequence[SourceItem]) -> pa.Table:
     texts = [item.texts for item in items]
     columns = {
         "id": [_key(item) for item in items],
@@ -156,26 +187,44 @@ def _write(release: Release, path: str, items: Sequence[SourceItem]) -> None:
         "digests": [[each.digests.get(href) for href in each.etags] for each in texts],
         "grid": [None if item.grid is None else json.dumps(asdict(item.grid)) for item in items],
     }
-    texts = pa.list_(pa.string())
-    kinds = {"id": pa.string(), "hrefs": texts, "etags": texts, "digests": texts, "grid": pa.string()}
-    write_table(release.store, path, pa.table({name: pa.array(columns[name], kind) for name, kind in kinds.items()}))
+    return pa.table(columns, schema=_FILES)
 
 
-def _read(release: Release) -> dict[str, _Planned]:
+def _planned_files(release: Release) -> "_PlannedFiles | None":
     if not release.store.exists(UNITS):
-        return {}
+        return None
     path = files_path(str(release.json(UNITS).get("sha256")))
-    if not release.store.exists(path):
-        return {}
-    rows = release.parquet(path).read().to_pylist()
-    return {
-        row["id"]: _Planned(
-            dict(zip(row["hrefs"], row["etags"], strict=True)),
-            {href: digest for href, digest in zip(row["hrefs"], row["digests"], strict=True) if digest is not None},
-            None if row["grid"] is None else _grid(json.loads(row["grid"])),
-        )
-        for row in rows
-    }
+    return _PlannedFiles(release, path) if release.store.exists(path) else None
+
+
+class _PlannedFiles:
+    """What a plan says of the files of its images: 12 bytes for each, and rows when they are asked for."""
+
+    def __init__(self, release: Release, path: str) -> None:
+        file = release.parquet(path)
+        hashes = [hash_strings(batch["id"]) for batch in file.iter_batches(group_rows(_FILES), columns=["id"])]
+        whole = np.concatenate([*hashes, np.zeros(0, np.uint64)])
+        order = np.argsort(whole, kind="stable")
+        self._hashes = whole[order]
+        self._numbers = np.append(order, -1).astype(np.int32)  # the last for names that are not there
+        self._rows = StoredRows(file, _FILES.names)
+
+    def find(self, items: Sequence[SourceItem]) -> list[_Planned | None]:
+        """Return what it says of each of these images; in the order of the plan, row groups are read once."""
+        names = [_key(item) for item in items]
+        hashes = hash_strings(pa.array(names, pa.string()))
+        first, stop = (np.searchsorted(self._hashes, hashes, side) for side in ("left", "right"))
+        rows = self._rows.take(self._numbers[np.where(first < stop, first, -1)]).to_pylist()
+        # An image whose name has the hash of another one is not found, and is looked at again.
+        return [_planned(row) if row["id"] == name else None for name, row in zip(names, rows, strict=True)]
+
+
+def _planned(row: dict[str, Any]) -> _Planned:
+    return _Planned(
+        dict(zip(row["hrefs"], row["etags"], strict=True)),
+        {href: digest for href, digest in zip(row["hrefs"], row["digests"], strict=True) if digest is not None},
+        None if row["grid"] is None else _grid(json.loads(row["grid"])),
+    )
 
 
 def _grid(fields: dict[str, Any]) -> RasterGrid:

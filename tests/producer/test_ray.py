@@ -27,7 +27,7 @@ from clay_publish.producer.execution.context import StoppedError
 from clay_publish.producer.execution.ray import worker as worker_module
 from clay_publish.producer.execution.ray.worker import Job, Worker
 from clay_publish.producer.execution.run import Ready
-from clay_publish.producer.planning.files import as_planned
+from clay_publish.producer.planning.files import identify_files
 from clay_publish.producer.unit_plan import Plan, read_inputs
 from clay_publish.progress import silent
 from clay_publish.release.directory import Release
@@ -452,8 +452,8 @@ def test_a_worker_that_stops_says_so(
     out = shutil.copytree(begun[1], tmp_path / "release")
     shutil.rmtree(out / ".run" / "reference")
     inputs, release = read_inputs(job.spec, report=silent), Release(str(out))
-    considered = as_planned(release, inputs.selection.considered, inputs.sensor)
-    units = inputs.with_images(considered).plan().units
+    identify_files(release, inputs.selection.considered, inputs.sensor)
+    units = inputs.plan().units
     file, done = min(units[0].files), read_receipts(release)
     mine = tuple(unit for unit in units if file in unit.files)
     worker = Worker(dataclasses.replace(job, where=str(out)))

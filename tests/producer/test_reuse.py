@@ -19,7 +19,7 @@ from pyproj import Transformer
 from clay_publish.errors import ReleaseError, SpecError
 from clay_publish.producer.execution import run as units
 from clay_publish.producer.plan_run import plan
-from clay_publish.producer.planning.files import as_planned
+from clay_publish.producer.planning.files import identify_files
 from clay_publish.producer.planning.previous_version import PreviousVersion
 from clay_publish.producer.produce import produce
 from clay_publish.producer.unit_plan import read_inputs
@@ -363,7 +363,7 @@ def test_patches_are_always_computed(tmp_path: Path) -> None:
     spec = load_spec(version.write("then", "utm", version="1.1.0", previous=str(tmp_path / "1.0.0")))
     release = Release(str(tmp_path / "1.1.0"))
     inputs = read_inputs(spec, report=silent)
-    inputs = inputs.with_images(as_planned(release, inputs.selection.considered, inputs.sensor))
+    identify_files(release, inputs.selection.considered, inputs.sensor)
     assert PreviousVersion(inputs).split(inputs.plan()).reused > 0
     with_patches = replace(inputs, spec=spec.model_copy(update={"outputs": Outputs(patches=True)}))
     assert PreviousVersion(with_patches).split(inputs.plan()).reused == 0

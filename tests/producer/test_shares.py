@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from s3_servers import S3View
 
-from clay_publish.producer.planning.files import as_planned
+from clay_publish.producer.planning.files import identify_files
 from clay_publish.producer.unit_plan import read_inputs, units_of
 from clay_publish.progress import silent
 from clay_publish.release.directory import Release
@@ -224,8 +224,8 @@ def test_what_makes_no_sense_is_refused(arguments: tuple[str, str], spec: Path, 
 def test_each_unit_is_of_one_share_and_shares_are_alike(forty: Begun, tmp_path: Path) -> None:
     spec = load_spec(forty[0])
     inputs = read_inputs(spec, report=silent)
-    considered = as_planned(Release(str(tmp_path)), inputs.selection.considered, inputs.sensor)
-    plan = inputs.with_images(considered).plan()
+    identify_files(Release(str(tmp_path)), inputs.selection.considered, inputs.sensor)
+    plan = inputs.plan()
     for of in (1, 2, 3, 7, 40, 45):
         shares = [units_of(Share(number, of), plan.units) for number in range(1, of + 1)]
         assert sorted(unit.id for share in shares for unit in share) == sorted(unit.id for unit in plan.units)
