@@ -35,9 +35,9 @@ class Directory:
         """Where a file is."""
         return Path(f"{self.where}/{path}" if path else self.where)
 
-    def files(self, folder: str) -> list[str]:
+    def files(self, folder: str) -> Iterator[str]:
         """Paths of ordinary files and of links; linked folders are not entered."""
-        return [path[len(self.where) + 1 :] for path in _walk(str(self.path(folder)))]
+        return (path[len(self.where) + 1 :] for path in _walk(str(self.path(folder))))
 
     def head(self, path: str) -> Head:
         """Bytes of a file, which has no tag."""

@@ -1,7 +1,7 @@
 """What a store needs of a place: a directory, a web server, S3 or the Hub. Paths are relative to it."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import IO, Any, Protocol
 
@@ -20,8 +20,8 @@ class Place(Protocol):
     lists: bool
     """Whether it can list its files."""
 
-    def files(self, folder: str) -> list[str]:
-        """Paths of all files below a folder."""
+    def files(self, folder: str) -> Iterable[str]:
+        """Paths of all files below a folder; of a directory and of S3, as they are listed."""
         ...
 
     def head(self, path: str) -> Head:

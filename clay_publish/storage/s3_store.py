@@ -34,10 +34,10 @@ class Objects:
             raise FileNotFoundError(path)
         return Head(int(found["ContentLength"]), str(found["ETag"]).strip('"'), strong=True)
 
-    def files(self, folder: str) -> list[str]:
+    def files(self, folder: str) -> Iterator[str]:
         """Keys below a folder."""
         above = f"{folder}/" if folder else ""
-        return [f"{above}{path}" for path, *_ in self._client.listing(folder)]
+        return (f"{above}{path}" for path, *_ in self._client.listing(folder))
 
     def part(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:
         """A range of an object."""

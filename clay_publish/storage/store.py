@@ -163,10 +163,15 @@ class Store:
 
         Linked folders are not entered, and what is not an ordinary file (a pipe, a device) is left out.
         """
+        return sorted(self.each_file(prefix))
+
+    def each_file(self, prefix: str = "") -> Iterator[str]:
+        """Return the same files in any order, as the place lists them: millions need not be in memory at a time."""
         folder = self._checked(prefix) if prefix else ""
         with self._errors(prefix, "to list it"):
-            found = self._place.files(folder)
-        return sorted(path for path in found if not posixpath.basename(path).startswith(TEMPORARY))
+            for path in self._place.files(folder):
+                if not posixpath.basename(path).startswith(TEMPORARY):
+                    yield path
 
     def links(self) -> list[str]:
         """Links to files and folders, sorted; only a directory has any."""
@@ -340,6 +345,7 @@ class OneFile(Store):
         """Whether this is the file."""
         return path == self.name and super().exists(path)
 
-    def files(self, prefix: str = "") -> list[str]:
+    def each_file(self, prefix: str = "") -> Iterator[str]:
         """The file alone."""
-        return [self.name] if not prefix and self.exists(self.name) else []
+        if not prefix and self.exists(self.name):
+            yield self.name

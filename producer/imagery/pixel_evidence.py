@@ -6,6 +6,7 @@ sensor's statistics after scale and offset. Clearly implausible images are left 
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from clay_publish.release.fingerprint import canonical_json
 from clay_publish.spec.sensors import Band, Sensor
 
 FOLDER = f"{paths.RUN}/evidence"
+_FILE = re.compile(rf"{re.escape(FOLDER)}/([0-9a-f]{{16}})[0-9a-f]{{16}}\.json")
 _WINDOW = 512
 _OVERVIEW = 64
 _ENOUGH = 400
@@ -105,14 +107,26 @@ def examine(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release 
     Raises:
         ImageryError: a file cannot be opened or read.
     """
+    known = None if release is None else recorded(item, sensor, accept=accept, release=release)
+    if known is not None:
+        return known
+    samples = take_samples(item, sensor)
+    if release is not None:
+        document = {"item": item.id, "bands": [each.model_dump(mode="json") for each in samples]}
+        release.store.create(evidence_path(item), (json.dumps(document, indent=1) + "\n").encode())
+    return _examined(item, samples, sensor, accept=accept)
+
+
+def recorded(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release) -> Examined | None:
+    """Return what `examine` finds in the recorded sample of an image; None where there is none. No pixel is read."""
     path = evidence_path(item)
-    if release is not None and release.store.exists(path):
-        samples = [BandSample.model_validate(each) for each in release.json(path)["bands"]]
-    else:
-        samples = take_samples(item, sensor)
-        if release is not None:
-            document = {"item": item.id, "bands": [each.model_dump(mode="json") for each in samples]}
-            release.store.create(path, (json.dumps(document, indent=1) + "\n").encode())
+    if not release.store.exists(path):
+        return None
+    samples = [BandSample.model_validate(each) for each in release.json(path)["bands"]]
+    return _examined(item, samples, sensor, accept=accept)
+
+
+def _examined(item: SourceItem, samples: list[BandSample], sensor: Sensor, *, accept: bool) -> Examined:
     try:
         tagged = _with_tags(item, samples, sensor)
     except SourceError as error:
@@ -122,11 +136,32 @@ def examine(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release 
 
 def evidence_path(item: SourceItem) -> str:
     """Where the evidence of an image is kept: by the content of its files, which may have been moved."""
+    return f"{FOLDER}/{_name(item)}.json"
+
+
+def _name(item: SourceItem) -> str:
     masks = known_masks(item, None) if item.etags else {}
     known = item.contents
     contents = [[file.asset, known.get(file.href, file.href)] for file in item.bands]
     said = [item.id, item.block, contents, *([sorted(known[href] for href in masks)] if masks else ())]
-    return f"{FOLDER}/{hashlib.sha256(canonical_json(said)).hexdigest()[:32]}.json"
+    return hashlib.sha256(canonical_json(said)).hexdigest()[:32]
+
+
+class EvidenceIndex:
+    """Which images evidence is kept of: 8 bytes for each.
+
+    Two names in 10¹⁹ share these, so that `recorded` may have nothing of an image that is found here.
+    """
+
+    def __init__(self, release: Release) -> None:
+        names = (_FILE.fullmatch(path) for path in release.store.each_file(FOLDER))
+        self._known = np.fromiter((int(name[1], 16) for name in names if name), np.uint64)
+        self._known.sort()
+
+    def __contains__(self, item: SourceItem) -> bool:
+        wanted = np.uint64(int(_name(item)[:16], 16))
+        place = int(np.searchsorted(self._known, wanted))
+        return place < len(self._known) and bool(self._known[place] == wanted)
 
 
 def take_samples(item: SourceItem, sensor: Sensor) -> list[BandSample]:

@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
-from clay_publish.producer.imagery.pixel_evidence import FOLDER as EVIDENCE
-from clay_publish.producer.imagery.pixel_evidence import evidence_path, examine
+from clay_publish.producer.imagery.pixel_evidence import EvidenceIndex, recorded
 from clay_publish.producer.sources.item import BandFile, ResolvedBand, SourceItem
 from clay_publish.producer.sources.major_tom import ParquetCell
 from clay_publish.producer.sources.selection import Considered, UnreadItem
@@ -66,15 +65,16 @@ class _Known:
 
     def __init__(self, release: Release, spec: Spec) -> None:
         self._release, self._spec, self._sensor = release, spec, spec.instrument
-        self._there = frozenset(release.store.files(EVIDENCE))
+        self._there = EvidenceIndex(release)
         self._before = None if spec.previous is None else _Before(Release(spec.previous))
 
     def look(self, each: Considered) -> "_Looked":
         if each.status != "used":
             return _Looked(each)
-        if evidence_path(each.item) in self._there:
-            accept = self._spec.imagery[each.item.block].accept_values
-            found = examine(each.item, self._sensor, accept=accept, release=self._release)
+        found, accept = None, self._spec.imagery[each.item.block].accept_values
+        if each.item in self._there:
+            found = recorded(each.item, self._sensor, accept=accept, release=self._release)
+        if found is not None:
             return _Looked(replace(each, item=found.item), found.evidence.model_dump(mode="json"))
         key = None if self._before is None else decides(_row(_Looked(each), None))
         before = None if self._before is None or key is None else self._before.find(key)

@@ -4,6 +4,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +87,24 @@ def test_what_others_write_is_seen_at_once(store: Store, view: S3View) -> None:
     store.remove("a")
     store.remove("a")
     assert view.names() == []
+
+
+def test_objects_are_listed_page_by_page(store: Store, view: S3View, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages, real = list[int](), S3Client.call
+
+    def call(self: S3Client, operation: str, path: str | None, **more: Any) -> Any:
+        page = real(self, operation, path, **more, **({"MaxKeys": 2} if operation == "list_objects_v2" else {}))
+        pages.append(len(page.get("Contents", [])))
+        return page
+
+    for name in "abcde":
+        view.put(f"p/{name}", b"1")
+    monkeypatch.setattr(S3Client, "call", call)
+    found = store.each_file()
+    assert next(found) == "a"
+    assert pages == [2]
+    assert list(found) == ["b", "c", "d", "e"]
+    assert pages == [2, 2, 1]
 
 
 @pytest.mark.parametrize("data", [b"small", LARGE], ids=["in one piece", "in parts"])

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from clay_publish.errors import ClayPublishError, StoreError
 from clay_publish.redaction import without_secrets
+from clay_publish.storage import local
 from clay_publish.storage.store import Store
 
 
@@ -48,6 +50,19 @@ def test_only_the_first_creates(tmp_path: Path) -> None:
     assert store.create("lock", b"mine")
     assert not store.create("lock", b"yours")
     assert store.read("lock") == b"mine"
+
+
+def test_files_can_be_had_as_they_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def listed(folder: str) -> Iterator[str]:
+        yield f"{folder}/.tmp-1"
+        yield f"{folder}/b"
+        raise PermissionError("secret")
+
+    monkeypatch.setattr(local, "_walk", listed)
+    found = Store(tmp_path).each_file("a")
+    assert next(found) == "a/b"
+    with pytest.raises(StoreError, match=r"/a: cannot be used to list it \(secret\)"):
+        next(found)
 
 
 def test_what_killed_writers_left_is_not_listed_and_can_be_removed(tmp_path: Path) -> None:

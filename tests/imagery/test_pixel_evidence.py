@@ -1,7 +1,8 @@
 """Samples of pixels: what is left out, what is a warning, and what no real scene is."""
 
 import json
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 import rasterio
 from affine import Affine
 
-from clay_publish.producer.imagery.pixel_evidence import Evidence, examine
+from clay_publish.producer.imagery import pixel_evidence
+from clay_publish.producer.imagery.pixel_evidence import Evidence, EvidenceIndex, evidence_path, examine, recorded
 from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.release.directory import Release
 from clay_publish.spec.sensors import SENSORS
+from clay_publish.storage.local import Directory
 
 TEN = ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir08", "swir16", "swir22")
 Pixels = np.ndarray[Any, Any]
@@ -179,8 +183,6 @@ def test_radar_is_linear_power(tmp_path: Path, change: Callable[[Pixels], Pixels
 
 
 def test_evidence_is_kept_once(shared_data: Path, tmp_path: Path) -> None:
-    from clay_publish.release.directory import Release
-
     path = shared_data / "s2_l2a_mini_29RKH_20200219" / "item.json"
     sensor = SENSORS["sentinel-2-l2a"]
     item = source_item(json.loads(path.read_text()), sensor, block=0, base=str(path))
@@ -190,3 +192,44 @@ def test_evidence_is_kept_once(shared_data: Path, tmp_path: Path) -> None:
     document = release.json(kept)
     assert [band["name"] for band in document["bands"]] == list(TEN)
     assert examine(item, sensor, accept=False, release=release) == first
+
+
+def test_images_that_evidence_is_kept_of_are_found(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shared_data / "s2_l2a_mini_29RKH_20200219" / "item.json"
+    sensor, release = SENSORS["sentinel-2-l2a"], Release(str(tmp_path / "release"))
+    item = source_item(json.loads(path.read_text()), sensor, block=0, base=str(path))
+    assert item not in EvidenceIndex(release)
+    first = examine(item, sensor, accept=False, release=release)
+    others = [item.changed(id=f"{number}") for number in range(100)]
+    for other in others[::2]:
+        release.store.write(evidence_path(other), release.store.read(evidence_path(item)))
+    release.store.write(f"{pixel_evidence.FOLDER}/README", b"left by a person")
+    index = EvidenceIndex(release)
+    assert item in index
+    assert [other in index for other in others] == [True, False] * 50
+    assert recorded(item, sensor, accept=False, release=release) == first
+    # Of two names that begin alike, one is there.
+    release.store.write(f"{evidence_path(others[1]).removesuffix('.json')[:-16]}{'0' * 16}.json", b"{}")
+    monkeypatch.setattr(pixel_evidence, "take_samples", None)
+    assert others[1] in EvidenceIndex(release)
+    assert recorded(others[1], sensor, accept=False, release=release) is None
+
+
+def test_names_of_kept_evidence_take_few_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 20_000
+
+    def files(_: Directory, folder: str) -> Iterator[str]:
+        return (f"{folder}/{n:032x}.json" for n in range(count))
+
+    monkeypatch.setattr(Directory, "files", files)
+    release = Release(str(tmp_path))
+    EvidenceIndex(release)
+    tracemalloc.start()
+    try:
+        EvidenceIndex(release)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 30 * count  # 8 bytes each, while an array grows; a path takes 100

@@ -21,6 +21,7 @@ from shapely import box
 from stac_server import Memory, collection, stac_server
 
 from clay_publish.errors import LicenseError, SourceError, SpecError
+from clay_publish.producer.imagery import pixel_evidence
 from clay_publish.producer.imagery.raster import open_bands
 from clay_publish.producer.imagery.remote import external_masks
 from clay_publish.producer.outputs import sources_table
@@ -305,6 +306,25 @@ def test_the_table_of_items_is_written_some_rows_at_a_time(
     names = [*(each.item.id for each in chosen.considered), *(each.id for each in chosen.broken)]
     assert tables[1]["id"].to_pylist() == names
     assert json.loads(tables[1].schema.metadata[b"geo"])["columns"]["geometry"]["geometry_types"] == ["Polygon"]
+
+
+def test_the_table_has_the_evidence_that_is_kept(
+    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "items.json").write_text(json.dumps(items[:4]))
+    spec, instrument = a_spec(str(tmp_path / "items.json")), sensor("sentinel-2-l2a")
+    chosen, release = select(spec, instrument, [None]), Release(str(tmp_path / "release"))
+    values = {"dtype": "uint16", "valid": 1, "minimum": 1, "p1": 1500, "p50": 2500, "p99": 3500, "maximum": 4000}
+    sample = [pixel_evidence.BandSample(name=band.name, **values) for band in instrument.bands]
+    monkeypatch.setattr(pixel_evidence, "take_samples", lambda *_: sample)
+    for each in chosen.considered[:2]:
+        pixel_evidence.examine(each.item, instrument, accept=False, release=release)
+    begins_alike = pixel_evidence.evidence_path(chosen.considered[2].item).removesuffix(".json")[:-16]
+    release.store.write(f"{begins_alike}{'0' * 16}.json", b"{}")
+    monkeypatch.setattr(pixel_evidence, "take_samples", None)
+    write_sources(release, chosen.considered, [], spec)
+    rows = release.parquet(SOURCES).read().to_pylist()
+    assert [row["evidence"] and row["evidence"]["bands"][0]["p50"] for row in rows] == [2500, 2500, None, None]
 
 
 def test_excluded_items_are_left_out_and_recorded(shared_data: Path, items: list[dict[str, Any]]) -> None:

@@ -135,9 +135,9 @@ class ParentStore(_Watched):
         """Return the size of a file in bytes."""
         return int(self._ask("size", path))
 
-    def files(self, prefix: str = "") -> list[str]:
+    def each_file(self, prefix: str = "") -> Iterator[str]:
         """Return all files below a folder."""
-        return list(self._ask("files", prefix))
+        return iter(self._ask("files", prefix))
 
     def links(self) -> list[str]:
         """Return no links: only a directory has any."""
