@@ -53,7 +53,7 @@ from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.findings import FileVerdict, ValidationReport
 from clay_publish.release.manifest import UNITS, FileEntry, write_manifest
 from clay_publish.release.run_status import keep_file_verdict
-from clay_publish.release.unit_receipts import RECEIPTS, UnitReceipt
+from clay_publish.release.unit_receipts import RECEIPTS, SHOWN, UnitReceipt
 
 GRID, DIMENSIONS = UtmGrid(1000), 8
 WEST = -20.0
@@ -285,7 +285,8 @@ def status(asked: argparse.Namespace) -> list[str]:
             units.append(name)
             receipt = UnitReceipt(
                 unit=name,
-                items=[f"S2A_{name}_{day}" for day in range(asked.days)],
+                images=asked.days,
+                items=[f"S2A_{name}_{day}" for day in range(min(asked.days, SHOWN))],
                 parts={},
                 counts={"embedded": rows},
                 seconds=rows / 3,

@@ -95,7 +95,9 @@ def begun(folder: Path, rows: int) -> tuple[Release, DataFile, list[UnitReceipt]
     for number, start in enumerate(range(0, rows, PART)):
         entry = write_part(release, f"unit{number}", file.token, [part(number, min(PART, rows - start))])
         receipts.append(
-            UnitReceipt(unit=f"unit{number}", items=[], parts={file.token: entry}, counts={}, seconds=0, device="cpu")
+            UnitReceipt(
+                unit=f"unit{number}", images=0, items=[], parts={file.token: entry}, counts={}, seconds=0, device="cpu"
+            )
         )
     return release, file, receipts
 

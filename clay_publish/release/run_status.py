@@ -14,7 +14,7 @@ from clay_publish.release.directory import Release
 from clay_publish.release.findings import FileVerdict, Severity, ValidationReport
 from clay_publish.release.lease import holders
 from clay_publish.release.manifest import UNITS, dump_json
-from clay_publish.release.unit_receipts import ATTEMPTS, RECEIPTS, Finish, UnitReceipt, parse_receipt
+from clay_publish.release.unit_receipts import ATTEMPTS, RECEIPTS, SHOWN, Finish, UnitReceipt, parse_receipt
 
 DAMAGE = ("unreadable", "source_changed", "failed", "implausible")
 """Reasons for missing chips that are properties neither of the ground nor of the sky."""
@@ -23,7 +23,6 @@ VERDICT = f"{paths.RUN}/validation.json"
 VERDICTS = f"{paths.RUN}/verdicts"
 """One file for each embeddings file, by the worker that made it."""
 _READ_AT_ONCE = 16
-_SHOWN = 10
 _PACE_OF = 50
 """The newest units, from which the pace is computed."""
 
@@ -191,10 +190,7 @@ class StatusReader:
             },
             chips=chips,
             missing={reason: count for reason, count in sorted(counts.items()) if reason != "embedded" and count},
-            failures=[
-                FailedUnit(unit=each.unit, items=each.items[:_SHOWN], reason=each.error or "")
-                for each in failed[:_SHOWN]
-            ],
+            failures=[FailedUnit(unit=each.unit, items=each.items, reason=each.error or "") for each in failed[:SHOWN]],
             files=len(release.data_files()),
             chips_per_second=pace,
             seconds_left=left / pace if pace and chips["to_compute"] else None,

@@ -22,6 +22,8 @@ FAILURES = f"{paths.RUN}/failures"
 """Tracebacks of units that failed."""
 FINISHED = f"{paths.RUN}/finished.json"
 """From which receipts the release was finished, and a digest of its files then."""
+SHOWN = 10
+"""Names that a person is shown, and that are kept to be shown."""
 _READ_AT_ONCE = 16
 _NOT_READ = frozenset({"no_imagery", "excluded", "over_budget"})
 
@@ -43,7 +45,10 @@ class UnitReceipt(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     unit: str
+    images: int
+    """How many images it has."""
     items: list[str]
+    """Ids of the first `SHOWN` of them: in a large run each image is one of several units."""
     parts: dict[str, PartEntry]
     """By token of the published file; `coverage` for the coverage rows."""
     counts: dict[str, int]

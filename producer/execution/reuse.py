@@ -22,7 +22,7 @@ from clay_publish.release import directory as paths
 from clay_publish.release.manifest import run_record
 from clay_publish.release.names import NameIndex
 from clay_publish.release.stored_rows import StoredRows
-from clay_publish.release.unit_receipts import PartEntry, UnitReceipt, unread_note
+from clay_publish.release.unit_receipts import SHOWN, PartEntry, UnitReceipt, unread_note
 
 
 def take_over(units: Iterable[Unit], work: Work, tables: PublishedTables) -> int:
@@ -78,7 +78,8 @@ class _Previous:
         items = [item.id for item in unit.items]
         receipt = UnitReceipt(
             unit=unit.id,
-            items=items,
+            images=len(items),
+            items=items[:SHOWN],
             parts=parts,
             counts=dict(sorted(counts.items())),
             seconds=0.0,

@@ -77,7 +77,7 @@ class Ledger:
                 return
             self._entered.add(receipt.unit)
             self.chips += receipt.computed
-            if receipt.items:
+            if receipt.images:
                 self.total -= receipt.counts.get("no_imagery", 0) + receipt.counts.get("excluded", 0)
             self.seconds += receipt.seconds - self._before.pop(receipt.unit, 0.0)
 

@@ -33,7 +33,7 @@ from clay_publish.producer.outputs.patches import PatchParts
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.release.directory import DataFile
 from clay_publish.release.tables import NOT_CLOUD_CHECKED
-from clay_publish.release.unit_receipts import PartEntry, UnitReceipt, unread_note
+from clay_publish.release.unit_receipts import SHOWN, PartEntry, UnitReceipt, unread_note
 
 _BATCH_BYTES = 64 << 20
 
@@ -150,7 +150,8 @@ def _finish(
 ) -> UnitReceipt:
     receipt = UnitReceipt(
         unit=unit.id,
-        items=[item.id for item in unit.items],
+        images=len(unit.items),
+        items=[item.id for item in unit.items[:SHOWN]],
         parts=parts,
         counts=dict(sorted(counts.items())),
         seconds=work.pace.lap(),

@@ -22,7 +22,9 @@ from .processes import start
 
 
 def a_receipt(number: int, chips: int, seconds: float) -> UnitReceipt:
-    return UnitReceipt(unit=f"u{number}", items=[], parts={}, counts={"embedded": chips}, seconds=seconds, device="cpu")
+    return UnitReceipt(
+        unit=f"u{number}", images=0, items=[], parts={}, counts={"embedded": chips}, seconds=seconds, device="cpu"
+    )
 
 
 def test_dollars_and_their_projection_follow_from_seconds() -> None:
@@ -36,6 +38,15 @@ def test_dollars_and_their_projection_follow_from_seconds() -> None:
     ledger.enter(a_receipt(2, 100, 950))
     assert ledger.spent
     assert "budget of $1 is spent" in ledger.line()
+
+
+@pytest.mark.parametrize(("images", "left"), [(0, 1000), (25, 960)])
+def test_chips_that_no_image_reaches_are_not_left_to_compute(images: int, left: int) -> None:
+    """Those of units without images were not counted in the first place."""
+    ledger = Ledger(total=1000, usd_per_hour=None, budget_usd=None, planned=None)
+    counts = {"embedded": 60, "no_imagery": 30, "excluded": 10}
+    ledger.enter(a_receipt(1, 60, 1).model_copy(update={"images": images, "counts": counts}))
+    assert ledger.total == left
 
 
 @pytest.mark.parametrize(

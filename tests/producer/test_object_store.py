@@ -169,6 +169,7 @@ def release(request: pytest.FixtureRequest, tmp_path: Path) -> Release:
 def receipt(seconds: float, part: str, error: str | None = None) -> UnitReceipt:
     return UnitReceipt(
         unit="0",
+        images=1,
         items=["a"],
         parts={part: PartEntry(sha256="0", rows=1)},
         counts={},

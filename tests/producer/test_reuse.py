@@ -17,7 +17,9 @@ from affine import Affine
 from pyproj import Transformer
 
 from clay_publish.errors import ReleaseError, SpecError
+from clay_publish.producer.execution import reuse
 from clay_publish.producer.execution import run as units
+from clay_publish.producer.execution import unit as unit_module
 from clay_publish.producer.plan_run import plan
 from clay_publish.producer.planning.files import identify_files
 from clay_publish.producer.planning.previous_version import PreviousVersion
@@ -355,6 +357,19 @@ def test_rules_that_decide_chips_differ_and_nothing_is_reused(tmp_path: Path) ->
     _, computed = make(then, tmp_path / "1.1.0")
     assert said.chips["reused"] == 0
     assert said.chips["to_make"] == computed > 0
+
+
+def test_receipts_hold_few_ids_of_many_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (unit_module, reuse):
+        monkeypatch.setattr(module, "SHOWN", 1)
+    version = first(tmp_path)
+    make(version.write("first", "utm"), tmp_path / "1.0.0")
+    make(version.write("then", "utm", version="1.1.0", previous=str(tmp_path / "1.0.0")), tmp_path / "1.1.0")
+    for folder, computed in (("1.0.0", True), ("1.1.0", False)):
+        receipts = read_receipts(Release(str(tmp_path / folder))).values()
+        assert any(receipt.computed for receipt in receipts) == computed
+        assert all(len(receipt.items) == min(receipt.images, 1) for receipt in receipts)
+        assert max(receipt.images for receipt in receipts) == 3
 
 
 def test_patches_are_always_computed(tmp_path: Path) -> None:

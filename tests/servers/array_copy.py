@@ -62,7 +62,7 @@ def _receipt(release: Release, shard: Shard, rows: pa.Table, files: list[DataFil
     unit = shard.name.replace("/", "-")
     parts: dict[str, Any] = {COVERAGE: write_part(release, unit, COVERAGE, [rows])}
     parts |= dict.fromkeys((file.token for file in files), parts[COVERAGE])  # their rows are in the files
-    return UnitReceipt(unit=unit, items=[], parts=parts, counts={}, seconds=0.0, device="")
+    return UnitReceipt(unit=unit, images=0, items=[], parts=parts, counts={}, seconds=0.0, device="")
 
 
 def arrays_below(where: Path) -> dict[str, bytes]:
