@@ -90,7 +90,7 @@ class SpilledBytes:
         self._spans = SpilledColumn(np.empty((0, 2), np.int64))
 
     def append(self, column: pa.BinaryArray) -> None:
-        """Add rows; null is no bytes.
+        """Add rows; null has no bytes.
 
         Raises:
             NoRoomError: the disk is full.
