@@ -34,7 +34,10 @@ from clay_publish.release.tables import TIMESTAMP
 from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor
 
-_ITEMS_AT_ONCE = 4
+_ASKED = 16
+"""Images whose files are asked for at a time what identifies them: most of the time is spent waiting for servers."""
+_OPENED = 8
+"""Images whose headers are read at a time."""
 _BATCH = 4_096
 """Items that are replaced before more are looked at; those of before are freed."""
 
@@ -74,7 +77,7 @@ def identify_files(release: Release, considered: list[Considered], instrument: S
                 item = item.changed(grid=grid or _opened_grid(item, instrument))
         return item
 
-    with ThreadPoolExecutor(_ITEMS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_ASKED) as pool:
 
         def looked(items: Sequence[SourceItem]) -> Iterable[SourceItem]:
             return pool.map(look, items, [None] * len(items) if known is None else known.find(items))
@@ -151,7 +154,7 @@ def _read_grids(
                 note=f"cannot be read ({error.where}: {error.found}): chips that only it gives will be unreadable"
             )
 
-    with ThreadPoolExecutor(2 * _ITEMS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_OPENED) as pool:
         _replace(considered, without, lambda items: pool.map(look, items))
 
 
