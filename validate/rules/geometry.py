@@ -168,16 +168,19 @@ def _center(chips: ChipRows, row: int) -> str:
 
 def _against_sources(chips: ChipRows, context: ReleaseContext) -> tuple[Bools, Bools]:
     """Which chips lie outside their source's footprint, and which of them inside it with swapped axes."""
-    prints = chips.footprints
+    prints, sources = chips.footprints, context.sources
     outside, swapped = np.zeros(len(chips), dtype=bool), np.zeros(len(chips), dtype=bool)
-    for number, rows in context.sources.by_item(chips):
-        outline = context.sources.item(number).geometry
-        if outline is None:
-            continue
-        known = rows[np.isfinite(prints.center[rows]).all(axis=1)]
-        lon, lat = prints.center[known].T
-        reach = float(np.nanmedian(np.sqrt(prints.area[known]))) if known.size else 0.0
-        away = known[~_near(outline, lon, lat, reach)]
+    places = sources.places(chips)
+    known = np.flatnonzero((places >= 0) & np.isfinite(prints.center).all(axis=1))
+    different, own = np.unique(places[known], return_inverse=True)
+    outlines = sources.outlines(sources.row_of[different])
+    shapely.prepare(outlines)
+    rest = ~shapely.is_missing(outlines)[own] & ~shapely.intersects_xy(outlines[own], *prints.center[known].T)
+    for number in np.unique(own[rest]).tolist():
+        mine, outline = known[own == number], outlines[number]
+        lon, lat = prints.center[mine].T
+        reach = float(np.nanmedian(np.sqrt(prints.area[mine])))
+        away = mine[~_near(outline, lon, lat, reach)]
         outside[away] = True
         if away.size:
             swapped[away] = _near(outline, prints.center[away, 1], prints.center[away, 0], reach)
