@@ -210,7 +210,7 @@ def write_square(
     images: Images,
     seed: int = 0,
 ) -> None:
-    """The embeddings file of a square: each chip of one image, which take turns."""
+    """The embeddings file of a square: neighbors are of different images."""
     epsg, row, col = cells
     count = len(row)
     lon, lat = grid.centers(epsg, row, col)

@@ -85,14 +85,14 @@ def produce(
         run = begin(spec, release, model, check=check, report=report, held=held)
         record, end = finish(run, run_units(run, engine), engine), run.finish
         del run, model  # what follows may need the memory of millions of images
-        return _describe(record, end, then)
+        return _complete(record, end, then)
 
 
-def _describe(record: RunRecord, end: Finish, then: Then | None) -> RunRecord:
+def _complete(record: RunRecord, end: Finish, then: Then | None) -> RunRecord:
     """Say that the release is finished once all of it is there."""
     if then is not None:
         gc.collect()
-        pa.system_memory_pool().release_unused()  # gives back what was freed to the system, whoever had taken it
+        pa.system_memory_pool().release_unused()  # of the whole process: what was freed goes back to the system
         then(record)
     end.complete(described=then is not None)
     return record
@@ -252,7 +252,7 @@ def produce_share(
                 return receipts
             record, end = finish(whole, receipts, in_threads), whole.finish
             del run, whole, model
-            return _describe(record, end, then)
+            return _complete(record, end, then)
     except LockedError:
         return waiting  # the holder ends later than this process, and checks again
 

@@ -20,6 +20,8 @@ Array = npt.NDArray[Any]
 
 _PIECE = 1 << 23
 """Bytes that are looked at together."""
+_GAP = 1 << 16
+"""Bytes that are not asked for, and rather read than skipped."""
 _SORTED = 1 << 22
 """Values that are sorted together, about."""
 _SAMPLE = 1 << 14
@@ -48,7 +50,7 @@ class SpilledColumn:
             self._file.write(np.ascontiguousarray(rows, self.dtype).data)
             self._file.flush()
         except OSError as error:
-            raise no_room("what is compared", "about 70 bytes per chip and 110 per source item", error) from error
+            raise no_room("what is compared", "about 75 bytes per chip and 110 per source item", error) from error
         self.shape = (self.shape[0] + len(rows), *self.shape[1:])
 
     def __len__(self) -> int:
@@ -63,10 +65,9 @@ class SpilledColumn:
         if rows.ndim == 0:
             return self._read(int(rows), int(rows) + 1)[0]
         found = np.empty((rows.size, *self.shape[1:]), self.dtype)
-        parts = rows // _rows_of(self)
-        for part in np.unique(parts):
-            mine = np.flatnonzero(parts == part)
-            low, high = int(rows[mine].min()), int(rows[mine].max()) + 1
+        size = max(1, int(self.dtype.itemsize * math.prod(self.shape[1:])))
+        for mine in _near(rows.astype(np.int64) * size):
+            low, high = int(rows[mine[0]]), int(rows[mine[-1]]) + 1
             found[mine] = self._read(low, high)[rows[mine] - low]
         return found
 
@@ -104,15 +105,20 @@ class SpilledBytes:
     def __getitem__(self, rows: npt.NDArray[np.integer]) -> list[bytes]:
         """Read rows by their numbers."""
         spans = self._spans[rows]
-        order = np.argsort(spans[:, 0], kind="stable")
-        found = [b""] * len(order)
-        for mine in np.split(order, np.flatnonzero(np.diff(spans[order, 0] // _PIECE)) + 1):
-            if mine.size:
-                low = int(spans[mine[0], 0])
-                data = self._bytes[low : int(spans[mine, 1].max())].tobytes()
-                for place, (start, stop) in zip(mine.tolist(), (spans[mine] - low).tolist(), strict=True):
-                    found[place] = data[start:stop]
+        found = [b""] * len(spans)
+        for mine in _near(spans[:, 0]):
+            low = int(spans[mine[0], 0])
+            data = self._bytes[low : int(spans[mine, 1].max())].tobytes()
+            for place, (start, stop) in zip(mine.tolist(), (spans[mine] - low).tolist(), strict=True):
+                found[place] = data[start:stop]
         return found
+
+
+def _near(places: npt.NDArray[np.integer]) -> list[npt.NDArray[np.intp]]:
+    """Return which places in a file are read together, in their order: those in one piece of it without a large gap."""
+    order = np.argsort(places, kind="stable")
+    apart = (np.diff(places[order]) > _GAP) | (np.diff(places[order] // _PIECE) != 0)
+    return np.split(order, np.flatnonzero(apart) + 1) if len(order) else []
 
 
 Column = SpilledColumn | Array

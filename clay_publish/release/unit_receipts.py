@@ -23,7 +23,7 @@ FAILURES = f"{paths.RUN}/failures"
 FINISHED = f"{paths.RUN}/finished.json"
 """From which receipts the release was finished, and a digest of its files then."""
 SHOWN = 10
-"""Names that a person is shown, and that are kept to be shown."""
+"""Names that messages and `status` list, at most."""
 _READ_AT_ONCE = 16
 _NOT_READ = frozenset({"no_imagery", "excluded", "over_budget"})
 
@@ -35,8 +35,8 @@ class PartEntry(BaseModel):
 
     sha256: str
     rows: int
-    zones: list[int] = []
-    """UTM zones of its rows, where these say so."""
+    zones: dict[int, tuple[int, int]] = {}
+    """Of rows of coverage: by UTM zone, the first and last of their places in the order of grid rows."""
 
 
 class UnitReceipt(BaseModel):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clay_publish.producer.outputs.parts import COVERAGE, PARTS, part_path, read_parts, remove_all
+from clay_publish.errors import ReleaseError
+from clay_publish.producer.outputs.parts import COVERAGE, PARTS, grid_rows, part_path, read_parts, remove_all
 from clay_publish.producer.outputs.patches import patches_token
 from clay_publish.producer.unit_plan import Plan
 from clay_publish.release import directory as paths
@@ -23,7 +25,7 @@ from clay_publish.release.geoparquet import (
 )
 from clay_publish.release.metadata import footer_emb
 from clay_publish.release.tables import coverage_schema, hugging_face_features
-from clay_publish.release.unit_receipts import UnitReceipt
+from clay_publish.release.unit_receipts import RECEIPTS, UnitReceipt
 
 
 def publish_file(release: Release, file: DataFile, receipts: Iterable[UnitReceipt], plan: Plan, gsd: float) -> bool:
@@ -67,8 +69,9 @@ def take_rows(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
     batches = table.to_batches()
     starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
     owner = np.searchsorted(starts, rows, side="right") - 1
-    taken = [batches[n].take(pa.array(rows[owner == n] - starts[n])) for n in np.unique(owner)]
-    grouped = np.concatenate([np.flatnonzero(owner == n) for n in np.unique(owner)])
+    grouped = np.argsort(owner, kind="stable")
+    parts = np.split(grouped, np.flatnonzero(np.diff(owner[grouped])) + 1)
+    taken = [batches[owner[mine[0]]].take(pa.array(rows[mine] - starts[owner[mine[0]]])) for mine in parts]
     return pa.Table.from_batches(taken).combine_chunks().take(pa.array(np.argsort(grouped, kind="stable")))
 
 
@@ -79,45 +82,68 @@ def describe_geometry(boxes: pa.StructArray) -> dict[str, Any]:
     return geo_metadata(kinds, total_bbox(sides))
 
 
-_BAND = 1 << 16
-"""Rows of coverage that are in memory at a time, about: those of one row of the grid are never apart."""
-_CELL = ("epsg", "row")
-_ORDER = (*_CELL, "col", "window_start", "id")
+_BANDS = 1 << 16, 1 << 19
+"""Rows of coverage that are ordered at a time, at least and at most."""
+_OF_UNIT = 64
+"""Of these, rows of each unit: where all units lie in all rows of the grid, as scenes do, fewer would be slow."""
+_ORDER = ("epsg", "row", "col", "window_start", "id")
 
 
 def publish_coverage(release: Release, receipts: Sequence[UnitReceipt]) -> Iterator[pa.Table]:
     """Write `coverage/zone=ZZ.parquet` for every zone; gives its missing rows, with their footprints, some at a time.
 
-    A row of the grid is never given in two pieces.
+    Rows of one row of the grid are given together.
+
+    Raises:
+        ReleaseError: a part is not what its receipt says.
     """
-    zones: dict[int, list[UnitReceipt]] = {}
-    for receipt in receipts:
-        for zone in receipt.parts[COVERAGE].zones if COVERAGE in receipt.parts else ():
-            zones.setdefault(zone, []).append(receipt)
     schema, step = coverage_schema(), group_rows(coverage_schema())
-    for zone, mine in sorted(zones.items()):
+    for zone, groups in sorted(_by_zone(release, receipts).items()):
         waiting = schema.empty_table()
         with table_writer(release.store, f"{paths.COVERAGE}/zone={zone:02d}.parquet", schema) as writer:
-            for rows in _in_order(pa.concat_tables(read_parts(release, mine, COVERAGE)), zone):
-                waiting = pa.concat_tables([waiting, rows.select(schema.names).cast(schema)])
-                while len(waiting) >= step:
-                    writer.write_table(waiting.slice(0, step).combine_chunks(), row_group_size=step)
-                    waiting = waiting.slice(step)
-                yield rows.filter(pc.equal(rows["status"], "missing"))
+            for group in groups:
+                for rows in _in_order(read_parts(release, group, COVERAGE), zone):
+                    waiting = pa.concat_tables([waiting, rows.select(schema.names).cast(schema)])
+                    while len(waiting) >= step:
+                        writer.write_table(waiting.slice(0, step).combine_chunks(), row_group_size=step)
+                        waiting = waiting.slice(step)
+                    yield rows.filter(pc.equal(rows["status"], "missing"))
             if len(waiting):
                 writer.write_table(waiting.combine_chunks(), row_group_size=step)
 
 
-def _in_order(table: pa.Table, zone: int) -> Iterator[pa.Table]:
-    """The rows of a zone in their order, some at a time; of a table that is memory-mapped the rest is not copied."""
+def _by_zone(release: Release, receipts: Sequence[UnitReceipt]) -> dict[int, list[list[UnitReceipt]]]:
+    """The units of each zone in groups that have no row of the grid in common, in the order of these rows."""
+    found: dict[int, list[tuple[int, int, UnitReceipt]]] = {}
+    for receipt in receipts:
+        entry = receipt.parts.get(COVERAGE)
+        if entry is not None and entry.rows and not entry.zones:
+            where = release.store.path(f"{RECEIPTS}/{receipt.unit}.json")
+            raise ReleaseError(where, "does not say where its rows lie", fix="Remove it; the unit is done again.")
+        for zone, (first, last) in entry.zones.items() if entry is not None else ():
+            found.setdefault(zone, []).append((first, last, receipt))
+    made: dict[int, list[list[UnitReceipt]]] = {}
+    for zone, units in found.items():
+        end = -1
+        for first, last, receipt in sorted(units, key=itemgetter(0, 1)):
+            if first > end:
+                made.setdefault(zone, []).append([])
+            made[zone][-1].append(receipt)
+            end = max(end, last)
+    return made
+
+
+def _in_order(parts: Sequence[pa.Table], zone: int) -> Iterator[pa.Table]:
+    """The rows of a zone in their order, some at a time."""
+    table = pa.concat_tables(parts)
     mine = np.flatnonzero(pc.equal(table["zone"], zone).to_numpy())
-    last = np.iinfo(np.int64).max  # as the order puts null
-    epsg, row = (table[name].cast(pa.int64()).fill_null(last).to_numpy()[mine] for name in _CELL)
-    order = np.lexsort((row, epsg))
-    begins = np.flatnonzero((np.diff(epsg[order]) != 0) | (np.diff(row[order]) != 0)) + 1
-    places = np.searchsorted(begins, np.arange(_BAND, len(mine), _BAND))
-    for part in np.split(mine[order], np.unique(begins[places[places < len(begins)]])):
-        yield take_rows(table, part).sort_by([(key, "ascending") for key in _ORDER])
+    place = grid_rows(table)[mine]
+    order = np.argsort(place, kind="stable")
+    begins = np.flatnonzero(np.diff(place[order])) + 1
+    count = int(np.clip(len(parts) * _OF_UNIT, *_BANDS))
+    cuts = np.searchsorted(begins, np.arange(count, len(mine), count))
+    for some in np.split(mine[order], np.unique(begins[cuts[cuts < len(begins)]])):
+        yield take_rows(table, some).sort_by([(key, "ascending") for key in _ORDER])
 
 
 def remove_parts(release: Release, file: DataFile, receipts: Sequence[UnitReceipt], *, patches: bool) -> None:

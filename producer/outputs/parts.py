@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import shapely
 
 from clay_publish.errors import ReleaseError, StoreError
@@ -144,8 +143,21 @@ def write_part(release: Release, unit: str, token: str, tables: Iterable[pa.Tabl
     data = buffer.getbuffer()
     digest = hashlib.sha256(data).hexdigest()
     release.store.write(part_path(unit, token), bytes(data))
-    zones = sorted(pc.unique(table["zone"]).to_pylist()) if "zone" in table.column_names else []
+    zones = _zones(table) if token == COVERAGE else {}
     return PartEntry(sha256=digest, rows=table.num_rows, zones=zones)
+
+
+def grid_rows(coverage: pa.Table) -> npt.NDArray[np.int64]:
+    """A number for the grid row of each row of coverage: ascending in the order of `epsg` and `row`, null last."""
+    last = np.iinfo(np.int32).max
+    epsg, row = (coverage[name].cast(pa.int64()).fill_null(last).to_numpy() for name in ("epsg", "row"))
+    return np.asarray(epsg << 32 | row + last + 1)
+
+
+def _zones(coverage: pa.Table) -> dict[int, tuple[int, int]]:
+    zone, place = coverage["zone"].to_numpy(), grid_rows(coverage)
+    mine = {number: place[zone == number] for number in np.unique(zone).tolist()}
+    return {number: (int(places.min()), int(places.max())) for number, places in mine.items()}
 
 
 def read_part(release: Release, receipt: UnitReceipt, token: str) -> pa.Table:

@@ -172,7 +172,7 @@ def _any_grid(item: SourceItem, instrument: Sensor) -> RasterGrid:
 
 def _key(item: SourceItem) -> str:
     """Return what names a used image: of those with one id in a block, one is used in each window."""
-    return f"{item.block}/{item.id}/{item.acquired.date()}"
+    return f"{item.block}/{item.id}/{item.acquired.isoformat()}"
 
 
 _TEXTS = pa.list_(pa.string())

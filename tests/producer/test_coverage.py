@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import shapely
 
+from clay_publish.errors import ReleaseError
 from clay_publish.geo.footprints import footprints
 from clay_publish.producer.outputs import assemble, missing
-from clay_publish.producer.outputs.parts import COVERAGE, PART_COVERAGE, write_part
+from clay_publish.producer.outputs.parts import COVERAGE, PART_COVERAGE, read_parts, write_part
 from clay_publish.release.directory import GAPS, Release
 from clay_publish.release.unit_receipts import UnitReceipt
 
@@ -21,31 +23,55 @@ CELL, SIDE = 1000, 30
 START, END = datetime(2023, 1, 1, tzinfo=UTC), datetime(2023, 2, 1, tzinfo=UTC)
 
 
-def test_rows_are_the_same_whatever_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_written_in_their_order_whatever_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = {}
-    for rows in (10**6, 100):
-        monkeypatch.setattr(assemble, "_BAND", rows)
+    for rows in (10**6, 100, 1):
+        monkeypatch.setattr(assemble, "_BANDS", (rows, rows))
         release = Release(str(tmp_path / str(rows)))
-        counts = [len(gaps) for gaps in assemble.publish_coverage(release, units(release))]
-        assert (len(counts) > 3) == (rows == 100)
-        assert sum(counts) == sum(lost(*cell) for cell in np.ndindex(3 * SIDE, 2 * SIDE)) * 2
-        written[rows] = {path.name: path.read_bytes() for path in (Path(release.store.where) / "coverage").iterdir()}
-    assert written[100] == written[10**6]
-    assert written[100].keys() == {"zone=31.parquet", "zone=32.parquet"}
-    table = pq.read_table(tmp_path / "100/coverage/zone=31.parquet")
-    cells = list(zip(*(table[name].to_pylist() for name in ("epsg", "row", "col")), strict=True))
-    assert cells == sorted(cells)
-    assert len(cells) == 3 * SIDE * 2 * SIDE
+        parts = units(release)
+        given = list(assemble.publish_coverage(release, parts))
+        assert max(map(len, given)) <= rows + 2 * SIDE * 2  # a row of the grid is not cut
+        expected = pa.concat_tables(read_parts(release, parts, COVERAGE))
+        assert pa.concat_tables(given).num_rows == pc.sum(pc.equal(expected["status"], "missing")).as_py()
+        for zone in (31, 32):
+            path = tmp_path / f"{rows}/coverage/zone={zone}.parquet"
+            mine = expected.filter(pc.equal(expected["zone"], zone)).select(pq.read_schema(path).names)
+            order = [(name, "ascending") for name in ("epsg", "row", "col", "window_start", "id")]
+            assert pq.read_table(path).equals(mine.sort_by(order).cast(pq.read_schema(path)))
+            written[rows, zone] = path.read_bytes()
+    assert len({written[rows, 31] for rows in (10**6, 100, 1)}) == 1
+
+
+def test_units_in_other_rows_of_the_grid_are_not_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, read = Release(str(tmp_path)), list[int]()
+
+    def counted(release: Release, receipts: list[UnitReceipt], token: str) -> list[pa.Table]:
+        read.append(len(receipts))
+        return read_parts(release, receipts, token)
+
+    monkeypatch.setattr(assemble, "read_parts", counted)
+    for _ in assemble.publish_coverage(release, units(release)[:-1]):
+        pass
+    assert read == [2] * 6
+
+
+def test_a_receipt_that_does_not_say_where_its_rows_lie_is_refused(tmp_path: Path) -> None:
+    release = Release(str(tmp_path))
+    first, *_ = units(release)
+    document = first.model_dump()
+    document["parts"][COVERAGE]["zones"] = {}
+    with pytest.raises(ReleaseError, match="does not say where its rows lie"):
+        list(assemble.publish_coverage(release, [UnitReceipt.model_validate(document)]))
 
 
 def test_gaps_are_the_same_whatever_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = {}
     for rows in (10**6, 100):
         for most in (5000, 20):
-            monkeypatch.setattr(assemble, "_BAND", rows)
+            monkeypatch.setattr(assemble, "_BANDS", (rows, rows))
             monkeypatch.setattr(missing, "MAX_FEATURES", most)
             release = Release(str(tmp_path / f"{rows}-{most}"))
-            missing.write_gaps(release, assemble.publish_coverage(release, units(release)))
+            missing.write_gaps(release, assemble.publish_coverage(release, units(release)[:-1]))
             features = release.json(GAPS)["features"]
             drawn[rows, most] = sorted(json.dumps(feature, sort_keys=True) for feature in features)
             chips = sum(feature["properties"]["chips"] for feature in features)
@@ -56,24 +82,35 @@ def test_gaps_are_the_same_whatever_is_in_memory(tmp_path: Path, monkeypatch: py
 
 
 def units(release: Release) -> list[UnitReceipt]:
-    """Receipts of six units of two zones, which lie beside and above each other; their parts are written."""
+    """Receipts of units, whose parts are written: six of each of two zones, beside and above each other, and one more.
+
+    That one has rows of both zones, south of the equator and without a cell, and several of one cell.
+    """
     made = []
     for zone in (31, 32):
         for south, west in np.ndindex(3, 2):
             rows = pa.concat_tables([part(zone, row, west * SIDE) for row in range(south * SIDE, (south + 1) * SIDE)])
-            unit = f"{zone}-{west}-{south}"  # in another order than the rows
-            entry = write_part(release, unit, COVERAGE, [rows.take(pa.array(np.arange(len(rows))[::-1]))])
-            assert entry.zones == [zone]
-            values = {"items": [], "images": 0, "counts": {}, "seconds": 1.0, "device": "cpu"}
-            made.append(UnitReceipt.model_validate({"unit": unit, "parts": {COVERAGE: entry}, **values}))
-    return made
+            made.append(unit(release, f"{zone}-{west}-{south}", rows))  # in another order than the rows
+    rows = pa.concat_tables(
+        [part(n % 2 + 31, row, 0, south=True, number=n) for n, row in enumerate((-3, -3, -40, -40, -3, -3))]
+    )
+    for name in ("epsg", "row", "col"):
+        hidden = pc.if_else(pa.array(np.arange(len(rows)) % 11 == 5), None, rows[name])
+        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), hidden)
+    return [*made, unit(release, "mixed", rows)]
+
+
+def unit(release: Release, name: str, rows: pa.Table) -> UnitReceipt:
+    entry = write_part(release, name, COVERAGE, [rows.take(pa.array(np.arange(len(rows))[::-1]))])
+    values = {"items": [], "images": 0, "counts": {}, "seconds": 1.0, "device": "cpu"}
+    return UnitReceipt.model_validate({"unit": name, "parts": {COVERAGE: entry}, **values})
 
 
 def lost(row: int, col: int) -> bool:
     return (row // 4 + col // 9) % 3 == 0
 
 
-def part(zone: int, row: int, west: int) -> pa.Table:
+def part(zone: int, row: int, west: int, *, south: bool = False, number: int = 0) -> pa.Table:
     """One row of cells."""
     cols = np.arange(west, west + SIDE)
     gone = np.array([lost(row, col) for col in cols])
@@ -81,8 +118,8 @@ def part(zone: int, row: int, west: int) -> pa.Table:
     corners = low[:, None] + CELL * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
     shapes = np.where(gone, footprints(f"EPSG:{32600 + zone}", corners), None)
     values = {
-        "id": [f"{zone}_{row}_{col}" for col in cols],
-        "epsg": [32600 + zone] * SIDE,
+        "id": [f"{zone}_{row}_{col}_{9 - number}" for col in cols],
+        "epsg": [32600 + zone + 100 * south] * SIDE,
         "row": [row] * SIDE,
         "col": cols,
         "window_start": [START] * SIDE,

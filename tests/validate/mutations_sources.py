@@ -62,6 +62,11 @@ def a_grid_beside_its_footprint(broken: Broken) -> None:
     broken.sources(edit)
 
 
+@mutation("PRV021", "the pixels of an image overflow", base="utm")
+def a_grid_that_overflows(broken: Broken) -> None:
+    broken.sources(lambda row: row.update(proj_transform=[1e200, 1e200, 0.0, 1e200, 1e200, 0.0]))
+
+
 @mutation("PRV021", "an acquisition of another period")
 def an_acquisition_of_another_period(broken: Broken) -> None:
     broken.sources(lambda row: row.update(acquisition=row["acquisition"].replace("2016", "2017")))

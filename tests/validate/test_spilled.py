@@ -23,6 +23,7 @@ from clay_publish.validate.outcomes import NoRoomError
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spilled, "_PIECE", 256)
     monkeypatch.setattr(spilled, "_SORTED", 50)
+    monkeypatch.setattr(spilled, "_GAP", 32)
 
 
 def column(values: np.ndarray) -> spilled.SpilledColumn:
@@ -39,6 +40,28 @@ def test_rows_are_read_as_from_an_array() -> None:
     np.testing.assert_array_equal(np.concatenate(list(spilled.pieces(kept))), values)
     np.testing.assert_array_equal(spilled.distinct(kept), np.unique(values))
     np.testing.assert_array_equal(spilled.rows_with(kept, np.array([5, 7])), np.flatnonzero(np.isin(values, [5, 7])))
+
+
+def test_bytes_are_those_that_were_added() -> None:
+    draw = np.random.default_rng(6)
+    values = [draw.bytes(int(length)) for length in draw.integers(0, 90, 400)]
+    values[7], values[11], values[12] = b"", None, None
+    column, kept = pa.array(values, pa.binary()), spilled.SpilledBytes()
+    for start in (0, 130, 131, 400):
+        kept.append(column.slice(start, {0: 130, 130: 1, 131: 269}.get(start, 0)))
+    for rows in (np.arange(400), draw.integers(0, 400, 90), np.array([399, 0, 11, 7, 7], np.int32), np.empty(0, int)):
+        assert kept[rows] == [values[n] or b"" for n in rows.tolist()]
+
+
+def test_only_what_is_near_each_other_is_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, read = column(np.arange(1000)), []
+    found = spilled.SpilledColumn._read
+    monkeypatch.setattr(
+        spilled.SpilledColumn, "_read", lambda self, start, stop: read.append(stop - start) or found(self, start, stop)
+    )
+    rows = np.array([900, 3, 5, 40], np.int32)
+    np.testing.assert_array_equal(kept[rows], rows)
+    assert sorted(read) == [1, 1, 3]
 
 
 def test_threads_read_a_column_side_by_side() -> None:

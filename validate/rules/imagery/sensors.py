@@ -239,8 +239,9 @@ def _pixels(
     latitudes = np.zeros(len(rows))
     latitudes[unit > 1000] = np.nan_to_num(shapely.get_y(shapely.centroid(shapes[unit > 1000])))
     degrees = np.sqrt(np.prod(meters_per_degree(latitudes), axis=0))
-    matrix = sources.transforms[rows].reshape(-1, 2, 3)[:, :, :2]
+    transforms = sources.transforms[rows]
+    matrix = transforms.reshape(-1, 2, 3)[:, :, :2]
     with np.errstate(invalid="ignore"):
         side = np.sqrt(np.abs(np.linalg.det(matrix)))
-    known = sources.transforms.there[rows] & (side > 0) & np.isfinite(matrix).all(axis=(1, 2))
+    known = sources.transforms.there[rows] & (side > 0) & np.isfinite(transforms).all(axis=1)
     return np.where(known, side * np.where(unit > 1000, degrees, unit), np.nan)

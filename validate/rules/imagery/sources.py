@@ -133,8 +133,8 @@ def _has_grid(sources: SourceTable) -> Bools:
     def wide(transforms: npt.NDArray[Any]) -> Bools:
         a, b, _, d, e, _ = transforms.T
         with np.errstate(invalid="ignore", over="ignore"):
-            flat = np.abs(a * e - b * d) <= _FLAT * (np.abs(a * e) + np.abs(b * d))
-        return np.asarray(np.isfinite(transforms).all(axis=1) & ~flat)
+            is_wide = np.abs(a * e - b * d) > _FLAT * (np.abs(a * e) + np.abs(b * d))
+        return np.asarray(np.isfinite(transforms).all(axis=1) & is_wide)
 
     known = np.isfinite(units_of(sources))[sources.texts["proj_code"].codes]
     return np.asarray(sources.transforms.there & sources.transforms.where(wide) & known)
