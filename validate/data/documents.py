@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from clay_publish.errors import ReleaseError
@@ -137,8 +139,18 @@ class Documents:
 
     @once
     def items(self) -> pa.Table:
-        """`items.parquet`."""
-        return self._tables.table(paths.ITEMS)
+        """`items.parquet`, without links, which lead to each source item of a file."""
+        names = [name for name in self._tables.schema(paths.ITEMS).names if name != "links"]
+        return self._tables.table(paths.ITEMS, columns=names)
+
+    def whole_items(self, rows: npt.NDArray[np.integer]) -> pa.Table:
+        """Some rows of `items.parquet`, in their order, with all columns."""
+        start, found = 0, [self._tables.schema(paths.ITEMS).empty_table()]
+        for batch in self._tables.batches(paths.ITEMS):
+            mine = rows[(rows >= start) & (rows < start + len(batch))] - start
+            found.append(pa.Table.from_batches([batch.take(pa.array(mine))]))
+            start += len(batch)
+        return pa.concat_tables(found)
 
     @once
     def citation(self) -> dict[str, Any]:

@@ -317,19 +317,22 @@ class ParquetTables:
         except (pa.ArrowException, OSError) as error:
             raise ReleaseError(path, f"cannot be read ({short(error)})") from error
 
-    def table(self, path: str) -> pa.Table:
-        """Read a whole small table, page checksums compared.
+    def table(self, path: str, columns: list[str] | None = None) -> pa.Table:
+        """Read a whole small table, or some of its columns, page checksums compared.
 
         Raises:
             ReleaseError: missing, unreadable, damaged, or too large.
         """
         parts, size = [], 0
-        for batch in self.batches(path):
+        for batch in self.batches(path, columns=columns):
             size += batch.nbytes
             if size > MAX_TABLE:
                 raise ReleaseError(path, f"takes more than {MAX_TABLE:,} bytes of memory")
             parts.append(batch)
-        return pa.Table.from_batches(parts, parts[0].schema if parts else self.footer(path).schema.to_arrow_schema())
+        if parts:
+            return pa.Table.from_batches(parts)
+        whole = self.footer(path).schema.to_arrow_schema().empty_table()
+        return whole if columns is None else whole.select(columns)
 
 
 def _holds_boxes(schema: pa.Schema) -> bool:

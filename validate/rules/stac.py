@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 
 from clay_publish.errors import ReleaseError
@@ -86,14 +87,14 @@ def _items(table: pa.Table) -> list[dict[str, Any]]:
 @rule("STC002")
 def items_are_valid(context: ReleaseContext) -> Iterator[Outcome]:
     """Some items, spread over the table."""
-    step = max(1, context.documents.items.num_rows // _ITEMS)
-    chosen = context.documents.items.take(pa.array(range(0, context.documents.items.num_rows, step)))
+    count = context.documents.items.num_rows
+    chosen = context.documents.whole_items(np.arange(0, count, max(1, count // _ITEMS)))
     try:
         documents = _items(chosen)
     except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
         yield Fault(ITEMS, f"cannot be read as stac-geoparquet ({error!r})", "one STAC Item per row")
         return
-    yield Sampled(len(documents), context.documents.items.num_rows, "Items")
+    yield Sampled(len(documents), count, "Items")
     for document in documents:
         yield from _violations(document, "item", f"{ITEMS}: {document.get('id')}")
 
@@ -375,8 +376,8 @@ def json_items_are_those_of_the_table(context: ReleaseContext) -> Iterator[Outco
     chosen = known[:: max(1, len(known) // _ITEMS)]
     if len(chosen) < len(known):
         yield Sampled(len(chosen), len(known), "JSON Items")
-    rows = pa.array([table["id"].to_pylist().index(expected[path]) for path in chosen], pa.int64())
-    documents = {item["id"]: item for item in _items(table.take(rows))}
+    rows = np.flatnonzero(pc.is_in(table["id"], pa.array([expected[path] for path in chosen], pa.string())).to_numpy())
+    documents = {item["id"]: item for item in _items(context.documents.whole_items(rows))}
     for path in chosen:
         document = context.documents.json(path)
         yield from _other_item(path, document, documents[expected[path]])
