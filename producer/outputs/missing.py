@@ -35,24 +35,32 @@ def write_gaps(release: Release, missing: Iterable[pa.Table]) -> None:
         release: to write to.
         missing: rows of parts of coverage; a row of the grid is not in two tables.
     """
-    features, squares = list[dict[str, Any]](), _Squares()
+    found, squares = list[_Placed](), _Squares()
     for table in missing:
-        features += _features(table)
-        if squares or len(features) > MAX_FEATURES:
-            squares.add(features)
-            features.clear()
-    document = {"type": "FeatureCollection", "features": [*map(_geojson, squares.features() if squares else features)]}
+        found += _features(table)
+        if squares or len(found) > MAX_FEATURES:
+            squares.add(feature for _, feature in found)
+            found.clear()
+    found.sort(key=itemgetter(0))  # whatever units the chips are of
+    features = squares.features() if squares else (feature for _, feature in found)
+    document = {"type": "FeatureCollection", "features": [*map(_geojson, features)]}
     release.store.write(paths.GAPS, dump_json(document))
 
 
-def _features(table: pa.Table) -> list[dict[str, Any]]:
+_Placed = tuple[tuple[Any, ...], dict[str, Any]]
+"""A feature behind what orders it: its zone, what it has in common, and its first cell."""
+
+
+def _features(table: pa.Table) -> list[_Placed]:
     rows = [row for row in table.to_pylist() if row["geometry"] is not None]
     rows.sort(key=lambda row: (*_kind(row), row["row"] or 0, row["col"] or 0))
     features = []
     for _, run in groupby(enumerate(rows), key=_run):
         members = [row for _, row in run]
         outline = shapely.union_all(shapely.from_wkb([row["geometry"] for row in members]))
-        features.append({**_properties(members[0]), "chips": len(members), "geometry": outline})
+        first = members[0]
+        order = (first["zone"], *_kind(first), first["row"] or 0, first["col"] or 0)
+        features.append((order, {**_properties(first), "chips": len(members), "geometry": outline}))
     return features
 
 
@@ -81,7 +89,7 @@ class _Squares:
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def add(self, features: list[dict[str, Any]]) -> None:
+    def add(self, features: Iterable[dict[str, Any]]) -> None:
         for feature in features:
             shape = feature["geometry"]
             key = (feature["reason"], feature["window"], np.floor(shape.centroid.x), np.floor(shape.centroid.y))

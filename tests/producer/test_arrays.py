@@ -317,11 +317,11 @@ def test_shards_of_several_shares_are_of_who_is_last(seam: tuple[Path, Path], tm
         # Whoever finishes the run finds all of them there.
         first = """
 from clay_publish.producer import produce
-real = produce._finish
-def finish(run, *rest):
+real = produce._published
+def finish(run, *rest, **named):
     print("found", len(run.work.release.store.files(".run/shards")), flush=True)
-    return real(run, *rest)
-produce._finish = finish
+    return real(run, *rest, **named)
+produce._published = finish
 """
         program = start(spec, out, first, ("--unit", share))
         program.finish()

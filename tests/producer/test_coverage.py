@@ -73,12 +73,12 @@ def test_gaps_are_the_same_whatever_is_in_memory(tmp_path: Path, monkeypatch: py
             release = Release(str(tmp_path / f"{rows}-{most}"))
             missing.write_gaps(release, assemble.publish_coverage(release, units(release)[:-1]))
             features = release.json(GAPS)["features"]
-            drawn[rows, most] = sorted(json.dumps(feature, sort_keys=True) for feature in features)
+            drawn[rows, most] = json.dumps(features)
             chips = sum(feature["properties"]["chips"] for feature in features)
             assert chips == sum(lost(*cell) for cell in np.ndindex(3 * SIDE, 2 * SIDE)) * 2
     assert drawn[100, 5000] == drawn[10**6, 5000]
     assert drawn[100, 20] == drawn[10**6, 20]
-    assert len(drawn[100, 20]) < 20 < len(drawn[100, 5000])
+    assert drawn[100, 20].count("Feature") < 20 < drawn[100, 5000].count("Feature")
 
 
 def units(release: Release) -> list[UnitReceipt]:

@@ -259,7 +259,7 @@ def _explain(broken: Broken, reason: str | None) -> None:
 
     broken.change(broken.coverage, edit)
     missing = [row for row in broken.table(broken.coverage).to_pylist() if row["status"] == "missing"]
-    drawn = [row | {"geometry": _lost[row["id"]]} for row in missing]
+    drawn = [row | {"geometry": _lost[row["id"]], "zone": (row["epsg"] or 0) % 100} for row in missing]
     write_gaps(broken.release, [pa.Table.from_pylist(drawn)])
     broken.json("manifest.json", lambda m: m["run"]["coverage"].update({str(reason): len(_lost)}))
 
