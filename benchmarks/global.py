@@ -3,8 +3,8 @@
 Chips of 1 km with vectors of 8 numbers on the real land of the Earth, from 20° west eastward until the stated fraction
 of it is covered; 1 is all land, 144,261,750 chips. Each 100 km square has images of its own, one unless `--images` says
 more, so that neighbors are of different ones. The release is written file by file and can be continued; building stops
-when the disk gets full. Documents come from `catalog` and `card`; there are no codes and no explorer, which `search.py`
-and `explorer.py` measure, and no reference vectors.
+when the disk gets full. Documents come from `catalog` and `card`; the release is without reference vectors, and without
+codes and explorer, which `search.py` and `explorer.py` measure.
 
 Each stage is a process of its own. Its processor time and its peak memory are those of it and all its children, the
 memory as the sum of their resident sets, looked at ten times a second: pages that they share count twice.

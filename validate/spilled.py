@@ -65,8 +65,7 @@ class SpilledColumn:
         if rows.ndim == 0:
             return self._read(int(rows), int(rows) + 1)[0]
         found = np.empty((rows.size, *self.shape[1:]), self.dtype)
-        size = max(1, int(self.dtype.itemsize * math.prod(self.shape[1:])))
-        for mine in _near(rows.astype(np.int64) * size):
+        for mine in _near(rows.astype(np.int64) * _width(self)):
             low, high = int(rows[mine[0]]), int(rows[mine[-1]]) + 1
             found[mine] = self._read(low, high)[rows[mine] - low]
         return found
@@ -124,9 +123,14 @@ def _near(places: npt.NDArray[np.integer]) -> list[npt.NDArray[np.intp]]:
 Column = SpilledColumn | Array
 
 
+def _width(column: Column) -> int:
+    """Return the bytes of each row, at least 1."""
+    return max(1, int(column.dtype.itemsize * math.prod(column.shape[1:])))
+
+
 def _rows_of(column: Column) -> int:
     """Return how many rows are looked at together."""
-    return max(1, _PIECE // max(1, int(column.dtype.itemsize * math.prod(column.shape[1:]))))
+    return max(1, _PIECE // _width(column))
 
 
 def pieces(column: Column) -> Iterator[Array]:

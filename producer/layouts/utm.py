@@ -11,7 +11,7 @@ import shapely
 from rasterio.enums import Resampling
 
 from clay_publish.errors import ImageryError
-from clay_publish.geo.expected_cells import Runs, size, spread
+from clay_publish.geo.expected_cells import Runs, size, spread, union
 from clay_publish.geo.utm_grid import Cut, UtmGrid
 from clay_publish.producer.imagery.chips import ChipBlock, Reading, missing_reason, normalize, under_cloud
 from clay_publish.producer.imagery.remote import SourceChangedError
@@ -38,10 +38,8 @@ class Cells:
 
     @classmethod
     def of(cls, grid: UtmGrid, cut: Cut, rows: Ints, cols: Ints, excluded: tuple[SourceItem, ...]) -> "Cells":
-        """Those of these rows and columns, in the order of both."""
-        ends = np.flatnonzero((np.diff(rows) != 0) | (np.diff(cols) != 1))
-        first, last = np.concatenate([[0], ends + 1]), np.concatenate([ends, [len(rows) - 1]])
-        return cls(grid, cut, (rows[first], cols[first], cols[last] + 1), excluded)
+        """The cells with these rows and columns, in the order of both."""
+        return cls(grid, cut, union(rows, cols, cols + 1), excluded)
 
     def __len__(self) -> int:
         return size(self.runs)

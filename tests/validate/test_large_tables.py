@@ -45,6 +45,22 @@ def test_private_texts_are_found_wherever_they_lie(text: str) -> None:
     assert list(documents._private("items.parquet", json.dumps([link["href"]])))
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([PRIVATE[0]]).dictionary_encode(),
+        pa.array([PRIVATE[0].encode()]),
+        pa.array([PRIVATE[0]], pa.string_view()),
+        pa.array([[("key", PRIVATE[0])]], pa.map_(pa.string(), pa.string())),
+        pa.array([[PRIVATE[0]]], pa.list_(pa.dictionary(pa.int8(), pa.string()))),
+    ],
+    ids=lambda column: str(column.type)[:12],
+)
+def test_private_texts_are_found_however_they_are_stored(column: pa.Array) -> None:
+    found = [pc.sum(pc.match_substring_regex(each, documents._SUSPECT)).as_py() for each in documents._texts(column)]
+    assert sum(found) == 1
+
+
 @pytest.mark.parametrize("text", PUBLIC)
 def test_public_texts_are_not(text: str) -> None:
     assert not list(documents._private("items.parquet", json.dumps([text])))

@@ -282,8 +282,10 @@ def _private_texts(path: str, context: ReleaseContext) -> Iterator[Outcome]:
 
 
 def _texts(column: pa.Array) -> Iterator[pa.Array]:
-    """All texts of a column, those in lists and structs too."""
+    """All texts of a column, those in lists and structs too; what is stored in other ways as JSON."""
     kind = column.type
+    if pa.types.is_primitive(kind) or pa.types.is_null(kind):
+        return
     if pa.types.is_struct(kind):
         for child in column.flatten():
             yield from _texts(child)
@@ -291,6 +293,8 @@ def _texts(column: pa.Array) -> Iterator[pa.Array]:
         yield from _texts(column.flatten())
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         yield column
+    else:
+        yield pa.array([json.dumps(value, default=str) for value in column.to_pylist()], pa.string())
 
 
 def _private(path: str, text: str) -> Iterator[Outcome]:
