@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clay_publish.errors import LockedError, ReleaseError
 from clay_publish.release import directory as paths
@@ -203,7 +203,8 @@ def parse_receipt(release: Release, path: str) -> UnitReceipt:
     """
     try:
         return UnitReceipt.model_validate_json(release.store.read(path))
-    except ValueError as error:
-        raise ReleaseError(
-            release.store.path(path), f"is not a receipt ({error})", fix="Remove it; the unit is done again."
-        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = ": ".join([*(str(part) for part in first["loc"]), first["msg"]])
+        found, fix = f"is not a receipt of this program ({why})", "Remove it; the unit is done again."
+        raise ReleaseError(release.store.path(path), found, fix=fix) from error

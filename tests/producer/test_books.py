@@ -8,13 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from clay_publish.errors import ReleaseError
 from clay_publish.producer.execution.run import Ledger
 from clay_publish.producer.planning.cost import Rates
 from clay_publish.producer.produce import produce
 from clay_publish.progress import Progress
 from clay_publish.release.directory import Release
 from clay_publish.release.measurements import read_measurements
-from clay_publish.release.unit_receipts import UnitReceipt
+from clay_publish.release.unit_receipts import RECEIPTS, UnitReceipt, read_receipts
 from clay_publish.spec.load import load_spec
 from clay_publish.spec.models import Spec
 
@@ -130,3 +131,14 @@ def test_a_run_stops_at_its_budget_and_goes_on_with_a_greater_one(four_units: Pa
     assert poor.data_files() == files
     for path in files:
         assert (four_units / "poor" / path).read_bytes() == (four_units / "rich" / path).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({"images": None}, r"images: Input should be a valid integer"), ({}, r"unit: Field required")]
+)
+def test_a_receipt_of_another_program_is_named(tmp_path: Path, change: dict[str, None], said: str) -> None:
+    release = Release(str(tmp_path))
+    document = a_receipt(1, 5, 2.0).model_dump(mode="json") | change if change else {}
+    release.store.write(f"{RECEIPTS}/u1.json", json.dumps(document))
+    with pytest.raises(ReleaseError, match=rf"u1\.json: is not a receipt of this program \({said}"):
+        read_receipts(release)
