@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from clay_publish.validate.outcomes import Broken, NotChecked
 
 _HEAD = "head"
 _SOME = "some"
+_ONE_AT_A_TIME = Lock()
+"""NumPy parses headers of arrays with `ast`, which fails in Python 3.11 where threads do so at once (gh-106905)."""
 
 
 def pack(seen_file: SeenFile, among: tuple[int, int]) -> bytes:
@@ -50,7 +53,7 @@ def unpack(data: bytes, among: tuple[int, int]) -> SeenFile | None:
     The bytes may be damaged, or the file was read among others than now, so that other rows are in a sample.
     """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as found:
+        with _ONE_AT_A_TIME, np.load(io.BytesIO(data), allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
         head = json.loads(arrays.pop(_HEAD).tobytes())
     except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile):

@@ -1,9 +1,11 @@
 """Validation in shares and on Ray: the same bytes as by one process, wherever a worker ends."""
 
+import gc
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from test_sandbox import NESTED
 from clay_publish.errors import StoreError
 from clay_publish.release.directory import Release
 from clay_publish.storage.store import Store
+from clay_publish.validate.data.chip_facts import RowFacts
+from clay_publish.validate.data.scan import FileScan
+from clay_publish.validate.kept_scan import pack, unpack
 from clay_publish.validate.shares import Choice, SharedValidation
 
 Run = Callable[..., Any]
@@ -90,6 +95,37 @@ def _write(table: pa.Table, file: Path) -> None:
 
 def _kept(release: Path) -> list[Path]:
     return sorted((release / ".run").glob("scans/*/*/*.npz"))
+
+
+@pytest.fixture
+def frequent_collections() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(5, 2, 2)
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("frequent_collections")
+def test_what_was_kept_is_read_by_threads() -> None:
+    """In Python 3.11, `ast.literal_eval` fails where a collection of garbage hands over to another thread in it."""
+    arrays = {f"a{number}": np.arange(5) for number in range(30)}
+    data = pack(("0" * 64, FileScan("embeddings/a.parquet", 5, facts=[RowFacts(arrays, {})])), (0, 1))
+
+    def read(_: int) -> bool:
+        leaves = _LeavesGarbage()
+        leaves.own = leaves
+        return unpack(data, (0, 1)) is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read, range(1000)))
+
+
+class _LeavesGarbage:
+    own: object
+
+    def __del__(self) -> None:
+        """Take so long that another thread may go on."""
+        sum(range(50))
 
 
 def test_shares_report_the_same_bytes(damaged: Path, run: Run) -> None:
