@@ -6,6 +6,8 @@ Every message has the form `PLACE: WHAT IS WRONG (expected WHAT IS VALID). HOW T
 from importlib.util import find_spec
 from typing import Any
 
+from pydantic import ValidationError
+
 from clay_publish.redaction import redact
 
 
@@ -38,6 +40,17 @@ def shown(value: object) -> str:
     """A value as a message shows it: at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def first_fault(error: ValidationError) -> str:
+    """What pydantic finds wrong first: the field, what is expected of it, and what it holds."""
+    first = error.errors(include_url=False)[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    whole = first["type"] == "missing" or isinstance(first["input"], dict | list)
+    field = ".".join(str(part) for part in first["loc"])
+    return f"{field}: {message}" if whole else f"{field}: {message}, found {shown(first['input'])}"
 
 
 class SpecError(ClayPublishError, ValueError):

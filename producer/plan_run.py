@@ -8,7 +8,8 @@ from clay_publish.producer.calibrate import calibrate as time_chips
 from clay_publish.producer.calibrate import observed
 from clay_publish.producer.outputs.parts import finished_units
 from clay_publish.producer.planning.estimate import Comparison, Done, Estimate, estimate, stated_rates
-from clay_publish.producer.planning.files import identify_files, read_grids, read_some_grids, write_estimate
+from clay_publish.producer.planning.estimate_files import write_estimate
+from clay_publish.producer.planning.image_files import identify_files, read_grids, read_some_grids
 from clay_publish.producer.planning.map import CELLS, draw_plan
 from clay_publish.producer.planning.observations import draw_observations, estimated
 from clay_publish.producer.planning.previous_version import PreviousVersion
@@ -83,7 +84,7 @@ def plan(
         read_some_grids(inputs.selection.considered, inputs.sensor)
     comparison, done, conflict = None, Done(), None
     if spec.previous is not None or release.store.exists(UNITS):
-        identify_files(release, inputs.selection.considered, inputs.sensor)
+        identify_files(release, inputs.selection.considered, inputs.sensor, report=report)
         comparison, done, conflict = _done(inputs, release)
     rates, shares = stated_rates(spec), None
     if calibrate is not None:

@@ -19,7 +19,7 @@ from clay_publish.producer.execution.run import Engine, Run, finish, run_units
 from clay_publish.producer.outputs.arrays.shards import arrays_as_asked
 from clay_publish.producer.outputs.patches import stated_before
 from clay_publish.producer.outputs.sources_table import write_sources
-from clay_publish.producer.planning.files import identify_files, keep_files
+from clay_publish.producer.planning.image_files import forget_identified, identify_files, keep_files
 from clay_publish.producer.planning.previous_version import PreviousVersion, PublishedTables
 from clay_publish.producer.planning.resolutions import notes
 from clay_publish.producer.unit_plan import read_inputs
@@ -118,7 +118,7 @@ def begin(
     """
     inputs = read_inputs(spec, encoder=encoder, report=report)
     selection = inputs.selection
-    identify_files(release, selection.considered, inputs.sensor)
+    identify_files(release, selection.considered, inputs.sensor, share=share, report=report)
     for note in notes(spec, inputs.sensor, inputs.used, inputs.layout.gsd):  # or refused, before anything is written
         report(Progress("plan", 0, 0, note))
     for sentence in inputs.layout.beyond(selection.considered, inputs.areas):
@@ -130,6 +130,7 @@ def begin(
     work = make_work(release, spec, encoder, plan.fingerprint, check=check)
     keep_files(release, plan, selection.considered)
     began = plan.adopt(release, _today())
+    forget_identified(release)
     if encoder.patches:
         report(Progress("plan", 0, 0, stated_before(encoder, spec.chips.size, spec.outputs.dtype)))
     release.store.write(paths.SPEC, dump_spec(_resolved(spec, plan.fingerprint, spec.released or began)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from clay_publish.errors import ReleaseError
+from clay_publish.errors import ReleaseError, first_fault
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.publish.bucket import Bucket
 from clay_publish.publish.published_versions import versions
@@ -110,8 +110,10 @@ def _parse_manifest(data: bytes, place: str) -> Manifest | AuditFault:
         return Manifest.model_validate(document)
     except ReleaseError as error:
         return AuditFault(place=place, fault="unchecked", detail=str(error))
-    except (ValueError, ValidationError, RecursionError) as error:
-        return AuditFault(place=place, fault="changed", detail=f"not a manifest ({' '.join(str(error).split())[:200]})")
+    except ValidationError as error:
+        return AuditFault(place=place, fault="changed", detail=f"not a manifest ({first_fault(error)})")
+    except (ValueError, RecursionError) as error:
+        return AuditFault(place=place, fault="changed", detail=f"not a manifest ({error})")
 
 
 def _pointers(bucket: Bucket, latest: str | None) -> Iterator[AuditFault]:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release.array_store import STORE
-from clay_publish.release.directory import Release
+from clay_publish.release.directory import Release, checked
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.manifest import dump_json
 from clay_publish.release.public_urls import release_address
@@ -144,15 +144,9 @@ def read_benchmarks(release: Release) -> Benchmarks | None:
     """
     if not release.store.exists(paths.BENCHMARKS):
         return None
-    document = release.json(paths.BENCHMARKS)
-    try:
-        return Benchmarks.model_validate(document)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        where = release.store.path(paths.BENCHMARKS)
-        fix = "Regenerate it with `clay-publish evaluate --card`."
-        raise ReleaseError(f"{where}: {place}", str(first["msg"]), "benchmarks of format 1", fix) from error
+    fix = "Regenerate it with `clay-publish evaluate --card`."
+    where = release.store.path(paths.BENCHMARKS)
+    return checked(Benchmarks, release.json(paths.BENCHMARKS), where, "a document of benchmarks of format 1", fix)
 
 
 def benchmark_addresses(release: Release, spec: Spec) -> list[str]:

@@ -4,13 +4,13 @@ import mimetypes
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from clay_publish.errors import ReleaseError, StoreError
+from clay_publish.errors import ReleaseError, StoreError, first_fault
 from clay_publish.geo.utm_zones import Square
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.spec.models import Spec
@@ -103,6 +103,21 @@ class DataFile:
         return made
 
 
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def checked(model: type[_Model], document: bytes | Mapping[str, Any], where: str, what: str, fix: str = "") -> _Model:
+    """What a document says; bytes are JSON.
+
+    Raises:
+        ReleaseError: it is not `what`; names the first field that is wrong.
+    """
+    try:
+        return model.model_validate_json(document) if isinstance(document, bytes) else model.model_validate(document)
+    except ValidationError as error:
+        raise ReleaseError(where, f"is not {what} ({first_fault(error)})", fix=fix) from error
+
+
 class Release:
     """A release at some place. Every stage reads it and adds to it through `store`."""
 
@@ -118,11 +133,7 @@ class Release:
         Raises:
             ReleaseError: there is none, or it cannot be read.
         """
-        document = self.yaml(SPEC)
-        try:
-            return Spec.model_validate(document)
-        except ValueError as error:
-            raise ReleaseError(self.store.path(SPEC), f"is not a release spec ({error})") from error
+        return checked(Spec, self.yaml(SPEC), self.store.path(SPEC), "a release spec")
 
     def json(self, path: str) -> dict[str, Any]:
         """A JSON document.
@@ -227,9 +238,7 @@ def fingerprint_in(footer: Mapping[str, Any], where: str) -> Fingerprint:
     try:
         return Fingerprint.model_validate(stated)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        found = f"has no complete fingerprint in its footer ({field}: {first['msg']})"
+        found = f"has no complete fingerprint in its footer ({first_fault(error)})"
         raise ReleaseError(where, found, "a file written by clay-publish") from error
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
 from clay_publish.release.array_store import MADE
-from clay_publish.release.directory import Release, fingerprint_in, footer_keys
+from clay_publish.release.directory import Release, checked, fingerprint_in, footer_keys
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.format_version import FORMAT, check_format
 from clay_publish.release.tables import expected_chips
@@ -94,12 +94,9 @@ def read_manifest(release: Release) -> Manifest:
     Raises:
         ReleaseError: missing, or not a manifest.
     """
-    document = release.json(paths.MANIFEST)
-    check_format(document.get("format", 1), release.store.path(paths.MANIFEST))
-    try:
-        return Manifest.model_validate(document)
-    except ValueError as error:
-        raise ReleaseError(release.store.path(paths.MANIFEST), f"is not a manifest ({error})") from error
+    document, where = release.json(paths.MANIFEST), release.store.path(paths.MANIFEST)
+    check_format(document.get("format", 1), where)
+    return checked(Manifest, document, where, "a manifest")
 
 
 def run_record(release: Release) -> RunRecord:
@@ -109,7 +106,8 @@ def run_record(release: Release) -> RunRecord:
         ReleaseError: none of these is there.
     """
     if release.store.exists(RUN_RECORD):
-        return RunRecord.model_validate(release.json(RUN_RECORD))
+        fix = "Run `clay-publish produce` again."
+        return checked(RunRecord, release.json(RUN_RECORD), release.store.path(RUN_RECORD), "the record of a run", fix)
     if release.store.exists(UNITS):
         return derive_run_record(release)
     return read_manifest(release).run
@@ -132,7 +130,7 @@ def derive_run_record(release: Release) -> RunRecord:
     counts: Counter[str] = Counter()
     for receipt in receipts:
         counts.update(receipt.counts)
-    fingerprint = Fingerprint.model_validate(plan["fingerprint"])
+    fingerprint = checked(Fingerprint, plan["fingerprint"], release.store.path(UNITS), "the plan of a run")
     rows = [_rows(release, path, fingerprint) or 0 for path in release.data_files()]
     if sum(rows) != counts["embedded"]:
         raise ReleaseError(

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
-from clay_publish.errors import ReleaseError
 from clay_publish.release import directory as paths
-from clay_publish.release.directory import Release
+from clay_publish.release.directory import Release, checked
 from clay_publish.release.manifest import dump_json
 from clay_publish.release.unit_receipts import UnitReceipt
 
@@ -77,8 +76,5 @@ def read_measurements(release: Release) -> Measurements:
     Raises:
         ReleaseError: missing, or not a record of measurements.
     """
-    try:
-        return Measurements.model_validate(release.json(paths.MEASUREMENTS))
-    except ValueError as error:
-        where = release.store.path(paths.MEASUREMENTS)
-        raise ReleaseError(where, f"is not a record of measurements ({error})") from error
+    document, where = release.json(paths.MEASUREMENTS), release.store.path(paths.MEASUREMENTS)
+    return checked(Measurements, document, where, "a record of measurements")

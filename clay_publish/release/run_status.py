@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from clay_publish.errors import ReleaseError, StoreError
 from clay_publish.redaction import redact
 from clay_publish.release import directory as paths
-from clay_publish.release.directory import Release
+from clay_publish.release.directory import Release, checked
 from clay_publish.release.findings import FileVerdict, Severity, ValidationReport
 from clay_publish.release.lease import holders
 from clay_publish.release.manifest import UNITS, dump_json
@@ -241,11 +241,8 @@ class StatusReader:
     def _verdict(self, *, finished: bool) -> tuple[dict[str, int] | None, list[str]]:
         if not finished or not self.release.store.exists(VERDICT):
             return None, []
-        try:
-            validation = ValidationReport.model_validate(self.release.json(VERDICT))
-        except ValueError as error:
-            where = self.release.store.path(VERDICT)
-            raise ReleaseError(where, f"is not a validation report ({error})", fix="Run again.") from error
+        document, where = self.release.json(VERDICT), self.release.store.path(VERDICT)
+        validation = checked(ValidationReport, document, where, "a validation report", "Run again.")
         counts = Counter(str(finding.severity) for finding in validation.findings)
         files = self.release.data_files()
         wrong = [finding.where for finding in validation.findings if finding.severity is Severity.ERROR]

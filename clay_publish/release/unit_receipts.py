@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from clay_publish.errors import LockedError, ReleaseError
 from clay_publish.release import directory as paths
-from clay_publish.release.directory import Release
+from clay_publish.release.directory import Release, checked
 from clay_publish.release.fingerprint import canonical_json
 
 RECEIPTS = f"{paths.RUN}/receipts"
@@ -201,10 +201,14 @@ def parse_receipt(release: Release, path: str) -> UnitReceipt:
     Raises:
         ReleaseError: it cannot be read.
     """
-    try:
-        return UnitReceipt.model_validate_json(release.store.read(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        why = ": ".join([*(str(part) for part in first["loc"]), first["msg"]])
-        found, fix = f"is not a receipt of this program ({why})", "Remove it; the unit is done again."
-        raise ReleaseError(release.store.path(path), found, fix=fix) from error
+    return checked_receipt(release, path, release.store.read(path))
+
+
+def checked_receipt(release: Release, path: str, data: bytes) -> UnitReceipt:
+    """What the bytes of a receipt say.
+
+    Raises:
+        ReleaseError: they are not one.
+    """
+    fix = "Remove it; the unit is done again."
+    return checked(UnitReceipt, data, release.store.path(path), "a receipt of this program", fix)

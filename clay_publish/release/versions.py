@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from clay_publish.errors import ReleaseError, SpecError
+from clay_publish.errors import ReleaseError, SpecError, first_fault
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
@@ -167,8 +167,10 @@ def parse_catalog(data: bytes, where: str) -> Versions:
         for each in versions:
             Version.parse(each.version)
         return Versions(name=document["id"], title=document["title"], versions=versions)
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError, ReleaseError) as error:
-        raise ReleaseError(where, f"is not a catalog of versions ({' '.join(str(error).split())})") from error
+    except ValidationError as error:
+        raise ReleaseError(where, f"is not a catalog of versions ({first_fault(error)})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ReleaseError) as error:
+        raise ReleaseError(where, f"is not a catalog of versions ({error})") from error
 
 
 def _is_of_others(data: bytes) -> bool:

@@ -31,7 +31,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch.export.passes import move_to_device_pass
 
-from clay_publish.errors import EncoderError, MissingExtraError, SpecError
+from clay_publish.errors import EncoderError, MissingExtraError, SpecError, first_fault
 from clay_publish.producer.encoders.base import ChipBatch, Encoded, Floats
 from clay_publish.producer.encoders.weights import Precision, Weights, find_weights, local_file, resolve_device
 from clay_publish.spec.document import read_yaml
@@ -268,9 +268,7 @@ def read_settings(weights: str) -> ExportedModel:
             address, error.found, "bands, size and dimensions of the model", "See docs/encoders.md."
         ) from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise EncoderError(f"{address}: {key}", f"is wrong ({first['msg']})", fix="See docs/encoders.md.") from error
+        raise EncoderError(address, f"is wrong ({first_fault(error)})", fix="See docs/encoders.md.") from error
 
 
 def _bands(settings: ExportedModel, sensor: Sensor) -> tuple[BandStatistics, ...]:

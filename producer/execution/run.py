@@ -24,7 +24,7 @@ from clay_publish.producer.outputs.parts import COVERAGE, file_of, finished_unit
 from clay_publish.producer.outputs.patches import publish_patches
 from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.cost import Rates
-from clay_publish.producer.planning.files import planned_rates
+from clay_publish.producer.planning.estimate_files import planned_rates
 from clay_publish.producer.sources.selection import Selection
 from clay_publish.producer.unit_plan import Plan, units_of
 from clay_publish.progress import Progress, Report

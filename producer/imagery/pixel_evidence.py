@@ -21,7 +21,7 @@ from clay_publish.producer.imagery.remote import known_masks, public_name
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.scale_offset import Scaling, check_agreement, check_tags
 from clay_publish.release import directory as paths
-from clay_publish.release.directory import Release
+from clay_publish.release.directory import Release, checked
 from clay_publish.release.fingerprint import canonical_json
 from clay_publish.spec.sensors import Band, Sensor
 
@@ -76,6 +76,13 @@ class BandSample(BaseModel):
     """Scale and offset that the file states."""
 
 
+class _Samples(BaseModel):
+    """A record of the samples of an image."""
+
+    item: str
+    bands: list[BandSample]
+
+
 class Evidence(BaseModel):
     """What the sample of an image says."""
 
@@ -112,18 +119,23 @@ def examine(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release 
         return known
     samples = take_samples(item, sensor)
     if release is not None:
-        document = {"item": item.id, "bands": [each.model_dump(mode="json") for each in samples]}
+        document = _Samples(item=item.id, bands=samples).model_dump(mode="json")
         release.store.create(evidence_path(item), (json.dumps(document, indent=1) + "\n").encode())
     return _examined(item, samples, sensor, accept=accept)
 
 
 def recorded(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release) -> Examined | None:
-    """Return what `examine` finds in the recorded sample of an image; None where there is none. No pixel is read."""
+    """Return what `examine` finds in the recorded sample of an image; None where there is none. No pixel is read.
+
+    Raises:
+        ReleaseError: the record cannot be read.
+    """
     path = evidence_path(item)
     if not release.store.exists(path):
         return None
-    samples = [BandSample.model_validate(each) for each in release.json(path)["bands"]]
-    return _examined(item, samples, sensor, accept=accept)
+    fix = "Remove it; the image is looked at again."
+    found = checked(_Samples, release.json(path), release.store.path(path), "what was seen in an image", fix)
+    return _examined(item, found.bands, sensor, accept=accept)
 
 
 def _examined(item: SourceItem, samples: list[BandSample], sensor: Sensor, *, accept: bool) -> Examined:

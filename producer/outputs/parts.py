@@ -20,7 +20,7 @@ from clay_publish.release.directory import DataFile, Release
 from clay_publish.release.geoparquet import bbox_array
 from clay_publish.release.manifest import dump_json, sha256
 from clay_publish.release.tables import TIMESTAMP, Dtype, coverage_schema
-from clay_publish.release.unit_receipts import RECEIPTS, PartEntry, UnitReceipt, read_receipts
+from clay_publish.release.unit_receipts import RECEIPTS, PartEntry, UnitReceipt, checked_receipt, read_receipts
 from clay_publish.windows import Window
 
 PART_COVERAGE = (
@@ -267,7 +267,7 @@ def write_receipt(release: Release, receipt: UnitReceipt) -> UnitReceipt:
         found = release.store.read_tagged(path)
         if found is None:
             continue
-        there = UnitReceipt.model_validate_json(found[0])
+        there = checked_receipt(release, path, found[0])
         if _stays(release, there, receipt):
             return there
         both = receipt.model_copy(update={"seconds": receipt.seconds + there.seconds})  # what it cost in all

@@ -14,7 +14,8 @@ from huggingface_hub.hf_api import RepoFile
 from clay_publish.errors import PublishError
 from clay_publish.publish.hub.repository import MAIN, HubRepository, Refs
 from clay_publish.release import directory as paths
-from clay_publish.release.manifest import Manifest, dump_json
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import Manifest, dump_json, read_manifest
 from clay_publish.release.versions import REPORT, PublishedVersion, Version, Versions
 from clay_publish.storage.address import SEMVER
 from clay_publish.storage.store import Store
@@ -147,8 +148,12 @@ def named_paths(repository: HubRepository, revision: str, there: dict[str, RepoF
 
 
 def manifest_at(repository: HubRepository, revision: str) -> Manifest:
-    """The manifest of a revision."""
-    return Manifest.model_validate(json.loads(store_of(repository, revision).read(paths.MANIFEST, paths.MAX_DOCUMENT)))
+    """The manifest of a revision.
+
+    Raises:
+        ReleaseError: it is not one of this format.
+    """
+    return read_manifest(Release(store_of(repository, revision)))
 
 
 def with_notices(card: str, reasons: dict[str, str]) -> str:

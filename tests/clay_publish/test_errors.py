@@ -1,8 +1,17 @@
+import json
 import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clay_publish import errors
+from clay_publish.errors import ReleaseError
+from clay_publish.release.directory import Release
+from clay_publish.release.manifest import RUN_RECORD, read_manifest, run_record
+from clay_publish.release.measurements import read_measurements
 
 
 def test_an_error_says_where_what_and_the_way_out() -> None:
@@ -11,7 +20,8 @@ def test_an_error_says_where_what_and_the_way_out() -> None:
     assert str(errors.StoreError("x", "does not exist")) == "x: does not exist."
 
 
-KINDS = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, Exception)]
+OWN = [kind for kind in vars(errors).values() if getattr(kind, "__module__", None) == errors.__name__]
+KINDS = [kind for kind in OWN if isinstance(kind, type) and issubclass(kind, Exception)]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
@@ -19,3 +29,53 @@ def test_every_error_has_one_root_and_crosses_processes(kind: type[errors.ClayPu
     error = pickle.loads(pickle.dumps(kind("a", "b", "c", "d")))  # noqa: S301 - our own bytes
     assert isinstance(error, errors.ClayPublishError)
     assert (error.where, error.found, error.expected, error.fix, error.exit_code) == ("a", "b", "c", "d", 2)
+
+
+class Cell(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    row: int = Field(ge=0)
+    why: str = ""
+
+
+class Cells(BaseModel):
+    cells: list[Cell]
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ('{"cells": [{"row": 1}, {"row": -1}]}', "cells.1.row: Input should be greater than or equal to 0, found -1"),
+        ('{"cells": [{"row": null, "why": 5}]}', "cells.0.row: Input should be a valid integer, found None"),
+        ('{"cells": [{"row": 1, "col": 2}]}', "cells.0.col: Extra inputs are not permitted, found 2"),
+        ('{"cells": [{}]}', "cells.0.row: Field required"),
+        ('{"cells": {}}', "cells: Input should be a valid array"),
+        ("[]", "Input should be an object"),
+        ("{", "Invalid JSON: EOF while parsing an object at line 1 column 1"),
+    ],
+)
+def test_the_first_field_that_is_wrong_is_named(document: str, said: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        Cells.model_validate_json(document)
+    assert errors.first_fault(raised.value) == said
+
+
+@pytest.mark.parametrize(
+    ("read", "path", "document", "said"),
+    [
+        (read_manifest, "manifest.json", {"format": 2, "name": 5}, "manifest.json: is not a manifest (name: "),
+        (read_measurements, "run.json", {}, "run.json: is not a record of measurements ("),
+        (run_record, RUN_RECORD, {"counts": []}, f"{RUN_RECORD}: is not the record of a run ("),
+        (Release.spec, "release.yaml", {"name": []}, "release.yaml: is not a release spec (name: "),
+    ],
+)
+def test_a_document_of_a_release_that_cannot_be_read_is_refused_in_one_line(
+    read: Callable[[Release], Any], path: str, document: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    release = Release(str(tmp_path))
+    release.store.write(path, json.dumps(document))
+    with pytest.raises(ReleaseError) as raised:
+        read(release)
+    assert f"{tmp_path}/{said}" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "pydantic" not in str(raised.value)

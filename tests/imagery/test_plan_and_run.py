@@ -15,7 +15,7 @@ import pytest
 
 from clay_publish.errors import SourceError
 from clay_publish.producer import plan_run
-from clay_publish.producer.planning import files
+from clay_publish.producer.planning import image_files as files
 from clay_publish.producer.sources.reader import read_items
 from clay_publish.producer.sources.stac_item import source_item
 from clay_publish.release.directory import Release

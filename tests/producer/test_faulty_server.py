@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -129,6 +130,38 @@ produce.run_units = run_units
     ]
     (server.folder / "across_B8A.tif").write_bytes(planned)
     assert run(spec, out) == {}
+    assert embeddings(out) == embeddings(begun[1])
+
+
+DIE_AT_THE_SECOND = """
+import os, signal
+find, seen = image_files._Identified.find, []
+def second(self, items):
+    seen.append(items)
+    return os.kill(os.getpid(), signal.SIGKILL) if len(seen) == 2 else find(self, items)
+image_files._Identified.find = second
+"""
+"""The process ends when it is about to ask about a second image."""
+
+
+def test_killed_before_there_is_a_plan_it_asks_about_the_other_images(
+    spec: Path, begun: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out, asked = tmp_path / "release", tmp_path / "asked"
+    one_by_one = f"""
+from clay_publish.producer.planning import image_files
+image_files._BATCH, etags = 1, image_files.etags
+def listed(item, nodata):
+    with open({str(asked)!r}, "a") as file:
+        print(item.id, file=file)
+    return etags(item, nodata)
+image_files.etags = listed
+"""
+    assert start(spec, out, one_by_one + DIE_AT_THE_SECOND).wait() == -signal.SIGKILL
+    assert len(asked.read_text().split()) == len(list((out / ".run" / "identified").iterdir())) == 1
+    start(spec, out, one_by_one).finish()
+    assert sorted(asked.read_text().split()) == ["across", "east", "later", "west"]
+    assert not list((out / ".run" / "identified").iterdir())
     assert embeddings(out) == embeddings(begun[1])
 
 

@@ -27,7 +27,7 @@ from clay_publish.producer.execution.context import StoppedError
 from clay_publish.producer.execution.ray import worker as worker_module
 from clay_publish.producer.execution.ray.worker import Job, Worker
 from clay_publish.producer.execution.run import Ready
-from clay_publish.producer.planning.files import identify_files
+from clay_publish.producer.planning.image_files import identify_files
 from clay_publish.producer.unit_plan import Plan, read_inputs
 from clay_publish.progress import silent
 from clay_publish.release.directory import Release

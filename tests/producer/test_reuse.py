@@ -21,7 +21,7 @@ from clay_publish.producer.execution import reuse
 from clay_publish.producer.execution import run as units
 from clay_publish.producer.execution import unit as unit_module
 from clay_publish.producer.plan_run import plan
-from clay_publish.producer.planning.files import identify_files
+from clay_publish.producer.planning.image_files import identify_files
 from clay_publish.producer.planning.previous_version import PreviousVersion
 from clay_publish.producer.produce import produce
 from clay_publish.producer.unit_plan import read_inputs

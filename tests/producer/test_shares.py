@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from s3_servers import S3View
 
-from clay_publish.producer.planning.files import identify_files
+from clay_publish.producer.planning.image_files import identify_files
 from clay_publish.producer.unit_plan import read_inputs, units_of
 from clay_publish.progress import silent
 from clay_publish.release.directory import Release

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from clay_publish.errors import ClayPublishError, LockedError, StoreError
+from clay_publish.errors import ClayPublishError, LockedError, StoreError, first_fault
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.lease.base import (
@@ -242,10 +242,9 @@ def _read(release: Release, path: str) -> _SeenLease | None:
     data, tag = found
     try:
         return _SeenLease(_State.model_validate_json(data), tag)
-    except ValueError as error:
-        raise StoreError(
-            release.store.path(path), f"is not a lease ({error})", fix="Remove it once no run is active there."
-        ) from error
+    except ValidationError as error:
+        why, fix = f"is not a lease ({first_fault(error)})", "Remove it once no run is active there."
+        raise StoreError(release.store.path(path), why, fix=fix) from error
 
 
 def _bytes(state: _State) -> bytes:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from clay_publish.errors import ReleaseError
 from clay_publish.producer.encoders import Encoder
 from clay_publish.producer.layouts.base import Unit
 from clay_publish.producer.layouts.utm_layout import UtmUnit
@@ -19,7 +18,7 @@ from clay_publish.producer.outputs.parts import remove_all
 from clay_publish.release import array_store as names
 from clay_publish.release import directory as paths
 from clay_publish.release.array_store import ArrayGrid
-from clay_publish.release.directory import DataFile, Release
+from clay_publish.release.directory import DataFile, Release, checked
 from clay_publish.release.fingerprint import Fingerprint, canonical_json
 from clay_publish.release.manifest import ARRAY_LIBRARIES, dump_json
 from clay_publish.release.unit_receipts import UnitReceipt, receipts_digest
@@ -159,11 +158,7 @@ class ShardReceipt(BaseModel):
         found = release.store.read_tagged(path)
         if found is None:
             return None
-        try:
-            return cls.model_validate_json(found[0])
-        except ValueError as error:
-            fix = "Remove it; the shard is assembled again."
-            raise ReleaseError(release.store.path(path), f"is not a receipt ({error})", fix=fix) from error
+        return checked(cls, found[0], release.store.path(path), "a receipt", "Remove it; the shard is assembled again.")
 
     def write(self, release: Release) -> None:
         """From now on the shard is done."""

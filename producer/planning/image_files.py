@@ -1,37 +1,37 @@
-"""The files of a plan, in `.run/`."""
+"""The files of the images of a plan: what identifies their content, and their pixel grids."""
 
+import hashlib
+import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from clay_publish.errors import ImageryError, ReleaseError
 from clay_publish.geo.raster_grid import RasterGrid, ground_size
-from clay_publish.geo.utm_grid import epsg_of
 from clay_publish.producer.imagery.raster import grid_of, open_bands
 from clay_publish.producer.imagery.remote import digests, etags
 from clay_publish.producer.imagery.strips import fine_grid
-from clay_publish.producer.layouts.base import Counts, SquareCount, UncoveredCells
-from clay_publish.producer.planning.cost import Rates, stored_bytes
-from clay_publish.producer.planning.estimate import Estimate, stated_rates
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.producer.unit_plan import Plan
+from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths
-from clay_publish.release.directory import DataFile, Release
-from clay_publish.release.geoparquet import group_rows, table_writer, write_table
-from clay_publish.release.manifest import UNITS, dump_json
+from clay_publish.release.directory import Release
+from clay_publish.release.fingerprint import canonical_json
+from clay_publish.release.geoparquet import group_rows, table_writer
+from clay_publish.release.lease.base import Share
+from clay_publish.release.manifest import UNITS
 from clay_publish.release.names import hash_strings
 from clay_publish.release.stored_rows import StoredRows
-from clay_publish.release.tables import TIMESTAMP
-from clay_publish.spec.models import Spec
 from clay_publish.spec.sensors import Sensor
 
 _ASKED = 16
@@ -40,6 +40,8 @@ _OPENED = 8
 """Images whose headers are read at a time."""
 _BATCH = 4_096
 """Items that are replaced before more are looked at; those of before are freed."""
+_IDENTIFIED = f"{paths.RUN}/identified"
+"""What was found of the files of many images, before there is a plan."""
 
 
 def files_path(plan: str) -> str:
@@ -54,13 +56,23 @@ class _Planned:
     grid: RasterGrid | None
 
 
-def identify_files(release: Release, considered: list[Considered], instrument: Sensor) -> None:
+def identify_files(
+    release: Release,
+    considered: list[Considered],
+    instrument: Sensor,
+    *,
+    share: Share | None = None,
+    report: Report = silent,
+) -> None:
     """Add to the used items, in place, what identifies the content of their files, and their pixel grids.
 
     The first run asks the files themselves; a resumed one takes what was found then, so that a file that has changed
-    since is seen where it is read.
+    since is seen where it is read. Of many images on servers, what is found of some is kept before more are asked: a
+    run that ends goes on there, and shares of a run ask about others each.
     """
-    known = _planned_files(release)
+    places = _places(each.status == "used" for each in considered)
+    many = len(places) > _BATCH
+    known = _Identified(release, instrument, many=many)
 
     def look(item: SourceItem, planned: _Planned | None) -> SourceItem:
         # Files that were moved since are looked at again; their content is still that of the plan, or it is another.
@@ -80,9 +92,15 @@ def identify_files(release: Release, considered: list[Considered], instrument: S
     with ThreadPoolExecutor(_ASKED) as pool:
 
         def looked(items: Sequence[SourceItem]) -> Iterable[SourceItem]:
-            return pool.map(look, items, [None] * len(items) if known is None else known.find(items))
+            while (found := known.find(items)) is None:
+                made = list(pool.map(look, items, repeat(None)))
+                if known.keep(items, made):
+                    return made
+            return pool.map(look, items, found)
 
-        _replace(considered, _places(each.status == "used" for each in considered), looked)
+        for done in _replace(considered, places, looked, share):
+            if many:
+                report(Progress("plan", done, len(places), "files of images are identified", unit="items"))
 
 
 def _places(wanted: Iterable[bool]) -> npt.NDArray[np.int64]:
@@ -94,12 +112,21 @@ def _replace(
     considered: list[Considered],
     places: npt.NDArray[np.int64],
     looked: Callable[[Sequence[SourceItem]], Iterable[SourceItem]],
-) -> None:
-    """Replace items in the list, some at a time: all of them before and after may not fit into memory."""
-    for start in range(0, len(places), _BATCH):
+    share: Share | None = None,
+) -> Iterator[int]:
+    """Replace items in the list, some at a time: all of them before and after may not fit into memory.
+
+    Yields how many are replaced. A share begins with a part of its own, and goes on with those of others.
+    """
+    starts = range(0, len(places), _BATCH)
+    first = 0 if share is None else len(starts) * (share.number - 1) // share.of
+    done = 0
+    for start in (*starts[first:], *starts[:first]):
         some = places[start : start + _BATCH].tolist()
         for n, item in zip(some, looked([considered[n].item for n in some]), strict=True):
             considered[n] = replace(considered[n], item=item)
+        done += len(some)
+        yield done
 
 
 def keep_files(release: Release, plan: Plan, considered: Sequence[Considered]) -> None:
@@ -111,6 +138,12 @@ def keep_files(release: Release, plan: Plan, considered: Sequence[Considered]) -
         with table_writer(release.store, path, _FILES) as writer:
             while items := list(islice(used, rows)):
                 writer.write_table(_table(items), row_group_size=rows)
+
+
+def forget_identified(release: Release) -> None:
+    """Remove what was kept on the way to the plan, which is there now."""
+    for path in release.store.files(_IDENTIFIED):
+        release.store.remove(path)
 
 
 HEADERS = 10_000
@@ -155,7 +188,8 @@ def _read_grids(
             )
 
     with ThreadPoolExecutor(_OPENED) as pool:
-        _replace(considered, without, lambda items: pool.map(look, items))
+        for _ in _replace(considered, without, lambda items: pool.map(look, items)):
+            pass
 
 
 def _opened_grid(item: SourceItem, instrument: Sensor) -> RasterGrid:
@@ -191,6 +225,55 @@ def _table(items: Sequence[SourceItem]) -> pa.Table:
         "grid": [None if item.grid is None else json.dumps(asdict(item.grid)) for item in items],
     }
     return pa.table(columns, schema=_FILES)
+
+
+class _Identified:
+    """What was found of images before: what the plan of a run says, or what was kept on the way to it.
+
+    Args:
+        release: where it is kept.
+        instrument: of the imagery.
+        many: whether anything is kept before there is a plan. A few images are soon asked again.
+    """
+
+    def __init__(self, release: Release, instrument: Sensor, *, many: bool) -> None:
+        self._release, self._instrument, self._many = release, instrument, many
+        self._planned = _planned_files(release)
+
+    def find(self, items: Sequence[SourceItem]) -> Sequence[_Planned | None] | None:
+        """Return what is known of each of these images; None where they have to be asked."""
+        if self._planned is None and self._many:
+            path = self._path(items)
+            kept = self._release.store.read_tagged(path)
+            if kept is not None:
+                return [_planned(row) for row in _rows(kept[0], self._release.store.path(path))]
+            self._planned = _planned_files(self._release)  # another share of the run may have written it since
+        return None if self._planned is None else self._planned.find(items)
+
+    def keep(self, items: Sequence[SourceItem], found: Sequence[SourceItem]) -> bool:
+        """Keep what was found of images on servers; False where another share was first, and what it found counts."""
+        if not self._many or any(item.digests for item in found):
+            return True
+        data = io.BytesIO()
+        pq.write_table(_table(found), data, compression="zstd")
+        return self._release.store.create(self._path(items), data.getvalue())
+
+    def _path(self, items: Sequence[SourceItem]) -> str:
+        """Named after all that decides what is found: other images, or others of their files, are asked about."""
+        said = [repr(self._instrument.nodata), [[_key(item), *_asked_about(item)] for item in items]]
+        return f"{_IDENTIFIED}/{hashlib.sha256(canonical_json(said)).hexdigest()[:32]}.parquet"
+
+
+def _rows(data: bytes, where: str) -> list[dict[str, Any]]:
+    try:
+        return list(pq.read_table(io.BytesIO(data)).to_pylist())
+    except pa.ArrowException as error:
+        raise ReleaseError(where, f"cannot be read ({error})", fix="Remove it; the images are asked again.") from error
+
+
+def _asked_about(item: SourceItem) -> Iterable[Any]:
+    yield [file.href for file in item.files]
+    yield [[file.href, file.has_external_mask, repr(file.nodata)] for file in item.bands]
 
 
 def _planned_files(release: Release) -> "_PlannedFiles | None":
@@ -233,101 +316,3 @@ def _planned(row: dict[str, Any]) -> _Planned:
 def _grid(fields: dict[str, Any]) -> RasterGrid:
     a, b, c, d, e, f = fields["transform"]
     return RasterGrid(fields["crs"], fields["height"], fields["width"], (a, b, c, d, e, f))
-
-
-PLAN = f"{paths.RUN}/plan.json"
-SQUARES = f"{paths.RUN}/plan.parquet"
-"""One row a 100 km square and window."""
-MISSING = f"{paths.RUN}/plan-missing.parquet"
-"""Cells without a candidate, as runs along rows."""
-
-
-def planned_rates(release: Release, spec: Spec) -> Rates | None:
-    """The rates of the plan that was made for this directory, else those that the spec states.
-
-    Raises:
-        ReleaseError: there is a plan, and it cannot be read.
-    """
-    if not release.store.exists(PLAN):
-        return stated_rates(spec)
-    rates = release.json(PLAN).get("rates")
-    try:
-        return None if rates is None else Rates.model_validate(rates)
-    except ValueError as error:
-        raise ReleaseError(
-            release.store.path(PLAN), f"is not a plan ({error})", fix="Plan again, or remove it."
-        ) from error
-
-
-def write_estimate(release: Release, made: Estimate, counts: Counts) -> None:
-    """Write the plan, its squares, and its cells without imagery."""
-    release.store.write(PLAN, dump_json(made.model_dump(mode="json")))
-    table = pa.Table.from_pylist([_row(each, made) for each in counts.squares], schema=_SCHEMA)
-    write_table(release.store, SQUARES, table, index="file")
-    parts = [_missing(each) for each in counts.missing]
-    write_table(release.store, MISSING, pa.concat_tables(parts) if parts else _MISSING_SCHEMA.empty_table())
-
-
-_SCHEMA = pa.schema(
-    [
-        ("file", pa.string()),
-        ("zone", pa.int32()),
-        ("column", pa.int32()),
-        ("row", pa.int32()),
-        ("mgrs", pa.string()),
-        ("window_start", TIMESTAMP),
-        ("window_end", TIMESTAMP),
-        ("expected", pa.int64()),
-        ("with_imagery", pa.int64()),
-        ("no_imagery", pa.int64()),
-        ("excluded", pa.int64()),
-        ("images", pa.int64()),
-        ("bytes_to_store", pa.int64()),
-    ]
-)
-
-
-_MISSING_SCHEMA = pa.schema(
-    [
-        ("epsg", pa.int32()),
-        ("row", pa.int32()),
-        ("first_col", pa.int32()),
-        ("last_col", pa.int32()),
-        ("window_start", TIMESTAMP),
-        ("window_end", TIMESTAMP),
-        ("reason", pa.string()),
-    ]
-)
-
-
-def _missing(each: UncoveredCells) -> pa.Table:
-    row, first, stop = each.runs
-    count, window = len(row), each.window
-    columns = [
-        pa.array(epsg_of(np.full(count, each.zone), row), pa.int32()),
-        pa.array(row, pa.int32()),
-        pa.array(first, pa.int32()),
-        pa.array(stop - 1, pa.int32()),
-        pa.repeat(pa.scalar(window.start, TIMESTAMP), count),
-        pa.repeat(pa.scalar(window.end, TIMESTAMP), count),
-        pa.repeat(each.reason, count),
-    ]
-    return pa.Table.from_arrays(columns, schema=_MISSING_SCHEMA)
-
-
-def _row(each: SquareCount, made: Estimate) -> dict[str, Any]:
-    return {
-        "file": DataFile(each.square, each.window).name,
-        "zone": each.square.zone,
-        "column": each.square.column,
-        "row": each.square.row,
-        "mgrs": each.square.mgrs(),
-        "window_start": each.window.start,
-        "window_end": each.window.end,
-        "expected": each.expected,
-        "with_imagery": each.with_imagery,
-        "no_imagery": each.no_imagery,
-        "excluded": each.excluded,
-        "images": each.images,
-        "bytes_to_store": stored_bytes(each.with_imagery, made.dimensions, made.dtype, made.patches),  # type: ignore[arg-type]
-    }

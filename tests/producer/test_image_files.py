@@ -13,12 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from clay_publish.producer.planning import files
-from clay_publish.producer.planning.files import files_path, identify_files, keep_files
+from clay_publish.errors import ReleaseError
+from clay_publish.producer.planning import image_files as files
+from clay_publish.producer.planning.image_files import files_path, forget_identified, identify_files, keep_files
 from clay_publish.producer.sources.item import SourceItem
 from clay_publish.producer.sources.selection import Considered
 from clay_publish.producer.sources.stac_item import source_item
+from clay_publish.progress import Progress
 from clay_publish.release.directory import Release
+from clay_publish.release.lease.base import Share
 from clay_publish.release.manifest import UNITS
 from clay_publish.release.stored_rows import StoredRows
 from clay_publish.spec.sensors import sensor
@@ -34,11 +37,15 @@ class Files:
 
     def __init__(self) -> None:
         self.version = 1
+        self.nodata = S2.nodata
         self.asked: list[str] = []
+        self.last: int | None = None
 
     def etags(self, item: SourceItem, nodata: float | None) -> Mapping[str, str]:
-        assert nodata == S2.nodata
+        assert nodata == self.nodata
         self.asked.append(item.id)
+        if len(self.asked) == self.last:
+            raise KeyboardInterrupt
         return {file.href: f"{file.href[-20:]} {self.version}" for file in item.files}
 
     def digests(self, item: SourceItem) -> Mapping[str, str]:
@@ -189,3 +196,109 @@ def test_items_are_not_held_twice(
     identify_files(release, found, S2)
     assert len(held) == 4
     assert max(held) <= COUNT + 2 * 500 + 10
+
+
+@pytest.fixture
+def images(found: list[Considered]) -> list[Considered]:
+    """Files on servers alone, of which there are no digests; four parts of 500 and one of 200."""
+    used = [each for each in found if each.status == "used"][:2_200]
+    return [replace(each, item=renamed(each.item, each.item.id.zfill(9))) for each in used]
+
+
+def identify(release: Release, images: list[Considered], share: Share | None = None) -> list[Considered]:
+    images = list(images)
+    identify_files(release, images, S2, share=share)
+    return images
+
+
+def test_what_was_found_before_there_is_a_plan_is_kept(served: Files, images: list[Considered], tmp_path: Path) -> None:
+    release = Release(str(tmp_path))
+    served.last = 1_234
+    with pytest.raises(KeyboardInterrupt):
+        identify(release, images)
+    served.last, served.asked = None, []
+    steps = list[Progress]()
+    identify_files(release, again := list(images), S2, report=steps.append)
+    assert sorted(served.asked) == [each.item.id for each in images[1_000:]]
+    assert [(step.done, step.total) for step in steps] == [(n, 2_200) for n in (500, 1_000, 1_500, 2_000, 2_200)]
+    served.version, served.asked = 2, []
+    assert identify(release, images) == again
+    assert served.asked == []
+
+
+def test_shares_ask_about_images_of_their_own(served: Files, images: list[Considered], tmp_path: Path) -> None:
+    release = Release(str(tmp_path))
+    served.last = 1_100
+    with pytest.raises(KeyboardInterrupt):
+        identify(release, images, Share(2, 2))
+    assert {each.item.id for each in images[1_000:2_000]} <= set(served.asked)
+    served.last, served.asked = None, []
+    identify(release, images, Share(1, 2))
+    assert sorted(served.asked) == [each.item.id for each in (*images[:1_000], *images[2_000:])]
+
+
+def test_of_two_shares_that_ask_about_the_same_images_the_first_counts(
+    served: Files, images: list[Considered], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, first = Release(str(tmp_path)), list[list[Considered]]()
+    real = files._Identified.keep
+
+    def late(self: files._Identified, items: list[SourceItem], found: list[SourceItem]) -> bool:
+        if not first:
+            served.version = 2
+            first.append([])
+            first[0] = identify(release, images)
+        return real(self, items, found)
+
+    monkeypatch.setattr(files._Identified, "keep", late)
+    assert identify(release, images) == first[0]
+    assert {tag[-1] for each in first[0] for tag in each.item.etags.values()} == {"2"}
+
+
+@pytest.mark.usefixtures("served")
+def test_a_plan_takes_the_place_of_what_was_kept(images: list[Considered], tmp_path: Path) -> None:
+    """Also for a share that reads it while another one begins the run."""
+    release = Release(str(tmp_path))
+    known = files._Identified(release, S2, many=True)
+    begun = begin(release, images)
+    assert release.store.files(files._IDENTIFIED)
+    forget_identified(release)
+    assert not release.store.files(files._IDENTIFIED)
+    items = [each.item for each in images[:500]]
+    assert known.find(items) == [files._Planned(each.item.etags, {}, each.item.grid) for each in begun[:500]]
+
+
+def test_images_of_which_something_else_is_asked_are_asked_again(
+    served: Files, images: list[Considered], tmp_path: Path
+) -> None:
+    release, item = Release(str(tmp_path)), images[700].item
+    identify(release, images)
+    served.asked = []
+    hrefs = {key: f"{href}?v=2" for key, href in item.texts.hrefs.items()}
+    identify(release, [*images[:700], replace(images[700], item=item.changed(hrefs=hrefs)), *images[701:]])
+    assert sorted(served.asked) == [each.item.id for each in images[500:1_000]]
+    served.nodata, served.asked = -1.0, []
+    identify_files(release, list(images), S2.model_copy(update={"nodata": -1.0}))
+    assert sorted(served.asked) == [each.item.id for each in images]
+
+
+def test_local_files_and_few_images_are_always_looked_at(
+    served: Files, images: list[Considered], found: list[Considered], tmp_path: Path
+) -> None:
+    """Somebody may mend them before there is a plan."""
+    release = Release(str(tmp_path))
+    for some in (images[:500], [each for each in found if each.status == "used"]):
+        for _ in range(2):
+            served.asked = []
+            identify(release, some)
+            assert len(served.asked) == len(some)
+
+
+@pytest.mark.usefixtures("served")
+def test_what_was_kept_and_is_damaged_is_refused(images: list[Considered], tmp_path: Path) -> None:
+    release = Release(str(tmp_path))
+    identify(release, images)
+    (damaged, *_) = release.store.files(files._IDENTIFIED)
+    release.store.write(damaged, b"PAR1")
+    with pytest.raises(ReleaseError, match=rf"{damaged}: cannot be read .*\. Remove it; the images are asked again\."):
+        identify(release, images)
