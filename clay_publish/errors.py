@@ -3,12 +3,17 @@
 Every message has the form `PLACE: WHAT IS WRONG (expected WHAT IS VALID). HOW TO FIX IT.` None holds a secret.
 """
 
+import re
 from importlib.util import find_spec
 from typing import Any
 
 from pydantic import ValidationError
 
 from clay_publish.redaction import redact
+
+_KEY = re.compile(r"[\w:./-]{1,60}")
+_LONGEST = 300
+"""Characters of a field, and of what is said of it."""
 
 
 class ClayPublishError(Exception):
@@ -38,18 +43,19 @@ class ClayPublishError(Exception):
 
 def shown(value: object) -> str:
     """A value as a message shows it: at most 60 characters."""
-    text = repr(value)
+    text = redact(repr(value))  # whole: what is cut may no longer look like a secret
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def first_fault(error: ValidationError) -> str:
-    """What pydantic finds wrong first: the field, what is expected of it, and what it holds."""
+    """Return what pydantic finds wrong first, in a line: the field, what is expected of it, and what it holds."""
     first = error.errors(include_url=False)[0]
-    message = str(first["msg"]).removeprefix("Value error, ")
+    message = " ".join(str(first["msg"]).removeprefix("Value error, ").split())[:_LONGEST]
     if not first["loc"]:
         return message
     whole = first["type"] == "missing" or isinstance(first["input"], dict | list)
-    field = ".".join(str(part) for part in first["loc"])
+    # Keys are whatever the author of the document wrote.
+    field = ".".join(part if _KEY.fullmatch(part) else shown(part) for part in map(str, first["loc"]))[-_LONGEST:]
     return f"{field}: {message}" if whole else f"{field}: {message}, found {shown(first['input'])}"
 
 

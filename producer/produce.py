@@ -118,7 +118,7 @@ def begin(
     """
     inputs = read_inputs(spec, encoder=encoder, report=report)
     selection = inputs.selection
-    identify_files(release, selection.considered, inputs.sensor, share=share, report=report)
+    identify_files(release, selection.considered, inputs.sensor, keep=True, share=share, report=report)
     for note in notes(spec, inputs.sensor, inputs.used, inputs.layout.gsd):  # or refused, before anything is written
         report(Progress("plan", 0, 0, note))
     for sentence in inputs.layout.beyond(selection.considered, inputs.areas):

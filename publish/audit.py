@@ -113,7 +113,7 @@ def _parse_manifest(data: bytes, place: str) -> Manifest | AuditFault:
     except ValidationError as error:
         return AuditFault(place=place, fault="changed", detail=f"not a manifest ({first_fault(error)})")
     except (ValueError, RecursionError) as error:
-        return AuditFault(place=place, fault="changed", detail=f"not a manifest ({error})")
+        return AuditFault(place=place, fault="changed", detail=f"not a manifest ({' '.join(str(error).split())[:200]})")
 
 
 def _pointers(bucket: Bucket, latest: str | None) -> Iterator[AuditFault]:

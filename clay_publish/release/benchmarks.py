@@ -146,7 +146,7 @@ def read_benchmarks(release: Release) -> Benchmarks | None:
         return None
     fix = "Regenerate it with `clay-publish evaluate --card`."
     where = release.store.path(paths.BENCHMARKS)
-    return checked(Benchmarks, release.json(paths.BENCHMARKS), where, "a document of benchmarks of format 1", fix)
+    return checked(Benchmarks, release.json(paths.BENCHMARKS), where, "a benchmarks document of format 1", fix)
 
 
 def benchmark_addresses(release: Release, spec: Spec) -> list[str]:

@@ -113,6 +113,15 @@ def run_record(release: Release) -> RunRecord:
     return read_manifest(release).run
 
 
+class _Plan(BaseModel):
+    """What a manifest takes of the plan of a run."""
+
+    sha256: str
+    fingerprint: Fingerprint
+    libraries: dict[str, str] = {}
+    units: list[str]
+
+
 def derive_run_record(release: Release) -> RunRecord:
     """How the embeddings were made, from the plan, the receipts, and the footers of the files.
 
@@ -120,18 +129,19 @@ def derive_run_record(release: Release) -> RunRecord:
         ReleaseError: a unit has no receipt, a file is of another fingerprint, or the files don't hold what the receipts
             say.
     """
-    plan, found = release.json(UNITS), read_receipts(release)
-    missing = [unit for unit in plan["units"] if unit not in found]
+    fix = "Use another directory."
+    plan = checked(_Plan, release.json(UNITS), release.store.path(UNITS), "the plan of a run", fix)
+    found = read_receipts(release)
+    missing = [unit for unit in plan.units if unit not in found]
     if missing:
         raise ReleaseError(
             release.store.where, f"has {len(missing)} units that are not done", fix="Run `clay-publish produce` again."
         )
-    receipts = [found[unit] for unit in plan["units"]]
+    receipts = [found[unit] for unit in plan.units]
     counts: Counter[str] = Counter()
     for receipt in receipts:
         counts.update(receipt.counts)
-    fingerprint = checked(Fingerprint, plan["fingerprint"], release.store.path(UNITS), "the plan of a run")
-    rows = [_rows(release, path, fingerprint) or 0 for path in release.data_files()]
+    rows = [_rows(release, path, plan.fingerprint) or 0 for path in release.data_files()]
     if sum(rows) != counts["embedded"]:
         raise ReleaseError(
             release.store.where,
@@ -140,9 +150,9 @@ def derive_run_record(release: Release) -> RunRecord:
             "Run `clay-publish produce` again.",
         )
     return RunRecord(
-        fingerprint=fingerprint,
-        plan_sha256=plan["sha256"],
-        libraries=plan.get("libraries", {}) | _writer(release) | _array_libraries(release),
+        fingerprint=plan.fingerprint,
+        plan_sha256=plan.sha256,
+        libraries=plan.libraries | _writer(release) | _array_libraries(release),
         coverage={"expected": sum(counts.values()), **dict(sorted(counts.items()))},
         notes=sorted({note for receipt in receipts for note in receipt.notes})
         + omitted_notes(rows, release.parquet(paths.REFERENCE).metadata.num_rows),

@@ -170,7 +170,7 @@ def parse_catalog(data: bytes, where: str) -> Versions:
     except ValidationError as error:
         raise ReleaseError(where, f"is not a catalog of versions ({first_fault(error)})") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ReleaseError) as error:
-        raise ReleaseError(where, f"is not a catalog of versions ({error})") from error
+        raise ReleaseError(where, f"is not a catalog of versions ({' '.join(str(error).split())})") from error
 
 
 def _is_of_others(data: bytes) -> bool:

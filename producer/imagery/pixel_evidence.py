@@ -134,7 +134,7 @@ def recorded(item: SourceItem, sensor: Sensor, *, accept: bool, release: Release
     if not release.store.exists(path):
         return None
     fix = "Remove it; the image is looked at again."
-    found = checked(_Samples, release.json(path), release.store.path(path), "what was seen in an image", fix)
+    found = checked(_Samples, release.json(path), release.store.path(path), "a record of samples of an image", fix)
     return _examined(item, found.bands, sensor, accept=accept)
 
 

@@ -3,10 +3,11 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import islice, repeat
 from typing import Any
 
@@ -42,6 +43,11 @@ _BATCH = 4_096
 """Items that are replaced before more are looked at; those of before are freed."""
 _IDENTIFIED = f"{paths.RUN}/identified"
 """What was found of the files of many images, before there is a plan."""
+_ASKED_AT = b"asked"
+"""Key of the time when it was found."""
+_FRESH = timedelta(days=7)
+"""Images change, and the run has not begun: what is older is asked for again."""
+_Places = npt.NDArray[np.int64]
 
 
 def files_path(plan: str) -> str:
@@ -61,18 +67,30 @@ def identify_files(
     considered: list[Considered],
     instrument: Sensor,
     *,
+    keep: bool = False,
     share: Share | None = None,
     report: Report = silent,
 ) -> None:
     """Add to the used items, in place, what identifies the content of their files, and their pixel grids.
 
     The first run asks the files themselves; a resumed one takes what was found then, so that a file that has changed
-    since is seen where it is read. Of many images on servers, what is found of some is kept before more are asked: a
-    run that ends goes on there, and shares of a run ask about others each.
+    since is seen where it is read.
+
+    Args:
+        release: where a run keeps what it found.
+        considered: the images; those that are used are replaced.
+        instrument: of the imagery.
+        keep: of many images on servers, keep what is found of some before others are asked: a run that ends goes on
+            there, and shares of a run ask about others each.
+        share: which share of a run asks.
+        report: receives the progress, of many images.
+
+    Raises:
+        ReleaseError: what was kept cannot be read.
     """
     places = _places(each.status == "used" for each in considered)
     many = len(places) > _BATCH
-    known = _Identified(release, instrument, many=many)
+    known = _Identified(release, instrument, keep=keep and many)
 
     def look(item: SourceItem, planned: _Planned | None) -> SourceItem:
         # Files that were moved since are looked at again; their content is still that of the plan, or it is another.
@@ -94,39 +112,49 @@ def identify_files(
         def looked(items: Sequence[SourceItem]) -> Iterable[SourceItem]:
             while (found := known.find(items)) is None:
                 made = list(pool.map(look, items, repeat(None)))
-                if known.keep(items, made):
+                if known.keep(made):
                     return made
             return pool.map(look, items, found)
 
-        for done in _replace(considered, places, looked, share):
+        done = 0
+        for batch in _by_content(considered, places, share) if known.keeps else _even(places):
+            _replace(considered, batch, looked)
+            done += len(batch)
             if many:
-                report(Progress("plan", done, len(places), "files of images are identified", unit="items"))
+                report(Progress("plan", done, len(places), "identifying image files", unit="items"))
 
 
-def _places(wanted: Iterable[bool]) -> npt.NDArray[np.int64]:
+def _places(wanted: Iterable[bool]) -> _Places:
     """Return the places of those that are wanted: 8 bytes for each."""
     return np.flatnonzero(np.fromiter(wanted, bool))
 
 
-def _replace(
-    considered: list[Considered],
-    places: npt.NDArray[np.int64],
-    looked: Callable[[Sequence[SourceItem]], Iterable[SourceItem]],
-    share: Share | None = None,
-) -> Iterator[int]:
-    """Replace items in the list, some at a time: all of them before and after may not fit into memory.
+def _even(places: _Places) -> list[_Places]:
+    return [places[start : start + _BATCH] for start in range(0, len(places), _BATCH)]
 
-    Yields how many are replaced. A share begins with a part of its own, and goes on with those of others.
+
+def _by_content(considered: Sequence[Considered], places: _Places, share: Share | None) -> list[_Places]:
+    """Split where the names of images say so: with one image more or less, one batch is another.
+
+    A share begins with batches of its own, and goes on with those of others.
     """
-    starts = range(0, len(places), _BATCH)
-    first = 0 if share is None else len(starts) * (share.number - 1) // share.of
-    done = 0
-    for start in (*starts[first:], *starts[:first]):
-        some = places[start : start + _BATCH].tolist()
-        for n, item in zip(some, looked([considered[n].item for n in some]), strict=True):
-            considered[n] = replace(considered[n], item=item)
-        done += len(some)
-        yield done
+    ends, start = list[int](), 0
+    for some in _even(places):
+        names = pa.array([_key(considered[n].item) for n in some.tolist()], pa.string())
+        ends += (np.flatnonzero(hash_strings(names) % (_BATCH // 2) == 0) + start + 1).tolist()
+        start += len(some)
+    batches = [batch for batch in np.split(places, ends) if len(batch)]
+    first = 0 if share is None else len(batches) * (share.number - 1) // share.of
+    return batches[first:] + batches[:first]
+
+
+def _replace(
+    considered: list[Considered], batch: _Places, looked: Callable[[Sequence[SourceItem]], Iterable[SourceItem]]
+) -> None:
+    """Replace items in the list, some at a time: all of them before and after may not fit into memory."""
+    some = batch.tolist()
+    for n, item in zip(some, looked([considered[n].item for n in some]), strict=True):
+        considered[n] = replace(considered[n], item=item)
 
 
 def keep_files(release: Release, plan: Plan, considered: Sequence[Considered]) -> None:
@@ -169,13 +197,13 @@ def read_some_grids(considered: list[Considered], instrument: Sensor) -> None:
     _read_grids(considered, _without_grid(considered)[:_SAMPLED], instrument, _any_grid)
 
 
-def _without_grid(considered: Sequence[Considered]) -> npt.NDArray[np.int64]:
+def _without_grid(considered: Sequence[Considered]) -> _Places:
     return _places(each.status == "used" and not each.item.has_grid for each in considered)
 
 
 def _read_grids(
     considered: list[Considered],
-    without: npt.NDArray[np.int64],
+    without: _Places,
     instrument: Sensor,
     read: Callable[[SourceItem, Sensor], RasterGrid],
 ) -> None:
@@ -188,8 +216,8 @@ def _read_grids(
             )
 
     with ThreadPoolExecutor(_OPENED) as pool:
-        for _ in _replace(considered, without, lambda items: pool.map(look, items)):
-            pass
+        for batch in _even(without):
+            _replace(considered, batch, lambda items: pool.map(look, items))
 
 
 def _opened_grid(item: SourceItem, instrument: Sensor) -> RasterGrid:
@@ -233,47 +261,74 @@ class _Identified:
     Args:
         release: where it is kept.
         instrument: of the imagery.
-        many: whether anything is kept before there is a plan. A few images are soon asked again.
+        keep: whether anything is kept on the way to the plan. A few images are soon asked about again.
     """
 
-    def __init__(self, release: Release, instrument: Sensor, *, many: bool) -> None:
-        self._release, self._instrument, self._many = release, instrument, many
+    def __init__(self, release: Release, instrument: Sensor, *, keep: bool) -> None:
+        self._release, self._instrument = release, instrument
         self._planned = _planned_files(release)
+        self._path = ""
+        self.keeps = keep and self._planned is None
 
     def find(self, items: Sequence[SourceItem]) -> Sequence[_Planned | None] | None:
-        """Return what is known of each of these images; None where they have to be asked."""
-        if self._planned is None and self._many:
-            path = self._path(items)
-            kept = self._release.store.read_tagged(path)
+        """Return what is known of each of these images; None where all have to be asked about."""
+        if self._planned is None and self.keeps:
+            self._path = self._path_of(items)
+            kept = self._kept()
             if kept is not None:
-                return [_planned(row) for row in _rows(kept[0], self._release.store.path(path))]
+                return [kept.get(_key(item)) for item in items]
             self._planned = _planned_files(self._release)  # another share of the run may have written it since
         return None if self._planned is None else self._planned.find(items)
 
-    def keep(self, items: Sequence[SourceItem], found: Sequence[SourceItem]) -> bool:
-        """Keep what was found of images on servers; False where another share was first, and what it found counts."""
-        if not self._many or any(item.digests for item in found):
-            return True
-        data = io.BytesIO()
-        pq.write_table(_table(found), data, compression="zstd")
-        return self._release.store.create(self._path(items), data.getvalue())
+    def keep(self, found: Sequence[SourceItem]) -> bool:
+        """Keep what was found of the images; False where another share was first, and what it found counts.
 
-    def _path(self, items: Sequence[SourceItem]) -> str:
-        """Named after all that decides what is found: other images, or others of their files, are asked about."""
+        Images that were not reached, or not all of them, are asked about again, and so are local files, which are soon
+        looked at: all of these may be put right before there is a plan.
+        """
+        whole = [item for item in found if self.keeps and _is_identified(item)]
+        if not whole:
+            return True
+        self._planned = _planned_files(self._release)
+        if self._planned is not None:
+            return False
+        table, data = _table(whole), io.BytesIO()
+        stamped = table.replace_schema_metadata({_ASKED_AT: datetime.now(UTC).isoformat()})
+        pq.write_table(stamped, data, compression="zstd", write_page_checksum=True)
+        return self._release.store.create(self._path, data.getvalue())
+
+    def _kept(self) -> dict[str, _Planned] | None:
+        store = self._release.store
+        found = store.read_tagged(self._path)
+        if found is None:
+            return None
+        try:
+            table = pq.read_table(io.BytesIO(found[0]), page_checksum_verification=True)
+            asked = datetime.fromisoformat(table.schema.metadata[_ASKED_AT].decode())
+        except (pa.ArrowException, LookupError, OSError, TypeError, ValueError) as error:
+            said, fix = f"cannot be read ({error})", "Remove it; what it says is asked for again."
+            raise ReleaseError(store.path(self._path), said, fix=fix) from error
+        if datetime.now(UTC) - asked > _FRESH:
+            store.remove(self._path)
+            return None
+        return {row["id"]: _planned(row) for row in table.to_pylist()}
+
+    def _path_of(self, items: Sequence[SourceItem]) -> str:
+        """Named after all that decides what is found of these images."""
         said = [repr(self._instrument.nodata), [[_key(item), *_asked_about(item)] for item in items]]
         return f"{_IDENTIFIED}/{hashlib.sha256(canonical_json(said)).hexdigest()[:32]}.parquet"
-
-
-def _rows(data: bytes, where: str) -> list[dict[str, Any]]:
-    try:
-        return list(pq.read_table(io.BytesIO(data)).to_pylist())
-    except pa.ArrowException as error:
-        raise ReleaseError(where, f"cannot be read ({error})", fix="Remove it; the images are asked again.") from error
 
 
 def _asked_about(item: SourceItem) -> Iterable[Any]:
     yield [file.href for file in item.files]
     yield [[file.href, file.has_external_mask, repr(file.nodata)] for file in item.bands]
+    yield item.has_grid
+
+
+def _is_identified(item: SourceItem) -> bool:
+    """Whether all of its files lie on servers that said what identifies them."""
+    tags = item.etags
+    return not item.digests and all(tags.values()) and all(file.href in tags for file in item.files)
 
 
 def _planned_files(release: Release) -> "_PlannedFiles | None":

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from clay_publish import errors
 from clay_publish.errors import ReleaseError
 from clay_publish.release.directory import Release
-from clay_publish.release.manifest import RUN_RECORD, read_manifest, run_record
+from clay_publish.release.manifest import RUN_RECORD, UNITS, derive_run_record, read_manifest, run_record
 from clay_publish.release.measurements import read_measurements
 
 
@@ -60,12 +60,30 @@ def test_the_first_field_that_is_wrong_is_named(document: str, said: str) -> Non
     assert errors.first_fault(raised.value) == said
 
 
+def test_keys_of_strangers_are_escaped_and_cut() -> None:
+    hostile = "\x1b[2J\n" + "x" * 5_000
+    with pytest.raises(ValidationError) as raised:
+        Cells.model_validate({"cells": [{"row": 1, hostile: 2}]})
+    said = errors.first_fault(raised.value)
+    assert said.isprintable()
+    assert len(said) < 700
+    assert "not permitted, found 2" in said
+
+
+def test_what_is_cut_is_redacted_before() -> None:
+    with pytest.raises(ValidationError) as raised:
+        Cell.model_validate({"row": f"https://user:{'s' * 90}@example.com/x"})
+    assert "sss" not in errors.first_fault(raised.value)
+    assert "sss" not in errors.shown(f"https://user:{'s' * 90}@example.com/x")
+
+
 @pytest.mark.parametrize(
     ("read", "path", "document", "said"),
     [
         (read_manifest, "manifest.json", {"format": 2, "name": 5}, "manifest.json: is not a manifest (name: "),
         (read_measurements, "run.json", {}, "run.json: is not a record of measurements ("),
         (run_record, RUN_RECORD, {"counts": []}, f"{RUN_RECORD}: is not the record of a run ("),
+        (derive_run_record, UNITS, {"sha256": "0", "units": []}, f"{UNITS}: is not the plan of a run (fingerprint: Fi"),
         (Release.spec, "release.yaml", {"name": []}, "release.yaml: is not a release spec (name: "),
     ],
 )

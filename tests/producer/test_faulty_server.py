@@ -150,7 +150,7 @@ def test_killed_before_there_is_a_plan_it_asks_about_the_other_images(
     out, asked = tmp_path / "release", tmp_path / "asked"
     one_by_one = f"""
 from clay_publish.producer.planning import image_files
-image_files._BATCH, etags = 1, image_files.etags
+image_files._BATCH, etags = 2, image_files.etags
 def listed(item, nodata):
     with open({str(asked)!r}, "a") as file:
         print(item.id, file=file)

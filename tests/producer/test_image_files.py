@@ -199,42 +199,71 @@ def test_items_are_not_held_twice(
 
 
 @pytest.fixture
-def images(found: list[Considered]) -> list[Considered]:
-    """Files on servers alone, of which there are no digests; four parts of 500 and one of 200."""
-    used = [each for each in found if each.status == "used"][:2_200]
+def images(found: list[Considered], monkeypatch: pytest.MonkeyPatch) -> list[Considered]:
+    """Files on servers alone, of which there are no digests; many batches."""
+    monkeypatch.setattr(files, "_BATCH", 150)
+    used = [each for each in found if each.status == "used"][:600]
     return [replace(each, item=renamed(each.item, each.item.id.zfill(9))) for each in used]
 
 
 def identify(release: Release, images: list[Considered], share: Share | None = None) -> list[Considered]:
     images = list(images)
-    identify_files(release, images, S2, share=share)
+    identify_files(release, images, S2, keep=True, share=share)
     return images
+
+
+def identifiers(images: list[Considered]) -> list[str]:
+    return [each.item.id for each in images]
+
+
+def batches(images: list[Considered]) -> list[list[str]]:
+    places = np.arange(len(images))
+    return [[images[n].item.id for n in batch] for batch in files._by_content(images, places, None)]
 
 
 def test_what_was_found_before_there_is_a_plan_is_kept(served: Files, images: list[Considered], tmp_path: Path) -> None:
     release = Release(str(tmp_path))
-    served.last = 1_234
+    first, second, third, *later = batches(images)
+    assert [*first, *second, *third, *(name for batch in later for name in batch)] == identifiers(images)
+    served.last = len(first) + len(second) + len(third) // 2
     with pytest.raises(KeyboardInterrupt):
         identify(release, images)
     served.last, served.asked = None, []
     steps = list[Progress]()
-    identify_files(release, again := list(images), S2, report=steps.append)
-    assert sorted(served.asked) == [each.item.id for each in images[1_000:]]
-    assert [(step.done, step.total) for step in steps] == [(n, 2_200) for n in (500, 1_000, 1_500, 2_000, 2_200)]
+    identify_files(release, again := list(images), S2, keep=True, report=steps.append)
+    assert sorted(served.asked) == [*third, *(name for batch in later for name in batch)]
+    done = np.cumsum([len(batch) for batch in (first, second, third, *later)]).tolist()
+    assert [(step.done, step.total) for step in steps] == [(n, len(images)) for n in done]
     served.version, served.asked = 2, []
     assert identify(release, images) == again
     assert served.asked == []
 
 
+def test_with_an_image_more_or_less_one_batch_is_another(
+    served: Files, images: list[Considered], tmp_path: Path
+) -> None:
+    release, names = Release(str(tmp_path)), batches(images)
+    identify(release, images)
+    served.asked = []
+    identify(release, images[1:])
+    assert set(served.asked) == set(names[0][1:])
+    served.asked = []
+    identify(release, [*images[:-1], replace(images[-1], item=renamed(images[-1].item, "zzz")), images[-1]])
+    assert "zzz" in served.asked
+    assert set(served.asked) - {"zzz"} <= set(names[-1])
+
+
 def test_shares_ask_about_images_of_their_own(served: Files, images: list[Considered], tmp_path: Path) -> None:
-    release = Release(str(tmp_path))
-    served.last = 1_100
+    release, names = Release(str(tmp_path)), batches(images)
+    half = len(names) // 2
+    own = [name for batch in names[half:] for name in batch]
+    served.last = len(own)
     with pytest.raises(KeyboardInterrupt):
         identify(release, images, Share(2, 2))
-    assert {each.item.id for each in images[1_000:2_000]} <= set(served.asked)
-    served.last, served.asked = None, []
+    assert sorted(served.asked) == own
+    kept, served.last, served.asked = [name for batch in names[half:-1] for name in batch], None, []
     identify(release, images, Share(1, 2))
-    assert sorted(served.asked) == [each.item.id for each in (*images[:1_000], *images[2_000:])]
+    assert sorted(served.asked) == sorted(set(identifiers(images)) - set(kept))
 
 
 def test_of_two_shares_that_ask_about_the_same_images_the_first_counts(
@@ -243,62 +272,127 @@ def test_of_two_shares_that_ask_about_the_same_images_the_first_counts(
     release, first = Release(str(tmp_path)), list[list[Considered]]()
     real = files._Identified.keep
 
-    def late(self: files._Identified, items: list[SourceItem], found: list[SourceItem]) -> bool:
+    def late(self: files._Identified, found: list[SourceItem]) -> bool:
         if not first:
             served.version = 2
             first.append([])
             first[0] = identify(release, images)
-        return real(self, items, found)
+        return real(self, found)
 
     monkeypatch.setattr(files._Identified, "keep", late)
     assert identify(release, images) == first[0]
     assert {tag[-1] for each in first[0] for tag in each.item.etags.values()} == {"2"}
 
 
+def test_of_two_shares_the_one_that_asks_while_the_other_begins_the_run_takes_its_plan(
+    served: Files, images: list[Considered], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, begun = Release(str(tmp_path)), list[list[Considered]]()
+    real = files._Identified.keep
+
+    def late(self: files._Identified, found: list[SourceItem]) -> bool:
+        if not begun:
+            served.version = 2
+            begun.append([])
+            begun[0] = begin(release, images)
+            forget_identified(release)
+        return real(self, found)
+
+    monkeypatch.setattr(files._Identified, "keep", late)
+    assert identify(release, images) == begun[0]
+    assert not release.store.files(files._IDENTIFIED)
+
+
 @pytest.mark.usefixtures("served")
 def test_a_plan_takes_the_place_of_what_was_kept(images: list[Considered], tmp_path: Path) -> None:
     """Also for a share that reads it while another one begins the run."""
     release = Release(str(tmp_path))
-    known = files._Identified(release, S2, many=True)
-    begun = begin(release, images)
+    known = files._Identified(release, S2, keep=True)
+    identify(release, images)
     assert release.store.files(files._IDENTIFIED)
+    begun = begin(release, images)
     forget_identified(release)
     assert not release.store.files(files._IDENTIFIED)
-    items = [each.item for each in images[:500]]
-    assert known.find(items) == [files._Planned(each.item.etags, {}, each.item.grid) for each in begun[:500]]
+    items = [each.item for each in images[:150]]
+    assert known.find(items) == [files._Planned(each.item.etags, {}, each.item.grid) for each in begun[:150]]
 
 
-def test_images_of_which_something_else_is_asked_are_asked_again(
+def test_images_of_which_something_else_is_asked_are_asked_about_again(
     served: Files, images: list[Considered], tmp_path: Path
 ) -> None:
-    release, item = Release(str(tmp_path)), images[700].item
+    release, item = Release(str(tmp_path)), images[300].item
     identify(release, images)
-    served.asked = []
+    (batch,) = [names for names in batches(images) if item.id in names]
     hrefs = {key: f"{href}?v=2" for key, href in item.texts.hrefs.items()}
-    identify(release, [*images[:700], replace(images[700], item=item.changed(hrefs=hrefs)), *images[701:]])
-    assert sorted(served.asked) == [each.item.id for each in images[500:1_000]]
+    for changed in (item.changed(hrefs=hrefs), item.changed(grid=None)):
+        served.asked = []
+        identify(release, [*images[:300], replace(images[300], item=changed), *images[301:]])
+        assert sorted(served.asked) == batch
     served.nodata, served.asked = -1.0, []
-    identify_files(release, list(images), S2.model_copy(update={"nodata": -1.0}))
-    assert sorted(served.asked) == [each.item.id for each in images]
+    identify_files(release, list(images), S2.model_copy(update={"nodata": -1.0}), keep=True)
+    assert sorted(served.asked) == identifiers(images)
 
 
-def test_local_files_and_few_images_are_always_looked_at(
+def test_local_files_few_images_and_plans_are_always_looked_at(
     served: Files, images: list[Considered], found: list[Considered], tmp_path: Path
 ) -> None:
-    """Somebody may mend them before there is a plan."""
+    """Files may change before there is a plan."""
     release = Release(str(tmp_path))
-    for some in (images[:500], [each for each in found if each.status == "used"]):
+    local = [each for each in found if len(each.item.id) % 3 and each.status == "used"]
+    for some, keep in ((images[:150], True), (local, True), (images, False)):
         for _ in range(2):
             served.asked = []
-            identify(release, some)
+            identify_files(release, list(some), S2, keep=keep)
             assert len(served.asked) == len(some)
+        assert not release.store.files(files._IDENTIFIED)
+
+
+@pytest.mark.parametrize("missing", ["file", "mask"])
+def test_images_whose_files_are_not_reached_are_asked_about_again(
+    served: Files, images: list[Considered], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Servers that failed may answer, and disks be there, before there is a plan."""
+    release, failing = Release(str(tmp_path)), identifiers(images)[100:500:7]
+
+    def partly(item: SourceItem, nodata: float | None) -> Mapping[str, str]:
+        tags = dict(served.etags(item, nodata))
+        if item.id in failing and missing == "file":
+            del tags[item.bands[3].href]
+        elif item.id in failing:
+            tags[item.bands[3].external_mask.href] = ""
+        return tags
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "etags", partly)
+        identify(release, images)
+    served.asked = []
+    assert identify(release, images) == identify(Release(str(tmp_path / "another")), images)
+    assert sorted(served.asked[: len(failing)]) == sorted(failing)
+
+
+def test_what_was_kept_long_ago_is_asked_for_again(
+    served: Files, images: list[Considered], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = Release(str(tmp_path))
+    identify(release, images)
+    served.version, served.asked = 2, []
+    monkeypatch.setattr(files, "_FRESH", timedelta(0))
+    assert {tag[-1] for each in identify(release, images) for tag in each.item.etags.values()} == {"2"}
+    monkeypatch.undo()
 
 
 @pytest.mark.usefixtures("served")
 def test_what_was_kept_and_is_damaged_is_refused(images: list[Considered], tmp_path: Path) -> None:
+    """Or gives what it gave before, whatever byte is another."""
     release = Release(str(tmp_path))
-    identify(release, images)
+    whole = identify(release, images)
     (damaged, *_) = release.store.files(files._IDENTIFIED)
-    release.store.write(damaged, b"PAR1")
-    with pytest.raises(ReleaseError, match=rf"{damaged}: cannot be read .*\. Remove it; the images are asked again\."):
-        identify(release, images)
+    data, refused = release.store.read(damaged), 0
+    for place in [*range(0, len(data), max(1, len(data) // 40)), 4, len(data) - 5]:
+        release.store.write(damaged, data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :])
+        try:
+            assert identify(release, images) == whole
+        except ReleaseError as error:
+            assert str(error).endswith("Remove it; what it says is asked for again.")  # noqa: PT017 - of some bytes
+            refused += 1
+    assert refused > 20

@@ -24,6 +24,7 @@ _IMPORTED = [
     "clay_publish.cli.app",
     "clay_publish.cards",
     "clay_publish.catalog",
+    "clay_publish.producer.encoders.random_features",
     "clay_publish.producer.plan_run",
     "clay_publish.validate.landing",
 ]
@@ -47,7 +48,8 @@ def fork(
     `first` is Python that runs in the process before the program does.
     """
     code = f"""
-import os, sys
+import gc, os, sys
+gc.freeze()  # what is imported is not looked through again
 os.environ.clear()
 os.environ.update({dict(os.environ)!r})
 os.chdir({str(cwd or Path.cwd())!r})
