@@ -5,11 +5,12 @@ Every message has the form `PLACE: WHAT IS WRONG (expected WHAT IS VALID). HOW T
 
 import re
 from importlib.util import find_spec
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from clay_publish.redaction import redact
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 _KEY = re.compile(r"[\w:./-]{1,60}")
 _LONGEST = 300
@@ -47,7 +48,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def first_fault(error: ValidationError) -> str:
+def first_fault(error: "ValidationError") -> str:
     """Return what pydantic finds wrong first, in a line: the field, what is expected of it, and what it holds."""
     first = error.errors(include_url=False)[0]
     message = " ".join(str(first["msg"]).removeprefix("Value error, ").split())[:_LONGEST]
