@@ -54,6 +54,10 @@ pytestmark = pytest.mark.slow
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ON_RAY = ("--engine", "ray", "--workers", "2")
 TOKEN = "5" * 64
+ALONE: dict[str, str] = {}
+"""What is added to the environment of a process of its own: that of the tests may be connected to a cluster already, of
+this machine, which serves all that the process does.
+"""
 
 
 @dataclass
@@ -344,7 +348,7 @@ def test_a_validation_whose_worker_is_killed(
     expected = run("validate", release, "--json", "--quiet", code=1).stdout
     fault = cluster.put("kill-scan")
     fault.write_text(f"{sent:d}")
-    found = run("validate", release, *ON_RAY, "--json", "--quiet", code=1).stdout
+    found = run("validate", release, *ON_RAY, "--json", "--quiet", code=1, env=ALONE).stdout
     assert found == expected
     assert not fault.exists()
     assert not list((release / ".run" / "scans").rglob("*.*"))
@@ -358,7 +362,7 @@ def test_a_validation_whose_workers_are_preempted(
     expected = run("validate", release, "--json", "--quiet", code=1).stdout
     faults = [cluster.put(f"leave-scan-{number}") for number in range(5)]
     one = ("--engine", "ray", "--workers", "1")
-    assert run("validate", release, *one, "--json", "--quiet", code=1).stdout == expected
+    assert run("validate", release, *one, "--json", "--quiet", code=1, env=ALONE).stdout == expected
     assert not any(fault.exists() for fault in faults)
 
 
@@ -378,7 +382,7 @@ def test_a_validation_whose_driver_is_killed(
     assert out.read_text() == ""
     kept = list((release / ".run" / "scans").rglob("*.npz"))
     assert 0 < len(kept) < len(Release(str(release)).data_files())
-    assert run(*command, code=1).stdout == expected
+    assert run(*command, code=1, env=ALONE).stdout == expected
     assert not list((release / ".run" / "scans").rglob("*.*"))
 
 
