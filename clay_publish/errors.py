@@ -44,19 +44,23 @@ class ClayPublishError(Exception):
 
 def shown(value: object) -> str:
     """A value as a message shows it: at most 60 characters."""
-    text = redact(repr(value))  # whole: what is cut may no longer look like a secret
+    try:
+        text = redact(repr(value))  # whole: what is cut may no longer look like a secret
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        text = f"a very large {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def first_fault(error: "ValidationError") -> str:
     """Return what pydantic finds wrong first, in a line: the field, what is expected of it, and what it holds."""
     first = error.errors(include_url=False)[0]
-    message = " ".join(str(first["msg"]).removeprefix("Value error, ").split())[:_LONGEST]
+    message = redact(" ".join(str(first["msg"]).removeprefix("Value error, ").split()))[:_LONGEST]
     if not first["loc"]:
         return message
     whole = first["type"] == "missing" or isinstance(first["input"], dict | list)
     # Keys are whatever the author of the document wrote.
-    field = ".".join(part if _KEY.fullmatch(part) else shown(part) for part in map(str, first["loc"]))[-_LONGEST:]
+    parts = (part if _KEY.fullmatch(part) else shown(part) for part in map(str, first["loc"]))
+    field = redact(".".join(parts))[-_LONGEST:]
     return f"{field}: {message}" if whole else f"{field}: {message}, found {shown(first['input'])}"
 
 

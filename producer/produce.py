@@ -10,7 +10,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from clay_publish.errors import LockedError, SpecError, require_extra, shown
+from clay_publish.errors import LockedError, ReleaseError, SpecError, require_extra, shown
 from clay_publish.producer.encoders import Encoder, load_encoder
 from clay_publish.producer.execution.context import make_work
 from clay_publish.producer.execution.local import in_threads
@@ -22,14 +22,14 @@ from clay_publish.producer.outputs.sources_table import write_sources
 from clay_publish.producer.planning.image_files import forget_identified, identify_files, keep_files
 from clay_publish.producer.planning.previous_version import PreviousVersion, PublishedTables
 from clay_publish.producer.planning.resolutions import notes
-from clay_publish.producer.unit_plan import read_inputs
+from clay_publish.producer.unit_plan import Inputs, Plan, read_inputs
 from clay_publish.progress import Progress, Report, silent
 from clay_publish.release import directory as paths
 from clay_publish.release.directory import Release
 from clay_publish.release.fingerprint import Fingerprint
 from clay_publish.release.lease import lease
 from clay_publish.release.lease.base import Lease, Share
-from clay_publish.release.manifest import RunRecord
+from clay_publish.release.manifest import UNITS, RunRecord
 from clay_publish.release.unit_receipts import Finish, UnitReceipt, read_receipts
 from clay_publish.spec.load import dump_spec
 from clay_publish.spec.models import Running, Spec
@@ -118,18 +118,24 @@ def begin(
     """
     inputs = read_inputs(spec, encoder=encoder, report=report)
     selection = inputs.selection
+    begun = release.store.exists(UNITS)
     identify_files(release, selection.considered, inputs.sensor, keep=True, share=share, report=report)
     for note in notes(spec, inputs.sensor, inputs.used, inputs.layout.gsd):  # or refused, before anything is written
         report(Progress("plan", 0, 0, note))
     for sentence in inputs.layout.beyond(selection.considered, inputs.areas):
         report(Progress("plan", 0, 0, sentence))
     _check_arrays(spec, encoder)
-    plan = inputs.plan()
-    if spec.previous is not None:
-        plan = PreviousVersion(inputs).split(plan).plan
+    plan = _plan(inputs)
     work = make_work(release, spec, encoder, plan.fingerprint, check=check)
     keep_files(release, plan, selection.considered)
-    began = plan.adopt(release, _today())
+    try:
+        began = plan.adopt(release, _today())
+    except ReleaseError:
+        if begun:
+            raise
+        identify_files(release, selection.considered, inputs.sensor)  # another share was first: what it found counts
+        plan = _plan(inputs)
+        began = plan.adopt(release, _today())
     forget_identified(release)
     if encoder.patches:
         report(Progress("plan", 0, 0, stated_before(encoder, spec.chips.size, spec.outputs.dtype)))
@@ -141,6 +147,11 @@ def begin(
         chips = take_over(run.units, work, PublishedTables(Release(spec.previous)))
         report(Progress("plan", 0, 0, f"reused from {spec.previous}: {chips:,} chips"))
     return run
+
+
+def _plan(inputs: Inputs) -> Plan:
+    plan = inputs.plan()
+    return plan if inputs.spec.previous is None else PreviousVersion(inputs).split(plan).plan
 
 
 def _check_arrays(spec: Spec, encoder: Encoder) -> None:

@@ -86,7 +86,7 @@ def identify_files(
         report: receives the progress, of many images.
 
     Raises:
-        ReleaseError: what was kept cannot be read.
+        ReleaseError: what was kept is damaged.
     """
     places = _places(each.status == "used" for each in considered)
     many = len(places) > _BATCH
@@ -273,12 +273,14 @@ class _Identified:
     def find(self, items: Sequence[SourceItem]) -> Sequence[_Planned | None] | None:
         """Return what is known of each of these images; None where all have to be asked about."""
         if self._planned is None and self.keeps:
-            self._path = self._path_of(items)
-            kept = self._kept()
-            if kept is not None:
-                return [kept.get(_key(item)) for item in items]
             self._planned = _planned_files(self._release)  # another share of the run may have written it since
-        return None if self._planned is None else self._planned.find(items)
+        if self._planned is not None:
+            return self._planned.find(items)
+        if not self.keeps:
+            return None
+        self._path = self._path_of(items)
+        kept = self._kept()
+        return None if kept is None else [kept.get(_key(item)) for item in items]
 
     def keep(self, found: Sequence[SourceItem]) -> bool:
         """Keep what was found of the images; False where another share was first, and what it found counts.
@@ -292,23 +294,22 @@ class _Identified:
         self._planned = _planned_files(self._release)
         if self._planned is not None:
             return False
-        table, data = _table(whole), io.BytesIO()
+        table, file = _table(whole), io.BytesIO()
         stamped = table.replace_schema_metadata({_ASKED_AT: datetime.now(UTC).isoformat()})
-        pq.write_table(stamped, data, compression="zstd", write_page_checksum=True)
-        return self._release.store.create(self._path, data.getvalue())
+        pq.write_table(stamped, file, compression="zstd")
+        data = file.getvalue()
+        return self._release.store.create(self._path, hashlib.sha256(data).digest() + data)
 
     def _kept(self) -> dict[str, _Planned] | None:
         store = self._release.store
         found = store.read_tagged(self._path)
         if found is None:
             return None
-        try:
-            table = pq.read_table(io.BytesIO(found[0]), page_checksum_verification=True)
-            asked = datetime.fromisoformat(table.schema.metadata[_ASKED_AT].decode())
-        except (pa.ArrowException, LookupError, OSError, TypeError, ValueError) as error:
-            said, fix = f"cannot be read ({error})", "Remove it; what it says is asked for again."
-            raise ReleaseError(store.path(self._path), said, fix=fix) from error
-        if datetime.now(UTC) - asked > _FRESH:
+        digest, data = found[0][:32], found[0][32:]
+        if hashlib.sha256(data).digest() != digest:
+            raise ReleaseError(store.path(self._path), "is damaged", fix="Remove it; what it says is asked for again.")
+        table = pq.read_table(io.BytesIO(data))
+        if datetime.now(UTC) - datetime.fromisoformat(table.schema.metadata[_ASKED_AT].decode()) > _FRESH:
             store.remove(self._path)
             return None
         return {row["id"]: _planned(row) for row in table.to_pylist()}
@@ -316,7 +317,7 @@ class _Identified:
     def _path_of(self, items: Sequence[SourceItem]) -> str:
         """Named after all that decides what is found of these images."""
         said = [repr(self._instrument.nodata), [[_key(item), *_asked_about(item)] for item in items]]
-        return f"{_IDENTIFIED}/{hashlib.sha256(canonical_json(said)).hexdigest()[:32]}.parquet"
+        return f"{_IDENTIFIED}/{hashlib.sha256(canonical_json(said)).hexdigest()[:32]}"
 
 
 def _asked_about(item: SourceItem) -> Iterable[Any]:

@@ -76,6 +76,10 @@ def test_what_is_cut_is_redacted_before() -> None:
     assert "sss" not in errors.shown(f"https://user:{'s' * 90}@example.com/x")
 
 
+def test_numbers_that_python_does_not_write_are_named() -> None:
+    assert errors.shown(1 << 20_000) == "a very large int"
+
+
 @pytest.mark.parametrize(
     ("read", "path", "document", "said"),
     [

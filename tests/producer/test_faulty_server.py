@@ -13,7 +13,7 @@ from image_server import Fault, ImageServer
 
 from clay_publish.producer.imagery.remote import RETRIES
 
-from .processes import start
+from .processes import start, until
 from .scattered import embeddings
 
 LATER = partial(pytest.param, marks=pytest.mark.slow)
@@ -162,6 +162,41 @@ image_files.etags = listed
     start(spec, out, one_by_one).finish()
     assert sorted(asked.read_text().split()) == ["across", "east", "later", "west"]
     assert not list((out / ".run" / "identified").iterdir())
+    assert embeddings(out) == embeddings(begun[1])
+
+
+LOSES_ONE = """
+from clay_publish.producer.planning import image_files
+real = image_files.etags
+def etags(item, nodata):
+    tags = dict(real(item, nodata))
+    if item.id == "across":
+        del tags[item.bands[2].href]
+    return tags
+image_files.etags = etags
+"""
+IS_LATE = """
+import time
+from clay_publish.producer import produce
+real = produce.keep_files
+def keep_files(release, *arguments):
+    print("is late", flush=True)
+    while not release.store.exists(produce.UNITS):
+        time.sleep(0.01)
+    real(release, *arguments)
+produce.keep_files = keep_files
+"""
+
+
+def test_a_share_that_found_something_else_takes_what_the_first_found(
+    spec: Path, begun: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A request of one was lost; the other had asked already, and its plan is not the first."""
+    out = tmp_path / "release"
+    late = start(spec, out, IS_LATE, more=("--unit", "2/2"))
+    until(late, lambda: late.errors.exists() and "is late" in late.errors.read_text())
+    start(spec, out, LOSES_ONE, more=("--unit", "1/2")).finish()
+    late.finish()
     assert embeddings(out) == embeddings(begun[1])
 
 
