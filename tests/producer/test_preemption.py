@@ -65,8 +65,10 @@ run.publish_file = publish_file
 TO_ANOTHER_THREAD = """
 import signal, threading, time
 from clay_publish.producer.execution import unit
+once = threading.Lock()
 def encode(*_):
-    signal.pthread_kill(threading.get_ident(), signal.{name})
+    if once.acquire(blocking=False):
+        signal.pthread_kill(threading.get_ident(), signal.{name})
     time.sleep(3600)
 unit.encode = encode
 """
