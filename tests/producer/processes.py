@@ -62,7 +62,7 @@ class Program:
 
 def start(spec: Path, out: Path, first: str = "", more: Sequence[str] = ()) -> Program:
     """Start it, with `more` arguments; `first` is Python that runs in the process before the program does."""
-    errors = spec.with_name(f"printed-{next(_NUMBER)}.txt")
+    errors = spec.with_name(f"printed-{os.getpid()}-{next(_NUMBER)}.txt")
     arguments = ["produce", str(spec), "--out", str(out), "--quiet", *more]
     process = fork(arguments, out=errors, errors=errors, first=first)
     return Program(process, errors)
