@@ -2,7 +2,7 @@
 
 import gc
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -204,7 +204,7 @@ def test_items_are_not_held_twice(
 
 @pytest.fixture
 def images(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> list[Considered]:
-    """Files on servers alone, of which there are no digests; many batches."""
+    """Files on servers alone, which have no digest; many batches."""
     monkeypatch.setattr(files, "_BATCH", 150)
     item = real_item(shared_data)
     return [Considered(renamed(item, f"{n:06d}"), "used") for n in range(600)]
@@ -270,40 +270,47 @@ def test_shares_ask_about_images_of_their_own(served: Files, images: list[Consid
     assert sorted(served.asked) == sorted(set(identifiers(images)) - set(kept))
 
 
+def meanwhile(monkeypatch: pytest.MonkeyPatch, do: Callable[[], list[Considered]]) -> list[list[Considered]]:
+    """What another share finds, between the answers to the first batch and when they are kept."""
+    found, real = list[list[Considered]](), files._Identified.keep
+
+    def late(self: files._Identified, answers: list[SourceItem]) -> bool:
+        if not found:
+            found.append([])  # what it does keeps something as well
+            found[0] = do()
+        return real(self, answers)
+
+    monkeypatch.setattr(files._Identified, "keep", late)
+    return found
+
+
 def test_of_two_shares_that_ask_about_the_same_images_the_first_counts(
     served: Files, images: list[Considered], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, first = Release(str(tmp_path)), list[list[Considered]]()
-    real = files._Identified.keep
+    release = Release(str(tmp_path))
 
-    def late(self: files._Identified, found: list[SourceItem]) -> bool:
-        if not first:
-            served.version = 2
-            first.append([])
-            first[0] = identify(release, images)
-        return real(self, found)
+    def first() -> list[Considered]:
+        served.version = 2
+        return identify(release, images)
 
-    monkeypatch.setattr(files._Identified, "keep", late)
-    assert identify(release, images) == first[0]
-    assert {tag[-1] for each in first[0] for tag in each.item.etags.values()} == {"2"}
+    found = meanwhile(monkeypatch, first)
+    assert identify(release, images) == found[0]
+    assert {tag[-1] for each in found[0] for tag in each.item.etags.values()} == {"2"}
 
 
 def test_of_two_shares_the_one_that_asks_while_the_other_begins_the_run_takes_its_plan(
     served: Files, images: list[Considered], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, begun = Release(str(tmp_path)), list[list[Considered]]()
-    real = files._Identified.keep
+    release = Release(str(tmp_path))
 
-    def late(self: files._Identified, found: list[SourceItem]) -> bool:
-        if not begun:
-            served.version = 2
-            begun.append([])
-            begun[0] = begin(release, images)
-            forget_identified(release)
-        return real(self, found)
+    def begins() -> list[Considered]:
+        served.version = 2
+        images_of_plan = begin(release, images)
+        forget_identified(release)
+        return images_of_plan
 
-    monkeypatch.setattr(files._Identified, "keep", late)
-    assert identify(release, images) == begun[0]
+    found = meanwhile(monkeypatch, begins)
+    assert identify(release, images) == found[0]
     assert not release.store.files(files._IDENTIFIED)
 
 
